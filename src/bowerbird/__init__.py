@@ -1,0 +1,72 @@
+"""Train, measure and compare generative models from Python: the verbs of the command line, under the same names.
+
+    import bowerbird
+    run = bowerbird.train(bowerbird.config.load("flow"), "runs/flow")
+    bowerbird.sample(run, n=64)
+    model = bowerbird.load(run)
+
+Nothing heavy is loaded before the first verb is used.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bowerbird.errors import BowerbirdError, RunFailed
+
+if TYPE_CHECKING:
+    from bowerbird import config
+    from bowerbird.api import compare, info, load, measure, resume, sample, train
+    from bowerbird.config import recipe, recipes
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BowerbirdError",
+    "RunFailed",
+    "compare",
+    "config",
+    "info",
+    "load",
+    "measure",
+    "recipe",
+    "recipes",
+    "resume",
+    "sample",
+    "train",
+]
+
+_WHERE = {
+    "bowerbird.api": ("compare", "info", "load", "measure", "resume", "sample", "train"),
+    "bowerbird.config": ("recipe", "recipes"),
+}
+_VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}
+
+
+class _Package(ModuleType):
+    """A package in which a verb is never hidden by the module of the same name.
+
+    When a module such as ``bowerbird/train.py`` is first imported, Python binds it as an attribute of the package; here
+    that binding is refused, so that ``bowerbird.train`` is always the verb.  ``from bowerbird.train import …`` works as
+    ever.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _VERBS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "config":
+        return importlib.import_module("bowerbird.config")
+    if name not in _VERBS:
+        raise AttributeError(f"module 'bowerbird' has no attribute '{name}'")
+    return getattr(importlib.import_module(_VERBS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,63 @@
+"""A budget: how much one training run may cost, written as a number and a unit such as ``60s`` or ``500steps``.
+
+Imports no torch, so that the command line can check one before anything is loaded.
+"""
+
+import math
+import re
+
+from bowerbird.errors import BowerbirdError
+
+_UNITS: dict[str, tuple[str, float]] = {
+    unit: (field, factor)
+    for field, factor, units in (
+        ("seconds", 1, "s sec second seconds"),
+        ("seconds", 60, "m min minute minutes"),
+        ("seconds", 3600, "h hour hours"),
+        ("steps", 1, "step steps"),
+        ("examples", 1, "example examples"),
+        ("flops", 1, "flop flops"),
+    )
+    for unit in units.split()
+}
+_BUDGET = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([a-z]+)", re.IGNORECASE)
+_WHOLE = ("steps", "examples")
+
+
+def parse_budget(text: str) -> dict[str, float | int]:
+    """The field of ``config.Train`` that ``text`` sets and its value: ``10m`` is ``{"seconds": 600.0}``.
+
+    Units: s, m, h, steps, examples, flops.  Raises ``BowerbirdError`` for anything else, and for a budget of nothing.
+    """
+    match = _BUDGET.fullmatch(text.strip())
+    if match is None or (unit := match[2].lower()) not in _UNITS:
+        raise BowerbirdError(
+            f"The budget '{text}' is not a number and a unit; write for example 60s, 10m, 2h, 500steps, "
+            "20000examples or 1e15flops."
+        )
+    field, factor = _UNITS[unit]
+    value = float(match[1]) * factor
+    if not 0 < value < math.inf:
+        raise BowerbirdError(f"The budget '{text}' must be more than zero and finite.")
+    if field not in _WHOLE:
+        return {field: value}
+    if value != int(value):
+        raise BowerbirdError(f"The budget '{text}' must be a whole number of {field}.")
+    return {field: int(value)}
+
+
+def describe_budget(budget: dict[str, float | int]) -> str:
+    """A budget as ``parse_budget`` returns it, in words: ``10 minutes``, ``500 steps``."""
+    ((field, value),) = budget.items()
+    if field == "seconds":
+        for name, seconds in (("hour", 3600), ("minute", 60)):
+            if value >= seconds and value % seconds == 0:
+                return _counted(value / seconds, name)
+        return _counted(value, "second")
+    if field == "flops":
+        return f"{value:.3g} FLOPs"
+    return _counted(value, field.removesuffix("s"))
+
+
+def _counted(value: float, name: str) -> str:
+    return f"{value:,.6g} {name}" + ("" if value == 1 else "s") if value < 1e6 else f"{value:,.0f} {name}s"

@@ -1,0 +1,98 @@
+"""The command line: finds the command, runs it, and turns every error into one sentence and an exit status.
+
+Nothing here loads torch.  Results go to standard output (as JSON with ``--json``), progress and errors to standard
+error.  Exit status: 0 done, 1 the work failed, 2 wrong usage or input, 130 interrupted.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from bowerbird import __version__
+from bowerbird.cli import commands
+from bowerbird.errors import BowerbirdError, unknown
+
+PROGRAM = "bowerbird"
+
+COMMANDS: dict[str, type[commands.Command]] = {
+    "recipes": commands.Recipes,
+    "data list": commands.DataList,
+    "data get": commands.DataGet,
+    "info": commands.Info,
+    "train": commands.Train,
+    "resume": commands.Resume,
+    "sample": commands.Sample,
+    "measure": commands.Measure,
+    "compare": commands.Compare,
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND [flags]",
+            "",
+            "Train, measure and compare generative models on your own data.",
+            "",
+            *lines,
+            "",
+            f"  {'--help':<{width}}  After a command: its flags.",
+            f"  {'--version':<{width}}  The version.",
+            f"  {'--debug':<{width}}  Show the traceback of an error.",
+            "",
+            f"First steps:  {PROGRAM} recipes   {PROGRAM} train flow   {PROGRAM} compare gan vae flow --budget 60s",
+        ]
+    )
+
+
+def _run(argv: list[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return
+    if argv[0] == "--version":
+        print(__version__)
+        return
+    words = 2 if argv[0] == "data" else 1
+    name = " ".join(argv[:words])
+    if name in ("data", "data -h", "data --help"):
+        print(_usage())
+        return
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    COMMANDS[name].parse(argv[words:], f"{PROGRAM} {name}")()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; every error is one sentence on standard error."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        _run([word for word in words if word != "--debug"])
+        sys.stdout.flush()
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+    except BrokenPipeError:
+        # Whoever read our output has left; without this, Python complains once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except KeyboardInterrupt:
+        return _fail("Interrupted.", 130, debug)
+    except BowerbirdError as error:
+        return _fail(str(error), error.exit_status, debug)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}.", 1, debug)
+    except Exception as error:
+        kind, hint = type(error).__name__, "" if debug else "; run again with --debug for the traceback"
+        return _fail(f"Internal error: {kind}: {error}{hint}.", 1, debug)
+
+
+def _fail(sentence: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    return status

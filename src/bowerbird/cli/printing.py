@@ -1,0 +1,34 @@
+"""Results on standard output: columns for people, JSON for machines."""
+
+import contextlib
+import json as jsonlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def only_json(json: bool) -> Iterator[None]:
+    """With --json, whatever the work itself prints goes to standard error, so that the output is JSON alone."""
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        yield
+
+
+def print_columns(rows: list[list[str]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_measurements(results: dict[str, list[Any]], json: bool) -> None:
+    if json:
+        rows = [{"target": target, **m.to_json()} for target, found in results.items() for m in found]
+        print(jsonlib.dumps({"measurements": rows}, indent=2))
+        return
+    for target, found in results.items():
+        print(target)
+        print_columns([["", m.name, _number(m), m.unit] for m in found])
+
+
+def _number(m: Any) -> str:
+    return f"{m.value:.4g}" + (f" ± {m.stderr:.2g}" if m.stderr else "")

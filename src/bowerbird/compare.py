@@ -1,0 +1,300 @@
+"""A comparison: several recipes trained on the same data under one budget, measured under one protocol.
+
+``out/`` holds a run folder per recipe and seed, a sheet per recipe, ``report.json`` (all numbers) and
+``report.html``.  Everything is written as soon as it is known, so an interrupted comparison continues where it stopped:
+finished runs and their measurements are kept, unfinished ones are resumed.  Runs follow one another, because two at a
+time would slow each other's clock; preparing and measuring are outside the budget and are reported.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from bowerbird import __version__, config, machine
+from bowerbird.budget import parse_budget
+from bowerbird.data import ImageData, open_data
+from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.measure import measure_model
+from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
+from bowerbird.models.base import GenerativeModel
+from bowerbird.report.comparison import COST, write_comparison_report
+from bowerbird.report.pictures import save_png
+from bowerbird.report.run import write_run_report
+from bowerbird.report.sheets import column_per_class, real_sheet, sampled_sheet
+from bowerbird.report.table import summarise
+from bowerbird.report.terminal import print_comparison
+from bowerbird.rundir import RunDir, load_model, write_atomically
+from bowerbird.train import Interrupted, resume, train
+
+_MACHINE_FIELDS = ("device", "precision", "threads")  # resolved by the trainer: no part of what a run is
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison consists of."""
+
+    recipes: dict[str, config.Run]
+    """By the name that the table shows; data and budget are those of the comparison."""
+    data: str
+    budget: str
+    seeds: int
+    n_samples: int
+    extractor: str
+    out: Path
+
+    def runs(self) -> Iterator[tuple[str, int, config.Run]]:
+        """Every recipe with seed 0 first, so that an early look already compares all of them."""
+        for seed in range(self.seeds):
+            for name, run in self.recipes.items():
+                yield name, seed, replace(run, train=replace(run.train, seed=seed))
+
+    def folder(self, name: str, seed: int) -> Path:
+        return self.out / "runs" / f"{name}-seed{seed}"
+
+
+def compare(
+    recipes: list[str],
+    *,
+    data: str,
+    budget: str,
+    seeds: int = 1,
+    out: Path | None = None,
+    n_samples: int = 2000,
+    extractor: str = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Trains every recipe on ``data`` for ``budget`` with ``seeds`` seeds, measures all alike; returns report.html.
+
+    ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run are measured against
+    the test split on the features of ``extractor``.  ``out`` (default: a folder under runs/ named after the arguments)
+    may hold an earlier part of the same comparison.  A run that fails (say, by a loss that is not finite) is reported
+    in the report and does not end the comparison.  Raises ``BowerbirdError`` for wrong arguments, and for an ``out``
+    whose runs were made differently.
+    """
+    plan = _plan(recipes, data, budget, seeds, out, n_samples, extractor)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+    earlier = _earlier(plan)
+    opened: dict[config.Data, ImageData] = {}
+    threads = _threads(plan)
+    entries: list[dict[str, Any]] = []
+    for number, (name, seed, run) in enumerate(plan.runs(), start=1):
+        console.print(f"[bold]{number}/{len(plan.recipes) * plan.seeds}[/]  {escape(name)}, seed {seed}")
+        run = replace(run, train=replace(run.train, threads=threads))
+        if run.data not in opened:
+            opened[run.data] = open_data(run.data)
+        folder = plan.folder(name, seed)
+        before = earlier.get(str(folder.relative_to(plan.out)), {})
+        try:
+            entry = _one_run(plan, name, seed, run, opened[run.data], before, quiet)
+        except Interrupted:
+            console.print("The same command continues this comparison.")
+            raise
+        entries.append(entry)
+        if entry["error"]:
+            console.print(f"  [red]failed[/]  {escape(entry['error'])}")
+        _write(plan, entries, opened[run.data])
+    if all(entry["error"] for entry in entries):
+        raise RunFailed(f"Every run of the comparison failed; the first one because: {entries[0]['error']}")
+    if not quiet:
+        print_comparison(plan.out, Console(highlight=False))
+    return plan.out / "report.html"
+
+
+# ------------------------------------------------------------------------------------------- what to do
+
+
+def _plan(
+    recipes: list[str], data: str, budget: str, seeds: int, out: Path | None, n_samples: int, extractor: str
+) -> Plan:
+    if not recipes or seeds < 1 or n_samples < 2:
+        raise BowerbirdError("A comparison needs at least one recipe, one seed and two samples.")
+    limits = {"steps": None, "examples": None, "seconds": None, "flops": None, **parse_budget(budget)}
+    runs: dict[str, config.Run] = {}
+    for recipe in recipes:
+        name, run = _name(recipe), config.load(recipe)
+        if name in runs:
+            raise BowerbirdError(f"The recipe '{name}' is named twice; rename one of the files to compare both.")
+        same_data = config.Data(source=data, flip=run.data.flip)
+        runs[name] = replace(run, data=same_data, train=replace(run.train, **limits))  # type: ignore[arg-type]
+    folder = out or Path("runs") / "-".join(["compare", *runs, Path(data).stem or "data", budget.replace(" ", "")])
+    return Plan(runs, data, budget, seeds, n_samples, extractor, Path(folder))
+
+
+def _name(recipe: str) -> str:
+    """What the table calls a recipe: its name, or that of its file or run folder."""
+    path = Path(recipe)
+    return path.resolve().parent.name if path.name == "run.toml" else path.stem
+
+
+def _earlier(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The runs of an earlier part of this comparison by folder, after a check that every one is part of the plan."""
+    for name, seed, run in plan.runs():
+        folder = RunDir(plan.folder(name, seed))
+        if folder.run_toml.is_file() and (different := _difference(folder.config(), run)):
+            raise BowerbirdError(
+                f"{folder.path} was made with another {different}; choose another --out to leave it as it is."
+            )
+    file = plan.out / "report.json"
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
+    return {run["folder"]: run for run in runs}
+
+
+def _threads(plan: Plan) -> int:
+    """The same number for all runs: that of an earlier one, else the idle cores.
+
+    Asked only once, because the machine still looks busy with one run when the next begins.
+    """
+    folders = [RunDir(plan.folder(name, seed)) for name, seed, _ in plan.runs()]
+    earlier = [folder.config().train.threads for folder in folders if folder.run_toml.is_file()]
+    return next(filter(None, earlier), machine.idle_cores())
+
+
+def _difference(found: config.Run, wanted: config.Run) -> str:
+    """The first key in which two runs differ, machine settings aside; empty when they are the same run."""
+    tables = []
+    for run in (found, wanted):
+        table = config.to_table(run)
+        train = {key: value for key, value in table["train"].items() if key not in _MACHINE_FIELDS}
+        tables.append(_flat({"model": table["model"], "data": table["data"], "train": train}))
+    return next((key for key in sorted(tables[0] | tables[1]) if tables[0].get(key) != tables[1].get(key)), "")
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+# ------------------------------------------------------------------------------------------- one run
+
+
+def _one_run(
+    plan: Plan, name: str, seed: int, run: config.Run, data: ImageData, before: dict[str, Any], quiet: bool
+) -> dict[str, Any]:
+    """Trains and measures one run as far as that is not done yet, and says what it cost."""
+    rundir = RunDir(plan.folder(name, seed))
+    entry = {
+        "recipe": name,
+        "seed": seed,
+        "folder": str(rundir.path.relative_to(plan.out)),
+        "error": "",
+        "seconds_preparing": before.get("seconds_preparing", 0.0),
+        "seconds_measuring": before.get("seconds_measuring", 0.0),
+        "measurements": [],
+    }
+    try:
+        entry["seconds_preparing"] += _train(rundir, run, data, quiet)
+        entry["measurements"], seconds = _measure(plan, rundir, data)
+        entry["seconds_measuring"] = seconds or entry["seconds_measuring"]
+        if seed == 0:
+            _draw_sheets(plan, rundir, data)
+        write_run_report(rundir.path)
+    except RunFailed as error:
+        entry["error"] = str(error)
+    return entry | {"status": rundir.status()}
+
+
+def _train(rundir: RunDir, run: config.Run, data: ImageData, quiet: bool) -> float:
+    """Brings the run to its end; returns the seconds that this took beside the training itself."""
+    start, trained = time.perf_counter(), rundir.status().get("seconds", 0.0)
+    if rundir.status().get("finished"):
+        return 0.0
+    result = resume(rundir.path, quiet=quiet, data=data) if rundir.run_toml.is_file() else train(
+        run, rundir.path, quiet=quiet, data=data
+    )  # fmt: skip
+    return max(0.0, time.perf_counter() - start - (result.seconds - trained))
+
+
+def _measure(plan: Plan, rundir: RunDir, data: ImageData) -> tuple[list[dict[str, Any]], float]:
+    """The run's measurements and the seconds they took (0 when they were there already, under the same settings)."""
+    settings = {"n_samples": plan.n_samples, "extractor": plan.extractor, "code_version": CODE_VERSION}
+    file = rundir.path / "measurements.json"
+    if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8"))).get("settings") == settings:
+        return found["measurements"], 0.0
+    model = _model(rundir)
+    start = time.perf_counter()
+    measured = measure_model(model, data, n_samples=plan.n_samples, extractor=plan.extractor)
+    seconds = time.perf_counter() - start
+    measurements = [m.to_json() for m in measured]
+    rundir.write_json(file.name, {"settings": settings, "measurements": measurements})
+    return measurements, seconds
+
+
+def _model(rundir: RunDir) -> GenerativeModel:
+    """The trained model where it was trained, and as many threads as it had there."""
+    trained = rundir.config().train
+    torch.set_num_threads(trained.threads or torch.get_num_threads())
+    model, _ = load_model(rundir.path, trained.device)
+    return model
+
+
+def _draw_sheets(plan: Plan, rundir: RunDir, data: ImageData) -> None:
+    """A sheet of the run's samples and one of real test images, unless they are there."""
+    real, own = plan.out / "real.png", rundir.path / "sheet.png"
+    if not real.is_file():
+        save_png(real, real_sheet(data.test, data.spec))
+    if not own.is_file():
+        save_png(own, sampled_sheet(_model(rundir), data.spec))
+
+
+# ------------------------------------------------------------------------------------------- results
+
+
+def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData) -> None:
+    """report.json and report.html of what is done so far."""
+    _refuse_different_protocols(entries)
+    comparison = {
+        "version": __version__,
+        "plan": {
+            "recipes": list(plan.recipes),
+            "data": Path(plan.data).name or plan.data,
+            "budget": plan.budget,
+            "seeds": plan.seeds,
+            "n_samples": plan.n_samples,
+            "extractor": plan.extractor,
+            "column_per_class": column_per_class(data.spec),
+        },
+        "n_runs": len(plan.recipes) * plan.seeds,
+        "data": {"source": plan.data, "summary": data.summary(), "fingerprint": data.fingerprint},
+        "environment": machine.describe(),
+        "runs": entries,
+        "table": [_row(name, entries) for name in plan.recipes if any(e["recipe"] == name for e in entries)],
+    }
+    text = json.dumps(comparison, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(plan.out / "report.json", lambda p: p.write_text(text, encoding="utf-8"))
+    write_comparison_report(plan.out)
+
+
+def _refuse_different_protocols(entries: list[dict[str, Any]]) -> None:
+    first: dict[str, Measurement] = {}
+    for entry in entries:
+        for table in entry["measurements"]:
+            measurement = Measurement.from_json(table)
+            require_comparable(first.setdefault(measurement.name, measurement), measurement)
+
+
+def _row(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """One recipe over its seeds.  A value that is not finite (null in JSON) makes no mean and is left out."""
+    own = [entry for entry in entries if entry["recipe"] == name]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for measurement in (m for entry in own for m in entry["measurements"] if m["value"] is not None):
+        found.setdefault(measurement["name"], []).append(measurement)
+    costs = {key: [e["status"][key] for e in own if key in e["status"]] for key in COST}
+    return {
+        "recipe": name,
+        "errors": [f"Seed {entry['seed']}: {entry['error']}" for entry in own if entry["error"]],
+        "metrics": {
+            key: dataclasses.asdict(summarise([m["value"] for m in ms], ms[0]["stderr"], ms[0]["unit"]))
+            for key, ms in found.items()
+        },
+        "cost": {key: dataclasses.asdict(summarise(values)) for key, values in costs.items() if values},
+    }

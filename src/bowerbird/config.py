@@ -1,0 +1,348 @@
+"""What a run is, as plain data: frozen dataclasses, TOML in and out.  Imports no torch.
+
+A recipe or ``run.toml`` has the tables ``[model]`` (with ``family`` and, inside, ``[model.net]`` with ``name``),
+``[data]``, ``[train]`` and any number of ``[[expect]]``.  Every key is a field below or in the family's own
+dataclass; any other key is an error that names the nearest field.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from bowerbird import registry
+from bowerbird.errors import BowerbirdError, unknown
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """A network's hyperparameters.  Subclasses build the roles that they can play (see ``bowerbird.nets``)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A family's hyperparameters.  ``build(spec)`` makes the model for data of that shape."""
+
+    def build(self, spec: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define build(spec).")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where examples come from and what is done to them."""
+
+    source: str = "digits"
+    """A built-in name, a folder or a zip."""
+    size: int | None = None
+    """Side length in pixels to resize to (None: as stored when all images agree, else the median, at most 64)."""
+    channels: Literal["auto", "grey", "rgb"] = "auto"
+    """Colour of the tensors; auto keeps grey images grey."""
+    label: str | None = None
+    """Which column of metadata.jsonl is the label (None: sub-folder names, else a column named 'label')."""
+    flip: bool = False
+    """Mirror training images at random from left to right."""
+    binarize: Literal["none", "static"] = "none"
+    """static: every pixel is drawn once from Bernoulli(value/255), with a fixed seed, for all splits."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a model is trained.  The first budget that is reached ends the run."""
+
+    steps: int | None = None
+    """Budget: optimiser steps of the slowest player."""
+    examples: int | None = None
+    """Budget: training examples seen."""
+    seconds: float | None = None
+    """Budget: seconds of training (not bit-reproducible: how far one gets depends on the machine)."""
+    flops: float | None = None
+    """Budget: floating-point operations, counted on one profiled step."""
+    batch_size: int = 128
+    """Examples per step, over all processes and micro-batches."""
+    accumulate: int = 1
+    """Micro-batches per step whose gradients are averaged."""
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    lr: float = 2e-4
+    """Peak learning rate."""
+    lr_multiplier: dict[str, float] = field(default_factory=dict)
+    """Factor on the learning rate per player, such as D = 2.0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the first and second moment."""
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up; cosine falls to 0 at the end of the budget."""
+    clip_norm: float | None = None
+    """Largest gradient norm per player; longer gradients are scaled down."""
+    ema_decay: float = 0.999
+    """Decay per step of the moving average of the weights (0: none); warmed up as (1+step)/(10+step)."""
+    seed: int = 0
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 runs forward passes under autocast; auto takes it where a measurement says that it is faster."""
+    channels_last: bool | None = None
+    """Memory layout of convolutions (None: the network's own preference)."""
+    compile: bool = False
+    """torch.compile the networks (costs most of a minute at the start on a CPU)."""
+    threads: int | None = None
+    """CPU threads (None: the idle cores, found from the load)."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    sample_every: int = 1000
+    """Steps between sample grids (0: only at the end)."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Expect:
+    """A claim that ``make recipes`` checks."""
+
+    metric: str
+    value: float
+    """At most this value (at least, when ``at_least``)."""
+    at_least: bool = False
+    against: str = ""
+    """The reference data, where the metric has one."""
+    n_samples: int = 10_000
+    minutes: float = 0.0
+    """Training time on the hardware named."""
+    hardware: str = ""
+    measured: float | None = None
+    """What we measured."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a training run is made of."""
+
+    model: ModelConfig
+    data: Data = Data()
+    train: Train = Train()
+    title: str = ""
+    plugin: str = ""
+    """Python file that registers the family, if it is not built in; in a TOML file relative to that file's folder."""
+    expect: tuple[Expect, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------------- recipes
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def recipe_title(name: str) -> str:
+    return str(read_toml(RECIPES / f"{name}.toml").get("title", ""))
+
+
+def recipes() -> list[dict[str, str]]:
+    """Name, family, title and data of every recipe; reads TOML only, no model is imported."""
+    rows = []
+    for name in recipe_names():
+        table = read_toml(RECIPES / f"{name}.toml")
+        model, data = table.get("model", {}), table.get("data", {})
+        row = {"family": model.get("family"), "title": table.get("title"), "data": data.get("source", Data.source)}
+        rows.append({"name": name} | {key: str(value or "") for key, value in row.items()})
+    return rows
+
+
+def recipe(name: str) -> str:
+    """The TOML text of a recipe, with its comments."""
+    return find(name).read_text(encoding="utf-8")
+
+
+def find(name_or_path: str) -> Path:
+    """A recipe's name, or a path to a TOML file or to a run folder, as a file."""
+    path = Path(name_or_path)
+    if path.is_dir() and (path / "run.toml").is_file():
+        return path / "run.toml"
+    if path.suffix == ".toml":
+        if path.is_file():
+            return path
+        raise BowerbirdError(f"There is no file {path}.")
+    recipe = RECIPES / f"{name_or_path}.toml"
+    if not recipe.is_file():
+        raise unknown("recipe", name_or_path, recipe_names())
+    return recipe
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BowerbirdError(f"{path} is not valid TOML: {error}.") from error
+
+
+def load(name_or_path: str) -> Run:
+    """The run that a recipe or a TOML file describes; a relative ``plugin`` lies beside that file."""
+    path = find(name_or_path)
+    table = read_toml(path)
+    if isinstance(plugin := table.get("plugin"), str) and plugin:
+        table["plugin"] = str((path.parent / plugin).resolve())
+    return run_from(table, str(path))
+
+
+# ------------------------------------------------------------------------------------ dictionaries to dataclasses
+
+
+def run_from(table: dict[str, Any], where: str) -> Run:
+    """Checks every key and type of a nested table and builds the run; ``where`` names the file in errors."""
+    table = dict(table)
+    if plugin := _convert(str, table.get("plugin", ""), where, "plugin"):
+        registry.load_plugin(Path(plugin))
+    model = dict(table.get("model", {}))
+    if "family" not in model:
+        raise BowerbirdError(f"{where}: [model] needs family = one of {', '.join(registry.families.names())}.")
+    table["model"] = model_from(model, where)
+    return _build(Run, table, where, "")
+
+
+def model_from(table: dict[str, Any], where: str) -> ModelConfig:
+    family = registry.families.get(table["family"])
+    rest = {key: value for key, value in table.items() if key != "family"}
+    return _build(family, rest, where, "model")
+
+
+def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetConfig:
+    if "name" not in table:
+        raise BowerbirdError(f"{where}: [{prefix}] needs name = one of {', '.join(registry.nets.names())}.")
+    rest = {key: value for key, value in table.items() if key != "name"}
+    return _build(registry.nets.get(table["name"]), rest, where, prefix)
+
+
+def _build(cls: type[T], table: dict[str, Any], where: str, prefix: str) -> T:
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    values = {}
+    for key, value in table.items():
+        if key not in names:
+            raise BowerbirdError(f"{where}: {unknown('key', _dotted(prefix, key), [_dotted(prefix, n) for n in names])}")
+        values[key] = _convert(hints[key], value, where, _dotted(prefix, key))
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.init
+        and f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise BowerbirdError(f"{where}: the key '{_dotted(prefix, missing[0])}' is missing.")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise BowerbirdError(f"{where}: {error}") from error
+
+
+def _dotted(prefix: str, key: str) -> str:
+    return f"{prefix}.{key}" if prefix else key
+
+
+def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+    """``value`` from TOML as the type ``hint``, or an error that says what was expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (hint,) = [a for a in arguments if a is not type(None)]
+        return _convert(hint, value, where, key)
+    if origin is Literal:
+        if value not in arguments:
+            raise BowerbirdError(f"{where}: {key}: {unknown('choice', str(value), map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise BowerbirdError(f"{where}: {key} = {value!r} must be a list.")
+        items = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(items) != len(value):
+            raise BowerbirdError(f"{where}: {key} = {value!r} must have {len(items)} entries.")
+        return tuple(_convert(a, v, where, f"{key}[{i}]") for i, (a, v) in enumerate(zip(items, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
+        return {k: _convert(arguments[1], v, where, f"{key}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, dict):
+            raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
+        if issubclass(hint, NetConfig):  # type: ignore[arg-type]
+            return _net_from(value, where, key)
+        return _build(hint, value, where, key)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):
+        return value
+    raise BowerbirdError(f"{where}: {key} = {value!r} must be of type {hint.__name__}.")
+
+
+# ------------------------------------------------------------------------------------ dataclasses to TOML
+
+
+def to_table(run: Run) -> dict[str, Any]:
+    """The run as nested tables, ready for TOML or JSON; fields that are None are left out."""
+    table = _to_value(run)
+    assert isinstance(table, dict)
+    return table
+
+
+def _to_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        table: dict[str, Any] = {}
+        if isinstance(value, ModelConfig):
+            table["family"] = registry.families.name_of(type(value))
+        if isinstance(value, NetConfig):
+            table["name"] = registry.nets.name_of(type(value))
+        for f in dataclasses.fields(value):
+            if (item := getattr(value, f.name)) is not None:
+                table[f.name] = _to_value(item)
+        return table
+    if isinstance(value, list | tuple):
+        return [_to_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _to_value(item) for key, item in value.items()}
+    return value
+
+
+def dumps(run: Run) -> str:
+    """The run as TOML that ``load`` reads back to an equal run."""
+    return _toml_table(to_table(run), "")
+
+
+def _toml_table(table: dict[str, Any], prefix: str) -> str:
+    scalars, tables = [], []
+    for key, value in table.items():
+        name = _dotted(prefix, key)
+        if isinstance(value, dict):
+            tables.append(f"\n[{name}]\n{_toml_table(value, name)}")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            tables.extend(f"\n[[{name}]]\n{_toml_table(item, name)}" for item in value)
+        else:
+            scalars.append(f"{key} = {_toml_scalar(value)}\n")
+    return "".join(scalars + tables)
+
+
+def _toml_scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else c for c in value.translate(_ESCAPES))
+        return f'"{escaped}"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_scalar(item) for item in value) + "]"
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"{value!r} has no TOML form here.")
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})

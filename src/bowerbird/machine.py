@@ -1,0 +1,120 @@
+"""What this machine can do, found by asking or by a short measurement, never by hope."""
+
+import ctypes
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+from bowerbird.errors import BowerbirdError
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` or a torch device name as a device that is really there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BowerbirdError(f"'{name}' is not a device; use auto, cpu, cuda, cuda:1 or mps.") from error
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
+        found = ", ".join(f"{kind} ({n})" for kind, n in there.items() if n)
+        raise BowerbirdError(f"The device '{name}' is not on this machine (found: {found}); use --train.device auto.")
+    return device
+
+
+def idle_cores() -> int:
+    """Cores that nothing else is using: a second thread on a busy core makes training slower, not faster."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(allowed, round(allowed - busy)))
+
+
+@cache
+def bf16_is_faster(device_type: str) -> bool:
+    """Whether a bf16 matrix product beats fp32 here (CPUs without bf16 instructions emulate it about 5 times slower)."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type != "cpu":
+        return False
+    a = torch.randn(384, 384)
+    b = a.bfloat16()
+    return _fastest(lambda: b @ b) < 0.8 * _fastest(lambda: a @ a)
+
+
+def _fastest(work: Callable[[], object], runs: int = 5) -> float:
+    """Seconds of the fastest of a few runs, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes in use now: allocated on an accelerator, resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def keep_freed_memory() -> None:
+    """Asks the C allocator to keep large blocks for the next step instead of returning them to the system.
+
+    Every step allocates the same activations; without this, glibc maps and unmaps them each time and the kernel
+    zeroes the pages again (measured: 1.1 to 1.3 times faster convolutional training).  Does nothing elsewhere.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(M_TRIM_THRESHOLD, -1 & 0x7FFFFFFF)
+
+
+def describe() -> dict[str, str | int | float | bool]:
+    """This machine and the software on it, as a flat dictionary."""
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "idle_cores": idle_cores(),
+        "memory_available_gb": round((available_memory(torch.device("cpu")) or 0) / 1e9, 1),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "bf16_is_faster": bf16_is_faster(resolve_device("auto").type),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,237 @@
+"""Measures images, folders and models: every number comes back as a ``Measurement`` with its protocol.
+
+The work is in three steps that can be used alone: ``draw`` samples from a model and counts what that costs,
+``measure_images`` compares images with reference images, ``measure_model`` does both and adds likelihoods.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from bowerbird import config, machine
+from bowerbird.data import open_data
+from bowerbird.data.fetch import cache_folder, locate
+from bowerbird.data.images import ImageData
+from bowerbird.data.spec import to_float, to_uint8
+from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.bits import bits_per_dim
+from bowerbird.metrics.cache import FeatureCache
+from bowerbird.metrics.features import Digits, Extractor, extractor
+from bowerbird.metrics.images import (
+    IMAGE_METRICS,
+    K_DENSITY,
+    MEMORISATION_METRICS,
+    PRDC_METRICS,
+    check_names,
+    measure_images,
+    progress_bar,
+    subset,
+)
+from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
+from bowerbird.metrics.table import table
+from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations
+
+__all__ = ["draw", "find_extractor", "measure_folder", "measure_images", "measure_model", "table"]
+
+COST_METRICS = ("network_evaluations", "seconds_per_image")
+LIKELIHOOD_METRICS = ("nll", "bits_per_dim")
+
+
+# ------------------------------------------------------------------------------------------------------- extractors
+
+
+def find_extractor(name: str, classes: Sequence[str] = (), device: str | torch.device = "cpu") -> Extractor:
+    """The extractor of that name.
+
+    ``auto`` is the shipped one for digits (recognised by ``classes``), else Inception where its weights are present,
+    else the shipped one.
+    """
+    if name == "auto":
+        name = "digits" if as_digits(classes) is not None or locate("inception-2015") is None else "inception-2015"
+    return extractor(name, weights=locate(name) if name == "inception-2015" else None, device=device)
+
+
+def as_digits(classes: Sequence[str]) -> Int[Tensor, " k"] | None:
+    """The digit that each class stands for, or None when the classes are not digits."""
+    if not classes or any(name not in "0123456789" or len(name) != 1 for name in classes):
+        return None
+    return torch.tensor([int(name) for name in classes])
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of a model and what drawing them cost."""
+
+    images: UInt8[Tensor, "n c h w"]
+    label: Int[Tensor, " n"] | None
+    """The classes that were asked for; None when the model has none."""
+    evaluations: float
+    """Network evaluations per image."""
+    seconds: float
+    """Wall-clock seconds per image."""
+
+
+def draw(
+    model: GenerativeModel, n: int, *, seed: int = 0, batch_size: int = 256, options: dict[str, Any] | None = None
+) -> Drawn:
+    """n samples, uint8 on the CPU; of a class-conditional model, with labels as frequent as in the training data.
+
+    The first batch counts towards the time like every other: it is what a user waits for.
+    """
+    if n < 1:
+        raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
+    generator = torch.Generator().manual_seed(seed)
+    label = model.spec.draw_labels(n, generator) if model.spec.n_classes else None
+    images = []
+    with progress_bar("sampling", n) as progress, _evaluating(model), counting_evaluations(model) as rows:
+        began = time.perf_counter()
+        for start in range(0, n, batch_size):
+            count = min(batch_size, n - start)
+            cond = None if label is None else label[start : start + count].to(model.device)
+            x = model.sample(count, cond=cond, generator=generator, **(options or {}))
+            images.append(to_uint8(x).cpu())
+            progress(count)
+        seconds = time.perf_counter() - began
+    return Drawn(torch.cat(images), label, rows[0] / n, seconds / n)
+
+
+@contextmanager
+def _evaluating(model: GenerativeModel) -> Iterator[None]:
+    """Evaluation mode without gradients, and afterwards the mode as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def measure_model(
+    model: GenerativeModel,
+    data: ImageData,
+    *,
+    n_samples: int,
+    n_reference: int | None = None,
+    split: str = "test",
+    extractor: str | Extractor = "auto",
+    metrics: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    sample_options: dict[str, Any] | None = None,
+) -> list[Measurement]:
+    """Draws ``n_samples`` from the model and measures them against ``n_reference`` (None: all) images of a split.
+
+    ``metrics`` None takes all that apply and do not need an hour: not likelihoods, and memorisation only with the
+    shipped extractor.  A metric that was named but does not apply is an error.
+    """
+    if isinstance(extractor, str):
+        extractor = find_extractor(extractor, data.spec.classes, model.device)
+    digit_of = as_digits(model.spec.classes)
+    if metrics is None:
+        metrics = _defaults(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
+    check_names(metrics, (*IMAGE_METRICS, *COST_METRICS, *LIKELIHOOD_METRICS))
+    reference = subset(data.split(split).images, n_reference)
+    results = []
+    if set(metrics) & {*IMAGE_METRICS, *COST_METRICS}:
+        drawn = draw(model, n_samples, seed=seed, batch_size=batch_size, options=sample_options)
+        results += measure_images(
+            drawn.images, reference,
+            reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
+            extractor=extractor, metrics=[name for name in metrics if name in IMAGE_METRICS],
+            training=data.train.images, held_out=data.test.images, cache=FeatureCache(cache_folder()),
+            digits=digit_of[drawn.label] if digit_of is not None and drawn.label is not None else None,
+        )  # fmt: skip
+        results += _cost(drawn, model.device)
+    if set(metrics) & set(LIKELIHOOD_METRICS):
+        results += _likelihood(model, data, split, n_reference, seed, batch_size)
+    return [m for m in results if m.name in metrics]
+
+
+def _defaults(extractor: Extractor, data: ImageData, n: int, *, digits: bool) -> tuple[str, ...]:
+    """Image metrics that apply to n samples and these data; without memorisation where it would take an hour."""
+    shipped = isinstance(extractor, Digits)
+    enough = min(n, len(data.train.images), len(data.test.images)) > K_DENSITY
+    return (
+        "frechet_distance",
+        *(PRDC_METRICS if enough else ()),
+        *(MEMORISATION_METRICS if enough and shipped else ()),
+        *(("class_accuracy",) if digits else ()),
+    )
+
+
+def _cost(drawn: Drawn, device: torch.device) -> list[Measurement]:
+    n = len(drawn.images)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else str(machine.describe()["processor"])
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    return [
+        measured("network_evaluations", drawn.evaluations, Protocol()),
+        measured("seconds_per_image", drawn.seconds, Protocol(n_generated=n, machine=where + threads)),
+    ]
+
+
+def _likelihood(
+    model: GenerativeModel, data: ImageData, split: str, n_reference: int | None, seed: int, batch_size: int
+) -> list[Measurement]:
+    if not isinstance(model, Scores):
+        raise BowerbirdError(f"{type(model).__name__} has no likelihood; nll and bits_per_dim do not apply.")
+    images = subset(data.split(split).images, n_reference)
+    labels = data.split(split).labels
+    label = subset(labels, n_reference) if labels is not None and model.spec.n_classes else None
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    with progress_bar("likelihood", len(images)) as progress, _evaluating(model):
+        for start in range(0, len(images), batch_size):
+            rows = slice(start, start + batch_size)
+            x = to_float(images[rows].to(model.device))
+            cond = None if label is None else label[rows].to(model.device)
+            found.append(-model.log_prob(x, cond, generator=generator).double().cpu())
+            progress(len(x))
+    nll = torch.cat(found)
+    mean, stderr, dims = float(nll.mean()), float(nll.std() / len(nll) ** 0.5), data.spec.dims
+    protocol = Protocol(
+        n_reference=len(nll), reference=data.name, split=split, fingerprint=data.fingerprint,
+        preprocessing=settings(data.preprocessing),
+    )  # fmt: skip
+    return [
+        measured("nll", mean, protocol, stderr),
+        measured("bits_per_dim", bits_per_dim(mean, dims), protocol, bits_per_dim(stderr, dims)),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def measure_folder(
+    folder: Path | str,
+    against: config.Data | str,
+    *,
+    split: str = "test",
+    n_reference: int | None = None,
+    extractor: str | Extractor = "auto",
+    metrics: Sequence[str] | None = None,
+) -> list[Measurement]:
+    """Measures all images of a folder or zip, at their stored size, against a split of a data source."""
+    data = open_data(against if isinstance(against, config.Data) else config.Data(source=against))
+    if isinstance(extractor, str):
+        extractor = find_extractor(extractor, data.spec.classes)
+    made = open_data(config.Data(source=str(folder)))
+    samples = torch.cat([part.images for part in (made.train, made.val, made.test)])
+    if metrics is None:
+        metrics = _defaults(extractor, data, len(samples), digits=False)
+    return measure_images(
+        samples, subset(data.split(split).images, n_reference),
+        reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
+        extractor=extractor, metrics=metrics, training=data.train.images, held_out=data.test.images,
+        cache=FeatureCache(cache_folder()),
+    )  # fmt: skip

@@ -1,0 +1,192 @@
+"""A number together with how it was obtained, and the refusal to compare numbers that were obtained differently.
+
+A ``Measurement`` is a value, its unit, its standard error where one is known, and its ``Protocol``.  Two measurements
+can be compared (<, >, -) when they have the same name and equal protocols; otherwise the comparison raises an error
+that names the fields that differ.  ``METRICS`` lists every name, its unit, the better direction and how to read it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from bowerbird.errors import BowerbirdError, unknown
+
+Settings = tuple[tuple[str, float | str], ...]
+"""Names and values, sorted by name."""
+
+CODE_VERSION = 1
+"""Raised whenever a change of code changes the value of any metric."""
+
+
+class Metric(NamedTuple):
+    """What a name stands for."""
+
+    unit: str
+    better: Literal["lower", "higher", "none"]
+    title: str
+    reading: str
+
+
+METRICS: dict[str, Metric] = {
+    "frechet_distance": Metric(
+        "1", "lower", "Fréchet distance",
+        "squared distance between two Gaussians fitted to the features of samples and of real images; 0 is identical; "
+        "it falls with the number of images, so only equal numbers compare",
+    ),
+    "precision": Metric(
+        "1", "higher", "precision", "share of samples that lie among the real images (do they look real?)"
+    ),
+    "recall": Metric(
+        "1", "higher", "recall", "share of real images that lie among the samples (is all of the variety there?)"
+    ),
+    "density": Metric(
+        "1", "higher", "density",
+        "like precision but robust to outliers: real neighbourhoods around each sample, 1 for real data",
+    ),
+    "coverage": Metric(
+        "1", "higher", "coverage", "share of real images with a sample in their neighbourhood; about 0.97 for real data"
+    ),
+    "memorisation_ratio": Metric(
+        "1", "none", "memorisation ratio",
+        "distance to the nearest training image over distance to the nearest held-out image, divided by what unseen "
+        "real images give: near 1 is clean, near 0 means copies",
+    ),
+    "closer_to_training": Metric(
+        "1", "none", "closer to training",
+        "share of samples whose nearest real image is a training image; without memorisation the protocol's 'chance'",
+    ),
+    "class_accuracy": Metric(
+        "1", "higher", "class accuracy", "share of samples that the digit classifier gives the class that was asked for"
+    ),
+    "network_evaluations": Metric(
+        "evaluations/image", "lower", "network evaluations", "forward passes of the sampling network per image, counted"
+    ),
+    "seconds_per_image": Metric(
+        "s/image", "lower", "seconds per image", "wall-clock time of sampling on the machine named in the protocol"
+    ),
+    "nll": Metric(
+        "nats/image", "lower", "negative log-likelihood",
+        "of the reference images, or the bound that the family computes"
+    ),
+    "bits_per_dim": Metric(
+        "bits/dim", "lower", "bits per dimension", "the negative log-likelihood per number of the image, in bits"
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a number was obtained.  Fields that do not bear on a metric keep their default."""
+
+    n_generated: int = 0
+    """Samples that entered."""
+    n_reference: int = 0
+    """Reference images that entered."""
+    reference: str = ""
+    """Name of the reference data."""
+    split: str = ""
+    """Which of its splits."""
+    fingerprint: str = ""
+    """Content hash of the reference data."""
+    preprocessing: Settings = ()
+    """What was done to the reference images before any extractor saw them."""
+    extractor: str = ""
+    extractor_sha256: str = ""
+    """Hash of the extractor's weights."""
+    resizer: str = ""
+    """How the extractor brings images to its size."""
+    dtype: str = ""
+    """Precision of the extractor's arithmetic."""
+    parameters: Settings = ()
+    """The metric's own settings, such as its number of neighbours."""
+    machine: str = ""
+    """Where, for metrics of time."""
+    code_version: int = CODE_VERSION
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that are equal exactly for equal protocols."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        tables = {"preprocessing": dict(self.preprocessing), "parameters": dict(self.parameters)}
+        return {**dataclasses.asdict(self), **tables}
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> "Protocol":
+        for key in table:
+            if key not in cls.__dataclass_fields__:
+                raise unknown("protocol field", key, cls.__dataclass_fields__)
+        tables = {key: settings(table.get(key, {})) for key in ("preprocessing", "parameters")}
+        return cls(**{**table, **tables})
+
+    def differences(self, other: "Protocol") -> list[str]:
+        """One phrase for each field that differs."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [f"{key} ({mine[key]!r} and {theirs[key]!r})" for key in mine if mine[key] != theirs[key]]
+
+
+def settings(table: Mapping[str, float | str]) -> Settings:
+    """A table in the form that a ``Protocol`` holds."""
+    return tuple(sorted(table.items()))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A named value with its unit, standard error and protocol."""
+
+    name: str
+    value: float
+    unit: str
+    stderr: float | None
+    protocol: Protocol
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a value that is not finite becomes null, which JSON can write."""
+        finite = {"value": self.value, "stderr": self.stderr}
+        numbers = {key: x if x is not None and math.isfinite(x) else None for key, x in finite.items()}
+        return {"name": self.name, "unit": self.unit, **numbers, "protocol": self.protocol.to_json()}
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> "Measurement":
+        value = math.nan if table["value"] is None else float(table["value"])
+        return cls(table["name"], value, table["unit"], table["stderr"], Protocol.from_json(table["protocol"]))
+
+    def __lt__(self, other: "Measurement") -> bool:
+        require_comparable(self, other)
+        return self.value < other.value
+
+    def __gt__(self, other: "Measurement") -> bool:
+        require_comparable(self, other)
+        return self.value > other.value
+
+    def __sub__(self, other: "Measurement") -> "Measurement":
+        """The difference, with the standard error of independent measurements: sqrt(stderr² + other.stderr²)."""
+        require_comparable(self, other)
+        known = self.stderr is not None and other.stderr is not None
+        stderr = math.hypot(self.stderr or 0.0, other.stderr or 0.0) if known else None
+        return dataclasses.replace(
+            self, name=f"{self.name}_difference", value=self.value - other.value, stderr=stderr
+        )  # fmt: skip
+
+
+def require_comparable(a: Measurement, b: Measurement) -> None:
+    """Raises BowerbirdError, naming what differs, unless both measure the same thing under one protocol."""
+    if (a.name, a.unit) != (b.name, b.unit):
+        raise BowerbirdError(f"{a.name} in {a.unit} and {b.name} in {b.unit} are different quantities.")
+    if differing := a.protocol.differences(b.protocol):
+        raise BowerbirdError(
+            f"These two values of {a.name} were measured differently and cannot be compared: "
+            f"{', '.join(differing)} differ; measure both again under one protocol."
+        )
+
+
+def measured(name: str, value: float, protocol: Protocol, stderr: float | None = None) -> Measurement:
+    """The measurement of a metric listed in ``METRICS``, with its unit."""
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return Measurement(name, float(value), METRICS[name].unit, stderr, protocol)

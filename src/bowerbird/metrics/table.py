@@ -1,0 +1,67 @@
+"""Measurements side by side, for terminals: one row per metric, one column per run."""
+
+from rich.table import Table
+from rich.text import Text
+
+from bowerbird.metrics.measurement import METRICS, Measurement, Protocol
+
+
+def table(rows: dict[str, list[Measurement]]) -> Table:
+    """A rich table of several runs' measurements by name of the run.
+
+    The best value of a row is bold where the protocols agree and one direction is better; where they do not agree, the
+    row says so and nothing is marked.
+    """
+    columns = {run: {m.name: m for m in measurements} for run, measurements in rows.items()}
+    names = [name for name in METRICS if any(name in column for column in columns.values())]
+    names += sorted({name for column in columns.values() for name in column} - METRICS.keys())
+    out = Table(caption=_caption(rows), caption_justify="left", title_justify="left")
+    out.add_column("metric")
+    for run in columns:
+        out.add_column(run, justify="right")
+    for name in names:
+        cells = [column.get(name) for column in columns.values()]
+        present = [cell for cell in cells if cell is not None]
+        comparable = len({cell.protocol.hash for cell in present}) == 1
+        marked = best(present) if comparable and len(present) > 1 else None
+        title = _title(present[0]) + ("" if comparable else " (protocols differ)")
+        out.add_row(title, *(Text("-") if c is None else Text(number(c), "bold" if c is marked else "") for c in cells))
+    return out
+
+
+def best(measurements: list[Measurement]) -> Measurement | None:
+    """The best of several measurements of one metric, None where no direction is better; refuses unlike protocols."""
+    metric = METRICS.get(measurements[0].name)
+    if metric is None or metric.better == "none":
+        return None
+    chosen = measurements[0]
+    for other in measurements[1:]:
+        if other < chosen if metric.better == "lower" else other > chosen:
+            chosen = other
+    return chosen
+
+
+def number(measurement: Measurement) -> str:
+    """The value with four significant digits and, where known, its standard error."""
+    value = f"{measurement.value:.4g}"
+    return value if not measurement.stderr else f"{value} ± {measurement.stderr:.1g}"
+
+
+def _title(measurement: Measurement) -> str:
+    metric = METRICS.get(measurement.name)
+    name = metric.title if metric else measurement.name
+    unit = "" if measurement.unit in ("1", "") else f" [{measurement.unit}]"
+    arrow = {"lower": " ↓", "higher": " ↑"}.get(metric.better if metric else "", "")
+    return f"{name}{unit}{arrow}"
+
+
+def _caption(rows: dict[str, list[Measurement]]) -> str | None:
+    """One line on the protocol of the Fréchet distance, or of whatever was compared with a reference."""
+    compared = [m for measurements in rows.values() for m in measurements if m.protocol.extractor]
+    if not compared:
+        return None
+    protocol: Protocol = max(compared, key=lambda m: m.protocol.n_generated + m.protocol.n_reference).protocol
+    return (
+        f"{protocol.n_generated:,} images against {protocol.n_reference:,} of {protocol.reference} ({protocol.split}); "
+        f"features: {protocol.extractor}"
+    )

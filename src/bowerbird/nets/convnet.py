@@ -1,0 +1,168 @@
+"""Residual convolutional networks between images and vectors, for GANs and VAEs.
+
+The encoder halves the grid between levels and ends in a vector; the decoder is its mirror image.  Level i works on
+⌈side / (patch · 2^i)⌉ positions with channels · multipliers[i] feature maps.  As in the U-Net, resolution and width
+change in a 1×1 convolution on the smaller grid and pixels are folded into channels by ``patch``; with patch = 2 the
+outermost layers do what the strided convolutions of DCGAN (Radford et al. 2016) do, and cost as much.
+
+Every operation can be differentiated twice, which gradient penalties on a discriminator need.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from bowerbird.nets.base import LabelEmbedding, NetConfig
+from bowerbird.nets.conditioning import Head
+from bowerbird.nets.normalization import group_norm
+from bowerbird.nets.patches import from_patches, to_patches
+
+Norm = Literal["none", "batch", "group"]
+
+
+@dataclass(frozen=True)
+class ConvNetConfig(NetConfig):
+    """A convolutional encoder's or decoder's hyperparameters."""
+
+    channels_last = True
+
+    channels: int = 64
+    """Feature maps at the finest level, before its multiplier."""
+    multipliers: tuple[int, ...] = (1, 2)
+    """Feature maps of each level as multiples of ``channels``, the finest first; their number is that of the levels."""
+    blocks: int = 1
+    """Residual blocks per level."""
+    norm: Norm = "none"
+    """Normalisation before each non-linearity; batch must not be used where a gradient penalty is."""
+    patch: int = 2
+    """Pixels per side folded into channels."""
+    n_hidden: int = 256
+    """Numbers in the encoder's last hidden layer."""
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.blocks, self.patch, self.n_hidden, *self.multipliers, len(self.multipliers)) < 1:
+            raise ValueError("convnet: channels, multipliers, blocks, patch and n_hidden must be at least 1.")
+
+    def encoder(self, spec: Any, n_out: int) -> nn.Module:
+        return ConvEncoder(self, spec.shape, n_out, spec.n_classes)
+
+    def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
+        return ConvDecoder(self, n_in, (channels_out, spec.height, spec.width), spec.n_classes)
+
+    def widths(self) -> list[int]:
+        return [self.channels * m for m in self.multipliers]
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Rows and columns of each level, the finest first."""
+        steps = [self.patch * 2**level for level in range(len(self.multipliers))]
+        return [(-(-height // step), -(-width // step)) for step in steps]
+
+
+class ConvEncoder(nn.Module):
+    """(x, label) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
+
+    def __init__(self, config: ConvNetConfig, shape: tuple[int, int, int], n_out: int, n_classes: int):
+        super().__init__()
+        channels_in, height, width = shape
+        self.patch = config.patch
+        bias = config.norm != "batch"  # which would remove it again
+        widths, (rows, columns) = config.widths(), config.grids(height, width)[-1]
+        self.first = nn.Conv2d(channels_in * config.patch**2, widths[0], 3, padding=1, bias=bias)
+        self.levels = _levels(config)
+        self.resize = nn.ModuleList(nn.Conv2d(a, b, 1, bias=bias) for a, b in pairwise(widths))
+        self.last_norm = _norm(config.norm, widths[-1])
+        self.head = Head(widths[-1] * rows * columns, config.n_hidden, n_out, n_classes)
+        _initialise(self)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n n_out"]:
+        h = self.first(to_patches(x, self.patch))
+        for i, level in enumerate(self.levels):
+            if i:
+                h = self.resize[i - 1](F.avg_pool2d(h, 2, ceil_mode=True))
+            h = level(h)
+        h = F.leaky_relu(self.last_norm(h), 0.2).permute(0, 2, 3, 1)  # contiguous where h is channels_last
+        return self.head(h.flatten(1), label)
+
+
+class ConvDecoder(nn.Module):
+    """(z, label) → an image, without a final non-linearity.  The label's embedding is concatenated to z."""
+
+    def __init__(self, config: ConvNetConfig, n_in: int, shape: tuple[int, int, int], n_classes: int):
+        super().__init__()
+        channels_out, self.height, self.width = shape
+        self.patch = config.patch
+        bias = config.norm != "batch"  # which would remove it again
+        widths, self.grids = config.widths(), config.grids(self.height, self.width)
+        rows, columns = self.grids[-1]
+        self.label = LabelEmbedding(n_classes, n_in) if n_classes else None
+        self.first = nn.Linear(2 * n_in if n_classes else n_in, widths[-1] * rows * columns)
+        self.levels = _levels(config)
+        self.resize = nn.ModuleList(nn.Conv2d(b, a, 1, bias=bias) for a, b in pairwise(widths))
+        self.last_norm = _norm(config.norm, widths[0])
+        self.last = nn.Conv2d(widths[0], channels_out * config.patch**2, 3, padding=1)
+        _initialise(self)
+
+    def forward(
+        self, z: Float[Tensor, "n n_in"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n channels_out h w"]:
+        if self.label is not None:
+            z = torch.cat([z, self.label(label, len(z))], dim=1)
+        h = self.first(z).unflatten(1, (*self.grids[-1], -1)).permute(0, 3, 1, 2)  # channels_last from the start
+        for i in reversed(range(len(self.levels))):
+            h = self.levels[i](h)
+            if i:
+                # Asking for the finer grid itself cuts the row or column that rounding up had added.
+                h = F.interpolate(self.resize[i - 1](h), self.grids[i - 1], mode="nearest")
+        h = self.last(F.leaky_relu(self.last_norm(h), 0.2))
+        return from_patches(h, self.patch, self.height, self.width)
+
+
+class Block(nn.Module):
+    """x + conv(act(norm(conv(act(norm(x)))))) with act = LeakyReLU(0.2) (He et al. 2016, pre-activation)."""
+
+    def __init__(self, channels: int, norm: Norm):
+        super().__init__()
+        bias = norm != "batch"
+        self.norm1 = _norm(norm, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.norm2 = _norm(norm, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        h = self.conv1(F.leaky_relu(self.norm1(x), 0.2))
+        return x + self.conv2(F.leaky_relu(self.norm2(h), 0.2))
+
+
+def _levels(config: ConvNetConfig) -> nn.ModuleList:
+    return nn.ModuleList(
+        nn.Sequential(*(Block(width, config.norm) for _ in range(config.blocks))) for width in config.widths()
+    )
+
+
+def _norm(norm: Norm, channels: int) -> nn.Module:
+    if norm == "none":
+        return nn.Identity()
+    return nn.BatchNorm2d(channels) if norm == "batch" else group_norm(channels)
+
+
+def _initialise(net: nn.Module) -> None:
+    """He initialisation (2015) for LeakyReLU(0.2); the n residual branches together add as much variance as x has.
+
+    Branches do not start at zero, as they do in the U-Net: spectral normalisation would divide zero by zero.
+    """
+    blocks = [module for module in net.modules() if isinstance(module, Block)]
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.2)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        for block in blocks:
+            block.conv2.weight.mul_(len(blocks) ** -0.5)

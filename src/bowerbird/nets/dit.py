@@ -1,0 +1,117 @@
+"""DiT: a Transformer over the patches of an image (Peebles & Xie 2023).
+
+    x = x + gate₁ ∘ attention(modulate(norm(x), shift₁, scale₁))
+    x = x + gate₂ ∘ mlp(modulate(norm(x), shift₂, scale₂)),      modulate(x, shift, scale) = x ∘ (1 + scale) + shift
+
+The six vectors come from the embedding of t and the label through a layer that starts at zero (adaLN-Zero), so that
+every block starts as the identity.  Positions are fixed sines and cosines of row and column, so any size will do;
+images are padded to a multiple of ``patch`` inside.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from bowerbird.nets.attention import SelfAttention
+from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Conditioning
+from bowerbird.nets.patches import from_patches, to_patches
+
+
+@dataclass(frozen=True)
+class DiTConfig(NetConfig):
+    """A diffusion Transformer's hyperparameters."""
+
+    n_layer: int = 6
+    """Blocks."""
+    n_head: int = 4
+    """Attention heads per block."""
+    n_embd: int = 192
+    """Features per patch; a multiple of 4 and of ``n_head``."""
+    patch: int = 4
+    """Pixels per side of a patch."""
+    mlp_ratio: int = 4
+    """Width of each block's hidden layer as a multiple of ``n_embd``."""
+
+    def __post_init__(self) -> None:
+        if min(self.n_layer, self.n_head, self.n_embd, self.patch, self.mlp_ratio) < 1:
+            raise ValueError("dit: n_layer, n_head, n_embd, patch and mlp_ratio must be at least 1.")
+        if self.n_embd % 4 or self.n_embd % self.n_head:
+            raise ValueError(f"dit: n_embd = {self.n_embd} must be a multiple of 4 and of n_head = {self.n_head}.")
+
+    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
+        return DiT(self, spec.channels, channels_out, spec.n_classes)
+
+
+class DiT(nn.Module):
+    """(x_t, t, label) → an image of the same size with ``channels_out`` channels.  All zero before training."""
+
+    def __init__(self, config: DiTConfig, channels_in: int, channels_out: int, n_classes: int):
+        super().__init__()
+        self.patch = config.patch
+        self.conditioning = Conditioning(n_classes, config.n_embd)
+        self.first = nn.Linear(channels_in * config.patch**2, config.n_embd)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.last_norm = nn.LayerNorm(config.n_embd, elementwise_affine=False)
+        self.last_modulation = nn.Linear(config.n_embd, 2 * config.n_embd)
+        self.last = nn.Linear(config.n_embd, channels_out * config.patch**2)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        for layer in (self.last_modulation, self.last, *(block.modulation for block in self.blocks)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n channels_out h w"]:
+        height, width = x_t.shape[-2:]
+        grid = to_patches(x_t, self.patch)
+        rows, columns = grid.shape[-2:]
+        embedding = self.conditioning(t, label)
+        h = self.first(grid.flatten(2).transpose(1, 2))
+        h = h + positions(rows, columns, h.shape[-1], h.device).to(h.dtype)
+        for block in self.blocks:
+            h = block(h, embedding)
+        shift, scale = self.last_modulation(embedding)[:, None].chunk(2, dim=-1)
+        h = self.last(modulate(self.last_norm(h), shift, scale))
+        return from_patches(h.transpose(1, 2).unflatten(2, (rows, columns)), self.patch, height, width)
+
+
+class Block(nn.Module):
+    """Attention, then a two-layer perceptron, each normalised, scaled and gated by the embedding."""
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        width = config.mlp_ratio * config.n_embd
+        self.modulation = nn.Linear(config.n_embd, 6 * config.n_embd)
+        self.norm = nn.LayerNorm(config.n_embd, elementwise_affine=False)
+        self.attention = SelfAttention(config.n_embd, config.n_head)
+        self.mlp = nn.Sequential(nn.Linear(config.n_embd, width), nn.GELU("tanh"), nn.Linear(width, config.n_embd))
+
+    def forward(
+        self, x: Float[Tensor, "n token n_embd"], embedding: Float[Tensor, "n n_embd"]
+    ) -> Float[Tensor, "n token n_embd"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
+        x = torch.addcmul(x, gate1, self.attention(modulate(self.norm(x), shift1, scale1)))
+        return torch.addcmul(x, gate2, self.mlp(modulate(self.norm(x), shift2, scale2)))
+
+
+def modulate(
+    x: Float[Tensor, "n token n_embd"], shift: Float[Tensor, "n 1 n_embd"], scale: Float[Tensor, "n 1 n_embd"]
+) -> Float[Tensor, "n token n_embd"]:
+    """x ∘ (1 + scale) + shift."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def positions(rows: int, columns: int, n_embd: int, device: torch.device) -> Float[Tensor, "token n_embd"]:
+    """Sines and cosines of each patch's row, then of its column, for ω_k = 10000^(-k / (n_embd/4)), row by row."""
+    omega = torch.exp(torch.arange(n_embd // 4, device=device) * (-4 / n_embd * math.log(10_000)))
+    row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
+    angles = [place.flatten()[:, None] * omega for place in (row, column)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)

@@ -1,0 +1,113 @@
+"""Multi-layer perceptrons: an image is a flat vector, every layer sees all of it.
+
+The textbook GAN (Goodfellow et al. 2014, as most courses teach it) is the decoder 100 → 256 → 512 → 1024 → 784 with
+LeakyReLU(0.2) against the encoder that takes the same widths backwards.  ``hidden`` is written in the decoder's order;
+the denoiser uses it forwards too.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from bowerbird.nets.base import LabelEmbedding, NetConfig
+from bowerbird.nets.conditioning import Conditioning, Head
+
+Norm = Literal["none", "batch"]
+
+
+@dataclass(frozen=True)
+class MLPConfig(NetConfig):
+    """A multi-layer perceptron's hyperparameters."""
+
+    hidden: tuple[int, ...] = (256, 512, 1024)
+    """Widths of the hidden layers from the latent code to the image; the encoder takes them in reverse."""
+    norm: Norm = "none"
+    """Normalisation after each hidden linear layer of the encoder's trunk and of the decoder."""
+    n_embd: int = 128
+    """Numbers in the denoiser's embedding of t and label."""
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(*self.hidden, self.n_embd) < 1:
+            raise ValueError("mlp: hidden needs at least one layer, and every width must be at least 1.")
+
+    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
+        return MLPDenoiser(self, spec.shape, channels_out, spec.n_classes)
+
+    def encoder(self, spec: Any, n_out: int) -> nn.Module:
+        return MLPEncoder(self, spec.dims, n_out, spec.n_classes)
+
+    def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
+        return MLPDecoder(self, n_in, (channels_out, spec.height, spec.width), spec.n_classes)
+
+
+class MLPDecoder(nn.Module):
+    """(z, label) → an image, without a final non-linearity.  The label's embedding is concatenated to z."""
+
+    def __init__(self, config: MLPConfig, n_in: int, shape: tuple[int, int, int], n_classes: int):
+        super().__init__()
+        self.shape = shape
+        self.label = LabelEmbedding(n_classes, n_in) if n_classes else None
+        self.trunk = _layers([2 * n_in if n_classes else n_in, *config.hidden], config.norm)
+        self.last = nn.Linear(config.hidden[-1], math.prod(shape))
+
+    def forward(
+        self, z: Float[Tensor, "n n_in"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n channels_out h w"]:
+        if self.label is not None:
+            z = torch.cat([z, self.label(label, len(z))], dim=1)
+        return self.last(self.trunk(z)).unflatten(1, self.shape)
+
+
+class MLPEncoder(nn.Module):
+    """(x, label) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
+
+    def __init__(self, config: MLPConfig, n_in: int, n_out: int, n_classes: int):
+        super().__init__()
+        *trunk, n_hidden = [n_in, *reversed(config.hidden)]
+        self.trunk = _layers(trunk, config.norm)
+        self.head = Head(trunk[-1], n_hidden, n_out, n_classes)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n n_out"]:
+        return self.head(self.trunk(x.flatten(1)), label)
+
+
+class MLPDenoiser(nn.Module):
+    """(x_t, t, label) → an image; every hidden layer adds a projection of the embedding.  All zero before training."""
+
+    def __init__(self, config: MLPConfig, shape: tuple[int, int, int], channels_out: int, n_classes: int):
+        super().__init__()
+        self.shape_out = (channels_out, *shape[1:])
+        widths = [math.prod(shape), *config.hidden]
+        self.conditioning = Conditioning(n_classes, config.n_embd)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.embed = nn.ModuleList(nn.Linear(config.n_embd, width, bias=False) for width in config.hidden)
+        self.last = nn.Linear(widths[-1], math.prod(self.shape_out))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(
+        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n channels_out h w"]:
+        embedding = self.conditioning(t, label)
+        h = x_t.flatten(1)
+        for layer, embed in zip(self.layers, self.embed, strict=True):
+            h = F.silu(layer(h) + embed(embedding))
+        return self.last(h).unflatten(1, self.shape_out)
+
+
+def _layers(widths: list[int], norm: Norm) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers.append(nn.Linear(a, b, bias=norm == "none"))
+        if norm == "batch":
+            layers.append(nn.BatchNorm1d(b))
+        layers.append(nn.LeakyReLU(0.2))
+    return nn.Sequential(*layers)

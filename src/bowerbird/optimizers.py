@@ -1,0 +1,132 @@
+"""What the trainer does to weights: one optimiser per player, the learning rate, the moving average."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from bowerbird.config import Train
+from bowerbird.errors import BowerbirdError
+
+
+class PlayerOptimizer:
+    """The optimiser of one player: Adam, AdamW, or Muon for hidden matrices with AdamW for the rest.
+
+    Muon (Jordan et al. 2024) orthogonalises the momentum of weight matrices; embeddings, biases, gains and
+    convolution kernels, which are not matrices, take AdamW steps at the same rate.
+    """
+
+    def __init__(self, player: str, module: nn.Module, train: Train):
+        self.player = player
+        self.lr = train.lr * train.lr_multiplier.get(player, 1.0)
+        self.clip_norm = train.clip_norm
+        self.named_parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.parameters = list(self.named_parameters.values())
+        if not self.parameters:
+            raise BowerbirdError(f"The player '{player}' has no parameters to train.")
+        self._optimizers = list(_optimizers(module, self.parameters, train, self.lr))
+
+    def step(self, rate: float) -> Tensor:
+        """Clips, steps at ``rate`` times the peak learning rate, clears the gradients; returns the gradient norm."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
+        if torch.isfinite(norm):
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self.lr * rate
+                optimizer.step()
+        return norm
+
+    def zero_grad(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the optimisers' state, by a flat name."""
+        return {
+            f"{self.player}/{k}/{index}/{name}": value
+            for k, optimizer in enumerate(self._optimizers)
+            for index, values in optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        for k, optimizer in enumerate(self._optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                player, number, index, name = key.rsplit("/", 3)
+                if player == self.player and int(number) == k:
+                    state.setdefault(int(index), {})[name] = value
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+            for parameter, values in optimizer.state.items():
+                for name, value in values.items():
+                    if value.shape == parameter.shape:  # fused kernels assume the parameter's memory layout
+                        values[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _optimizers(module: nn.Module, parameters: list[Tensor], train: Train, lr: float) -> Iterator[torch.optim.Optimizer]:
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    if train.optimizer == "adam":
+        yield torch.optim.Adam(parameters, lr, train.betas, weight_decay=train.weight_decay, fused=fused)
+        return
+    matrices: list[Tensor] = []
+    if train.optimizer == "muon":
+        embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+        matrices = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings]
+        if matrices:
+            yield torch.optim.Muon(matrices, lr, weight_decay=train.weight_decay, adjust_lr_fn="match_rms_adamw")
+    chosen = {id(p) for p in matrices}
+    if rest := [p for p in parameters if id(p) not in chosen]:
+        yield torch.optim.AdamW(rest, lr, train.betas, weight_decay=train.weight_decay, fused=fused)
+
+
+def learning_rate(train: Train, step: int, progress: float) -> float:
+    """Fraction of the peak rate: linear warm-up over ``warmup_steps``, then constant, or half a cosine to 0.
+
+    ``progress`` in [0, 1] is the used part of the budget, whatever it is counted in.
+    """
+    warmup = min(1.0, (step + 1) / train.warmup_steps) if train.warmup_steps else 1.0
+    decay = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))) if train.schedule == "cosine" else 1.0
+    return warmup * decay
+
+
+class MovingAverage:
+    """Exponential moving average of a model's parameters; buffers (running statistics) are copied.
+
+    average ← decay · average + (1 − decay) · weights,   with decay_k = min(decay, (1 + k) / (10 + k)) at step k,
+    so that the random first weights are forgotten quickly.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.model = model
+        self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        weights = [p.detach() for _, p in self.model.named_parameters()]
+        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The state dict of the model with averaged parameters and the current buffers."""
+        return {name: self.average.get(name, value) for name, value in self.model.state_dict().items()}
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the model holds the average and is in eval mode."""
+        own = {name: p.data for name, p in self.model.named_parameters()}
+        training = self.model.training
+        try:
+            for name, p in self.model.named_parameters():
+                p.data = self.average[name]
+            self.model.eval()
+            yield
+        finally:
+            for name, p in self.model.named_parameters():
+                p.data = own[name]
+            self.model.train(training)

@@ -1,0 +1,86 @@
+"""What a run says while it trains: a progress line, metrics.jsonl, TensorBoard events, sample grids."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as RichProgress
+from torch import Tensor
+
+from bowerbird.data.spec import to_uint8
+from bowerbird.report.pictures import save_png, sheet
+from bowerbird.rundir import RunDir
+
+SECONDS_BETWEEN_LINES = 30
+"""How often a line is printed when the output is not a terminal."""
+
+
+class Progress:
+    """Context manager around the training loop.  ``record`` and ``grid`` write files even when ``quiet``."""
+
+    def __init__(self, rundir: RunDir, data: str, estimate: str, quiet: bool):
+        self.rundir = rundir
+        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console.print(f"[bold]{rundir.path}[/]\n  data   {data}\n  model  {estimate}")
+        self.bar = RichProgress(
+            SpinnerColumn(), BarColumn(30), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"),
+            console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=1.0)
+        self.last = ""
+        self.next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self.start: tuple[float, float] | None = None
+        self.events = _summary_writer(rundir)
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.bar.stop()
+        if self.events is not None:
+            self.events.close()
+        if error is None:
+            self.console.print(f"  done   {self.last}")
+
+    def advance(self, used: float, step: int, seconds: float, logs: dict[str, Tensor]) -> None:
+        """Updates the line: step, losses, time left as the used part of the budget extrapolates it."""
+        now = time.monotonic()
+        if self.start is None:
+            self.start = (now, used)
+        if not self.console.is_terminal and now < self.next_line and used < 1:
+            return
+        losses = "  ".join(f"{name} {value.item():.4g}" for name, value in logs.items() if name.endswith("/loss"))
+        self.last = f"step {step}  {losses}  {seconds:.0f} s"
+        left = ""
+        if used > self.start[1] and used < 1:
+            minutes = (now - self.start[0]) / (used - self.start[1]) * (1 - used) / 60
+            left = f"  {minutes:.1f} min left"
+        self.bar.update(self.task, completed=used, description=self.last + left)
+        if not self.console.is_terminal and used < 1:
+            self.console.print(f"  {used:4.0%}   {self.last}{left}")
+            self.next_line = now + SECONDS_BETWEEN_LINES
+
+    def record(self, row: dict[str, Any]) -> None:
+        self.rundir.append_metrics(row)
+        self.last_rate = row["examples_per_second"]
+        if self.events is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self.events.add_scalar(name, value, row["step"])
+
+    def grid(self, step: int, x: Tensor) -> None:
+        picture = sheet(to_uint8(x).cpu())
+        save_png(self.rundir.samples / f"step-{step:08d}.png", picture)
+
+
+def _summary_writer(rundir: RunDir) -> Any:
+    """A TensorBoard writer, or None when the extra ``track`` is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(rundir.path / "tensorboard"), purge_step=rundir.status().get("step"))

@@ -1,0 +1,100 @@
+"""Names for everything that can be chosen: families and networks.
+
+Built-in names are stored as ``module:attribute`` and imported when first asked for, so that listing them imports no
+torch.  Other packages add theirs through entry points, single files through ``--plugin FILE`` and the decorator
+``@families.register("name")``.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TypeVar
+
+from bowerbird.errors import BowerbirdError, unknown
+
+C = TypeVar("C", bound=type)
+
+
+class Registry:
+    """A table from names to configuration classes."""
+
+    def __init__(self, kind: str, group: str, builtin: dict[str, str]):
+        self.kind = kind
+        self._where = builtin | {entry.name: entry.value for entry in entry_points(group=group)}
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Class decorator: makes the class known as ``name`` for the rest of this process."""
+
+        def add(cls: C) -> C:
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        return sorted(self._where.keys() | self._classes.keys())
+
+    def get(self, name: str) -> type:
+        if name not in self._classes:
+            if name not in self._where:
+                raise unknown(self.kind, name, self.names())
+            module, _, attribute = self._where[name].partition(":")
+            self._classes[name] = getattr(importlib.import_module(module), attribute)
+        return self._classes[name]
+
+    def name_of(self, cls: type) -> str:
+        """The name under which ``cls`` is registered."""
+        for name, known in self._classes.items():
+            if known is cls:
+                return name
+        for name, where in self._where.items():
+            if where == f"{cls.__module__}:{cls.__qualname__}":
+                return name
+        raise BowerbirdError(f"{cls.__name__} is not a registered {self.kind}; decorate it with @register('name').")
+
+
+families = Registry(
+    "family",
+    "bowerbird.families",
+    {
+        "gan": "bowerbird.models.gan:GANConfig",
+        "vae": "bowerbird.models.vae:VAEConfig",
+        "diffusion": "bowerbird.models.diffusion:DiffusionConfig",
+        "flow": "bowerbird.models.flow:FlowConfig",
+    },
+)
+
+nets = Registry(
+    "net",
+    "bowerbird.nets",
+    {
+        "mlp": "bowerbird.nets.mlp:MLPConfig",
+        "convnet": "bowerbird.nets.convnet:ConvNetConfig",
+        "unet": "bowerbird.nets.unet:UNetConfig",
+        "dit": "bowerbird.nets.dit:DiTConfig",
+    },
+)
+
+
+def load_plugin(path: Path) -> None:
+    """Runs a user's Python file once, so that the families and nets that it registers can be named."""
+    path = Path(path).resolve()
+    name = f"bowerbird_plugin_{path.stem}"
+    if name in sys.modules and Path(str(sys.modules[name].__file__)) == path:
+        return
+    if not path.is_file():
+        raise BowerbirdError(f"The plugin file {path} does not exist.")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BowerbirdError(f"The plugin {path} is not a Python file (its name must end in .py).")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise BowerbirdError(f"The plugin {path} could not be loaded: {type(error).__name__}: {error}.") from error

@@ -1,0 +1,234 @@
+"""The report of a comparison: its ``report.json``, its sheets and its runs' curves on one page."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bowerbird.budget import describe_budget, parse_budget
+from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
+from bowerbird.report.numbers import count, duration
+from bowerbird.report.page import write_page
+from bowerbird.report.pictures import data_uri
+from bowerbird.report.run import merged_steps, series_of
+from bowerbird.report.table import Summary, cell_text, heading, marks, metric, sentence, unit_text
+from bowerbird.rundir import RunDir
+
+SAMPLING_COST = ("network_evaluations", "seconds_per_image")
+COST = {
+    "seconds": "Training time",
+    "step": "Steps",
+    "examples": "Examples seen",
+    "flops": "Training FLOPs",
+    "parameters": "Parameters",
+}
+_COST_TEXT: dict[str, Callable[[float | None], str]] = {
+    "seconds": duration,
+    "step": count,
+    "examples": count,
+    "flops": count,
+    "parameters": count,
+}
+_HEADLINES = (
+    ("frechet_distance", "Closest to the real images"),
+    ("coverage", "Covers most of the variety"),
+    ("seconds_per_image", "Fastest to sample"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe in the table."""
+
+    recipe: str
+    metrics: dict[str, Summary]
+    cost: dict[str, Summary]
+    errors: list[str]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One line of the table, with a text and a mark per recipe."""
+
+    title: str
+    unit: str
+    better: str
+    reading: str
+    texts: Sequence[str]
+    marks: Sequence[str]
+
+    @property
+    def arrow(self) -> str:
+        return {"lower": "↓", "higher": "↑"}.get(self.better, "")
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def rows_of(comparison: dict[str, Any]) -> list[Row]:
+    def summaries(table: dict[str, Any]) -> dict[str, Summary]:
+        return {name: Summary(**cell) for name, cell in table.items()}
+
+    return [
+        Row(row["recipe"], summaries(row["metrics"]), summaries(row["cost"]), row["errors"])
+        for row in comparison["table"]
+    ]
+
+
+def quality(rows: list[Row]) -> list[Quantity]:
+    """What was measured, in the order of the measurements; costs of sampling last."""
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    ordered = [n for n in names if n not in SAMPLING_COST] + [n for n in names if n in SAMPLING_COST]
+    lines = []
+    for name in ordered:
+        cells = [row.metrics.get(name) for row in rows]
+        about = metric(name)
+        texts, best = [cell_text(c) for c in cells], marks(cells, about.better)
+        lines.append(
+            Quantity(heading(about.title), unit_text(about.unit), about.better, sentence(about.reading), texts, best)
+        )
+    return lines
+
+
+def training_cost(rows: list[Row]) -> list[Quantity]:
+    """What the training of one seed cost, as a mean over the seeds."""
+    lines = []
+    for name, title in COST.items():
+        cells = [row.cost.get(name) for row in rows]
+        if any(cells):
+            texts = [_COST_TEXT[name](cell.mean if cell else None) for cell in cells]
+            lines.append(Quantity(title, "", "none", "", texts, [""] * len(cells)))
+    return lines
+
+
+def write_comparison_report(folder: Path) -> Path:
+    """Writes ``folder/report.html`` from the files of a comparison's folder and returns its path."""
+    comparison = read_comparison(folder)
+    rows = rows_of(comparison)
+    plan = comparison["plan"]
+    return write_page(
+        folder / "report.html",
+        "comparison.html",
+        version=comparison["version"],
+        title=f"{_listed([row.recipe for row in rows])} on {plan['data']}",
+        plan=plan,
+        budget=describe_budget(parse_budget(plan["budget"])),
+        data=comparison["data"],
+        rows=rows,
+        errors=[f"{row.recipe}: {error}" for row in rows for error in row.errors],
+        unfinished=_unfinished(comparison),
+        headlines=_headlines(rows),
+        sheets=_sheets(folder, comparison, rows),
+        quality=quality(rows),
+        dots=_frechet_dots(rows),
+        costs=training_cost(rows),
+        overhead=_overhead(comparison["runs"]),
+        plots=_plots(folder, comparison),
+        protocols=_protocols(comparison["runs"]),
+        runs=comparison["runs"],
+        configurations=_configurations(folder, comparison["runs"]),
+        environment=comparison["environment"],
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _unfinished(comparison: dict[str, Any]) -> str:
+    planned, done = comparison["n_runs"], sum(bool(run["measurements"]) for run in comparison["runs"])
+    failed = sum(bool(run["error"]) for run in comparison["runs"])
+    if done + failed < planned:
+        return f"{done} of {planned} runs are trained and measured so far. The same command continues the comparison."
+    return ""
+
+
+def _headlines(rows: list[Row]) -> list[dict[str, str]]:
+    """Who leads where, in one line each; a lead within the error bars is said to be one."""
+    found = []
+    for name, text in _HEADLINES:
+        cells = [row.metrics.get(name) for row in rows]
+        marked = marks(cells, metric(name).better)
+        if "best" not in marked:
+            continue
+        leaders = [row.recipe for row, mark in zip(rows, marked, strict=True) if mark == "best"]
+        tied = [row.recipe for row, mark in zip(rows, marked, strict=True) if mark == "tied"]
+        value = cell_text(cells[marked.index("best")])
+        note = f"{heading(metric(name).title)} {value}" + (f"; {_listed(tied)} within the error" if tied else "")
+        found.append({"name": text, "value": _listed(leaders), "note": note})
+    return found
+
+
+def _sheets(folder: Path, comparison: dict[str, Any], rows: list[Row]) -> list[dict[str, Any]]:
+    """The real images first, then each recipe's."""
+    first_seed = {run["recipe"]: folder / run["folder"] for run in comparison["runs"] if run["seed"] == 0}
+    named = [("Real images", folder / "real.png")]
+    named += [(row.recipe, first_seed.get(row.recipe, folder) / "sheet.png") for row in rows]
+    return [
+        {"name": name, "uri": data_uri(path.read_bytes()), "real": i == 0, "note": _sheet_note(rows, i)}
+        for i, (name, path) in enumerate(named)
+        if path.is_file()
+    ]
+
+
+def _sheet_note(rows: list[Row], i: int) -> str:
+    if i == 0:
+        return "from the test split"
+    summary = rows[i - 1].metrics.get("frechet_distance")
+    return f"Fréchet distance {cell_text(summary)}" if summary else ""
+
+
+def _frechet_dots(rows: list[Row]) -> Any:
+    shown = [(row.recipe, cell) for row in rows if (cell := row.metrics.get("frechet_distance")) is not None]
+    if len(shown) < 2:
+        return None
+    return dots(
+        "Fréchet distance by recipe",
+        [Dot(name, cell.mean, cell.stderr or 0.0) for name, cell in shown],
+        "Fréchet distance (lower is better)",
+        log_x=log_worthwhile([cell.mean for _, cell in shown]),
+    )
+
+
+def _overhead(runs: list[dict[str, Any]]) -> str:
+    preparing = sum(run["seconds_preparing"] for run in runs)
+    measuring = sum(run["seconds_measuring"] for run in runs)
+    return f"{duration(preparing)} of preparing, drawing and saving and {duration(measuring)} of measuring"
+
+
+def _plots(folder: Path, comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """The losses of each recipe on axes of its own, one thin line per seed, over the unit of the budget."""
+    ((unit, _),) = parse_budget(comparison["plan"]["budget"]).items()
+    x = {"seconds": "seconds", "examples": "examples"}.get(unit, "step")
+    panels: dict[str, Panel] = {}
+    for run in comparison["runs"]:
+        series = series_of(merged_steps(RunDir(folder / run["folder"]).metrics()), x)
+        losses = {name.removesuffix("/loss"): s for name, s in series.items() if name.endswith("/loss")}
+        for i, (player, (xs, ys)) in enumerate(losses.items()):
+            title = run["recipe"] if len(losses) == 1 else f"{run['recipe']}: {player}"
+            panel = panels.setdefault(title, Panel(title, x_label=x))
+            panel.series.append(Series(player, xs, ys, colour=i))
+    for panel in panels.values():
+        panel.log_y = log_worthwhile([y for series in panel.series for y in series.y])
+    return [
+        {"title": panel.title, "svg": curve(panel, 5.3 if len(panels) in (2, 4) else 3.4, 2.6)}
+        for panel in panels.values()
+    ]
+
+
+def _protocols(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One protocol per metric: they are the same for all runs, or the comparison would have been refused."""
+    first: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for m in run["measurements"]:
+            first.setdefault(m["name"], m["protocol"])
+    return [
+        {"title": heading(metric(name).title), "protocol": protocol} for name, protocol in first.items() if protocol
+    ]
+
+
+def _configurations(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, str]]:
+    files = [(run["recipe"], folder / run["folder"] / "run.toml") for run in runs if run["seed"] == 0]
+    return [{"recipe": name, "text": file.read_text(encoding="utf-8")} for name, file in files if file.is_file()]

@@ -1,0 +1,92 @@
+"""Pictures of images: contact sheets and their files.
+
+A sheet shows images of one size, row by row, with thin gaps.  Every image pixel becomes a square of ``scale`` pixels
+of the same value, so that what is seen is what was generated: nothing is smoothed, stretched or compressed.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from bowerbird.rundir import write_atomically
+
+GAP = 2
+"""Pixels between images and around the sheet."""
+TILE = 64
+"""Small images are enlarged by the largest whole number that keeps their longer side within this many pixels."""
+
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_PAPER: dict[str, float | tuple[int, ...]] = {"L": 38, "LA": (38, 0), "RGB": (38, 38, 38), "RGBA": (38, 38, 38, 0)}
+_INK: dict[str, float | tuple[int, ...]] = {
+    "L": 235,
+    "LA": (150, 255),
+    "RGB": (235, 235, 235),
+    "RGBA": (150, 150, 150, 255),
+}
+_TEXT_HEIGHT = 14
+
+
+def picture(image: UInt8[Tensor, "c h w"], scale: int = 1) -> Image.Image:
+    """One image of 1 to 4 channels, each pixel as a square of ``scale`` pixels."""
+    pixels = image.permute(1, 2, 0).contiguous().cpu().numpy()
+    drawn = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.NEAREST)
+
+
+def sheet(
+    images: UInt8[Tensor, "n c h w"],
+    columns: int | None = None,
+    labels: Sequence[str] | None = None,
+    scale: int | None = None,
+) -> Image.Image:
+    """A contact sheet of ``n`` images of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels.
+
+    ``columns``: images per row (None: ⌈√n⌉).  ``labels``: one text under each image.  ``scale``: side in sheet pixels
+    of one image pixel (None: see ``TILE``).  The image in row r, column k starts at ``GAP + k·(scale·w + GAP)`` from
+    the left.  Raises ``ValueError`` for no images, a channel count without a colour mode, or too few labels.
+    """
+    n, channels, height, width = images.shape
+    if n == 0 or channels not in _MODES:
+        raise ValueError(f"A sheet needs at least one image of 1 to 4 channels, not shape {tuple(images.shape)}.")
+    if labels is not None and len(labels) != n:
+        raise ValueError(f"{len(labels)} labels were given for {n} images.")
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    scale = scale or max(1, TILE // max(height, width))
+    mode = _MODES[channels]
+    step_x = width * scale + GAP
+    step_y = height * scale + GAP + (_TEXT_HEIGHT if labels is not None else 0)
+    paper = Image.new(mode, (GAP + columns * step_x, GAP + math.ceil(n / columns) * step_y), _PAPER[mode])
+    pen = ImageDraw.Draw(paper)
+    font = ImageFont.load_default(size=11)
+    for i, image in enumerate(images):
+        left, top = GAP + i % columns * step_x, GAP + i // columns * step_y
+        paper.paste(picture(image, scale), (left, top))
+        if labels is not None:
+            middle = (left + width * scale / 2, top + height * scale + _TEXT_HEIGHT / 2)
+            pen.text(middle, labels[i], fill=_INK[mode], font=font, anchor="mm")
+    return paper
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_png(path: Path, image: Image.Image) -> Path:
+    """Writes the picture and returns its path; a crash leaves the old file or the new one, never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda unfinished: unfinished.write_bytes(png_bytes(image)))
+    return path
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as the address of an image inside a page."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,163 @@
+"""The report of one run: everything in its folder on one page.
+
+Only files are read (no model is built, no plugin is loaded), and every one of them may be missing: the page shows
+what there is, during training as well as after it.
+"""
+
+import json
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bowerbird import __version__
+from bowerbird.report.curves import Panel, Series, curve, log_worthwhile
+from bowerbird.report.numbers import count, duration
+from bowerbird.report.page import write_page
+from bowerbird.report.pictures import data_uri
+from bowerbird.report.table import heading, metric, sentence, unit_text, value_text
+from bowerbird.rundir import RunDir
+
+MOST_GRIDS = 12
+"""Sample grids shown; of more, evenly spaced ones with the first and the last."""
+_NOT_CURVES = ("step", "seconds", "examples", "event")
+
+
+def write_run_report(folder: Path) -> Path:
+    """Writes ``folder/report.html`` from the files of the run folder and returns its path."""
+    rundir = RunDir(folder)
+    configuration = rundir.run_toml.read_text(encoding="utf-8") if rundir.run_toml.is_file() else ""
+    run = tomllib.loads(configuration)
+    environment = _json(rundir.path / "environment.json")
+    rows = rundir.metrics()
+    steps = merged_steps(rows)
+    status = (steps[-1] if steps else {}) | rundir.status()
+    return write_page(
+        rundir.path / "report.html",
+        "run.html",
+        version=__version__,
+        title=run.get("title") or rundir.path.resolve().name,
+        subject=_subject(run, environment),
+        state=_state(status),
+        facts=_facts(status),
+        grids=_grids(rundir.samples),
+        losses=[_plot(panel) for panel in loss_panels(steps)],
+        curves=[_plot(panel, small=True) for panel in _other_panels(steps)],
+        measurements=[measurement_row(m) for m in _json(rundir.path / "measurements.json").get("measurements", [])],
+        events=[row for row in rows if "event" in row],
+        configuration=configuration,
+        environment=environment,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def merged_steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The logged steps in order; a step that was logged again after a resume counts once, as logged last."""
+    by_step = {row["step"]: row for row in rows if "step" in row and "event" not in row}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+# ------------------------------------------------------------------------------------------- what the run was
+
+
+def _subject(run: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    model = run.get("model", {})
+    nets = [part["name"] for part in model.values() if isinstance(part, Mapping) and "name" in part]
+    what = model.get("family", "A model") + (f" ({', '.join(dict.fromkeys(nets))})" if nets else "")
+    source = run.get("data", {}).get("source", "")
+    where = environment.get("data") or source
+    return f"{what}, trained on {where}" if where else what
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    if not status:
+        return "This run has not logged a step yet."
+    if status.get("finished") is False:
+        return f"This run is not finished: its last checkpoint is of step {status.get('step', 0):,}."
+    return ""
+
+
+def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The cost of the run; what is not known is left out."""
+    seconds, examples = status.get("seconds"), status.get("examples")
+    rate = f"{examples / seconds:,.0f} per second" if seconds and examples else ""
+    shown = [
+        ("Steps", status.get("step"), lambda v: f"{v:,}", ""),
+        ("Examples seen", examples, count, rate),
+        ("Training time", seconds, duration, "optimiser steps only"),
+        ("Parameters", status.get("parameters"), count, ""),
+        ("Training FLOPs", status.get("flops"), count, "from one profiled step"),
+    ]
+    return [{"name": n, "value": text(v), "note": note} for n, v, text, note in shown if v is not None]
+
+
+def _grids(samples: Path) -> list[dict[str, Any]]:
+    files = sorted(samples.glob("step-*.png"))
+    if len(files) > MOST_GRIDS:
+        files = [files[round(i * (len(files) - 1) / (MOST_GRIDS - 1))] for i in range(MOST_GRIDS)]
+    steps = [int(file.stem.removeprefix("step-")) for file in files]
+    return [
+        {"step": step, "text": f"{step:,}", "uri": data_uri(file.read_bytes())}
+        for step, file in zip(steps, files, strict=True)
+    ]
+
+
+def measurement_row(m: Mapping[str, Any]) -> dict[str, Any]:
+    """One measurement as the page shows it."""
+    about, protocol = metric(m["name"]), m.get("protocol") or {}
+    unit = unit_text(m.get("unit", ""))
+    counted = (("n_generated", "samples"), ("n_reference", "real images"))
+    brief = [f"{protocol[key]:,} {text}" for key, text in counted if protocol.get(key)]
+    return {
+        "title": heading(about.title),
+        "text": f"{value_text(m['value'], m.get('stderr'), m.get('unit', ''))} {unit}".strip(),
+        "better": {"lower": "lower ↓", "higher": "higher ↑"}.get(about.better, ""),
+        "reading": sentence(about.reading),
+        "protocol": {key: value for key, value in protocol.items() if value not in ("", 0, None, {})},
+        "brief": " against ".join(brief) or "show",
+    }
+
+
+# ------------------------------------------------------------------------------------------- curves
+
+
+def series_of(steps: list[dict[str, Any]], x: str = "step") -> dict[str, tuple[list[float], list[float]]]:
+    """Every logged scalar as (x values, values), in the order in which the names first appear."""
+    found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for row in steps:
+        for name, value in row.items():
+            if name not in _NOT_CURVES and isinstance(value, int | float) and x in row:
+                found[name][0].append(float(row[x]))
+                found[name][1].append(float(value))
+    return dict(found)
+
+
+def loss_panels(steps: list[dict[str, Any]], x: str = "step") -> list[Panel]:
+    """One panel per player: losses of different players have different scales and meanings."""
+    panels = []
+    for i, (name, (xs, ys)) in enumerate((n, s) for n, s in series_of(steps, x).items() if n.endswith("/loss")):
+        player = name.removesuffix("/loss")
+        panels.append(Panel(f"Loss of {player}", [Series(player, xs, ys, colour=i)], x, log_worthwhile(ys)))
+    return panels
+
+
+def _other_panels(steps: list[dict[str, Any]]) -> list[Panel]:
+    """One panel per quantity, with a line for each player that logged it."""
+    panels: dict[str, Panel] = {}
+    for name, (xs, ys) in series_of(steps).items():
+        player, _, quantity = name.rpartition("/")
+        if quantity == "loss" or not ys:
+            continue
+        panel = panels.setdefault(quantity, Panel(quantity.replace("_", " ")))
+        panel.series.append(Series(player or quantity, xs, ys))
+    for panel in panels.values():
+        panel.log_y = log_worthwhile([y for series in panel.series for y in series.y])
+    return list(panels.values())
+
+
+def _plot(panel: Panel, small: bool = False) -> dict[str, Any]:
+    return {"title": panel.title, "svg": curve(panel, 3.4, 2.2) if small else curve(panel)}

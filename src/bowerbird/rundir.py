@@ -1,0 +1,163 @@
+"""A run folder: everything that a run is and has done, in files that nothing but a finished write ever replaces.
+
+    run.toml            the resolved configuration; ``bowerbird train run.toml`` repeats the run
+    model.safetensors   the weights to use (their moving average), with the data's spec in the header
+    state/              all that resuming needs: weights, average, optimisers (tensors) and counters (header)
+    metrics.jsonl       one JSON object per logged step
+    samples/            a grid per sampling interval
+    environment.json    machine and software
+    report.html         written at the end
+
+Every file is written under a temporary name, flushed to the disk and renamed, so a crash at any moment leaves the
+last good one.  Nothing is a pickle.
+"""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bowerbird import config, registry
+from bowerbird.data.spec import spec_from_json, spec_to_json
+from bowerbird.errors import BowerbirdError, RunFailed
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls ``write(temporary_path)``, flushes it to the disk and renames it to ``path``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def explaining_full_disk(folder: Path) -> Iterator[None]:
+    """Turns "no space left" into a sentence.  What was written before stays as it is."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower()
+        if not full:
+            raise
+        raise RunFailed(
+            f"The disk is full: nothing more could be written to {folder}. The last checkpoint is intact; free some "
+            f"space and continue with: bowerbird resume {folder}"
+        ) from error
+
+
+class RunDir:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.run_toml = self.path / "run.toml"
+        self.model_file = self.path / "model.safetensors"
+        self.state_file = self.path / "state" / "state.safetensors"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples"
+
+    @classmethod
+    def create(cls, path: Path | str, run: config.Run, environment: dict[str, Any]) -> "RunDir":
+        folder = cls(path)
+        if folder.run_toml.exists():
+            raise BowerbirdError(
+                f"{path} already holds a run; continue it with 'bowerbird resume {path}' or choose another --out."
+            )
+        try:
+            folder.state_file.parent.mkdir(parents=True, exist_ok=True)
+            folder.samples.mkdir(exist_ok=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise BowerbirdError(f"The run folder {path} cannot be made: {error.strerror}.") from error
+        folder.write_json("environment.json", environment)
+        write_atomically(folder.run_toml, lambda p: p.write_text(config.dumps(run), encoding="utf-8"))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunDir":
+        folder = cls(path)
+        if not folder.run_toml.is_file():
+            raise BowerbirdError(f"{path} is not a run folder: it has no run.toml.")
+        return folder
+
+    def config(self) -> config.Run:
+        return config.load(str(self.run_toml))
+
+    def write_json(self, name: str, value: Any) -> None:
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(self.path / name, lambda p: p.write_text(text, encoding="utf-8"))
+
+    # ------------------------------------------------------------------------------------------- checkpoints
+
+    def save_state(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        header = {"counters": json.dumps(counters)}
+        write_atomically(self.state_file, lambda p: safetensors.torch.save_file(tensors, p, header))
+
+    def load_state(self) -> dict[str, Tensor]:
+        return safetensors.torch.load_file(self.state_file)
+
+    def status(self) -> dict[str, Any]:
+        """The counters of the last checkpoint (step, examples, seconds, flops, parameters, finished); empty before it."""
+        if not self.state_file.is_file():
+            return {}
+        with safe_open(self.state_file, framework="pt") as file:
+            return json.loads(file.metadata()["counters"])
+
+    def save_model(self, weights: dict[str, Tensor], spec: Any, step: int) -> None:
+        header = {"spec": json.dumps(spec_to_json(spec)), "step": str(step), "format": "pt"}
+        write_atomically(self.model_file, lambda p: safetensors.torch.save_file(weights, p, header))
+
+    # ------------------------------------------------------------------------------------------- metrics
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with open(self.metrics_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All complete rows; a line that a crash cut short is left out."""
+        if not self.metrics_file.is_file():
+            return []
+        rows = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drops the rows after ``step``: they will be written again by the resumed run."""
+        kept = [row for row in self.metrics() if row["step"] <= step]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_atomically(self.metrics_file, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def load_model(path: Path | str, device: str = "cpu") -> tuple[Any, Any]:
+    """The trained model of a run folder, with the averaged weights, in eval mode, and its data's spec."""
+    folder = RunDir.open(path)
+    if not folder.model_file.is_file():
+        raise BowerbirdError(f"{path} holds no model yet; continue the run with: bowerbird resume {path}")
+    run = folder.config()
+    if run.plugin:
+        registry.load_plugin(Path(run.plugin))
+    try:
+        with safe_open(folder.model_file, framework="pt") as file:
+            spec = spec_from_json(json.loads(file.metadata()["spec"]))
+        model = run.model.build(spec)
+        model.load_state_dict(safetensors.torch.load_file(folder.model_file))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BowerbirdError(f"{folder.model_file} cannot be loaded into the model of run.toml: {reason}") from error
+    return model.to(device).eval().requires_grad_(False), spec

@@ -1,0 +1,215 @@
+"""A sampler is a table: every step of every method is linear in what the loop has at hand,
+
+    x  <-  x_weight x  +  d_weight D(x, t)  +  previous_weight D_previous  +  noise z,        z ~ N(0, I).
+
+One loop (``integrate``) runs all tables.  The methods differ in the numbers alone, so they are written as functions
+from a path to rows.  A path is the times t_0 = 1 > … > t_N = 0 with alpha and sigma there; a step goes from t to s < t.
+
+The probability-flow equation of x_t = alpha x_0 + sigma eps, free of any choice of clock, is (Song et al. 2021, eq. 13;
+Karras et al. 2022, eq. 4)
+
+    dx = D dalpha + eps dsigma,        eps = (x - alpha D) / sigma.
+
+Euler's left rule with D held fixed is DDIM; the trapezoid rule is Heun's method, which for alpha = 1 is algorithm 1 of
+Karras et al. 2022 and for alpha = 1 - t the usual one for flows; the exponential two-step rule in log(alpha/sigma) is
+DPM-Solver++(2M).  All three take D, never a derivative of the schedule, and sigma = 0 at the end needs no special case
+beyond dropping to first order there.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bowerbird.errors import unknown
+from bowerbird.samplers.schedule import Schedule
+
+Sampler = Literal["ddpm", "ddim", "euler", "heun", "dpm++2m"]
+
+
+class Step(NamedTuple):
+    """One row: where the denoiser is evaluated, and the weights of the new x."""
+
+    t: float
+    x: float
+    d: float
+    previous: float = 0.0
+    noise: float = 0.0
+    """Standard deviation of the fresh noise, the lower bound where the model chooses it."""
+    noise_max: float = 0.0
+    """The upper bound (the same number, save in ``ddpm``)."""
+
+
+class Path(NamedTuple):
+    """alpha and sigma at the times that a sampler visits."""
+
+    t: list[float]
+    alpha: list[float]
+    sigma: list[float]
+
+    def steps(self) -> list[tuple[int, int]]:
+        return [(i, i + 1) for i in range(len(self.t) - 1)]
+
+
+class Denoised(NamedTuple):
+    """What a model says of x_t."""
+
+    x0: Tensor
+    """D(x_t, t) = E[x_0 | x_t]."""
+    mix: Tensor | float = 0.0
+    """Between the two bounds on the posterior's variance, in [0, 1] (Nichol & Dhariwal 2021, eq. 15)."""
+
+
+Denoiser = Callable[[Tensor, float], Denoised]
+"""(x_t, t) → what the model says."""
+
+
+def path(schedule: Schedule, times: Float[Tensor, "steps_and_one"]) -> Path:
+    """The schedule at these times, as plain numbers."""
+    return Path(times.tolist(), schedule.alpha(times).tolist(), schedule.sigma(times).tolist())
+
+
+Number = TypeVar("Number", float, Tensor)
+
+
+@dataclass(frozen=True)
+class Posterior(Generic[Number]):
+    """q(x_s | x_t, x_0) = N(x_weight x_t + d_weight x_0, variance I), for s < t; numbers, or tensors of many steps."""
+
+    x: Number
+    d: Number
+    variance: Number
+    """The true one: what is right when x_0 is known (fixed-small)."""
+    variance_max: Number
+    """Of x_t given x_s: what is right when x_0 ~ N(0, I) (fixed-large)."""
+
+
+def posterior(alpha_t: Number, sigma_t: Number, alpha_s: Number, sigma_s: Number) -> Posterior[Number]:
+    """Ho et al. 2020, eq. 7, for any two times of any schedule (Kingma et al. 2021, eq. 25-27 and 32).
+
+    With alpha_ts = alpha_t / alpha_s and sigma_ts^2 = sigma_t^2 - alpha_ts^2 sigma_s^2, the mean is
+    alpha_ts sigma_s^2 / sigma_t^2 x_t + alpha_s sigma_ts^2 / sigma_t^2 x_0 and the variance
+    sigma_ts^2 sigma_s^2 / sigma_t^2.
+    """
+    alpha_ts = alpha_t / alpha_s
+    variance_ts = sigma_t**2 - (alpha_ts * sigma_s) ** 2
+    share = (sigma_s / sigma_t) ** 2
+    return Posterior(alpha_ts * share, alpha_s * variance_ts / sigma_t**2, variance_ts * share, variance_ts)
+
+
+def ddpm(p: Path) -> list[Step]:
+    """Ancestral sampling, x_s ~ q(x_s | x_t, x_0 = D) (Ho et al. 2020, algorithm 2); no noise in the last step."""
+    rows = []
+    for i, j in p.steps():
+        q = posterior(p.alpha[i], p.sigma[i], p.alpha[j], p.sigma[j])
+        noise_max = math.sqrt(q.variance_max) if p.sigma[j] > 0 else 0.0
+        rows.append(Step(p.t[i], q.x, q.d, 0.0, math.sqrt(q.variance), noise_max))
+    return rows
+
+
+def ddim(p: Path, eta: float = 0.0) -> list[Step]:
+    """x_s = alpha_s D + sqrt(sigma_s^2 - noise^2) eps + noise z, noise^2 = eta^2 times the posterior's variance.
+
+    Song et al. 2021 (DDIM), eq. 12 and 16: eta = 0 is deterministic, eta = 1 is ``ddpm``.
+    """
+    rows = []
+    for i, j in p.steps():
+        noise = eta * math.sqrt(posterior(p.alpha[i], p.sigma[i], p.alpha[j], p.sigma[j]).variance)
+        x = math.sqrt(max(p.sigma[j] ** 2 - noise**2, 0.0)) / p.sigma[i]
+        rows.append(Step(p.t[i], x, p.alpha[j] - x * p.alpha[i], 0.0, noise, noise))
+    return rows
+
+
+def euler(p: Path) -> list[Step]:
+    """x_s = x_t + D (alpha_s - alpha_t) + eps (sigma_s - sigma_t), which is ``ddim`` with eta = 0 on every schedule."""
+    rows = []
+    for i, j in p.steps():
+        eps_weight = (p.sigma[j] - p.sigma[i]) / p.sigma[i]
+        rows.append(Step(p.t[i], 1 + eps_weight, p.alpha[j] - p.alpha[i] - eps_weight * p.alpha[i]))
+    return rows
+
+
+def heun(p: Path) -> list[Step]:
+    """Euler to x', then x_s = x' + w (D(x', s) - D(x_t, t)); 2 N - 1 evaluations for N steps.
+
+    The trapezoid rule adds half of dalpha (D' - D) + dsigma (eps' - eps) to x'.  As x' = alpha_s D + sigma_s eps (the
+    left rule), eps' - eps = -alpha_s / sigma_s (D' - D), whence w = (dalpha - dsigma alpha_s / sigma_s) / 2.
+    The last step, to sigma = 0, stays Euler's (Karras et al. 2022, algorithm 1).
+    """
+    rows = []
+    for (_, j), predictor in zip(p.steps(), euler(p), strict=True):
+        rows.append(predictor)
+        if p.sigma[j] > 0:
+            dalpha, dsigma = p.alpha[j] - p.alpha[j - 1], p.sigma[j] - p.sigma[j - 1]
+            w = (dalpha - dsigma * p.alpha[j] / p.sigma[j]) / 2
+            rows.append(Step(p.t[j], 1.0, w, -w))
+    return rows
+
+
+def dpm_solver_2m(p: Path) -> list[Step]:
+    """x_s = sigma_s / sigma_t x_t + (alpha_s - alpha_t sigma_s / sigma_t) ((1 + k) D - k D_previous).
+
+    k = h / (2 h_previous) with h the step in log(alpha/sigma) (Lu et al. 2022, DPM-Solver++, algorithm 2, where r is
+    h_previous / h).  First order (k = 0) in the first step, and in the last, where h is infinite.
+    """
+    log_snr = [_log(alpha) - _log(sigma) for alpha, sigma in zip(p.alpha, p.sigma, strict=True)]
+    rows = []
+    for (i, j), first_order in zip(p.steps(), euler(p), strict=True):
+        # Where alpha = 0 at t = 1, the step before is infinitely long and k is 0 by itself.
+        two_step = i > 0 and p.sigma[j] > 0
+        k = (log_snr[j] - log_snr[i]) / (2 * (log_snr[i] - log_snr[i - 1])) if two_step else 0.0
+        rows.append(first_order._replace(d=first_order.d * (1 + k), previous=-first_order.d * k))
+    return rows
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+_SAMPLERS: dict[str, Callable[[Path], list[Step]]] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpm++2m": dpm_solver_2m,
+}
+
+
+def plan(sampler: str, p: Path) -> list[Step]:
+    """The rows of a sampler; their number is the number of network evaluations."""
+    if sampler not in _SAMPLERS:
+        raise unknown("sampler", sampler, get_args(Sampler))
+    return _SAMPLERS[sampler](p)
+
+
+def integrate(
+    denoise: Denoiser,
+    x: Float[Tensor, "n *shape"],
+    rows: Sequence[Step],
+    *,
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n *shape"]:
+    """Runs a table from x at its first time and returns x at its last.
+
+    ``clip`` bounds |D|.  Data in [-1, 1] have E[x_0 | x_t] in [-1, 1], and projecting an estimate on a convex set that
+    holds the truth never takes it farther away; so clip = 1 is right for images, and None for anything unbounded.
+    Fresh noise is drawn on the CPU, so that a seed means the same samples on every device.
+    """
+    previous = x
+    for row in rows:
+        denoised, mix = denoise(x, row.t)
+        if clip is not None:
+            denoised = denoised.clamp(-clip, clip)
+        x = row.x * x + row.d * denoised
+        if row.previous != 0:
+            x = x.add_(previous, alpha=row.previous)
+        if row.noise != 0:
+            z = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+            x = x + row.noise ** (1 - mix) * row.noise_max**mix * z
+        previous = denoised
+    return x

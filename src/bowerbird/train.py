@@ -1,0 +1,321 @@
+"""The trainer: players, losses, averages, precision, budgets, checkpoints.  It knows no family.
+
+One step takes each loss that the model yields, runs backward for that loss's player alone, steps that player, and only
+then asks for the next loss.  Everything random in a step follows from (seed, step) and the order of examples from
+(seed, epoch, position), so a run that is killed and resumed ends bit for bit where an uninterrupted one does.
+"""
+
+import hashlib
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bowerbird import config, machine
+from bowerbird.data import ImageData, open_data, order
+from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.models.base import Batch, GenerativeModel
+from bowerbird.nonfinite import explain_gradient, explain_loss
+from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
+from bowerbird.preflight import Preflight, preflight
+from bowerbird.progress import Progress
+from bowerbird.rundir import RunDir, explaining_full_disk
+
+GRID_SAMPLES = 64
+
+
+class Interrupted(BowerbirdError):
+    """Ctrl-C or SIGTERM arrived; the run was saved."""
+
+    def __init__(self, signum: int, step: int, folder: Path):
+        super().__init__(f"Stopped at step {step}; everything is saved. Continue with: bowerbird resume {folder}")
+        self.exit_status = 128 + signum
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run is and what it has cost so far."""
+
+    folder: Path
+    step: int
+    examples: int
+    seconds: float
+    """Time in optimiser steps: without data preparation, sample grids and checkpoints."""
+    flops: float
+    parameters: int
+    finished: bool
+
+
+def train(run: config.Run, folder: Path, *, quiet: bool = False, data: ImageData | None = None) -> TrainResult:
+    """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
+    _check(run.train)
+    data = data or open_data(run.data)
+    run = replace(run, train=_resolve(run.train))
+    with explaining_full_disk(folder):
+        rundir = RunDir.create(folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint})
+        return Trainer(run, rundir, data, quiet).run_to_the_end()
+
+
+def resume(folder: Path, *, quiet: bool = False, data: ImageData | None = None) -> TrainResult:
+    """Continues the run in ``folder`` exactly where its last checkpoint left it."""
+    rundir = RunDir.open(folder)
+    run = rundir.config()
+    if rundir.status().get("finished"):
+        return TrainResult(folder=rundir.path, **rundir.status())
+    data = data or open_data(run.data)
+    with explaining_full_disk(folder):
+        trainer = Trainer(run, rundir, data, quiet)
+        if rundir.status():
+            trainer.load_checkpoint()
+        return trainer.run_to_the_end()
+
+
+def _check(train: config.Train) -> None:
+    if not any((train.steps, train.examples, train.seconds, train.flops)):
+        raise BowerbirdError("The run has no end; give it a budget, for example --train.steps 10000.")
+    for name in ("batch_size", "accumulate", "log_every", "checkpoint_every"):
+        if getattr(train, name) < 1:
+            raise BowerbirdError(f"train.{name} = {getattr(train, name)} must be at least 1.")
+    if train.batch_size % train.accumulate:
+        raise BowerbirdError(f"train.batch_size = {train.batch_size} must be a multiple of accumulate = {train.accumulate}.")
+
+
+def _resolve(train: config.Train) -> config.Train:
+    """Replaces every ``auto`` by what this machine answers, so that run.toml says what was done."""
+    device = machine.resolve_device(train.device)
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16" if machine.bf16_is_faster(device.type) else "fp32"
+    return replace(train, device=str(device), precision=precision, threads=train.threads or machine.idle_cores())
+
+
+class Trainer:
+    def __init__(self, run: config.Run, rundir: RunDir, data: ImageData, quiet: bool):
+        self.config = run.train
+        self.rundir = rundir
+        self.data = data
+        self.device = machine.resolve_device(self.config.device)
+        torch.set_num_threads(self.config.threads or machine.idle_cores())
+        machine.keep_freed_memory()
+
+        torch.manual_seed(self.config.seed)
+        self.model: GenerativeModel = run.model.build(data.spec).to(self.device)
+        channels_last = self.config.channels_last
+        if channels_last if channels_last is not None else getattr(getattr(run.model, "net", None), "channels_last", False):
+            self.model.to(memory_format=torch.channels_last)
+        if self.config.compile:
+            for network in self.model.children():
+                network.compile()
+        self.model.train()
+        self.average = MovingAverage(self.model, self.config.ema_decay)
+        self.players = {name: PlayerOptimizer(name, module, self.config) for name, module in self.model.players.items()}
+        self._check_players(self.config.lr_multiplier)
+
+        self.step = 0
+        self.seconds = 0.0
+        self.cost = self._preflight()
+        self.progress = Progress(rundir, data.summary(), self._estimate(), quiet)
+
+    def _check_players(self, named: dict[str, float]) -> None:
+        if strange := sorted(named.keys() - self.players.keys()):
+            raise BowerbirdError(
+                f"train.lr_multiplier names the player '{strange[0]}', but the players are {', '.join(self.players)}."
+            )
+
+    # ------------------------------------------------------------------------------------------- cost and budget
+
+    def _preflight(self) -> Preflight:
+        micro = self.config.batch_size // self.config.accumulate
+        return preflight(self.model, lambda n: self._batch(0, n), micro, self.config.accumulate, self._autocast)
+
+    def _estimate(self) -> str:
+        c = self.config
+        limits = [c.steps, c.examples and c.examples / c.batch_size, c.flops and c.flops / self.cost.flops_per_step]
+        return self.cost.sentence(min((n for n in limits if n), default=None), c.seconds)
+
+    @property
+    def examples(self) -> int:
+        return self.step * self.config.batch_size
+
+    def used(self) -> float:
+        """The part of the budget that is used up, in [0, 1]; of several budgets the one nearest to its end."""
+        c = self.config
+        parts = [
+            self.step / c.steps if c.steps else 0.0,
+            self.examples / c.examples if c.examples else 0.0,
+            self.seconds / c.seconds if c.seconds else 0.0,
+            self.step * self.cost.flops_per_step / c.flops if c.flops else 0.0,
+        ]
+        return min(1.0, max(parts))
+
+    # ------------------------------------------------------------------------------------------- one step
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _batch(self, start: int, count: int) -> Batch:
+        """Examples number ``start`` … ``start + count`` of the run's endless sequence."""
+        chosen = order.indices(len(self.data.train), self.config.seed, start, count)
+        x, label = self.data.train.batch(chosen, self.device)
+        return Batch(x, label, self.step)
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One pass through the model's losses; returns the scalars to log."""
+        torch.manual_seed(_step_seed(self.config.seed, self.step))
+        micro = self.config.batch_size // self.config.accumulate
+        batches = [self._batch(self.examples + i * micro, micro) for i in range(self.config.accumulate)]
+        passes = [self.model.losses(batch) for batch in batches]
+        rate = learning_rate(self.config, self.step, self.used())
+        logs: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        while player := self._backward(passes, batches, logs):
+            norm = player.step(rate)
+            if not torch.isfinite(norm):
+                raise RunFailed(self._failure(explain_gradient(player)))
+            player.zero_grad()
+            logs[f"{player.player}/grad_norm"] = norm
+        self.step += 1
+        self.average.update(self.step)
+        logs["lr"] = torch.tensor(self.config.lr * rate)
+        return logs
+
+    def _backward(
+        self, passes: list[Iterator], batches: list[Batch], logs: dict[str, Tensor]
+    ) -> PlayerOptimizer | None:
+        """Advances every micro-batch by one loss and accumulates its gradients; None when there is no further loss."""
+        player = None
+        for losses, batch in zip(passes, batches, strict=True):
+            with self._autocast():
+                loss = next(losses, None)
+            if loss is None:
+                return None
+            if not torch.isfinite(loss.value):
+                raise RunFailed(self._failure(explain_loss(self.model, batch, loss.player)))
+            player = self.players[loss.player]
+            torch.autograd.backward(loss.value / len(passes), inputs=player.parameters)
+            scalars = {f"{loss.player}/loss": loss.value} | {f"{loss.player}/{k}": v for k, v in loss.logs.items()}
+            for name, value in scalars.items():
+                if batch is batches[0]:
+                    logs[name] = torch.zeros(())
+                logs[name] = logs[name] + value.detach().float().cpu() / len(passes)
+        return player
+
+    def _failure(self, what: str) -> str:
+        saved = self.rundir.status().get("step")
+        kept = f"The checkpoint of step {saved} is kept" if saved is not None else "There was no checkpoint yet"
+        return (
+            f"Training stopped at step {self.step}: {what} {kept}. Lower --train.lr (now {self.config.lr:g}), set "
+            f"--train.clip-norm, or use --train.precision fp32."
+        )
+
+    # ------------------------------------------------------------------------------------------- the loop
+
+    def run_to_the_end(self) -> TrainResult:
+        recent: list[float] = []
+        with self.progress, _catching_signals() as caught:
+            while self.used() < 1:
+                start = time.perf_counter()
+                logs = self.train_step()
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                recent.append(time.perf_counter() - start)
+                self.seconds += recent[-1]
+                if self.step % self.config.log_every == 0 or self.used() >= 1:
+                    self._log(logs, recent)
+                    recent = []
+                self.progress.advance(self.used(), self.step, self.seconds, logs)
+                finished = self.used() >= 1
+                if finished or (self.config.sample_every and self.step % self.config.sample_every == 0):
+                    self._grid()
+                if finished or caught or self.step % self.config.checkpoint_every == 0:
+                    self.save_checkpoint()
+                if caught and not finished:
+                    raise Interrupted(caught[0], self.step, self.rundir.path)
+        return self.result()
+
+    def result(self) -> TrainResult:
+        return TrainResult(folder=self.rundir.path, **self._counters())
+
+    def _log(self, logs: dict[str, Tensor], recent: list[float]) -> None:
+        row: dict[str, Any] = {"step": self.step, "examples": self.examples, "seconds": round(self.seconds, 3)}
+        row |= {name: float(f"{value.item():.6g}") for name, value in logs.items()}
+        row["examples_per_second"] = round(self.config.batch_size * len(recent) / sum(recent), 1)
+        row["memory_gb"] = round(machine.memory_in_use(self.device) / 1e9, 3)
+        self.progress.record(row)
+
+    def _grid(self) -> None:
+        generator = torch.Generator().manual_seed(self.config.seed)
+        with self.average.applied(), torch.no_grad(), self._autocast():
+            x = self.model.sample(GRID_SAMPLES, generator=generator)
+        self.progress.grid(self.step, x)
+
+    # ------------------------------------------------------------------------------------------- checkpoints
+
+    def _counters(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "examples": self.examples,
+            "seconds": self.seconds,
+            "flops": self.step * self.cost.flops_per_step,
+            "parameters": self.cost.parameters,
+            "finished": self.used() >= 1,
+        }
+
+    def save_checkpoint(self) -> None:
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.average.items()}
+        for player in self.players.values():
+            tensors |= {f"optimizer/{name}": value for name, value in player.state().items()}
+        self.rundir.save_model(_contiguous(self.average.state()), self.data.spec, self.step)
+        self.rundir.save_state(_contiguous(tensors), self._counters())
+
+    def load_checkpoint(self) -> None:
+        tensors = self.rundir.load_state()
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.model.load_state_dict(part("model/"))
+        for name, value in part("average/").items():
+            self.average.average[name].copy_(value)
+        for player in self.players.values():
+            player.load_state(part("optimizer/"))
+        status = self.rundir.status()
+        self.step, self.seconds = status["step"], status["seconds"]
+        self.rundir.truncate_metrics(self.step)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A 63-bit seed for one step; hashed, because neighbouring seeds of Mersenne Twister start alike."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+@contextmanager
+def _catching_signals() -> Iterator[list[int]]:
+    """Inside, Ctrl-C and SIGTERM only append to the list; a second one acts at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def catch(signum: int, _frame: Any) -> None:
+        caught.append(signum)
+        signal.signal(signum, before[signum])
+
+    before = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

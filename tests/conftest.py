@@ -1,0 +1,40 @@
+"""What all tests share: one thread, checked tensor shapes, a tiny data set, and the larger data beside the checkout."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from PIL import Image
+
+# Before the first import of bowerbird: every annotated shape of a public function is checked whenever a test calls it.
+install_import_hook("bowerbird", "beartype.beartype")
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 64 grey 8×8 PNG files in two sub-folders: bright in the upper half, bright in the lower half."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for label in ("lower", "upper"):
+        (folder / label).mkdir()
+        for i in range(32):
+            image = rng.integers(0, 64, (8, 8), dtype=np.uint8)
+            image[slice(0, 4) if label == "upper" else slice(4, 8)] += 160
+            Image.fromarray(image).save(folder / label / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of larger data: $BOWERBIRD_SHARED, or shared/data in or beside the checkout."""
+    for folder in (os.environ.get("BOWERBIRD_SHARED"), ROOT / "shared" / "data", ROOT.parent / "shared" / "data"):
+        if folder and Path(folder).is_dir():
+            return Path(folder)
+    pytest.skip("needs the larger data sets: set BOWERBIRD_SHARED to their folder, or put them at ../shared/data")

@@ -1,0 +1,137 @@
+"""N steps = k steps, a killed process, N - k steps: bit for bit, for every shipped recipe."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bowerbird import config
+from bowerbird.data import open_data
+from bowerbird.rundir import RunDir
+from bowerbird.train import Trainer, resume, train
+
+KILLS = int(os.environ.get("BOWERBIRD_KILLS", "3"))
+"""Random kills in test_kill; ``make recipes`` does 20."""
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_data(config.Data("digits"))
+
+
+def shortened(name: str, steps: int) -> config.Run:
+    """A shipped recipe with its own losses, nets and optimiser, but few and small steps."""
+    run = config.load(name)
+    return replace(
+        run,
+        data=replace(run.data, source="digits"),
+        train=replace(
+            run.train, steps=steps, examples=None, seconds=None, flops=None, batch_size=8 * run.train.accumulate,
+            warmup_steps=3, checkpoint_every=2, sample_every=0, log_every=1, device="cpu", threads=1,
+        ),
+    )  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, torch.Tensor]:
+    return RunDir(folder).load_state()
+
+
+def scalars(folder: Path) -> list[dict]:
+    """The logged rows without the columns that time the machine."""
+    timed = {"seconds", "examples_per_second", "memory_gb"}
+    return [{k: v for k, v in row.items() if k not in timed} for row in RunDir(folder).metrics()]
+
+
+def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different, f"{len(different)} of {len(a)} tensors differ, first {different[:3]}"
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("recipe", config.recipe_names())
+def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
+    run = shortened(recipe, steps=5)
+    data = digits if run.data == config.Data("digits") else open_data(run.data)
+    train(run, tmp_path / "whole", quiet=True, data=data)
+
+    step = Trainer.train_step
+
+    def dies_in_the_fourth_step(self):
+        logs = step(self)
+        if self.step == 4:
+            raise Killed
+        return logs
+
+    monkeypatch.setattr(Trainer, "train_step", dies_in_the_fourth_step)
+    with pytest.raises(Killed):
+        train(run, tmp_path / "parts", quiet=True, data=data)
+    monkeypatch.setattr(Trainer, "train_step", step)
+    assert RunDir(tmp_path / "parts").status()["step"] == 2
+    torch.manual_seed(random.randrange(2**31))  # a new process does not have the old one's random state
+    result = resume(tmp_path / "parts", quiet=True, data=data)
+
+    assert result.finished and result.step == 5
+    assert_identical(contents(tmp_path / "whole"), contents(tmp_path / "parts"))
+    assert scalars(tmp_path / "whole") == scalars(tmp_path / "parts")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "bowerbird", *map(str, arguments)]
+
+
+def test_kill(tmp_path):
+    """A real process, killed with -9 at random moments until it is done."""
+    rng = random.Random(0)
+    run = shortened("vae", steps=400)
+    run = replace(run, train=replace(run.train, checkpoint_every=7, log_every=5))
+    toml = tmp_path / "run.toml"
+    toml.write_text(config.dumps(run))
+    start = time.monotonic()
+    subprocess.run(command("train", toml, "--out", tmp_path / "whole"), check=True, capture_output=True)
+    duration = time.monotonic() - start
+
+    arguments = ("train", toml, "--out", tmp_path / "parts")
+    kills = 0
+    while kills < KILLS:
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.3, 0.9) * duration / (1 if kills == 0 else 2))
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break  # it had finished before
+        kills += 1
+        if (tmp_path / "parts" / "run.toml").exists():
+            arguments = ("resume", tmp_path / "parts")
+    assert kills > 0
+    subprocess.run(command(*arguments), check=True, capture_output=True)
+    assert RunDir(tmp_path / "parts").status()["finished"]
+    assert_identical(contents(tmp_path / "whole"), contents(tmp_path / "parts"))
+    assert scalars(tmp_path / "whole") == scalars(tmp_path / "parts")
+
+
+def test_sigterm_saves_and_leaves(tmp_path):
+    run = shortened("vae", steps=100_000)
+    toml = tmp_path / "run.toml"
+    toml.write_text(config.dumps(replace(run, train=replace(run.train, checkpoint_every=100_000))))
+    process = subprocess.Popen(command("train", toml, "--out", tmp_path / "run"), stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "bowerbird resume" in errors and "Traceback" not in errors
+    status = RunDir(tmp_path / "run").status()
+    assert status["step"] >= 1 and not status["finished"]
+    assert RunDir(tmp_path / "run").metrics()[-1]["step"] == status["step"]

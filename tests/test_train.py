@@ -1,0 +1,278 @@
+"""The trainer with toy families whose right answers are known."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bowerbird import config, machine, registry
+from bowerbird.data.images import ImageData, ImageSet
+from bowerbird.data.spec import ImageSpec
+from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.models.base import Batch, GenerativeModel, Loss
+from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
+from bowerbird.preflight import preflight
+from bowerbird.rundir import RunDir, load_model
+from bowerbird.train import Trainer, resume, train
+
+SPEC = ImageSpec(1, 2, 2)
+
+
+@registry.families.register("toy-game")
+@dataclass(frozen=True)
+class GameConfig(config.ModelConfig):
+    """Two players whose order of steps can be read off their parameters."""
+
+    d_steps: int = 2
+    poison: str = ""
+
+    def build(self, spec: ImageSpec) -> "Game":
+        return Game(self, spec)
+
+
+class Player(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.flatten(1))
+
+
+class Game(GenerativeModel):
+    def __init__(self, config: GameConfig, spec: ImageSpec):
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.D, self.G = Player(), Player()
+        self.register_buffer("count", torch.zeros(()))
+        self.seen: list[Tensor] = []
+
+    @property
+    def players(self) -> dict[str, nn.Module]:
+        return {"D": self.D, "G": self.G}
+
+    @property
+    def sampling_network(self) -> nn.Module:
+        return self.G
+
+    def losses(self, batch: Batch) -> Iterator[Loss]:
+        self.count += 1
+        for _ in range(self.config.d_steps):
+            self.seen.append(self.D.inner.weight.detach().clone())
+            yield Loss("D", (self.D(batch.x) - self.G(batch.x)).square().mean(), {"count": self.count.clone()})
+        self.seen.append(self.D.inner.weight.detach().clone())
+        value = self.D(batch.x).mean() + self.G(batch.x).square().mean()
+        if self.config.poison == "module" and batch.step == 3:
+            with torch.no_grad():
+                self.G.inner.bias.data = self.G.inner.bias.data.clone()  # weights stay finite; the output does not
+            value = self.G(batch.x * torch.inf).mean()
+        if self.config.poison == "gradient" and batch.step == 3:
+            value = value + (self.G.inner.bias * 0).sqrt().sum()
+        yield Loss("G", value)
+
+    def sample(self, n: int, *, cond=None, generator=None) -> Tensor:
+        return torch.zeros(n, *self.spec.shape)
+
+
+@pytest.fixture
+def data() -> ImageData:
+    images = torch.randint(0, 256, (64, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    part = ImageSet(images, None, False)
+    return ImageData(
+        name="toy", spec=SPEC, train=part, val=part, test=part, preprocessing={}, skipped=0, fingerprint="toy"
+    )
+
+
+def toy_run(**changes) -> config.Run:
+    values = dict(steps=6, batch_size=8, lr=0.1, threads=1, device="cpu", sample_every=0, checkpoint_every=2, log_every=1)
+    model = GameConfig(**{k: changes.pop(k) for k in list(changes) if k in ("d_steps", "poison")})
+    return config.Run(model, train=config.Train(**(values | changes)))
+
+
+def trainer_for(run: config.Run, data: ImageData, folder: Path) -> Trainer:
+    return Trainer(run, RunDir.create(folder, run, {}), data, quiet=True)
+
+
+def test_each_loss_sees_the_players_already_stepped(data, tmp_path):
+    trainer = trainer_for(toy_run(d_steps=3), data, tmp_path / "run")
+    trainer.model.seen.clear()
+    before = trainer.model.G.inner.weight.detach().clone()
+    trainer.train_step()
+    weights = trainer.model.seen
+    assert len(weights) == 4
+    assert all(not torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    assert torch.equal(weights[-1], trainer.model.D.inner.weight)  # G's loss moved no parameter of D
+    assert not torch.equal(before, trainer.model.G.inner.weight)
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
+def test_accumulated_micro_batches_equal_one_batch(data, tmp_path):
+    whole = trainer_for(toy_run(accumulate=1), data, tmp_path / "whole")
+    parts = trainer_for(toy_run(accumulate=4), data, tmp_path / "parts")
+    for _ in range(3):
+        logs, other = whole.train_step(), parts.train_step()
+    for a, b in zip(whole.model.D.parameters(), parts.model.D.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logs["D/loss"], other["D/loss"], atol=1e-5, rtol=1e-5)
+
+
+def test_preflight_leaves_the_model_as_it_was(data, tmp_path):
+    trainer = trainer_for(toy_run(), data, tmp_path / "run")
+    assert trainer.model.count == 0
+    # D(x) three times and G(x) three times in each pass; 2 FLOPs per weight and example, backward counted by torch
+    assert trainer.cost.flops_per_step > 0
+    assert trainer.cost.parameters == 10
+
+
+def test_preflight_refuses_what_cannot_fit(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("bowerbird.preflight.available_memory", lambda device: 100)
+    with pytest.raises(BowerbirdError, match=r"--train.batch-size"):
+        trainer_for(toy_run(), data, tmp_path / "run")
+
+
+def test_preflight_scales_operations_with_the_batch(data, tmp_path):
+    model = GameConfig().build(SPEC)
+    x = data.train.batch(torch.arange(32))[0]
+
+    def cost(size: int, accumulate: int) -> float:
+        return preflight(model, lambda n: Batch(x[:n]), size, accumulate, lambda: torch.autocast("cpu", enabled=False)).flops_per_step
+
+    assert cost(32, 1) == 2 * cost(16, 1) == cost(16, 2)
+
+
+@pytest.mark.parametrize(
+    "budget, steps",
+    [({"steps": 6}, 6), ({"examples": 40}, 5), ({"steps": 4, "examples": 80}, 4), ({"seconds": 1e-9}, 1)],
+)
+def test_the_first_budget_reached_ends_the_run(budget, steps, data, tmp_path):
+    result = train(toy_run(**({"steps": None} | budget)), tmp_path / "run", quiet=True, data=data)
+    assert (result.step, result.finished) == (steps, True)
+    assert RunDir(tmp_path / "run").status()["examples"] == 8 * steps
+
+
+def test_a_run_without_end_is_refused(data, tmp_path):
+    with pytest.raises(BowerbirdError, match="no end"):
+        train(toy_run(steps=None), tmp_path / "run", quiet=True, data=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_never_overwritten(data, tmp_path):
+    train(toy_run(), tmp_path / "run", quiet=True, data=data)
+    with pytest.raises(BowerbirdError, match="already holds a run"):
+        train(toy_run(), tmp_path / "run", quiet=True, data=data)
+
+
+def test_the_finished_run_loads_with_averaged_weights(data, tmp_path):
+    train(toy_run(ema_decay=0.5), tmp_path / "run", quiet=True, data=data)
+    model, spec = load_model(tmp_path / "run")
+    state = RunDir(tmp_path / "run").load_state()
+    assert spec == SPEC and not model.training
+    assert torch.equal(model.D.inner.weight, state["average/D.inner.weight"])
+    assert not torch.equal(model.D.inner.weight, state["model/D.inner.weight"])
+
+
+@pytest.mark.parametrize("poison, names", [("module", "'G.inner' .Linear."), ("gradient", "'inner.bias'")])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_origin(poison, names, data, tmp_path):
+    with pytest.raises(RunFailed, match=rf"step 3: .*{names}.*checkpoint of step 2 is kept"):
+        train(toy_run(poison=poison), tmp_path / "run", quiet=True, data=data)
+    state = RunDir(tmp_path / "run").load_state()
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert RunDir(tmp_path / "run").status()["step"] == 2
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    save = RunDir.save_state
+
+    def full_at_step_four(self, tensors, counters):
+        if counters["step"] == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, tensors, counters)
+
+    monkeypatch.setattr(RunDir, "save_state", full_at_step_four)
+    with pytest.raises(RunFailed, match="disk is full.*bowerbird resume"):
+        train(toy_run(), folder, quiet=True, data=data)
+    assert RunDir(folder).status()["step"] == 2
+    monkeypatch.setattr(RunDir, "save_state", save)
+    assert resume(folder, quiet=True, data=data).finished
+
+
+def test_a_device_that_is_not_there_is_one_sentence():
+    with pytest.raises(BowerbirdError, match="cuda:99.*not on this machine"):
+        machine.resolve_device("cuda:99")
+    with pytest.raises(BowerbirdError, match="'abacus' is not a device"):
+        machine.resolve_device("abacus")
+
+
+def test_learning_rates_of_unknown_players_are_refused(data, tmp_path):
+    with pytest.raises(BowerbirdError, match="names the player 'E', but the players are D, G"):
+        trainer_for(toy_run(lr_multiplier={"E": 2.0}), data, tmp_path / "run")
+
+
+def test_learning_rate():
+    train_config = config.Train(warmup_steps=10, schedule="cosine")
+    assert learning_rate(train_config, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(train_config, 9, 0.0) == pytest.approx(1.0)
+    assert learning_rate(train_config, 99, 0.5) == pytest.approx(0.5)
+    assert learning_rate(train_config, 99, 1.0) == pytest.approx(0.0)
+    assert learning_rate(replace(train_config, schedule="constant"), 99, 1.0) == 1.0
+
+
+def test_moving_average_is_the_closed_form():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average = MovingAverage(model, 0.9)
+    nn.init.ones_(model.weight)
+    for step in range(1000, 1005):  # past the warm-up
+        average.update(step)
+    assert average.average["weight"].item() == pytest.approx(1 - 0.9**5, rel=1e-5)
+    with average.applied():
+        assert model.weight.item() == pytest.approx(1 - 0.9**5, rel=1e-5)
+        assert not model.training
+    assert model.weight.item() == 1.0 and model.training
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
+def test_optimizers_descend_and_restore_their_state(name):
+    def quadratic():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(8, 8), nn.Conv2d(1, 2, 3)).to(memory_format=torch.channels_last)
+        return module, PlayerOptimizer("p", module, config.Train(optimizer=name, lr=0.02))
+
+    def steps(module, optimizer, n):
+        values = []
+        for _ in range(n):
+            value = sum((p - 1).square().sum() for p in module.parameters())
+            value.backward()
+            optimizer.step(1.0)
+            optimizer.zero_grad()
+            values.append(value.item())
+        return values
+
+    module, optimizer = quadratic()
+    values = steps(module, optimizer, 30)
+    assert values[-1] < 0.7 * values[0]
+
+    first, second = quadratic(), quadratic()
+    steps(*first, 6)
+    steps(*second, 3)
+    third = quadratic()
+    third[0].load_state_dict(second[0].state_dict())
+    third[1].load_state({k: v.contiguous() for k, v in second[1].state().items()})
+    steps(*third, 3)
+    for a, b in zip(first[0].parameters(), third[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    module = nn.Linear(4, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    optimizer = PlayerOptimizer("p", module, config.Train(lr=1.0, clip_norm=0.5))
+    module.weight.grad = torch.full_like(module.weight, 3.0)
+    norm = optimizer.step(0.0)
+    assert norm.item() == pytest.approx(6.0)  # what is reported is the norm before clipping
+    assert module.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
