@@ -21,7 +21,7 @@ recipes: $(READY)  ## trains every recipe and checks its [[expect]] claims (hour
 	$(BIN)/python benchmarks/recipes.py
 
 bench: $(READY)  ## every benchmark against its peer
-	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+	set -e; for script in $(wildcard benchmarks/bench_*.py); do $(BIN)/python $$script; done
 
 clean:  ## removes caches and demo/, keeps .venv and runs/
 	rm -rf demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

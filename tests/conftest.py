@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 from PIL import Image
 
 # Before the first import of bowerbird: every annotated shape of a public function is checked whenever a test calls it.
-install_import_hook("bowerbird", "beartype.beartype")
+install_import_hook("bowerbird", "shapes.checked")
 
 torch.set_num_threads(1)
 

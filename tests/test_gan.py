@@ -367,8 +367,12 @@ def test_weights_are_clipped_after_each_critic_step_and_only_the_critics():
 
 
 def test_accuracy_is_the_share_of_pairs_in_the_right_order():
+    class Shifted(Linear):  # the sign of a score says nothing
+        def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+            return super().forward(x, label) + 10
+
     model = gan(loss="wasserstein", r1_gamma=1.0)
-    model.D = Linear(torch.tensor([1.0, 0.0]))
+    model.D = Shifted(torch.tensor([1.0, 0.0]))
     x = torch.zeros(8, 1, 1, 2)
     x[:6, ..., 0], x[6:, ..., 0] = 3.0, -3.0  # beyond what tanh can reach
     assert next(model.losses(Batch(x))).logs["accuracy"] == 0.75

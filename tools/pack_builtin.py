@@ -23,8 +23,9 @@ EVERY = 5
 so a prefix would make a test easier than the real one."""
 
 FACE_COLUMNS = (
-    "hair hairColor eyes eyesColor mouth mouthColor clothing clothingColor glasses skinColor primaryBackgroundColor"
-).split()
+    "hair", "hairColor", "eyes", "eyesColor", "mouth", "mouthColor",
+    "clothing", "clothingColor", "glasses", "skinColor", "primaryBackgroundColor",
+)  # fmt: skip
 """The attributes that can be seen in the picture and have few values."""
 
 

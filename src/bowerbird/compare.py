@@ -1,12 +1,11 @@
 """A comparison: several recipes trained on the same data under one budget, measured under one protocol.
 
-``out/`` holds a run folder per recipe and seed, a sheet per recipe, ``report.json`` (all numbers) and
-``report.html``.  Everything is written as soon as it is known, so an interrupted comparison continues where it stopped:
-finished runs and their measurements are kept, unfinished ones are resumed.  Runs follow one another, because two at a
-time would slow each other's clock; preparing and measuring are outside the budget and are reported.
+``out/`` holds a run folder per recipe and seed, ``report.json`` (all numbers) and ``report.html``.  Everything is
+written as soon as it is known, so an interrupted comparison continues where it stopped: finished runs and their
+measurements are kept, unfinished ones are resumed.  Runs follow one another, because two at a time would slow each
+other's clock; preparing and measuring are outside the budget and are reported.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -25,15 +24,16 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measure import measure_model
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
-from bowerbird.report.comparison import COST, write_comparison_report
+from bowerbird.report.comparison import table_row, write_comparison_report
 from bowerbird.report.pictures import save_png
 from bowerbird.report.run import write_run_report
 from bowerbird.report.sheets import column_per_class, real_sheet, sampled_sheet
-from bowerbird.report.table import summarise
 from bowerbird.report.terminal import print_comparison
 from bowerbird.rundir import RunDir, load_model, write_atomically
 from bowerbird.train import Interrupted, resume, train
 
+LOG_EVERY = 10
+"""Most steps between points of a curve: short budgets have few steps."""
 _MACHINE_FIELDS = ("device", "precision", "threads")  # resolved by the trainer: no part of what a run is
 
 
@@ -57,7 +57,12 @@ class Plan:
                 yield name, seed, replace(run, train=replace(run.train, seed=seed))
 
     def folder(self, name: str, seed: int) -> Path:
-        return self.out / "runs" / f"{name}-seed{seed}"
+        return self.out / folder_name(name, seed)
+
+
+def folder_name(name: str, seed: int) -> str:
+    """Of a run, in the comparison's folder."""
+    return f"runs/{name}-seed{seed}"
 
 
 def compare(
@@ -75,8 +80,8 @@ def compare(
 
     ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run are measured against
     the test split on the features of ``extractor``.  ``out`` (default: a folder under runs/ named after the arguments)
-    may hold an earlier part of the same comparison.  A run that fails (say, by a loss that is not finite) is reported
-    in the report and does not end the comparison.  Raises ``BowerbirdError`` for wrong arguments, and for an ``out``
+    may hold an earlier part of the same comparison.  A run that fails (say, by a loss that is not finite) is shown
+    as failed and does not end the comparison.  Raises ``BowerbirdError`` for wrong arguments, and for an ``out``
     whose runs were made differently.
     """
     plan = _plan(recipes, data, budget, seeds, out, n_samples, extractor)
@@ -90,8 +95,7 @@ def compare(
         run = replace(run, train=replace(run.train, threads=threads))
         if run.data not in opened:
             opened[run.data] = open_data(run.data)
-        folder = plan.folder(name, seed)
-        before = earlier.get(str(folder.relative_to(plan.out)), {})
+        before = earlier.get(folder_name(name, seed), {})
         try:
             entry = _one_run(plan, name, seed, run, opened[run.data], before, quiet)
         except Interrupted:
@@ -123,7 +127,9 @@ def _plan(
         if name in runs:
             raise BowerbirdError(f"The recipe '{name}' is named twice; rename one of the files to compare both.")
         same_data = config.Data(source=data, flip=run.data.flip)
-        runs[name] = replace(run, data=same_data, train=replace(run.train, **limits))  # type: ignore[arg-type]
+        often = min(run.train.log_every, LOG_EVERY)
+        budgeted = replace(run.train, **limits, log_every=often)  # type: ignore[arg-type]
+        runs[name] = replace(run, data=same_data, train=budgeted)
     folder = out or Path("runs") / "-".join(["compare", *runs, Path(data).stem or "data", budget.replace(" ", "")])
     return Plan(runs, data, budget, seeds, n_samples, extractor, Path(folder))
 
@@ -162,8 +168,8 @@ def _difference(found: config.Run, wanted: config.Run) -> str:
     tables = []
     for run in (found, wanted):
         table = config.to_table(run)
-        train = {key: value for key, value in table["train"].items() if key not in _MACHINE_FIELDS}
-        tables.append(_flat({"model": table["model"], "data": table["data"], "train": train}))
+        kept = {key: value for key, value in table["train"].items() if key not in _MACHINE_FIELDS}
+        tables.append(_flat({"model": table["model"], "data": table["data"], "train": kept}))
     return next((key for key in sorted(tables[0] | tables[1]) if tables[0].get(key) != tables[1].get(key)), "")
 
 
@@ -185,7 +191,7 @@ def _one_run(
     entry = {
         "recipe": name,
         "seed": seed,
-        "folder": str(rundir.path.relative_to(plan.out)),
+        "folder": folder_name(name, seed),
         "error": "",
         "seconds_preparing": before.get("seconds_preparing", 0.0),
         "seconds_measuring": before.get("seconds_measuring", 0.0),
@@ -267,7 +273,7 @@ def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData) -> None:
         "data": {"source": plan.data, "summary": data.summary(), "fingerprint": data.fingerprint},
         "environment": machine.describe(),
         "runs": entries,
-        "table": [_row(name, entries) for name in plan.recipes if any(e["recipe"] == name for e in entries)],
+        "table": [table_row(name, entries) for name in plan.recipes if any(e["recipe"] == name for e in entries)],
     }
     text = json.dumps(comparison, indent=2, ensure_ascii=False) + "\n"
     write_atomically(plan.out / "report.json", lambda p: p.write_text(text, encoding="utf-8"))
@@ -280,21 +286,3 @@ def _refuse_different_protocols(entries: list[dict[str, Any]]) -> None:
         for table in entry["measurements"]:
             measurement = Measurement.from_json(table)
             require_comparable(first.setdefault(measurement.name, measurement), measurement)
-
-
-def _row(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """One recipe over its seeds.  A value that is not finite (null in JSON) makes no mean and is left out."""
-    own = [entry for entry in entries if entry["recipe"] == name]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for measurement in (m for entry in own for m in entry["measurements"] if m["value"] is not None):
-        found.setdefault(measurement["name"], []).append(measurement)
-    costs = {key: [e["status"][key] for e in own if key in e["status"]] for key in COST}
-    return {
-        "recipe": name,
-        "errors": [f"Seed {entry['seed']}: {entry['error']}" for entry in own if entry["error"]],
-        "metrics": {
-            key: dataclasses.asdict(summarise([m["value"] for m in ms], ms[0]["stderr"], ms[0]["unit"]))
-            for key, ms in found.items()
-        },
-        "cost": {key: dataclasses.asdict(summarise(values)) for key, values in costs.items() if values},
-    }

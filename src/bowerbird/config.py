@@ -103,20 +103,29 @@ class Train:
 
 @dataclass(frozen=True)
 class Expect:
-    """A claim that ``make recipes`` checks."""
+    """A claim that ``make recipes`` checks: after training, ``measure`` with these arguments gives this value."""
 
     metric: str
-    value: float
-    """At most this value (at least, when ``at_least``)."""
-    at_least: bool = False
-    against: str = ""
-    """The reference data, where the metric has one."""
+    at_most: float | None = None
+    at_least: float | None = None
+    extractor: str = "auto"
+    split: str = "test"
+    """Reference images, such as train+val."""
     n_samples: int = 10_000
-    minutes: float = 0.0
-    """Training time on the hardware named."""
-    hardware: str = ""
+    n_reference: int | None = None
     measured: float | None = None
     """What we measured."""
+    minutes: float | None = None
+    """Training time when we measured it …"""
+    hardware: str = ""
+    """… on this."""
+
+    def __post_init__(self) -> None:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"expect.{self.metric} needs either at_most or at_least.")
+
+    def met_by(self, value: float) -> bool:
+        return value <= self.at_most if self.at_most is not None else value >= (self.at_least or 0.0)
 
 
 @dataclass(frozen=True)

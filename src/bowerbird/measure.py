@@ -2,6 +2,9 @@
 
 The work is in three steps that can be used alone: ``draw`` samples from a model and counts what that costs,
 ``measure_images`` compares images with reference images, ``measure_model`` does both and adds likelihoods.
+
+Memorisation takes the validation split as held-out images: it is a random part of what training images were taken from,
+while official test sets can come from elsewhere (the writers of MNIST's test digits wrote none of its training digits).
 """
 
 import time
@@ -19,6 +22,7 @@ from bowerbird import config, machine
 from bowerbird.data import open_data
 from bowerbird.data.fetch import cache_folder, locate
 from bowerbird.data.images import ImageData
+from bowerbird.data.sources import pictures
 from bowerbird.data.spec import to_float, to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.bits import bits_per_dim
@@ -149,7 +153,7 @@ def measure_model(
             drawn.images, reference,
             reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
             extractor=extractor, metrics=[name for name in metrics if name in IMAGE_METRICS],
-            training=data.train.images, held_out=data.test.images, cache=FeatureCache(cache_folder()),
+            training=data.train.images, held_out=data.val.images, cache=FeatureCache(cache_folder()),
             digits=digit_of[drawn.label] if digit_of is not None and drawn.label is not None else None,
         )  # fmt: skip
         results += _cost(drawn, model.device)
@@ -161,7 +165,7 @@ def measure_model(
 def _defaults(extractor: Extractor, data: ImageData, n: int, *, digits: bool) -> tuple[str, ...]:
     """Image metrics that apply to n samples and these data; without memorisation where it would take an hour."""
     shipped = isinstance(extractor, Digits)
-    enough = min(n, len(data.train.images), len(data.test.images)) > K_DENSITY
+    enough = min(n, len(data.train), len(data.val), len(data.test)) > K_DENSITY
     return (
         "frechet_distance",
         *(PRDC_METRICS if enough else ()),
@@ -221,17 +225,21 @@ def measure_folder(
     extractor: str | Extractor = "auto",
     metrics: Sequence[str] | None = None,
 ) -> list[Measurement]:
-    """Measures all images of a folder or zip, at their stored size, against a split of a data source."""
+    """Measures all images of a folder or zip against a split of a data source.
+
+    They are brought to the size of the reference images, if that is square, as training images would be.
+    """
     data = open_data(against if isinstance(against, config.Data) else config.Data(source=against))
     if isinstance(extractor, str):
         extractor = find_extractor(extractor, data.spec.classes)
-    made = open_data(config.Data(source=str(folder)))
-    samples = torch.cat([part.images for part in (made.train, made.val, made.test)])
+    size = data.spec.height if data.spec.height == data.spec.width else None
+    made = pictures(config.Data(source=str(folder), size=size)).images
+    samples = torch.from_numpy(made.transpose(0, 3, 1, 2).copy())
     if metrics is None:
         metrics = _defaults(extractor, data, len(samples), digits=False)
     return measure_images(
         samples, subset(data.split(split).images, n_reference),
         reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
-        extractor=extractor, metrics=metrics, training=data.train.images, held_out=data.test.images,
+        extractor=extractor, metrics=metrics, training=data.train.images, held_out=data.val.images,
         cache=FeatureCache(cache_folder()),
     )  # fmt: skip

@@ -10,18 +10,19 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import commands
+from bowerbird.cli import commands, training
+from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
 PROGRAM = "bowerbird"
 
-COMMANDS: dict[str, type[commands.Command]] = {
+COMMANDS: dict[str, type[Command]] = {
     "recipes": commands.Recipes,
     "data list": commands.DataList,
     "data get": commands.DataGet,
     "info": commands.Info,
-    "train": commands.Train,
-    "resume": commands.Resume,
+    "train": training.Train,
+    "resume": training.Resume,
     "sample": commands.Sample,
     "measure": commands.Measure,
     "compare": commands.Compare,

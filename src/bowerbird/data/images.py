@@ -106,7 +106,7 @@ def open_data(data: config.Data) -> ImageData:
     found = sources.pictures(data)
     classes, labels = choose_labels(found, data.label)
     where = split.assign(split.digests(found.images), found.split)
-    n, height, width, channels = found.images.shape
+    height, width, channels = found.images.shape[1:]
     sets = {}
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(where == name)
@@ -174,7 +174,7 @@ def _fingerprint(sets: dict[str, ImageSet], classes: list[str]) -> str:
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, one in sets.items():
         digest.update(f"{name} {tuple(one.images.shape)}".encode())
-        digest.update(one.images.numpy())
+        digest.update(one.images.numpy().data)
         if one.labels is not None:
-            digest.update(one.labels.numpy())
+            digest.update(one.labels.numpy().data)
     return digest.hexdigest()[:16]

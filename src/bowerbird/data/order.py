@@ -1,4 +1,4 @@
-"""The order of examples: a pure function of (seed, epoch, position), so that a resumed run sees what it would have seen.
+"""The order of examples: a pure function of (seed, epoch, position), so that resuming repeats it exactly.
 
 The infinite sequence is one permutation of 0…n−1 after another, epoch e being positions e·n … (e+1)·n − 1.  Nothing
 is stored between calls but a cache.

@@ -1,7 +1,8 @@
 """One image file → uint8 pixels of the wanted size: decode, composite, crop, resize.
 
-Grey stays one channel, everything else becomes RGB; transparency is composited on white; 16-bit grey keeps its upper
-byte's value (v / 257, rounded); photographs are turned upright as their EXIF tag says; of several frames the first counts.
+Grey stays one channel, everything else becomes RGB; transparency is composited on white; 16-bit grey is divided by
+257 and rounded; photographs are turned upright as their EXIF tag says; of several frames the first counts.
+
 Then the centre is cut to the target's aspect ratio and resized by Pillow's Lanczos filter, which widens with the
 reduction and so does not alias.  An image that already has the target size keeps its pixels untouched.
 """
@@ -10,10 +11,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import IO, Any, cast
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 RESIZE = "centre crop, Lanczos (Pillow, reducing_gap 3)"
 """The resizer, as protocols state it."""
@@ -26,28 +28,30 @@ class TooLarge(Exception):
     """More pixels than Pillow lets a file unpack to: perhaps a decompression bomb."""
 
 
-def opened(file: BinaryIO) -> Image.Image:
+def opened(file: BufferedIOBase) -> ImageFile.ImageFile:
     """The image with only its header read; TooLarge before any pixel is unpacked."""
-    image = Image.open(file)
+    image = Image.open(cast(IO[bytes], file))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise TooLarge
     return image
 
 
-def upright_size(file: BinaryIO) -> tuple[int, int]:
+def upright_size(file: BufferedIOBase) -> tuple[int, int]:
     """(height, width) as it will be seen, from the header alone."""
     image = opened(file)
-    turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    turned = "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def decode(file: BinaryIO, height: int, width: int) -> np.ndarray:
+def decode(file: BufferedIOBase, height: int, width: int) -> np.ndarray:
     """uint8 (height, width, 1) when the pixels are grey, else (height, width, 3)."""
-    image = opened(file)
+    image: Image.Image = opened(file)
     wanted = int(REDUCING_GAP * max(height, width))
     image.draft(None, (wanted, wanted))  # lets libjpeg skip detail that the reduction would average away
-    return fit(flatten(ImageOps.exif_transpose(image)), height, width)
+    if "exif" in image.info:
+        image = ImageOps.exif_transpose(image)
+    return fit(flatten(image), height, width)
 
 
 def flatten(image: Image.Image) -> Image.Image:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from statistics import median
-from typing import Any, BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
     if not names:
         raise BowerbirdError(f"{path} holds no images ({', '.join(files.SUFFIXES)}).")
 
-    def opening(read: Callable[[BinaryIO], T]) -> Callable[[str], T]:
+    def opening(read: Callable[[BufferedIOBase], T]) -> Callable[[str], T]:
         def from_name(name: str) -> T:
             with source.open(name) as file:
                 return read(file)
@@ -153,6 +154,9 @@ def _colour(images: list[np.ndarray], wanted: str) -> tuple[int, str]:
     return n_channels, ""
 
 
-def _reasons(problems: dict[str, Any]) -> str:
-    counts = Counter(problems.values()).most_common()
-    return ", ".join(f"{count} {reason}" for reason, count in counts) + f"; first: {next(iter(problems))}" if counts else ""
+def _reasons(problems: dict[str, str]) -> str:
+    """How many files have which problem, and the name of the first."""
+    if not problems:
+        return ""
+    counts = ", ".join(f"{count} {reason}" for reason, count in Counter(problems.values()).most_common())
+    return f"{counts}; first: {next(iter(problems))}"

@@ -27,7 +27,7 @@ RULE = {
 
 def digests(images: np.ndarray) -> np.ndarray:
     """The first 8 bytes of each image's SHA-256, as uint64 (n,)."""
-    hashed = b"".join(hashlib.sha256(np.ascontiguousarray(image)).digest()[:8] for image in images)
+    hashed = b"".join(hashlib.sha256(image.tobytes()).digest()[:8] for image in images)
     return np.frombuffer(hashed, ">u8").astype(np.uint64)
 
 
@@ -55,12 +55,15 @@ def assign(digest: np.ndarray, official: np.ndarray) -> np.ndarray:
 
 
 def _fill(split: np.ndarray, name: str, digest: np.ndarray, free: np.ndarray) -> None:
-    """Moves one image, with its copies, from the largest other split into an empty one, if any can be spared."""
+    """Moves one image, with its copies, into an empty split; an earlier one of SPLITS keeps its last for itself."""
     if (split == name).any():
         return
     for donor in sorted(SPLITS, key=lambda other: -int((free & (split == other)).sum())):
-        candidates = np.unique(digest[free & (split == donor)])
-        if len(candidates) > 1:
-            moved = candidates[-1] if name == "train" else candidates[0]
-            split[free & (split == donor) & (digest == moved)] = name
+        there = free & (split == donor)
+        candidates = np.unique(digest[there])
+        keeps = SPLITS.index(donor) < SPLITS.index(name)
+        if len(candidates) > keeps:
+            split[there & (digest == candidates[0])] = name
             return
+    if name == "val" and free.sum() > 1:  # copies of one image: even then something must be measured
+        split[np.flatnonzero(free)[0]] = name

@@ -45,7 +45,7 @@ def measure_images(
     fingerprint: str,
     extractor: Extractor,
     metrics: Sequence[str],
-    preprocessing: Mapping[str, str | float] = MappingProxyType({}),
+    preprocessing: Mapping[str, int | float | str] = MappingProxyType({}),
     training: UInt8[Tensor, "M c2 h2 w2"] | None = None,
     held_out: UInt8[Tensor, "k c2 h2 w2"] | None = None,
     digits: Int[Tensor, " n"] | None = None,

@@ -13,6 +13,7 @@ Batch normalisation is folded into the convolutions when the weights are loaded:
 which together with ``channels_last`` makes a CPU about 1.6 times faster and changes features by rounding only.
 """
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,7 +179,9 @@ class Inception2015(nn.Module):
     @classmethod
     def load(cls, path: Path) -> "Inception2015":
         """Reads the published TorchScript file (keys ``….weight``, ``.beta``, ``.mean``, ``.var``) and folds it."""
-        stored = torch.jit.load(str(path), map_location="cpu").state_dict()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit.load: the weights are published that way
+            stored = torch.jit.load(str(path), map_location="cpu").state_dict()
         folded = {}
         for key, weight in stored.items():
             if not key.endswith(".weight"):

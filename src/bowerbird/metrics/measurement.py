@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from bowerbird.errors import BowerbirdError, unknown
 
-Settings = tuple[tuple[str, float | str], ...]
+Settings = tuple[tuple[str, int | float | str], ...]
 """Names and values, sorted by name."""
 
 CODE_VERSION = 1
@@ -130,7 +130,7 @@ class Protocol:
         return [f"{key} ({mine[key]!r} and {theirs[key]!r})" for key in mine if mine[key] != theirs[key]]
 
 
-def settings(table: Mapping[str, float | str]) -> Settings:
+def settings(table: Mapping[str, int | float | str]) -> Settings:
     """A table in the form that a ``Protocol`` holds."""
     return tuple(sorted(table.items()))
 

@@ -57,10 +57,10 @@ def _title(measurement: Measurement) -> str:
 
 def _caption(rows: dict[str, list[Measurement]]) -> str | None:
     """One line on the protocol of the Fréchet distance, or of whatever was compared with a reference."""
-    compared = [m for measurements in rows.values() for m in measurements if m.protocol.extractor]
+    compared = [m for measurements in rows.values() for m in measurements if m.protocol.extractor and m.protocol.split]
     if not compared:
         return None
-    protocol: Protocol = max(compared, key=lambda m: m.protocol.n_generated + m.protocol.n_reference).protocol
+    protocol: Protocol = min(compared, key=lambda m: m.name != "frechet_distance").protocol
     return (
         f"{protocol.n_generated:,} images against {protocol.n_reference:,} of {protocol.reference} ({protocol.split}); "
         f"features: {protocol.extractor}"

@@ -51,7 +51,13 @@ def stratified_uniform(n: int) -> Float[Tensor, " n"]:
 
 
 def guided(
-    network: nn.Module, label: Int[Tensor, " n"] | None, n_classes: int, guidance: float, channels: int
+    network: nn.Module,
+    label: Int[Tensor, " n"] | None,
+    guidance: float,
+    *,
+    n_classes: int,
+    label_dropout: float,
+    channels: int,
 ) -> Network:
     """(x_t, t) → output in float32 with classifier-free guidance: y_none + guidance (y_label - y_none).
 
@@ -63,6 +69,8 @@ def guided(
         return lambda x_t, t: network(x_t, t, label).float()
     if label is None:
         raise BowerbirdError(f"guidance = {guidance} needs a model trained with labels; this one has none.")
+    if label_dropout == 0:
+        raise BowerbirdError(f"guidance = {guidance} needs a model trained with label_dropout above 0, such as 0.1.")
     both = torch.cat([label, torch.full_like(label, n_classes)])
 
     def output(x_t: Tensor, t: Tensor) -> Tensor:

@@ -203,7 +203,14 @@ class Diffusion(GenerativeModel):
 
     def _network(self, label: Tensor | None, guidance: float) -> Network:
         label = None if label is None else label.to(self.device)
-        return guided(self.net, label, self.n_classes, guidance, self.spec.channels)
+        return guided(
+            self.net,
+            label,
+            guidance,
+            n_classes=self.n_classes,
+            label_dropout=self.config.label_dropout,
+            channels=self.spec.channels,
+        )
 
     @property
     def sampling_network(self) -> nn.Module:

@@ -149,7 +149,14 @@ class Flow(GenerativeModel):
         return x.clamp(-1, 1)
 
     def _velocity(self, label: Tensor | None, guidance: float) -> Network:
-        return guided(self.net, label, self.n_classes, guidance, self.spec.channels)
+        return guided(
+            self.net,
+            label,
+            guidance,
+            n_classes=self.n_classes,
+            label_dropout=self.config.label_dropout,
+            channels=self.spec.channels,
+        )
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -192,9 +199,8 @@ class Flow(GenerativeModel):
         """
         velocity = self._velocity(label if self.n_classes else None, 1.0)
         z = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
-        probes = (
-            z[None] if divergence == "hutchinson" else torch.eye(self.spec.dims).to(x).view(-1, 1, *self.spec.shape)
-        )
+        every = torch.eye(self.spec.dims).to(x).view(-1, 1, *self.spec.shape)
+        probes = z[None] if divergence == "hutchinson" else every
 
         def flow(x_t: Tensor, t: float) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():

@@ -21,9 +21,8 @@ Penalties keep D's gradient in check; all act on D's loss, with E over the batch
 With ``penalty_every`` = k they are computed at every k-th step and counted k times (Karras et al. 2020,
 arXiv:1912.04958, section 3.1).  Gradients are taken with respect to the images *before* augmentation.
 
-Labels: a generated image carries the label of the real image beside it in the batch, hence the data's label
-frequencies.  Samples are meant to be drawn in evaluation mode, as the trainer and the loader do: batch normalisation
-in G then uses its running statistics, so that an image does not depend on the others drawn with it.
+In training a generated image carries the label of the real image beside it.  Samples are drawn in evaluation mode by
+the trainer and the loader: batch normalisation in G then uses its running statistics.
 """
 
 from collections.abc import Callable, Iterator
@@ -105,15 +104,13 @@ LOSSES: dict[LossName, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 PAIRED = frozenset({"relativistic"})
 """Losses whose g depends on the real logits; the others spare G's step that forward pass."""
 
-
 # ---------------------------------------------------------------------------------------------- regularisers
 
 
 def critic_gradient(logits: Logits, x: Images) -> Rows:
     """∇_x D(x) of each image as a row, itself differentiable.
 
-    The sum over the batch has the gradients of its terms only because D treats images separately: with batch
-    normalisation in D they would mix.
+    The batch's sum has the gradients of its terms only while D treats images separately: without batch normalisation.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return gradient.flatten(1)
@@ -272,11 +269,10 @@ class GAN(GenerativeModel):
     def generator_loss(self, real: Images, fake: Images, label: Tensor | None) -> Loss:
         """g_loss of images that carry G's graph, judged by D as it is now."""
         fake_logits = self.score(fake, label)
+        real_logits = torch.full_like(fake_logits, torch.nan)  # a loss that reads them belongs into PAIRED
         if self.config.loss in PAIRED:
             with torch.no_grad():
                 real_logits = self.score(real, label)
-        else:
-            real_logits = torch.full_like(fake_logits, torch.nan)  # a loss that reads them belongs into PAIRED
         _, value = LOSSES[self.config.loss](real_logits, fake_logits)
         return Loss("G", value)
 

@@ -160,8 +160,6 @@ class VAEConfig(config.ModelConfig):
     """Dimensions of z."""
     likelihood: LikelihoodName = "gaussian"
     """p(x|z); bernoulli is meant for data = { binarize = "static" }."""
-    prior: Literal["gaussian"] = "gaussian"
-    """p(z)."""
     beta: float = 1.0
     """Weight of the KL; only 1 trains the bound itself."""
     kl_warmup_steps: int = 0

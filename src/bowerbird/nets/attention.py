@@ -19,7 +19,7 @@ faster.  Where they tie, the explicit form is the better one, because it has der
 
 
 def explicit_attention(
-    q: Float[Tensor, "n head token d"], k: Float[Tensor, "n head token d"], v: Float[Tensor, "n head token d"]
+    q: Float[Tensor, "n head token d"], k: Float[Tensor, "n head key d"], v: Float[Tensor, "n head key d"]
 ) -> Float[Tensor, "n head token d"]:
     """softmax(q kᵀ / √d) v, one product after the other (Vaswani et al. 2017, eq. 1)."""
     # The scale goes on q, which is smaller than the matrix of logits wherever attention costs anything.
@@ -28,10 +28,10 @@ def explicit_attention(
 
 
 def attention(
-    q: Float[Tensor, "n head token d"], k: Float[Tensor, "n head token d"], v: Float[Tensor, "n head token d"]
+    q: Float[Tensor, "n head token d"], k: Float[Tensor, "n head key d"], v: Float[Tensor, "n head key d"]
 ) -> Float[Tensor, "n head token d"]:
     """softmax(q kᵀ / √d) v in whichever form is faster for this device and number of tokens."""
-    if q.device.type == "cpu" and q.shape[-2] <= EXPLICIT_AT_MOST:
+    if q.device.type == "cpu" and k.shape[-2] <= EXPLICIT_AT_MOST:
         return explicit_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 

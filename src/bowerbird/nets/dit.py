@@ -59,13 +59,18 @@ class DiT(nn.Module):
         self.last_norm = nn.LayerNorm(config.n_embd, elementwise_affine=False)
         self.last_modulation = nn.Linear(config.n_embd, 2 * config.n_embd)
         self.last = nn.Linear(config.n_embd, channels_out * config.patch**2)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
-        for layer in (self.last_modulation, self.last, *(block.modulation for block in self.blocks)):
-            nn.init.zeros_(layer.weight)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Glorot & Bengio (2010); zero for what scales, shifts and gates, and for the output."""
+        layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        zeroed = [self.last, self.last_modulation]
+        zeroed += [module.modulation for module in self.modules() if isinstance(module, Block)]
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        for layer in zeroed:
+            nn.init.zeros_(layer.weight)
 
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None = None

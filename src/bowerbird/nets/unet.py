@@ -100,7 +100,8 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for module in self.modules():
             if isinstance(module, Block):
                 nn.init.zeros_(module.conv2.weight)
@@ -119,11 +120,11 @@ class UNet(nn.Module):
         for level, blocks in enumerate(self.down):
             if level:
                 h = self.narrow[level - 1](F.avg_pool2d(h, 2, ceil_mode=True))
-            for block in blocks:
+            for block in blocks.children():
                 h = block(h, embedding)
                 kept.append(h)
         for level in reversed(range(len(self.up))):
-            for merge, block in zip(self.merge[level], self.up[level], strict=True):
+            for merge, block in zip(self.merge[level].children(), self.up[level].children(), strict=True):
                 h = block(merge(torch.cat([h, kept.pop()], dim=1)), embedding)
             if level:
                 # Asking for the finer level's own size cuts the row or column that rounding up had added.

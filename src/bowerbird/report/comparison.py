@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,18 @@ from bowerbird.report.numbers import count, duration
 from bowerbird.report.page import write_page
 from bowerbird.report.pictures import data_uri
 from bowerbird.report.run import merged_steps, series_of
-from bowerbird.report.table import Summary, cell_text, heading, marks, metric, sentence, unit_text
+from bowerbird.report.table import Summary, cell_text, heading, marks, metric, sentence, summarise, unit_text
 from bowerbird.rundir import RunDir
 
 SAMPLING_COST = ("network_evaluations", "seconds_per_image")
-COST = {
-    "seconds": "Training time",
-    "step": "Steps",
-    "examples": "Examples seen",
-    "flops": "Training FLOPs",
-    "parameters": "Parameters",
+COST: dict[str, tuple[str, Callable[[float], str]]] = {
+    "seconds": ("Training time", duration),
+    "step": ("Steps", "{:,.0f}".format),
+    "examples": ("Examples seen", count),
+    "flops": ("Training compute", lambda flops: count(flops, "FLOP")),
+    "parameters": ("Parameters", count),
 }
-_COST_TEXT: dict[str, Callable[[float | None], str]] = {
-    "seconds": duration,
-    "step": count,
-    "examples": count,
-    "flops": count,
-    "parameters": count,
-}
+"""What training one seed costs: title and text of each counter of a run's status."""
 _HEADLINES = (
     ("frechet_distance", "Closest to the real images"),
     ("coverage", "Covers most of the variety"),
@@ -67,9 +61,29 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
+def table_row(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """One recipe over its seeds, as plain data; a value that is not finite (null) makes no mean and is left out."""
+    own = [entry for entry in entries if entry["recipe"] == name]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for measurement in (m for entry in own for m in entry["measurements"] if m["value"] is not None):
+        found.setdefault(measurement["name"], []).append(measurement)
+    costs = {key: [e["status"][key] for e in own if key in e["status"]] for key in COST}
+    return {
+        "recipe": name,
+        "errors": [f"Seed {entry['seed']}: {entry['error']}" for entry in own if entry["error"]],
+        "metrics": {
+            key: asdict(summarise([m["value"] for m in ms], ms[0]["stderr"], ms[0]["unit"]))
+            for key, ms in found.items()
+        },
+        "cost": {key: asdict(summarise(values)) for key, values in costs.items() if values},
+    }
+
+
 def rows_of(comparison: dict[str, Any]) -> list[Row]:
+    """The table that ``table_row`` wrote."""
+
     def summaries(table: dict[str, Any]) -> dict[str, Summary]:
-        return {name: Summary(**cell) for name, cell in table.items()}
+        return {name: Summary(**cell | {"values": tuple(cell["values"])}) for name, cell in table.items()}
 
     return [
         Row(row["recipe"], summaries(row["metrics"]), summaries(row["cost"]), row["errors"])
@@ -87,7 +101,7 @@ def quality(rows: list[Row]) -> list[Quantity]:
         about = metric(name)
         texts, best = [cell_text(c) for c in cells], marks(cells, about.better)
         lines.append(
-            Quantity(heading(about.title), unit_text(about.unit), about.better, sentence(about.reading), texts, best)
+            Quantity(heading(about.title), unit_text(about), about.better, sentence(about.reading), texts, best)
         )
     return lines
 
@@ -95,10 +109,10 @@ def quality(rows: list[Row]) -> list[Quantity]:
 def training_cost(rows: list[Row]) -> list[Quantity]:
     """What the training of one seed cost, as a mean over the seeds."""
     lines = []
-    for name, title in COST.items():
+    for name, (title, text) in COST.items():
         cells = [row.cost.get(name) for row in rows]
         if any(cells):
-            texts = [_COST_TEXT[name](cell.mean if cell else None) for cell in cells]
+            texts = [text(cell.mean) if cell else "–" for cell in cells]
             lines.append(Quantity(title, "", "none", "", texts, [""] * len(cells)))
     return lines
 

@@ -67,15 +67,15 @@ def curve(panel: Panel, width: float = 5.3, height: float = 2.9) -> Markup:
         x, y = _finite(series.x, series.y, positive=panel.log_y)
         if len(x) == 0:
             continue
-        style = {"color": _SERIES[colour % N_SERIES], "linestyle": "-" if colour < N_SERIES else "--"}
+        shade, dash = _SERIES[colour % N_SERIES], "-" if colour < N_SERIES else "--"
         label = "_" if series.name in named else series.name
         named.add(series.name)
         smooth = _running_mean(y)
         if smooth is not None:
-            axes.plot(*_thin(x, y), linewidth=0.8, alpha=0.28, **style)
-        axes.plot(*_thin(x, y if smooth is None else smooth), linewidth=1.6, label=label, **style)
+            axes.plot(*_thin(x, y), linewidth=0.8, alpha=0.28, color=shade, linestyle=dash)
+        axes.plot(*_thin(x, y if smooth is None else smooth), linewidth=1.6, label=label, color=shade, linestyle=dash)
         if len(x) == 1:
-            axes.plot(x, y, marker="o", markersize=4, **style)
+            axes.plot(x, y, marker="o", markersize=4, color=shade)
     if panel.log_y:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())
@@ -94,7 +94,8 @@ def curve(panel: Panel, width: float = 5.3, height: float = 2.9) -> Markup:
 
 def dots(title: str, rows: Sequence[Dot], x_label: str, log_x: bool = False, width: float = 11.2) -> Markup:
     """Values with error bars, one row each, in the given order from the top."""
-    figure, axes = _axes(width, 0.75 + 0.34 * len(rows))
+    longest = max(len(row.name) for row in rows)
+    figure, axes = _axes(width, 0.82 + 0.34 * len(rows), left=0.3 + 0.09 * longest)
     for i, row in enumerate(rows):
         colour = _SERIES[i % N_SERIES]
         axes.errorbar(row.value, i, xerr=row.stderr or None, fmt="o", color=colour, markersize=7, capsize=3, lw=1.6)
@@ -113,10 +114,12 @@ def dots(title: str, rows: Sequence[Dot], x_label: str, log_x: bool = False, wid
     return _svg(figure, title)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _axes(width: float, height: float, left: float = 0.62) -> tuple[Figure, Axes]:
+    """Axes with margins in inches: equal in all panels, so that their axes are aligned on the page."""
+    right, below, above = 0.1, 0.52, 0.3
+    figure = Figure(figsize=(width, height))
     FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_axes((left / width, below / height, 1 - (left + right) / width, 1 - (below + above) / height))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
     axes.tick_params(which="both", colors=_INK, labelsize=10, length=0, pad=6)

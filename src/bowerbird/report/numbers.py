@@ -13,8 +13,8 @@ def with_error(value: float | None, stderr: float | None = None) -> str:
         return str(value)
     if not stderr or not math.isfinite(stderr):
         return _plain(value, 4)
-    digits = 1 if f"{stderr:.1e}"[:3] >= "3.5" else 2
-    place = digits - 1 - math.floor(math.log10(stderr))
+    mantissa, exponent = f"{stderr:.1e}".split("e")  # rounded first: 0.0996 is 0.10
+    place = (0 if float(mantissa) >= 3.5 else 1) - int(exponent)
     if place > 6 or abs(value) >= 1e7:
         return f"{value:.2e} ± {stderr:.0e}"
     if place < 0:

@@ -90,7 +90,7 @@ def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
         ("Examples seen", examples, count, rate),
         ("Training time", seconds, duration, "optimiser steps only"),
         ("Parameters", status.get("parameters"), count, ""),
-        ("Training FLOPs", status.get("flops"), count, "from one profiled step"),
+        ("Training compute", status.get("flops"), lambda v: count(v, "FLOP"), "from one profiled step"),
     ]
     return [{"name": n, "value": text(v), "note": note} for n, v, text, note in shown if v is not None]
 
@@ -109,7 +109,7 @@ def _grids(samples: Path) -> list[dict[str, Any]]:
 def measurement_row(m: Mapping[str, Any]) -> dict[str, Any]:
     """One measurement as the page shows it."""
     about, protocol = metric(m["name"]), m.get("protocol") or {}
-    unit = unit_text(m.get("unit", ""))
+    unit = unit_text(about)
     counted = (("n_generated", "samples"), ("n_reference", "real images"))
     brief = [f"{protocol[key]:,} {text}" for key, text in counted if protocol.get(key)]
     return {

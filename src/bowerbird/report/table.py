@@ -43,10 +43,10 @@ def metric(name: str) -> Metric:
 def marks(column: Sequence[Summary | None], better: str) -> list[Mark]:
     """Which cells are the best of their column, and which lie within 2·√(stderr² + stderr_best²) of it.
 
-    No cell is marked where neither direction is better or where there is nothing to compare with.
+    No cell is marked where neither direction is better, or where there is nothing to choose between.
     """
     known = [s for s in column if s is not None and math.isfinite(s.mean)]
-    if better == "none" or len(known) < 2:
+    if better == "none" or len({s.mean for s in known}) < 2:
         return [""] * len(column)
     best = (min if better == "lower" else max)(known, key=lambda s: s.mean)
     return [_mark(cell, best) for cell in column]
@@ -70,9 +70,12 @@ def value_text(value: float | None, stderr: float | None, unit: str) -> str:
     return f"{with_error(1e3 * value, 1e3 * stderr)} ms" if abs(value) < 1 else f"{with_error(value, stderr)} s"
 
 
-def unit_text(unit: str) -> str:
+def unit_text(metric: Metric) -> str:
     """The unit to be shown beside the title: none for pure numbers, and for seconds, which stand in the cells."""
-    return "" if unit in ("1", "", *SECONDS) else unit
+    if metric.unit in ("1", "", *SECONDS):
+        return ""
+    what, _, per = metric.unit.partition("/")
+    return f"per {per}" if per and what in metric.title else metric.unit
 
 
 def cell_text(summary: Summary | None) -> str:

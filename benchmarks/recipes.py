@@ -1,0 +1,48 @@
+"""Trains recipes that state what to expect, measures them, and says which claims hold.  ``make recipes``.
+
+    python benchmarks/recipes.py [NAME …] [--out runs/recipes]
+
+A finished run in the output folder is measured again without training.  Exit status 1 when a claim fails.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bowerbird import api, config
+from bowerbird.rundir import RunDir
+
+
+def check(name: str, out: Path) -> bool:
+    """Trains one recipe (or continues it) and compares every claim with its measurement."""
+    run, folder = config.load(name), out / name
+    if (folder / "run.toml").exists():
+        api.resume(folder)
+    else:
+        api.train(run, folder)
+    minutes = RunDir(folder).status()["seconds"] / 60
+    holds = True
+    for claim in run.expect:
+        (measurement,) = api.measure(
+            [str(folder)], metrics=[claim.metric], extractor=claim.extractor, split=claim.split,
+            n_samples=claim.n_samples, n_reference=claim.n_reference,
+        )[str(folder)]  # fmt: skip
+        met = claim.met_by(measurement.value)
+        bound = f"≤ {claim.at_most:g}" if claim.at_most is not None else f"≥ {claim.at_least:g}"
+        verdict = "holds" if met else "FAILS"
+        print(f"{name}: {claim.metric} = {measurement.value:.4g}, claimed {bound}: {verdict} ({minutes:.1f} minutes)")
+        holds &= met
+    return holds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="recipes (default: all that state what to expect)")
+    parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
+    arguments = parser.parse_args()
+    names = arguments.names or [name for name in config.recipe_names() if config.load(name).expect]
+    return 0 if all([check(name, arguments.out) for name in names]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

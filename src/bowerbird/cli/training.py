@@ -1,0 +1,89 @@
+"""The commands that train.  The flags of ``train`` are the fields of the run that its recipe describes."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from tyro.conf import Positional, arg
+
+from bowerbird import config, registry
+from bowerbird.budget import parse_budget
+from bowerbird.cli.command import Command, Switch
+from bowerbird.cli.flags import parse_flags, value_of
+from bowerbird.errors import BowerbirdError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """Trains a model into a run folder.  `train RECIPE --help` shows the flags of that recipe's model as well."""
+
+    data: config.Data = config.Data()
+    train: config.Train = config.Train()
+    source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
+    """Short for --data.source: a built-in name, a folder or a zip."""
+    budget: str | None = None
+    """The only budget of this run: 60s, 10m, 2h, 500steps, 20000examples or 1e15flops."""
+    out: Path | None = None
+    """The run folder (default: a new one under runs/)."""
+    plugin: Path | None = None
+    """A Python file that registers your own families or nets."""
+    quiet: Switch = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainFlags, Command):
+    """Trains a model into a run folder."""
+
+    recipe: Positional[str]
+    """A recipe's name, a TOML file, or the run.toml of another run.  Comes first."""
+    model: config.ModelConfig
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        """The command with the recipe's values as defaults, so that the family's own fields are flags."""
+        if not argv or argv[0].startswith("-"):
+            if {"-h", "--help"} & set(argv):
+                parse_flags(TrainFlags, ["--help"], f"{prog} RECIPE")
+            raise BowerbirdError(f"Name the recipe first: {prog} RECIPE [flags]; `bowerbird recipes` lists them.")
+        config.find(argv[0])
+        if plugin := value_of("--plugin", argv):
+            registry.load_plugin(Path(plugin))
+        run = config.load(argv[0])
+        plugin_of_recipe = Path(run.plugin) if run.plugin else None
+        default = cls(recipe=argv[0], model=run.model, data=run.data, train=run.train, plugin=plugin_of_recipe)
+        return parse_flags(cls, argv, prog, default)
+
+    def run(self) -> config.Run:
+        """The run that was asked for."""
+        data, train = self.data, self.train
+        if self.source is not None:
+            data = dataclasses.replace(data, source=self.source)
+        if self.budget is not None:
+            none: dict[str, Any] = dict.fromkeys(("steps", "examples", "seconds", "flops"))
+            train = dataclasses.replace(train, **none | parse_budget(self.budget))
+        plugin = str(self.plugin.resolve()) if self.plugin else ""
+        return dataclasses.replace(config.load(self.recipe), model=self.model, data=data, train=train, plugin=plugin)
+
+    def __call__(self) -> None:
+        run = self.run()
+        from bowerbird import api
+
+        print(api.train(run, self.out, quiet=self.quiet))
+
+
+@dataclass(frozen=True)
+class Resume(Command):
+    """Continues an interrupted run exactly where it stopped."""
+
+    run: Positional[Path]
+    """The run folder."""
+    quiet: Switch = False
+    """Show no progress."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        print(api.resume(self.run, quiet=self.quiet))

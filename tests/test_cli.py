@@ -1,0 +1,344 @@
+"""The command line: what it passes to the API, what it prints, and how it fails."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bowerbird import api, cli, config, registry
+from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.metrics.measurement import Protocol, measured
+
+ROOT = Path(__file__).parents[1]
+
+
+@registry.nets.register("cli-net")
+@dataclass(frozen=True)
+class NetOfTest(config.NetConfig):
+    channels: int = 8
+    """How wide."""
+
+
+@registry.families.register("cli-family")
+@dataclass(frozen=True)
+class FamilyOfTest(config.ModelConfig):
+    net: config.NetConfig = field(default_factory=NetOfTest)
+    n_latent: int = 4
+    """How many numbers describe an example."""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "my.toml"
+    path.write_text(
+        'title = "Mine"\n[model]\nfamily = "cli-family"\nnet.name = "cli-net"\n[train]\nsteps = 7\nlr = 0.5\n'
+    )
+    return str(path)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, tuple, dict[str, Any]]]:
+    """Every call that reached the API, which does nothing but return what it would."""
+    made: list[tuple[str, tuple, dict[str, Any]]] = []
+
+    def stand_in(name: str, result: Any) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            made.append((name, args, options))
+            print("noise of the work")
+            return result
+
+        return call
+
+    measurement = measured("frechet_distance", 3.5, Protocol(n_generated=10), stderr=0.25)
+    (tmp_path / "sheet.png").touch()
+    (tmp_path / "report.json").write_text('{"rows": []}')
+    for name, result in {
+        "train": tmp_path / "run",
+        "resume": tmp_path / "run",
+        "sample": tmp_path,
+        "measure": {"runs/a": [measurement]},
+        "compare": tmp_path / "report.html",
+    }.items():
+        monkeypatch.setattr(api, name, stand_in(name, result))
+    return made
+
+
+# ------------------------------------------------------------------------------------------------ without torch
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("--help", 0),
+        ("--version", 0),
+        ("recipes", 0),
+        ("recipes --json", 0),
+        ("recipes flow", 0),
+        ("data list", 0),
+        ("train --help", 0),
+        ("sample --help", 0),
+        ("train flwo", 2),
+        ("compare flwo --budget 5s", 2),
+        ("compare flow --budget 5", 2),
+        ("trian flow", 2),
+    ],
+)
+def test_help_lists_and_errors_need_no_torch(words: str, status: int) -> None:
+    code = (
+        "import sys; from bowerbird.cli import main; status = main(sys.argv[1:]);"
+        "print('LOADED', [m for m in ('torch', 'numpy', 'rich', 'PIL') if m in sys.modules]); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True)
+    assert done.returncode == status
+    loaded = done.stdout.splitlines()[-1]
+    assert loaded.startswith("LOADED")
+    assert "torch" not in loaded
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_package_is_light_and_its_verbs_are_verbs() -> None:
+    code = (
+        "import sys, bowerbird; assert not {'torch', 'tyro', 'numpy'} & set(sys.modules); assert bowerbird.recipes();"
+        "import bowerbird.train, bowerbird.compare, bowerbird.measure;"
+        "assert bowerbird.train.__module__ == bowerbird.measure.__module__ == 'bowerbird.api';"
+        "assert all(hasattr(bowerbird, name) for name in bowerbird.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ------------------------------------------------------------------------------------------------ what reaches the API
+
+
+def test_train_takes_the_recipe_and_every_flag(recipe: str, calls: list, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        "--model.n-latent 64 --model.net.channels 32 --data photos --data.size 16 --train.lr 1e-3 --out here --quiet"
+    )
+    assert cli.main(["train", recipe, *words.split()]) == 0
+    (name, (run, out), options) = calls[0]
+    assert (name, out, options) == ("train", Path("here"), {"quiet": True})
+    assert run == config.Run(
+        model=FamilyOfTest(net=NetOfTest(channels=32), n_latent=64),
+        data=config.Data(source="photos", size=16),
+        train=config.Train(steps=7, lr=1e-3),
+        title="Mine",
+    )
+    assert capsys.readouterr().out.splitlines()[-1].endswith("run")
+
+
+def test_without_flags_the_run_is_the_recipe(recipe: str, calls: list) -> None:
+    assert cli.main(["train", recipe]) == 0
+    assert calls[0][1] == (config.load(recipe), None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        ("90s", {"seconds": 90.0}),
+        ("2h", {"seconds": 7200.0}),
+        ("50steps", {"steps": 50}),
+        ("1e12flops", {"flops": 1e12}),
+    ],
+)
+def test_a_budget_replaces_the_recipes(recipe: str, calls: list, budget: str, expected: dict[str, float]) -> None:
+    assert cli.main(["train", recipe, "--budget", budget]) == 0
+    train = calls[0][1][0].train
+    assert {k: getattr(train, k) for k in ("steps", "examples", "seconds", "flops") if getattr(train, k)} == expected
+
+
+def test_none_switches_an_optional_value_off(recipe: str, calls: list) -> None:
+    words = "--train.steps none --train.channels-last True --train.lr-multiplier D 2 G 0.5"
+    assert cli.main(["train", recipe, *words.split()]) == 0
+    train = calls[0][1][0].train
+    assert (train.steps, train.channels_last, train.lr_multiplier) == (None, True, {"D": 2.0, "G": 0.5})
+
+
+def test_help_of_a_recipe_shows_the_familys_own_fields(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", recipe, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--model.net.channels INT How wide. (default: 8)" in shown
+    assert "--train.steps INT" in shown
+    assert "--expect" not in shown
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from bowerbird import config, registry
+
+@registry.families.register("plugged")
+@dataclass(frozen=True)
+class Plugged(config.ModelConfig):
+    n_petals: int = 5
+    \"\"\"Petals of the flower.\"\"\"
+"""
+
+
+def test_a_plugins_fields_are_flags_and_its_path_is_recorded(
+    tmp_path: Path, calls: list, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plugged.py").write_text(PLUGIN)
+    Path("plugged.toml").write_text('[model]\nfamily = "plugged"\n')
+    assert cli.main("train plugged.toml --plugin plugged.py --help".split()) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--model.n-petals INT Petals of the flower. (default: 5)" in shown
+    assert cli.main("train plugged.toml --plugin=plugged.py --model.n-petals 6".split()) == 0
+    run = calls[0][1][0]
+    assert (run.model.n_petals, run.plugin) == (6, str(tmp_path / "plugged.py"))
+
+
+def test_sample_passes_on_only_what_was_given(calls: list, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main("sample runs/a".split()) == 0
+    assert cli.main("sample runs/a -n 5 --seed 3 --label 7 --steps 20 --guidance 1.5 --out there --json".split()) == 0
+    assert calls[0][2] == {"n": 64, "seed": 0, "label": None, "out": None, "options": {}}
+    assert calls[1][1] == (Path("runs/a"),)
+    options = {"steps": 20, "guidance": 1.5}
+    assert calls[1][2] == {"n": 5, "seed": 3, "label": "7", "out": Path("there"), "options": options}
+    printed = capsys.readouterr().out.split("sheet.png\n", 1)[1]
+    assert json.loads(printed) == {"folder": str(tmp_path), "files": ["sheet.png"]}
+
+
+def test_measure_prints_json_alone_or_a_table(calls: list, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "measure runs/a --against digits --metrics frechet_distance coverage --n-samples 10 --json"
+    assert cli.main(words.split()) == 0
+    (row,) = json.loads(capsys.readouterr().out)["measurements"]
+    assert {key: row[key] for key in ("target", "name", "value", "unit", "stderr")} == {
+        "target": "runs/a",
+        "name": "frechet_distance",
+        "value": 3.5,
+        "unit": "1",
+        "stderr": 0.25,
+    }
+    assert row["protocol"]["n_generated"] == 10
+    ((targets,), options) = calls[0][1:]
+    assert targets == ["runs/a"]
+    assert options["metrics"] == ["frechet_distance", "coverage"]
+    assert (options["against"], options["n_samples"], options["options"]) == ("digits", 10, {})
+    assert cli.main(["measure", "runs/a"]) == 0
+    assert re.search(r"frechet_distance +3\.5 ± 0\.25", capsys.readouterr().out)
+
+
+def test_compare_prints_the_reports_path_or_its_json(calls: list, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("compare gan vae --data digits --budget 5s --seeds 2 --out demo --json".split()) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": []}
+    assert calls[0][1] == (["gan", "vae"],)
+    expected = {"data": "digits", "budget": "5s", "seeds": 2, "out": Path("demo"), "n_samples": 2000}
+    assert calls[0][2] == expected
+    assert cli.main("compare gan vae".split()) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("report.html")
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("recpes", "There is no command 'recpes'; did you mean 'recipes'?"),
+        ("data lst", "There is no command 'data lst'; did you mean 'data list'?"),
+        ("recipes flwo", "There is no recipe 'flwo'; did you mean 'flow'?"),
+        ("recipes --jsn", "There is no flag --jsn; did you mean --json?"),
+        ("train", "Name the recipe first"),
+        ("train --data x flow", "Name the recipe first"),
+        ("train RECIPE --train.batchsize 3", "There is no flag --train.batchsize; did you mean --train.batch-size?"),
+        ("train RECIPE --modle.n-latent 3", "There is no flag --modle.n-latent; did you mean --model.n-latent?"),
+        ("train RECIPE --model.n-latent=x", "--model.n-latent: 'x' is not a whole number"),
+        ("train RECIPE --train.lr x", "--train.lr: 'x' is not a number"),
+        (
+            "train RECIPE --train.optimizer adm",
+            "--train.optimizer cannot be 'adm', only one of 'adam'",
+        ),
+        ("train RECIPE --train.betas 0.9", "--train.betas needs 2 value(s)"),
+        ("train RECIPE again", "'again' is one word too many"),
+        ("train RECIPE --plugin nowhere.py", "nowhere.py does not exist"),
+        ("train RECIPE --budget 60", "The budget '60' is not a number and a unit"),
+        ("train nowhere.toml", "There is no file nowhere.toml."),
+        ("sample", "RUN is missing"),
+        ("sample nowhere", "nowhere"),
+        ("resume nowhere", "nowhere"),
+        ("measure", "Say what to measure"),
+        ("measure nowhere", "nowhere"),
+        ("compare --data digits", "Say what to compare"),
+        ("data get digit", "did you mean 'digits'?"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_status_2(
+    words: str, sentence: str, recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([recipe if word == "RECIPE" else word for word in words.split()]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert sentence in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (BowerbirdError("Do this."), 2, "bowerbird: Do this."),
+        (RunFailed("It broke."), 1, "bowerbird: It broke."),
+        (OSError(28, "No space left on device", "file"), 1, "bowerbird: No space left on device: file."),
+        (KeyboardInterrupt(), 130, "bowerbird: Interrupted."),
+        (
+            ZeroDivisionError("x"),
+            1,
+            "bowerbird: Internal error: ZeroDivisionError: x; run again with --debug for the traceback.",
+        ),
+    ],
+)
+def test_each_kind_of_error_has_its_status(
+    error: BaseException,
+    status: int,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_args: Any, **_options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(api, "resume", fail)
+    assert cli.main(["resume", "a"]) == status
+    assert capsys.readouterr().err == sentence + "\n"
+    assert cli.main(["resume", "--debug", "a"]) == status
+    printed = capsys.readouterr().err
+    assert printed.startswith("Traceback")
+    assert type(error).__name__ in printed
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "bowerbird", "recipes"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ------------------------------------------------------------------------------------------------ for real
+
+
+def test_a_folder_of_images_is_trained_on_and_sampled(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.toml").write_text('[model]\nfamily = "vae"\nn_latent = 2\n[model.net]\nname = "mlp"\n')
+    words = f"train small.toml --data {tiny} --budget 3steps --train.batch-size 8 --train.device cpu --quiet"
+    assert cli.main(words.split()) == 0, capsys.readouterr().err
+    run = Path(capsys.readouterr().out.splitlines()[-1])
+    assert config.load(str(run)).data.source == str(tiny)
+    assert cli.main(["sample", str(run), "-n", "3", "--label", "upper", "--out", "there"]) == 0
+    assert sorted(path.name for path in Path("there").glob("*.png")) == [
+        *(f"{i:05d}.png" for i in range(3)),
+        "sheet.png",
+    ]
+    assert cli.main(["sample", str(run), "--steps", "3"]) == 2
+    assert "steps" in capsys.readouterr().err
+    assert cli.main(["sample", str(run), "--label", "uper"]) == 2
+    assert "did you mean 'upper'?" in capsys.readouterr().err

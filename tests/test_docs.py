@@ -1,0 +1,81 @@
+"""Every example of the documentation runs: Python blocks, and console blocks that call bowerbird.
+
+The blocks of a page run in order, in one empty folder, in this process.  A block that should not run says so in its
+fence: ```console no-run, ```python no-run.
+"""
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bowerbird import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("CONTRIBUTING.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(?P<language>python|console|toml)[ \t]*(?P<words>[^\n]*)\n(?P<text>.*?)^```", re.M | re.S)
+LONG = re.compile(r"\bbowerbird (compare|train)\b(?!.*(--budget|--train\.steps|--help))")
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+    line: int
+    file: str
+    """A toml or python block whose fence says file=NAME is written to that file."""
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page that are to be run or written."""
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        words = match["words"].split()
+        file = next((word.removeprefix("file=") for word in words if word.startswith("file=")), "")
+        if "no-run" not in words and (file or match["language"] != "toml"):
+            yield Block(match["language"], match["text"], text[: match.start()].count("\n") + 1, file)
+
+
+def _run_console(block: Block) -> None:
+    for line in block.text.replace("\\\n", " ").splitlines():
+        command = re.sub(r"\s+#.*", "", line)
+        if not command.startswith("$ bowerbird"):
+            continue
+        assert not LONG.search(command), f"line {block.line}: '{command}' has no budget; give it one or mark it no-run"
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            status = cli.main(shlex.split(command.removeprefix("$ bowerbird")))
+        assert status == 0, f"line {block.line}: {command}\n{errors.getvalue()}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny, tmp_path / "photos")
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "console":
+            _run_console(block)
+        else:
+            padding = "\n" * block.line  # so that a traceback names the line of the page
+            exec(compile(padding + block.text, page.name, "exec"), names)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            if "://" not in target and not target.startswith("mailto:"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in cli.COMMANDS if f"## {name}" not in page] == []

@@ -1,0 +1,117 @@
+"""The shape of the code base: who may import whom, the public names, and the packages that are declared.
+
+The direction between layers is checked by import-linter (``make lint``, contracts in pyproject.toml).  Here are the
+rules that it cannot state, and that its contracts are complete.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bowerbird
+from bowerbird import registry
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "bowerbird"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FILES = sorted(SOURCE.rglob("*.py"))
+FAMILIES = sorted(where.partition(":")[0] for where in registry.families._where.values() if "bowerbird" in where)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _importers(pattern: str) -> set[str]:
+    """Modules, as paths under src/bowerbird, that import something whose full name matches."""
+    return {
+        str(path.relative_to(SOURCE)) for path in FILES if any(re.fullmatch(pattern, name) for name in _imports(path))
+    }
+
+
+def test_only_the_command_line_knows_its_parser() -> None:
+    assert {path.partition("/")[0] for path in _importers(r"tyro(\..*)?")} == {"cli"}
+
+
+def test_torchvision_is_never_imported() -> None:
+    assert _importers(r"(torchvision|lightning|timm)(\..*)?") == set()
+
+
+def test_modules_that_the_command_line_needs_first_import_no_torch() -> None:
+    torch_free = {"__init__.py", "budget.py", "config.py", "errors.py", "registry.py", "data/__init__.py"}
+    assert not torch_free & _importers(r"(torch|numpy|scipy|PIL|matplotlib)(\..*)?")
+
+
+def test_contracts_name_every_family() -> None:
+    contracts = {contract["name"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
+    assert sorted(contracts["Families never import one another"]["modules"]) == FAMILIES
+    assert sorted(contracts["The trainer knows no family"]["forbidden_modules"]) == FAMILIES
+
+
+def test_only_models_and_nothing_above_names_a_family() -> None:
+    pattern = "|".join(re.escape(module) + r"(\..*)?" for module in FAMILIES)
+    assert {path.partition("/")[0] for path in _importers(pattern)} <= {"models"}
+
+
+def _distribution(requirement: str) -> str:
+    return re.split(r"[\[<>=~! ]", requirement, maxsplit=1)[0].lower()
+
+
+def test_every_imported_package_is_declared() -> None:
+    names = {"pillow": "PIL"}
+    declared = {_distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    extras = {_distribution(r) for r in PROJECT["project"]["optional-dependencies"]["track"]}
+    imported = {name.partition(".")[0] for path in FILES for name in _imports(path)}
+    foreign = imported - sys.stdlib_module_names - {"bowerbird"}
+    assert foreign - {names.get(name, name) for name in declared | extras} == set()
+    assert {names.get(name, name) for name in declared} - foreign == set(), "declared but not imported"
+
+
+def test_constraints_pin_every_requirement_exactly() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "a local version or an address"
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    required = {_distribution(r) for group in (PROJECT["project"]["dependencies"], *extras) for r in group}
+    assert required - pinned - {"bowerbird"} == set()
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(bowerbird.__all__) == [
+        "BowerbirdError",
+        "RunFailed",
+        "compare",
+        "config",
+        "info",
+        "load",
+        "measure",
+        "recipe",
+        "recipes",
+        "resume",
+        "sample",
+        "train",
+    ]
+    assert all(getattr(bowerbird, name) is not None for name in bowerbird.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = bowerbird.trian  # type: ignore[attr-defined]
+
+
+def test_recipes_data_weights_and_templates_lie_inside_the_package() -> None:
+    for pattern in ("recipes/*.toml", "data/builtin/*.xz", "metrics/weights/*.safetensors", "report/templates/*"):
+        assert list(SOURCE.glob(pattern)), pattern
+    shipped = sum(
+        path.stat().st_size for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+    assert shipped < 8_000_000

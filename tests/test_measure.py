@@ -1,0 +1,212 @@
+"""Measuring end to end on the digits that ship: real digits score as real, copies as copies, noise as noise."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from bowerbird import config
+from bowerbird.data import ImageData, open_data
+from bowerbird.data.spec import to_float
+from bowerbird.errors import BowerbirdError
+from bowerbird.measure import as_digits, draw, find_extractor, measure_folder, measure_images, measure_model
+from bowerbird.metrics.cache import FeatureCache
+from bowerbird.metrics.features import Digits
+from bowerbird.metrics.images import subset
+from bowerbird.metrics.measurement import METRICS, Measurement
+from bowerbird.models.base import Batch, GenerativeModel, Loss
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return open_data(config.Data(source="digits"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this module's own, shared by its tests because features of 10,000 digits take a second."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOWERBIRD_CACHE", str(folder))
+        yield folder
+
+
+class Replay(GenerativeModel):
+    """A model that has learnt its images by heart; drawing one calls its network twice."""
+
+    def __init__(self, data: ImageData, images: Tensor, labels: Tensor | None) -> None:
+        super().__init__()
+        self.spec = data.spec
+        self.images, self.labels = images, labels
+        self.network = nn.Conv2d(1, 1, 1)
+        nn.init.ones_(self.network.weight)
+        nn.init.zeros_(self.network.bias)
+
+    def losses(self, batch: Batch) -> Iterator[Loss]:
+        raise NotImplementedError
+
+    def sample(
+        self, n: int, *, cond: Tensor | None = None, generator: torch.Generator | None = None, twist: int = 0
+    ) -> Tensor:
+        assert not self.training and not torch.is_grad_enabled()
+        if cond is None or self.labels is None:
+            rows = torch.randint(len(self.images), (n,), generator=generator)
+        else:
+            rows = torch.stack([self._one(int(k + twist) % 10, generator) for k in cond])
+        return self.network(self.network(to_float(self.images[rows])))
+
+    def _one(self, label: int, generator: torch.Generator | None) -> Tensor:
+        assert self.labels is not None
+        found = (self.labels == label).nonzero()[:, 0]
+        return found[torch.randint(len(found), (), generator=generator)]
+
+    @property
+    def sampling_network(self) -> nn.Module:
+        return self.network
+
+
+class Uniform(Replay):
+    """Knows that pixels are uniform: log_prob = -dims · ln 256 of the discrete values."""
+
+    def log_prob(self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        assert label is not None and len(label) == len(x)
+        return torch.full((len(x),), -self.spec.dims * math.log(256))
+
+
+def by_name(measurements: list[Measurement]) -> dict[str, Measurement]:
+    return {m.name: m for m in measurements}
+
+
+def image_metrics(data: ImageData, samples: Tensor, cache: Path, *metrics: str) -> dict[str, Measurement]:
+    found = measure_images(
+        samples, data.test.images,
+        reference_name=data.name, split="test", fingerprint=data.fingerprint, preprocessing=data.preprocessing,
+        extractor=find_extractor("digits"), metrics=metrics, training=data.train.images, held_out=data.val.images,
+        cache=FeatureCache(cache),
+    )  # fmt: skip
+    return by_name(found)
+
+
+def test_classifier_recognises_the_test_digits(data: ImageData) -> None:
+    network = find_extractor("auto", data.spec.classes)
+    assert isinstance(network, Digits) and data.test.labels is not None
+    assert float((network.classify(data.test.images) == data.test.labels).double().mean()) >= 0.992
+
+
+def test_digit_features_are_standardised(data: ImageData) -> None:
+    """Mean 0, variance 1 over the training digits: the scale on which Fréchet distances are read."""
+    features = find_extractor("digits").features(subset(data.train.images, 4000))
+    assert float(features.mean(0).abs().max()) < 0.1
+    assert float((features.std(0) - 1).abs().max()) < 0.1
+
+
+def test_real_digits_score_as_real_and_noise_as_noise(data: ImageData, cache: Path) -> None:
+    n = len(data.test.images)
+    wanted = ("frechet_distance", "precision", "recall", "density", "coverage")
+    real = image_metrics(data, subset(data.train.images, n), cache, *wanted)
+    noise = torch.randint(256, (n, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    worse = image_metrics(data, noise, cache, *wanted)
+    assert real["frechet_distance"].value < 2 < 30 < worse["frechet_distance"].value
+    assert min(real[name].value for name in ("precision", "recall", "density", "coverage")) > 0.8
+    assert worse["precision"].value < 0.05 and worse["coverage"].value < 0.05
+    assert real["frechet_distance"] < worse["frechet_distance"]
+    protocol = real["frechet_distance"].protocol
+    assert (protocol.n_generated, protocol.n_reference, protocol.split) == (n, n, "test")
+    assert protocol.extractor_sha256 == find_extractor("digits").sha256 and protocol.fingerprint == data.fingerprint
+
+
+def test_blur_is_worse_the_more_of_it(data: ImageData, cache: Path) -> None:
+    x = subset(data.train.images, 1500).float()
+    distances = []
+    for kernel in (1, 3, 5, 7):
+        blurred = nn.functional.avg_pool2d(x, kernel, 1, kernel // 2).round().byte()
+        distances.append(image_metrics(data, blurred, cache, "frechet_distance")["frechet_distance"].value)
+    assert distances == sorted(distances) and distances[-1] > 5 * distances[0]
+
+
+def test_a_model_that_learnt_by_heart_is_found_out(data: ImageData, cache: Path) -> None:
+    model = Replay(data, data.train.images, data.train.labels).train()
+    with pytest.warns(UserWarning, match="400 images are few"):
+        found = by_name(measure_model(model, data, n_samples=400, batch_size=150))
+    assert model.training
+    assert list(found) == [name for name in METRICS if name not in ("nll", "bits_per_dim")]
+    assert found["memorisation_ratio"].value < 0.01
+    assert found["closer_to_training"].value > dict(found["closer_to_training"].protocol.parameters)["chance"]  # type: ignore[operator]
+    assert found["class_accuracy"].value > 0.98
+    assert found["network_evaluations"].value == 2
+    assert found["seconds_per_image"].value > 0 and found["seconds_per_image"].protocol.machine
+    unseen = Replay(data, data.test.images, None)
+    (ratio,) = measure_model(unseen, data, n_samples=400, metrics=["memorisation_ratio"])
+    assert ratio.value == pytest.approx(1, abs=0.1)
+
+
+def test_sampling_options_and_seeds_reach_the_model(data: ImageData, cache: Path) -> None:
+    """Asked for k it draws k + 1, so the classifier finds every class wrong."""
+    model = Replay(data, data.val.images, data.val.labels)
+    wrong = measure_model(model, data, n_samples=200, metrics=["class_accuracy"], sample_options={"twist": 1})
+    assert [m.name for m in wrong] == ["class_accuracy"] and wrong[0].value < 0.05
+    first, again, other = (draw(model, 20, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
+
+
+def test_likelihoods_in_nats_and_bits(data: ImageData, cache: Path) -> None:
+    model = Uniform(data, data.val.images, None)
+    found = by_name(measure_model(model, data, n_samples=1, n_reference=100, metrics=["nll", "bits_per_dim"]))
+    assert found["nll"].value == pytest.approx(784 * math.log(256), rel=1e-6)
+    assert found["bits_per_dim"].value == pytest.approx(8, rel=1e-6)
+    assert found["nll"].protocol.n_reference == 100 and found["nll"].protocol.extractor == ""
+    with pytest.raises(BowerbirdError, match="has no likelihood"):
+        measure_model(Replay(data, data.val.images, None), data, n_samples=1, metrics=["nll"])
+
+
+def test_folder_of_digits(data: ImageData, cache: Path, tmp_path: Path) -> None:
+    n = 300
+    for i, image in enumerate(subset(data.test.images, n)):
+        Image.fromarray(image[0].numpy()).save(tmp_path / f"{i:03d}.png")
+    with pytest.warns(UserWarning, match="biased"):
+        found = by_name(measure_folder(tmp_path, "digits", extractor="digits"))
+    assert found["frechet_distance"].value < 10
+    assert found["frechet_distance"].protocol.n_generated == n
+    assert "class_accuracy" not in found
+    assert found["memorisation_ratio"].value == pytest.approx(1, abs=0.15)
+
+
+def test_measuring_twice_reads_the_cache(data: ImageData, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = subset(data.val.images, 300)
+    with pytest.warns(UserWarning):
+        first = image_metrics(data, samples, cache, "frechet_distance", "coverage")
+    shown = []
+    forward = Digits._forward
+    monkeypatch.setattr(Digits, "_forward", lambda self, x: shown.append(len(x)) or forward(self, x))
+    with pytest.warns(UserWarning):
+        assert image_metrics(data, samples, cache, "frechet_distance", "coverage") == first
+    assert sum(shown) == 300
+
+
+def test_errors_say_what_to_do(data: ImageData, cache: Path) -> None:
+    samples = data.test.images[:20]
+    with pytest.raises(BowerbirdError, match="did you mean 'recall'"):
+        image_metrics(data, samples, cache, "recal")
+    with pytest.raises(BowerbirdError, match="labels that are digits"):
+        image_metrics(data, samples, cache, "class_accuracy")
+    with pytest.raises(BowerbirdError, match="bowerbird data get inception-2015"):
+        find_extractor("inception-2015")
+    with pytest.raises(BowerbirdError, match="at least 1"):
+        draw(Replay(data, samples, None), 0)
+
+
+def test_classes_that_are_digits() -> None:
+    assert as_digits(("3", "0", "9")).tolist() == [3, 0, 9]  # type: ignore[union-attr]
+    assert as_digits(()) is None and as_digits(("cat", "1")) is None and as_digits(("12",)) is None
+
+
+def test_subset_is_fixed_ordered_and_spread() -> None:
+    x = torch.arange(1000)
+    chosen = subset(x, 100)
+    assert torch.equal(chosen, subset(x, 100)) and torch.equal(chosen, chosen.sort().values)
+    assert len(chosen.unique()) == 100 and 400 < float(chosen.float().mean()) < 600
+    assert subset(x, None) is x and subset(x, 5000) is x
