@@ -37,7 +37,7 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "unet": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
     "dit": {"n_layer": 1, "n_head": 2, "n_embd": 16, "mlp_ratio": 2},
 }
-SMALL_FIELDS = {"timesteps": 8, "sample_steps": 3, "n_hidden": 16}
+SMALL_FIELDS = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16}
 SMALL_OPTIONS = {"steps": 3, "n_samples": 3}
 """Settings and options of ``log_prob`` that cost time, for families that have them."""
 VARIANTS: dict[str, list[dict[str, Any]]] = {

@@ -474,6 +474,8 @@ def test_colour_changes_keep_grey_images_grey_and_are_neutral_on_average():
     torch.testing.assert_close(y[:, 0], y[:, 1])
     torch.testing.assert_close(y.mean(0), grey[0], atol=0.02, rtol=0)
     assert (y.mean((1, 2, 3)) - grey[0].mean()).abs().max() <= 0.5 + 1e-6
+    coloured = torch.rand(1, 3, 8, 8).expand(4000, 3, 8, 8)
+    torch.testing.assert_close(augment.colour(coloured).mean(0), coloured[0], atol=0.04, rtol=0)
 
 
 def test_without_names_nothing_is_changed():
@@ -510,20 +512,20 @@ def test_the_critic_sees_real_and_generated_images_augmented_in_both_turns(playe
         ("non-saturating", {}),
         ("least-squares", {}),
         ("wasserstein", {"gradient_penalty": 1.0, "d_steps": 3}),
-        ("hinge", {"spectral_norm": True, "d_steps": 2}),
+        ("hinge", {"spectral_norm": True}),
         ("relativistic", {"r1_gamma": 0.1, "r2_gamma": 0.1}),
     ],
 )
 def test_every_loss_moves_the_generator_onto_two_labelled_clusters(name, options):
     """Two pixels, label "left" at (0.6, -0.6) and "right" at (-0.6, 0.6), each with spread 0.1."""
     model = gan(LABELLED, loss=name, **options)
-    optimizers = {k: torch.optim.Adam(p.parameters(), 2e-3, betas=(0.5, 0.9)) for k, p in model.players.items()}
+    optimizers = {k: torch.optim.Adam(p.parameters(), 3e-3, betas=(0.5, 0.9)) for k, p in model.players.items()}
     centres = torch.tensor([[0.6, -0.6], [-0.6, 0.6]])
-    for number in range(400):
+    for number in range(250):
         label = LABELLED.draw_labels(64)
         x = (centres[label] + 0.1 * torch.randn(64, 2)).view(64, 1, 1, 2)
         step(model, Batch(x, label, number), optimizers)
     model.eval()
     for label in (0, 1):
         x = model.sample(500, cond=torch.full((500,), label), generator=torch.Generator().manual_seed(0)).flatten(1)
-        assert (x.mean(0) - centres[label]).norm() < 0.4  # the clusters are 1.7 apart
+        assert (x.mean(0) - centres[label]).norm() < 0.5  # the clusters are 1.7 apart

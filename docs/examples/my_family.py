@@ -81,7 +81,7 @@ class Bijection(nn.Module):
 
 
 class NICE(GenerativeModel):
-    """One player, one loss; it also implements the protocols ``Encodes`` and ``Scores``, hence can be asked for both."""
+    """One player, one loss.  Its methods make it an ``Encodes`` and a ``Scores`` too."""
 
     def __init__(self, config: NICEConfig, spec: Any):
         super().__init__()

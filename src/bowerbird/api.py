@@ -1,33 +1,31 @@
 """The verbs of Bowerbird: the only door for the command line, the server and notebooks.
 
-    import bowerbird
-    run = bowerbird.train(bowerbird.config.load("flow"))
-    bowerbird.sample(run, n=64)
-    bowerbird.measure([str(run)])
+import bowerbird
+run = bowerbird.train(bowerbird.config.load("flow"))
+bowerbird.sample(run, n=64)
+bowerbird.measure([str(run)])
 """
 
-import inspect
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bowerbird import compare as comparison
 from bowerbird import config, machine, registry
-from bowerbird import measure as measuring
-from bowerbird import train as trainer
+from bowerbird.compare import compare as compare_recipes
 from bowerbird.data import open_data
-from bowerbird.data.spec import to_uint8
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.measure import draw, measure_folder, measure_model
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
-from bowerbird.report.pictures import save_png, sheet
+from bowerbird.report.pictures import picture, save_png, sheet
 from bowerbird.report.run import write_run_report
-from bowerbird.rundir import RunDir, explaining_full_disk, load_model
+from bowerbird.rundir import RunDir, explaining_full_disk, load_model, write_atomically
+from bowerbird.train import resume as resume_run
+from bowerbird.train import train as train_run
 
-SAMPLE_BATCH = 256
+SHEET_IMAGES = 256
 
 
 def info() -> dict[str, Any]:
@@ -38,13 +36,13 @@ def info() -> dict[str, Any]:
 def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False) -> Path:
     """Trains ``run`` into the folder ``out`` (default: a new one under runs/) and returns it."""
     folder = Path(out) if out else _new_folder(run)
-    result = trainer.train(run, folder, quiet=quiet)
+    result = train_run(run, folder, quiet=quiet)
     return _finish(result.folder)
 
 
 def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
     """Continues an interrupted run exactly; does nothing to a finished one."""
-    result = trainer.resume(Path(run_dir), quiet=quiet)
+    result = resume_run(Path(run_dir), quiet=quiet)
     return _finish(result.folder)
 
 
@@ -56,7 +54,9 @@ def _finish(folder: Path) -> Path:
 
 def _new_folder(run: config.Run) -> Path:
     name = registry.families.name_of(type(run.model))
-    taken = [int(m[1]) for p in Path("runs").glob(f"{name}-*") if (m := re.fullmatch(rf"{re.escape(name)}-(\d+)", p.name))]
+    taken = [
+        int(m[1]) for p in Path("runs").glob(f"{name}-*") if (m := re.fullmatch(rf"{re.escape(name)}-(\d+)", p.name))
+    ]
     return Path("runs") / f"{name}-{max(taken, default=0) + 1:03d}"
 
 
@@ -74,30 +74,27 @@ def sample(
     out: Path | str | None = None,
     options: dict[str, Any] | None = None,
 ) -> Path:
-    """Draws n samples and writes them, one PNG each, with sheet.png, into ``out``; returns that folder.
+    """Draws n samples into the folder ``out`` and returns it: a PNG each, metadata.jsonl, sheet.png.
 
     ``label`` is a class name of the training data.  ``options`` are the family's own (steps, sampler, guidance …);
-    one that the family does not have is an error.
+    one that the family does not have is an error.  The folder can be measured, or trained on, as it is.
     """
-    if n < 1:
-        raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
     model, spec = load_model(run_dir)
-    options = options or {}
-    check_options(model, options)
     number = None if label is None else _class_number(spec.classes, label)
+    drawn = draw(model, n, seed=seed, class_number=number, options=options)
     folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
-    generator = torch.Generator().manual_seed(seed)
-    with explaining_full_disk(folder), torch.no_grad():
-        folder.mkdir(parents=True, exist_ok=True)
-        images = []
-        for start in range(0, n, SAMPLE_BATCH):
-            count = min(SAMPLE_BATCH, n - start)
-            cond = None if number is None else torch.full((count,), number)
-            images.append(to_uint8(model.sample(count, cond=cond, generator=generator, **options)).cpu())
-        x = torch.cat(images)
-        for i, image in enumerate(x):
-            save_png(folder / f"{i:05d}.png", sheet(image[None], columns=1, scale=1))
-        save_png(folder / "sheet.png", sheet(x[:256]))
+    with explaining_full_disk(folder):
+        rows = []
+        for i, image in enumerate(drawn.images):
+            name = f"{i:05d}.png"
+            row: dict[str, Any] = {"file_name": name, "generated_by": str(run_dir), "seed": seed}
+            if drawn.label is not None:
+                row["label"] = spec.classes[int(drawn.label[i])]
+            save_png(folder / name, picture(image))
+            rows.append(row)
+        save_png(folder / "sheet.png", sheet(drawn.images[:SHEET_IMAGES]))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomically(folder / "metadata.jsonl", lambda p: p.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -107,14 +104,6 @@ def _class_number(classes: tuple[str, ...], label: str) -> int:
     if label not in classes:
         raise unknown("label", label, classes)
     return classes.index(label)
-
-
-def check_options(model: GenerativeModel, options: dict[str, Any]) -> None:
-    """Refuses sampling options that this family does not have."""
-    known = set(inspect.signature(model.sample).parameters) - {"n", "cond", "generator"}
-    for name in options:
-        if name not in known:
-            raise unknown(f"sampling option of {type(model).__name__}", name, known)
 
 
 def measure(
@@ -138,16 +127,18 @@ def measure(
         if (Path(target) / "run.toml").is_file():
             run = RunDir.open(target).config()
             model, _ = load_model(target)
-            check_options(model, options or {})
             data = open_data(replace(run.data, source=against) if against else run.data)
-            results[target] = measuring.measure_model(
+            results[target] = measure_model(
                 model, data, n_samples=n_samples, n_reference=n_reference, split=split, extractor=extractor,
                 metrics=metrics, seed=seed, sample_options=options or {},
             )  # fmt: skip
         elif against is None:
             raise BowerbirdError(f"{target} is not a run folder; to measure a folder of images say --against DATA.")
         else:
-            results[target] = measuring.measure_folder(target, against, extractor=extractor, metrics=metrics)
+            results[target] = measure_folder(
+                target, against, split=split, n_reference=n_reference,
+                extractor=extractor, metrics=metrics,
+            )  # fmt: skip
     return results
 
 
@@ -161,6 +152,6 @@ def compare(
     n_samples: int = 2000,
 ) -> Path:
     """Trains every recipe on the same data under one budget, measures all alike, and returns the report's path."""
-    return comparison.compare(
+    return compare_recipes(
         recipes, data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, n_samples=n_samples
     )

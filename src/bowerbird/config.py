@@ -235,7 +235,9 @@ def _build(cls: type[T], table: dict[str, Any], where: str, prefix: str) -> T:
     values = {}
     for key, value in table.items():
         if key not in names:
-            raise BowerbirdError(f"{where}: {unknown('key', _dotted(prefix, key), [_dotted(prefix, n) for n in names])}")
+            raise BowerbirdError(
+                f"{where}: {unknown('key', _dotted(prefix, key), [_dotted(prefix, n) for n in names])}"
+            )
         values[key] = _convert(hints[key], value, where, _dotted(prefix, key))
     missing = [
         f.name

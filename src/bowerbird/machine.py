@@ -39,7 +39,7 @@ def idle_cores() -> int:
 
 @cache
 def bf16_is_faster(device_type: str) -> bool:
-    """Whether a bf16 matrix product beats fp32 here (CPUs without bf16 instructions emulate it about 5 times slower)."""
+    """Whether a bf16 matrix product beats fp32 here (CPUs without bf16 instructions emulate it, 5 times slower)."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type != "cpu":

@@ -7,9 +7,9 @@ Memorisation takes the validation split as held-out images: it is a random part 
 while official test sets can come from elsewhere (the writers of MNIST's test digits wrote none of its training digits).
 """
 
+import inspect
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bowerbird.data.fetch import cache_folder, locate
 from bowerbird.data.images import ImageData
 from bowerbird.data.sources import pictures
 from bowerbird.data.spec import to_float, to_uint8
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.features import Digits, Extractor, extractor
@@ -40,7 +40,7 @@ from bowerbird.metrics.images import (
 )
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
 from bowerbird.metrics.table import table
-from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations
+from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations, evaluating
 
 __all__ = ["draw", "find_extractor", "measure_folder", "measure_images", "measure_model", "table"]
 
@@ -86,18 +86,33 @@ class Drawn:
 
 
 def draw(
-    model: GenerativeModel, n: int, *, seed: int = 0, batch_size: int = 256, options: dict[str, Any] | None = None
+    model: GenerativeModel,
+    n: int,
+    *,
+    seed: int = 0,
+    class_number: int | None = None,
+    batch_size: int = 256,
+    options: dict[str, Any] | None = None,
 ) -> Drawn:
     """n samples, uint8 on the CPU; of a class-conditional model, with labels as frequent as in the training data.
 
-    The first batch counts towards the time like every other: it is what a user waits for.
+    ``class_number`` asks for one class instead.  ``options`` are the family's own; one that it does not have is an
+    error.  The first batch counts towards the time like every other: it is what a user waits for.
     """
     if n < 1:
         raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
+    _check_options(model, options or {})
     generator = torch.Generator().manual_seed(seed)
-    label = model.spec.draw_labels(n, generator) if model.spec.n_classes else None
+    label = model.spec.draw_labels(n, generator) if model.n_classes else None
+    if class_number is not None:
+        label = torch.full((n,), class_number)
     images = []
-    with progress_bar("sampling", n) as progress, _evaluating(model), counting_evaluations(model) as rows:
+    with (
+        progress_bar("sampling", n) as progress,
+        torch.no_grad(),
+        evaluating(model),
+        counting_evaluations(model) as rows,
+    ):
         began = time.perf_counter()
         for start in range(0, n, batch_size):
             count = min(batch_size, n - start)
@@ -109,16 +124,11 @@ def draw(
     return Drawn(torch.cat(images), label, rows[0] / n, seconds / n)
 
 
-@contextmanager
-def _evaluating(model: GenerativeModel) -> Iterator[None]:
-    """Evaluation mode without gradients, and afterwards the mode as it was."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
+def _check_options(model: GenerativeModel, options: dict[str, Any]) -> None:
+    known = set(inspect.signature(model.sample).parameters) - {"n", "cond", "generator"}
+    for name in options:
+        if name not in known:
+            raise unknown(f"sampling option of {type(model).__name__}", name, known)
 
 
 def measure_model(
@@ -141,7 +151,7 @@ def measure_model(
     """
     if isinstance(extractor, str):
         extractor = find_extractor(extractor, data.spec.classes, model.device)
-    digit_of = as_digits(model.spec.classes)
+    digit_of = as_digits(model.spec.classes) if model.n_classes else None
     if metrics is None:
         metrics = _defaults(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
     check_names(metrics, (*IMAGE_METRICS, *COST_METRICS, *LIKELIHOOD_METRICS))
@@ -191,10 +201,10 @@ def _likelihood(
         raise BowerbirdError(f"{type(model).__name__} has no likelihood; nll and bits_per_dim do not apply.")
     images = subset(data.split(split).images, n_reference)
     labels = data.split(split).labels
-    label = subset(labels, n_reference) if labels is not None and model.spec.n_classes else None
+    label = subset(labels, n_reference) if labels is not None and model.n_classes else None
     generator = torch.Generator().manual_seed(seed)
     found = []
-    with progress_bar("likelihood", len(images)) as progress, _evaluating(model):
+    with progress_bar("likelihood", len(images)) as progress, torch.no_grad(), evaluating(model):
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             x = to_float(images[rows].to(model.device))

@@ -1,7 +1,7 @@
 """What the trainer does to weights: one optimiser per player, the learning rate, the moving average."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -68,14 +68,16 @@ class PlayerOptimizer:
                         values[name] = torch.empty_like(parameter).copy_(value)
 
 
-def _optimizers(module: nn.Module, parameters: list[Tensor], train: Train, lr: float) -> Iterator[torch.optim.Optimizer]:
+def _optimizers(
+    module: nn.Module, parameters: Sequence[Tensor], train: Train, lr: float
+) -> Iterator[torch.optim.Optimizer]:
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     if train.optimizer == "adam":
         yield torch.optim.Adam(parameters, lr, train.betas, weight_decay=train.weight_decay, fused=fused)
         return
     matrices: list[Tensor] = []
     if train.optimizer == "muon":
-        embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+        embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
         matrices = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings]
         if matrices:
             yield torch.optim.Muon(matrices, lr, weight_decay=train.weight_decay, adjust_lr_fn="match_rms_adamw")

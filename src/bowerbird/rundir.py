@@ -111,7 +111,7 @@ class RunDir:
         return safetensors.torch.load_file(self.state_file)
 
     def status(self) -> dict[str, Any]:
-        """The counters of the last checkpoint (step, examples, seconds, flops, parameters, finished); empty before it."""
+        """The last checkpoint's step, examples, seconds, flops, parameters, finished; empty before the first."""
         if not self.state_file.is_file():
             return {}
         with safe_open(self.state_file, framework="pt") as file:

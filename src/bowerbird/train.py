@@ -58,9 +58,11 @@ def train(run: config.Run, folder: Path, *, quiet: bool = False, data: ImageData
     """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
     _check(run.train)
     data = data or open_data(run.data)
-    run = replace(run, train=_resolve(run.train))
+    run = replace(run, train=_resolve(run))
     with explaining_full_disk(folder):
-        rundir = RunDir.create(folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint})
+        rundir = RunDir.create(
+            folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint}
+        )
         return Trainer(run, rundir, data, quiet).run_to_the_end()
 
 
@@ -85,16 +87,27 @@ def _check(train: config.Train) -> None:
         if getattr(train, name) < 1:
             raise BowerbirdError(f"train.{name} = {getattr(train, name)} must be at least 1.")
     if train.batch_size % train.accumulate:
-        raise BowerbirdError(f"train.batch_size = {train.batch_size} must be a multiple of accumulate = {train.accumulate}.")
+        raise BowerbirdError(
+            f"train.batch_size = {train.batch_size} must be a multiple of accumulate = {train.accumulate}."
+        )
 
 
-def _resolve(train: config.Train) -> config.Train:
-    """Replaces every ``auto`` by what this machine answers, so that run.toml says what was done."""
+def _resolve(run: config.Run) -> config.Train:
+    """Settles every choice left open by asking this machine and this network, so that run.toml says what was done."""
+    train = run.train
     device = machine.resolve_device(train.device)
-    precision = train.precision
+    precision, channels_last = train.precision, train.channels_last
     if precision == "auto":
         precision = "bf16" if machine.bf16_is_faster(device.type) else "fp32"
-    return replace(train, device=str(device), precision=precision, threads=train.threads or machine.idle_cores())
+    if channels_last is None:
+        channels_last = getattr(getattr(run.model, "net", None), "channels_last", False)
+    return replace(
+        train,
+        device=str(device),
+        precision=precision,
+        channels_last=channels_last,
+        threads=train.threads or machine.idle_cores(),
+    )
 
 
 class Trainer:
@@ -108,8 +121,7 @@ class Trainer:
 
         torch.manual_seed(self.config.seed)
         self.model: GenerativeModel = run.model.build(data.spec).to(self.device)
-        channels_last = self.config.channels_last
-        if channels_last if channels_last is not None else getattr(getattr(run.model, "net", None), "channels_last", False):
+        if self.config.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if self.config.compile:
             for network in self.model.children():
@@ -313,7 +325,7 @@ def _catching_signals() -> Iterator[list[int]]:
         caught.append(signum)
         signal.signal(signum, before[signum])
 
-    before = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:

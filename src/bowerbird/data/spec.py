@@ -59,5 +59,5 @@ def spec_to_json(spec: Any) -> dict[str, Any]:
 
 def spec_from_json(table: dict[str, Any]) -> Any:
     """The inverse of ``spec_to_json``; KeyError for a type that this version does not know."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items() if key != "type"}
+    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items() if key != "type"}
     return _SPECS[table["type"]](**fields)

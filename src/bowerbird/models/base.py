@@ -46,6 +46,8 @@ class GenerativeModel(nn.Module, ABC):
 
     spec: Any
     """The data's spec (see ``bowerbird.data.spec``)."""
+    n_classes: int = 0
+    """Classes that ``sample`` can be asked for; 0 when the data have no labels or the model does not use them."""
 
     @property
     def players(self) -> dict[str, nn.Module]:

@@ -39,7 +39,8 @@ class NetConfig(config.NetConfig):
         raise self._cannot("a decoder or generator", "convnet or mlp")
 
     def _cannot(self, role: str, instead: str) -> BowerbirdError:
-        return BowerbirdError(f"The net {type(self).__name__.removesuffix('Config').lower()} cannot be {role}; use {instead}.")
+        name = type(self).__name__.removesuffix("Config").lower()
+        return BowerbirdError(f"The net {name} cannot be {role}; use {instead}.")
 
 
 class LabelEmbedding(nn.Module):

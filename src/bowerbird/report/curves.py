@@ -60,7 +60,8 @@ def curve(panel: Panel, width: float = 5.3, height: float = 2.9) -> Markup:
 
     Noisy series are drawn faintly, with their running mean on top.  Values that are not finite are left out.
     """
-    figure, axes = _axes(width, height)
+    several = len({series.name for series in panel.series}) > 1
+    figure, axes = _axes(width, height, above=0.3 if several else 0.1)
     named: set[str] = set()
     for i, series in enumerate(panel.series):
         colour = i if series.colour is None else series.colour
@@ -81,13 +82,14 @@ def curve(panel: Panel, width: float = 5.3, height: float = 2.9) -> Markup:
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(_tick)
         if (limits := _limits([value for series in panel.series for value in series.y])) is not None:
             axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel(panel.x_label)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    if len(named) > 1:
+    if several:
         axes.legend(frameon=False, labelcolor=_INK, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0)
     return _svg(figure, panel.title)
 
@@ -95,7 +97,7 @@ def curve(panel: Panel, width: float = 5.3, height: float = 2.9) -> Markup:
 def dots(title: str, rows: Sequence[Dot], x_label: str, log_x: bool = False, width: float = 11.2) -> Markup:
     """Values with error bars, one row each, in the given order from the top."""
     longest = max(len(row.name) for row in rows)
-    figure, axes = _axes(width, 0.82 + 0.34 * len(rows), left=0.3 + 0.09 * longest)
+    figure, axes = _axes(width, 0.62 + 0.34 * len(rows), left=0.3 + 0.09 * longest)
     for i, row in enumerate(rows):
         colour = _SERIES[i % N_SERIES]
         axes.errorbar(row.value, i, xerr=row.stderr or None, fmt="o", color=colour, markersize=7, capsize=3, lw=1.6)
@@ -114,9 +116,9 @@ def dots(title: str, rows: Sequence[Dot], x_label: str, log_x: bool = False, wid
     return _svg(figure, title)
 
 
-def _axes(width: float, height: float, left: float = 0.62) -> tuple[Figure, Axes]:
-    """Axes with margins in inches: equal in all panels, so that their axes are aligned on the page."""
-    right, below, above = 0.1, 0.52, 0.3
+def _axes(width: float, height: float, left: float = 0.62, above: float = 0.1) -> tuple[Figure, Axes]:
+    """Axes with margins in inches: fixed, so that the axes of neighbouring panels are aligned."""
+    right, below = 0.1, 0.52
     figure = Figure(figsize=(width, height))
     FigureCanvasSVG(figure)
     axes = figure.add_axes((left / width, below / height, 1 - (left + right) / width, 1 - (below + above) / height))
@@ -152,13 +154,21 @@ def _finite(x: Sequence[float], y: Sequence[float], positive: bool) -> tuple[np.
     return xs[kept], ys[kept]
 
 
+def _tick(value: float, _position: int | None = None) -> str:
+    """A short label: 0.5, 1500, 2e-4."""
+    if value == 0 or abs(value) >= 1e-3:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def _limits(values: Sequence[float]) -> tuple[float, float] | None:
     """The range of all but the most extreme 2 %, so that one spike does not flatten the curve; None for few values."""
     finite = np.asarray([v for v in values if math.isfinite(v)])
     if len(finite) < 50:
         return None
     low, high = np.percentile(finite, [1, 99])
-    margin = 0.08 * (high - low)
+    margin = max(0.08 * (high - low), 1e-3 * abs(high))  # a constant would be drawn as its rounding errors
     return (float(low - margin), float(high + margin)) if margin > 0 else None
 
 

@@ -33,7 +33,7 @@ def column_per_class(spec: ImageSpec) -> bool:
 def sampled_sheet(model: GenerativeModel, spec: ImageSpec, seed: int = 0) -> Image.Image:
     """A sheet of the model's samples, as they come."""
     labels, columns = labels_of(spec)
-    cond = None if labels is None else labels.to(model.device)
+    cond = labels.to(model.device) if labels is not None and model.n_classes else None
     x = model.sample(ROWS * columns, cond=cond, generator=torch.Generator().manual_seed(seed))
     return sheet(to_uint8(x).cpu(), columns)
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from bowerbird.budget import describe_budget, parse_budget
 from bowerbird.report.comparison import quality, read_comparison, rows_of, training_cost
 
-_STYLES = {"best": "[bold green]{} *[/]", "tied": "{} ~", "": "{}  "}
+_STYLES = {"best": "[bold green]* {}[/]", "tied": "~ {}", "": "{}"}
 
 
 def print_comparison(folder: Path, console: Console) -> None:
