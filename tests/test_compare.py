@@ -108,6 +108,8 @@ class FakeTrainer:
 
 
 class FakeModel(GenerativeModel):
+    n_classes = 2
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))

@@ -213,7 +213,10 @@ def test_sub_folders_are_labels_in_natural_order(tmp_path):
 def test_a_zip_is_its_folder(tmp_path):
     contents = faces() | {".DS_Store": b"x", "readme.txt": b"faces"}
     folder = open_data(Data(str(write(tmp_path / "faces", contents))))
-    archive = {f"outer/inner/{name}": data for name, data in contents.items()} | {"__MACOSX/outer/._0.png": b"?"}
+    archive = {f"outer/inner/{name}": data for name, data in contents.items()} | {
+        "__MACOSX/outer/0.png": b"?",
+        "outer/._0.png": b"?",
+    }
     data = open_data(Data(str(zipped(tmp_path / "faces.zip", archive))))
     assert data.fingerprint == folder.fingerprint
     assert data.skipped == 0
@@ -276,10 +279,10 @@ def test_a_few_colour_pictures_do_not_make_the_set_colourful(tmp_path):
 # ------------------------------------------------------------------------------------------ what is broken
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims 20,000 x 20,000 pixels."""
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that claims side x side pixels."""
     data = bytearray(encoded(Image.new("L", (1, 1))))
-    data[16:24] = (20_000).to_bytes(4, "big") * 2
+    data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
 
@@ -291,11 +294,12 @@ BROKEN = {"truncated.png": encoded(noise(0, (40, 40)))[:700], "text.jpg": b"not 
 @pytest.mark.parametrize("pack", [write, zipped])
 def test_broken_files_are_skipped_and_counted(tmp_path, size, pack):
     good = {f"{i}.png": encoded(noise(i)) for i in range(6)}
-    data = open_data(Data(str(pack(tmp_path / "set.zip", good | BROKEN | {"bomb.png": bomb()})), size=size))
-    assert data.skipped == 4
+    bombs = {"big.png": bomb(10_000), "bigger.png": bomb(20_000)}  # Pillow only warns of the first
+    data = open_data(Data(str(pack(tmp_path / "set.zip", good | BROKEN | bombs)), size=size))
+    assert data.skipped == 5
     assert len(all_images(data)) == 6
     assert "\n" not in data.summary()
-    for part in ("6 images", "skipped 4", "3 broken or truncated", "1 too large, perhaps a decompression bomb"):
+    for part in ("6 images", "skipped 5", "3 broken or truncated", "2 too large, perhaps a decompression bomb"):
         assert part in data.summary()
 
 
@@ -346,6 +350,15 @@ def test_shares_of_the_splits():
     where = split.assign(split.digests(random_images(n)), np.full(n, ""))
     for name, share in (("train", 18 / 20), ("val", 1 / 20), ("test", 1 / 20)):
         assert abs((where == name).sum() - n * share) < 5 * (n * share * (1 - share)) ** 0.5
+
+
+@pytest.mark.parametrize(("part", "other", "share"), [("test", "val", 1 / 12), ("val", "test", 1 / 20)])
+def test_a_missing_split_is_taken_from_training_alone(part, other, share):
+    n = 20_000
+    official = np.array(["train"] * n + [part] * 100)
+    where = split.assign(split.digests(random_images(n + 100)), official)
+    assert (where[n:] == part).all() and (where[:n] != part).all()
+    assert abs((where == other).sum() - n * share) < 5 * (n * share * (1 - share)) ** 0.5
 
 
 def test_copies_lie_on_one_side_and_other_images_do_not_matter():
@@ -453,8 +466,7 @@ def test_a_set_can_move(digits):
 def test_digits(digits):
     assert digits.spec.shape == (1, 28, 28)
     assert digits.spec.classes == tuple("0123456789")
-    assert [len(digits.train) + len(digits.val), len(digits.test)] == [12_000, 2_000]
-    assert len(digits.train) >= 10_000
+    assert [len(digits.train), len(digits.val), len(digits.test)] == [10_997, 1_003, 2_000]
     assert min(digits.spec.class_counts) > 900
     ink = [digits.train.images[digits.train.labels == k].float().mean() for k in (0, 1)]
     assert ink[0] > 1.8 * ink[1]  # a zero has about twice the ink of a one
@@ -484,6 +496,15 @@ def test_the_fingerprint_is_of_the_content(digits, tmp_path):
     assert open_data(Data(str(write(tmp_path / "b", renamed)))).fingerprint != one
     other = contents | {"person 0/0.png": encoded(noise(99))}
     assert open_data(Data(str(write(tmp_path / "c", other)))).fingerprint != one
+
+
+def test_the_fingerprint_is_of_the_labels_too(tmp_path):
+    prints = set()
+    for labels in ("ab", "ba"):
+        rows = metadata([{"file_name": f"{i}.png", "label": labels[i % 2]} for i in range(8)])
+        contents = {f"{i}.png": encoded(noise(i)) for i in range(8)} | {"metadata.jsonl": rows}
+        prints.add(open_data(Data(str(write(tmp_path / labels, contents)))).fingerprint)
+    assert len(prints) == 2
 
 
 def test_every_pack_has_its_licence_and_the_whole_is_small():

@@ -254,7 +254,7 @@ def test_optimizers_descend_and_restore_their_state(name):
         return values
 
     module, optimizer = quadratic()
-    values = steps(module, optimizer, 30)
+    values = steps(module, optimizer, 60)
     assert values[-1] < 0.7 * values[0]
 
     first, second = quadratic(), quadratic()

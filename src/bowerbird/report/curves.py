@@ -154,7 +154,7 @@ def _finite(x: Sequence[float], y: Sequence[float], positive: bool) -> tuple[np.
     return xs[kept], ys[kept]
 
 
-def _tick(value: float, _position: int | None = None) -> str:
+def _tick(value: float, _position: float | None = None) -> str:
     """A short label: 0.5, 1500, 2e-4."""
     if value == 0 or abs(value) >= 1e-3:
         return f"{value:g}"

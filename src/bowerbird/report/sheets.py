@@ -31,7 +31,7 @@ def column_per_class(spec: ImageSpec) -> bool:
 
 @torch.no_grad()
 def sampled_sheet(model: GenerativeModel, spec: ImageSpec, seed: int = 0) -> Image.Image:
-    """A sheet of the model's samples, as they come."""
+    """A sheet of the model's samples, as they come; of a model without labels, in no order."""
     labels, columns = labels_of(spec)
     cond = labels.to(model.device) if labels is not None and model.n_classes else None
     x = model.sample(ROWS * columns, cond=cond, generator=torch.Generator().manual_seed(seed))
