@@ -41,7 +41,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     arguments = parser.parse_args()
     names = arguments.names or [name for name in config.recipe_names() if config.load(name).expect]
-    return 0 if all([check(name, arguments.out) for name in names]) else 1
+    verdicts = [check(name, arguments.out) for name in names]
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from bowerbird import cli, config, registry
 from bowerbird.data.spec import ImageSpec
 from bowerbird.models.base import Encodes, GenerativeModel, Scores
 from bowerbird.rundir import RunDir, load_model
-from bowerbird.train import Trainer
+from bowerbird.trainer import Trainer
 
 DOCS = Path(__file__).parents[1] / "docs"
 MODULE = "bowerbird_plugin_my_family"

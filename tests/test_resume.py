@@ -15,7 +15,7 @@ import torch
 from bowerbird import config
 from bowerbird.data import open_data
 from bowerbird.rundir import RunDir
-from bowerbird.train import Trainer, resume, train
+from bowerbird.trainer import Trainer, resume, train
 
 KILLS = int(os.environ.get("BOWERBIRD_KILLS", "3"))
 """Random kills in test_kill; ``make recipes`` does 20."""

@@ -85,7 +85,7 @@ class NICE(GenerativeModel):
 
     def __init__(self, config: NICEConfig, spec: Any):
         super().__init__()
-        self.config, self.spec = config, spec
+        self.config, self.spec, self.n_classes = config, spec, spec.n_classes
         self.f = Bijection(config, spec)
 
     @property
@@ -98,7 +98,7 @@ class NICE(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, n: int, *, cond: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        label = labels_for(n, cond, self.spec, self.spec.n_classes, generator)
+        label = labels_for(n, cond, self.spec, self.n_classes, generator)
         u = torch.rand(n, self.spec.dims, generator=generator).clamp(1e-6, 1 - 1e-6)
         z = self.config.temperature * u.logit().to(self.device)  # logit of uniform is logistic
         return self.decode(z, None if label is None else label.to(self.device))

@@ -9,8 +9,6 @@ Nothing heavy is loaded before the first verb is used.
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bowerbird.errors import BowerbirdError, RunFailed
@@ -44,19 +42,6 @@ _WHERE = {
 _VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}
 
 
-class _Package(ModuleType):
-    """A package in which a verb is never hidden by the module of the same name.
-
-    When a module such as ``bowerbird/train.py`` is first imported, Python binds it as an attribute of the package; here
-    that binding is refused, so that ``bowerbird.train`` is always the verb.  ``from bowerbird.train import …`` works as
-    ever.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _VERBS and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
 def __getattr__(name: str) -> Any:
     if name == "config":
         return importlib.import_module("bowerbird.config")
@@ -67,6 +52,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Package

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird import config, machine, registry
-from bowerbird.compare import compare as compare_recipes
+from bowerbird.comparison import compare as compare_recipes
 from bowerbird.data import open_data
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.measure import draw, measure_folder, measure_model
+from bowerbird.measuring import draw, measure_folder, measure_model
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.pictures import picture, save_png, sheet
 from bowerbird.report.run import write_run_report
 from bowerbird.rundir import RunDir, explaining_full_disk, load_model, write_atomically
-from bowerbird.train import resume as resume_run
-from bowerbird.train import train as train_run
+from bowerbird.trainer import resume as resume_run
+from bowerbird.trainer import train as train_run
 
 SHEET_IMAGES = 256
 

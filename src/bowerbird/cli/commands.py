@@ -235,4 +235,5 @@ class Compare(Command):
                 out=self.out,
                 n_samples=self.n_samples,
             )
-        print(report.with_suffix(".json").read_text(encoding="utf-8") if self.json else report)
+        if self.json:  # else the comparison has printed its table and where the report lies
+            print(report.with_suffix(".json").read_text(encoding="utf-8"))

@@ -21,6 +21,8 @@ from bowerbird.errors import BowerbirdError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm", ".tif", ".tiff")
 """What counts as an image file; everything else beside them is ignored."""
 METADATA = "metadata.jsonl"
+SHEET = "sheet.png"
+"""Beside ``METADATA``: a picture of examples, not one."""
 LARGEST_METADATA_BYTES = 1 << 28
 """A zip can hold a file that unpacks without end."""
 MISSING = "none"
@@ -87,8 +89,11 @@ def visible(names: list[str]) -> list[str]:
 
 
 def image_names(files: Files) -> list[str]:
-    """All image files in natural order."""
-    return sorted((n for n in visible(files.names()) if n.lower().endswith(SUFFIXES)), key=natural)
+    """All image files in natural order, without the contact sheets of folders that ``bowerbird sample`` wrote."""
+    names = visible(files.names())
+    sampled = {posixpath.dirname(name) for name in names if posixpath.basename(name) == METADATA}
+    sheets = {posixpath.join(folder, SHEET) for folder in sampled}
+    return sorted((n for n in names if n.lower().endswith(SUFFIXES) and n not in sheets), key=natural)
 
 
 def columns(files: Files, names: list[str]) -> dict[str, np.ndarray]:

@@ -276,8 +276,10 @@ class Diffusion(GenerativeModel):
         logvar_min, logvar_max = (_like(v.clamp(min=least).log(), x) for v in (q.variance, q.variance_max))
         logvar = torch.lerp(logvar_min, logvar_max, torch.as_tensor(denoised.mix).to(x))
         kl = gaussian_kl(_like(q.d, x) * (x - denoised.x0), logvar_min, logvar)
-        decoder = -discretised_gaussian_log_prob(x, denoised.x0, logvar)
-        return torch.where(_like(step == 1, x).bool(), decoder, kl).flatten(1).sum(1)
+        # Only the rows of step 1: far from it D may lie thousands of deviations away, where the decoder's mass is 0.
+        first = (step == 1).to(x.device)
+        decoder = -discretised_gaussian_log_prob(x[first], denoised.x0[first], logvar[first])
+        return kl.flatten(1).sum(1).masked_scatter(first, decoder.flatten(1).sum(1))
 
     def _posterior(self, step: Tensor) -> Posterior[Tensor]:
         t, s = self.chain[step], self.chain[step - 1]

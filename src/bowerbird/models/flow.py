@@ -54,7 +54,7 @@ def optimal_coupling(
     for group in groups:
         # |x|^2 and |eps|^2 do not depend on the pairing, so only the inner products count.
         gain = x[group].flatten(1) @ eps[group].flatten(1).T
-        _, column = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
+        _, column = linear_sum_assignment(gain.float().cpu().numpy(), maximize=True)
         matched[group] = eps[group[torch.as_tensor(column, device=group.device)]]
     return matched
 

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
 from bowerbird.preflight import preflight
 from bowerbird.rundir import RunDir, load_model
-from bowerbird.train import Trainer, resume, train
+from bowerbird.trainer import Trainer, resume, train
 
 SPEC = ImageSpec(1, 2, 2)
 
@@ -88,7 +89,9 @@ def data() -> ImageData:
 
 
 def toy_run(**changes) -> config.Run:
-    values = dict(steps=6, batch_size=8, lr=0.1, threads=1, device="cpu", sample_every=0, checkpoint_every=2, log_every=1)
+    values = dict(
+        steps=6, batch_size=8, lr=0.1, threads=1, device="cpu", sample_every=0, checkpoint_every=2, log_every=1
+    )
     model = GameConfig(**{k: changes.pop(k) for k in list(changes) if k in ("d_steps", "poison")})
     return config.Run(model, train=config.Train(**(values | changes)))
 
@@ -104,7 +107,7 @@ def test_each_loss_sees_the_players_already_stepped(data, tmp_path):
     trainer.train_step()
     weights = trainer.model.seen
     assert len(weights) == 4
-    assert all(not torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    assert all(not torch.equal(a, b) for a, b in pairwise(weights))
     assert torch.equal(weights[-1], trainer.model.D.inner.weight)  # G's loss moved no parameter of D
     assert not torch.equal(before, trainer.model.G.inner.weight)
     assert all(p.grad is None for p in trainer.model.parameters())
@@ -139,7 +142,9 @@ def test_preflight_scales_operations_with_the_batch(data, tmp_path):
     x = data.train.batch(torch.arange(32))[0]
 
     def cost(size: int, accumulate: int) -> float:
-        return preflight(model, lambda n: Batch(x[:n]), size, accumulate, lambda: torch.autocast("cpu", enabled=False)).flops_per_step
+        return preflight(
+            model, lambda n: Batch(x[:n]), size, accumulate, lambda: torch.autocast("cpu", enabled=False)
+        ).flops_per_step
 
     assert cost(32, 1) == 2 * cost(16, 1) == cost(16, 2)
 

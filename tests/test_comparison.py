@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bowerbird import config
+from bowerbird import comparison, config
 from bowerbird.budget import describe_budget, parse_budget
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.metrics.measurement import Measurement, Protocol, measured
@@ -132,9 +132,7 @@ class Bench:
     """The module under test with its trainer, models and metrics replaced."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tiny: Path, out: Path):
-        import bowerbird.compare  # noqa: F401  (the name bowerbird.compare is the verb, not the module)
-
-        module = sys.modules["bowerbird.compare"]
+        module = comparison
         self.trainer, self.tiny, self.out = FakeTrainer(), tiny, out
         self.measured: list[str] = []
         self.extractors = iter(lambda: "digits", None)

@@ -21,7 +21,7 @@ from bowerbird import __version__, config, machine
 from bowerbird.budget import parse_budget
 from bowerbird.data import ImageData, open_data
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.measure import measure_model
+from bowerbird.measuring import measure_model
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
@@ -30,7 +30,7 @@ from bowerbird.report.run import write_run_report
 from bowerbird.report.sheets import column_per_class, real_sheet, sampled_sheet
 from bowerbird.report.terminal import print_comparison
 from bowerbird.rundir import RunDir, load_model, write_atomically
-from bowerbird.train import Interrupted, resume, train
+from bowerbird.trainer import Interrupted, resume, train
 
 LOG_EVERY = 10
 """Most steps between points of a curve: short budgets have few steps."""
