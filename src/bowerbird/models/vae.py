@@ -265,7 +265,7 @@ class VAE(GenerativeModel):
         label: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
-        n_samples: int = 100,
+        n_samples: int = 500,
     ) -> Float[Tensor, " n"]:
         """Importance-weighted lower bound on log p(x|label) with K = ``n_samples``, in nats.
 
