@@ -15,7 +15,7 @@ from bowerbird.data.images import ImageData, ImageSet
 from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel, Loss
-from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
+from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate, orthogonal
 from bowerbird.preflight import preflight
 from bowerbird.rundir import RunDir, load_model
 from bowerbird.trainer import Trainer, resume, train
@@ -243,15 +243,18 @@ def test_moving_average_is_the_closed_form():
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
 def test_optimizers_descend_and_restore_their_state(name):
+    torch.manual_seed(1)
+    goal = [torch.randn_like(p) for p in nn.Sequential(nn.Linear(8, 8), nn.Conv2d(1, 2, 3)).parameters()]
+
     def quadratic():
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(8, 8), nn.Conv2d(1, 2, 3)).to(memory_format=torch.channels_last)
-        return module, PlayerOptimizer("p", module, config.Train(optimizer=name, lr=0.02))
+        return module, PlayerOptimizer("p", module, config.Train(optimizer=name, lr=0.05))
 
     def steps(module, optimizer, n):
         values = []
         for _ in range(n):
-            value = sum((p - 1).square().sum() for p in module.parameters())
+            value = sum((p - p_goal).square().sum() for p, p_goal in zip(module.parameters(), goal, strict=True))
             value.backward()
             optimizer.step(1.0)
             optimizer.zero_grad()
@@ -271,6 +274,16 @@ def test_optimizers_descend_and_restore_their_state(name):
     steps(*third, 3)
     for a, b in zip(first[0].parameters(), third[0].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (16, 16)])
+def test_muon_steps_are_nearly_orthogonal(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    values = torch.linalg.svdvals(orthogonal(matrix))
+    assert values.min() > 0.6 and values.max() < 1.3
+    # the singular vectors stay: what is left of u v^T is diagonal and positive
+    assert torch.einsum("ij,ij->", orthogonal(matrix), u @ v) / min(shape) > 0.7
 
 
 def test_gradients_are_clipped_to_the_norm():

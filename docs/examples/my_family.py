@@ -81,7 +81,9 @@ class Bijection(nn.Module):
 
 
 class NICE(GenerativeModel):
-    """One player, one loss.  Its methods make it an ``Encodes`` and a ``Scores`` too."""
+    """One player, one loss.  Its other members make it an ``Encodes`` and a ``Scores`` too."""
+
+    estimator = "change of variables, uniform dequantisation"
 
     def __init__(self, config: NICEConfig, spec: Any):
         super().__init__()

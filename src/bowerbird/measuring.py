@@ -215,7 +215,7 @@ def _likelihood(
     mean, stderr, dims = float(nll.mean()), float(nll.std() / len(nll) ** 0.5), data.spec.dims
     protocol = Protocol(
         n_reference=len(nll), reference=data.name, split=split, fingerprint=data.fingerprint,
-        preprocessing=settings(data.preprocessing),
+        preprocessing=settings(data.preprocessing), parameters=settings({"estimator": model.estimator}),
     )  # fmt: skip
     return [
         measured("nll", mean, protocol, stderr),

@@ -5,18 +5,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.config import Train
 from bowerbird.errors import BowerbirdError
+from bowerbird.machine import bf16_is_faster
 
 
 class PlayerOptimizer:
-    """The optimiser of one player: Adam, AdamW, or Muon for hidden matrices with AdamW for the rest.
-
-    Muon (Jordan et al. 2024) orthogonalises the momentum of weight matrices; embeddings, biases, gains and
-    convolution kernels, which are not matrices, take AdamW steps at the same rate.
-    """
+    """The optimiser of one player: Adam, AdamW, or Muon for weight matrices and kernels with AdamW for the rest."""
 
     def __init__(self, player: str, module: nn.Module, train: Train):
         self.player = player
@@ -78,12 +76,58 @@ def _optimizers(
     matrices: list[Tensor] = []
     if train.optimizer == "muon":
         embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-        matrices = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings]
+        matrices = [p for p in parameters if p.ndim >= 2 and id(p) not in embeddings]
         if matrices:
-            yield torch.optim.Muon(matrices, lr, weight_decay=train.weight_decay, adjust_lr_fn="match_rms_adamw")
+            yield Muon(matrices, lr, weight_decay=train.weight_decay)
     chosen = {id(p) for p in matrices}
     if rest := [p for p in parameters if id(p) not in chosen]:
         yield torch.optim.AdamW(rest, lr, train.betas, weight_decay=train.weight_decay, fused=fused)
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps whose matrix has all singular values near 1 (Jordan et al. 2024), scaled to the size of Adam's.
+
+        momentum ← μ momentum + (1 - μ) gradient
+        weights  ← (1 - lr · weight_decay) weights - lr · 0.2 √max(rows, columns) · orthogonal(nesterov momentum)
+
+    A convolution's kernel counts as the matrix (out, in · h · w).  torch.optim.Muon takes matrices only and
+    always computes in bf16, which CPUs without bf16 instructions emulate, many times slower than fp32.
+    """
+
+    MOMENTUM = 0.95
+    RMS = 0.2
+    """Root mean square of an Adam step, which Liu et al. 2025 (arXiv:2502.16982, section 2.2) match."""
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float, weight_decay: float = 0.0):
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 1 - self.MOMENTUM)
+                matrix = p.grad.lerp(momentum, self.MOMENTUM).flatten(1)
+                scale = self.RMS * max(matrix.shape) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(orthogonal(matrix).view_as(p), alpha=-group["lr"] * scale)
+
+
+def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """The matrix with its singular values moved to between 0.7 and 1.2, by five Newton-Schulz steps.
+
+    X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, coefficients of Jordan et al. 2024: they trade exactness for few steps.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.bfloat16() if bf16_is_faster(matrix.device.type) else matrix
+    x = x.T if matrix.shape[0] > matrix.shape[1] else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
 
 
 def learning_rate(train: Train, step: int, progress: float) -> float:

@@ -121,5 +121,8 @@ class Encodes(Protocol):
 class Scores(Protocol):
     """Knows how likely data are."""
 
+    estimator: str
+    """What ``log_prob`` computes with its default settings, in a few words: part of a measurement's protocol."""
+
     def log_prob(self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """Log-likelihood of each example in nats, or a lower bound on it (the family's docstring says which), (n,)."""

@@ -99,6 +99,8 @@ class Preconditioning(NamedTuple):
 class Diffusion(GenerativeModel):
     """A denoiser, its losses, its samplers and its variational bound."""
 
+    estimator = "variational bound, all steps"
+
     def __init__(self, config: DiffusionConfig, spec: Any):
         super().__init__()
         self.config = config

@@ -90,6 +90,8 @@ class FlowConfig(config.ModelConfig):
 class Flow(GenerativeModel):
     """A velocity field, its matching loss, its sampler and its density."""
 
+    estimator = "probability flow, 50 steps, Hutchinson's trace, uniform dequantisation"
+
     def __init__(self, config: FlowConfig, spec: Any):
         super().__init__()
         self.config = config

@@ -183,6 +183,7 @@ class VAEConfig(config.ModelConfig):
 class VAE(GenerativeModel):
     """An encoder and a decoder, trained as one player."""
 
+    estimator = "importance-weighted bound, 500 samples"
     ROWS = 1024
     """Latents that ``log_prob`` decodes at a time: bounds its memory."""
 
