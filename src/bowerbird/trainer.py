@@ -223,9 +223,9 @@ class Trainer:
         saved = self.rundir.status().get("step")
         kept = f"The checkpoint of step {saved} is kept" if saved is not None else "There was no checkpoint yet"
         return (
-            f"Training stopped at step {self.step}: {what} {kept}. Resuming would repeat the same steps: start again from "
-            f"{self.rundir.run_toml} with a lower --train.lr (now {self.config.lr:g}), with --train.clip-norm, or with "
-            "--train.precision fp32."
+            f"Training stopped at step {self.step}: {what} {kept}. Resuming would repeat the same steps: start again "
+            f"from {self.rundir.run_toml} with a lower --train.lr (now {self.config.lr:g}), with --train.clip-norm, or "
+            "with --train.precision fp32."
         )
 
     # ------------------------------------------------------------------------------------------- the loop
