@@ -40,7 +40,7 @@ class Replay(GenerativeModel):
 
     def __init__(self, data: ImageData, images: Tensor, labels: Tensor | None) -> None:
         super().__init__()
-        self.spec = data.spec
+        self.spec, self.n_classes = data.spec, data.spec.n_classes
         self.images, self.labels = images, labels
         self.network = nn.Conv2d(1, 1, 1)
         nn.init.ones_(self.network.weight)
@@ -71,6 +71,8 @@ class Replay(GenerativeModel):
 
 class Uniform(Replay):
     """Knows that pixels are uniform: log_prob = -dims · ln 256 of the discrete values."""
+
+    estimator = "exact"
 
     def log_prob(self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         assert label is not None and len(label) == len(x)

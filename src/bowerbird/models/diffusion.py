@@ -106,6 +106,7 @@ class Diffusion(GenerativeModel):
         self.config = config
         self.spec = spec
         self.n_classes = spec.n_classes if config.conditional else 0
+        self.guidance = config.guidance if self.n_classes else 1.0  # without labels there is nothing to exaggerate
         self.schedule = _schedule(config)
         self.chain = self.schedule.times(config.timesteps, "rho" if config.schedule == "edm" else "uniform").flip(0)
         """t_0 = 0 < t_1 < … < t_T = 1, float64 on the CPU."""
@@ -187,7 +188,7 @@ class Diffusion(GenerativeModel):
         """
         noise = torch.randn(n, *self.spec.shape, generator=generator).to(self.device)
         label = labels_for(n, cond, self.spec, self.n_classes, generator)
-        network = self._network(label, self.config.guidance if guidance is None else guidance)
+        network = self._network(label, self.guidance if guidance is None else guidance)
         times = self.schedule.times(self.config.sample_steps if steps is None else steps, grid)
         weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
         table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))

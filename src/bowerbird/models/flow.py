@@ -97,6 +97,7 @@ class Flow(GenerativeModel):
         self.config = config
         self.spec = spec
         self.n_classes = spec.n_classes if config.conditional else 0
+        self.guidance = config.guidance if self.n_classes else 1.0  # without labels there is nothing to exaggerate
         self.schedule = schedule.Flow()
         self.net = config.net.denoiser(spec if self.n_classes else without_classes(spec), spec.channels)
 
@@ -139,7 +140,7 @@ class Flow(GenerativeModel):
         noise = torch.randn(n, *self.spec.shape, generator=generator).to(self.device)
         label = labels_for(n, cond, self.spec, self.n_classes, generator)
         label = None if label is None else label.to(self.device)
-        velocity = self._velocity(label, self.config.guidance if guidance is None else guidance)
+        velocity = self._velocity(label, self.guidance if guidance is None else guidance)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             return Denoised(x_t - t * velocity(x_t, x_t.new_full((n,), t)))
