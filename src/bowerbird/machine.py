@@ -30,11 +30,38 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+WATCH_S = 0.3
+"""How long other processes are watched to see how many cores they keep busy."""
+
+
 def idle_cores() -> int:
-    """Cores that nothing else is using: a second thread on a busy core makes training slower, not faster."""
+    """Cores that nothing else is using now: a second thread on a busy core makes training slower, not faster."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, min(allowed, round(allowed - busy)))
+    return max(1, min(allowed, round(allowed - _busy_cores())))
+
+
+def _busy_cores() -> float:
+    """Cores' worth of work that all processes do while this one sleeps; the minute's load average as a fallback.
+
+    The load average alone would count what has just ended, such as the installation of this package.
+    """
+    before = _idle_seconds()
+    start = time.monotonic()
+    time.sleep(WATCH_S)
+    after = _idle_seconds()
+    if before is None or after is None:
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return (os.cpu_count() or 1) - (after - before) / (time.monotonic() - start)
+
+
+def _idle_seconds() -> float | None:
+    """Seconds that all cores together have been idle since the system started, or None where it does not say."""
+    try:
+        with open("/proc/stat") as lines:
+            fields = lines.readline().split()
+        return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")  # idle and waiting for input or output
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 @cache
