@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes bench clean
+.PHONY: demo test lint recipes kill bench clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 5 minutes on two cores)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 60s --out demo
@@ -19,6 +19,9 @@ lint: $(READY)
 
 recipes: $(READY)  ## trains every recipe and checks its [[expect]] claims (hours)
 	$(BIN)/python benchmarks/recipes.py
+
+kill: $(READY)  ## kills a training process 20 times at random moments; it must end bit for bit as if left alone
+	BOWERBIRD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_resume.py -k test_kill
 
 bench: $(READY)  ## every benchmark against its peer
 	set -e; for script in $(wildcard benchmarks/bench_*.py); do $(BIN)/python $$script; done
