@@ -57,6 +57,21 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
     assert not different, f"{len(different)} of {len(a)} tensors differ, first {different[:3]}"
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_over(digits, tmp_path, monkeypatch):
+    run = shortened("vae", steps=3)
+    monkeypatch.setattr(Trainer, "_grid", lambda self: None)
+    train(run, tmp_path / "whole", quiet=True, data=digits)
+    save = Trainer.save_checkpoint
+    monkeypatch.setattr(Trainer, "save_checkpoint", lambda self: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        train(run, tmp_path / "parts", quiet=True, data=digits)
+    assert RunDir(tmp_path / "parts").metrics()
+    monkeypatch.setattr(Trainer, "save_checkpoint", save)
+    resume(tmp_path / "parts", quiet=True, data=digits)
+    assert_identical(contents(tmp_path / "whole"), contents(tmp_path / "parts"))
+    assert scalars(tmp_path / "whole") == scalars(tmp_path / "parts")
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing catches it."""
 

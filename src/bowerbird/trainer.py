@@ -77,6 +77,8 @@ def resume(folder: Path, *, quiet: bool = False, data: ImageData | None = None) 
         trainer = Trainer(run, rundir, data, quiet)
         if rundir.status():
             trainer.load_checkpoint()
+        else:
+            rundir.truncate_metrics(0)  # killed before the first checkpoint: all steps will be logged again
         return trainer.run_to_the_end()
 
 
