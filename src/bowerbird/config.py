@@ -29,7 +29,7 @@ class ModelConfig:
     """A family's hyperparameters.  ``build(spec)`` makes the model for data of that shape."""
 
     def build(self, spec: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} must define build(spec).")
+        raise BowerbirdError(f"The family of {type(self).__name__} must define build(spec), which makes its model.")
 
 
 @dataclass(frozen=True)
