@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bowerbird import config
-from bowerbird.data import open_data
+from bowerbird.data import catalogue, open_data
 from bowerbird.rundir import RunDir
 from bowerbird.trainer import Trainer, resume, train
 
@@ -31,9 +31,10 @@ def digits():
 def shortened(name: str, steps: int) -> config.Run:
     """A shipped recipe with its own losses, nets and optimiser, but few and small steps."""
     run = config.load(name)
+    built_in = {record.name for record in catalogue.RECORDS if record.kind == "data" and record.built_in}
     return replace(
         run,
-        data=replace(run.data, source="digits"),
+        data=run.data if run.data.source in built_in else replace(run.data, source="digits"),
         train=replace(
             run.train, steps=steps, examples=None, seconds=None, flops=None, batch_size=8 * run.train.accumulate,
             warmup_steps=3, checkpoint_every=2, sample_every=0, log_every=1, device="cpu", threads=1,
@@ -59,7 +60,7 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(digits, tmp_path, monkeypatch):
     run = shortened("vae", steps=3)
-    monkeypatch.setattr(Trainer, "_grid", lambda self: None)
+    monkeypatch.setattr(Trainer, "_preview", lambda self: None)
     train(run, tmp_path / "whole", quiet=True, data=digits)
     save = Trainer.save_checkpoint
     monkeypatch.setattr(Trainer, "save_checkpoint", lambda self: (_ for _ in ()).throw(Killed()))
@@ -80,7 +81,7 @@ class Killed(BaseException):
 def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
     run = shortened(recipe, steps=5)
     data = digits if run.data == config.Data("digits") else open_data(run.data)
-    monkeypatch.setattr(Trainer, "_grid", lambda self: None)  # many network evaluations, and no part of the state
+    monkeypatch.setattr(Trainer, "_preview", lambda self: None)  # many network evaluations, and no part of the state
     train(run, tmp_path / "whole", quiet=True, data=data)
 
     step = Trainer.train_step

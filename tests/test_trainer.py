@@ -1,6 +1,7 @@
 """The trainer with toy families whose right answers are known."""
 
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,10 +16,13 @@ from bowerbird.data.images import ImageData, ImageSet
 from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel, Loss
+from bowerbird.models.gan import GANConfig
+from bowerbird.models.vae import VAEConfig
+from bowerbird.nets.mlp import MLPConfig
 from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate, orthogonal
 from bowerbird.preflight import preflight
 from bowerbird.rundir import RunDir, load_model
-from bowerbird.trainer import Trainer, resume, train
+from bowerbird.trainer import VALIDATION_EXAMPLES, Trainer, resume, train
 
 SPEC = ImageSpec(1, 2, 2)
 
@@ -139,7 +143,7 @@ def test_preflight_refuses_what_cannot_fit(data, tmp_path, monkeypatch):
 
 def test_preflight_scales_operations_with_the_batch(data, tmp_path):
     model = GameConfig().build(SPEC)
-    x = data.train.batch(torch.arange(32))[0]
+    x = data.train.batch(torch.arange(32))["x"]
 
     def cost(size: int, accumulate: int) -> float:
         return preflight(
@@ -294,3 +298,41 @@ def test_gradients_are_clipped_to_the_norm():
     norm = optimizer.step(0.0)
     assert norm.item() == pytest.approx(6.0)  # what is reported is the norm before clipping
     assert module.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_compile_is_refused_where_a_loss_holds_a_gradient(data, tmp_path):
+    model = GANConfig(net=MLPConfig(hidden=(4,)), r1_gamma=1.0)
+    with pytest.raises(BowerbirdError, match="gradient penalties"):
+        train(config.Run(model, train=config.Train(steps=1, compile=True)), tmp_path / "run", data=data)
+
+
+def test_validation_losses_are_those_of_the_averaged_weights(data, tmp_path):
+    run = config.Run(
+        VAEConfig(net=MLPConfig(hidden=(4,)), n_latent=2),
+        train=config.Train(steps=4, batch_size=8, validate_every=2, log_every=2, ema_decay=0.5),
+    )
+    train(run, tmp_path / "run", data=data, quiet=True)
+    rows = RunDir(tmp_path / "run").metrics()
+    model, _ = load_model(tmp_path / "run")
+    torch.manual_seed(0)
+    examples = torch.linspace(0, len(data.val) - 1, min(len(data.val), VALIDATION_EXAMPLES)).long()
+    parts = [(len(at), next(model.losses(Batch(**data.val.batch(at), step=4))).value) for at in examples.split(8)]
+    expected = sum(n * float(value) for n, value in parts) / len(examples)
+    assert [row["step"] for row in rows if "model/val_loss" in row] == [2, 4]
+    assert rows[-1]["model/val_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_needs_one_player(data, tmp_path):
+    run = config.Run(GameConfig(), train=config.Train(steps=1, validate_every=1))
+    with pytest.raises(BowerbirdError, match="2 players"):
+        train(run, tmp_path / "run", data=data)
+
+
+def test_files_are_readable_as_the_user_wants(data, tmp_path):
+    mask = os.umask(0o027)
+    try:
+        train(config.Run(GameConfig(), train=config.Train(steps=1)), tmp_path / "run", data=data, quiet=True)
+    finally:
+        os.umask(mask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").glob("*.*") if path.is_file()}
+    assert modes["model.safetensors"] == modes["run.toml"] == 0o640

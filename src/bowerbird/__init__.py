@@ -15,7 +15,7 @@ from bowerbird.errors import BowerbirdError, RunFailed
 
 if TYPE_CHECKING:
     from bowerbird import config
-    from bowerbird.api import compare, info, load, measure, resume, sample, train
+    from bowerbird.api import chat, compare, export, import_model, info, load, measure, resume, sample, train
     from bowerbird.config import recipe, recipes
 
 __version__ = "0.1.0"
@@ -23,8 +23,11 @@ __version__ = "0.1.0"
 __all__ = [
     "BowerbirdError",
     "RunFailed",
+    "chat",
     "compare",
     "config",
+    "export",
+    "import_model",
     "info",
     "load",
     "measure",
@@ -36,7 +39,18 @@ __all__ = [
 ]
 
 _WHERE = {
-    "bowerbird.api": ("compare", "info", "load", "measure", "resume", "sample", "train"),
+    "bowerbird.api": (
+        "chat",
+        "compare",
+        "export",
+        "import_model",
+        "info",
+        "load",
+        "measure",
+        "resume",
+        "sample",
+        "train",
+    ),
     "bowerbird.config": ("recipe", "recipes"),
 }
 _VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}

@@ -6,7 +6,6 @@ bowerbird.sample(run, n=64)
 bowerbird.measure([str(run)])
 """
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +13,21 @@ from typing import Any
 
 from bowerbird import config, machine, registry
 from bowerbird.comparison import compare as compare_recipes
+from bowerbird.completing import Conversation
 from bowerbird.data import open_data
-from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.measuring import draw, measure_folder, measure_model
+from bowerbird.data.catalogue import RECORDS
+from bowerbird.data.fetch import locate
+from bowerbird.errors import BowerbirdError
+from bowerbird.measuring import check_options, measure_folder, measure_model
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
-from bowerbird.report.pictures import picture, save_png, sheet
 from bowerbird.report.run import write_run_report
-from bowerbird.rundir import RunDir, explaining_full_disk, load_model, write_atomically
+from bowerbird.rundir import RunDir, explaining_full_disk, load_model
+from bowerbird.sampling import sample
 from bowerbird.trainer import resume as resume_run
 from bowerbird.trainer import train as train_run
 
-SHEET_IMAGES = 256
+__all__ = ["chat", "compare", "export", "import_model", "info", "load", "measure", "resume", "sample", "train"]
 
 
 def info() -> dict[str, Any]:
@@ -36,6 +38,8 @@ def info() -> dict[str, Any]:
 def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False) -> Path:
     """Trains ``run`` into the folder ``out`` (default: a new one under runs/) and returns it."""
     folder = Path(out) if out else _new_folder(run)
+    if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
+        run = replace(run, data=replace(run.data, source=str(source.resolve())))
     result = train_run(run, folder, quiet=quiet)
     return _finish(result.folder)
 
@@ -65,45 +69,35 @@ def load(run_dir: Path | str, device: str = "cpu") -> GenerativeModel:
     return load_model(run_dir, device)[0]
 
 
-def sample(
-    run_dir: Path | str,
-    *,
-    n: int = 64,
-    seed: int = 0,
-    label: str | None = None,
-    out: Path | str | None = None,
-    options: dict[str, Any] | None = None,
-) -> Path:
-    """Draws n samples into the folder ``out`` and returns it: a PNG each, metadata.jsonl, sheet.png.
+def chat(
+    run_dir: Path | str, *, system: str | None = None, seed: int = 0, options: dict[str, Any] | None = None
+) -> Conversation:
+    """A conversation with a run; ``answer(words)`` yields the model's answer piece by piece."""
+    model = load(run_dir)
+    check_options(model, options or {}, "complete")
+    return Conversation(model, system=system, seed=seed, options=options)
 
-    ``label`` is a class name of the training data.  ``options`` are the family's own (steps, sampler, guidance …);
-    one that the family does not have is an error.  The folder can be measured, or trained on, as it is.
+
+def import_model(source: Path | str, out: Path | str | None = None) -> Path:
+    """Makes a run folder of a pretrained language model and returns it.
+
+    ``source`` is a folder in the Hugging Face layout, a GGUF file, or the name of weights that `data get` fetched.
     """
-    model, spec = load_model(run_dir)
-    number = None if label is None else _class_number(spec.classes, label)
-    drawn = draw(model, n, seed=seed, class_number=number, options=options)
-    folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
-    with explaining_full_disk(folder):
-        rows = []
-        for i, image in enumerate(drawn.images):
-            name = f"{i:05d}.png"
-            row: dict[str, Any] = {"file_name": name, "generated_by": str(run_dir), "seed": seed}
-            if drawn.label is not None:
-                row["label"] = spec.classes[int(drawn.label[i])]
-            save_png(folder / name, picture(image))
-            rows.append(row)
-        save_png(folder / "sheet.png", sheet(drawn.images[:SHEET_IMAGES]))
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(folder / "metadata.jsonl", lambda p: p.write_text(text, encoding="utf-8"))
-    return folder
+    from bowerbird.export import import_model as import_pretrained
+
+    weights = [record.name for record in RECORDS if record.kind == "weights"]
+    path = locate(str(source)) if str(source) in weights else Path(source)
+    if path is None:
+        raise BowerbirdError(f"The weights '{source}' are not on this machine yet; run: bowerbird data get {source}")
+    return import_pretrained(path, Path(out) if out else Path("runs") / Path(source).stem)
 
 
-def _class_number(classes: tuple[str, ...], label: str) -> int:
-    if not classes:
-        raise BowerbirdError("This run was trained without labels, so --label means nothing to it.")
-    if label not in classes:
-        raise unknown("label", label, classes)
-    return classes.index(label)
+def export(run_dir: Path | str, to: str, out: Path | str | None = None) -> Path:
+    """Writes a run's model for other programs: ``to`` is huggingface (a folder) or gguf (a file)."""
+    from bowerbird.export import export_model
+
+    where = Path(run_dir) / "export" / ("model.gguf" if to == "gguf" else to)
+    return export_model(Path(run_dir), Path(out) if out else where, to)
 
 
 def measure(

@@ -33,11 +33,49 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class Text:
+    """How text becomes tokens and tokens become examples."""
+
+    tokenizer: str = "auto"
+    """char, byte, bpe (trained on the data), auto (char, unless the data have more than 8,000 characters), or the path
+    of a tokenizer.json or of a run folder."""
+    vocab_size: int = 4096
+    """Of bpe."""
+    context: int | None = None
+    """Most tokens that a model reads at once (None: 256, or less when all documents are shorter)."""
+    layout: Literal["auto", "stream", "documents", "packed"] = "auto"
+    """stream: one text, cut anywhere; documents: one per row; packed: several per row; auto: stream for .txt files
+    whose lines go on, else documents."""
+    text: str = "text"
+    """Column of .csv, .tsv and .jsonl that holds the text."""
+    source: str = "source"
+    """Column of a pair's source …"""
+    target: str = "target"
+    """… and of its target; a .tsv without a header has them in this order."""
+
+
+@dataclass(frozen=True)
+class Music:
+    """How music becomes tokens."""
+
+    context: int | None = None
+    """Most tokens that a model reads at once (None: 512, or less when all pieces are shorter)."""
+    grid: Literal["quarter", "16th"] = "quarter"
+    """Length of a frame of the chorales."""
+    transpose: bool = False
+    """Training pieces are moved by -3 … +3 semitones at random (grids)."""
+
+
+@dataclass(frozen=True)
 class Data:
     """Where examples come from and what is done to them."""
 
     source: str = "digits"
-    """A built-in name, a folder or a zip."""
+    """A built-in name, a file, a folder or a zip."""
+    modality: Literal["auto", "images", "text", "pairs", "chat", "music"] = "auto"
+    """What the source holds; auto looks at its files."""
+    text: Text = Text()
+    music: Music = Music()
     size: int | None = None
     """Side length in pixels to resize to (None: as stored when all images agree, else the median, at most 64)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
@@ -97,6 +135,8 @@ class Train:
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 1000
     """Steps between sample grids (0: only at the end)."""
+    validate_every: int = 0
+    """Steps between losses on validation examples, with averaged weights (0: never)."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
 

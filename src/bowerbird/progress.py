@@ -1,4 +1,4 @@
-"""What a run says while it trains: a progress line, metrics.jsonl, TensorBoard events, sample grids."""
+"""What a run says while it trains: a progress line, metrics.jsonl, TensorBoard events."""
 
 import sys
 import time
@@ -10,8 +10,6 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from torch import Tensor
 
-from bowerbird.data.spec import to_uint8
-from bowerbird.report.pictures import save_png, sheet
 from bowerbird.rundir import RunDir
 
 SECONDS_BETWEEN_LINES = 30
@@ -19,7 +17,7 @@ SECONDS_BETWEEN_LINES = 30
 
 
 class Progress:
-    """Context manager around the training loop.  ``record`` and ``grid`` write files even when ``quiet``."""
+    """Context manager around the training loop.  ``record`` writes files even when ``quiet``."""
 
     def __init__(self, rundir: RunDir, data: str, estimate: str, quiet: bool):
         self.rundir = rundir
@@ -71,10 +69,6 @@ class Progress:
             for name, value in row.items():
                 if name != "step":
                     self.events.add_scalar(name, value, row["step"])
-
-    def grid(self, step: int, x: Tensor) -> None:
-        picture = sheet(to_uint8(x).cpu())
-        save_png(self.rundir.samples / f"step-{step:08d}.png", picture)
 
 
 def _summary_writer(rundir: RunDir) -> Any:

@@ -65,6 +65,8 @@ families = Registry(
         "vae": "bowerbird.models.vae:VAEConfig",
         "diffusion": "bowerbird.models.diffusion:DiffusionConfig",
         "flow": "bowerbird.models.flow:FlowConfig",
+        "autoregressive": "bowerbird.models.autoregressive:AutoregressiveConfig",
+        "seq2seq": "bowerbird.models.seq2seq:Seq2SeqConfig",
     },
 )
 
@@ -76,6 +78,8 @@ nets = Registry(
         "convnet": "bowerbird.nets.convnet:ConvNetConfig",
         "unet": "bowerbird.nets.unet:UNetConfig",
         "dit": "bowerbird.nets.dit:DiTConfig",
+        "transformer": "bowerbird.nets.transformer:TransformerConfig",
+        "rnn": "bowerbird.nets.rnn:RNNConfig",
     },
 )
 

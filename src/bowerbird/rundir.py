@@ -2,6 +2,7 @@
 
     run.toml            the resolved configuration; ``bowerbird train run.toml`` repeats the run
     model.safetensors   the weights to use (their moving average), with the data's spec in the header
+    tokenizer.json      of sequences: what turns tokens into text or music and back; chat_template.jinja of chats
     state/              all that resuming needs: weights, average, optimisers (tensors) and counters (header)
     metrics.jsonl       one JSON object per logged step
     samples/            a grid per sampling interval
@@ -25,8 +26,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bowerbird import config, registry
-from bowerbird.data.spec import spec_from_json, spec_to_json
+from bowerbird.data.spec import IN_FILES, spec_from_json, spec_to_json
 from bowerbird.errors import BowerbirdError, RunFailed
+
+
+def _umask() -> int:
+    """What the user takes away from the permissions of new files; can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -34,6 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for the owner alone
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -118,8 +127,18 @@ class RunDir:
             return json.loads(file.metadata()["counters"])
 
     def save_model(self, weights: dict[str, Tensor], spec: Any, step: int) -> None:
+        for name, file in IN_FILES.items():
+            if text := getattr(spec, name, ""):
+                write_atomically(self.path / file, lambda p, text=text: p.write_text(text, encoding="utf-8"))
         header = {"spec": json.dumps(spec_to_json(spec)), "step": str(step), "format": "pt"}
         write_atomically(self.model_file, lambda p: safetensors.torch.save_file(weights, p, header))
+
+    def spec(self, table: dict[str, Any]) -> Any:
+        """The spec of which ``save_model`` wrote ``table`` into the header."""
+        paths = {name: self.path / file for name, file in IN_FILES.items()}
+        return spec_from_json(
+            table, **{name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.is_file()}
+        )
 
     # ------------------------------------------------------------------------------------------- metrics
 
@@ -154,7 +173,7 @@ def load_model(path: Path | str, device: str = "cpu") -> tuple[Any, Any]:
         registry.load_plugin(Path(run.plugin))
     try:
         with safe_open(folder.model_file, framework="pt") as file:
-            spec = spec_from_json(json.loads(file.metadata()["spec"]))
+            spec = folder.spec(json.loads(file.metadata()["spec"]))
         model = run.model.build(spec)
         model.load_state_dict(safetensors.torch.load_file(folder.model_file))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:

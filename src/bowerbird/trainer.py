@@ -20,16 +20,18 @@ import torch
 from torch import Tensor
 
 from bowerbird import config, machine
-from bowerbird.data import ImageData, open_data, order
+from bowerbird.data import ImageData, TokenData, open_data, order
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
 from bowerbird.nonfinite import explain_gradient, explain_loss
 from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
 from bowerbird.preflight import Preflight, preflight
 from bowerbird.progress import Progress
+from bowerbird.report.preview import write_preview
 from bowerbird.rundir import RunDir, explaining_full_disk
 
-GRID_SAMPLES = 64
+VALIDATION_EXAMPLES = 512
+"""Evenly spaced over the validation split."""
 
 
 class Interrupted(BowerbirdError):
@@ -54,7 +56,9 @@ class TrainResult:
     finished: bool
 
 
-def train(run: config.Run, folder: Path, *, quiet: bool = False, data: ImageData | None = None) -> TrainResult:
+def train(
+    run: config.Run, folder: Path, *, quiet: bool = False, data: ImageData | TokenData | None = None
+) -> TrainResult:
     """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
     _check(run.train)
     data = data or open_data(run.data)
@@ -66,7 +70,7 @@ def train(run: config.Run, folder: Path, *, quiet: bool = False, data: ImageData
         return Trainer(run, rundir, data, quiet).run_to_the_end()
 
 
-def resume(folder: Path, *, quiet: bool = False, data: ImageData | None = None) -> TrainResult:
+def resume(folder: Path, *, quiet: bool = False, data: ImageData | TokenData | None = None) -> TrainResult:
     """Continues the run in ``folder`` exactly where its last checkpoint left it."""
     rundir = RunDir.open(folder)
     run = rundir.config()
@@ -113,7 +117,7 @@ def _resolve(run: config.Run) -> config.Train:
 
 
 class Trainer:
-    def __init__(self, run: config.Run, rundir: RunDir, data: ImageData, quiet: bool):
+    def __init__(self, run: config.Run, rundir: RunDir, data: ImageData | TokenData, quiet: bool):
         self.config = run.train
         self.rundir = rundir
         self.data = data
@@ -126,22 +130,31 @@ class Trainer:
         if self.config.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if self.config.compile:
+            if self.model.differentiates_twice:
+                raise BowerbirdError(
+                    "train.compile does not work with gradient penalties, which are derivatives already; leave it out."
+                )
             for network in self.model.children():
                 network.compile()
         self.model.train()
         self.average = MovingAverage(self.model, self.config.ema_decay)
         self.players = {name: PlayerOptimizer(name, module, self.config) for name, module in self.model.players.items()}
-        self._check_players(self.config.lr_multiplier)
+        self._check_players()
 
         self.step = 0
         self.seconds = 0.0
         self.cost = self._preflight()
         self.progress = Progress(rundir, data.summary(), self._estimate(), quiet)
 
-    def _check_players(self, named: dict[str, float]) -> None:
-        if strange := sorted(named.keys() - self.players.keys()):
+    def _check_players(self) -> None:
+        if strange := sorted(self.config.lr_multiplier.keys() - self.players.keys()):
             raise BowerbirdError(
                 f"train.lr_multiplier names the player '{strange[0]}', but the players are {', '.join(self.players)}."
+            )
+        if self.config.validate_every and len(self.players) > 1:
+            raise BowerbirdError(
+                "train.validate_every needs one loss to look at; this model has "
+                f"{len(self.players)} players ({', '.join(self.players)})."
             )
 
     # ------------------------------------------------------------------------------------------- cost and budget
@@ -178,8 +191,7 @@ class Trainer:
     def _batch(self, start: int, count: int) -> Batch:
         """Examples number ``start`` … ``start + count`` of the run's endless sequence."""
         chosen = order.indices(len(self.data.train), self.config.seed, start, count)
-        x, label = self.data.train.batch(chosen, self.device)
-        return Batch(x, label, self.step)
+        return Batch(**self.data.train.batch(chosen, self.device), step=self.step)
 
     def train_step(self) -> dict[str, Tensor]:
         """One pass through the model's losses; returns the scalars to log."""
@@ -242,13 +254,15 @@ class Trainer:
                     torch.cuda.synchronize()
                 recent.append(time.perf_counter() - start)
                 self.seconds += recent[-1]
+                if self.config.validate_every and self.step % self.config.validate_every == 0:
+                    logs |= self._validation()
                 if self.step % self.config.log_every == 0 or self.used() >= 1:
                     self._log(logs, recent)
                     recent = []
                 self.progress.advance(self.used(), self.step, self.seconds, logs)
                 finished = self.used() >= 1
                 if finished or (self.config.sample_every and self.step % self.config.sample_every == 0):
-                    self._grid()
+                    self._preview()
                 if finished or caught or self.step % self.config.checkpoint_every == 0:
                     self.save_checkpoint()
                 if caught and not finished:
@@ -265,11 +279,25 @@ class Trainer:
         row["memory_gb"] = round(machine.memory_in_use(self.device) / 1e9, 3)
         self.progress.record(row)
 
-    def _grid(self) -> None:
-        generator = torch.Generator().manual_seed(self.config.seed)
+    def _validation(self) -> dict[str, Tensor]:
+        """Losses of the averaged weights on validation examples that are the same every time."""
+        examples = torch.linspace(0, len(self.data.val) - 1, min(len(self.data.val), VALIDATION_EXAMPLES)).long()
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        torch.manual_seed(self.config.seed)
+        with self.average.applied(), torch.no_grad():
+            for chosen in examples.split(self.config.batch_size):
+                batch = Batch(**self.data.val.batch(chosen, self.device), step=self.step)
+                with self._autocast():
+                    losses = list(self.model.losses(batch))
+                for loss in losses:
+                    share = len(chosen) / len(examples) / len(losses)
+                    sums[f"{loss.player}/val_loss"] = sums[f"{loss.player}/val_loss"] + share * loss.value.float().cpu()
+        return dict(sums)
+
+    def _preview(self) -> None:
+        stem = self.rundir.samples / f"step-{self.step:08d}"
         with self.average.applied(), torch.no_grad(), self._autocast():
-            x = self.model.sample(GRID_SAMPLES, generator=generator)
-        self.progress.grid(self.step, x)
+            write_preview(self.model, self.data, stem, seed=self.config.seed)
 
     # ------------------------------------------------------------------------------------------- checkpoints
 

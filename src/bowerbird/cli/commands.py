@@ -19,6 +19,9 @@ from bowerbird.cli.printing import only_json, print_columns, print_measurements
 from bowerbird.errors import BowerbirdError
 
 
+SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
+
+
 @dataclass(frozen=True)
 class Recipes(Command):
     """What can be trained: lists the recipes, or prints one."""
@@ -118,6 +121,22 @@ class SampleOptions:
     """Spacing of the sampler's times (diffusion, flow)."""
     noise: Literal["mean", "sample"] | None = None
     """The expected image, or one with the likelihood's pixel noise (vae)."""
+    temperature: float | None = None
+    """Sequences: below 1 more cautious, 0 always the likeliest token."""
+    top_k: int | None = None
+    """Sequences: draw among this many of the likeliest tokens."""
+    top_p: float | None = None
+    """Sequences: draw among the likeliest tokens that together have this probability."""
+    min_p: float | None = None
+    """Sequences: drop tokens less likely than this part of the likeliest."""
+    repetition_penalty: float | None = None
+    """Sequences: above 1, tokens that were said become less likely."""
+    n_tokens: int | None = None
+    """Sequences: most tokens of each."""
+    beam: int | None = None
+    """Translations: hypotheses that are followed at a time."""
+    length_penalty: float | None = None
+    """Translations: above 0 favours longer ones."""
 
     def given(self) -> dict[str, Any]:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
@@ -125,17 +144,19 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class Sample(Command):
-    """Draws samples from a run: PNG files and sheet.png."""
+    """Draws samples from a run: pictures, texts, translations or music."""
 
     run: Positional[Path]
     """The run folder."""
     options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
-    n: Annotated[int, arg(aliases=("-n",))] = 64
-    """How many."""
+    n: Annotated[int | None, arg(aliases=("-n",))] = None
+    """How many (default: 64 images, 8 texts, 1 piece of music)."""
     seed: int = 0
     """The same seed gives the same samples."""
     label: str | None = None
     """Name of the class to draw (default: classes as frequent as in the training data)."""
+    prompt: str | None = None
+    """Text to continue, or to translate."""
     out: Path | None = None
     """Folder to write to (default: inside the run)."""
     json: Switch = False
@@ -146,13 +167,21 @@ class Sample(Command):
 
         with only_json(self.json):
             folder = api.sample(
-                self.run, n=self.n, seed=self.seed, label=self.label, out=self.out, options=self.options.given()
+                self.run,
+                n=self.n,
+                seed=self.seed,
+                label=self.label,
+                prompt=self.prompt,
+                out=self.out,
+                options=self.options.given(),
             )
+        files = sorted(path.name for path in folder.iterdir() if path.suffix in SAMPLE_SUFFIXES)
         if self.json:
-            files = sorted(path.name for path in folder.glob("*.png"))
             print(jsonlib.dumps({"folder": str(folder), "files": files}, indent=2))
+        elif (texts := folder / "samples.txt").is_file():
+            print(texts.read_text(encoding="utf-8"), end="")
         else:
-            print(folder / "sheet.png")
+            print(folder / ("sheet.png" if "sheet.png" in files else files[0]))
 
 
 @dataclass(frozen=True)

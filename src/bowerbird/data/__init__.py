@@ -8,12 +8,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bowerbird.data.images import ImageData, ImageSet, open_data
+    from bowerbird.data.images import ImageData, ImageSet
+    from bowerbird.data.opening import open_data
+    from bowerbird.data.tokens import TokenData, TokenSet
 
-__all__ = ["ImageData", "ImageSet", "open_data"]
+__all__ = ["ImageData", "ImageSet", "TokenData", "TokenSet", "open_data"]
+
+_WHERE = {
+    "ImageData": "images",
+    "ImageSet": "images",
+    "TokenData": "tokens",
+    "TokenSet": "tokens",
+    "open_data": "opening",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("bowerbird.data.images"), name)
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"bowerbird.data.{_WHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,6 +42,8 @@ class Record:
     files: tuple[File, ...] = ()
     sources: tuple[Source, ...] = ()
     """Empty for what ships inside the package."""
+    modality: Literal["", "images", "text", "music"] = ""
+    """Of data: what they hold; pairs are text."""
 
     @property
     def built_in(self) -> bool:
@@ -60,6 +62,7 @@ RECORDS = (
         "CC BY-SA 3.0",
         "every fifth MNIST digit: 12,000 training and 2,000 test images, 28x28 grey, 10 classes",
         (File("digits.npz.xz", 1_897_640, "889291a7714313bfa13d6c0d58001b05184adb8bc2c5f678004f45b1b8c7017f"),),
+        modality="images",
     ),
     Record(
         "pixel-faces",
@@ -67,6 +70,55 @@ RECORDS = (
         "CC0 1.0",
         "6,000 pixel-art faces, 32x32 colour, with attributes such as hair and glasses as label columns",
         (File("pixel-faces.npz.xz", 292_592, "2e461fb5f778de94617818e68f49e7e42702d5379eec14e71841e4b4a31e1f1f"),),
+        modality="images",
+    ),
+    Record(
+        "shakespeare",
+        "data",
+        "public domain",
+        "1.1 million characters from Shakespeare's plays, one text",
+        (File("shakespeare.txt.xz", 363_916, "94a1a5b0396ec25617998417f3fb9abb8b0b62802f6a2633d8068facafeefa16"),),
+        modality="text",
+    ),
+    Record(
+        "tang",
+        "data",
+        "MIT (the collection; the poems are in the public domain)",
+        "14,603 Tang quatrains in Chinese, four lines of five or seven characters",
+        (File("tang.txt.xz", 548_896, "8ec2119087b97b3c55cac7e636585e0bb3f3f108dc3ae40747782015a7ed286a"),),
+        modality="text",
+    ),
+    Record(
+        "tang-5",
+        "data",
+        "MIT (the collection; the poems are in the public domain)",
+        "the 3,935 Tang quatrains of five characters a line",
+        (File("tang-5.txt.xz", 124_056, "0baadd3a2b3913c69ffc33b652e643245ae019faf0cd99ce58fc286232702266"),),
+        modality="text",
+    ),
+    Record(
+        "tatoeba",
+        "data",
+        "CC BY 2.0 FR",
+        "21,116 English sentences with their Chinese translations",
+        (File("tatoeba.tsv.xz", 393_236, "77a95478f41118b7fbcf04b09356e9950f314db8bc0f4c22d6134b9b2519828e"),),
+        modality="text",
+    ),
+    Record(
+        "names",
+        "data",
+        "MIT",
+        "32,033 first names",
+        (File("names.txt.xz", 89_900, "5fab1fc2fd8a93a3a88ea9bca91327b54a81d2983d2bd74858c24d3b2af1bcfe"),),
+        modality="text",
+    ),
+    Record(
+        "chorales",
+        "data",
+        "public domain",
+        "382 Bach chorales, four voices in frames of a quarter or a sixteenth note",
+        (File("chorales.npz.xz", 76_076, "3bf1bc13479bb8629f2ab33c568f1442e9e56beee4c1d59faf2db5f034b1d497"),),
+        modality="music",
     ),
     Record(
         "mnist",
@@ -104,6 +156,7 @@ RECORDS = (
             Source("url", "https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz"),
             Source("url", "https://storage.googleapis.com/cvdf-datasets/mnist/{name}.gz"),
         ),
+        modality="images",
     ),
     Record(
         "inception-2015",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
@@ -38,19 +38,20 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(
-        self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu"
-    ) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"] | None]:
-        """The images in [-1, 1] and their class numbers, on the device; they travel there as uint8.
+    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """``x``, the images in [-1, 1], and ``label``, their class numbers if they have any, on the device.
 
-        Flips are drawn from torch's global generator on the CPU, so that they are the same on every device.
+        Images travel there as uint8.  Flips are drawn from torch's global generator on the CPU, so that they are the
+        same on every device.
         """
         at = indices.to(self.images.device)
         x = to_float(self.images[at].to(device, non_blocking=True))
         if self.flip:
             mirrored = (torch.rand(len(indices)) < 0.5).to(device)
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
-        return x, None if self.labels is None else self.labels[at].to(device, non_blocking=True)
+        if self.labels is None:
+            return {"x": x}
+        return {"x": x, "label": self.labels[at].to(device, non_blocking=True)}
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same split, stored on a device."""
@@ -101,7 +102,7 @@ class ImageData:
         )
 
 
-def open_data(data: config.Data) -> ImageData:
+def open_images(data: config.Data) -> ImageData:
     """The images of a source, decoded, labelled and split; errors say what is wrong with it."""
     found = sources.pictures(data)
     classes, labels = choose_labels(found, data.label)

@@ -75,6 +75,70 @@ METRICS: dict[str, Metric] = {
     "bits_per_dim": Metric(
         "bits/dim", "lower", "bits per dimension", "the negative log-likelihood per number of the image, in bits"
     ),
+    "nll_per_token": Metric(
+        "nats/token", "lower", "loss per token", "negative log-likelihood; compares only between runs of one tokeniser"
+    ),
+    "perplexity": Metric(
+        "1", "lower", "perplexity", "e to the loss per token: as unsure as among that many equally likely tokens"
+    ),
+    "bits_per_byte": Metric(
+        "bits/byte", "lower", "bits per byte", "of UTF-8 text: comparable across tokenisers and with compressors"
+    ),
+    "bits_per_character": Metric(
+        "bits/character", "lower", "bits per character", "comparable across tokenisers of one language"
+    ),
+    "nll_per_frame": Metric("nats/frame", "lower", "loss per frame", "all voices of one time step together"),
+    "nll_per_note": Metric("nats/note", "lower", "loss per note", "the same nats over the number of notes"),
+    "bigram_nll_per_token": Metric(
+        "nats/token", "none", "bigram's loss per token", "what one previous token tells: a model must be well below"
+    ),
+    "bigram_nll_per_frame": Metric("nats/frame", "none", "bigram's loss per frame", "the same baseline per frame"),
+    "bigram_nll_per_note": Metric("nats/note", "none", "bigram's loss per note", "the same baseline per note"),
+    "bleu": Metric(
+        "%", "higher", "BLEU", "n-grams shared with the references, n ≤ 4; only equal signatures compare"
+    ),
+    "chrf": Metric("%", "higher", "chrF", "character n-grams shared with the references, n ≤ 6"),
+    "rouge1": Metric("%", "higher", "ROUGE-1", "F1 of the words shared with the reference"),
+    "rouge2": Metric("%", "higher", "ROUGE-2", "F1 of the pairs of words shared with the reference"),
+    "rougeL": Metric("%", "higher", "ROUGE-L", "F1 of the longest common subsequence of words"),
+    "rougeLsum": Metric("%", "higher", "ROUGE-Lsum", "the same line by line, united"),
+    "distinct_1": Metric(
+        "1", "higher", "distinct-1", "share of different words among 1,000: variety; 'data' has that of real text"
+    ),
+    "distinct_2": Metric("1", "higher", "distinct-2", "the same of pairs of words"),
+    "distinct_3": Metric("1", "higher", "distinct-3", "the same of triples of words"),
+    "self_bleu": Metric(
+        "%", "lower", "self-BLEU", "of each sample against all others: sameness; 'data' has that of real texts"
+    ),
+    "text_form": Metric("1", "higher", "texts in form", "share of samples with the lines and characters asked for"),
+    "longest_copied_span": Metric(
+        "characters", "none", "longest copied span",
+        "in any sample, letter for letter in the training text; memorised where far above 'data', that of unseen text",
+    ),
+    "copied_share": Metric(
+        "1", "none", "copied share",
+        "of the samples, in spans of at least 'span' that are in the training data; beside 'data', that of unseen ones",
+    ),
+    "pitch_class_overlap": Metric(
+        "1", "higher", "pitch-class overlap", "shared area of the histograms of notes; 'data' has that of training"
+    ),
+    "duration_overlap": Metric(
+        "1", "higher", "duration overlap", "shared area of the histograms of note lengths; 'data' has that of training"
+    ),
+    "scale_consistency": Metric(
+        "1", "none", "scale consistency", "share of a piece's notes in the major or minor scale that fits it best"
+    ),
+    "parallel_fifths": Metric(
+        "1/100 changes", "lower", "parallel fifths", "per 100 changes of chord, over all pairs of voices"
+    ),
+    "parallel_octaves": Metric(
+        "1/100 changes", "lower", "parallel octaves", "per 100 changes of chord, over all pairs of voices; with unisons"
+    ),
+    "longest_copied_run": Metric(
+        "steps", "none", "longest copied run",
+        "of frames or notes that a training piece has; memorised where far above 'data', that of unseen pieces",
+    ),
+    "longest_transposed_run": Metric("steps", "none", "longest copied run in any key", "the same up to transposition"),
 }  # fmt: skip
 
 
@@ -85,7 +149,7 @@ class Protocol:
     n_generated: int = 0
     """Samples that entered."""
     n_reference: int = 0
-    """Reference images that entered."""
+    """Reference examples that entered."""
     reference: str = ""
     """Name of the reference data."""
     split: str = ""
@@ -93,7 +157,7 @@ class Protocol:
     fingerprint: str = ""
     """Content hash of the reference data."""
     preprocessing: Settings = ()
-    """What was done to the reference images before any extractor saw them."""
+    """What was done to the reference data before they were measured."""
     extractor: str = ""
     extractor_sha256: str = ""
     """Hash of the extractor's weights."""

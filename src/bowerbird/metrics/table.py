@@ -56,12 +56,15 @@ def _title(measurement: Measurement) -> str:
 
 
 def _caption(rows: dict[str, list[Measurement]]) -> str | None:
-    """One line on the protocol of the Fréchet distance, or of whatever was compared with a reference."""
-    compared = [m for measurements in rows.values() for m in measurements if m.protocol.extractor and m.protocol.split]
+    """One line on the protocol of the Fréchet distance, or else of whatever was compared with a reference."""
+    compared = [
+        m for measurements in rows.values() for m in measurements
+        if m.protocol.split and m.protocol.n_generated and m.protocol.n_reference
+    ]  # fmt: skip
     if not compared:
         return None
-    protocol: Protocol = min(compared, key=lambda m: m.name != "frechet_distance").protocol
-    return (
-        f"{protocol.n_generated:,} images against {protocol.n_reference:,} of {protocol.reference} ({protocol.split}); "
-        f"features: {protocol.extractor}"
-    )
+    protocol: Protocol = min(compared, key=lambda m: (m.name != "frechet_distance", not m.protocol.extractor)).protocol
+    against = f"against {protocol.n_reference:,} of {protocol.reference} ({protocol.split})"
+    if not protocol.extractor:
+        return f"{protocol.n_generated:,} samples {against}"
+    return f"{protocol.n_generated:,} images {against}; features: {protocol.extractor}"

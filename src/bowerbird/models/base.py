@@ -25,11 +25,19 @@ class Batch(NamedTuple):
     """One (micro-)batch of training examples, on the model's device."""
 
     x: Tensor
-    """Images: float in [-1, 1], shape (n, c, h, w)."""
+    """Images: float in [-1, 1], shape (n, c, h, w).  Sequences: tokens, int64, shape (n, length)."""
     label: Tensor | None = None
     """Class numbers, int64, shape (n,); None when the data have no labels."""
     step: int = 0
     """Optimiser steps done so far, for losses that change during training."""
+    counted: Tensor | None = None
+    """Sequences: which tokens of x are to be predicted, bool, shape (n, length): no padding, no first token, and of a
+    chat only the answers."""
+    document: Tensor | None = None
+    """Packed sequences: the number of the document that each token belongs to, int64, shape (n, length); 0 is padding.
+    None when each row is one document."""
+    source: Tensor | None = None
+    """Pairs: the tokens to translate, int64, shape (n, source length), padded at the end."""
 
 
 class Loss(NamedTuple):
@@ -48,6 +56,8 @@ class GenerativeModel(nn.Module, ABC):
     """The data's spec (see ``bowerbird.data.spec``)."""
     n_classes: int = 0
     """Classes that ``sample`` can be asked for; 0 when the data have no labels or the model does not use them."""
+    differentiates_twice: bool = False
+    """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
 
     @property
     def players(self) -> dict[str, nn.Module]:
@@ -126,3 +136,24 @@ class Scores(Protocol):
 
     def log_prob(self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """Log-likelihood of each example in nats, or a lower bound on it (the family's docstring says which), (n,)."""
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Continues sequences of tokens."""
+
+    def complete(
+        self, prompts: list[Tensor], *, n_tokens: int, generator: torch.Generator | None = None
+    ) -> Iterator[Tensor]:
+        """Yields the next token of every prompt, int64 (n,), until all rows have ended or ``n_tokens`` were yielded.
+
+        After its end a row yields ``spec.pad``.  Families add sampling options of their own (temperature, top_k …).
+        """
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """Turns one sequence of tokens into another."""
+
+    def translate(self, source: Tensor) -> list[Tensor]:
+        """The translation of each row of ``source`` (n, length), padded at the end; without bos and eos."""

@@ -32,7 +32,15 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
 from bowerbird.models.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
-from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
+from bowerbird.models.conditioning import (
+    Network,
+    drop_labels,
+    guided,
+    labels_for,
+    misses,
+    stratified_uniform,
+    without_classes,
+)
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.samplers import schedule
@@ -59,6 +67,8 @@ class DiffusionConfig(config.ModelConfig):
     """Of the steps that ``ddpm`` takes back, and of the bound."""
     weighting: Literal["simple", "min-snr"] = "simple"
     """simple: every t counts alike (for edm this is the paper's weighting); min-snr: min(alpha^2/sigma^2, 5) on x_0."""
+    loss: Literal["squared", "censored"] = "squared"
+    """censored: an estimate of x_0 beyond a pixel's black or white has no error there, for it will be clipped."""
     vlb_weight: float = 0.001
     """Weight of the bound, in nats per dimension, beside the squared error; used by the learned variance."""
     timesteps: int = 1000
@@ -133,6 +143,8 @@ class Diffusion(GenerativeModel):
         output = self.net(_like(pre.c_in, x) * x_t, pre.t_in.to(x), label).float()
         y, mix = self._split(output)
         error = (y - _like(p, x) * x - _like(q, x) * eps).square()
+        if self.config.loss == "censored":
+            error = error * misses(_like(pre.a, x) * x_t + _like(pre.b, x) * y, x)
         value = (_like(weight, x) * error).mean()
         logs = {"mse": error.mean().detach()}
         if self.config.variance == "learned":

@@ -217,6 +217,7 @@ class GAN(GenerativeModel):
         self.config = config
         self.spec = spec
         self.n_classes = spec.n_classes if config.conditional else 0
+        self.differentiates_twice = bool(config.r1_gamma or config.r2_gamma or config.gradient_penalty)
         seen = spec if self.n_classes else without_classes(spec)
         self.G = Generator(config.net.decoder(seen, config.n_latent, spec.channels))
         self.D = (config.critic or config.net).encoder(seen, 1)

@@ -1,39 +1,99 @@
-"""Self-attention among the pixels or patches of an image, in two forms that compute the same.
+"""Attention: every token takes from others a mean of what they hold, weighted by how well its query fits their keys.
 
-    attention(q, k, v) = softmax(q kᵀ / √d) v,   q, k, v of shape (n, head, token, d)
+    attention(q, k, v, bias) = softmax(q kᵀ / √d + bias) v           (Vaswani et al. 2017, arXiv:1706.03762, equation 1)
 
-The explicit form materialises the token × token matrix; the fused one (torch's scaled_dot_product_attention) does
-not.  Fused kernels win on accelerators and for long sequences; for few tokens on a CPU there is nothing to win.
+q has the shape (n, head, token, d); k and v (n, kv_head, key, d), where each of the kv_heads serves head / kv_head
+heads in a row (grouped-query attention, Ainslie et al. 2023, arXiv:2305.13245); bias is 0 where a token may look and
+-inf where it may not.  ``causal_attention`` lets token i look at what stands up to i.
+
+There are two forms that compute the same.  The explicit one materialises the token × key matrix; the fused one (torch's
+scaled_dot_product_attention) does not.  Fused kernels win on accelerators and for long sequences; for few tokens on a
+CPU there is nothing to win.
 """
+
+from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 EXPLICIT_AT_MOST = 64
-"""Tokens up to which CPUs use the explicit form.
+"""Keys up to which CPUs use the explicit form when every token sees every other.
 
 Measured in fp32 (docs/nets.md): both forms train equally fast up to here, and at 200 tokens the fused one 1.5 times
 faster.  Where they tie, the explicit form is the better one, because it has derivatives of every order."""
 
+EXPLICIT_IN_BF16_AT_MOST = 256
+"""The same in bf16, with a bias or without.  In fp32 the fused form is 1.1 to 1.7 times faster where there is one."""
+
+Queries = Float[Tensor, "n head token d"]
+Keys = Float[Tensor, "n kv_head key d"]
+
+
+class Attend(Protocol):
+    """One of the forms below, with its bias bound: who may look at whom."""
+
+    def __call__(self, q: Queries, k: Keys, v: Keys) -> Queries: ...
+
 
 def explicit_attention(
-    q: Float[Tensor, "n head token d"], k: Float[Tensor, "n head key d"], v: Float[Tensor, "n head key d"]
-) -> Float[Tensor, "n head token d"]:
-    """softmax(q kᵀ / √d) v, one product after the other (Vaswani et al. 2017, eq. 1)."""
-    # The scale goes on q, which is smaller than the matrix of logits wherever attention costs anything.
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    return torch.softmax(logits, dim=-1) @ v
+    q: Queries, k: Keys, v: Keys, bias: Float[Tensor, "*#n #head token key"] | None = None
+) -> Queries:
+    """softmax(q kᵀ / √d + bias) v, one product after the other."""
+    n, n_head, token, d = q.shape
+    n_kv_head, key = k.shape[1:3]
+    # The scale goes on q, which is smaller than the matrix of logits wherever attention costs anything.  The heads that
+    # share a key are rows of one product, so that no key is copied.
+    q = (q * d**-0.5).reshape(n, n_kv_head, -1, d)
+    logits = (q @ k.transpose(-2, -1)).view(n, n_head, token, key)
+    if bias is not None:
+        logits = logits + bias.to(q.dtype)
+    weights = torch.softmax(logits, dim=-1).view(n, n_kv_head, -1, key)
+    return (weights @ v).view(n, n_head, token, d)
 
 
-def attention(
-    q: Float[Tensor, "n head token d"], k: Float[Tensor, "n head key d"], v: Float[Tensor, "n head key d"]
-) -> Float[Tensor, "n head token d"]:
-    """softmax(q kᵀ / √d) v in whichever form is faster for this device and number of tokens."""
-    if q.device.type == "cpu" and k.shape[-2] <= EXPLICIT_AT_MOST:
-        return explicit_attention(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v)
+def attention(q: Queries, k: Keys, v: Keys, bias: Float[Tensor, "*#n #head token key"] | None = None) -> Queries:
+    """softmax(q kᵀ / √d + bias) v in whichever form is faster for this device, type and number of keys."""
+    if _explicit_is_faster(k, bias is not None):
+        return explicit_attention(q, k, v, bias)
+    bias = None if bias is None else bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, bias, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def causal_attention(q: Queries, k: Keys, v: Keys) -> Queries:
+    """softmax(q kᵀ / √d + bias) v where the last query is the last key, and no query sees a later key."""
+    token, key = q.shape[-2], k.shape[-2]
+    if token == 1:
+        return attention(q, k, v)
+    if token < key or _explicit_is_faster(k, biased=True):
+        return attention(q, k, v, causal_bias(token, key, q))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def _explicit_is_faster(k: Keys, biased: bool) -> bool:
+    if k.device.type != "cpu":
+        return False
+    if k.dtype == torch.bfloat16:
+        return k.shape[-2] <= EXPLICIT_IN_BF16_AT_MOST
+    return not biased and k.shape[-2] <= EXPLICIT_AT_MOST
+
+
+def causal_bias(token: int, key: int, like: Tensor) -> Float[Tensor, "token key"]:
+    """-inf where key j > i + (key - token), else 0; of the type and on the device of ``like``."""
+    return torch.full((token, key), -torch.inf, dtype=like.dtype, device=like.device).triu_(key - token + 1)
+
+
+def bias_where(visible: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """0 where ``visible``, else -inf."""
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -torch.inf)
+
+
+def within_documents(document: Int[Tensor, "n token"]) -> Attend:
+    """Causal attention in which packed documents do not see one another."""
+    same = document[:, :, None] == document[:, None, :]
+    return partial(attention, bias=bias_where(same.tril_()[:, None]))
 
 
 def n_heads(channels: int, head_channels: int) -> int:
@@ -42,7 +102,7 @@ def n_heads(channels: int, head_channels: int) -> int:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention of (n, token, channels)."""
+    """Multi-head self-attention of (n, token, channels), every token with every other."""
 
     def __init__(self, channels: int, n_head: int):
         super().__init__()

@@ -6,16 +6,20 @@ in one sentence that this architecture cannot play it:
     denoiser(spec, channels_out)   (x_t, t, label) → (n, channels_out, h, w);  t is float (n,), label int64 (n,) or None
     encoder(spec, n_out)           (x, label)      → (n, n_out)
     decoder(spec, n_in, channels_out)  (z, label)  → (n, channels_out, h, w), no final non-linearity
+    language_model(vocab_size, context)              a ``SequenceNet``
+    translator(vocab_size, source_context, context)  a ``TranslationNet``
 
 ``spec.n_classes`` labels are embedded in every role; the embedding has one row more, number ``n_classes``, that
 means "no label" and is used for label None (classifier-free guidance trains it).  With ``n_classes == 0`` there is
 no embedding.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bowerbird import config
@@ -38,9 +42,82 @@ class NetConfig(config.NetConfig):
     def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
         raise self._cannot("a decoder or generator", "convnet or mlp")
 
+    def language_model(self, vocab_size: int, context: int) -> "SequenceNet":
+        raise self._cannot("a language model", "transformer or rnn")
+
+    def translator(self, vocab_size: int, source_context: int, context: int) -> "TranslationNet":
+        raise self._cannot("a translator", "transformer")
+
     def _cannot(self, role: str, instead: str) -> BowerbirdError:
         name = type(self).__name__.removesuffix("Config").lower()
         return BowerbirdError(f"The net {name} cannot be {role}; use {instead}.")
+
+
+class SequenceState(ABC):
+    """What a network remembers of the tokens that it has read: keys and values, or a recurrent state."""
+
+    @abstractmethod
+    def detached(self) -> "SequenceState":
+        """The same state, through which no gradient flows back."""
+
+    @abstractmethod
+    def rows(self, index: Tensor) -> "SequenceState":
+        """The state of the chosen rows, in that order; a row may be chosen more than once."""
+
+
+class SequenceNet(nn.Module, ABC):
+    """Tokens → logits of the next token at every position, each from the tokens up to it alone."""
+
+    recurrent = False
+    """Whether the state is of one size, however many tokens were read, so that rows may have any length and be read in
+    segments (a class attribute)."""
+
+    @abstractmethod
+    def forward(
+        self,
+        tokens: Int[Tensor, "n length"],
+        state: SequenceState | None = None,
+        document: Int[Tensor, "n length"] | None = None,
+    ) -> tuple[Float[Tensor, "n length vocab"], SequenceState | None]:
+        """Logits after each token, and the state after the last.
+
+        Without ``state`` the sequence begins here; a Transformer then returns no state.  With a state from
+        ``initial_state`` or an earlier call it goes on.  ``document`` numbers the documents of packed rows, which do
+        not see one another (Transformers only).
+        """
+
+    @abstractmethod
+    def initial_state(self, n: int, length: int) -> SequenceState:
+        """The state before the first token, with room for ``length`` tokens."""
+
+
+class TranslationNet(nn.Module, ABC):
+    """(source, tokens of the target so far) → logits of its next token."""
+
+    @abstractmethod
+    def encode(self, source: Int[Tensor, "n source"], is_source: Bool[Tensor, "n source"]) -> "Memory":
+        """What the decoder has to know of the source; ``is_source`` is False on padding."""
+
+    @abstractmethod
+    def forward(
+        self, tokens: Int[Tensor, "n length"], memory: "Memory", state: SequenceState | None = None
+    ) -> tuple[Float[Tensor, "n length vocab"], SequenceState | None]:
+        """As ``SequenceNet``, given the source."""
+
+    @abstractmethod
+    def initial_state(self, n: int, length: int) -> SequenceState:
+        """The state before the first token, with room for ``length`` tokens."""
+
+
+class Memory(NamedTuple):
+    """An encoded source."""
+
+    hidden: tuple[Tensor, ...]
+    """What the decoder looks at, as the network likes it: the first dimension of every tensor is n."""
+    is_source: Bool[Tensor, "n source"]
+
+    def rows(self, index: Tensor) -> "Memory":
+        return Memory(tuple(hidden[index] for hidden in self.hidden), self.is_source[index])
 
 
 class LabelEmbedding(nn.Module):

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent
 
 def path(name: str) -> Path:
     """The pack's file."""
-    return FOLDER / f"{name}.npz.xz"
+    return next(FOLDER.glob(f"{name}.*.xz"))
 
 
 def licence(name: str) -> Path:
@@ -20,7 +20,7 @@ def licence(name: str) -> Path:
 
 
 def load(name: str) -> dict[str, Any]:
-    """The pack's arrays: ``images`` uint8 (n, h, w, c), ``split`` and label columns as strings (n,)."""
+    """The arrays of a pack of images: ``images`` uint8 (n, h, w, c), ``split`` and label columns as strings (n,)."""
     import numpy as np
 
     with np.load(io.BytesIO(lzma.decompress(path(name).read_bytes())), allow_pickle=False) as pack:

@@ -1,7 +1,7 @@
 """Measures images, folders and models: every number comes back as a ``Measurement`` with its protocol.
 
 The work is in three steps that can be used alone: ``draw`` samples from a model and counts what that costs,
-``measure_images`` compares images with reference images, ``measure_model`` does both and adds likelihoods.
+``measure_images`` compares images with reference images, ``measure_image_model`` does both and adds likelihoods.
 
 Memorisation takes the validation split as held-out images: it is a random part of what training images were taken from,
 while official test sets can come from elsewhere (the writers of MNIST's test digits wrote none of its training digits).
@@ -39,10 +39,8 @@ from bowerbird.metrics.images import (
     subset,
 )
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
-from bowerbird.metrics.table import table
+from bowerbird.metrics.table import table as table
 from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations, evaluating
-
-__all__ = ["draw", "find_extractor", "measure_folder", "measure_images", "measure_model", "table"]
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
 LIKELIHOOD_METRICS = ("nll", "bits_per_dim")
@@ -101,7 +99,7 @@ def draw(
     """
     if n < 1:
         raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
-    _check_options(model, options or {})
+    check_options(model, options or {})
     generator = torch.Generator().manual_seed(seed)
     label = model.spec.draw_labels(n, generator) if model.n_classes else None
     if class_number is not None:
@@ -124,14 +122,15 @@ def draw(
     return Drawn(torch.cat(images), label, rows[0] / n, seconds / n)
 
 
-def _check_options(model: GenerativeModel, options: dict[str, Any]) -> None:
-    known = set(inspect.signature(model.sample).parameters) - {"n", "cond", "generator"}
+def check_options(model: GenerativeModel, options: dict[str, Any], method: str = "sample") -> None:
+    """Raises for an option that the model's ``sample`` (``complete``, ``translate``) does not have."""
+    known = set(inspect.signature(getattr(model, method)).parameters) - {"n", "cond", "generator", "prompts", "source"}
     for name in options:
         if name not in known:
             raise unknown(f"sampling option of {type(model).__name__}", name, known)
 
 
-def measure_model(
+def measure_image_model(
     model: GenerativeModel,
     data: ImageData,
     *,

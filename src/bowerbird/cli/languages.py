@@ -1,0 +1,72 @@
+"""The commands for models of text: a conversation, and models that come from or go elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from bowerbird.cli.command import Command
+from bowerbird.cli.commands import SampleOptions
+
+
+@dataclass(frozen=True)
+class Chat(Command):
+    """Holds a conversation with a run in the terminal; an empty line ends it."""
+
+    run: Positional[Path]
+    """The run folder."""
+    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
+    system: str | None = None
+    """What the model is told before the conversation."""
+    seed: int = 0
+    """The same seed and words give the same answers."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        talk = api.chat(self.run, system=self.system, seed=self.seed, options=self.options.given())
+        while words := _read():
+            for piece in talk.answer(words):
+                print(piece, end="", flush=True)
+            print()
+
+
+def _read() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        print()
+        return ""
+
+
+@dataclass(frozen=True)
+class Import(Command):
+    """Makes a run folder of a pretrained language model (Llama architecture)."""
+
+    source: Positional[Path]
+    """A folder in the Hugging Face layout, or a GGUF file."""
+    out: Path | None = None
+    """The run folder (default: runs/ and the name of the source)."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        print(api.import_model(self.source, self.out))
+
+
+@dataclass(frozen=True)
+class Export(Command):
+    """Writes a run's model in a form that other programs read."""
+
+    run: Positional[Path]
+    """The run folder."""
+    to: Literal["huggingface", "gguf"]
+    """A folder for transformers, or a file for llama.cpp."""
+    out: Path | None = None
+    """Where to (default: inside the run)."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        print(api.export(self.run, self.to, self.out))

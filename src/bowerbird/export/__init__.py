@@ -1,0 +1,36 @@
+"""Language models of other programs become runs, and runs become files of other programs."""
+
+from pathlib import Path
+
+from bowerbird.errors import BowerbirdError, unknown
+
+FORMATS = ("huggingface", "gguf")
+
+
+def import_model(source: Path, out: Path) -> Path:
+    """Makes the run folder ``out`` of a pretrained language model and returns it.
+
+    ``source`` is a folder in the Hugging Face layout (architectures Llama and GPT-2) or a GGUF file (Llama), which is
+    dequantised to float32.
+    """
+    from bowerbird.export import gguf, huggingface
+
+    if not source.exists():
+        raise BowerbirdError(f"{source} does not exist; give a folder in the Hugging Face layout or a GGUF file.")
+    if source.is_file() and source.suffix.lower() != ".gguf":
+        raise BowerbirdError(
+            f"{source} is no GGUF file; give one, or the folder of a model in the Hugging Face layout."
+        )
+    checkpoint = huggingface.read(source) if source.is_dir() else gguf.read(source)
+    return checkpoint.to_run(out, source)
+
+
+def export_model(run: Path, out: Path, to: str) -> Path:
+    """Writes the language model of a run folder to ``out``: a folder for huggingface, a file for gguf; in float32."""
+    from bowerbird.export import gguf, huggingface
+    from bowerbird.export.checkpoint import from_run
+
+    if to not in FORMATS:
+        raise unknown("format", to, FORMATS)
+    write = {"huggingface": huggingface.write, "gguf": gguf.write}[to]
+    return write(from_run(run), out)

@@ -1,0 +1,103 @@
+"""A checkpoint: everything that a language model is, between a file of another program and a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bowerbird import config, machine
+from bowerbird.data.spec import TokenSpec
+from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
+from bowerbird.errors import BowerbirdError
+from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.nets.lora import merged_state
+from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.rundir import RunDir, explaining_full_disk, load_model, write_atomically
+
+PREFIX = "net."
+"""Begins the names of a net's tensors in its model."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A language model by itself."""
+
+    net: TransformerConfig
+    context: int
+    """Most tokens that it was made to read at once."""
+    weights: dict[str, Tensor]
+    """By the names of ``bowerbird.nets.transformer.Transformer``."""
+    tokenizer: Tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the network knows; it may know more than the tokenizer."""
+        return len(self.weights["embedding.token.weight"])
+
+    @property
+    def spec(self) -> TokenSpec:
+        tokenizer = self.tokenizer
+        begins_with_bos = tokenizer.core.encode("").ids[:1] == [tokenizer.bos]
+        return TokenSpec(
+            kind="chat" if tokenizer.chat_template else "text",
+            vocab_size=self.vocab_size,
+            context=self.context,
+            bos=tokenizer.bos,
+            eos=tokenizer.eos,
+            pad=tokenizer.pad,
+            start=(tokenizer.bos,) if begins_with_bos else tuple(tokenizer.encode("\n")) or (tokenizer.bos,),
+            codec=tokenizer.to_json(),
+            chat_template=tokenizer.chat_template,
+        )
+
+    def to_run(self, out: Path, source: Path) -> Path:
+        """Makes a run folder of it; BowerbirdError if there is one already or the weights do not fit."""
+        spec = self.spec
+        model = AutoregressiveConfig(net=self.net)
+        self._check(model, spec, source)
+        data = config.Data(str(source.resolve()), "chat" if spec.chat_template else "text")
+        with explaining_full_disk(out):
+            folder = RunDir.create(
+                out, config.Run(model, data, title=f"imported from {source.name}"), machine.describe()
+            )
+            # Beside tokenizer.json it says which tokens begin and end a text, where their names do not.
+            roles = self.tokenizer.files()[CONFIG_FILE]
+            write_atomically(folder.path / CONFIG_FILE, lambda p: p.write_text(roles, encoding="utf-8"))
+            weights = {PREFIX + name: tensor.contiguous() for name, tensor in self.weights.items()}
+            folder.save_model(weights, spec, step=0)
+        return folder.path
+
+    def _check(self, model: AutoregressiveConfig, spec: TokenSpec, source: Path) -> None:
+        with torch.device("meta"):
+            expected = model.build(spec).state_dict()
+        for name, tensor in expected.items():
+            found = self.weights.get(name.removeprefix(PREFIX))
+            if found is None or found.shape != tensor.shape:
+                what = "missing" if found is None else f"of shape {tuple(found.shape)}"
+                raise BowerbirdError(f"{source}: '{name}' is {what}, but must be of shape {tuple(tensor.shape)}.")
+
+
+def from_run(run: Path) -> Checkpoint:
+    """The language model of a run folder, low-rank adapters merged."""
+    family = RunDir.open(run).config().model
+    if not (isinstance(family, AutoregressiveConfig) and isinstance(family.net, TransformerConfig)):
+        raise BowerbirdError(
+            f"{run} cannot be exported: only autoregressive Transformers have a form in other programs."
+        )
+    model, spec = load_model(run)
+    if not isinstance(spec, TokenSpec) or spec.kind not in ("text", "chat"):
+        raise BowerbirdError(f"{run} cannot be exported: other programs know language models of text only.")
+    return Checkpoint(family.net, spec.context, merged_state(model.net), Tokenizer.from_spec(spec))
+
+
+def is_llama(net: TransformerConfig) -> bool:
+    """Whether this is the architecture of Llama."""
+    return (net.positions, net.norm, net.activation, net.bias) == ("rotary", "rms", "swiglu", False)
+
+
+def is_gpt2(net: TransformerConfig) -> bool:
+    """Whether this is the architecture of GPT-2, biases or not."""
+    return (
+        (net.positions, net.norm) == ("learned", "layer") and net.activation != "swiglu" and net.kv_heads == net.n_head
+    )

@@ -1,0 +1,66 @@
+"""Layouts: which of our Transformer's tensors is made of which tensors of a file, in the order of their rows.
+
+We keep queries, keys and values in one matrix, and the two halves of a SwiGLU; Llama files keep them apart.  Names are without their last part, "weight" or "bias".
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.nets.transformer import TransformerConfig
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Our names and theirs."""
+
+    outer: Mapping[str, str]
+    """What stands once."""
+    prefix: str
+    """Begins the names of a block; {} is its number."""
+    block: Mapping[str, tuple[str, ...]]
+    """What stands in every block."""
+    biased: bool
+    """Whether linear layers and norms have biases, always."""
+
+    def names(self, net: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each of our tensors and what it is made of."""
+        for ours, theirs in self._stems(net):
+            yield f"{ours}.weight", tuple(f"{name}.weight" for name in theirs)
+            if self.biased and not ours.startswith(("embedding", "head")):
+                yield f"{ours}.bias", tuple(f"{name}.bias" for name in theirs)
+
+    def _stems(self, net: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for ours, name in self.outer.items():
+            if not (net.tied and ours == "head"):
+                yield ours, (name,)
+        for i in range(net.n_layer):
+            for ours, theirs in self.block.items():
+                yield f"blocks.{i}.{ours}", tuple(self.prefix.format(i) + name for name in theirs)
+
+    def read(self, tensors: Mapping[str, Tensor], net: TransformerConfig, where: str) -> Tensors:
+        """Our tensors from theirs, in float32; BowerbirdError if ``where`` lacks one or has one that has no place."""
+        names = dict(self.names(net))
+        used = {name for theirs in names.values() for name in theirs}
+        if missing := sorted(used - tensors.keys()):
+            raise BowerbirdError(f"{where} lacks the tensor '{missing[0]}', so it is not the model that it says it is.")
+        if extra := sorted(tensors.keys() - used):
+            raise BowerbirdError(f"{where} has a tensor '{extra[0]}', which this architecture has no place for.")
+        return {ours: torch.cat([tensors[name].float() for name in theirs]) for ours, theirs in names.items()}
+
+    def write(self, weights: Mapping[str, Tensor], net: TransformerConfig) -> Tensors:
+        """Theirs from ours: the inverse of ``read``.  A bias that our network does without is zero in theirs."""
+        d = net.n_embd // net.n_head
+        tensors: Tensors = {}
+        for ours, theirs in self.names(net):
+            whole = weights.get(ours)
+            if whole is None:
+                whole = torch.zeros(len(weights[ours.removesuffix("bias") + "weight"]))
+            rows = [net.n_embd, net.kv_heads * d, net.kv_heads * d] if len(theirs) == 3 else len(whole) // len(theirs)
+            tensors |= zip(theirs, whole.split(rows), strict=True)
+        return tensors

@@ -1,0 +1,31 @@
+"""Measures samples and models: every number comes back as a ``Measurement`` with its protocol.
+
+``images`` draws pictures and compares them with pictures, ``sequences`` does so with texts, translations and music.
+``measure_model`` takes either, as the data are.
+"""
+
+from bowerbird.measuring.images import (
+    as_digits,
+    check_options,
+    draw,
+    find_extractor,
+    measure_folder,
+    measure_image_model,
+    measure_images,
+    table,
+)
+from bowerbird.measuring.models import measure_model
+from bowerbird.measuring.sequences import draw_tokens
+
+__all__ = [
+    "as_digits",
+    "check_options",
+    "draw",
+    "draw_tokens",
+    "find_extractor",
+    "measure_folder",
+    "measure_image_model",
+    "measure_images",
+    "measure_model",
+    "table",
+]

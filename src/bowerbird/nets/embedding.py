@@ -1,0 +1,63 @@
+"""What a Transformer begins with: the vectors of tokens, and where they stand."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.nets.positions import Positions, Rotation, rotation, sinusoids
+
+
+class Embedding(nn.Module):
+    """Tokens and their positions → vectors."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int,
+        n_embd: int,
+        head_width: int,
+        positions: Positions,
+        rope_base: float,
+        dropout: float,
+    ):
+        super().__init__()
+        self.context, self.n_embd, self.head_width = context, n_embd, head_width
+        self.positions, self.rope_base = positions, rope_base
+        self.token = nn.Embedding(vocab_size, n_embd)
+        self.position = nn.Embedding(context, n_embd) if positions == "learned" else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, tokens: Int[Tensor, "n token"], place: Int[Tensor, "*n token"]
+    ) -> Float[Tensor, "n token n_embd"]:
+        x = self.scaled(tokens)
+        if (vectors := self.vectors(place)) is not None:
+            x = x + vectors
+        return self.dropout(x)
+
+    def scaled(self, tokens: Int[Tensor, "*n"]) -> Float[Tensor, "*n n_embd"]:
+        """The tokens' vectors; times √n_embd where sines are added, which start much larger (Vaswani, section 3.4)."""
+        x = F.embedding(tokens, self.token.weight)
+        return x * self.n_embd**0.5 if self.positions == "sinusoidal" else x
+
+    def vectors(self, place: Int[Tensor, "*n token"]) -> Float[Tensor, "*n token n_embd"] | None:
+        """What is added to tokens at these positions; None for rotary ones."""
+        if self.position is not None:
+            return self.position(place)
+        if self.positions == "sinusoidal":
+            return sinusoids(place, self.n_embd).to(self.token.weight.dtype)
+        return None
+
+    def turn(self, place: Int[Tensor, "*n token"]) -> Rotation | None:
+        """How rotary positions turn queries and keys; None for others."""
+        if self.positions != "rotary":
+            return None
+        return rotation(place, self.head_width, self.rope_base)
+
+    def places(self, first: int, token: int) -> Int[Tensor, " token"]:
+        """first, first + 1 …; BowerbirdError where learned positions end before."""
+        if self.position is not None and first + token > self.context:
+            raise BowerbirdError(f"This network knows {self.context} positions; it cannot read {first + token} tokens.")
+        return torch.arange(first, first + token, device=self.token.weight.device)

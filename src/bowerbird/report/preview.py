@@ -1,0 +1,58 @@
+"""A preview: a few samples, written so that a person sees at a glance how a model does.
+
+Images become a sheet (.png), texts a .txt with one sample after the other, translations a .txt that sets them beside
+their sources and references, music what one needs to look at and listen to it.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bowerbird.data.spec import ImageSpec, TokenSpec, to_uint8
+from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.models.base import GenerativeModel, Translates
+from bowerbird.report.pictures import save_png, sheet
+from bowerbird.rundir import write_atomically
+
+
+def write_preview(model: GenerativeModel, data: Any, stem: Path, *, seed: int = 0) -> None:
+    """Draws ``spec.n_preview`` samples, or translates as many validation sources, into files that begin with ``stem``.
+
+    ``data`` is what ``open_data`` returned for the model's training.
+    """
+    if isinstance(model, Translates):
+        write_text(_translations(model, data), stem.with_suffix(".txt"))
+        return
+    x = model.sample(data.spec.n_preview, generator=torch.Generator().manual_seed(seed))
+    if isinstance(data.spec, ImageSpec):
+        save_png(stem.with_suffix(".png"), sheet(to_uint8(x).cpu()))
+    elif data.spec.kind in ("grid", "midi"):
+        from bowerbird.data.codec import MusicCodec
+        from bowerbird.report.sound import write_music
+
+        write_music(x[0].cpu(), MusicCodec.from_json(data.spec.codec), stem)
+    else:
+        write_text(texts_of(data.spec, x), stem.with_suffix(".txt"))
+
+
+def texts_of(spec: TokenSpec, x: Iterable[Tensor]) -> list[str]:
+    """The text of each row of tokens."""
+    tokenizer = Tokenizer.from_spec(spec)
+    return [tokenizer.decode(row.tolist()) for row in x]
+
+
+def write_text(texts: list[str], path: Path) -> None:
+    """One text after the other, an empty line between them."""
+    text = "\n\n".join(text.strip("\n") for text in texts) + "\n"
+    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def _translations(model: Any, data: Any) -> list[str]:
+    batch = data.val.batch(torch.arange(min(len(data.val), data.spec.n_preview)), model.device)
+    sources, references = texts_of(data.spec, batch["source"]), texts_of(data.spec, batch["x"])
+    tokenizer = Tokenizer.from_spec(data.spec)
+    made = [tokenizer.decode(row.tolist()) for row in model.translate(batch["source"])]
+    return ["\n".join(lines) for lines in zip(sources, made, references, strict=True)]
