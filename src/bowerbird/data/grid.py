@@ -8,6 +8,7 @@ A grid does not say whether a pitch that is repeated in the next frame is held o
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,9 +97,8 @@ def held(grid: Int[np.ndarray, "frames voices"], frame_quarters: float) -> list[
     """The notes of a grid by onset: each run of one pitch in one voice is one note."""
     notes = []
     for voice, column in enumerate(grid.T):
-        starts = np.flatnonzero(np.diff(column, prepend=REST - 1))
-        ends = np.append(starts[1:], len(column))
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        changes = np.flatnonzero(np.diff(column, prepend=REST - 1, append=REST - 1))
+        for start, end in itertools.pairwise(changes.tolist()):
             if column[start] != REST:
                 notes.append(Note(start * frame_quarters, (end - start) * frame_quarters, int(column[start]), voice))
     return sorted(notes)

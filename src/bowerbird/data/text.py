@@ -270,7 +270,7 @@ def _encoded_chats(chats: list[list[Message]], tokenizer: Tokenizer, template: s
         all_ids += ids
         counted += [any(begin <= start < end for begin, end in spans) for start in starts]
         offsets.append(len(all_ids))
-    return flat(np.array(all_ids), np.array(offsets)), torch.tensor(counted, dtype=torch.bool)
+    return flat(np.array(all_ids, np.int64), np.array(offsets)), torch.tensor(counted, dtype=torch.bool)
 
 
 def _spec(

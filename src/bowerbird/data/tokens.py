@@ -106,7 +106,8 @@ class Rows(TokenSet):
 
     def n_counted(self) -> int:
         """How many tokens one pass over all examples predicts."""
-        return sum(int(self.batch(part)["counted"].sum()) for part in torch.arange(len(self)).split(1024))
+        parts = torch.arange(len(self)).split(1024) if len(self) else ()
+        return sum(int(self.batch(part)["counted"].sum()) for part in parts)
 
 
 def _positions(begin: Int64[Tensor, "b"], end: Int64[Tensor, "b"]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:

@@ -1,10 +1,12 @@
 """Language models of other programs become runs, and runs become files of other programs."""
 
 from pathlib import Path
+from typing import Literal
 
 from bowerbird.errors import BowerbirdError, unknown
 
-FORMATS = ("huggingface", "gguf")
+Precision = Literal["f32", "f16"]
+"""Of the weights in an exported file."""
 
 
 def import_model(source: Path, out: Path) -> Path:
@@ -25,12 +27,17 @@ def import_model(source: Path, out: Path) -> Path:
     return checkpoint.to_run(out, source)
 
 
-def export_model(run: Path, out: Path, to: str) -> Path:
-    """Writes the language model of a run folder to ``out``: a folder for huggingface, a file for gguf; in float32."""
+def export_model(run: Path, out: Path, to: str, precision: Precision = "f32") -> Path:
+    """Writes the language model of a run folder to ``out``, a folder for huggingface, a file for gguf, and returns it.
+
+    f16 halves the size and rounds the weights; f32 is exact.
+    """
     from bowerbird.export import gguf, huggingface
     from bowerbird.export.checkpoint import from_run
 
-    if to not in FORMATS:
-        raise unknown("format", to, FORMATS)
-    write = {"huggingface": huggingface.write, "gguf": gguf.write}[to]
-    return write(from_run(run), out)
+    match to:
+        case "huggingface":
+            return huggingface.write(from_run(run), out, precision)
+        case "gguf":
+            return gguf.write(from_run(run), out, precision)
+    raise unknown("format", to, ("huggingface", "gguf"))

@@ -7,9 +7,10 @@ llama.cpp turns neighbouring features of a head, we (as Hugging Face) features h
     their row 2k + j of a head = our row k + j d/2,     k < d/2,  j in {0, 1}.
 """
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tokenizers as hf
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import vocabulary
+from bowerbird.export import Precision, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, is_llama
 from bowerbird.export.layout import Layout, Tensors
 from bowerbird.nets.transformer import TransformerConfig
@@ -38,7 +39,6 @@ LAYOUT = Layout(
     },
     biased=False,
 )
-Precision = Literal["f32", "f16"]
 
 
 def neighbours(w: Float[Tensor, "rows n_in"], n_head: int) -> Float[Tensor, "rows n_in"]:
@@ -51,6 +51,14 @@ def halves(w: Float[Tensor, "rows n_in"], n_head: int) -> Float[Tensor, "rows n_
     return w.unflatten(0, (n_head, -1, 2)).transpose(1, 2).reshape(w.shape)
 
 
+def _package() -> Any:
+    """The package gguf, which is no part of the smallest installation."""
+    try:
+        return importlib.import_module("gguf")
+    except ImportError as error:
+        raise BowerbirdError("GGUF files need the package gguf; run: pip install 'bowerbird[export]'") from error
+
+
 def _heads(name: str, net: TransformerConfig) -> int | None:
     """How many heads the rows of a tensor belong to, if they are turned."""
     return {"attn_q.weight": net.n_head, "attn_k.weight": net.kv_heads}.get(name.split(".", 2)[-1])
@@ -61,10 +69,8 @@ def _heads(name: str, net: TransformerConfig) -> int | None:
 
 def read(file: Path) -> Checkpoint:
     """The language model in a GGUF file, dequantised; BowerbirdError says what is not understood."""
-    from gguf import GGUFReader
-
     try:
-        reader = GGUFReader(file)
+        reader = _package().GGUFReader(file)
         metadata = {name: field.contents() for name, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise BowerbirdError(f"{file} is not a whole GGUF file: {error}.") from error
@@ -125,10 +131,8 @@ def _tokenizer(metadata: Mapping[str, Any], where: str) -> Tokenizer:
 
 
 def _dequantised(tensor: Any, where: str) -> Float[Tensor, "*shape"]:
-    from gguf import dequantize
-
     try:
-        numbers = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        numbers = _package().dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     except NotImplementedError as error:
         kind = tensor.tensor_type.name
         raise BowerbirdError(f"{where} is quantised as {kind}, which the package gguf cannot undo.") from error
@@ -154,10 +158,8 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
 
 
 def _write(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
-    from gguf import GGUFWriter
-
     net = checkpoint.net
-    writer = GGUFWriter(file, "llama")
+    writer = _package().GGUFWriter(file, "llama")
     for key, value in (
         _metadata(checkpoint, precision) | vocabulary.write(checkpoint.tokenizer, checkpoint.vocab_size)
     ).items():
@@ -173,10 +175,8 @@ def _write(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
 
 
 def _metadata(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
-    from gguf import LlamaFileType
-
-    net = checkpoint.net
-    kind = LlamaFileType.MOSTLY_F16 if precision == "f16" else LlamaFileType.ALL_F32
+    net, kinds = checkpoint.net, _package().LlamaFileType
+    kind = kinds.MOSTLY_F16 if precision == "f16" else kinds.ALL_F32
     return {
         "general.file_type": int(kind),
         "llama.context_length": checkpoint.context,

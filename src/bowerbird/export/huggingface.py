@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from bowerbird.data import tokenizers
 from bowerbird.errors import BowerbirdError
+from bowerbird.export import Precision
 from bowerbird.export.checkpoint import Checkpoint, is_gpt2, is_llama
 from bowerbird.export.layout import Layout, Tensors
 from bowerbird.nets.transformer import TransformerConfig
@@ -55,6 +56,7 @@ TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
 """GPT-2's linear layers, kept (in, out)."""
 NO_WEIGHTS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 """Constants that old files hold."""
+DTYPES = {"f32": "float32", "f16": "float16"}
 ACTIVATIONS = {"gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh", "gelu": "gelu"}
 
 Table = dict[str, Any]
@@ -179,8 +181,8 @@ def _plain(tensors: Tensors, net: TransformerConfig, prefix: str) -> Tensors:
 # ----------------------------------------------------------------------------------------------------- writing
 
 
-def write(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Writes the folder in float32 and returns it; BowerbirdError for an architecture unknown there."""
+def write(checkpoint: Checkpoint, folder: Path, precision: Precision = "f32") -> Path:
+    """Writes the folder and returns it; BowerbirdError for an architecture unknown there."""
     net = checkpoint.net
     kind = "llama" if is_llama(net) else "gpt2" if is_gpt2(net) else ""
     if not kind:
@@ -191,10 +193,12 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
     architecture = ARCHITECTURES[kind]
     weights = architecture.layout.write(checkpoint.weights, net)
     tensors = {name: (w.T if name.endswith(TRANSPOSED) else w).contiguous() for name, w in weights.items()}
+    if precision == "f16":
+        tensors = {name: w.half() for name, w in tensors.items()}
     tokenizer = checkpoint.tokenizer
     ids = {f"{role}_token_id": getattr(tokenizer, role) for role in ("bos", "eos", "pad")}
-    common = {"vocab_size": checkpoint.vocab_size, "tie_word_embeddings": net.tied, "torch_dtype": "float32"}
-    files = {
+    common = {"vocab_size": checkpoint.vocab_size, "tie_word_embeddings": net.tied, "torch_dtype": DTYPES[precision]}
+    files: dict[str, str] = {
         CONFIG: _text({"model_type": kind} | architecture.config(checkpoint) | common | ids),
         "generation_config.json": _text(ids),
         **tokenizer.files(),

@@ -1,6 +1,7 @@
 """Layouts: which of our Transformer's tensors is made of which tensors of a file, in the order of their rows.
 
-We keep queries, keys and values in one matrix, and the two halves of a SwiGLU; Llama files keep them apart.  Names are without their last part, "weight" or "bias".
+We keep queries, keys and values in one matrix, and the two halves of a SwiGLU; Llama files keep them apart.  Names are
+without their last part, "weight" or "bias".
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,9 +1,13 @@
-"""Averages with their standard errors, over examples that are taken to be independent."""
+"""Averages over examples that are taken to be independent, with their standard errors."""
 
+import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
+
+T = TypeVar("T")
 
 Average = tuple[float, float | None]
 """A value and its standard error, None where one example alone cannot tell."""
@@ -34,7 +38,14 @@ def ratio(
     return float(value), float(np.sqrt(len(a) / (len(a) - 1) * np.square(a - value * b).sum()) / total)
 
 
-def overlap(a: Float[np.ndarray, "*n bins"] | Int[np.ndarray, "*n bins"], b: Shaped[np.ndarray, " bins"]) -> np.ndarray:
+def overlap(a: Shaped[np.ndarray, "*n bins"], b: Shaped[np.ndarray, " bins"]) -> Float[np.ndarray, "*n"]:
     """The area that histograms share once each sums to 1: Σ min(a, b), from 0 (nothing in common) to 1 (equal)."""
     a_share = a / np.maximum(a.sum(-1, keepdims=True), 1)
-    return np.minimum(a_share, b / max(b.sum(), 1)).sum(-1)
+    return np.asarray(np.minimum(a_share, b / max(b.sum(), 1)).sum(-1))
+
+
+def subset(items: Sequence[T], n: int) -> list[T]:
+    """n items chosen at random, always the same ones, in their order; all when there are not more."""
+    if n >= len(items):
+        return list(items)
+    return [items[i] for i in sorted(random.Random(0).sample(range(len(items)), n))]

@@ -19,13 +19,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-Symbols = Int[np.ndarray, " length"]
+Symbols = Int[np.ndarray, "_"]
+"""One sequence; of a list each has a length of its own."""
 
 TRAINING_END, QUERY_END, UNKNOWN = 0, 1, 2
 """Symbols after each training sequence and after each query, and in training for all that no query contains."""
 
 
-def matches(queries: Sequence[Symbols], training: Sequence[Symbols]) -> list[Int[np.ndarray, " length"]]:
+def matches(queries: Sequence[Symbols], training: Sequence[Symbols]) -> list[Symbols]:
     """For every position of every query, the length in symbols of the longest span from there that is in training.
 
     Symbols are integers ≥ 0, best not above a few millions (a table of that size is made).

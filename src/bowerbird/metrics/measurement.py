@@ -199,6 +199,12 @@ def settings(table: Mapping[str, int | float | str]) -> Settings:
     return tuple(sorted(table.items()))
 
 
+def with_data(protocol: Protocol, data: float, **parameters: int | float | str) -> Protocol:
+    """The protocol with a metric's own settings and, as 'data', its value for real data (none if not a number)."""
+    known = {"data": round(data, 6)} if math.isfinite(data) else {}
+    return dataclasses.replace(protocol, parameters=settings({**known, **parameters}))
+
+
 @dataclass(frozen=True)
 class Measurement:
     """A named value with its unit, standard error and protocol."""

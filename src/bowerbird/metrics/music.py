@@ -24,12 +24,12 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.metrics.averages import mean, overlap, ratio
+from bowerbird.metrics.averages import mean, overlap, ratio, subset
 from bowerbird.metrics.copied import covered, longest, matches
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, settings
+from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, with_data
 
-Grid = Int[np.ndarray, "frames voices"]
-Notes = Float[np.ndarray, "notes 3"]
+Grid = Int[np.ndarray, "_ voices"]
+Notes = Float[np.ndarray, "_ 3"]
 Piece = Grid | Notes
 Kind = Literal["grid", "midi"]
 
@@ -137,11 +137,11 @@ def _notes_metrics(
         learnt = sum((histogram(piece) for piece in training), start=np.zeros_like(real))
         draws = np.random.default_rng(0).multinomial(len(made), np.full(len(made), 1 / len(made)), size=RESAMPLES)
         stderr = float(overlap(draws @ made, real).std()) if len(made) > 1 else None
-        settled = _with(protocol, float(overlap(learnt, real)), notes="counted once each", ticks=TICKS)
+        settled = with_data(protocol, float(overlap(learnt, real)), notes="counted once each", ticks=TICKS)
         results.append(measured(name, float(overlap(made.sum(0), real)), settled, stderr))
     value, stderr = mean([scale_consistency(piece) for piece in samples if len(piece)])
     real_value, _ = mean([scale_consistency(piece) for piece in reference if len(piece)])
-    settled = _with(protocol, real_value, scales="major and natural minor")
+    settled = with_data(protocol, real_value, scales="major and natural minor")
     return [*results, measured("scale_consistency", value, settled, stderr)]
 
 
@@ -178,7 +178,7 @@ def _parallel_metrics(samples: Sequence[Grid], reference: Sequence[Grid], protoc
     for name in ("fifths", "octaves"):
         value, stderr = ratio([100 * getattr(p, name) for p in made], [p.changes for p in made])
         real_value, _ = ratio([100 * getattr(p, name) for p in real], [p.changes for p in real])
-        results.append(measured(f"parallel_{name}", value, _with(protocol, real_value), stderr))
+        results.append(measured(f"parallel_{name}", value, with_data(protocol, real_value), stderr))
     return results
 
 
@@ -217,7 +217,7 @@ def _in_order(notes: Notes) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"
 
 def copied_runs(
     samples: Sequence[Shaped[np.ndarray, "_ columns"]], training: Sequence[Shaped[np.ndarray, "_ columns"]]
-) -> list[Int[np.ndarray, " steps"]]:
+) -> list[Int[np.ndarray, "_"]]:
     """For each row of each sample, how many rows from there on follow one another in a training piece too."""
     pieces = [*samples, *training]
     rows = np.concatenate(pieces)
@@ -234,7 +234,7 @@ def _run_metrics(
     samples: Sequence[Piece], reference: Sequence[Piece], training: Sequence[Piece], kind: Kind, frame_quarters: float,
     protocol: Protocol,
 ) -> list[Measurement]:  # fmt: skip
-    n, unseen = len(samples), list(reference[: len(samples)])
+    n, unseen = len(samples), subset(reference, len(samples))
     span = round(SPAN_QUARTERS / frame_quarters) if kind == "grid" else SPAN_NOTES - 1
     step = f"frame of {frame_quarters:g} quarters" if kind == "grid" else "note"
     protocol = replace(protocol, split="train", n_reference=len(training))
@@ -243,16 +243,10 @@ def _run_metrics(
         runs = copied_runs([rows(p, kind) for p in (*samples, *unseen)], [rows(p, kind) for p in training])
         extra = 0 if rows is steps and kind == "grid" else 1  # k steps from one to the next make k + 1
         top, real = (max(longest(run) for run in part) + extra for part in (runs[:n], runs[n:]))
-        results.append(measured(name, top, _with(protocol, real, step=step, unseen=len(unseen))))
+        results.append(measured(name, top, with_data(protocol, real, step=step, unseen=len(unseen))))
         if rows is steps:
             made, heard = [[(covered(run, span), len(run)) for run in part] for part in (runs[:n], runs[n:])]
             share, stderr = ratio(*zip(*made, strict=True))
-            settled = _with(protocol, ratio(*zip(*heard, strict=True))[0], step=step, span=span, unseen=len(unseen))
+            settled = with_data(protocol, ratio(*zip(*heard, strict=True))[0], step=step, span=span, unseen=len(unseen))
             results.append(measured("copied_share", share, settled, stderr))
     return results
-
-
-def _with(protocol: Protocol, data: float, **parameters: int | float | str) -> Protocol:
-    """The protocol with the value of real data, if there is one, and a metric's own settings."""
-    known = {"data": round(data, 6)} if np.isfinite(data) else {}
-    return replace(protocol, parameters=settings({**known, **parameters}))

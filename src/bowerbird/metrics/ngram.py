@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from bowerbird.errors import BowerbirdError
 
-Tokens = Int[np.ndarray, " length"]
+Tokens = Int[np.ndarray, "_"]
 
 STRENGTHS = tuple(float(k) for k in 2.0 ** np.arange(-4, 13))
 """Values of k that are tried."""

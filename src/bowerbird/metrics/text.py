@@ -11,8 +11,6 @@ Distinct-n falls with the amount of text.  So ``measure_texts`` takes its mean o
 does not.  Self-BLEU and the longest copied span grow with the number of samples, which is in the protocol.
 """
 
-import math
-import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,9 +21,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.metrics.averages import Average, mean, ratio
+from bowerbird.metrics.averages import Average, mean, ratio, subset
 from bowerbird.metrics.copied import covered, longest, matches
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, settings
+from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, settings, with_data
 
 DISTINCT_METRICS = ("distinct_1", "distinct_2", "distinct_3")
 COPY_METRICS = ("longest_copied_span", "copied_share")
@@ -85,13 +83,6 @@ def measure_texts(
         results += _copied(samples, unseen, training, span, protocol)
     order = list(METRICS)
     return sorted((m for m in results if m.name in (*metrics, "text_form")), key=lambda m: order.index(m.name))
-
-
-def subset(texts: Sequence[str], n: int) -> list[str]:
-    """n texts chosen at random, always the same ones, in their order; all when there are not more."""
-    if n >= len(texts):
-        return list(texts)
-    return [texts[i] for i in sorted(random.Random(0).sample(range(len(texts)), n))]
 
 
 # ------------------------------------------------------------------------------------------------------------ words
@@ -154,7 +145,7 @@ def _distinct(name: str, samples: Sequence[str], unseen: Sequence[str], n: int, 
     block = min(BLOCK, grams)
     real = distinct_in_blocks(unseen, n, max(block, 1))[0]
     value, stderr = distinct_in_blocks(samples, n)
-    return measured(name, value, _with(protocol, real, block=block), stderr)
+    return measured(name, value, with_data(protocol, real, block=block), stderr)
 
 
 def self_bleu(texts: Sequence[str], tokenize: str = "13a") -> Float[np.ndarray, " n"]:
@@ -199,7 +190,7 @@ def _self_bleu(samples: Sequence[str], unseen: Sequence[str], protocol: Protocol
     real = float(self_bleu(unseen, tokenize).mean()) if len(unseen) > 1 else float("nan")
     value, stderr = mean(self_bleu(samples, tokenize))
     signature = f"eff:yes|tok:{tokenize}|smooth:exp|version:{sacrebleu.__version__}"
-    return measured("self_bleu", value, _with(protocol, real, signature=signature), stderr)
+    return measured("self_bleu", value, with_data(protocol, real, signature=signature), stderr)
 
 
 def bleu_tokenizer(texts: Sequence[str]) -> str:
@@ -210,7 +201,7 @@ def bleu_tokenizer(texts: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------- copying
 
 
-def copied_spans(texts: Sequence[str], training: Sequence[str]) -> list[Int[np.ndarray, " characters"]]:
+def copied_spans(texts: Sequence[str], training: Sequence[str]) -> list[Int[np.ndarray, "_"]]:
     """For each character of each text, the length of the longest span from there that is in a training text.
 
     Exact; see ``bowerbird.metrics.copied`` for how, and for ``longest`` and ``covered``, which sum it up.
@@ -235,12 +226,6 @@ def _copied(
     top, real_top = max(map(longest, made)), max(map(longest, real))
     counted = {"unseen": len(unseen)}
     return [
-        measured("longest_copied_span", top, _with(protocol, real_top, **counted)),
-        measured("copied_share", share, _with(protocol, real_share, span=span, **counted), stderr),
+        measured("longest_copied_span", top, with_data(protocol, real_top, **counted)),
+        measured("copied_share", share, with_data(protocol, real_share, span=span, **counted), stderr),
     ]
-
-
-def _with(protocol: Protocol, data: float, **parameters: int | float | str) -> Protocol:
-    """The protocol with the value of real data, if there is one, and a metric's own settings."""
-    known = {"data": round(data, 6)} if math.isfinite(data) else {}
-    return replace(protocol, parameters=settings({**known, **parameters}))

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
 
@@ -50,18 +50,8 @@ def stratified_uniform(n: int) -> Float[Tensor, " n"]:
     return u.clamp(1e-6, 1 - 1e-6)
 
 
-def misses(d: Float[Tensor, "n *shape"], x: Float[Tensor, "n *shape"]) -> Bool[Tensor, "n *shape"]:
-    """Where the estimate d of x in [-1, 1] is wrong even after clipping: not beyond the end of the range that x is at.
-
-    For a pixel that is certainly black, every d <= -1 is as good as -1.  Squared errors counted here alone still have
-    the posterior mean as their minimum wherever it lies inside of the range, and a network that need not end exactly
-    at -1 leaves no grey haze on a black background.
-    """
-    return ~((x <= -1) & (d < -1) | (x >= 1) & (d > 1))
-
-
 def guided(
-    network: Callable[..., Tensor],
+    network: nn.Module,
     label: Int[Tensor, " n"] | None,
     guidance: float,
     *,

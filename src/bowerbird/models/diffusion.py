@@ -6,6 +6,14 @@ same as knowing the denoiser D(x_t, t) = E[x_0 | x_t]:
 
     L_simple = E_{t, x_0, eps} |net(x_t, t) - y|^2 / dims        (Ho et al. 2020, eq. 14, for y = eps)
 
+With ``loss = "cross-entropy"`` the network says the logits of x_0 as a probability of white, pi = (x_0 + 1) / 2,
+
+    L = E_{t, x_0, eps} -pi log p - (1 - pi) log(1 - p),   p = sigmoid(net(x_t, t)),   D = 2 p - 1,
+
+whose minimum is again p = E[pi | x_t], because the cross-entropy is a proper score of the mean.  Black and white lie at
+infinity, so small errors there cost much: squared errors leave a grey haze on a black background.  Guidance then
+extrapolates logits.
+
 The chain t_0 = 0 < t_1 … < t_T = 1 is a latent variable model, whose variational bound splits into T + 1 terms
 (Ho et al. 2020, eq. 5),
 
@@ -26,21 +34,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
 from bowerbird.models.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
-from bowerbird.models.conditioning import (
-    Network,
-    drop_labels,
-    guided,
-    labels_for,
-    misses,
-    stratified_uniform,
-    without_classes,
-)
+from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.samplers import schedule
@@ -67,8 +68,8 @@ class DiffusionConfig(config.ModelConfig):
     """Of the steps that ``ddpm`` takes back, and of the bound."""
     weighting: Literal["simple", "min-snr"] = "simple"
     """simple: every t counts alike (for edm this is the paper's weighting); min-snr: min(alpha^2/sigma^2, 5) on x_0."""
-    loss: Literal["squared", "censored"] = "squared"
-    """censored: an estimate of x_0 beyond a pixel's black or white has no error there, for it will be clipped."""
+    loss: Literal["squared", "cross-entropy"] = "squared"
+    """cross-entropy: of each pixel as a probability of white, for images of mostly black and white; needs x0."""
     vlb_weight: float = 0.001
     """Weight of the bound, in nats per dimension, beside the squared error; used by the learned variance."""
     timesteps: int = 1000
@@ -90,6 +91,8 @@ class DiffusionConfig(config.ModelConfig):
             raise ValueError('schedule = "edm" and prediction = "edm" go together; set both or neither.')
         if self.schedule == "edm" and (self.variance == "learned" or self.weighting != "simple"):
             raise ValueError('schedule = "edm" has a fixed variance and weighting = "simple".')
+        if self.loss == "cross-entropy" and (self.prediction != "x0" or self.variance == "learned"):
+            raise ValueError('loss = "cross-entropy" needs prediction = "x0" and a fixed variance.')
         if self.timesteps < 2:
             raise ValueError(f"timesteps = {self.timesteps} must be at least 2.")
 
@@ -143,10 +146,10 @@ class Diffusion(GenerativeModel):
         output = self.net(_like(pre.c_in, x) * x_t, pre.t_in.to(x), label).float()
         y, mix = self._split(output)
         error = (y - _like(p, x) * x - _like(q, x) * eps).square()
-        if self.config.loss == "censored":
-            error = error * misses(_like(pre.a, x) * x_t + _like(pre.b, x) * y, x)
-        value = (_like(weight, x) * error).mean()
         logs = {"mse": error.mean().detach()}
+        if self.config.loss == "cross-entropy":
+            error = F.binary_cross_entropy_with_logits(output, (x + 1) / 2, reduction="none")
+        value = (_like(weight, x) * error).mean()
         if self.config.variance == "learned":
             step = (t * self.config.timesteps).round().long()
             # The bound must not pull at the mean, which L_simple trains better (Nichol & Dhariwal 2021, section 3.1).
@@ -173,6 +176,8 @@ class Diffusion(GenerativeModel):
 
     def _split(self, output: Tensor) -> tuple[Tensor, Tensor | float]:
         """The prediction y, and where the variance lies between its bounds."""
+        if self.config.loss == "cross-entropy":
+            output = torch.tanh(output / 2)  # 2 sigmoid(logits) - 1
         if self.config.variance != "learned":
             return output, float(self.config.variance == "fixed-large")
         y, v = output.chunk(2, 1)

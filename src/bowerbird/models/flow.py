@@ -14,7 +14,7 @@ Here t = 0 is data, as everywhere in Bowerbird; the papers run time the other wa
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,15 +25,7 @@ from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
-from bowerbird.models.conditioning import (
-    Network,
-    drop_labels,
-    guided,
-    labels_for,
-    misses,
-    stratified_uniform,
-    without_classes,
-)
+from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.samplers import schedule
@@ -81,8 +73,6 @@ class FlowConfig(config.ModelConfig):
     """Logit-normal: standard deviation of log(t / (1 - t))."""
     coupling: Literal["independent", "minibatch-ot"] = "independent"
     """How noise is paired with data; minibatch-ot pairs near ones within a batch (and class), for straighter flows."""
-    loss: Literal["squared", "censored"] = "squared"
-    """censored: an estimate of x_0 beyond a pixel's black or white has no error there, for it will be clipped."""
     conditional: bool = True
     """Use the labels when the data have them."""
     label_dropout: float = 0.1
@@ -119,13 +109,9 @@ class Flow(GenerativeModel):
         if label is not None:
             label = drop_labels(label, self.n_classes, self.config.label_dropout)
         t = self._draw_times(len(x)).to(x)
-        t_like_x = t.view(-1, 1, 1, 1)
-        x_t = torch.lerp(x, eps, t_like_x)
-        velocity = self.net(x_t, t, label).float()
-        error = (velocity - (eps - x)).square()
-        if self.config.loss == "censored":
-            error = error * misses(x_t - t_like_x * velocity, x)
-        value = error.mean()
+        x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
+        error = self.net(x_t, t, label).float() - (eps - x)
+        value = error.square().mean()
         yield Loss("model", value, {"mse": value.detach()})
 
     def _draw_times(self, n: int) -> Tensor:
@@ -154,9 +140,7 @@ class Flow(GenerativeModel):
         noise = torch.randn(n, *self.spec.shape, generator=generator).to(self.device)
         label = labels_for(n, cond, self.spec, self.n_classes, generator)
         label = None if label is None else label.to(self.device)
-        velocity = self._velocity(
-            self._clipped if clip else self.net, label, self.guidance if guidance is None else guidance
-        )
+        velocity = self._velocity(label, self.guidance if guidance is None else guidance)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             return Denoised(x_t - t * velocity(x_t, x_t.new_full((n,), t)))
@@ -167,14 +151,9 @@ class Flow(GenerativeModel):
             x = integrate(denoise, noise, rows, clip=1.0 if clip else None, generator=generator)
         return x.clamp(-1, 1)
 
-    def _clipped(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        """The velocity that leads to an estimate of x_0 within [-1, 1]; t > 0."""
-        t = t.view(-1, 1, 1, 1)
-        return (x_t - (x_t - t * self.net(x_t, t.flatten(), label).float()).clamp(-1, 1)) / t
-
-    def _velocity(self, network: Callable[..., Tensor], label: Tensor | None, guidance: float) -> Network:
+    def _velocity(self, label: Tensor | None, guidance: float) -> Network:
         return guided(
-            network,
+            self.net,
             label,
             guidance,
             n_classes=self.n_classes,
@@ -221,7 +200,7 @@ class Flow(GenerativeModel):
         divergence is z . (du/dx) z for one random sign vector z per example, which is unbiased (Grathwohl et al. 2019,
         eq. 7), or exact, which costs ``dims`` gradients instead of one.
         """
-        velocity = self._velocity(self.net, label if self.n_classes else None, 1.0)
+        velocity = self._velocity(label if self.n_classes else None, 1.0)
         z = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
         every = torch.eye(self.spec.dims).to(x).view(-1, 1, *self.spec.shape)
         probes = z[None] if divergence == "hutchinson" else every

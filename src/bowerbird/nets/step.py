@@ -18,38 +18,27 @@ from torch import Tensor, nn
 from bowerbird.nets.lora import AdaptedLinear
 from bowerbird.nets.positions import Rotation
 
-PACK_AT_MOST = 2**22
-"""Weights of the largest network that gets a copy.  Larger ones do not stay in a processor's own cache: their time is
-that of reading the weights, in whichever order."""
-
-
 class Product:
     """x W + b, from a linear layer (or, without b, from an embedding)."""
 
-    def __init__(self, layer: Any, packed: bool):
+    def __init__(self, layer: Any):
         weight = layer.merged() if isinstance(layer, AdaptedLinear) else layer.weight.detach()
-        self.weight: Float[Tensor, "n_in n_out"] = weight.t().contiguous() if packed else weight.t()
+        self.weight: Float[Tensor, "n_in n_out"] = weight.t()
         self.bias: Float[Tensor, " n_out"] | None = getattr(layer, "bias", None)
 
     def of(self, x: Tensor) -> Tensor:
         return x.mm(self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
 
-    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """residual + x W + b."""
-        total = torch.addmm(residual, x, self.weight)
+    def times(self, scale: float, x: Tensor) -> Tensor:
+        """scale (x W + b)."""
+        if self.bias is None:
+            return torch.addmm(x, x, self.weight, beta=0, alpha=scale)
+        return torch.addmm(self.bias, x, self.weight, beta=scale, alpha=scale)
+
+    def added_to(self, residual: Tensor, x: Tensor, scale: float = 1.0) -> Tensor:
+        """residual + scale x W + b."""
+        total = torch.addmm(residual, x, self.weight, alpha=scale)
         return total if self.bias is None else total.add_(self.bias)
-
-
-class Layer(NamedTuple):
-    """What one block computes with."""
-
-    attention_norm: Callable[[Tensor], Tensor]
-    qkv: Product
-    out: Product
-    mlp_norm: Callable[[Tensor], Tensor]
-    up: Product
-    activation: Callable[[Tensor], Tensor]
-    down: Product
 
 
 class Step:

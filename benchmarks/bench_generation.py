@@ -1,0 +1,155 @@
+"""One stream of tokens: our cached steps against a plain GPT that reads the whole row again for every token.
+
+The plain network has the same layers and the same weights as ours and is written as a textbook would: modules, the
+fused attention of torch, no cache, logits of the last position only.  Both draw greedily, so the tokens must agree.
+With ``--parts`` the choices inside are timed: weights in either order, training with either form of attention.
+"""
+
+import argparse
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from paired import compare
+from torch import Tensor, nn
+
+from bowerbird.nets import attention as forms
+from bowerbird.nets import step
+from bowerbird.nets.transformer import Transformer, TransformerConfig
+
+VOCAB = 65
+SIZES = [(4, 4, 128, 64), (6, 6, 384, 256)]
+"""n_layer, n_head, n_embd, context: the small and the large network of character Shakespeare."""
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, n_embd: int, n_head: int):
+        super().__init__()
+        self.n_head = n_head
+        self.norm1, self.norm2 = nn.LayerNorm(n_embd, bias=False), nn.LayerNorm(n_embd, bias=False)
+        self.qkv, self.out = nn.Linear(n_embd, 3 * n_embd, bias=False), nn.Linear(n_embd, n_embd, bias=False)
+        self.up, self.down = nn.Linear(n_embd, 4 * n_embd, bias=False), nn.Linear(4 * n_embd, n_embd, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, n_embd = x.shape
+        q, k, v = (
+            part.view(n, length, self.n_head, -1).transpose(1, 2) for part in self.qkv(self.norm1(x)).split(n_embd, -1)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(n, length, n_embd))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class PlainGPT(nn.Module):
+    """A GPT with learned positions and tied embeddings, with the weights of one of ours."""
+
+    def __init__(self, ours: Transformer):
+        super().__init__()
+        c, self.context = ours.config, ours.embedding.context
+        self.token, self.position = nn.Embedding(VOCAB, c.n_embd), nn.Embedding(self.context, c.n_embd)
+        self.blocks = nn.ModuleList(PlainBlock(c.n_embd, c.n_head) for _ in range(c.n_layer))
+        self.norm = nn.LayerNorm(c.n_embd, bias=False)
+        self.head = nn.Linear(c.n_embd, VOCAB, bias=False)
+        weights = {
+            name.replace("embedding.", "").replace("attention_norm", "norm1").replace("mlp_norm", "norm2")
+            .replace("attention.", "").replace("mlp.", ""): weight
+            for name, weight in ours.state_dict().items()
+        }  # fmt: skip
+        self.load_state_dict(weights | {"head.weight": weights["token.weight"]})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.token(tokens) + self.position(torch.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, -1]))
+
+    @torch.no_grad()
+    def generate(self, tokens: Tensor, n_tokens: int) -> Tensor:
+        for _ in range(n_tokens):
+            logits = self(tokens[:, -self.context :])
+            tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], dim=1)
+        return tokens
+
+
+@torch.inference_mode()
+def generate(net: Transformer, tokens: Tensor, n_tokens: int) -> Tensor:
+    """Our way: one state for the whole row."""
+    row = tokens.new_empty(len(tokens), tokens.shape[1] + n_tokens)
+    row[:, : tokens.shape[1]] = tokens
+    state = net.initial_state(len(tokens), row.shape[1])
+    for end in range(tokens.shape[1], row.shape[1]):
+        logits, state = net(tokens, state)
+        tokens = logits[:, -1].argmax(-1, keepdim=True)
+        row[:, end : end + 1] = tokens
+    return row
+
+
+def network(n_layer: int, n_head: int, n_embd: int, context: int) -> Transformer:
+    torch.manual_seed(0)
+    config = TransformerConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd, positions="learned")
+    net = config.language_model(VOCAB, context).eval()
+    with torch.no_grad():
+        net.embedding.token.weight.mul_(10)  # logits far from ties, so that greedy rows may be compared
+    return net
+
+
+def generation(sizes: tuple[int, int, int, int], pairs: int) -> None:
+    net = network(*sizes)
+    plain, prompt = PlainGPT(net).eval(), torch.zeros(1, 1, dtype=torch.long)
+    n_tokens = sizes[-1] - 1
+    ours, peer = partial(generate, net, prompt, n_tokens), partial(plain.generate, prompt, n_tokens)
+    assert torch.equal(ours(), peer()), "both must write the same"
+    name = f"{n_tokens} tokens, {sizes[0]}×{sizes[2]}"
+    compare(name, ours, peer, "reading the row again", pairs)
+
+
+def packing(sizes: tuple[int, int, int, int], pairs: int) -> None:
+    net, prompt = network(*sizes), torch.zeros(1, 1, dtype=torch.long)
+
+    def with_copy(at_most: int) -> Tensor:
+        step.PACK_AT_MOST = at_most
+        return generate(net, prompt, sizes[-1] - 1)
+
+    compare(f"{sizes[0]}×{sizes[2]}, weights K×N", lambda: with_copy(2**40), lambda: with_copy(0), "N×K", pairs)
+
+
+def training(sizes: tuple[int, int, int, int], pairs: int) -> None:
+    net, context = network(*sizes), sizes[-1]
+    tokens = torch.randint(VOCAB, (12, context + 1))
+    fused = forms._explicit_is_faster
+
+    def one_step(choice: object) -> None:
+        forms._explicit_is_faster = choice  # type: ignore[assignment]
+        logits, _ = net(tokens[:, :-1])
+        F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        forms._explicit_is_faster = fused
+
+    name = f"training {sizes[0]}×{sizes[2]}, batch 12, context {context}, fused"
+    compare(name, lambda: one_step(lambda k, biased: False), lambda: one_step(lambda k, biased: True), "explicit", pairs)
+    plain = PlainGPT(net).train()
+
+    def plain_step() -> None:
+        x = plain.token(tokens[:, :-1]) + plain.position(torch.arange(context))
+        for block in plain.blocks:
+            x = block(x)
+        F.cross_entropy(plain.head(plain.norm(x)).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+
+    compare(f"training {sizes[0]}×{sizes[2]}", lambda: one_step(fused), plain_step, "the plain network", pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="only the small network")
+    parser.add_argument("--parts", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for sizes in SIZES[: 1 if options.small else None]:
+        generation(sizes, options.pairs)
+        if options.parts:
+            packing(sizes, options.pairs)
+            training(sizes, options.pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Sequence to sequence: label smoothing, padding, causality, greedy and beam search, sampling."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+
+from bowerbird.data.spec import ImageSpec, TokenSpec
+from bowerbird.errors import BowerbirdError
+from bowerbird.models.base import Batch, Scores, Translates, counting_evaluations
+from bowerbird.models.decoding import length_normalised
+from bowerbird.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from bowerbird.nets.rnn import RNNConfig
+from bowerbird.nets.transformer import TransformerConfig
+
+BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
+SPEC = TokenSpec("pairs", VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,), source_context=9)
+NET = TransformerConfig(n_layer=2, n_head=2, n_embd=16)
+
+
+def translator(spec: TokenSpec = SPEC, net: TransformerConfig = NET, seed: int = 0, **options: Any) -> Seq2Seq:
+    """With weights large enough that every choice is a clear one."""
+    torch.manual_seed(seed)
+    model = Seq2SeqConfig(net=net, **options).build(spec)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    return model.eval()
+
+
+def random_tokens(n: int, length: int, seed: int = 0) -> Tensor:
+    return torch.randint(3, VOCAB, (n, length), generator=seeded(seed))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def padded(rows: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+
+
+def only_loss(model: Seq2Seq, x: Tensor, source: Tensor, counted: Tensor | None = None):
+    (loss,) = model.losses(Batch(x, source=source, counted=counted))
+    return loss
+
+
+# ------------------------------------------------------------------------------------------------------ the loss
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.5])
+def test_label_smoothing_is_the_cross_entropy_with_a_mixed_target(label_smoothing: float) -> None:
+    model = translator(label_smoothing=label_smoothing)
+    x, source = random_tokens(3, 7), random_tokens(3, 5, seed=1)
+    loss = only_loss(model, x, source)
+    log_p = model.token_log_probs(x, source)
+    target = (1 - label_smoothing) * torch.nn.functional.one_hot(x[:, 1:], VOCAB) + label_smoothing / VOCAB
+    torch.testing.assert_close(loss.value, -(target * log_p).sum(-1).mean())
+    torch.testing.assert_close(loss.logs["nll_per_token"], -model.log_prob(x, source=source).sum() / x[:, 1:].numel())
+
+
+def test_padding_of_both_sides_changes_nothing() -> None:
+    model = translator()
+    sources = [random_tokens(1, length, seed=length)[0] for length in (3, 9, 6)]
+    targets = [random_tokens(1, length, seed=length)[0] for length in (13, 4, 8)]
+    alone = [only_loss(model, y[None], x[None]).value.item() for x, y in zip(sources, targets, strict=True)]
+    together = only_loss(model, padded(targets), padded(sources)).value.item()
+    n = [len(y) - 1 for y in targets]
+    assert together == pytest.approx(sum(a * k for a, k in zip(alone, n, strict=True)) / sum(n), rel=1e-5)
+    scores = [model.log_prob(y[None], source=x[None]).item() for x, y in zip(sources, targets, strict=True)]
+    assert model.log_prob(padded(targets), source=padded(sources)).tolist() == pytest.approx(scores, rel=1e-5)
+    for beam in (1, 3):
+        rows = model.translate(padded(sources), beam=beam)
+        for x, row in zip(sources, rows, strict=True):
+            assert torch.equal(model.translate(x[None], beam=beam)[0], row)
+
+
+def test_only_counted_tokens_count() -> None:
+    model = translator(label_smoothing=0.0)
+    x, source = random_tokens(2, 7), random_tokens(2, 5)
+    counted = torch.zeros_like(x, dtype=torch.bool)
+    counted[0, 3] = counted[1, 5] = True
+    log_p = model.token_log_probs(x, source)
+    expected = -(log_p[0, 2, x[0, 3]] + log_p[1, 4, x[1, 5]]) / 2
+    torch.testing.assert_close(only_loss(model, x, source, counted).value, expected)
+
+
+def test_the_decoder_sees_the_past_and_the_whole_source() -> None:
+    model = translator()
+    x, source = random_tokens(1, 8), random_tokens(1, 5)
+    log_p = model.token_log_probs(x, source)
+    for i in range(1, 8):
+        changed = x.clone()
+        changed[0, i:] = (x[0, i:] - 3 + 5) % (VOCAB - 3) + 3
+        assert torch.equal(model.token_log_probs(changed, source)[:, :i], log_p[:, :i])
+    for i in range(5):
+        changed = source.clone()
+        changed[0, i] = (source[0, i] - 3 + 5) % (VOCAB - 3) + 3
+        assert not torch.allclose(model.token_log_probs(x, changed)[:, 0], log_p[:, 0], atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------ translating
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beam_one_equals_greedy(seed: int) -> None:
+    """Each token the most probable one, all before it read anew."""
+    model = translator(seed=seed)
+    source = random_tokens(6, 7)
+    with torch.no_grad():
+        for x, found in zip(source, model.translate(source), strict=True):
+            row = torch.tensor([[BOS]])
+            while row.shape[1] <= CONTEXT and row[0, -1] != EOS:
+                token = model.token_log_probs(torch.cat([row, row[:, :1]], 1), x[None])[0, -1].argmax()
+                row = torch.cat([row, token.view(1, 1)], dim=1)
+            expected = row[0, 1:]
+            assert torch.equal(found, expected[expected != EOS])
+
+
+def every_target(vocab: int, n_tokens: int) -> list[Tensor]:
+    """All rows of at most ``n_tokens`` tokens behind bos that end with eos and have no eos or padding before it."""
+    inner = [token for token in range(vocab) if token not in (EOS, PAD)]
+    rows = (row for length in range(n_tokens) for row in itertools.product(inner, repeat=length))
+    return [torch.tensor([BOS, *row, EOS]) for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_beam_finds_the_best_translation(seed: int) -> None:
+    """Of all 21 targets; padding, which is a token like any other to the net, is made impossible."""
+    spec = replace(SPEC, vocab_size=4, context=4)
+    model = translator(spec, replace(NET, tied=False), seed=seed)
+    with torch.no_grad():
+        torch.nn.init.zeros_(model.net.head.weight[PAD])
+    source = torch.tensor([[3, 0, 3]])
+    targets = every_target(4, 4)
+    log_p = torch.stack([model.log_prob(y[None], source=source)[0] for y in targets])
+    scores = torch.stack([length_normalised(p, len(y) - 1, 0.6) for p, y in zip(log_p, targets, strict=True)])
+    best = targets[int(scores.argmax())]
+    (found,) = model.translate(source, beam=40, length_penalty=0.6)
+    if PAD not in found:
+        assert found.tolist() == best[1:-1].tolist()
+
+
+def test_a_wider_beam_finds_more_probable_translations() -> None:
+    model = translator(replace(SPEC, context=6))
+    source = random_tokens(20, 7)
+    totals = []
+    for beam in (1, 5):
+        rows = model.translate(source, beam=beam, length_penalty=0.0)
+        x = padded([torch.cat([torch.tensor([BOS]), row, torch.tensor([EOS])[: 6 - len(row)]]) for row in rows])
+        totals.append(model.log_prob(x, source=source).sum().item())
+    assert totals[1] > totals[0]
+
+
+def test_options_come_from_the_configuration_unless_given() -> None:
+    source = random_tokens(8, 7)
+    plain, wide = translator(), translator(beam=4, length_penalty=2.0)
+    rows = plain.translate(source, beam=4, length_penalty=2.0)
+    assert all(torch.equal(a, b) for a, b in zip(rows, wide.translate(source), strict=True))
+    assert max(len(row) for row in plain.translate(source, n_tokens=3)) <= 3
+    assert isinstance(plain, Translates) and isinstance(plain, Scores)
+    with counting_evaluations(wide) as rows_read:
+        wide.translate(source, n_tokens=1)
+    assert rows_read[0] == 8 * 4
+
+
+@pytest.mark.parametrize("option", [{"beam": 0}, {"length_penalty": -1.0}])
+def test_wrong_options_are_one_sentence(option: dict[str, float]) -> None:
+    with pytest.raises(BowerbirdError, match=next(iter(option))):
+        translator().translate(random_tokens(1, 3), **option)
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Seq2SeqConfig(**option)
+
+
+def test_sources_that_cannot_be_translated() -> None:
+    model = translator()
+    with pytest.raises(BowerbirdError, match="10 tokens, but this model reads at most 9"):
+        model.translate(random_tokens(2, 10))
+    with pytest.raises(BowerbirdError, match="empty"):
+        model.translate(padded([random_tokens(1, 4)[0], torch.tensor([PAD])]))
+
+
+# ------------------------------------------------------------------------------------------------------ sampling
+
+
+def test_samples_have_the_models_frequencies() -> None:
+    model = translator()
+    n, source = 20_000, random_tokens(1, 5)
+    first = model.sample(n, source=source[0], n_tokens=1, generator=seeded())[:, 1]
+    expected = model.token_log_probs(torch.tensor([[BOS, BOS]]), source)[0, 0].double().exp().detach()
+    counts = torch.bincount(first, minlength=VOCAB).double()
+    enough = expected * n > 5
+    observed = torch.cat([counts[enough], counts[~enough].sum()[None]])
+    predicted = torch.cat([expected[enough], expected[~enough].sum()[None]])
+    assert chisquare(observed, predicted / predicted.sum() * n).pvalue > 0.01
+
+
+def test_samples_are_rows_of_targets() -> None:
+    model = translator()
+    source = random_tokens(5, 6)
+    rows = model.sample(5, source=source, generator=seeded())
+    assert torch.equal(rows, model.sample(5, source=source, generator=seeded()))
+    assert rows.shape[1] <= CONTEXT + 1 and (rows[:, 0] == BOS).all() and rows.dtype == torch.int64
+    greedy = model.sample(5, source=source, temperature=0)
+    for row, expected in zip(greedy, model.translate(source), strict=True):
+        assert torch.equal(row[1 : 1 + len(expected)], expected)
+    with pytest.raises(BowerbirdError, match="needs a source"):
+        model.sample(2)
+    with pytest.raises(BowerbirdError, match="label"):
+        model.sample(2, cond=torch.zeros(2, dtype=torch.long), source=source)
+
+
+def test_other_data_and_nets_are_refused() -> None:
+    for spec in (ImageSpec(1, 4, 4), replace(SPEC, source_context=0)):
+        with pytest.raises(BowerbirdError, match="pairs"):
+            Seq2SeqConfig(net=NET).build(spec)
+    with pytest.raises(BowerbirdError, match="use transformer"):
+        Seq2SeqConfig(net=RNNConfig()).build(SPEC)
+    with pytest.raises(BowerbirdError, match="source"):
+        next(translator().losses(Batch(random_tokens(2, 5))))
+    with pytest.raises(BowerbirdError, match="source"):
+        translator().log_prob(random_tokens(2, 5))
