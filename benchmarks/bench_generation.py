@@ -2,7 +2,7 @@
 
 The plain network has the same layers and the same weights as ours and is written as a textbook would: modules, the
 fused attention of torch, no cache, logits of the last position only.  Both draw greedily, so the tokens must agree.
-With ``--parts`` the choices inside are timed: weights in either order, training with either form of attention.
+With ``--parts`` training is timed as well: with either form of attention, and against the plain network.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from paired import compare
 from torch import Tensor, nn
 
 from bowerbird.nets import attention as forms
-from bowerbird.nets import step
 from bowerbird.nets.transformer import Transformer, TransformerConfig
 
 VOCAB = 65
@@ -103,16 +102,6 @@ def generation(sizes: tuple[int, int, int, int], pairs: int) -> None:
     compare(name, ours, peer, "reading the row again", pairs)
 
 
-def packing(sizes: tuple[int, int, int, int], pairs: int) -> None:
-    net, prompt = network(*sizes), torch.zeros(1, 1, dtype=torch.long)
-
-    def with_copy(at_most: int) -> Tensor:
-        step.PACK_AT_MOST = at_most
-        return generate(net, prompt, sizes[-1] - 1)
-
-    compare(f"{sizes[0]}×{sizes[2]}, weights K×N", lambda: with_copy(2**40), lambda: with_copy(0), "N×K", pairs)
-
-
 def training(sizes: tuple[int, int, int, int], pairs: int) -> None:
     net, context = network(*sizes), sizes[-1]
     tokens = torch.randint(VOCAB, (12, context + 1))
@@ -125,7 +114,9 @@ def training(sizes: tuple[int, int, int, int], pairs: int) -> None:
         forms._explicit_is_faster = fused
 
     name = f"training {sizes[0]}×{sizes[2]}, batch 12, context {context}, fused"
-    compare(name, lambda: one_step(lambda k, biased: False), lambda: one_step(lambda k, biased: True), "explicit", pairs)
+    compare(
+        name, lambda: one_step(lambda k, biased: False), lambda: one_step(lambda k, biased: True), "explicit", pairs
+    )
     plain = PlainGPT(net).train()
 
     def plain_step() -> None:
@@ -147,7 +138,6 @@ def main() -> None:
     for sizes in SIZES[: 1 if options.small else None]:
         generation(sizes, options.pairs)
         if options.parts:
-            packing(sizes, options.pairs)
             training(sizes, options.pairs)
 
 

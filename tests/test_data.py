@@ -315,7 +315,7 @@ def test_a_damaged_member_of_a_zip_is_one_broken_file(tmp_path):
     ("contents", "message"),
     [
         ({}, "holds no images"),
-        ({"readme.txt": b"hello"}, "holds no images"),
+        ({"readme.doc": b"hello"}, "holds no images"),
         (BROKEN, "None of the 3 images .* can be read: 3 broken or truncated"),
     ],
 )
@@ -325,12 +325,12 @@ def test_useless_folders_are_errors(tmp_path, contents, message):
 
 
 def test_wrong_sources_are_errors(tmp_path):
-    write(tmp_path, {"a.zip": b"no zip", "a.txt": b"text"})
+    write(tmp_path, {"a.zip": b"no zip", "a.doc": b"text"})
     for source, message in [
         ("digit", "did you mean 'digits'"),
         (str(tmp_path / "absent.zip"), "do not exist"),
         (str(tmp_path / "a.zip"), "not a readable zip"),
-        (str(tmp_path / "a.txt"), "neither a folder nor a zip"),
+        (str(tmp_path / "a.doc"), "neither a folder nor a zip"),
     ]:
         with pytest.raises(BowerbirdError, match=message):
             open_data(Data(source))

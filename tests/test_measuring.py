@@ -14,9 +14,10 @@ from bowerbird.data import ImageData, open_data
 from bowerbird.data.spec import to_float
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring import as_digits, draw, find_extractor, measure_folder, measure_images, measure_model
+from bowerbird.measuring.images import COST_METRICS
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.features import Digits
-from bowerbird.metrics.images import subset
+from bowerbird.metrics.images import IMAGE_METRICS, subset
 from bowerbird.metrics.measurement import METRICS, Measurement
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 

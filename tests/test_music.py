@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from bowerbird import config
 from bowerbird.data import abc, builtin, open_data
 from bowerbird.data.events import EventCodec
@@ -143,9 +144,9 @@ def test_transposition_moves_pitches_and_nothing_else() -> None:
     torch.manual_seed(0)
     x = data.train.batch(indices)["x"]
     still = plain.train.batch(indices)["x"]
-    assert ((x > codec.rest) == (still > other.rest)).all() and (x[still <= other.rest] == still[still <= other.rest]).all()
-    shift = torch.where(still > other.rest, x - still - SEMITONES, 0)
-    moved = [set(row[pitched].tolist()) for row, pitched in zip(shift, still > other.rest, strict=True)]
+    pitched = still > other.rest
+    assert pitched.equal(x > codec.rest) and x[~pitched].equal(still[~pitched])
+    moved = [set((row - SEMITONES)[there].tolist()) for row, there in zip(x - still, pitched, strict=True)]
     assert all(len(one) == 1 for one in moved) and set.union(*moved) == set(range(-SEMITONES, SEMITONES + 1))
     assert x.max() < codec.vocab_size
     torch.manual_seed(0)
@@ -251,7 +252,7 @@ def test_what_cannot_be_opened_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BowerbirdError, match="holds only one piece"):
         open_data(config.Data(str(tmp_path / "song.mid")))
     (tmp_path / "song.mid").write_bytes(raw[:200])
-    with pytest.raises(BowerbirdError, match=r"^song\.mid cannot be read as music: it is cut short; bring another copy"):
+    with pytest.raises(BowerbirdError, match=r"^song\.mid cannot be read as music: it is cut short; bring"):
         open_data(config.Data(str(tmp_path / "song.mid")))
     (tmp_path / "noise.mid").write_bytes(b"MThd" + bytes(40))
     with pytest.raises(BowerbirdError, match=r"None of the 2 pieces in .* can be read: 1 .*, 1 .*; first: noise\.mid"):
@@ -308,7 +309,7 @@ def test_keys_of_abc(key: str, scale: str) -> None:
 
 
 def test_lengths_ties_tuplets_and_broken_rhythm_of_abc() -> None:
-    assert heard("M:4/4\nL:1/8\nK:C\nC2 D/ E// F3/2 z G/4 x C,|") == [
+    assert heard("M:4/4\nL:1/8\nK:C\nC2 D/ E// F3/2 z G/4 x C, z/|") == [
         (0.0, 1.0, 60), (1.0, 0.25, 62), (1.25, 0.125, 64), (1.375, 0.75, 65), (2.625, 0.125, 67), (3.25, 0.5, 48),
     ]  # fmt: skip
     assert heard("L:1/4\nK:C\nC-C- |C D2 E|") == [(2.0, 3.0, 60), (5.0, 2.0, 62), (7.0, 1.0, 64)]

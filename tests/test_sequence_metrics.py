@@ -78,6 +78,18 @@ def test_matches_are_those_of_brute_force(lists: tuple[list[list[int]], list[lis
     assert [part.tolist() for part in found] == [brute_force(q, training) for q in queries]
 
 
+def test_the_best_of_many_continuations_is_found() -> None:
+    """Training sequences that follow one trunk and leave it at different points, so the nearest in order matters."""
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        trunk = rng.integers(0, 60, 40)
+        *training, one, other = (
+            np.concatenate([trunk[: rng.integers(5, 40)], rng.integers(0, 60, 20)]) for _ in range(10)
+        )
+        expected = [brute_force(query.tolist(), [s.tolist() for s in training]) for query in (one, other)]
+        assert [found.tolist() for found in matches([one, other], training)] == expected
+
+
 def test_long_copies_are_measured_exactly() -> None:
     """Far longer than one packed window, with repeats in the training text."""
     rng = np.random.default_rng(0)
@@ -206,7 +218,10 @@ def test_measure_texts_finds_copies_and_sameness() -> None:
 
 
 def test_measure_texts_of_a_form_and_of_few() -> None:
-    found = by_name(measure_texts([POEM, POEM[:12]], [POEM], [POEM], form=(4, 5), metrics=["copied_share"]))
+    drawn = Protocol(parameters=(("temperature", 0.8),))
+    chosen = ["copied_share"]
+    found = by_name(measure_texts([POEM, POEM[:12]], [POEM], [POEM], form=(4, 5), metrics=chosen, protocol=drawn))
+    assert all(setting(measurement, "temperature") == 0.8 for measurement in found.values())
     assert list(found) == ["text_form", "copied_share"]
     assert found["text_form"].value == 0.5 and found["text_form"].stderr == pytest.approx(0.5)
     assert setting(found["copied_share"], "span") == text.SPAN_HAN
@@ -220,7 +235,7 @@ def test_measure_texts_of_a_form_and_of_few() -> None:
 def test_measures_of_two_runs_compare() -> None:
     """Protocols depend on the data and on how much was generated, not on what."""
     one, other = (by_name(measure_texts(samples, ENGLISH, ENGLISH)) for samples in (MADE, MADE[::-1]))
-    assert all(one[name].protocol == other[name].protocol for name in text.TEXT_METRICS)
+    assert all(one[name].protocol == other[name].protocol for name in one)
 
 
 def test_copies_of_real_text_are_rare(shared: Path) -> None:
@@ -435,7 +450,9 @@ def test_measure_music_of_like_and_of_copied_chorales() -> None:
     assert fifths.stderr is not None and fifths.value == pytest.approx(setting(fifths, "data"), abs=4 * fifths.stderr)
     copy = training[3].copy()
     copy[20:] += 5
-    stolen = by_name(measure_music([copy], unseen, training, kind="grid"))
+    drawn = Protocol(parameters=(("temperature", 0.8),))
+    stolen = by_name(measure_music([copy], unseen, training, kind="grid", protocol=drawn))
+    assert all(setting(measurement, "temperature") == 0.8 for measurement in stolen.values())
     assert stolen["longest_copied_run"].value == 20 and stolen["longest_transposed_run"].value == 40
     assert stolen["copied_share"].value == pytest.approx(20 / 60)
     assert stolen["scale_consistency"].value < 1

@@ -338,7 +338,7 @@ def test_official_splits_of_files_and_folders(tmp_path):
             path = folder / at.format(name if at == "{}" else name.removesuffix(".txt"))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        data = opened(folder, layout="documents")
+        data = opened(folder)
         assert [sorted(data.texts(split)) for split in ("train", "val", "test")] == [["a", "b", "c"], ["d", "e"], ["f"]]
         assert data.preprocessing["split"] == "official"
     sides = {"train": 6, "val": 2, "test_2016_flickr": 3, "test_2017": 4}
@@ -464,7 +464,8 @@ def test_templates_can_refuse_but_do_nothing_else():
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
 def test_only_answers_are_counted(tmp_path, kind):
-    lines = "".join(json.dumps({"messages": TALK[:1] + TALK[3:], "n": i}) + "\n" for i in range(3))
+    byes = [[TALK[0], {"role": "user", "content": f"Bye {i}"}, TALK[4]] for i in range(4)]
+    lines = "".join(json.dumps({"messages": bye}) + "\n" for bye in byes)
     lines += json.dumps({"messages": TALK}, ensure_ascii=False)
     data = opened(write(tmp_path, a_jsonl=lines) / "a.jsonl", tokenizer=kind, context=40)
     t = Tokenizer.from_spec(data.spec)
@@ -535,7 +536,7 @@ def test_dialogues_are_what_yaml_says(shared):
         found = {tuple(m["content"].strip() for m in one) for one in dialogues.parse(text, path.name)}
         assert want <= found and len(found - want) <= 1  # a line that lost its dash is a dialogue to us
         n += len(found)
-    assert n > 2000
+    assert n > 1000
 
 
 # --------------------------------------------------------------------------------------------------- bad input
@@ -643,8 +644,8 @@ def test_shakespeare_is_nanogpts():
 
 def test_tang_quatrains():
     data = opened("tang-5")
-    assert all(re.fullmatch(r"(\w{5}[，。？]){4}", poem.replace("□", "口")) for poem in everything(data))
-    assert data.spec.context == 25 and len(everything(data)) == 3935
+    assert all(re.fullmatch(r"(\w{5}[，。？]){4}", poem) for poem in everything(data))
+    assert data.spec.context == 25 and len(everything(data)) == 3920
     assert set(everything(data)) < set(everything(opened("tang")))
 
 

@@ -2,10 +2,10 @@
 
     python tools/pack_chorales.py jsb-chorales-quarter.json jsb-chorales-16th.json OUT.npz.xz
 
-Both files hold the same 382 chorales in the same three splits, in different orders.  The sixteenth grid has four voices
-in the original keys, but a frame in which a voice rests does not say which one.  The quarter grid has been transposed to
-C major or A minor and an octave up, and its frames are sets of pitches without voices.  The pack holds both in one
-order, each frame as (soprano, alto, tenor, bass), -1 for a rest:
+Both files hold the same 382 chorales in the same three splits, in different orders.  The sixteenth grid has four
+voices in the original keys, but a frame in which a voice rests does not say which one.  The quarter grid has been
+transposed to C major or A minor and an octave up, and its frames are sets of pitches without voices.  The pack holds
+both in one order, each frame as (soprano, alto, tenor, bass), -1 for a rest:
 
     sixteenth     as in the file; in a frame with fewer pitches they go to the voices that have to move least
     quarter       as in the file but an octave lower, where it is sung; the voices are those of the sixteenth grid.  In
@@ -64,7 +64,7 @@ def counterpart(frames: Frames, grids: list[np.ndarray]) -> tuple[np.ndarray, fl
 
 
 def in_voices(frames: Frames, guide: np.ndarray) -> np.ndarray:
-    """The sets of pitches as (frames, 4), every pitch in at least one voice, each voice as near as can be to its guide."""
+    """The sets of pitches as (frames, 4): every pitch sounds, and each voice is as near as can be to its guide."""
     grid = np.full(guide.shape, REST)
     for t, frame in enumerate(frames):
         if not frame:

@@ -2,13 +2,14 @@
 
     python tools/pack_text.py shakespeare|tang|tang-5|tatoeba|names ORIGINAL OUT_FOLDER
 
-A pack is the text itself inside xz, nothing added or taken away; tang-5 keeps those poems whose lines have five
-characters.  Prints what the catalogue states of it.
+A pack is the text itself inside xz, nothing added or taken away; tang-5 keeps the poems of five characters a
+line.  Prints what the catalogue states of it.
 """
 
 import argparse
 import hashlib
 import lzma
+import re
 from pathlib import Path
 
 FILES = {
@@ -19,8 +20,8 @@ FILES = {
     "names": "names.txt.xz",
 }
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 22, "pb": 0, "lc": 4}]
-FIVE_CHARACTER_POEM = 4 * (5 + 1)
-"""Characters: four lines, a punctuation mark after each."""
+FIVE_CHARACTER_POEM = re.compile(r"(\w{5}[，。？]){4}")
+"""Four lines of five characters, a punctuation mark after each; no gaps, no notes of editors."""
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = arguments.source.read_text(encoding="utf-8").splitlines(keepends=True)
     if arguments.what == "tang-5":
-        lines = [line for line in lines if len(line.strip()) == FIVE_CHARACTER_POEM]
+        lines = [line for line in lines if FIVE_CHARACTER_POEM.fullmatch(line.strip())]
     packed = lzma.compress("".join(lines).encode(), format=lzma.FORMAT_XZ, filters=FILTERS)
     path = arguments.out / FILES[arguments.what]
     path.write_bytes(packed)

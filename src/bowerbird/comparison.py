@@ -19,19 +19,21 @@ from rich.markup import escape
 
 from bowerbird import __version__, config, machine
 from bowerbird.budget import parse_budget
-from bowerbird.data import ImageData, open_data
+from bowerbird.data import ImageData, TokenData, open_data
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import measure_model
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
 from bowerbird.report.pictures import save_png
+from bowerbird.report.preview import write_preview, write_real
 from bowerbird.report.run import write_run_report
 from bowerbird.report.sheets import column_per_class, real_sheet, sampled_sheet
 from bowerbird.report.terminal import print_comparison
 from bowerbird.rundir import RunDir, load_model, write_atomically
 from bowerbird.trainer import Interrupted, resume, train
 
+SHEETS = (".png", ".txt", ".mid")
 LOG_EVERY = 10
 """Most steps between points of a curve: short budgets have few steps."""
 _MACHINE_FIELDS = ("device", "precision", "threads")  # resolved by the trainer: no part of what a run is
@@ -78,8 +80,8 @@ def compare(
 ) -> Path:
     """Trains every recipe on ``data`` for ``budget`` with ``seeds`` seeds, measures all alike; returns report.html.
 
-    ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run are measured against
-    the test split on the features of ``extractor``.  ``out`` (default: a folder under runs/ named after the arguments)
+    ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run (of sequences the default
+    number) are measured against the test split on the features of ``extractor``.  ``out`` (default: a folder under runs/ named after the arguments)
     may hold an earlier part of the same comparison.  A run that fails (say, by a loss that is not finite) is shown
     as failed and does not end the comparison.  Raises ``BowerbirdError`` for wrong arguments, and for an ``out``
     whose runs were made differently.
@@ -87,7 +89,7 @@ def compare(
     plan = _plan(recipes, data, budget, seeds, out, n_samples, extractor)
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     earlier = _earlier(plan)
-    opened: dict[config.Data, ImageData] = {}
+    opened: dict[config.Data, ImageData | TokenData] = {}
     threads = _threads(plan)
     entries: list[dict[str, Any]] = []
     for number, (name, seed, run) in enumerate(plan.runs(), start=1):
@@ -184,7 +186,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _one_run(
-    plan: Plan, name: str, seed: int, run: config.Run, data: ImageData, before: dict[str, Any], quiet: bool
+    plan: Plan, name: str, seed: int, run: config.Run, data: ImageData | TokenData, before: dict[str, Any], quiet: bool
 ) -> dict[str, Any]:
     """Trains and measures one run as far as that is not done yet, and says what it cost."""
     rundir = RunDir(plan.folder(name, seed))
@@ -209,7 +211,7 @@ def _one_run(
     return entry | {"status": rundir.status()}
 
 
-def _train(rundir: RunDir, run: config.Run, data: ImageData, quiet: bool) -> float:
+def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: bool) -> float:
     """Brings the run to its end; returns the seconds that this took beside the training itself."""
     start, trained = time.perf_counter(), rundir.status().get("seconds", 0.0)
     if rundir.status().get("finished"):
@@ -220,7 +222,7 @@ def _train(rundir: RunDir, run: config.Run, data: ImageData, quiet: bool) -> flo
     return max(0.0, time.perf_counter() - start - (result.seconds - trained))
 
 
-def _measure(plan: Plan, rundir: RunDir, data: ImageData) -> tuple[list[dict[str, Any]], float]:
+def _measure(plan: Plan, rundir: RunDir, data: ImageData | TokenData) -> tuple[list[dict[str, Any]], float]:
     """The run's measurements and the seconds they took (0 when they were there already, under the same settings)."""
     settings = {"n_samples": plan.n_samples, "extractor": plan.extractor, "code_version": CODE_VERSION}
     file = rundir.path / "measurements.json"
@@ -228,7 +230,8 @@ def _measure(plan: Plan, rundir: RunDir, data: ImageData) -> tuple[list[dict[str
         return found["measurements"], 0.0
     model = _model(rundir)
     start = time.perf_counter()
-    measured = measure_model(model, data, n_samples=plan.n_samples, extractor=plan.extractor)
+    n_samples = plan.n_samples if isinstance(data, ImageData) else None
+    measured = measure_model(model, data, n_samples=n_samples, extractor=plan.extractor)
     seconds = time.perf_counter() - start
     measurements = [m.to_json() for m in measured]
     rundir.write_json(file.name, {"settings": settings, "measurements": measurements})
@@ -243,19 +246,25 @@ def _model(rundir: RunDir) -> GenerativeModel:
     return model
 
 
-def _draw_sheets(plan: Plan, rundir: RunDir, data: ImageData) -> None:
-    """A sheet of the run's samples and one of real test images, unless they are there."""
-    real, own = plan.out / "real.png", rundir.path / "sheet.png"
-    if not real.is_file():
-        save_png(real, real_sheet(data.test, data.spec))
-    if not own.is_file():
-        save_png(own, sampled_sheet(_model(rundir), data.spec))
+def _draw_sheets(plan: Plan, rundir: RunDir, data: ImageData | TokenData) -> None:
+    """Samples of the run and real test examples at a glance, unless they are there."""
+    real, own = plan.out / "real", rundir.path / "sheet"
+    if not any(real.with_suffix(suffix).is_file() for suffix in SHEETS):
+        if isinstance(data, ImageData):
+            save_png(real.with_suffix(".png"), real_sheet(data.test, data.spec))
+        else:
+            write_real(data, real)
+    if not any(own.with_suffix(suffix).is_file() for suffix in SHEETS):
+        if isinstance(data, ImageData):
+            save_png(own.with_suffix(".png"), sampled_sheet(_model(rundir), data.spec))
+        else:
+            write_preview(_model(rundir), data, own)
 
 
 # ------------------------------------------------------------------------------------------- results
 
 
-def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData) -> None:
+def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData | TokenData) -> None:
     """report.json and report.html of what is done so far."""
     _refuse_different_protocols(entries)
     comparison = {
@@ -267,7 +276,7 @@ def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData) -> None:
             "seeds": plan.seeds,
             "n_samples": plan.n_samples,
             "extractor": plan.extractor,
-            "column_per_class": column_per_class(data.spec),
+            "column_per_class": isinstance(data, ImageData) and column_per_class(data.spec),
         },
         "n_runs": len(plan.recipes) * plan.seeds,
         "data": {"source": plan.data, "summary": data.summary(), "fingerprint": data.fingerprint},

@@ -93,7 +93,7 @@ class RunDir:
                 raise
             raise BowerbirdError(f"The run folder {path} cannot be made: {error.strerror}.") from error
         folder.write_json("environment.json", environment)
-        write_atomically(folder.run_toml, lambda p: p.write_text(config.dumps(run), encoding="utf-8"))
+        folder.write_text(folder.run_toml.name, config.dumps(run))
         return folder
 
     @classmethod
@@ -106,9 +106,11 @@ class RunDir:
     def config(self) -> config.Run:
         return config.load(str(self.run_toml))
 
-    def write_json(self, name: str, value: Any) -> None:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    def write_text(self, name: str, text: str) -> None:
         write_atomically(self.path / name, lambda p: p.write_text(text, encoding="utf-8"))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
     # ------------------------------------------------------------------------------------------- checkpoints
 
@@ -129,7 +131,7 @@ class RunDir:
     def save_model(self, weights: dict[str, Tensor], spec: Any, step: int) -> None:
         for name, file in IN_FILES.items():
             if text := getattr(spec, name, ""):
-                write_atomically(self.path / file, lambda p, text=text: p.write_text(text, encoding="utf-8"))
+                self.write_text(file, text)
         header = {"spec": json.dumps(spec_to_json(spec)), "step": str(step), "format": "pt"}
         write_atomically(self.model_file, lambda p: safetensors.torch.save_file(weights, p, header))
 
@@ -159,8 +161,7 @@ class RunDir:
     def truncate_metrics(self, step: int) -> None:
         """Drops the rows after ``step``: they will be written again by the resumed run."""
         kept = [row for row in self.metrics() if row["step"] <= step]
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        write_atomically(self.metrics_file, lambda p: p.write_text(text, encoding="utf-8"))
+        self.write_text(self.metrics_file.name, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def load_model(path: Path | str, device: str = "cpu") -> tuple[Any, Any]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.completing import complete, translate
+from bowerbird.data.codec import MusicCodec
 from bowerbird.data.spec import ImageSpec, TokenSpec
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.measuring import check_options, draw, draw_tokens
 from bowerbird.models.base import GenerativeModel, Translates
 from bowerbird.report.pictures import picture, save_png, sheet
 from bowerbird.report.preview import texts_of, write_text
+from bowerbird.report.sound import write_music
 from bowerbird.rundir import explaining_full_disk, load_model, write_atomically
 
 SHEET_IMAGES = 256
@@ -38,6 +40,7 @@ def sample(
     family's own (steps, guidance, temperature …); one that the family does not have is an error.
     """
     model, spec = load_model(run_dir)
+    options = dict(options or {})
     folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
     origin = {"generated_by": str(run_dir), "seed": seed}
     if isinstance(spec, ImageSpec):
@@ -54,9 +57,9 @@ def sample(
         if spec.kind in ("grid", "midi"):
             if prompt is not None:
                 raise BowerbirdError("This run makes music, so --prompt means nothing to it.")
-            _music(model, spec, folder, n or 1, seed, origin, options or {})
+            _music(model, spec, folder, n or 1, seed, origin, options)
         else:
-            _texts(model, spec, folder, n, seed, prompt, origin, options or {})
+            _texts(model, spec, folder, n, seed, prompt, origin, options)
     return folder
 
 
@@ -75,7 +78,7 @@ def _images(
     seed: int,
     number: int | None,
     origin: dict[str, Any],
-    options: dict[str, Any] | None,
+    options: dict[str, Any],
 ) -> None:
     drawn = draw(model, n, seed=seed, class_number=number, options=options)
     rows = []
@@ -127,9 +130,6 @@ def _music(
     origin: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    from bowerbird.data.codec import MusicCodec
-    from bowerbird.report.sound import write_music
-
     codec = MusicCodec.from_json(spec.codec)
     for i, row in enumerate(draw_tokens(model, n, seed, options)):
         write_music(row, codec, folder / f"{i:05d}")

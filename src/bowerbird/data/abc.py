@@ -216,8 +216,8 @@ def _key(value: str) -> dict[str, int]:
         mode = found[3].lower()
         sharps = _SHARPS.index(found[1]) - 1 + {"": 0, "#": 7, "b": -7}[found[2]]
         sharps += _MODES.get(mode if mode == "m" else mode[:3], 0)
-    key = {letter: 1 for letter in _SHARPS[: max(sharps, 0)]}
-    key |= {letter: -1 for letter in _SHARPS[::-1][: max(-sharps, 0)]}
+    key = dict.fromkeys(_SHARPS[: max(sharps, 0)], 1)
+    key |= dict.fromkeys(_SHARPS[::-1][: max(-sharps, 0)], -1)
     return key | {letter.upper(): _ACCIDENTALS[mark] for mark, letter in re.findall(r"(\^\^?|__?|=)([A-Ga-g])", value)}
 
 

@@ -27,12 +27,14 @@ from bowerbird.data.tables import Row
 from bowerbird.errors import BowerbirdError, unknown
 
 Kind = Literal["text", "pairs", "chat"]
-SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv", ".yml", ".yaml")
+TABLES = (".jsonl", ".csv", ".tsv", ".yml", ".yaml")
+SUFFIXES = (".txt", *TABLES)
 """What counts as text; each may be followed by one of ``COMPRESSED``."""
 COMPRESSED = {".gz": gzip.decompress, ".xz": lzma.decompress}
 LAYOUTS = ("auto", "stream", "documents", "packed")
 BRACES = re.compile(r"(?P<before>.*)\{(?P<source>[^{},]+),(?P<target>[^{},]+)\}(?P<after>[^{}]*)")
 """Two parallel files as one path."""
+EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 
 
 @dataclass
@@ -89,18 +91,13 @@ def read(data: config.Data, path: Path, name: str) -> Corpus:
     if braces := BRACES.fullmatch(str(path)):
         parallel(corpus, braces)
     else:
-        source = (
-            files.Folder(path.parent) if path.is_file() and path.suffix.lower() != ".zip" else files.open_files(path)
-        )
-        names = [path.name] if path.is_file() and isinstance(source, files.Folder) else text_names(source, path)
-        splits = official_splits(names)
-        if not any(splits) and len(names) > 1 and suffix(names[0]) == ".txt":
-            splits = [""] * len(names)
-            corpus.texts = [text for one in names if (text := decoded(source, one)).strip()]
-            corpus.split, corpus.stream = [""] * len(corpus.texts), data.text.layout == "stream"
+        source, names = _files(path)
+        contents, splits = [decoded(source, one) for one in names], official_splits(names)
+        if suffix(names[0]) in TABLES:
+            for one, text, split in zip(names, contents, splits, strict=True):
+                _add(corpus, one, text, split, data)
         else:
-            for one, split in zip(names, splits, strict=True):
-                _add(corpus, one, decoded(source, one), split, data)
+            _plain(corpus, contents, splits, data.text.layout)
     _check(corpus, data)
     return corpus
 
@@ -110,8 +107,6 @@ def _add(corpus: Corpus, name: str, text: str, split: str, data: config.Data) ->
     if not text.strip():
         return
     match suffix(name):
-        case ".txt":
-            more = plain(name, text, data.text.layout)
         case ".yml" | ".yaml":
             more = Corpus(name, "chat", chats=dialogues.parse(text, name))
         case ".jsonl":
@@ -122,15 +117,15 @@ def _add(corpus: Corpus, name: str, text: str, split: str, data: config.Data) ->
             more = from_table(name, *tables.tsv_table(text, name, data.text), data)
     if corpus.split and more.kind != corpus.kind:
         raise BowerbirdError(f"{corpus.name} holds {corpus.kind} and, in {name}, {more.kind}; name one file or folder.")
-    corpus.kind, corpus.stream = more.kind, corpus.stream or more.stream
+    corpus.kind = more.kind
     corpus.extend(more, split)
 
 
 def _check(corpus: Corpus, data: config.Data) -> None:
-    if data.modality not in ("auto", corpus.kind):
-        raise BowerbirdError(f"{corpus.name} holds {corpus.kind}, not {data.modality}; leave out data.modality.")
     if not corpus.split:
         raise BowerbirdError(f"{corpus.name} is empty: there is no text in it.")
+    if data.modality not in ("auto", corpus.kind):
+        raise BowerbirdError(f"{corpus.name} holds {corpus.kind}, not {data.modality}; leave out data.modality.")
     if corpus.kind == "text" and data.text.layout == "stream":
         corpus.stream = True
     if corpus.kind != "text" and data.text.layout in ("stream", "packed"):
@@ -142,13 +137,15 @@ def _check(corpus: Corpus, data: config.Data) -> None:
 # ------------------------------------------------------------------------------------------------------ files
 
 
-def text_names(source: files.Files, path: Path) -> list[str]:
+def _files(path: Path) -> tuple[files.Files, list[str]]:
     """The files of text in natural order; a .txt beside tables is a read-me and left out."""
+    if path.is_file() and path.suffix.lower() != ".zip":
+        return files.Folder(path.parent), [path.name]
+    source = files.open_files(path)
     names = sorted((name for name in files.visible(source.names()) if is_text(name)), key=files.natural)
     if not names:
         raise BowerbirdError(f"{path} holds no text ({', '.join(SUFFIXES)}).")
-    tables = [name for name in names if suffix(name) != ".txt"]
-    return tables or names
+    return source, [name for name in names if suffix(name) in TABLES] or names
 
 
 def official_splits(names: list[str]) -> list[str]:
@@ -180,17 +177,24 @@ def decoded(source: files.Files, name: str) -> str:
 # ------------------------------------------------------------------------------------------------------ .txt
 
 
-def plain(name: str, text: str, layout: str) -> Corpus:
-    """A .txt: a stream, or documents, which are lines or, when empty lines separate them, the blocks between.
+def _plain(corpus: Corpus, contents: list[str], splits: list[str], layout: str) -> None:
+    """A stream, or documents.  Several files are a document each, unless they are the splits.
 
-    auto: a text with empty lines, or of one line, goes on; else each line is a document.
+    auto: a text with empty lines, or of one line, goes on; any other has a document per line.
     """
-    text_lines = text.split("\n")
-    blocks = [block.strip("\n") for block in re.split(r"\n[ \t]*(?:\n[ \t]*)+", text.strip("\n")) if block.strip()]
-    if layout == "stream" or (layout == "auto" and (len(blocks) > 1 or "\n" not in text.strip("\n"))):
-        return Corpus(name, "text", texts=[text] if blocks else [], stream=True)
-    documents = blocks if len(blocks) > 1 else [line for line in text_lines if line.strip()]
-    return Corpus(name, "text", texts=documents)
+    one_each = len(contents) > 1 and not any(splits)
+    longest = max(contents, key=len)
+    goes_on = EMPTY_LINES.search(longest.strip("\n")) or "\n" not in longest.strip("\n")
+    corpus.stream = layout == "stream" or (layout == "auto" and not one_each and bool(goes_on))
+    for text, split in zip(contents, splits, strict=True):
+        texts = [text] if corpus.stream or one_each else documents(text)
+        corpus.extend(Corpus(corpus.name, "text", [one for one in texts if one.strip()]), split)
+
+
+def documents(text: str) -> list[str]:
+    """The blocks between empty lines or, where there are none, the lines."""
+    blocks = EMPTY_LINES.split(text.strip("\n"))
+    return blocks if len(blocks) > 1 else text.split("\n")
 
 
 # --------------------------------------------------------------------------------------------------- columns

@@ -41,7 +41,9 @@ class GridCodec(MusicCodec):
     """Tempo of what is written, in quarters per minute; the grid itself has none."""
 
     @classmethod
-    def of(cls, grids: Sequence[np.ndarray], voices: tuple[str, ...], frame_quarters: float, qpm: float, margin: int = 0) -> "GridCodec":  # fmt: skip
+    def of(
+        cls, grids: Sequence[np.ndarray], voices: tuple[str, ...], frame_quarters: float, qpm: float, margin: int = 0
+    ) -> "GridCodec":
         """The codec of training data, with ``margin`` semitones more on both sides."""
         pitches = np.concatenate([grid[grid != REST] for grid in grids])
         return cls(voices, frame_quarters, int(pitches.min()) - margin, int(pitches.max()) + margin, qpm)

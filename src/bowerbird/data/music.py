@@ -88,7 +88,9 @@ def _chorales(options: config.Music) -> TokenData:
         fingerprint=_fingerprint(parts),
         contents=f"{len(grids)} pieces in {codec.n_voices} voices, {n_frames:,} frames of a {options.grid} note, "
         f"{spec.vocab_size} tokens, context {spec.context}",
-        **sets,
+        train=sets["train"],
+        val=sets["val"],
+        test=sets["test"],
     )
 
 
@@ -123,7 +125,9 @@ def _collection(path: Path, options: config.Music) -> TokenData:
         contents=f"{len(found):,} pieces, {n_notes:,} notes, voices: {voices}; {spec.vocab_size} tokens, "
         f"context {spec.context}",
         skipped_why=_reasons(problems),
-        **sets,
+        train=sets["train"],
+        val=sets["val"],
+        test=sets["test"],
     )
 
 

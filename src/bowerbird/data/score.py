@@ -7,7 +7,7 @@ are read and written by symusic, which is imported when it is first needed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -105,11 +105,12 @@ def read_midi(raw: bytes) -> Piece:
 
     _check_whole(raw)
     try:
-        score = Score.from_midi(raw)
+        score: Any = Score.from_midi(raw)  # its stubs do not know its attributes
     except Exception as error:  # symusic raises RuntimeError, ValueError and its own kinds, undocumented
         raise ValueError("no valid MIDI") from error
     per_quarter = score.ticks_per_quarter
-    voices, notes = [], []
+    voices: list[Voice] = []
+    notes: list[Note] = []
     for track in score.tracks:
         if len(track.notes) == 0 or per_quarter < 1:
             continue
@@ -148,12 +149,12 @@ def write_midi(piece: Piece, path: Path) -> Path:
     def ticks(quarters: float) -> int:
         return round(quarters * TICKS_PER_QUARTER)
 
-    score = symusic.Score(TICKS_PER_QUARTER)
+    score: Any = symusic.Score(TICKS_PER_QUARTER)
     for meter in piece.meters:
         score.time_signatures.append(symusic.TimeSignature(ticks(meter.onset), meter.beats, meter.unit))
     for tempo in piece.tempos:
         score.tempos.append(symusic.Tempo(ticks(tempo.onset), qpm=tempo.qpm))
-    tracks = [symusic.Track(voice.name, voice.program, voice.is_drum) for voice in piece.voices]
+    tracks: list[Any] = [symusic.Track(voice.name, voice.program, voice.is_drum) for voice in piece.voices]
     for note in piece.notes:
         length = max(1, ticks(note.duration))
         tracks[note.voice].notes.append(symusic.Note(ticks(note.onset), length, note.pitch, note.velocity))
@@ -165,8 +166,10 @@ def write_midi(piece: Piece, path: Path) -> Path:
 
 def _check_whole(raw: bytes) -> None:
     """A file is a chunk MThd and as many chunks MTrk as that one says, each of the length that it says itself."""
-    if raw[:4] != b"MThd":
-        raise ValueError("no valid MIDI" if len(raw) >= 4 else "cut short")
+    if not raw.startswith(b"MThd"[: len(raw)]):
+        raise ValueError("no valid MIDI")
+    if len(raw) < 14:
+        raise ValueError("cut short")
     declared = int.from_bytes(raw[10:12], "big")
     at, tracks = 0, 0
     while at + 8 <= len(raw):

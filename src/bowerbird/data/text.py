@@ -72,6 +72,9 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
     return TokenData(
         name=name,
         spec=spec,
+        train=sets["train"],
+        val=sets["val"],
+        test=sets["test"],
         preprocessing={
             "tokenizer": tokenizer.name,
             "vocab_size": spec.vocab_size,
@@ -86,7 +89,6 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
         note=found.note,
         written={one: part.written() for one, part in parts.items()},
         read={one: part.sources for one, part in parts.items()},
-        **sets,
     )
 
 

@@ -202,7 +202,8 @@ def chosen(kind: str, training: Sequence[str], others: Sequence[str], vocab_size
     else:
         core = _trained(training, vocab_size, specials)
     core.add_special_tokens(list(specials))
-    bos, eos, pad = (core.token_to_id(special) for special in specials)
+    vocabulary = core.get_vocab(with_added_tokens=True)
+    bos, eos, pad = (vocabulary[special] for special in specials)
     return Tokenizer(core, bos, eos, pad)
 
 

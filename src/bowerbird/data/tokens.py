@@ -106,13 +106,13 @@ class Rows(TokenSet):
 
     def n_counted(self) -> int:
         """How many tokens one pass over all examples predicts."""
-        parts = torch.arange(len(self)).split(1024) if len(self) else ()
-        return sum(int(self.batch(part)["counted"].sum()) for part in parts)
+        return sum(int(self.batch(part)["counted"].sum()) for part in torch.arange(len(self)).split(1024))
 
 
 def _positions(begin: Int64[Tensor, "b"], end: Int64[Tensor, "b"]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
     """The position of every token of the rows, and which of them exist."""
-    at = begin[:, None] + torch.arange(int((end - begin).max()))
+    longest = int((end - begin).max()) if len(begin) else 0
+    at = begin[:, None] + torch.arange(longest)
     return at, at < end[:, None]
 
 

@@ -13,7 +13,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import merged_state
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.rundir import RunDir, explaining_full_disk, load_model, write_atomically
+from bowerbird.rundir import RunDir, load_model, write_atomically
 
 PREFIX = "net."
 """Begins the names of a net's tensors in its model."""
@@ -57,15 +57,13 @@ class Checkpoint:
         model = AutoregressiveConfig(net=self.net)
         self._check(model, spec, source)
         data = config.Data(str(source.resolve()), "chat" if spec.chat_template else "text")
-        with explaining_full_disk(out):
-            folder = RunDir.create(
-                out, config.Run(model, data, title=f"imported from {source.name}"), machine.describe()
-            )
-            # Beside tokenizer.json it says which tokens begin and end a text, where their names do not.
-            roles = self.tokenizer.files()[CONFIG_FILE]
-            write_atomically(folder.path / CONFIG_FILE, lambda p: p.write_text(roles, encoding="utf-8"))
-            weights = {PREFIX + name: tensor.contiguous() for name, tensor in self.weights.items()}
-            folder.save_model(weights, spec, step=0)
+        run = config.Run(model, data, title=f"imported from {source.name}")
+        folder = RunDir.create(out, run, machine.describe())
+        # Beside tokenizer.json it says which tokens begin and end a text, where their names do not.
+        roles = self.tokenizer.files()[CONFIG_FILE]
+        write_atomically(folder.path / CONFIG_FILE, lambda p: p.write_text(roles, encoding="utf-8"))
+        weights = {PREFIX + name: tensor.contiguous() for name, tensor in self.weights.items()}
+        folder.save_model(weights, spec, step=0)
         return folder.path
 
     def _check(self, model: AutoregressiveConfig, spec: TokenSpec, source: Path) -> None:

@@ -6,6 +6,7 @@ Two of its architectures are ours under other names: Llama (rotary positions, RM
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,7 +206,7 @@ def write(checkpoint: Checkpoint, folder: Path, precision: Precision = "f32") ->
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        write_atomically(folder / name, lambda p, text=text: p.write_text(text, encoding="utf-8"))
+        write_atomically(folder / name, partial(_write_text, text=text))
     write_atomically(folder / WEIGHTS, lambda p: safetensors.torch.save_file(tensors, p, {"format": "pt"}))
     return folder
 
@@ -243,6 +244,10 @@ def _gpt2_config(checkpoint: Checkpoint) -> Table:
         "n_positions": checkpoint.context,
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), net.dropout),
     }
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
 
 
 def _text(table: Table) -> str:

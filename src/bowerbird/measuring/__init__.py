@@ -11,11 +11,11 @@ from bowerbird.measuring.images import (
     find_extractor,
     measure_folder,
     measure_image_model,
-    measure_images,
-    table,
 )
 from bowerbird.measuring.models import measure_model
 from bowerbird.measuring.sequences import draw_tokens
+from bowerbird.metrics.images import measure_images
+from bowerbird.metrics.table import table
 
 __all__ = [
     "as_digits",

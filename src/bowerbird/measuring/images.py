@@ -19,9 +19,8 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from bowerbird import config, machine
-from bowerbird.data import open_data
 from bowerbird.data.fetch import cache_folder, locate
-from bowerbird.data.images import ImageData
+from bowerbird.data.images import ImageData, open_images
 from bowerbird.data.sources import pictures
 from bowerbird.data.spec import to_float, to_uint8
 from bowerbird.errors import BowerbirdError, unknown
@@ -39,7 +38,6 @@ from bowerbird.metrics.images import (
     subset,
 )
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
-from bowerbird.metrics.table import table as table
 from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations, evaluating
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
@@ -238,7 +236,7 @@ def measure_folder(
 
     They are brought to the size of the reference images, if that is square, as training images would be.
     """
-    data = open_data(against if isinstance(against, config.Data) else config.Data(source=against))
+    data = open_images(against if isinstance(against, config.Data) else config.Data(source=against))
     if isinstance(extractor, str):
         extractor = find_extractor(extractor, data.spec.classes)
     size = data.spec.height if data.spec.height == data.spec.width else None

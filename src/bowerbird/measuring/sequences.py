@@ -5,7 +5,7 @@ Documents that are longer than the model's context are scored in pieces, each wi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -115,11 +115,12 @@ def measure_likelihood(
         raise BowerbirdError(f"{type(model).__name__} has no likelihood.")
     evaluation = data.evaluation(split)
     n = min(n_reference or len(evaluation.examples), len(evaluation.examples))
+    log_prob: Any = model.log_prob  # models of sequences take what is counted, and of pairs the source
     nll, n_tokens, rows = [], [], []
     with progress_bar("likelihood", n) as progress, torch.no_grad(), evaluating(model):
         for batch in _batches(evaluation.examples, n, model.device):
             given = {name: batch[name] for name in ("source", "counted") if name in batch}
-            nll.append(-model.log_prob(batch["x"], **given).double().cpu())
+            nll.append(-log_prob(batch["x"], **given).double().cpu())
             n_tokens.append(batch["counted"].sum(1).cpu())
             rows += [row.numpy() for row in batch["x"].cpu()]
             progress(len(nll[-1]))
@@ -185,7 +186,7 @@ def _music(
         raise BowerbirdError("The model's samples hold no notes; train it longer.")
     reference, training = ([_piece(codec, row) for row in _documents(data, part)] for part in (split, "train"))
     frame = codec.frame_quarters if isinstance(codec, GridCodec) else 1.0
-    kind = "grid" if isinstance(codec, GridCodec) else "midi"
+    kind: Literal["grid", "midi"] = "grid" if isinstance(codec, GridCodec) else "midi"
     return measure_music(
         samples, [piece for piece in reference if len(piece)], training,
         kind=kind, frame_quarters=frame, metrics=metrics, protocol=protocol,

@@ -202,7 +202,7 @@ def settings(table: Mapping[str, int | float | str]) -> Settings:
 def with_data(protocol: Protocol, data: float, **parameters: int | float | str) -> Protocol:
     """The protocol with a metric's own settings and, as 'data', its value for real data (none if not a number)."""
     known = {"data": round(data, 6)} if math.isfinite(data) else {}
-    return dataclasses.replace(protocol, parameters=settings({**known, **parameters}))
+    return dataclasses.replace(protocol, parameters=settings({**dict(protocol.parameters), **known, **parameters}))
 
 
 @dataclass(frozen=True)

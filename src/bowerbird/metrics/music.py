@@ -6,7 +6,7 @@ from frame to frame is one note.
 
     overlap     Σ min(p_samples, p_data) of two histograms over all notes: pitch classes; durations to 1/12 quarter
     scale       share of a piece's notes in one of 24 scales, major and natural minor, the best one
-                (Mogren 2016, arXiv:1611.09904, section 4.1); the minor ones are those of the relative major keys
+                (Mogren 2016, arXiv:1611.09904); the minor ones are those of the relative major keys
     parallels   two voices a fifth (an octave or unison) apart, compound intervals included, that both move in the same
                 direction to the same interval; per 100 changes of chord, for all pairs of voices
     copies      the longest run of frames, or of notes by pitch and distance of onsets, that a training piece has;
@@ -68,7 +68,8 @@ def measure_music(
 
     ``reference`` are unseen pieces, ``training`` those that the model learnt from.  Each protocol has, as 'data', what
     real pieces give: overlaps of the training pieces, otherwise values of the reference (for copies, of at most as many
-    pieces as samples).  ``frame_quarters`` is the length of a frame of a grid.  ``protocol`` names the reference data.
+    pieces as samples).  ``frame_quarters`` is the length of a frame of a grid.  ``protocol`` names the reference data
+    and may have parameters of its own (how the samples were drawn).
     """
     if not samples or not reference:
         raise BowerbirdError("Music metrics need at least one sample and one reference piece.")

@@ -5,12 +5,13 @@ A *word* is a run of letters and digits in lower case, or one character of a scr
 spaces and line breaks.
 
     distinct-n   different n-grams of words over all n-grams   (Li et al. 2016, arXiv:1510.03055, who divide by words)
-    self-BLEU    BLEU of each text with all others as references, mean   (Zhu et al. 2018, arXiv:1802.01886, section 3)
+    self-BLEU    BLEU of each text with all others as references, mean   (Zhu et al. 2018, arXiv:1802.01886)
 
 Distinct-n falls with the amount of text.  So ``measure_texts`` takes its mean over blocks of ``BLOCK`` n-grams, which
 does not.  Self-BLEU and the longest copied span grow with the number of samples, which is in the protocol.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from jaxtyping import Float, Int
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.metrics.averages import Average, mean, ratio, subset
 from bowerbird.metrics.copied import covered, longest, matches
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, settings, with_data
+from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, with_data
 
 DISTINCT_METRICS = ("distinct_1", "distinct_2", "distinct_3")
 COPY_METRICS = ("longest_copied_span", "copied_share")
@@ -57,11 +58,12 @@ def measure_texts(
     at random with a fixed seed, give the value 'data' of real text that each protocol has.  ``training`` is the whole
     training text.  ``form`` (lines, characters) adds ``text_form``.  ``span`` is the least number of characters of a
     copied span that counts (None: ``SPAN_HAN`` where most of the reference is Han characters, else ``SPAN_WORDS``).
-    ``protocol`` names the reference data.
+    ``protocol`` names the reference data and may have parameters of its own (how the samples were drawn).
     """
     if not samples or not reference:
         raise BowerbirdError("Text metrics need at least one sample and one reference text.")
-    metrics = [name for name in TEXT_METRICS if len(samples) > 1 or name != "self_bleu"] if metrics is None else metrics
+    if metrics is None:
+        metrics = [name for name in TEXT_METRICS if len(samples) > 1 or name != "self_bleu"]
     for name in metrics:
         if name not in TEXT_METRICS:
             raise unknown("metric of texts", name, TEXT_METRICS)
@@ -74,11 +76,7 @@ def measure_texts(
     if "self_bleu" in metrics:
         results.append(_self_bleu(samples, unseen, protocol))
     if form is not None:
-        lines, characters = form
-        asked = replace(protocol, n_reference=0, parameters=settings({"lines": lines, "characters": characters}))
-        held = [share_of_form([text], lines, characters) for text in samples]
-        value, stderr = mean(held)
-        results.append(measured("text_form", value, asked, stderr))
+        results.append(_form(samples, *form, protocol))
     if set(metrics) & set(COPY_METRICS):
         results += _copied(samples, unseen, training, span, protocol)
     order = list(METRICS)
@@ -111,6 +109,12 @@ def share_of_form(texts: Sequence[str], lines: int = 4, characters: int = 5) -> 
         verses = [verse for verse in verses if verse]
         kept += len(verses) == lines and all(pattern.fullmatch(verse) for verse in verses)
     return kept / len(texts)
+
+
+def _form(samples: Sequence[str], lines: int, characters: int, protocol: Protocol) -> Measurement:
+    value, stderr = mean([share_of_form([text], lines, characters) for text in samples])
+    asked = with_data(protocol, math.nan, lines=lines, characters=characters)
+    return measured("text_form", value, replace(asked, n_reference=0), stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------- variety

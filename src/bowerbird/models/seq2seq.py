@@ -66,6 +66,12 @@ def smoothed(nll: Float[Tensor, "*n"], uniform: Float[Tensor, "*n"], label_smoot
     return (1 - label_smoothing) * nll + label_smoothing * uniform
 
 
+def before(row: Int[Tensor, " length"], eos: int) -> Int[Tensor, " end"]:
+    """The tokens before the first eos; all where there is none."""
+    places = (row == eos).nonzero()
+    return row[: int(places[0])] if len(places) else row
+
+
 class Seq2Seq(GenerativeModel):
     """An encoder of sources and a decoder of targets, trained as one player."""
 
@@ -154,12 +160,7 @@ class Seq2Seq(GenerativeModel):
             self.reader(memory), state, bos, eos=self.spec.eos, pad=self.spec.pad,
             beam=beam, length_penalty=length_penalty, n_tokens=most,
         )  # fmt: skip
-        return [row[: self._length(row)].clone() for row in tokens]
-
-    def _length(self, row: Int[Tensor, " length"]) -> int:
-        """Tokens before eos, or before padding where a row was cut off."""
-        stops = (row == self.spec.eos) | (row == self.spec.pad)
-        return int(stops.int().argmax()) if bool(stops.any()) else len(row)
+        return [before(row, self.spec.eos).clone() for row in tokens]
 
     def longest(self, n_tokens: int | None) -> int:
         """The most tokens that a target may have: never more than the context."""

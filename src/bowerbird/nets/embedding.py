@@ -1,7 +1,6 @@
 """What a Transformer begins with: the vectors of tokens, and where they stand."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -39,7 +38,7 @@ class Embedding(nn.Module):
 
     def scaled(self, tokens: Int[Tensor, "*n"]) -> Float[Tensor, "*n n_embd"]:
         """The tokens' vectors; times √n_embd where sines are added, which start much larger (Vaswani, section 3.4)."""
-        x = F.embedding(tokens, self.token.weight)
+        x = torch.embedding(self.token.weight, tokens)
         return x * self.n_embd**0.5 if self.positions == "sinusoidal" else x
 
     def vectors(self, place: Int[Tensor, "*n token"]) -> Float[Tensor, "*n token n_embd"] | None:
@@ -58,6 +57,9 @@ class Embedding(nn.Module):
 
     def places(self, first: int, token: int) -> Int[Tensor, " token"]:
         """first, first + 1 …; BowerbirdError where learned positions end before."""
-        if self.position is not None and first + token > self.context:
-            raise BowerbirdError(f"This network knows {self.context} positions; it cannot read {first + token} tokens.")
+        self.check(first + token)
         return torch.arange(first, first + token, device=self.token.weight.device)
+
+    def check(self, token: int) -> None:
+        if self.position is not None and token > self.context:
+            raise BowerbirdError(f"This network knows {self.context} positions; it cannot read {token} tokens.")

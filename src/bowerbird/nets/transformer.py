@@ -179,7 +179,15 @@ class Transformer(Decoder, SequenceNet):
         if state is None:
             return self.read(tokens, document), None
         assert isinstance(state, KVCache) and document is None, "packed documents are read at once, without a state"
-        return self.read_on(tokens, state), state
+        token = tokens.shape[1]
+        self.embedding.check(state.n_read + token)
+        state.check_room(token)
+        if state.step is not None and token == 1 and not self.training:
+            logits = state.step(tokens[:, 0], state.keys_values, state.n_read)[:, None]
+        else:
+            logits = self.read_on(tokens, state)
+        state.n_read += token
+        return logits, state
 
     def read(self, tokens: Tokens, document: Tokens | None) -> Logits:
         """Logits after each token of rows that begin here."""
@@ -198,17 +206,11 @@ class Transformer(Decoder, SequenceNet):
     def read_on(self, tokens: Tokens, state: KVCache) -> Logits:
         """Logits after each token of rows that the state is the beginning of."""
         place = self.embedding.places(state.n_read, tokens.shape[1])
-        state.check_room(tokens.shape[1])
-        if state.step is not None and tokens.shape[1] == 1 and not self.training:
-            logits = state.step(tokens[:, 0], state.keys_values, state.n_read)[:, None]
-        else:
-            x = self.embedding(tokens, place)
-            turn = self.embedding.turn(place)
-            for i, block in enumerate(self.blocks):
-                x = block(x, causal_attention, turn, partial(state.append, i))
-            logits = self.logits(x)
-        state.n_read += tokens.shape[1]
-        return logits
+        x = self.embedding(tokens, place)
+        turn = self.embedding.turn(place)
+        for i, block in enumerate(self.blocks):
+            x = block(x, causal_attention, turn, partial(state.append, i))
+        return self.logits(x)
 
     def initial_state(self, n: int, length: int) -> KVCache:
         """The state before the first token.  Made without gradients, it reads single tokens with today's weights."""

@@ -178,13 +178,22 @@ def _headlines(rows: list[Row]) -> list[dict[str, str]]:
 def _sheets(folder: Path, comparison: dict[str, Any], rows: list[Row]) -> list[dict[str, Any]]:
     """The real images first, then each recipe's."""
     first_seed = {run["recipe"]: folder / run["folder"] for run in comparison["runs"] if run["seed"] == 0}
-    named = [("Real images", folder / "real.png")]
-    named += [(row.recipe, first_seed.get(row.recipe, folder) / "sheet.png") for row in rows]
-    return [
-        {"name": name, "uri": data_uri(path.read_bytes()), "real": i == 0, "note": _sheet_note(rows, i)}
-        for i, (name, path) in enumerate(named)
-        if path.is_file()
+    named = [("Real examples", folder / "real")]
+    named += [(row.recipe, first_seed.get(row.recipe, folder) / "sheet") for row in rows]
+    shown = [
+        {"name": name, "real": i == 0, "note": _sheet_note(rows, i), **_sheet(stem)}
+        for i, (name, stem) in enumerate(named)
     ]
+    return [sheet for sheet in shown if sheet["uri"] or sheet["text"]]
+
+
+def _sheet(stem: Path) -> dict[str, str]:
+    """The picture or the text of samples; both empty where there is neither."""
+    picture, text = stem.with_suffix(".png"), stem.with_suffix(".txt")
+    return {
+        "uri": data_uri(picture.read_bytes()) if picture.is_file() else "",
+        "text": text.read_text(encoding="utf-8") if text.is_file() else "",
+    }
 
 
 def _sheet_note(rows: list[Row], i: int) -> str:

@@ -5,6 +5,7 @@ range of pitches.  Numbers above a line count bars.
 """
 
 import io
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -41,7 +42,7 @@ def pianoroll(piece: Piece) -> Image.Image:
         low, high = (low + high) // 2 - 12, (low + high) // 2 + 12
     bars = piece.bars() or [0.0]
     starts = _lines(bars, piece.quarters)
-    length = max(b - a for a, b in zip(starts[:-1], starts[1:], strict=True))
+    length = max(b - a for a, b in itertools.pairwise(starts))
     row_in = max(ROW_IN, 1.2 / (high - low))
     line_in = (high - low + 1) * row_in
     n_lines = len(starts) - 1

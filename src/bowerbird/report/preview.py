@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bowerbird.data.codec import MusicCodec
 from bowerbird.data.spec import ImageSpec, TokenSpec, to_uint8
 from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.data.tokens import TokenData
 from bowerbird.models.base import GenerativeModel, Translates
 from bowerbird.report.pictures import save_png, sheet
+from bowerbird.report.sound import write_music
 from bowerbird.rundir import write_atomically
 
 
@@ -29,13 +32,25 @@ def write_preview(model: GenerativeModel, data: Any, stem: Path, *, seed: int = 
     x = model.sample(data.spec.n_preview, generator=torch.Generator().manual_seed(seed))
     if isinstance(data.spec, ImageSpec):
         save_png(stem.with_suffix(".png"), sheet(to_uint8(x).cpu()))
-    elif data.spec.kind in ("grid", "midi"):
-        from bowerbird.data.codec import MusicCodec
-        from bowerbird.report.sound import write_music
-
-        write_music(x[0].cpu(), MusicCodec.from_json(data.spec.codec), stem)
     else:
-        write_text(texts_of(data.spec, x), stem.with_suffix(".txt"))
+        _write_sequences(data.spec, x.cpu(), stem)
+
+
+def write_real(data: TokenData, stem: Path) -> None:
+    """Test examples in the form of a preview."""
+    batch = data.evaluation("test").examples.batch(torch.arange(min(data.spec.n_preview, len(data.test))))
+    if "source" in batch:
+        pairs = zip(texts_of(data.spec, batch["source"]), texts_of(data.spec, batch["x"]), strict=True)
+        write_text(["\n".join(pair) for pair in pairs], stem.with_suffix(".txt"))
+    else:
+        _write_sequences(data.spec, batch["x"], stem)
+
+
+def _write_sequences(spec: TokenSpec, x: Tensor, stem: Path) -> None:
+    if spec.kind in ("grid", "midi"):
+        write_music(x[0], MusicCodec.from_json(spec.codec), stem)
+    else:
+        write_text(texts_of(spec, x), stem.with_suffix(".txt"))
 
 
 def texts_of(spec: TokenSpec, x: Iterable[Tensor]) -> list[str]:

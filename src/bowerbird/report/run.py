@@ -20,7 +20,7 @@ from bowerbird.report.table import heading, metric, sentence, unit_text, value_t
 from bowerbird.rundir import RunDir
 
 MOST_GRIDS = 12
-"""Sample grids shown; of more, evenly spaced ones with the first and the last."""
+"""Sample grids or texts shown; of more, evenly spaced ones with the first and the last."""
 _NOT_CURVES = ("step", "seconds", "examples", "event")
 
 
@@ -42,6 +42,7 @@ def write_run_report(folder: Path) -> Path:
         state=_state(status),
         facts=_facts(status),
         grids=_grids(rundir.samples),
+        texts=_texts(rundir.samples),
         losses=[_plot(panel) for panel in loss_panels(steps)],
         curves=[_plot(panel, small=True) for panel in _other_panels(steps)],
         measurements=[measurement_row(m) for m in _json(rundir.path / "measurements.json").get("measurements", [])],
@@ -96,14 +97,22 @@ def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _grids(samples: Path) -> list[dict[str, Any]]:
-    files = sorted(samples.glob("step-*.png"))
-    if len(files) > MOST_GRIDS:
-        files = [files[round(i * (len(files) - 1) / (MOST_GRIDS - 1))] for i in range(MOST_GRIDS)]
-    steps = [int(file.stem.removeprefix("step-")) for file in files]
     return [
         {"step": step, "text": f"{step:,}", "uri": data_uri(file.read_bytes())}
-        for step, file in zip(steps, files, strict=True)
+        for step, file in _by_step(samples, ".png")
     ]
+
+
+def _texts(samples: Path) -> list[dict[str, str]]:
+    return [{"step": f"{step:,}", "text": file.read_text(encoding="utf-8")} for step, file in _by_step(samples, ".txt")]
+
+
+def _by_step(samples: Path, suffix: str) -> list[tuple[int, Path]]:
+    """The previews of a kind with their steps, evenly thinned."""
+    files = sorted(samples.glob(f"step-*{suffix}"))
+    if len(files) > MOST_GRIDS:
+        files = [files[round(i * (len(files) - 1) / (MOST_GRIDS - 1))] for i in range(MOST_GRIDS)]
+    return [(int(file.stem.removeprefix("step-")), file) for file in files]
 
 
 def measurement_row(m: Mapping[str, Any]) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def _play(midi: Path, wav: Path) -> bool:
         return False
     with tempfile.TemporaryDirectory(dir=wav.parent, prefix=".fluidsynth-") as scratch:
         made = Path(scratch) / "made.wav"
-        command = [program, "-ni", "-F", str(made), "-T", "wav", "-r", "44100", "-g", "0.5", str(font), str(midi)]
+        command = [program, "-ni", "-F", str(made), "-T", "wav", "-r", "44100", "-g", "0.8", str(font), str(midi)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=RENDER_TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired):
