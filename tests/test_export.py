@@ -18,6 +18,7 @@ from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, from_run
+from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.positions import rotated, rotation
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.rundir import RunDir, load_model
@@ -128,7 +129,9 @@ def test_what_transformers_writes_is_read_in_shards(tmp_path, kind):
             vocab_size=chosen.vocab_size, num_attention_heads=4, max_position_embeddings=CONTEXT, **sizes
         )
     else:
-        config = transformers.GPT2Config(chosen.vocab_size, n_positions=CONTEXT, n_embd=32, n_layer=2, n_head=4)
+        config = transformers.GPT2Config(
+            vocab_size=chosen.vocab_size, n_positions=CONTEXT, n_embd=32, n_layer=2, n_head=4
+        )
     theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
     theirs.save_pretrained(tmp_path, max_shard_size="20KB")
     for name, text in chosen.files().items():
@@ -352,7 +355,7 @@ def test_in_and_out_again(tmp_path, to):
     out = export_model(run, tmp_path / "out.gguf", to)
     assert_same(original, huggingface.read(out) if to == "huggingface" else gguf.read(out), resolved(LLAMA))
     again = import_model(out, tmp_path / "again")
-    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert_same(original, from_run(again), resolved(LLAMA))
     with pytest.raises(BowerbirdError, match="already holds a run"):
         import_model(source, run)
 
@@ -361,12 +364,31 @@ def test_a_model_that_begins_texts_with_bos_is_prompted_so(tmp_path):
     table = json.loads(tokenizer().to_json())
     for bos in (None, "<bos>"):
         number = tokenizer().bos
-        table["post_processor"] = vocabulary._beginning(bos, number) if bos else None
+        table["post_processor"] = vocabulary.beginning(bos, number) if bos else None
         core = hf.Tokenizer.from_str(json.dumps(table))
         chosen = Tokenizer(core, number, tokenizer().eos, tokenizer().pad)
         one = Checkpoint(LLAMA, CONTEXT, checkpoint(LLAMA).weights, chosen)
         assert one.spec.start == ((number,) if bos else tuple(chosen.encode("\n")))
         assert gguf.read(gguf.write(one, tmp_path / "it.gguf")).spec.start == one.spec.start
+
+
+@pytest.mark.parametrize("start", ["bos", "text"])
+def test_a_run_whose_rows_begin_with_bos_says_so_to_other_programs(tmp_path, start):
+    one = checkpoint(LLAMA, "char")
+    bos = one.tokenizer.bos
+    spec = replace(one.spec, start=(bos,) if start == "bos" else (3,))
+    run = RunDir.create(tmp_path / "run", Run(AutoregressiveConfig(LLAMA), Data("x", "text")), {})
+    run.save_model({f"net.{name}": w for name, w in one.weights.items()}, spec, 1)
+    exported = gguf.read(export_model(run.path, tmp_path / "it.gguf", "gguf"))
+    assert exported.tokenizer.core.encode("a").ids == [bos] * (start == "bos") + one.tokenizer.encode("a")
+    assert (exported.spec.start == (bos,)) == (start == "bos")
+    assert_same(one, exported, resolved(LLAMA))
+
+
+def test_a_vocabulary_without_a_new_line(tmp_path):
+    made = tokenizers.chosen("char", ["abc"], [], 300, SPECIALS)
+    one = replace(checkpoint(LLAMA), tokenizer=made)
+    assert one.spec.start == (made.bos,)
 
 
 # ------------------------------------------------------------------------------------------------------- bad input
@@ -397,7 +419,7 @@ def change(folder: Path, **values: object) -> None:
         ({"num_hidden_layers": 3}, "lacks the tensor 'model.layers.2"),
         ({"num_hidden_layers": 1}, "has a tensor 'model.layers.1"),
         ({"tie_word_embeddings": False}, "lacks the tensor 'lm_head.weight'"),
-        ({"intermediate_size": 47}, "'blocks.0.mlp.up.weight' is of shape"),
+        ({"intermediate_size": 47}, "blocks.0.mlp.up.weight' is of shape"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -456,6 +478,8 @@ def test_a_gguf_cut_short(tmp_path, keep):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("tokenizer.ggml.merges", ["a zz"], "makes no tokenizer"),
+        ("tokenizer.ggml.token_type", [1], "shorter"),
         ("general.architecture", "mamba", "architecture 'mamba'"),
         ("llama.rope.scaling.type", "linear", "rescales its rotary positions"),
         ("llama.rope.dimension_count", 4, "turns all 8 features"),

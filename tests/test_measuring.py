@@ -13,7 +13,7 @@ from bowerbird import config
 from bowerbird.data import ImageData, open_data
 from bowerbird.data.spec import to_float
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring import as_digits, draw, find_extractor, measure_folder, measure_images, measure_model
+from bowerbird.measuring import as_digits, draw, find_extractor, measure_folder, measure_image_model, measure_images, measure_model
 from bowerbird.measuring.images import COST_METRICS
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.features import Digits
@@ -134,7 +134,7 @@ def test_blur_is_worse_the_more_of_it(data: ImageData, cache: Path) -> None:
 def test_a_model_that_learnt_by_heart_is_found_out(data: ImageData, cache: Path) -> None:
     model = Replay(data, data.train.images, data.train.labels).train()
     with pytest.warns(UserWarning, match="400 images are few"):
-        found = by_name(measure_model(model, data, n_samples=400, batch_size=150))
+        found = by_name(measure_image_model(model, data, n_samples=400, batch_size=150))
     assert model.training
     assert list(found) == [name for name in METRICS if name in (*IMAGE_METRICS, *COST_METRICS)]
     assert found["memorisation_ratio"].value < 0.01

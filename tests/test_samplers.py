@@ -296,3 +296,17 @@ def test_edm_weights_are_those_of_table_1_and_its_target_has_unit_variance():
     assert torch.allclose(b, c_out)
     p, q = target_weights("edm", torch.ones_like(sigma), sigma, sigma_data)
     assert torch.allclose((p * sigma_data) ** 2 + q**2, torch.ones_like(sigma))
+
+
+@pytest.mark.parametrize("grid", ["uniform", "log-snr", "rho"])
+@pytest.mark.parametrize("make", [S.Flow, S.EDM, S.cosine])
+def test_ratio_min_is_where_the_last_step_begins(make, grid):
+    schedule = make()
+    times = schedule.times(7, grid, ratio_min=0.3)
+    assert len(times) == 8 and times[0] == 1 and times[-1] == 0 and (times.diff() < 0).all()
+    assert float(schedule.sigma(times[-2]) / schedule.alpha(times[-2])) == pytest.approx(0.3, rel=1e-3)
+
+
+def test_ratio_min_must_leave_something_to_sample():
+    with pytest.raises(BowerbirdError, match="ratio_min = 1000"):
+        S.cosine().times(4, "uniform", ratio_min=1000.0)

@@ -11,9 +11,11 @@ import torch
 from bowerbird import api, cli, config
 from bowerbird.completing import Conversation, complete, stream
 from bowerbird.data import open_data
+from bowerbird.data.codec import MusicCodec
+from bowerbird.data.grid import GridCodec
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring import measure_model
+from bowerbird.measuring import measure_model, sequences
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.nets.rnn import RNNConfig
@@ -158,6 +160,17 @@ def test_a_run_of_chorales_is_heard_and_seen(folder: Path, tmp_path: Path) -> No
     assert measured["bigram_nll_per_token"].value < measured["nll_per_token"].value  # after two steps
     assert measured["bigram_nll_per_token"].value < 3.5
     assert "pitch_class_overlap" in measured and "parallel_fifths" in measured
+
+
+def test_a_piece_that_is_cut_keeps_its_voices() -> None:
+    data = open_data(config.Data("chorales", music=config.Music(context=64)))
+    codec = MusicCodec.from_json(data.spec.codec)
+    assert isinstance(codec, GridCodec)
+    pieces = [sequences._piece(codec, row) for row in sequences._documents(data, "test")]
+    whole = open_data(config.Data("chorales", music=config.Music(context=4096)))
+    uncut = [sequences._piece(codec, row) for row in sequences._documents(whole, "test")]
+    assert len(pieces) > 2 * len(uncut)
+    assert np.array_equal(np.concatenate(pieces), np.concatenate(uncut))
 
 
 def test_families_of_text_are_compared(poems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

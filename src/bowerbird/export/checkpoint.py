@@ -1,6 +1,7 @@
 """A checkpoint: everything that a language model is, between a file of another program and a run folder."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from bowerbird import config, machine
 from bowerbird.data.spec import TokenSpec
 from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.errors import BowerbirdError
+from bowerbird.export.vocabulary import beginning, begins_with_bos
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import merged_state
 from bowerbird.nets.transformer import TransformerConfig
@@ -38,7 +40,6 @@ class Checkpoint:
     @property
     def spec(self) -> TokenSpec:
         tokenizer = self.tokenizer
-        begins_with_bos = tokenizer.core.encode("").ids[:1] == [tokenizer.bos]
         return TokenSpec(
             kind="chat" if tokenizer.chat_template else "text",
             vocab_size=self.vocab_size,
@@ -46,7 +47,7 @@ class Checkpoint:
             bos=tokenizer.bos,
             eos=tokenizer.eos,
             pad=tokenizer.pad,
-            start=(tokenizer.bos,) if begins_with_bos else tuple(tokenizer.encode("\n")) or (tokenizer.bos,),
+            start=(tokenizer.bos,) if begins_with_bos(tokenizer) else _new_line(tokenizer) or (tokenizer.bos,),
             codec=tokenizer.to_json(),
             chat_template=tokenizer.chat_template,
         )
@@ -76,6 +77,14 @@ class Checkpoint:
                 raise BowerbirdError(f"{source}: '{name}' is {what}, but must be of shape {tuple(tensor.shape)}.")
 
 
+def _new_line(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What text that does not begin with bos can always begin after; nothing if the vocabulary does not have it."""
+    try:
+        return tuple(tokenizer.encode("\n"))
+    except BowerbirdError:
+        return ()
+
+
 def from_run(run: Path) -> Checkpoint:
     """The language model of a run folder, low-rank adapters merged."""
     family = RunDir.open(run).config().model
@@ -86,7 +95,13 @@ def from_run(run: Path) -> Checkpoint:
     model, spec = load_model(run)
     if not isinstance(spec, TokenSpec) or spec.kind not in ("text", "chat"):
         raise BowerbirdError(f"{run} cannot be exported: other programs know language models of text only.")
-    return Checkpoint(family.net, spec.context, merged_state(model.net), Tokenizer.from_spec(spec))
+    tokenizer = Tokenizer.from_spec(spec)
+    if spec.start == (spec.bos,) and not begins_with_bos(tokenizer):
+        table = json.loads(spec.codec) | {
+            "post_processor": beginning(tokenizer.core.id_to_token(spec.bos) or "", spec.bos)
+        }
+        tokenizer = Tokenizer.from_spec(replace(spec, codec=json.dumps(table)))
+    return Checkpoint(family.net, spec.context, merged_state(model.net), tokenizer)
 
 
 def is_llama(net: TransformerConfig) -> bool:

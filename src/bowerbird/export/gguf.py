@@ -80,7 +80,7 @@ def read(file: Path) -> Checkpoint:
         tokenizer = _tokenizer(metadata, str(file))
     except KeyError as error:
         raise BowerbirdError(f"{file} lacks {error}.") from error
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise BowerbirdError(f"{file}: {error}") from error
     tensors: Tensors = {}
     for one in reader.tensors:

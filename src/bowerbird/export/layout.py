@@ -52,7 +52,8 @@ class Layout:
             raise BowerbirdError(f"{where} lacks the tensor '{missing[0]}', so it is not the model that it says it is.")
         if extra := sorted(tensors.keys() - used):
             raise BowerbirdError(f"{where} has a tensor '{extra[0]}', which this architecture has no place for.")
-        return {ours: torch.cat([tensors[name].float() for name in theirs]) for ours, theirs in names.items()}
+        parts = {ours: [tensors[name].float() for name in theirs] for ours, theirs in names.items()}
+        return {ours: torch.cat(rows) if len(rows) > 1 else rows[0] for ours, rows in parts.items()}
 
     def write(self, weights: Mapping[str, Tensor], net: TransformerConfig) -> Tensors:
         """Theirs from ours: the inverse of ``read``.  A bias that our network does without is zero in theirs."""

@@ -82,8 +82,11 @@ def read(metadata: Mapping[str, Any], where: str) -> str:
     begins = metadata.get("tokenizer.ggml.add_bos_token", kind == "llama" or rule in WHOLE_WORDS)
     bos = metadata.get("tokenizer.ggml.bos_token_id")
     head: Json = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None}
-    head["post_processor"] = _beginning(tokens[bos], bos) if begins and bos is not None else None
-    return hf.Tokenizer.from_str(json.dumps(head | parts)).to_str()
+    head["post_processor"] = beginning(tokens[bos], bos) if begins and bos is not None else None
+    try:
+        return hf.Tokenizer.from_str(json.dumps(head | parts)).to_str()
+    except Exception as error:  # the package raises nothing narrower
+        raise BowerbirdError(f"The vocabulary of {where} makes no tokenizer: {error}.") from error
 
 
 def _bytes(metadata: Mapping[str, Any], tokens: list[str], rule: str, where: str) -> Json:
@@ -151,8 +154,8 @@ def _added(i: int, token: str, *, special: bool) -> Json:
     return {"id": i, "content": token, "special": special} | flags
 
 
-def _beginning(token: str, i: int) -> Json:
-    """Puts bos before a text."""
+def beginning(token: str, i: int) -> Json:
+    """The post-processor that puts bos, the token number i, before a text."""
     first, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     second = {"Sequence": {"id": "B", "type_id": 1}}
     special = {token: {"id": token, "ids": [i], "tokens": [token]}}
@@ -162,6 +165,11 @@ def _beginning(token: str, i: int) -> Json:
         "pair": [first, text, second],
         "special_tokens": special,
     }
+
+
+def begins_with_bos(tokenizer: Tokenizer) -> bool:
+    """Whether it puts bos before every text: other programs then do, and our prompts too (``TokenSpec.start``)."""
+    return tokenizer.core.encode("").ids[:1] == [tokenizer.bos]
 
 
 # ---------------------------------------------------------------------------------------------------- to GGUF
@@ -181,21 +189,18 @@ def write(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     for one in table["added_tokens"]:
         tokens[one["id"]], types[one["id"]] = one["content"], CONTROL if one["special"] else USER_DEFINED
     merges = [" ".join(pair) for pair in model.get("merges", ())]
-    return (
-        {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": rule,
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.token_type": types,
-            "tokenizer.ggml.merges": merges or [""],  # llama.cpp insists on a list, the package gguf on a first entry
-            "tokenizer.ggml.bos_token_id": tokenizer.bos,
-            "tokenizer.ggml.eos_token_id": tokenizer.eos,
-            "tokenizer.ggml.padding_token_id": tokenizer.pad,
-            "tokenizer.ggml.add_bos_token": tokenizer.core.encode("").ids[:1] == [tokenizer.bos],
-            "tokenizer.ggml.add_space_prefix": False,
-        }
-        | ({"tokenizer.chat_template": tokenizer.chat_template} if tokenizer.chat_template else {})
-    )
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": rule,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": merges or [""],  # llama.cpp insists on a list, the package gguf on a first entry
+        "tokenizer.ggml.bos_token_id": tokenizer.bos,
+        "tokenizer.ggml.eos_token_id": tokenizer.eos,
+        "tokenizer.ggml.padding_token_id": tokenizer.pad,
+        "tokenizer.ggml.add_bos_token": begins_with_bos(tokenizer),
+        "tokenizer.ggml.add_space_prefix": False,
+    } | ({"tokenizer.chat_template": tokenizer.chat_template} if tokenizer.chat_template else {})
 
 
 def _rule(table: Json) -> str:

@@ -142,10 +142,16 @@ def _batches(examples: Rows, n: int, device: torch.device) -> Iterator[dict[str,
 
 
 def _music_counts(codec: MusicCodec, rows: list[np.ndarray]) -> dict[str, np.ndarray]:
-    counts = {"note": np.array([len(codec.notes(row.tolist())) for row in rows])}
+    new = [_without_overlap(codec, row) for row in rows]
+    counts = {"note": np.array([len(codec.notes(row.tolist())) for row in new])}
     if isinstance(codec, GridCodec):
-        counts["frame"] = np.array([(row >= codec.rest).sum() / codec.n_voices for row in rows])
+        counts["frame"] = np.array([(row >= codec.rest).sum() / codec.n_voices for row in new])
     return counts
+
+
+def _without_overlap(codec: MusicCodec, row: Any) -> Any:
+    """A row's tokens without the first if that repeats the last of the piece's row before: it would shift all voices."""
+    return row if not len(row) or row[0] == codec.bos else row[1:]
 
 
 def _bigram_nll(data: TokenData, rows: list[np.ndarray]) -> np.ndarray:
@@ -194,10 +200,12 @@ def _music(
 
 
 def _piece(codec: MusicCodec, tokens: Tensor) -> Piece:
-    """A grid (frames, voices), or notes (notes, 3) of onset, duration and pitch."""
+    """A grid (frames, voices), or notes (notes, 3) of onset, duration and pitch, without drums."""
+    tokens = _without_overlap(codec, tokens)
     if isinstance(codec, GridCodec):
         return codec.decode(tokens.tolist())
-    notes = [(note.onset, note.duration, note.pitch) for note in codec.notes(tokens.tolist())]
+    piece = codec.piece(tokens.tolist())
+    notes = [(note.onset, note.duration, note.pitch) for note in piece.notes if not piece.voices[note.voice].is_drum]
     return np.array(notes, dtype=float).reshape(-1, 3)
 
 

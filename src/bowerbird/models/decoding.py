@@ -191,20 +191,25 @@ def continuations(
     tokens = torch.full((len(prompts), room), pad, dtype=torch.long, device=device)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
-    ends = torch.full_like(lengths, shortest)  # one past each row's last token
+    ends = torch.full_like(lengths, room)  # one past each row's last token
     ended = torch.zeros_like(lengths, dtype=torch.bool)
+    all_ended = False
     rows = torch.arange(len(prompts), device=device)
     for t in range(shortest, room):
-        token = choice(reader.logits(tokens[:, :t], room), tokens[:, :t])
+        past = tokens[:, :t]
+        token = choice(reader.logits(past, room), past)
         if t < longest:
             token = torch.where(t < lengths, tokens[:, t], token)
         token = token.masked_fill(ended, pad)
         tokens[:, t] = token
-        ends = ends + ~ended
-        ended = ended | ((token == eos) & (t >= lengths))
+        if eos in token.tolist():  # rarely: a step has few operations to spare
+            ending = (token == eos) & (t >= lengths) & ~ended
+            ends = ends.masked_fill(ending, t + 1)
+            ended = ended | ending
+            all_ended = bool(ended.all())
         if t >= longest:
             yield token if shortest == longest else tokens[rows, lengths + (t - longest)]
-        if bool(ended.all()):
+        if all_ended:
             break
     yielded, most = max(0, t + 1 - longest) if n_tokens else 0, int((ends - lengths).max())
     for k in range(yielded, min(most, n_tokens)):

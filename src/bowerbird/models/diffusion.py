@@ -47,6 +47,7 @@ from bowerbird.nets.unet import UNetConfig
 from bowerbird.samplers import schedule
 from bowerbird.samplers.integrate import Denoised, Posterior, Sampler, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
+from bowerbird.samplers.schedule import Grid
 
 P_MEAN, P_STD = -1.2, 1.2
 """Mean and standard deviation of log sigma in EDM's training (Karras et al. 2022, table 1)."""
@@ -83,6 +84,11 @@ class DiffusionConfig(config.ModelConfig):
     sampler: Sampler = "dpm++2m"
     sample_steps: int = 50
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
+    grid: Grid | None = None
+    """Spacing of the sampler's times (None: the schedule's own)."""
+    ratio_min: float | None = None
+    """sigma/alpha at the last step, whose estimate of x_0 is the sample (None: the grid's own).  Where the network is
+    less sure than the sampler's noise is small, a larger one is better."""
     guidance: float = 1.0
     """1: follow the label; above 1: exaggerate it, at twice the cost."""
 
@@ -200,13 +206,13 @@ class Diffusion(GenerativeModel):
     ) -> Float[Tensor, "n c h w"]:
         """n images in [-1, 1]; options left out are the config's.
 
-        ``grid`` spaces the times (the schedule's own unless said); ``clip`` keeps each step's estimate of x_0 in
-        [-1, 1].
+        ``grid`` spaces the times; ``clip`` keeps each step's estimate of x_0 in [-1, 1].
         """
         noise = torch.randn(n, *self.spec.shape, generator=generator).to(self.device)
         label = labels_for(n, cond, self.spec, self.n_classes, generator)
         network = self._network(label, self.guidance if guidance is None else guidance)
-        times = self.schedule.times(self.config.sample_steps if steps is None else steps, grid)
+        c = self.config
+        times = self.schedule.times(c.sample_steps if steps is None else steps, grid or c.grid, c.ratio_min)
         weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
         table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))
 
@@ -216,7 +222,7 @@ class Diffusion(GenerativeModel):
             return Denoised(pre.a * x_t + pre.b * y, mix)
 
         points = path(self.schedule, times)
-        rows = plan(sampler or self.config.sampler, points)
+        rows = plan(sampler or c.sampler, points)
         with evaluating(self.net):
             x = integrate(denoise, points.sigma[0] * noise, rows, clip=1.0 if clip else None, generator=generator)
         return x.clamp(-1, 1)

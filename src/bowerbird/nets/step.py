@@ -67,7 +67,7 @@ class Step:
     def __init__(self, embedding: Any, blocks: list[Any], norm: nn.Module, head: nn.Module, length: int):
         """``length`` is the most tokens that a row will have; ``head``'s weight gives the logits."""
         weight = embedding.token.weight
-        place = torch.arange(length, device=weight.device)
+        place = embedding.places(0, length)
         self.embedding = embedding
         self.vectors: Float[Tensor, "length n_embd"] | None = embedding.vectors(place)
         turn = embedding.turn(place)

@@ -182,7 +182,7 @@ class Transformer(Decoder, SequenceNet):
         token = tokens.shape[1]
         self.embedding.check(state.n_read + token)
         state.check_room(token)
-        if state.step is not None and token == 1 and not self.training:
+        if state.step is not None and token == 1 and not (self.training or torch.is_grad_enabled()):
             logits = state.step(tokens[:, 0], state.keys_values, state.n_read)[:, None]
         else:
             logits = self.read_on(tokens, state)

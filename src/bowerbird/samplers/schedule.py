@@ -46,19 +46,30 @@ class Schedule(ABC):
     def time(self, ratio: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """The t at which sigma(t)/alpha(t) = ratio, float64."""
 
-    def times(self, steps: int, grid: str | None = None) -> Float[Tensor, "steps_and_one"]:
-        """The times that a sampler visits, falling from 1 to 0, float64 of shape (steps + 1,)."""
+    def times(
+        self, steps: int, grid: str | None = None, ratio_min: float | None = None
+    ) -> Float[Tensor, "steps_and_one"]:
+        """The times that a sampler visits, falling from 1 to 0, float64 of shape (steps + 1,).
+
+        ``ratio_min`` is sigma/alpha at the last time before 0 (None: the schedule's own, or what the even grid gives).
+        """
         if steps < 1:
             raise BowerbirdError(f"steps = {steps} must be at least 1.")
+        if ratio_min is not None and not 0 < ratio_min < self.ratio_max:
+            raise BowerbirdError(f"ratio_min = {ratio_min} must lie between 0 and {self.ratio_max:g}.")
         grid = grid or self.grid
         if grid not in get_args(Grid):
             raise unknown("time grid", grid, get_args(Grid))
-        if grid == "uniform":
+        if grid == "uniform" and ratio_min is None:
             return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-        bend, unbend = _BENDS[grid]
         # The last step, from ratio_min to 0, is outside the spacing: log(alpha/sigma) is infinite there.
-        bent = torch.linspace(bend(self.ratio_max), bend(self.ratio_min), steps, dtype=torch.float64)
-        times = torch.cat([self.time(unbend(bent)), torch.zeros(1, dtype=torch.float64)])
+        end = torch.zeros(1, dtype=torch.float64)
+        if grid == "uniform":
+            last = float(self.time(torch.tensor(ratio_min)))
+            return torch.cat([torch.linspace(1, last, steps, dtype=torch.float64), end])
+        bend, unbend = _BENDS[grid]
+        bent = torch.linspace(bend(self.ratio_max), bend(ratio_min or self.ratio_min), steps, dtype=torch.float64)
+        times = torch.cat([self.time(unbend(bent)), end])
         times[0] = 1
         return times
 
