@@ -196,10 +196,10 @@ def test_a_plugins_fields_are_flags_and_its_path_is_recorded(
 def test_sample_passes_on_only_what_was_given(calls: list, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main("sample runs/a".split()) == 0
     assert cli.main("sample runs/a -n 5 --seed 3 --label 7 --steps 20 --guidance 1.5 --out there --json".split()) == 0
-    assert calls[0][2] == {"n": 64, "seed": 0, "label": None, "out": None, "options": {}}
+    assert calls[0][2] == {"n": None, "seed": 0, "label": None, "prompt": None, "out": None, "options": {}}
     assert calls[1][1] == (Path("runs/a"),)
     options = {"steps": 20, "guidance": 1.5}
-    assert calls[1][2] == {"n": 5, "seed": 3, "label": "7", "out": Path("there"), "options": options}
+    assert calls[1][2] == {"n": 5, "seed": 3, "label": "7", "prompt": None, "out": Path("there"), "options": options}
     printed = capsys.readouterr().out.split("sheet.png\n", 1)[1]
     assert json.loads(printed) == {"folder": str(tmp_path), "files": ["sheet.png"]}
 

@@ -205,7 +205,7 @@ def test_the_report_marks_the_best_shows_the_cost_and_needs_nothing_else(bench: 
     page = (bench.out / "report.html").read_text()
     assert page.count('class="best"') == 2
     assert '<span class="best">4.0 ± 1.0</span>' in page and '<span class="best">0.7500</span>' in page
-    for text in ("1 minute with each of 2 seeds", "2 TFLOP", "896", "Real images", "each column is one class"):
+    for text in ("1 minute with each of 2 seeds", "2 TFLOP", "896", "Real examples", "each column is one class"):
         assert text in page, text
     assert page.count('<img class="sheet"') == 3
     assert "http:" not in page and "https:" not in page

@@ -62,7 +62,7 @@ def test_contracts_name_every_family() -> None:
 
 def test_only_models_and_nothing_above_names_a_family() -> None:
     pattern = "|".join(re.escape(module) + r"(\..*)?" for module in FAMILIES)
-    assert {path.partition("/")[0] for path in _importers(pattern)} <= {"models"}
+    assert {path.partition("/")[0] for path in _importers(pattern)} <= {"models", "export"}
 
 
 def _distribution(requirement: str) -> str:
@@ -70,9 +70,10 @@ def _distribution(requirement: str) -> str:
 
 
 def test_every_imported_package_is_declared() -> None:
-    names = {"pillow": "PIL"}
+    names = {"pillow": "PIL", "rouge-score": "rouge_score"}
     declared = {_distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
-    extras = {_distribution(r) for r in PROJECT["project"]["optional-dependencies"]["track"]}
+    optional = PROJECT["project"]["optional-dependencies"]
+    extras = {_distribution(r) for name in ("track", "export") for r in optional[name]}
     imported = {name.partition(".")[0] for path in FILES for name in _imports(path)}
     foreign = imported - sys.stdlib_module_names - {"bowerbird"}
     assert foreign - {names.get(name, name) for name in declared | extras} == set()
@@ -92,8 +93,11 @@ def test_the_public_names_are_these() -> None:
     assert sorted(bowerbird.__all__) == [
         "BowerbirdError",
         "RunFailed",
+        "chat",
         "compare",
         "config",
+        "export",
+        "import_model",
         "info",
         "load",
         "measure",

@@ -13,7 +13,15 @@ from bowerbird import config
 from bowerbird.data import ImageData, open_data
 from bowerbird.data.spec import to_float
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring import as_digits, draw, find_extractor, measure_folder, measure_image_model, measure_images, measure_model
+from bowerbird.measuring import (
+    as_digits,
+    draw,
+    find_extractor,
+    measure_folder,
+    measure_image_model,
+    measure_images,
+    measure_model,
+)
 from bowerbird.measuring.images import COST_METRICS
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.features import Digits
