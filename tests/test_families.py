@@ -64,7 +64,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"prediction": "x0", "loss": "cross-entropy"},
     ],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}],
-    "autoregressive": [{"levels": 2}, {"label_dropout": 0.5}, {"lora": {"rank": 2}}],
+    "autoregressive": [{"levels": 16}, {"label_dropout": 0.5}, {"lora": {"rank": 2}}],
 }
 
 

@@ -31,6 +31,10 @@ class ModelConfig:
     def build(self, spec: Any) -> Any:
         raise BowerbirdError(f"The family of {type(self).__name__} must define build(spec), which makes its model.")
 
+    def for_use(self) -> "ModelConfig":
+        """The configuration of the trained model by itself, where it differs from that of its training."""
+        return self
+
 
 @dataclass(frozen=True)
 class Text:

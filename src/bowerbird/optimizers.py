@@ -158,10 +158,6 @@ class MovingAverage:
         weights = [p.detach() for _, p in self.model.named_parameters()]
         torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
 
-    def state(self) -> dict[str, Tensor]:
-        """The state dict of the model with averaged parameters and the current buffers."""
-        return {name: self.average.get(name, value) for name, value in self.model.state_dict().items()}
-
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the model holds the average and is in eval mode."""

@@ -2,6 +2,7 @@
 
     run.toml            the resolved configuration; ``bowerbird train run.toml`` repeats the run
     model.safetensors   the weights to use (their moving average), with the data's spec in the header
+    adapters.safetensors  of a fine-tuned model: the corrections alone (model.safetensors has them merged)
     tokenizer.json      of sequences: what turns tokens into text or music and back; chat_template.jinja of chats
     state/              all that resuming needs: weights, average, optimisers (tensors) and counters (header)
     metrics.jsonl       one JSON object per logged step
@@ -128,10 +129,14 @@ class RunDir:
         with safe_open(self.state_file, framework="pt") as file:
             return json.loads(file.metadata()["counters"])
 
-    def save_model(self, weights: dict[str, Tensor], spec: Any, step: int) -> None:
+    def save_model(
+        self, weights: dict[str, Tensor], spec: Any, step: int, adapters: dict[str, Tensor] | None = None
+    ) -> None:
         for name, file in IN_FILES.items():
             if text := getattr(spec, name, ""):
                 self.write_text(file, text)
+        if adapters:
+            write_atomically(self.path / "adapters.safetensors", lambda p: safetensors.torch.save_file(adapters, p))
         header = {"spec": json.dumps(spec_to_json(spec)), "step": str(step), "format": "pt"}
         write_atomically(self.model_file, lambda p: safetensors.torch.save_file(weights, p, header))
 
@@ -175,7 +180,7 @@ def load_model(path: Path | str, device: str = "cpu") -> tuple[Any, Any]:
     try:
         with safe_open(folder.model_file, framework="pt") as file:
             spec = folder.spec(json.loads(file.metadata()["spec"]))
-        model = run.model.build(spec)
+        model = run.model.for_use().build(spec)
         model.load_state_dict(safetensors.torch.load_file(folder.model_file))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -316,7 +316,9 @@ class Trainer:
         tensors |= {f"average/{name}": value for name, value in self.average.average.items()}
         for player in self.players.values():
             tensors |= {f"optimizer/{name}": value for name, value in player.state().items()}
-        self.rundir.save_model(_contiguous(self.average.state()), self.data.spec, self.step)
+        with self.average.applied():
+            weights, adapters = _contiguous(self.model.weights()), _contiguous(self.model.adapters())
+            self.rundir.save_model(weights, self.data.spec, self.step, adapters)
         self.rundir.save_state(_contiguous(tensors), self._counters())
 
     def load_checkpoint(self) -> None:

@@ -77,6 +77,14 @@ class GenerativeModel(nn.Module, ABC):
         each with a default; the command line offers exactly those.
         """
 
+    def weights(self) -> dict[str, Tensor]:
+        """What a run keeps for use: the state of the model that ``config.for_use().build(spec)`` makes."""
+        return self.state_dict()
+
+    def adapters(self) -> dict[str, Tensor]:
+        """What training added to weights that came from elsewhere, to be kept beside them; empty when it is all one."""
+        return {}
+
     @property
     @abstractmethod
     def sampling_network(self) -> nn.Module:

@@ -27,19 +27,16 @@ class Embedding(nn.Module):
         self.token = nn.Embedding(vocab_size, n_embd)
         self.position = nn.Embedding(context, n_embd) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
+        # Sines start much larger than embeddings, which √n_embd makes up for (Vaswani et al. 2017, section 3.4).
+        self.scale = n_embd**0.5 if positions == "sinusoidal" else 1.0
 
     def forward(
         self, tokens: Int[Tensor, "n token"], place: Int[Tensor, "*n token"]
     ) -> Float[Tensor, "n token n_embd"]:
-        x = self.scaled(tokens)
+        x = self.token(tokens)
         if (vectors := self.vectors(place)) is not None:
-            x = x + vectors
+            x = torch.add(vectors, x, alpha=self.scale)
         return self.dropout(x)
-
-    def scaled(self, tokens: Int[Tensor, "*n"]) -> Float[Tensor, "*n n_embd"]:
-        """The tokens' vectors; times √n_embd where sines are added, which start much larger (Vaswani, section 3.4)."""
-        x = torch.embedding(self.token.weight, tokens)
-        return x * self.n_embd**0.5 if self.positions == "sinusoidal" else x
 
     def vectors(self, place: Int[Tensor, "*n token"]) -> Float[Tensor, "*n token n_embd"] | None:
         """What is added to tokens at these positions; None for rotary ones."""

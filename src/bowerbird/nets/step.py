@@ -68,7 +68,7 @@ class Step:
         """``length`` is the most tokens that a row will have; ``head``'s weight gives the logits."""
         weight = embedding.token.weight
         place = embedding.places(0, length)
-        self.embedding = embedding
+        self.table, self.table_scale = weight.detach(), embedding.scale
         self.vectors: Float[Tensor, "length n_embd"] | None = embedding.vectors(place)
         turn = embedding.turn(place)
         self.turn = None if turn is None else (turn.cos.to(weight.dtype), turn.sin.to(weight.dtype))
@@ -83,9 +83,9 @@ class Step:
         self, token: Int[Tensor, " n"], keys_values: Float[Tensor, "n_layer n n_kv_head 2 length d"], n_read: int
     ) -> Float[Tensor, "n vocab"]:
         """``n_read`` tokens of each row have been read before."""
-        x = self.embedding.scaled(token)
+        x = torch.embedding(self.table, token)
         if self.vectors is not None:
-            x = x + self.vectors[n_read]
+            x = torch.add(self.vectors[n_read], x, alpha=self.table_scale)
         turn = None if self.turn is None else (self.turn[0][n_read], self.turn[1][n_read])
         new = keys_values.select(4, n_read).unbind(0)
         known = keys_values.flatten(1, 2).narrow(3, 0, n_read + 1)
