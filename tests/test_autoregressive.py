@@ -356,7 +356,7 @@ def test_merged_weights_do_what_the_adapters_did() -> None:
     prompt = [torch.tensor([BOS, 3])]
     pieces = [torch.cat(list(m.complete(prompt, n_tokens=9, temperature=0))) for m in (model, merged)]
     assert torch.equal(*pieces)
-    assert model.config.merged() == merged.config
+    assert model.config.for_use() == merged.config
 
 
 def test_only_adapters_are_trained_and_averaged() -> None:

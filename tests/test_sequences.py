@@ -1,11 +1,13 @@
 """Sequences from end to end: a file of text becomes a run that is sampled, continued, measured, talked to, compared."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from bowerbird import api, cli, config
@@ -18,6 +20,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.measuring import measure_model, sequences
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
+from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.rundir import RunDir, load_model
@@ -233,3 +236,24 @@ def test_images_cannot_be_prompted(folder: Path) -> None:
         m.name: m.value for m in api.measure([str(result.folder)], n_reference=8, metrics=["nll"])[str(result.folder)]
     }
     assert measured["nll"] == pytest.approx(64 * np.log(2), rel=0.5)
+
+
+def test_a_fine_tuned_run_keeps_adapters_apart_and_merged(poet: Path, poems: Path, folder: Path) -> None:
+    model = AutoregressiveConfig(net=SMALL_NET, start=str(poet), lora=LoRAConfig(rank=2))
+    data = config.Data(str(poems), text=config.Text(tokenizer=str(poet)))
+    run = api.train(
+        config.Run(model, data, replace(TINY, steps=6, lr=0.05, ema_decay=0.0)), folder / "tuned", quiet=True
+    )
+    before, after = (safetensors.torch.load_file(path / "model.safetensors") for path in (poet, run))
+    adapters = safetensors.torch.load_file(run / "adapters.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name.removesuffix(".weight") for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name.rpartition(".")[0] for name in adapters} and changed
+    name = min(changed)
+    correction = adapters[f"{name}.lora_B"] @ adapters[f"{name}.lora_A"] * 16 / 2
+    assert torch.allclose(after[f"{name}.weight"], before[f"{name}.weight"] + correction, atol=1e-6)
+    shutil.move(poet / "model.safetensors", poet / "away")  # the run needs what it started from no more
+    try:
+        assert api.measure([str(run)], metrics=["nll_per_token"])[str(run)][0].value > 0
+    finally:
+        shutil.move(poet / "away", poet / "model.safetensors")

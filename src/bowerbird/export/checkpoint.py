@@ -13,7 +13,6 @@ from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.vocabulary import beginning, begins_with_bos
 from bowerbird.models.autoregressive import AutoregressiveConfig
-from bowerbird.nets.lora import merged_state
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.rundir import RunDir, load_model, write_atomically
 
@@ -101,7 +100,7 @@ def from_run(run: Path) -> Checkpoint:
             "post_processor": beginning(tokenizer.core.id_to_token(spec.bos) or "", spec.bos)
         }
         tokenizer = Tokenizer.from_spec(replace(spec, codec=json.dumps(table)))
-    return Checkpoint(family.net, spec.context, merged_state(model.net), tokenizer)
+    return Checkpoint(family.net, spec.context, dict(model.net.state_dict()), tokenizer)
 
 
 def is_llama(net: TransformerConfig) -> bool:

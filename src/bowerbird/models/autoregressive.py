@@ -75,7 +75,7 @@ class AutoregressiveConfig(config.ModelConfig):
             return PixelModel(self, spec)
         return LanguageModel(self, spec)
 
-    def merged(self) -> "AutoregressiveConfig":
+    def for_use(self) -> "AutoregressiveConfig":
         """The configuration of the trained model by itself: adapters merged, and no need of ``start``."""
         return replace(self, lora=LoRAConfig(), start="")
 
@@ -96,6 +96,12 @@ class Autoregressive(GenerativeModel):
             load_weights(self, Path(config.start))
         if config.lora.rank:
             lora.adapt(self.net, config.lora)
+
+    def weights(self) -> dict[str, Tensor]:
+        return lora.merged_state(self)
+
+    def adapters(self) -> dict[str, Tensor]:
+        return lora.adapters(self)
 
     @property
     def sampling_network(self) -> nn.Module:
