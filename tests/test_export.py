@@ -19,6 +19,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, from_run
 from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.nets.lora import LoRAConfig, merged_state
 from bowerbird.nets.positions import rotated, rotation
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.rundir import RunDir, load_model
@@ -383,6 +384,18 @@ def test_a_run_whose_rows_begin_with_bos_says_so_to_other_programs(tmp_path, sta
     assert exported.tokenizer.core.encode("a").ids == [bos] * (start == "bos") + one.tokenizer.encode("a")
     assert (exported.spec.start == (bos,)) == (start == "bos")
     assert_same(one, exported, resolved(LLAMA))
+
+
+def test_adapters_are_merged(tmp_path):
+    one = checkpoint(LLAMA)
+    family = AutoregressiveConfig(LLAMA, lora=LoRAConfig(rank=2))
+    tuned = family.build(one.spec)
+    torch.nn.init.normal_(tuned.net.blocks[0].mlp.up.lora_B)
+    expected = merged_state(tuned.net)
+    run = RunDir.create(tmp_path / "run", Run(family, Data("x", "text")), {})
+    run.save_model(tuned.weights(), one.spec, 1)
+    weights = gguf.read(export_model(run.path, tmp_path / "it.gguf", "gguf")).weights
+    assert weights.keys() == expected.keys() and all(torch.equal(w, expected[name]) for name, w in weights.items())
 
 
 def test_a_vocabulary_without_a_new_line(tmp_path):

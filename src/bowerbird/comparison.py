@@ -80,11 +80,11 @@ def compare(
 ) -> Path:
     """Trains every recipe on ``data`` for ``budget`` with ``seeds`` seeds, measures all alike; returns report.html.
 
-    ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run (of sequences the default
-    number) are measured against the test split on the features of ``extractor``.  ``out`` (default: a folder under runs/ named after the arguments)
-    may hold an earlier part of the same comparison.  A run that fails (say, by a loss that is not finite) is shown
-    as failed and does not end the comparison.  Raises ``BowerbirdError`` for wrong arguments, and for an ``out``
-    whose runs were made differently.
+    ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run (of sequences the
+    default number) are measured against the test split on the features of ``extractor``.  ``out`` (default: a folder
+    under runs/ named after the arguments) may hold an earlier part of the same comparison.  A run that fails (say, by a
+    loss that is not finite) is shown as failed and does not end the comparison.  Raises ``BowerbirdError`` for wrong
+    arguments, and for an ``out`` whose runs were made differently.
     """
     plan = _plan(recipes, data, budget, seeds, out, n_samples, extractor)
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)

@@ -18,7 +18,6 @@ from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.printing import only_json, print_columns, print_measurements
 from bowerbird.errors import BowerbirdError
 
-
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
 
 

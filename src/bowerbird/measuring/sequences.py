@@ -150,7 +150,7 @@ def _music_counts(codec: MusicCodec, rows: list[np.ndarray]) -> dict[str, np.nda
 
 
 def _without_overlap(codec: MusicCodec, row: Any) -> Any:
-    """A row's tokens without the first if that repeats the last of the piece's row before: it would shift all voices."""
+    """A row's tokens without the first, where it repeats the last of the row before: it would shift all voices."""
     return row if not len(row) or row[0] == codec.bos else row[1:]
 
 
