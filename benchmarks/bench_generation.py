@@ -3,16 +3,26 @@
 The plain network has the same layers and the same weights as ours and is written as a textbook would: modules, the
 fused attention of torch, no cache, logits of the last position only.  Both draw greedily, so the tokens must agree.
 With ``--parts`` training is timed as well: with either form of attention, and against the plain network.
+
+``--nanogpt FOLDER`` (a checkout of karpathy/nanoGPT) times that one's ``generate`` and training step as its users call
+them, on random weights of the same sizes, with draws at temperature 1.
 """
 
 import argparse
+import importlib
+import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from paired import compare
 from torch import Tensor, nn
 
+from bowerbird.data.spec import TokenSpec
+from bowerbird.machine import keep_freed_memory
+from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.models.base import Batch
 from bowerbird.nets import attention as forms
 from bowerbird.nets.transformer import Transformer, TransformerConfig
 
@@ -128,15 +138,62 @@ def training(sizes: tuple[int, int, int, int], pairs: int) -> None:
     compare(f"training {sizes[0]}×{sizes[2]}", lambda: one_step(fused), plain_step, "the plain network", pairs)
 
 
+def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int) -> None:
+    """Generation and a training step (forward, backward, AdamW) of the same sizes in both projects."""
+    sys.path.insert(0, str(folder))
+    peer_code = importlib.import_module("model")
+    n_layer, n_head, n_embd, context = sizes
+    torch.manual_seed(0)
+    peer = peer_code.GPT(
+        peer_code.GPTConfig(
+            n_layer=n_layer, n_head=n_head, n_embd=n_embd, block_size=context, vocab_size=VOCAB, dropout=0.0, bias=False
+        )
+    )
+    spec = TokenSpec("text", VOCAB, context, bos=0, eos=-1, pad=0, start=(0,))
+    net = TransformerConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd, positions="learned")
+    ours = AutoregressiveConfig(net=net).build(spec)
+    prompt, generator = torch.zeros(1, 1, dtype=torch.long), torch.Generator().manual_seed(0)
+    name = f"{context - 1} tokens with draws, {n_layer}×{n_embd}"
+    ours.eval(), peer.eval()
+    compare(
+        name,
+        lambda: list(ours.complete([prompt[0]], n_tokens=context - 1, generator=generator)),
+        lambda: peer.generate(prompt, context - 1),
+        "nanoGPT's generate",
+        pairs,
+    )
+    tokens = torch.randint(VOCAB, (12, context + 1))
+    x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    ours.train(), peer.train()
+    steps = [torch.optim.AdamW(model.parameters(), 1e-4, fused=fused) for model, fused in ((ours, True), (peer, False))]
+
+    def our_step() -> None:
+        (loss,) = ours.losses(Batch(tokens))
+        loss.value.backward()
+        steps[0].step()
+        steps[0].zero_grad()
+
+    def their_step() -> None:
+        peer(x, y)[1].backward()
+        steps[1].step()
+        steps[1].zero_grad()
+
+    compare(f"training step {n_layer}×{n_embd}, batch 12, context {context}", our_step, their_step, "nanoGPT", pairs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="only the small network")
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--nanogpt", type=Path, help="folder of nanoGPT's model.py")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     for sizes in SIZES[: 1 if options.small else None]:
         generation(sizes, options.pairs)
+        if options.nanogpt:
+            nanogpt(options.nanogpt, sizes, options.pairs)
         if options.parts:
             training(sizes, options.pairs)
 
