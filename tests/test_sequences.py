@@ -148,6 +148,11 @@ def test_translations(translator: Path, tmp_path: Path) -> None:
     assert dict(measured["bleu"].protocol.parameters)["beam"] == 1
     with pytest.raises(BowerbirdError, match="say what, with --prompt"):
         api.sample(translator)
+    for empty in ("", " \n"):
+        with pytest.raises(BowerbirdError, match="say what, with --prompt"):
+            api.sample(translator, prompt=empty)
+    with pytest.raises(BowerbirdError, match="at least 1, not 0"):
+        api.sample(translator, n=0, prompt="one 1")
     with pytest.raises(BowerbirdError, match="reads at most"):
         api.sample(translator, prompt="one " * 50)
 

@@ -39,6 +39,8 @@ def sample(
     ``label`` is a class name of the training data, ``prompt`` a text to continue or translate.  ``options`` are the
     family's own (steps, guidance, temperature …); one that the family does not have is an error.
     """
+    if n is not None and n < 1:
+        raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
     model, spec = load_model(run_dir)
     options = dict(options or {})
     folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
@@ -103,9 +105,9 @@ def _texts(
     options: dict[str, Any],
 ) -> None:
     if isinstance(model, Translates):
-        if prompt is None:
+        if not (prompt or "").strip():
             raise BowerbirdError("This run translates; say what, with --prompt TEXT.")
-        sources = prompt.splitlines()
+        sources = [line for line in str(prompt).splitlines() if line.strip()]
         check_options(model, options, "translate")
         texts = translate(model, sources, options)
         rows = [{"source": a, "text": b, **origin} for a, b in zip(sources, texts, strict=True)]
