@@ -190,7 +190,8 @@ class Trainer:
 
     def _batch(self, start: int, count: int) -> Batch:
         """Examples number ``start`` … ``start + count`` of the run's endless sequence."""
-        chosen = order.indices(len(self.data.train), self.config.seed, start, count)
+        train = self.data.train
+        chosen = order.indices(len(train), self.config.seed, start, count, train.lengths)
         return Batch(**self.data.train.batch(chosen, self.device), step=self.step)
 
     def train_step(self) -> dict[str, Tensor]:

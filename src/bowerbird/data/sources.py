@@ -63,9 +63,7 @@ def _packed(name: str) -> Pictures:
 
 def _idx(name: str) -> Pictures:
     """A fetched set in MNIST's own format."""
-    folder = fetch.locate(name)
-    if folder is None:
-        raise BowerbirdError(f"The data set '{name}' is not on this machine yet; run: bowerbird data get {name}")
+    folder = fetch.needed(name)
     images, labels, split = [], [], []
     for part, prefix in (("train", "train"), ("test", "t10k")):
         images.append(_read_idx(folder / f"{prefix}-images-idx3-ubyte"))
