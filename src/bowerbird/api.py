@@ -19,6 +19,7 @@ from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring import check_options, measure_folder, measure_model
+from bowerbird.metrics.features import Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.run import write_run_report
@@ -108,6 +109,7 @@ def measure(
     n_samples: int | None = None,
     n_reference: int | None = None,
     extractor: str = "auto",
+    precision: Precision = "fp32",
     split: str = "test",
     seed: int = 0,
     options: dict[str, Any] | None = None,
@@ -125,14 +127,14 @@ def measure(
             data = open_data(replace(run.data, source=against) if against else run.data)
             results[target] = measure_model(
                 model, data, n_samples=n_samples, n_reference=n_reference, split=split, extractor=extractor,
-                metrics=metrics, seed=seed, sample_options=options or {},
+                precision=precision, metrics=metrics, seed=seed, sample_options=options or {},
             )  # fmt: skip
         elif against is None:
             raise BowerbirdError(f"{target} is not a run folder; to measure a folder of images say --against DATA.")
         else:
             results[target] = measure_folder(
                 target, against, split=split, n_reference=n_reference,
-                extractor=extractor, metrics=metrics,
+                extractor=extractor, precision=precision, metrics=metrics,
             )  # fmt: skip
     return results
 

@@ -199,7 +199,9 @@ class Measure(Command):
     n_reference: int | None = None
     """How many reference examples to use (default: all of the split)."""
     extractor: str = "auto"
-    """Where features come from."""
+    """Where features come from: digits, inception-2015, efficientnet-lite0 or dinov2:FILE."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of inception-2015; bf16 is several times faster, and its values compare only with one another."""
     split: str = "test"
     """Which split of the reference data."""
     seed: int = 0
@@ -220,6 +222,7 @@ class Measure(Command):
                 n_samples=self.n_samples,
                 n_reference=self.n_reference,
                 extractor=self.extractor,
+                precision=self.precision,
                 split=self.split,
                 seed=self.seed,
                 options=self.options.given(),

@@ -26,7 +26,7 @@ from bowerbird.data.spec import to_float, to_uint8
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import FeatureCache
-from bowerbird.metrics.features import Digits, Extractor, extractor
+from bowerbird.metrics.features import Digits, Extractor, Precision, extractor
 from bowerbird.metrics.images import (
     IMAGE_METRICS,
     K_DENSITY,
@@ -42,20 +42,27 @@ from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations,
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
 LIKELIHOOD_METRICS = ("nll", "bits_per_dim")
+FETCHED = ("inception-2015", "efficientnet-lite0")
+"""Extractors whose weights `data get` fetches, the preferred one first."""
 
 
 # ------------------------------------------------------------------------------------------------------- extractors
 
 
-def find_extractor(name: str, classes: Sequence[str] = (), device: str | torch.device = "cpu") -> Extractor:
-    """The extractor of that name.
+def find_extractor(
+    name: str, classes: Sequence[str] = (), device: str | torch.device = "cpu", precision: Precision = "fp32"
+) -> Extractor:
+    """The extractor of that name, or ``name:FILE`` with the file of its weights.
 
-    ``auto`` is the shipped one for digits (recognised by ``classes``), else Inception where its weights are present,
-    else the shipped one.
+    ``auto`` is the shipped one for digits (recognised by ``classes``), else the first of ``inception-2015`` and
+    ``efficientnet-lite0`` whose weights are present, else the shipped one.
     """
+    name, _, file = name.partition(":")
     if name == "auto":
-        name = "digits" if as_digits(classes) is not None or locate("inception-2015") is None else "inception-2015"
-    return extractor(name, weights=locate(name) if name == "inception-2015" else None, device=device)
+        present = [weighted for weighted in FETCHED if locate(weighted) is not None]
+        name = "digits" if as_digits(classes) is not None or not present else present[0]
+    weights = Path(file).expanduser() if file else locate(name) if name in FETCHED else None
+    return extractor(name, weights=weights, device=device, precision=precision)
 
 
 def as_digits(classes: Sequence[str]) -> Int[Tensor, " k"] | None:
@@ -136,6 +143,7 @@ def measure_image_model(
     n_reference: int | None = None,
     split: str = "test",
     extractor: str | Extractor = "auto",
+    precision: Precision = "fp32",
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -147,7 +155,7 @@ def measure_image_model(
     shipped extractor.  A metric that was named but does not apply is an error.
     """
     if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.spec.classes, model.device)
+        extractor = find_extractor(extractor, data.spec.classes, model.device, precision)
     digit_of = as_digits(model.spec.classes) if model.n_classes else None
     if metrics is None:
         metrics = _defaults(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
@@ -230,6 +238,7 @@ def measure_folder(
     split: str = "test",
     n_reference: int | None = None,
     extractor: str | Extractor = "auto",
+    precision: Precision = "fp32",
     metrics: Sequence[str] | None = None,
 ) -> list[Measurement]:
     """Measures all images of a folder or zip against a split of a data source.
@@ -238,7 +247,7 @@ def measure_folder(
     """
     data = open_images(against if isinstance(against, config.Data) else config.Data(source=against))
     if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.spec.classes)
+        extractor = find_extractor(extractor, data.spec.classes, precision=precision)
     size = data.spec.height if data.spec.height == data.spec.width else None
     made = pictures(config.Data(source=str(folder), size=size)).images
     samples = torch.from_numpy(made.transpose(0, 3, 1, 2).copy())

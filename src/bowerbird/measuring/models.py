@@ -8,7 +8,7 @@ from bowerbird.data.images import ImageData
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.images import measure_image_model
 from bowerbird.measuring.sequences import measure_sequence_model
-from bowerbird.metrics.features import Extractor
+from bowerbird.metrics.features import Extractor, Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
 
@@ -21,6 +21,7 @@ def measure_model(
     n_reference: int | None = None,
     split: str = "test",
     extractor: str | Extractor = "auto",
+    precision: Precision = "fp32",
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     sample_options: dict[str, Any] | None = None,
@@ -35,7 +36,7 @@ def measure_model(
             raise BowerbirdError(f"This model does not make images, and {data.name} are images.")
         return measure_image_model(
             model, data, n_samples=n_samples or 10_000, n_reference=n_reference, split=split, extractor=extractor,
-            metrics=metrics, seed=seed, sample_options=sample_options,
+            precision=precision, metrics=metrics, seed=seed, sample_options=sample_options,
         )  # fmt: skip
     if type(model.spec) is not type(data.spec):
         raise BowerbirdError(f"This model makes images, and {data.name} are none.")
