@@ -24,8 +24,9 @@ from bowerbird.measuring import (
 )
 from bowerbird.measuring.images import COST_METRICS
 from bowerbird.metrics.cache import FeatureCache
+from bowerbird.metrics.chosen import subset
+from bowerbird.metrics.compared import MEMORISATION_METRICS, PRDC_METRICS
 from bowerbird.metrics.features import Digits
-from bowerbird.metrics.images import IMAGE_METRICS, subset
 from bowerbird.metrics.measurement import METRICS, Measurement
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 
@@ -144,7 +145,18 @@ def test_a_model_that_learnt_by_heart_is_found_out(data: ImageData, cache: Path)
     with pytest.warns(UserWarning, match="400 images are few"):
         found = by_name(measure_image_model(model, data, n_samples=400, batch_size=150))
     assert model.training
-    assert list(found) == [name for name in METRICS if name in (*IMAGE_METRICS, *COST_METRICS)]
+    assert list(found) == [name for name in METRICS if name in found]
+    assert set(found) == {
+        "frechet_distance",
+        "kid",
+        *PRDC_METRICS,
+        *MEMORISATION_METRICS,
+        "class_accuracy",
+        *COST_METRICS,
+    }
+    assert found["copied_fraction"].value > 0.98 and dict(found["copied_fraction"].protocol.parameters)["data"] < 0.01  # type: ignore[operator]
+    low, high = found["copied_fraction"].interval or (0, 0)
+    assert 0.97 < low < found["copied_fraction"].value <= high <= 1
     assert found["memorisation_ratio"].value < 0.01
     assert found["closer_to_training"].value > dict(found["closer_to_training"].protocol.parameters)["chance"]  # type: ignore[operator]
     assert found["class_accuracy"].value > 0.98

@@ -109,7 +109,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
     decoded, more = pixels.each_readable(remaining, opening(lambda file: pixels.decode(file, height, width)))
     problems |= more
     if not decoded:
-        raise BowerbirdError(f"None of the {len(names)} images in {path} can be read: {_reasons(problems)}.")
+        raise BowerbirdError(f"None of the {len(names)} images in {path} can be read: {reasons(problems)}.")
     readable = list(decoded)
     n_channels, note = _colour(list(decoded.values()), data.channels)
     return Pictures(
@@ -118,7 +118,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
         files.columns(source, readable),
         files.official_splits(readable),
         len(problems),
-        _reasons(problems),
+        reasons(problems),
         note,
     )
 
@@ -147,7 +147,7 @@ def _colour(images: list[np.ndarray], wanted: str) -> tuple[int, str]:
     return n_channels, ""
 
 
-def _reasons(problems: dict[str, str]) -> str:
+def reasons(problems: dict[str, str]) -> str:
     """How many files have which problem, and the name of the first."""
     if not problems:
         return ""

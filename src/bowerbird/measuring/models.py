@@ -1,6 +1,7 @@
 """Measuring a model: what applies depends on what its data are."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bowerbird.data import TokenData
@@ -25,6 +26,7 @@ def measure_model(
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     sample_options: dict[str, Any] | None = None,
+    pairs: Path | None = None,
 ) -> list[Measurement]:
     """Measures the model against ``n_reference`` (None: all) examples of a split of ``data``.
 
@@ -36,10 +38,12 @@ def measure_model(
             raise BowerbirdError(f"This model does not make images, and {data.name} are images.")
         return measure_image_model(
             model, data, n_samples=n_samples or 10_000, n_reference=n_reference, split=split, extractor=extractor,
-            precision=precision, metrics=metrics, seed=seed, sample_options=sample_options,
+            precision=precision, metrics=metrics, seed=seed, sample_options=sample_options, pairs=pairs,
         )  # fmt: skip
     if type(model.spec) is not type(data.spec):
         raise BowerbirdError(f"This model makes images, and {data.name} are none.")
+    if pairs:
+        raise BowerbirdError("A sheet of nearest pairs shows images; of text and music the copied spans are measured.")
     return measure_sequence_model(
         model, data, n_samples=n_samples, n_reference=n_reference, split=split, metrics=metrics, seed=seed,
         sample_options=sample_options,

@@ -96,9 +96,14 @@ class Extractor(ABC):
             "efficientnet-lite0."
         )
 
+    @property
+    def signature(self) -> str:
+        """Everything but the images that decides features: part of every key."""
+        return f"{FEATURES_VERSION}\n{self.sha256}\n{self.resizer}\n{self.dtype}\n"
+
     def key(self, images: UInt8[Tensor, "n c h w"]) -> str:
         """Forty hexadecimal digits that name the features of exactly these images in this order."""
-        digest = hashlib.sha256(f"{FEATURES_VERSION}\n{self.sha256}\n{self.resizer}\n{self.dtype}\n".encode())
+        digest = hashlib.sha256(self.signature.encode())
         digest.update(f"{tuple(images.shape)}\n".encode())
         for part in images.split(4096):
             digest.update(part.cpu().contiguous().numpy().data)
