@@ -35,6 +35,10 @@ STAGES = (
 """Blocks, channels, kernel, stride of the first block, expansion."""
 
 
+CONVOLUTIONS = ("_conv.weight", "_conv_stem.weight", "_conv_head.weight")
+"""How the published names of their weights end."""
+
+
 class Conv(nn.Module):
     """Convolution with folded batch normalisation, and ReLU6 unless ``linear``."""
 
@@ -90,16 +94,13 @@ class EfficientNetLite0(nn.Module):
         """Reads the published file (keys ``_blocks.3._expand_conv.weight``, ``_blocks.3._bn0.weight`` …)."""
         stored = {name.replace("_fc", "_classify"): value for name, value in read_weights(path).items()}
         weights = {name.removeprefix("_"): value for name, value in stored.items() if name.startswith("_classify")}
-        try:
-            for name in [
-                name for name in stored if name.endswith(("_conv.weight", "_conv_stem.weight", "_conv_head.weight"))
-            ]:
-                convolution = name.removesuffix(".weight")
-                weight, bias = _folded(stored, convolution, _normalisation(convolution))
-                plain = ".".join(part.removeprefix("_") for part in convolution.split("."))
-                weights |= {f"{plain}.weight": weight, f"{plain}.bias": bias}
-        except KeyError as error:
-            raise BowerbirdError(f"{path} does not hold EfficientNet-Lite0: it has no {error.args[0]}.") from error
+        convolutions = [name.removesuffix(".weight") for name in stored if name.endswith(CONVOLUTIONS)]
+        if "_conv_stem" not in convolutions:
+            raise BowerbirdError(f"{path} does not hold EfficientNet-Lite0: it has no _conv_stem.")
+        for convolution in convolutions:
+            weight, bias = _folded(stored, convolution, _normalisation(convolution))
+            plain = ".".join(part.removeprefix("_") for part in convolution.split("."))
+            weights |= {f"{plain}.weight": weight, f"{plain}.bias": bias}
         network = cls()
         fill(network, weights, path)
         network.eval().requires_grad_(False)

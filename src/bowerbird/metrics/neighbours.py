@@ -84,6 +84,8 @@ class Memorisation(NamedTuple):
 
 
 COPY_RATIO = 1 / 3
+ROUNDING = 1e-12
+"""Squared distances below this part of the mean squared norm are rounding errors of 0."""
 
 
 def gap(
@@ -97,6 +99,8 @@ def gap(
         raise BowerbirdError("Copies are told by the two nearest training images; there are fewer than two.")
     found = [block.topk(2, dim=1, largest=False) for _, block in squared_distances(samples, training)]
     squares, rows = torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    rounding = ROUNDING * training.double().square().sum(1).mean()
+    squares = torch.where(squares < rounding, 0.0, squares)
     return (squares[:, 0] / squares[:, 1]).nan_to_num(0.0).sqrt(), rows[:, 0]
 
 

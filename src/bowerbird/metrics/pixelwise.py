@@ -30,7 +30,7 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 def sliced_wasserstein(
     *,
     samples: UInt8[Tensor, "n c h w"],
-    reference: UInt8[Tensor, "n c h w"],
+    reference: UInt8[Tensor, "m c2 h2 w2"],
     n_projections: int = PROJECTIONS,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def sliced_wasserstein(
         cost.append((a - b).double().square().mean(0))
     squared = torch.cat(cost)
     distance = float(squared.mean().sqrt())
-    error = float(squared.std() / n_projections**0.5)
+    error = float(squared.std(correction=0) / n_projections**0.5)
     return distance, error / (2 * distance) if distance > 0 else 0.0
 
 
