@@ -4,7 +4,7 @@ The plain network has the same layers and the same weights as ours and is writte
 fused attention of torch, no cache, logits of the last position only.  Both draw greedily, so the tokens must agree.
 With ``--parts`` training is timed as well: with either form of attention, and against the plain network.
 
-With ``--transformers`` the generation of a Llama of the same sizes is timed against transformers' own ``generate``, with
+With ``--transformers`` a Llama of the same sizes is timed against transformers' own ``generate``, with
 draws on both sides; the package is an extra (``hub``).
 
 ``--nanogpt FOLDER`` (a checkout of karpathy/nanoGPT) times that one's ``generate`` and training step as its users call

@@ -1,18 +1,21 @@
 """Measuring end to end on the digits that ship: real digits score as real, copies as copies, noise as noise."""
 
+import dataclasses
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bowerbird import config
+from bowerbird import api, cli, config
 from bowerbird.data import ImageData, open_data
 from bowerbird.data.spec import to_float
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import (
     as_digits,
     draw,
@@ -21,12 +24,18 @@ from bowerbird.measuring import (
     measure_image_model,
     measure_images,
     measure_model,
+    selftest,
 )
 from bowerbird.measuring.images import COST_METRICS
+from bowerbird.measuring.seeds import over_seeds
+from bowerbird.measuring.selftest import require_quick
+from bowerbird.metrics import selftest as quick
 from bowerbird.metrics.cache import FeatureCache
+from bowerbird.metrics.chosen import subset
+from bowerbird.metrics.compared import MEMORISATION_METRICS, PRDC_METRICS
 from bowerbird.metrics.features import Digits
-from bowerbird.metrics.images import IMAGE_METRICS, subset
 from bowerbird.metrics.measurement import METRICS, Measurement
+from bowerbird.metrics.selftest import Check, quick_checks
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 
 
@@ -144,7 +153,18 @@ def test_a_model_that_learnt_by_heart_is_found_out(data: ImageData, cache: Path)
     with pytest.warns(UserWarning, match="400 images are few"):
         found = by_name(measure_image_model(model, data, n_samples=400, batch_size=150))
     assert model.training
-    assert list(found) == [name for name in METRICS if name in (*IMAGE_METRICS, *COST_METRICS)]
+    assert list(found) == [name for name in METRICS if name in found]
+    assert set(found) == {
+        "frechet_distance",
+        "kid",
+        *PRDC_METRICS,
+        *MEMORISATION_METRICS,
+        "class_accuracy",
+        *COST_METRICS,
+    }
+    assert found["copied_fraction"].value > 0.98 and dict(found["copied_fraction"].protocol.parameters)["data"] < 0.01  # type: ignore[operator]
+    low, high = found["copied_fraction"].interval or (0, 0)
+    assert 0.97 < low < found["copied_fraction"].value <= high <= 1
     assert found["memorisation_ratio"].value < 0.01
     assert found["closer_to_training"].value > dict(found["closer_to_training"].protocol.parameters)["chance"]  # type: ignore[operator]
     assert found["class_accuracy"].value > 0.98
@@ -221,3 +241,135 @@ def test_subset_is_fixed_ordered_and_spread() -> None:
     assert torch.equal(chosen, subset(x, 100)) and torch.equal(chosen, chosen.sort().values)
     assert len(chosen.unique()) == 100 and 400 < float(chosen.float().mean()) < 600
     assert subset(x, None) is x and subset(x, 5000) is x
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+def save_pictures(folder: Path, images: Tensor, sizes: tuple[int, ...] = (28,), colour: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(images):
+        picture = Image.fromarray(image[0].numpy()).resize((sizes[i % len(sizes)],) * 2)
+        (picture.convert("RGB") if colour and i % 2 else picture).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def test_two_folders_need_no_model_no_labels_and_no_split(data: ImageData, cache: Path, tmp_path: Path) -> None:
+    """Sub-folders are no labels, all images count, sizes and colours mix, and what is no image is counted."""
+    real = save_pictures(tmp_path / "real" / "test", subset(data.train.images, 150)).parent
+    save_pictures(real / "other", subset(data.val.images, 50))
+    made = save_pictures(tmp_path / "made", subset(data.test.images, 120), sizes=(28, 40), colour=True)
+    (made / "notes.txt").write_text("no image")
+    (made / "broken.png").write_bytes(b"no image either")
+    with pytest.warns(UserWarning, match="1 other files skipped .*notes.txt.*1 images skipped"):
+        found = by_name(measure_folder(made, str(real), extractor="digits"))
+    assert set(found) == {"frechet_distance", "kid", *PRDC_METRICS, "diversity"}
+    protocol = found["kid"].protocol
+    assert (protocol.n_generated, protocol.n_reference, protocol.split) == (120, 200, "all")
+    assert found["precision"].value > 0.7 and abs(found["diversity"].value - 1) < 0.1
+    with pytest.warns(UserWarning):
+        swapped = by_name(measure_folder(real, str(made), extractor="digits", metrics=["kid", "frechet_distance"]))
+    for name in ("kid", "frechet_distance"):
+        assert swapped[name].value == pytest.approx(found[name].value, rel=1e-6)
+
+
+def test_few_images_are_measured_with_a_warning_in_words(data: ImageData, cache: Path, tmp_path: Path) -> None:
+    real, made = (save_pictures(tmp_path / name, data.test.images[:4]) for name in ("real", "made"))
+    with pytest.warns(UserWarning, match="no precision, recall, density or coverage"):
+        found = by_name(measure_folder(made, str(real), extractor="digits"))
+    assert set(found) == {"frechet_distance", "kid", "diversity"}
+    assert found["frechet_distance"].value == pytest.approx(0, abs=1e-6)
+    with pytest.raises(BowerbirdError, match="more than 5 images"):
+        measure_folder(made, str(real), extractor="digits", metrics=["recall"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BowerbirdError, match="holds no images"):
+        measure_folder(tmp_path / "empty", str(real))
+    with pytest.raises(BowerbirdError, match="did you mean 'recall'"):
+        measure_folder(made, str(real), extractor="digits", metrics=["recal"])
+
+
+def test_other_sizes_counts_and_splits_are_refused_by_name(data: ImageData, cache: Path) -> None:
+    def recall(n: int, split: str) -> Measurement:
+        (found,) = measure_images(
+            data.train.images[:n], data.split(split).images[:100],
+            reference_name=data.name, split=split, fingerprint=data.fingerprint, extractor=find_extractor("digits"),
+            metrics=["kid"], cache=FeatureCache(cache),
+        )  # fmt: skip
+        return found
+
+    few = recall(50, "test")
+    for other, named in ((recall(60, "test"), "n_generated"), (recall(50, "val"), "split")):
+        with pytest.raises(BowerbirdError, match=named):
+            _ = few < other
+    other = dataclasses.replace(few, protocol=dataclasses.replace(few.protocol, resizer="Lanczos"))
+    with pytest.raises(BowerbirdError, match=r"resizer \('BT.601.*' and 'Lanczos'\) differ"):
+        _ = few < other
+
+
+# ------------------------------------------------------------------------------------------------- self-test
+
+
+def test_quick_self_test_passes_and_a_wrong_metric_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_quick()
+    checks = quick_checks(find_extractor("digits"))
+    assert len(checks) >= 25 and all(check.passed for check in checks)
+    for broken in ("frechet_distance", "prdc", "kid", "ssim"):
+        with monkeypatch.context() as patch:
+            true = getattr(quick, broken)
+            patch.setattr(quick, broken, lambda *a, true=true, **k: _spoilt(true(*a, **k)))
+            with pytest.raises(RunFailed, match="no number of this installation can be trusted"):
+                require_quick()
+            with pytest.raises(RunFailed, match="instead of"):
+                api.measure(["nowhere"], against="digits")
+
+
+def _spoilt(value: Any) -> Any:
+    """The same kind of value, slightly wrong (precision and recall in the wrong places)."""
+    if hasattr(value, "precision"):
+        return value._replace(precision=value.recall, recall=value.precision)
+    return value._replace(value=value.value + 1e-3) if hasattr(value, "_replace") else value + 1e-3
+
+
+def test_self_test_on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    passed = [Check("a closed form", 1.0, 1.0, 0.1)]
+    monkeypatch.setattr(selftest, "self_test", lambda: (passed, ["cifar10 is missing"]))
+    assert cli.main(["measure", "--self-test", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checks"][0]["passed"] is True
+    monkeypatch.setattr(selftest, "self_test", lambda: ([*passed, Check("a constant", 1.0, 2.0, 0.1)], []))
+    assert cli.main(["measure", "--self-test"]) == 1
+    said = capsys.readouterr()
+    assert "FAILED" in said.out and "1 of 2 checks failed, the first: a constant" in said.err
+
+
+def test_several_sample_sets_give_a_mean_and_its_error(data: ImageData, cache: Path) -> None:
+    model = Replay(data, data.train.images, data.train.labels)
+
+    def once(seed: int) -> list[Measurement]:
+        return measure_model(model, data, n_samples=60, metrics=["kid", "network_evaluations"], seed=seed)
+
+    values = [by_name(once(seed))["kid"].value for seed in (5, 6, 7)]
+    found = by_name(over_seeds(once, 5, 3))
+    assert found["kid"].value == pytest.approx(sum(values) / 3)
+    assert found["kid"].stderr == pytest.approx(torch.tensor(values).double().std().item() / 3**0.5)
+    assert dict(found["kid"].protocol.parameters)["sample_sets"] == 3
+    assert found["network_evaluations"].value == 2 and found["network_evaluations"].stderr is None
+    with pytest.raises(BowerbirdError, match="parameters"):
+        _ = found["kid"] < by_name(once(5))["kid"]
+
+
+def test_sheet_of_nearest_pairs_and_reconstructions(data: ImageData, cache: Path, tmp_path: Path) -> None:
+    class Autoencoder(Replay):
+        def encode(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+            return x.flatten(1)
+
+        def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+            return (z * 0.9).unflatten(1, (1, 28, 28))
+
+    model = Autoencoder(data, data.train.images, None)
+    found = by_name(
+        measure_model(model, data, n_samples=40, n_reference=50, metrics=["psnr", "ssim"], pairs=tmp_path / "pairs.png")
+    )
+    assert set(found) == {"psnr", "ssim"} and 20 < found["psnr"].value < 40 and 0.7 < found["ssim"].value < 1
+    assert Image.open(tmp_path / "pairs.png").width > 8 * 28
+    with pytest.raises(BowerbirdError, match="does not encode"):
+        measure_model(Replay(data, data.train.images, None), data, n_samples=2, metrics=["psnr"])

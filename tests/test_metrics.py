@@ -333,14 +333,14 @@ def test_cache_computes_once_and_repairs_itself(tmp_path: Path) -> None:
         256, (2 * CHUNK + 100, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     network, cache = Counting("ab", CPU), FeatureCache(tmp_path)
-    computed = cache.features(network, images)
+    computed = cache.of(network, images).all()
     torch.testing.assert_close(computed, network.features(images))
     network.seen = 0
-    assert torch.equal(cache.features(network, images), computed)
-    fitted = cache.gaussian(network, images)
+    assert torch.equal(cache.of(network, images).all(), computed)
+    fitted = cache.of(network, images).gaussian()
     assert network.seen == 0
     torch.testing.assert_close(fitted.covariance, torch.cov(computed.double().T), rtol=1e-10, atol=0)
-    again = cache.gaussian(network, images)
+    again = cache.of(network, images).gaussian()
     assert torch.equal(again.covariance, fitted.covariance) and again.n == len(images)
     folder = cache.path(network, images)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -350,14 +350,14 @@ def test_cache_computes_once_and_repairs_itself(tmp_path: Path) -> None:
         "gaussian.safetensors",
     ]
     (folder / "00001.npy").write_bytes(b"torn")
-    assert torch.equal(cache.features(network, images), computed) and network.seen == CHUNK
+    assert torch.equal(cache.of(network, images).all(), computed) and network.seen == CHUNK
     assert cache.path(network, images.flip(0)) != folder and cache.path(Counting("cd", CPU), images) != folder
 
 
 def test_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
-    assert FeatureCache(tmp_path / "file").features(Counting("ab", CPU), images).shape == (5, 2)
+    assert FeatureCache(tmp_path / "file").of(Counting("ab", CPU), images).all().shape == (5, 2)
 
 
 # ------------------------------------------------------------------------------------------------- Inception 2015

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import commands, languages, training
+from bowerbird.cli import commands, languages, measuring, training
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -24,7 +24,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": training.Train,
     "resume": training.Resume,
     "sample": commands.Sample,
-    "measure": commands.Measure,
+    "measure": measuring.Measure,
     "compare": commands.Compare,
     "chat": languages.Chat,
     "import": languages.Import,

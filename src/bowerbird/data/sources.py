@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, fetch, files, pixels
+from bowerbird.data import builtin, catalogue, fetch, fetched, files, pixels
 from bowerbird.errors import BowerbirdError, unknown
 
 LARGEST_DEFAULT_SIZE = 64
@@ -44,7 +44,7 @@ def pictures(data: config.Data) -> Pictures:
         raise BowerbirdError(f"data.size = {data.size} must be at least 1 pixel.")
     known = {record.name: record for record in catalogue.RECORDS if record.kind == "data"}
     if data.source in known:
-        return _reshaped(_packed(data.source) if known[data.source].built_in else _idx(data.source), data)
+        return _reshaped(_packed(data.source) if known[data.source].built_in else _fetched(data.source), data)
     path = Path(data.source).expanduser()
     if path.exists():
         return _from_files(path, data)
@@ -61,22 +61,15 @@ def _packed(name: str) -> Pictures:
     return Pictures(name, pack.pop("images"), split=pack.pop("split"), columns=pack)
 
 
-def _idx(name: str) -> Pictures:
-    """A fetched set in MNIST's own format."""
+def _fetched(name: str) -> Pictures:
     folder = fetch.needed(name)
-    images, labels, split = [], [], []
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        images.append(_read_idx(folder / f"{prefix}-images-idx3-ubyte"))
-        labels.append(_read_idx(folder / f"{prefix}-labels-idx1-ubyte").astype(str))
-        split.append(np.full(len(images[-1]), part))
-    return Pictures(name, np.concatenate(images)[..., None], {"label": np.concatenate(labels)}, np.concatenate(split))
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """Bytes after a header: two zeros, the type, the number of axes, then each axis as a big-endian uint32."""
-    raw = np.fromfile(path, np.uint8)
-    header = 4 + 4 * int(raw[3])
-    return raw[header:].reshape(raw[4:header].view(">u4").tolist())
+    parts = fetched.READERS[name](folder)
+    return Pictures(
+        name,
+        np.concatenate([images for _, images, _ in parts]),
+        {"label": np.concatenate([labels for _, _, labels in parts])},
+        np.concatenate([np.full(len(images), split) for split, images, _ in parts]),
+    )
 
 
 def _reshaped(found: Pictures, data: config.Data) -> Pictures:
@@ -114,7 +107,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
     decoded, more = pixels.each_readable(remaining, opening(lambda file: pixels.decode(file, height, width)))
     problems |= more
     if not decoded:
-        raise BowerbirdError(f"None of the {len(names)} images in {path} can be read: {_reasons(problems)}.")
+        raise BowerbirdError(f"None of the {len(names)} images in {path} can be read: {reasons(problems)}.")
     readable = list(decoded)
     n_channels, note = _colour(list(decoded.values()), data.channels)
     return Pictures(
@@ -123,7 +116,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
         files.columns(source, readable),
         files.official_splits(readable),
         len(problems),
-        _reasons(problems),
+        reasons(problems),
         note,
     )
 
@@ -152,7 +145,7 @@ def _colour(images: list[np.ndarray], wanted: str) -> tuple[int, str]:
     return n_channels, ""
 
 
-def _reasons(problems: dict[str, str]) -> str:
+def reasons(problems: dict[str, str]) -> str:
     """How many files have which problem, and the name of the first."""
     if not problems:
         return ""

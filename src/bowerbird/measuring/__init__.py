@@ -4,12 +4,12 @@
 ``measure_model`` takes either, as the data are.
 """
 
+from bowerbird.measuring.folders import measure_folder
 from bowerbird.measuring.images import (
     as_digits,
     check_options,
     draw,
     find_extractor,
-    measure_folder,
     measure_image_model,
 )
 from bowerbird.measuring.models import measure_model

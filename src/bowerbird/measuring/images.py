@@ -1,4 +1,4 @@
-"""Measures images, folders and models: every number comes back as a ``Measurement`` with its protocol.
+"""Measures models of images: every number comes back as a ``Measurement`` with its protocol.
 
 The work is in three steps that can be used alone: ``draw`` samples from a model and counts what that costs,
 ``measure_images`` compares images with reference images, ``measure_image_model`` does both and adds likelihoods.
@@ -18,44 +18,49 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from bowerbird import config, machine
+from bowerbird import machine
 from bowerbird.data.fetch import cache_folder, locate
-from bowerbird.data.images import ImageData, open_images
-from bowerbird.data.sources import pictures
+from bowerbird.data.images import ImageData
 from bowerbird.data.spec import to_float, to_uint8
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.measuring.pairs import nearest_pairs
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import FeatureCache
-from bowerbird.metrics.features import Digits, Extractor, extractor
-from bowerbird.metrics.images import (
-    IMAGE_METRICS,
-    K_DENSITY,
-    MEMORISATION_METRICS,
-    PRDC_METRICS,
-    check_names,
-    measure_images,
-    progress_bar,
-    subset,
-)
+from bowerbird.metrics.chosen import check_names, subset
+from bowerbird.metrics.compared import K_DENSITY, MEMORISATION_METRICS, PRDC_METRICS
+from bowerbird.metrics.features import Digits, Extractor, Precision, extractor
+from bowerbird.metrics.images import IMAGE_METRICS, in_order, measure_images, measure_reconstructions
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
-from bowerbird.models.base import GenerativeModel, Scores, counting_evaluations, evaluating
+from bowerbird.metrics.progress import progress_bar
+from bowerbird.models.base import Encodes, GenerativeModel, Scores, counting_evaluations, evaluating
+from bowerbird.report.pictures import save_png
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
 LIKELIHOOD_METRICS = ("nll", "bits_per_dim")
+RECONSTRUCTION_METRICS = ("psnr", "ssim")
+N_RECONSTRUCTIONS = 2000
+"""Most images that are encoded and decoded again."""
+FETCHED = ("inception-2015", "efficientnet-lite0")
+"""Extractors whose weights `data get` fetches, the preferred one first."""
 
 
 # ------------------------------------------------------------------------------------------------------- extractors
 
 
-def find_extractor(name: str, classes: Sequence[str] = (), device: str | torch.device = "cpu") -> Extractor:
-    """The extractor of that name.
+def find_extractor(
+    name: str, classes: Sequence[str] = (), device: str | torch.device = "cpu", precision: Precision = "fp32"
+) -> Extractor:
+    """The extractor of that name, or ``name:FILE`` with the file of its weights.
 
-    ``auto`` is the shipped one for digits (recognised by ``classes``), else Inception where its weights are present,
-    else the shipped one.
+    ``auto`` is the shipped one for digits (recognised by ``classes``), else the first of ``inception-2015`` and
+    ``efficientnet-lite0`` whose weights are present, else the shipped one.
     """
+    name, _, file = name.partition(":")
     if name == "auto":
-        name = "digits" if as_digits(classes) is not None or locate("inception-2015") is None else "inception-2015"
-    return extractor(name, weights=locate(name) if name == "inception-2015" else None, device=device)
+        present = [weighted for weighted in FETCHED if locate(weighted) is not None]
+        name = "digits" if as_digits(classes) is not None or not present else present[0]
+    weights = Path(file).expanduser() if file else locate(name) if name in FETCHED else None
+    return extractor(name, weights=weights, device=device, precision=precision)
 
 
 def as_digits(classes: Sequence[str]) -> Int[Tensor, " k"] | None:
@@ -136,25 +141,30 @@ def measure_image_model(
     n_reference: int | None = None,
     split: str = "test",
     extractor: str | Extractor = "auto",
+    precision: Precision = "fp32",
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int = 256,
     sample_options: dict[str, Any] | None = None,
+    pairs: Path | None = None,
 ) -> list[Measurement]:
     """Draws ``n_samples`` from the model and measures them against ``n_reference`` (None: all) images of a split.
 
     ``metrics`` None takes all that apply and do not need an hour: not likelihoods, and memorisation only with the
-    shipped extractor.  A metric that was named but does not apply is an error.
+    shipped extractor.  A metric that was named but does not apply is an error.  ``pairs`` is a PNG to write: the
+    samples that look most like copies, each beside its nearest training image.
     """
     if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.spec.classes, model.device)
+        extractor = find_extractor(extractor, data.spec.classes, model.device, precision)
     digit_of = as_digits(model.spec.classes) if model.n_classes else None
     if metrics is None:
-        metrics = _defaults(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
-    check_names(metrics, (*IMAGE_METRICS, *COST_METRICS, *LIKELIHOOD_METRICS))
+        metrics = default_metrics(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
+        if isinstance(model, Encodes):
+            metrics += RECONSTRUCTION_METRICS
+    check_names(metrics, (*IMAGE_METRICS, *COST_METRICS, *LIKELIHOOD_METRICS, *RECONSTRUCTION_METRICS))
     reference = subset(data.split(split).images, n_reference)
     results = []
-    if set(metrics) & {*IMAGE_METRICS, *COST_METRICS}:
+    if pairs or set(metrics) & {*IMAGE_METRICS, *COST_METRICS}:
         drawn = draw(model, n_samples, seed=seed, batch_size=batch_size, options=sample_options)
         results += measure_images(
             drawn.images, reference,
@@ -164,17 +174,22 @@ def measure_image_model(
             digits=digit_of[drawn.label] if digit_of is not None and drawn.label is not None else None,
         )  # fmt: skip
         results += _cost(drawn, model.device)
+        if pairs:
+            save_png(pairs, nearest_pairs(drawn.images, data.train.images, extractor, FeatureCache(cache_folder())))
     if set(metrics) & set(LIKELIHOOD_METRICS):
         results += _likelihood(model, data, split, n_reference, seed, batch_size)
-    return [m for m in results if m.name in metrics]
+    if set(metrics) & set(RECONSTRUCTION_METRICS):
+        results += _reconstructions(model, data, split, n_reference, batch_size)
+    return in_order([m for m in results if m.name in metrics])
 
 
-def _defaults(extractor: Extractor, data: ImageData, n: int, *, digits: bool) -> tuple[str, ...]:
+def default_metrics(extractor: Extractor, data: ImageData, n: int, *, digits: bool) -> tuple[str, ...]:
     """Image metrics that apply to n samples and these data; without memorisation where it would take an hour."""
     shipped = isinstance(extractor, Digits)
     enough = min(n, len(data.train), len(data.val), len(data.test)) > K_DENSITY
     return (
         "frechet_distance",
+        "kid",
         *(PRDC_METRICS if enough else ()),
         *(MEMORISATION_METRICS if enough and shipped else ()),
         *(("class_accuracy",) if digits else ()),
@@ -220,33 +235,26 @@ def _likelihood(
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------- folders
-
-
-def measure_folder(
-    folder: Path | str,
-    against: config.Data | str,
-    *,
-    split: str = "test",
-    n_reference: int | None = None,
-    extractor: str | Extractor = "auto",
-    metrics: Sequence[str] | None = None,
+def _reconstructions(
+    model: GenerativeModel, data: ImageData, split: str, n_reference: int | None, batch_size: int
 ) -> list[Measurement]:
-    """Measures all images of a folder or zip against a split of a data source.
-
-    They are brought to the size of the reference images, if that is square, as training images would be.
-    """
-    data = open_images(against if isinstance(against, config.Data) else config.Data(source=against))
-    if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.spec.classes)
-    size = data.spec.height if data.spec.height == data.spec.width else None
-    made = pictures(config.Data(source=str(folder), size=size)).images
-    samples = torch.from_numpy(made.transpose(0, 3, 1, 2).copy())
-    if metrics is None:
-        metrics = _defaults(extractor, data, len(samples), digits=False)
-    return measure_images(
-        samples, subset(data.split(split).images, n_reference),
-        reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
-        extractor=extractor, metrics=metrics, training=data.train.images, held_out=data.val.images,
-        cache=FeatureCache(cache_folder()),
+    """Of images of the split that are encoded and decoded again."""
+    if not isinstance(model, Encodes):
+        raise BowerbirdError(f"{type(model).__name__} does not encode images; psnr and ssim do not apply.")
+    chosen = data.split(split)
+    n = min(n_reference or N_RECONSTRUCTIONS, N_RECONSTRUCTIONS)
+    originals = subset(chosen.images, n)
+    label = subset(chosen.labels, n) if chosen.labels is not None and model.n_classes else None
+    made = []
+    with progress_bar("reconstructions", len(originals)) as progress, torch.no_grad(), evaluating(model):
+        for start in range(0, len(originals), batch_size):
+            rows = slice(start, start + batch_size)
+            x = to_float(originals[rows].to(model.device))
+            cond = None if label is None else label[rows].to(model.device)
+            made.append(to_uint8(model.decode(model.encode(x, cond), cond)).cpu())
+            progress(len(x))
+    protocol = Protocol(
+        n_reference=len(originals), reference=data.name, split=split, fingerprint=data.fingerprint,
+        preprocessing=settings(data.preprocessing),
     )  # fmt: skip
+    return measure_reconstructions(originals, torch.cat(made), protocol)

@@ -1,6 +1,7 @@
 """Measuring a model: what applies depends on what its data are."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bowerbird.data import TokenData
@@ -8,7 +9,7 @@ from bowerbird.data.images import ImageData
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.images import measure_image_model
 from bowerbird.measuring.sequences import measure_sequence_model
-from bowerbird.metrics.features import Extractor
+from bowerbird.metrics.features import Extractor, Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
 
@@ -21,9 +22,11 @@ def measure_model(
     n_reference: int | None = None,
     split: str = "test",
     extractor: str | Extractor = "auto",
+    precision: Precision = "fp32",
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     sample_options: dict[str, Any] | None = None,
+    pairs: Path | None = None,
 ) -> list[Measurement]:
     """Measures the model against ``n_reference`` (None: all) examples of a split of ``data``.
 
@@ -35,10 +38,12 @@ def measure_model(
             raise BowerbirdError(f"This model does not make images, and {data.name} are images.")
         return measure_image_model(
             model, data, n_samples=n_samples or 10_000, n_reference=n_reference, split=split, extractor=extractor,
-            metrics=metrics, seed=seed, sample_options=sample_options,
+            precision=precision, metrics=metrics, seed=seed, sample_options=sample_options, pairs=pairs,
         )  # fmt: skip
     if type(model.spec) is not type(data.spec):
         raise BowerbirdError(f"This model makes images, and {data.name} are none.")
+    if pairs:
+        raise BowerbirdError("A sheet of nearest pairs shows images; of text and music the copied spans are measured.")
     return measure_sequence_model(
         model, data, n_samples=n_samples, n_reference=n_reference, split=split, metrics=metrics, seed=seed,
         sample_options=sample_options,

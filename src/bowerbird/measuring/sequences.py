@@ -17,11 +17,11 @@ from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.measuring.images import check_options
-from bowerbird.metrics.images import progress_bar
 from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, settings
 from bowerbird.metrics.music import MIDI_METRICS, MUSIC_METRICS, Piece, measure_music
 from bowerbird.metrics.ngram import fit_bigram
 from bowerbird.metrics.nll import measure_nll
+from bowerbird.metrics.progress import progress_bar
 from bowerbird.metrics.text import TEXT_METRICS, measure_texts, share_of_form
 from bowerbird.metrics.translation import TRANSLATION_METRICS, measure_translations
 from bowerbird.models.base import GenerativeModel, Scores, Translates, evaluating

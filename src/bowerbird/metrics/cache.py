@@ -29,53 +29,91 @@ CHUNK = 1000
 """Images per file."""
 
 
+Compute = Callable[[slice, Progress], Tensor]
+"""Features of the images in a range of rows, float32; calls its second argument as it goes."""
+
+
+class FeatureSet:
+    """Features of n images, computed when they are first asked for, in chunks; kept on disk if there is a ``folder``.
+
+    ``gaussian`` holds one chunk at a time in memory; ``all`` holds everything, once.
+    """
+
+    def __init__(self, n: int, dimension: int, compute: Compute, folder: Path | None = None):
+        self.n = n
+        self.dimension = dimension
+        self.folder = folder
+        self._compute = compute
+        self._all: Tensor | None = None
+
+    @classmethod
+    def of(cls, extractor: Extractor, images: UInt8[Tensor, "n c h w"], folder: Path | None = None) -> "FeatureSet":
+        """Features of images in memory."""
+        return cls(
+            len(images),
+            extractor.dimension,
+            lambda rows, progress: extractor.features(images[rows], progress=progress),
+            folder,
+        )
+
+    def all(self, progress: Progress = silent) -> Float[Tensor, "n d"]:
+        """Every row; ``progress`` hears of all images, computed or read."""
+        if self._all is None:
+            self._all = torch.cat(list(self._chunks(progress)))
+        else:
+            progress(self.n)
+        return self._all
+
+    def gaussian(self, progress: Progress = silent) -> Gaussian:
+        """The Gaussian of all rows; with at most as many rows as dimensions it keeps them."""
+        if self._all is not None or self.n <= self.dimension:
+            return fit_gaussian(self.all(progress))
+        stored = self.folder and self.folder / "gaussian.safetensors"
+        if stored:
+            with suppress(OSError, SafetensorError, KeyError):
+                table = load_file(stored)
+                gaussian = Gaussian(self.n, table["mean"], full=table["covariance"])
+                progress(self.n)
+                return gaussian
+        moments = Moments(self.dimension)
+        for part in self._chunks(progress):
+            moments.update(part)
+        gaussian = moments.gaussian()
+        if stored:
+            table = {"mean": gaussian.mean, "covariance": gaussian.covariance}
+            _write(stored, lambda path: save_file(table, path))
+        return gaussian
+
+    def _chunks(self, progress: Progress) -> Iterator[Tensor]:
+        for number, start in enumerate(range(0, self.n, CHUNK)):
+            rows = slice(start, min(start + CHUNK, self.n))
+            path = self.folder and self.folder / f"{number:05d}.npy"
+            part = _read(path, (rows.stop - start, self.dimension)) if path else None
+            if part is not None:
+                progress(len(part))
+            else:
+                part = self._compute(rows, progress)
+                if path:
+                    _store(path, part)
+            yield part
+
+
 class FeatureCache:
-    """Reads features from a folder, and computes and stores those that are missing."""
+    """Feature sets that read from a folder, and compute and store what is missing there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def path(self, extractor: Extractor, images: UInt8[Tensor, "n c h w"]) -> Path:
         """The folder of these images' features."""
-        return self.folder / "features" / f"{extractor.name}-{extractor.key(images)}"
+        return self.place(extractor, extractor.key(images))
 
-    def features(
-        self, extractor: Extractor, images: UInt8[Tensor, "n c h w"], *, progress: Progress = silent
-    ) -> Float[Tensor, "n d"]:
-        """``extractor.features(images)``; ``progress`` hears of all images, computed or read."""
-        return torch.cat(list(self._chunks(extractor, images, self.path(extractor, images), progress)))
+    def place(self, extractor: Extractor, key: str) -> Path:
+        return self.folder / "features" / f"{extractor.name}-{key}"
 
-    def gaussian(
-        self, extractor: Extractor, images: UInt8[Tensor, "n c h w"], *, progress: Progress = silent
-    ) -> Gaussian:
-        """The Gaussian of these images' features, without holding all of them in memory."""
-        if len(images) <= extractor.dimension:
-            return fit_gaussian(self.features(extractor, images, progress=progress))
-        folder = self.path(extractor, images)
-        stored = folder / "gaussian.safetensors"
-        with suppress(OSError, SafetensorError, KeyError):
-            table = load_file(stored)
-            gaussian = Gaussian(len(images), table["mean"], full=table["covariance"])
-            progress(len(images))
-            return gaussian
-        moments = Moments(extractor.dimension)
-        for part in self._chunks(extractor, images, folder, progress):
-            moments.update(part)
-        gaussian = moments.gaussian()
-        table = {"mean": gaussian.mean, "covariance": gaussian.covariance}
-        _write(stored, lambda path: save_file(table, path))
-        return gaussian
-
-    def _chunks(self, extractor: Extractor, images: Tensor, folder: Path, progress: Progress) -> Iterator[Tensor]:
-        for number, images_here in enumerate(images.split(CHUNK)):
-            path = folder / f"{number:05d}.npy"
-            part = _read(path, (len(images_here), extractor.dimension))
-            if part is None:
-                part = extractor.features(images_here, progress=progress)
-                _store(path, part)
-            else:
-                progress(len(images_here))
-            yield part
+    def of(self, extractor: Extractor, images: UInt8[Tensor, "n c h w"]) -> FeatureSet:
+        """The features of images in memory, remembered for next time."""
+        return FeatureSet.of(extractor, images, self.path(extractor, images))
 
 
 def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:

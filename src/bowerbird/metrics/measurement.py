@@ -37,6 +37,22 @@ METRICS: dict[str, Metric] = {
         "squared distance between two Gaussians fitted to the features of samples and of real images; 0 is identical; "
         "it falls with the number of images, so only equal numbers compare",
     ),
+    "frechet_distance_infinity": Metric(
+        "1", "lower", "Fréchet distance, n → ∞",
+        "extrapolated to endlessly many samples, so that its bias no longer depends on the model; the reference keeps "
+        "its size",
+    ),
+    "kid": Metric(
+        "1", "lower", "kernel distance (KID)",
+        "squared kernel distance between features, without bias: 0 within its error for equal distributions, and "
+        "comparable across numbers of samples as far as its error allows",
+    ),
+    "kid_subset_mean": Metric(
+        "1", "lower", "KID, mean over subsets", "the same as papers print it: the mean over random subsets"
+    ),
+    "kid_subset_std": Metric(
+        "1", "none", "KID, spread over subsets", "standard deviation over the subsets, which is no error of their mean"
+    ),
     "precision": Metric(
         "1", "higher", "precision", "share of samples that lie among the real images (do they look real?)"
     ),
@@ -49,6 +65,28 @@ METRICS: dict[str, Metric] = {
     ),
     "coverage": Metric(
         "1", "higher", "coverage", "share of real images with a sample in their neighbourhood; about 0.97 for real data"
+    ),
+    "inception_score": Metric(
+        "1", "higher", "inception score",
+        "how sure a classifier is of each sample and how many classes occur; sees no real images, at most the number "
+        "of classes",
+    ),
+    "diversity": Metric(
+        "1", "none", "diversity",
+        "mean distance between two samples over that between two real images: below 1 too uniform, above 1 too wild",
+    ),
+    "sliced_wasserstein": Metric(
+        "grey levels", "lower", "sliced Wasserstein",
+        "distance of pixels along random directions; sees brightness, colour and layout, and hardly any detail",
+    ),
+    "psnr": Metric(
+        "dB", "higher", "PSNR", "of reconstructions of the reference images: their mean squared error in decibels"
+    ),
+    "ssim": Metric("1", "higher", "SSIM", "of reconstructions: likeness of local structure, 1 for equal images"),
+    "copied_fraction": Metric(
+        "1", "none", "copied fraction",
+        "share of samples that are less than a third as far from one training image as from any other; 'data' in the "
+        "protocol is that of unseen real images",
     ),
     "memorisation_ratio": Metric(
         "1", "none", "memorisation ratio",
@@ -214,17 +252,23 @@ class Measurement:
     unit: str
     stderr: float | None
     protocol: Protocol
+    interval: tuple[float, float] | None = None
+    """A 95 % confidence interval, where it is not simply two standard errors to either side."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; a value that is not finite becomes null, which JSON can write."""
         finite = {"value": self.value, "stderr": self.stderr}
         numbers = {key: x if x is not None and math.isfinite(x) else None for key, x in finite.items()}
-        return {"name": self.name, "unit": self.unit, **numbers, "protocol": self.protocol.to_json()}
+        interval = {} if self.interval is None else {"interval": list(self.interval)}
+        return {"name": self.name, "unit": self.unit, **numbers, **interval, "protocol": self.protocol.to_json()}
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> "Measurement":
         value = math.nan if table["value"] is None else float(table["value"])
-        return cls(table["name"], value, table["unit"], table["stderr"], Protocol.from_json(table["protocol"]))
+        low_high = tuple(table["interval"]) if "interval" in table else None
+        return cls(
+            table["name"], value, table["unit"], table["stderr"], Protocol.from_json(table["protocol"]), low_high
+        )  # fmt: skip
 
     def __lt__(self, other: "Measurement") -> bool:
         require_comparable(self, other)
@@ -240,7 +284,7 @@ class Measurement:
         known = self.stderr is not None and other.stderr is not None
         stderr = math.hypot(self.stderr or 0.0, other.stderr or 0.0) if known else None
         return dataclasses.replace(
-            self, name=f"{self.name}_difference", value=self.value - other.value, stderr=stderr
+            self, name=f"{self.name}_difference", value=self.value - other.value, stderr=stderr, interval=None
         )  # fmt: skip
 
 
@@ -255,8 +299,14 @@ def require_comparable(a: Measurement, b: Measurement) -> None:
         )
 
 
-def measured(name: str, value: float, protocol: Protocol, stderr: float | None = None) -> Measurement:
+def measured(
+    name: str,
+    value: float,
+    protocol: Protocol,
+    stderr: float | None = None,
+    interval: tuple[float, float] | None = None,
+) -> Measurement:
     """The measurement of a metric listed in ``METRICS``, with its unit."""
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
-    return Measurement(name, float(value), METRICS[name].unit, stderr, protocol)
+    return Measurement(name, float(value), METRICS[name].unit, stderr, protocol, interval)

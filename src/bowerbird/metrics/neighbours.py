@@ -5,13 +5,18 @@ norms (float32 would leave 1e-5 and could not tell a copy from a neighbour), in 
 whatever the number of points.
 
 What memorisation measures show.  If a model had learnt the distribution and not its examples, training and held-out
-images would be interchangeable for its samples.  Two consequences are tested:
+images would be interchangeable for its samples.  Two consequences are tested, and copies counted:
 
     ratio   mean d(sample, nearest training) / mean d(sample, nearest held-out), divided by the same quotient for
             held-out images as queries (each without itself).  The division takes out that the nearest of more images
             is nearer by chance alone.  1: no sign of memorisation; 0: copies.
     closer  share of samples whose nearest real image is a training image.  By exchangeability it is M/(M + m) by
             chance, for M training and m held-out images, whatever the model's quality.
+
+    copied  share of samples that lie less than a third as far from their nearest training image as from the second
+            nearest (Yoon et al. 2023; Gu et al. 2023, arXiv:2310.02664): what is that much nearer to one image is a
+            copy of it.  Unseen real images give the value without memorisation.  A training image that occurs twice
+            hides its near copies (not its exact ones).
 
 What they do not show: that a model with clean numbers has memorised nothing (few copies among many samples barely move
 a mean), nor copies that the feature space does not see (a shifted or recoloured copy in pixels, fine detail in
@@ -23,7 +28,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
@@ -76,6 +81,40 @@ class Memorisation(NamedTuple):
     closer_stderr: float
     chance: float
     """The value of ``closer`` without memorisation."""
+
+
+COPY_RATIO = 1 / 3
+ROUNDING = 1e-12
+"""Squared distances below this part of the mean squared norm are rounding errors of 0."""
+
+
+def gap(
+    *, samples: Float[Tensor, "n d"], training: Float[Tensor, "M d"]
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """For each sample, its distance to the nearest training image over that to the second nearest, and the nearest.
+
+    0 where the two nearest are one image: equal training images hide no copy that is exact.
+    """
+    if len(training) < 2:
+        raise BowerbirdError("Copies are told by the two nearest training images; there are fewer than two.")
+    found = [block.topk(2, dim=1, largest=False) for _, block in squared_distances(samples, training)]
+    squares, rows = torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    rounding = ROUNDING * training.double().square().sum(1).mean()
+    squares = torch.where(squares < rounding, 0.0, squares)
+    return (squares[:, 0] / squares[:, 1]).nan_to_num(0.0).sqrt(), rows[:, 0]
+
+
+def copies(*, samples: Float[Tensor, "n d"], training: Float[Tensor, "M d"]) -> Bool[Tensor, " n"]:
+    """Which samples are less than ``COPY_RATIO`` times as far from their nearest training image as from the next."""
+    return gap(samples=samples, training=training)[0] < COPY_RATIO
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), which stays within [0, 1] and honest for shares near 0."""
+    share, spread = successes / n, z**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    reach = z / (1 + spread) * (share * (1 - share) / n + spread / (4 * n)) ** 0.5
+    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def memorisation(

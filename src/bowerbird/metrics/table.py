@@ -24,7 +24,7 @@ def table(rows: dict[str, list[Measurement]]) -> Table:
         present = [cell for cell in cells if cell is not None]
         comparable = len({cell.protocol.hash for cell in present}) == 1
         marked = best(present) if comparable and len(present) > 1 else None
-        title = _title(present[0]) + ("" if comparable else " (protocols differ)")
+        title = _title(present[0]) + ("" if comparable else f" (protocols differ: {_differing(present)})")
         out.add_row(title, *(Text("-") if c is None else Text(number(c), "bold" if c is marked else "") for c in cells))
     return out
 
@@ -53,6 +53,12 @@ def _title(measurement: Measurement) -> str:
     unit = "" if measurement.unit in ("1", "") else f" [{measurement.unit}]"
     arrow = {"lower": " ↓", "higher": " ↑"}.get(metric.better if metric else "", "")
     return f"{name}{unit}{arrow}"
+
+
+def _differing(measurements: list[Measurement]) -> str:
+    """The fields of the protocol that are not the same for all."""
+    first, *others = (m.protocol.to_json() for m in measurements)
+    return ", ".join(key for key in first if any(other[key] != first[key] for other in others))
 
 
 def _caption(rows: dict[str, list[Measurement]]) -> str | None:

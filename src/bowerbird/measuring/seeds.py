@@ -1,0 +1,39 @@
+"""Several sample sets of one model: each measured alike, and their mean with the error that drawing samples makes."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.measurement import Measurement, require_comparable, settings
+
+
+def over_seeds(measure: Callable[[int], list[Measurement]], seed: int, n_seeds: int) -> list[Measurement]:
+    """Measures with the seeds ``seed`` … ``seed + n_seeds - 1``; values become means, errors s/√K.
+
+    The error says how much the draw of samples matters, not how much training does.  A value that no seed moves (an
+    exact likelihood) keeps its own error.
+    """
+    if n_seeds < 1:
+        raise BowerbirdError(f"The number of seeds must be at least 1, not {n_seeds}.")
+    first, *others = (measure(number) for number in range(seed, seed + n_seeds))
+    if not others:
+        return first
+    return [_mean([m, *(_named(m.name, other) for other in others)]) for m in first]
+
+
+def _named(name: str, measurements: list[Measurement]) -> Measurement:
+    return next(m for m in measurements if m.name == name)
+
+
+def _mean(same: list[Measurement]) -> Measurement:
+    for other in same[1:]:
+        require_comparable(same[0], other)
+    values = [m.value for m in same]
+    if len(set(values)) == 1:
+        return same[0]
+    protocol = replace(
+        same[0].protocol, parameters=settings({**dict(same[0].protocol.parameters), "sample_sets": len(same)})
+    )
+    stderr = statistics.stdev(values) / len(values) ** 0.5
+    return replace(same[0], value=statistics.fmean(values), stderr=stderr, protocol=protocol, interval=None)
