@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from bowerbird import __version__, config
 from bowerbird.budget import parse_budget
 from bowerbird.cli.command import Command, Switch
-from bowerbird.cli.printing import only_json, print_columns, print_measurements
+from bowerbird.cli.printing import only_json, print_columns, print_findings, print_measurements
 from bowerbird.errors import BowerbirdError
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
@@ -225,6 +225,24 @@ class Measure(Command):
                 options=self.options.given(),
             )
         print_measurements(results, self.json)
+
+
+@dataclass(frozen=True)
+class Diagnose(Command):
+    """Says why a run fails: causes with their evidence, and what to do.  Exit status 1 when something was found."""
+
+    run: Positional[Path]
+    """The run folder."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        findings = api.diagnose(self.run)
+        print_findings(findings, self.json)
+        if findings:
+            raise SystemExit(1)
 
 
 @dataclass(frozen=True)

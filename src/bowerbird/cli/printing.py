@@ -30,5 +30,20 @@ def print_measurements(results: dict[str, list[Any]], json: bool) -> None:
         print_columns([["", m.name, _number(m), m.unit] for m in found])
 
 
+def print_findings(findings: list[Any], json: bool) -> None:
+    if json:
+        print(jsonlib.dumps({"findings": [finding.to_json() for finding in findings]}, indent=2, ensure_ascii=False))
+        return
+    print("\n\n".join("\n".join(finding.lines()) for finding in findings) or "Nothing was found.")
+
+
+def print_sweep(sweep: Any, recipe: str) -> None:
+    from bowerbird.diagnose.sweep import text_plot
+
+    print(text_plot(sweep))
+    print(f"{len(sweep.rates)} steps; {sweep.stopped}")
+    print(f"bowerbird train {recipe} --train.lr {sweep.suggestion:g}")
+
+
 def _number(m: Any) -> str:
     return f"{m.value:.4g}" + (f" ± {m.stderr:.2g}" if m.stderr else "")
