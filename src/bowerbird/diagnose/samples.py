@@ -54,6 +54,11 @@ def chosen(split: ImageSet, n: int, device: torch.device) -> dict[str, Tensor]:
     return ImageSet(split.images, split.labels).batch(indices, device)
 
 
+def compared(data: Any) -> tuple[int, int]:
+    """How many training and validation examples samples are compared with."""
+    return min(len(data.train), N_TRAIN), min(len(data.val), N_HELD)
+
+
 def reference(data: ImageData, device: torch.device, uses_labels: bool) -> Reference:
     train, held = chosen(data.train, N_TRAIN, device), chosen(data.val, N_HELD, device)
     x, y = small(train["x"]), train.get("label") if uses_labels else None

@@ -61,8 +61,9 @@ class Watch(Observer):
             self.probes = _Probes(trainer)
             if trainer.step == 0:
                 batch = trainer.batch(0, min(N_EXAMPLES, len(trainer.data.train)))
-                facts = facts_of(trainer.model, trainer.data.spec, batch)
+                facts = facts_of(trainer.model, trainer.data.spec, batch) | {"examples": samples.compared(trainer.data)}
                 self._write(trainer, {"step": 0, "facts": facts | self.probes.first_loss(trainer)})
+                self._write(trainer, {"step": 0, "used": 0.0, "weights": _weight_norms(trainer)})
 
     @contextmanager
     def step(self, trainer: Trainer) -> Iterator[None]:
@@ -89,7 +90,7 @@ class Watch(Observer):
         ended = trainer.used() >= 1
         signals: dict[str, Any] = {"step": trainer.step, "used": round(trainer.used(), 4)}
         signals["data_share"] = self._waiting(trainer)
-        signals["weights"] = {name: _weight_norm(player) for name, player in trainer.players.items()}
+        signals["weights"] = _weight_norms(trainer)
         signals |= self._layers()
         if (distance := self.norms.largest()) is not None:
             signals["batch_norm"] = distance
@@ -143,10 +144,11 @@ def write_diagnosis(rundir: Any, step: int, found: list[Finding]) -> None:
     rundir.write_json("diagnosis.json", {"step": step, "findings": [finding.to_json() for finding in found]})
 
 
-def _weight_norm(player: PlayerOptimizer) -> float:
-    """Of all of a player's weights, to nine digits: the same in every process that trains the same model."""
+def _weight_norms(trainer: Trainer) -> dict[str, float]:
+    """Of each player's weights, to nine digits: the same in every process that trains the same model."""
     with torch.no_grad():
-        return float(f"{torch.nn.utils.get_total_norm(player.parameters).item():.9g}")
+        norms = {name: torch.nn.utils.get_total_norm(player.parameters) for name, player in trainer.players.items()}
+    return {name: float(f"{norm.item():.9g}") for name, norm in norms.items()}
 
 
 def _evaluated_modules(trainer: Trainer) -> list[torch.nn.Module]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from bowerbird.models.vae import VAE, VAEConfig
 from bowerbird.registry import families
@@ -17,5 +16,6 @@ class Config(VAEConfig):
 
     def build(self, spec: Any) -> VAE:
         model = VAE(self, spec)
-        model.log_scale = nn.Parameter(torch.full((1,), 1.0), requires_grad=False)
+        del model.log_scale
+        model.register_buffer("log_scale", torch.full((1,), 1.0))
         return model

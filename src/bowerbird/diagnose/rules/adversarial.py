@@ -3,7 +3,7 @@
 import numpy as np
 
 from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Series, Signals
+from bowerbird.diagnose.signals import Signals
 
 EARLY, YOUNG = 0.3, 150
 """Part of the budget, and steps, before which samples are not judged."""
@@ -114,47 +114,19 @@ def critic_loses(s: Signals) -> Verdict | None:
 def oscillation(s: Signals) -> Verdict | None:
     if not s.is_game:
         return None
-    gap = difference(s.series("D/real_logits"), s.series("D/fake_logits"))
-    late = gap.tail(0.7)
-    if len(late) < 20:
+    accuracy = s.series("D/accuracy").after(s.step // 8)
+    below = 0.5 - 1.5 * 0.5 / s.run.train.batch_size**0.5  # guessing, less what chance does in a batch
+    sides = [1 if value > 0.85 else -1 for value in accuracy.values if value > 0.85 or value < below]
+    turns = int(np.sum(np.diff(sides) != 0)) if sides else 0
+    overtaken = float(np.mean(accuracy.values < below)) if len(accuracy) else 0.0
+    if turns < 3 or overtaken < 0.05:
         return None
-    swings = turning_points(late.values)
-    size = swing_size(late.values)
-    if swings < 6 or size < 1.0 or late.median > 4 * size:
-        return None
-    evidence = [
-        observed(
-            late, f"the critic's lead over the generator turned round {swings} times, by {size:.2g} logits each", size
-        )
-    ]
+    text = (
+        f"the critic's accuracy turned {turns} times between above 85% and below {below:.0%}: what it learns about one "
+        "kind of sample is wrong about the next"
+    )
     advice = [
-        "damp the game: --model.r1-gamma 1, and no momentum, --train.betas 0 0.99",
+        "damp the game: no momentum, --train.betas 0 0.99, and --model.r1-gamma 1 or --model.gradient-penalty 10",
         f"and lower the learning rate: --train.lr {s.run.train.lr / 4:.2g}",
     ]
-    return Verdict(0.7, evidence, advice)
-
-
-def difference(a: Series, b: Series) -> Series:
-    """a - b where both are known, which is everywhere for what the trainer logs."""
-    n = min(len(a), len(b))
-    return Series(a.name, a.steps[:n], a.values[:n] - b.values[:n])
-
-
-def smooth(values: np.ndarray) -> np.ndarray:
-    width = max(1, len(values) // 25)
-    kernel = np.ones(width) / width
-    return np.convolve(values, kernel, mode="valid")
-
-
-def swing_size(values: np.ndarray) -> float:
-    """Half the distance between the high and the low of the smoothed series."""
-    low, high = np.percentile(smooth(values), [10, 90])
-    return float(high - low) / 2
-
-
-def turning_points(values: np.ndarray) -> int:
-    """How often the smoothed series goes from its upper to its lower third or back."""
-    line = smooth(values)
-    low, high = np.percentile(line, [33, 67])
-    sides = [1 if value > high else -1 for value in line if value > high or value < low]
-    return int(np.sum(np.diff(sides) != 0)) if len(sides) > 1 else 0
+    return Verdict(min(0.95, 0.6 + 0.05 * turns), [observed(accuracy, text, float(turns))], advice)

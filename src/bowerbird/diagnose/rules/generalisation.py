@@ -15,7 +15,6 @@ def _relative(a: Series, b: Series) -> Series:
     "overfitting",
     "The model learns its training examples by heart: the validation loss rises",
     "Goodfellow, Bengio and Courville 2016, Deep Learning, section 7.8 (early stopping)",
-    explains=("memorisation",),
 )
 def overfitting(s: Signals) -> Verdict | None:
     held = s.series("model/val_loss")
@@ -52,14 +51,14 @@ def _noise(series: Series) -> float:
     "memorisation",
     "The samples are copies of training images",
     "Somepalli et al. 2023, arXiv:2212.03860; Carlini et al. 2023, arXiv:2301.13188",
-    explains=("mode-collapse",),
+    explains=("mode-collapse", "overfitting"),
 )
 def memorisation(s: Signals) -> Verdict | None:
     nearest = s.probed("samples.nearest")
     if not len(nearest) or s.used < 0.3:
         return None
     late = nearest.tail(0.2)
-    if late.median > 0.4 or s.probed("samples.diversity").tail(0.2).median < 0.02:
+    if late.median > 0.5 or s.probed("samples.diversity").tail(0.2).median < 0.02:
         return None
     text = f"a sample lies {late.median:.2f} times as far from its nearest training image as training images lie apart"
     advice = ["use more images, or show them changed: --data.flip True; for a GAN --model.augment translate cutout"]

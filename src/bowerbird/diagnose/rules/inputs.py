@@ -80,3 +80,26 @@ def label_ignored(s: Signals) -> Verdict | None:
         "for diffusion and flow: --model.label-dropout 0.1, and guidance above 1 when sampling",
     ]
     return Verdict(0.8, evidence, advice)
+
+
+@rule(
+    "labels-shuffled",
+    "The labels do not go with their images",
+    "Northcutt et al. 2021, arXiv:2103.14749 (label errors); Zhang et al. 2017, arXiv:1611.03530 (random labels)",
+    explains=("label-ignored",),
+)
+def labels_shuffled(s: Signals) -> Verdict | None:
+    accuracy, n_classes = s.probed("samples.real_accuracy"), s.facts.get("n_classes", 0)
+    if not len(accuracy) or n_classes < 2:
+        return None
+    n_train, n_held = s.facts.get("examples", (0, 0))
+    chance = 1 / n_classes
+    spread = (chance * (1 - chance) / max(n_held, 1)) ** 0.5
+    if n_train < 30 * n_classes or n_held < 100 or accuracy.median > chance + 2 * spread:
+        return None
+    text = (
+        f"a simple classifier fitted to {n_train} training images sees the class of {accuracy.median:.0%} of held-out "
+        f"ones; chance is {chance:.0%}"
+    )
+    advice = ["look at images beside their labels; where classes differ in ways no pixel average shows, ignore this"]
+    return Verdict(0.6, [observed(accuracy, text)], advice)

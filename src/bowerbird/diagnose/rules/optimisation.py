@@ -7,7 +7,7 @@ from bowerbird.diagnose.signals import Series, Signals
 
 WARM = 10
 """Steps in which networks that start at zero have no gradients to judge."""
-FAST, SLOW = 0.03, 3e-5
+FAST, SLOW = 0.15, 3e-5
 """Changes of a layer's weights in one step, as parts of their size, that are hardly ever right."""
 
 
@@ -157,22 +157,36 @@ def exploding_gradients(s: Signals) -> Verdict | None:
               "vanishing-gradients", "disconnected-layer"),
 )  # fmt: skip
 def learning_rate_too_high(s: Signals) -> Verdict | None:
-    rate = s.run.train.lr
-    advice = [f"lower it: --train.lr {rate / 10:.2g} (now {rate:g}), or look for it: --find-lr",
-              "warm it up: --train.warmup-steps 100"]  # fmt: skip
+    rate, evidence = s.run.train.lr, []
     for player in s.players:
         steps, _names, update = layer_table(s, player, "update", since=0)
-        if len(steps) < 2:
-            continue
-        typical = np.median(update, axis=1)
-        series = Series(f"layers.{player}.*.update", steps, typical)
-        jumps = series.head(0.7).median
+        if not len(steps):
+            return None
+        series = Series(f"layers.{player}.*.update", steps, np.median(update, axis=1))
+        peak, grown = float(series.values.max()), _growth(s.probed(f"weights.{player}"))
         loss = s.series(f"{player}/loss")
-        worse = _not_learned(s, loss)
-        if jumps > FAST and worse:
-            text = f"each step changes {player}'s weights by {jumps:.1%} of their size; 0.1% is usual"
-            return Verdict(0.9, [observed(series, text, jumps), observed(loss.tail(0.5), worse)], advice)
-    return None
+        harm = _not_learned(s, loss)
+        if not peak > FAST or not (harm or grown > 3):
+            return None  # one fast player of a game is a matter of balance
+        text = f"a single step changed {player}'s weights by {peak:.0%} of their size; 0.1% to 1% is usual"
+        evidence.append(observed(series, text, peak))
+        if harm and len(loss):
+            evidence.append(observed(loss.tail(0.5), harm))
+        if grown > 3:
+            weights = s.probed(f"weights.{player}")
+            evidence.append(observed(weights, f"the norm of the weights is {grown:.3g} times the first", weights.last))
+    if not evidence:
+        return None
+    advice = [
+        f"lower it: --train.lr {rate / 10:.2g} (now {rate:g}), or look for it: --find-lr",
+        "warm it up: --train.warmup-steps 100",
+    ]
+    return Verdict(0.92, evidence, advice)
+
+
+def _growth(norms: Series) -> float:
+    """Last norm of the weights over that before training, or the first one known."""
+    return norms.last / max(norms.first, 1e-12) if len(norms) else 1.0
 
 
 def _not_learned(s: Signals, loss: Series) -> str:
