@@ -20,6 +20,7 @@ from rich.markup import escape
 from bowerbird import __version__, config, machine
 from bowerbird.budget import parse_budget
 from bowerbird.data import ImageData, TokenData, open_data
+from bowerbird.diagnose import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import measure_model
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
@@ -216,8 +217,8 @@ def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: 
     start, trained = time.perf_counter(), rundir.status().get("seconds", 0.0)
     if rundir.status().get("finished"):
         return 0.0
-    result = resume(rundir.path, quiet=quiet, data=data) if rundir.run_toml.is_file() else train(
-        run, rundir.path, quiet=quiet, data=data
+    result = resume(rundir.path, quiet=quiet, data=data, observer=Watch()) if rundir.run_toml.is_file() else train(
+        run, rundir.path, quiet=quiet, data=data, observer=Watch()
     )  # fmt: skip
     return max(0.0, time.perf_counter() - start - (result.seconds - trained))
 
