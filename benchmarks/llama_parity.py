@@ -164,7 +164,7 @@ def against_llama_cpp(file: Path, checkpoint: Checkpoint, exact: bool) -> None:
         print(f"  tie: token {i} after {prompt[-30:]!r}: our two logits {gap:.3f} apart, the programs {difference:.3f}")
     assert all(gap <= TIE for _, _, gap, _ in ties), "not a tie: another token by more than rounding explains"
     assert not (exact and ties), "in F32 nothing may differ"
-    assert not exact or worst <= 1e-2
+    assert not exact or worst <= 0.1  # of logits up to 40: it keeps keys and values in half precision
 
 
 def main() -> None:
