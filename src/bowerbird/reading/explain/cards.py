@@ -18,7 +18,7 @@ Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 FOLDER = Path(__file__).with_name("cards")
-FILES = ("gan", "vae")
+FILES = ("gan", "vae", "transformer", "recurrent", "diffusion", "sampling", "metrics", "training")
 """In the order in which a reader meets the subjects."""
 
 
@@ -86,14 +86,15 @@ def find(question: str, lang: Language = "en", n: int = 3) -> list[Card]:
     """At most n cards that answer the question, the best first; none if nothing fits.
 
     The question may mix both languages; ``lang`` says whose titles also count.  A card scores the rarity of the words
-    of its patterns that hold, and a little for words that its title shares with the question.
+    of its patterns that hold, and up to 1 for what its title shares with the question.
     """
     said, rarity = _normalised(question), _rarity()
 
     def score(card: Card) -> float:
         words = {word for pattern in card.patterns if _holds(pattern, said) for word in pattern}
-        shared = [word for word in _normalised(card.title(lang)).split() if len(word) > 3 and _occurs(word, said)]
-        return sum(rarity[word] for word in words) + (0.2 * len(shared) if words else 0.0)
+        title = [word for word in _normalised(card.title(lang)).split() if len(word) > 3]
+        shared = sum(_occurs(word, said) for word in title) / max(1, len(title))
+        return sum(rarity[word] for word in words) + (shared if words or shared > 0.7 else 0.0)
 
     scored = sorted(((score(card), -i) for i, card in enumerate(all())), reverse=True)
     return [all()[-i] for value, i in scored[:n] if value > 0]
