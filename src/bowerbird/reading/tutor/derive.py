@@ -1,0 +1,171 @@
+"""What a sentence says of the program's structure, read from its words: the relations that it asserts, each decided."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.names import CODE, Mention
+from bowerbird.reading.tutor.quantities import Quantity, quantities
+from bowerbird.reading.tutor.relations import ENDINGS, PARTS, Outcome
+from bowerbird.reading.tutor.wording import NEGATION, clauses, located_concepts, sentences
+
+_UPDATES = re.compile(
+    r"\b(?:updat\w+|train(?:s|ed|ing)?|optimi[sz]\w+|steps|stepped|moves?|moved|adjusts?|adjusted|owns?|owned|belongs? to|parameters of|weights of|"
+    r"responsible for|holds|learns?)\b|更新|训练|优化(?!器)|负责|参数",
+    re.I,
+)
+_PASSIVE = re.compile(r"\b(?:updated|trained|optimi[sz]ed|moved|adjusted|owned|stepped)(?:\s+only)?\s+(?:by|with|through|using|via)\b|由|被", re.I)
+_HAS = re.compile(r"\b(?:contains?|has|have|includes?|consists? of|made (?:up )?of|comprises?|is part of|inside)\b|包含|含有|包括|拥有|由.*组成", re.I)
+_BEFORE = re.compile(r"\b(?:before|precedes?|prior to|earlier than|ahead of)\b|之前|以前|先于|先", re.I)
+_AFTER = re.compile(r"\b(?:after|follows?|following|later than|subsequent to)\b|之后|以后|晚于", re.I)
+_CALLED = re.compile(r"\b(?:called|used|invoked|executed|applied)\b|调用|使用|用到", re.I)
+_COUNTED = {"layer": "layer", "layers": "layer", "optimizer": "optimizer", "optimizers": "optimizer", "optimiser": "optimizer",
+            "optimisers": "optimizer", "class": "class", "classes": "class", "module": "module", "modules": "module", "network": "module",
+            "networks": "module", "层": "layer", "优化器": "optimizer", "类": "class", "模块": "module", "网络": "module"}  # fmt: skip
+
+
+@dataclass
+class Derived:
+    outcomes: list[Outcome] = field(default_factory=list)
+    counted: list[tuple[int, int]] = field(default_factory=list)
+    """Spans of numbers that a relation has decided."""
+    denials: list[int] = field(default_factory=list)
+    """Places in clauses whose denial a relation has decided."""
+    ordered: bool = False
+
+
+def derive(text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None) -> Derived:
+    done = Derived()
+    _order(text, mentions, material, lines, done)
+    if not done.ordered:
+        _ownership(text, mentions, material, done)
+    _counts(text, mentions, material, done)
+    _parts(text, mentions, material, done)
+    return done
+
+
+def _denied(text: str, position: int) -> tuple[bool, int]:
+    """Whether the clause around a place denies, and where that clause starts."""
+    a, b = next(((a, b) for a, b in clauses(text) if a <= position < b), (0, len(text)))
+    return bool(NEGATION.search(CODE.sub(lambda m: " " * len(m[0]), text[a:b]))), a
+
+
+def _sort(mention: Mention, material: Material) -> str:
+    return next((material.names.entities[k].sort for k in sorted(mention.keys) if k in material.names.entities), "")
+
+
+def _ownership(text: str, mentions: Sequence[Mention], material: Material, done: Derived) -> None:
+    for a, b in sentences(text):
+        here = [m for m in mentions if a <= m.start < b]
+        optimizers = [m for m in here if _sort(m, material) == "optimizer"]
+        modules = [m for m in here if _sort(m, material) == "module"]
+        if not optimizers or not modules or not _UPDATES.search(CODE.sub(" ", text[a:b])):
+            continue
+        passive = bool(_PASSIVE.search(text[a:b]))
+        for module in modules:
+            earlier = [o for o in optimizers if o.start < module.start]
+            later = [o for o in optimizers if o.start > module.start]
+            optimizer = (later or earlier[-1:])[0] if passive else (earlier[-1:] or later)[0]
+            denied, start = _denied(text, max(module.start, optimizer.start))
+            done.outcomes.append(material.relations.updates(optimizer.keys, module.keys, not denied))
+            done.denials += [start] if denied else []
+
+
+def _counts(text: str, mentions: Sequence[Mention], material: Material, done: Derived) -> None:
+    concepts = list(located_concepts(text))
+    for quantity in quantities(text):
+        what = _counted(quantity, text, concepts)
+        if what is None or quantity.ordinal or quantity.percent:
+            continue
+        owner = None if what in ("optimizer", "class", "module") else _owner(quantity.start, quantity.end, text, mentions, material)
+        if owner is None and what not in ("optimizer", "class", "module"):
+            continue
+        outcome = material.relations.count(owner.keys if owner else frozenset(), what, quantity.value)
+        if outcome.status != "unknown":
+            done.outcomes.append(outcome)
+            done.counted.append((quantity.start, quantity.end))
+
+
+def _counted(quantity: Quantity, text: str, concepts: list[tuple[int, int, str]]) -> str | None:
+    """What a number counts: the kind of layer named in the next words, or layers, optimisers, classes."""
+    rest = text[quantity.end :]
+    near = re.match(r"(?:[\s-]*(?:`?[A-Za-z.-]+`?)){1,3}|\s*[个层种]?[\u4e00-\u9fff]{1,6}", rest)
+    if near is None or re.match(r"\s*(?:×|x|\*|,|-?dim|维)", rest):
+        return None
+    reach = quantity.end + near.end()
+    for start, end, concept in concepts:
+        if quantity.end <= start < reach and (concept in PARTS or concept == "optimizer"):
+            between = text[quantity.end : start]
+            if not re.search(r"[,;()]|\b(?:and|to|with|in|of|from)\b|和|到", between) and end <= reach + 12:
+                return concept
+    word = re.match(r"\s*(?:[a-z-]+\s+)?([a-z]+)|\s*[个种]?(优化器|层|类|模块|网络)", rest)
+    return _COUNTED.get(word[1] or word[2]) if word else None
+
+
+def _owner(start: int, end: int, text: str, mentions: Sequence[Mention], material: Material) -> Mention | None:
+    modules = [m for m in mentions if _sort(m, material) == "module"]
+    a, b = next(((a, b) for a, b in clauses(text) if a <= start < b), (0, len(text)))
+    after = [m for m in modules if end <= m.start < b]
+    before = [m for m in modules if a <= m.start and m.end <= start]
+    earlier = [m for m in modules if m.end <= start]
+    return (before[-1:] or after[:1] or earlier[-1:] or [None])[0]
+
+
+def _parts(text: str, mentions: Sequence[Mention], material: Material, done: Derived) -> None:
+    """Layers of a kind in a module, the kind of an optimiser, a named part of a module, what is never called."""
+    for start, end, concept in located_concepts(text):
+        if any(m.start <= start < m.end for m in mentions):
+            continue
+        denied, clause = _denied(text, start)
+        if concept in PARTS and (owner := _owner(start, end, text, mentions, material)) is not None:
+            done.outcomes.append(material.relations.contains(owner.keys, concept, not denied))
+            done.denials += [clause] if denied else []
+        elif concept in PARTS and denied and not mentions:
+            there = material.relations.anywhere(concept)
+            says = f"the program {'has' if there else 'has no'} {concept}"
+            done.outcomes.append(Outcome("fails" if there else "holds", says, words=frozenset({concept}), negated=True))
+            done.denials.append(clause)
+        elif concept in ENDINGS:
+            optimizers = [m for m in mentions if _sort(m, material) == "optimizer"]
+            near = [m for m in optimizers if m.end <= start][-1:] or optimizers[:1]
+            for mention in near:
+                done.outcomes.append(material.relations.made_of(mention.keys, concept, not denied))
+                done.denials += [clause] if denied else []
+    for a, b in clauses(text):
+        modules = [m for m in mentions if a <= m.start < b and _sort(m, material) == "module"]
+        denied, _ = _denied(text, a)
+        if len(modules) == 2 and _HAS.search(text[a:b]):
+            reverse = re.search(r"is part of|inside|属于", text[a:b])
+            whole, part = modules[::-1] if reverse else modules
+            done.outcomes.append(material.relations.part_of(whole.keys, part.keys, not denied))
+            done.denials += [a] if denied else []
+        elif len(modules) == 1 and denied and _CALLED.search(text[a:b]) and not any(a <= d < b for d in done.denials):
+            done.outcomes.append(material.relations.called(modules[0].keys, holds=False))
+            done.denials.append(a)
+
+
+def _order(text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None, done: Derived) -> None:
+    """"A before B", "after A, B", 先A再B: of code in backticks, or of the updates of two modules."""
+    match = _BEFORE.search(text) or _AFTER.search(text)
+    if match is None:
+        return
+    after = _BEFORE.search(text) is None
+    snippets = [(m.start(), m[1]) for m in CODE.finditer(text)]
+    relations = material.relations
+    sides: list[tuple[int, str, list[int]]] = [(at, code, found) for at, code in snippets if (found := relations.lines_of(code))]
+    if len(sides) < 2 and _UPDATES.search(text):
+        sides = [(m.start, m.text, relations.steps_of(m.keys)) for m in mentions if _sort(m, material) in ("module", "optimizer")]
+    if len(sides) != 2:
+        return
+    first, second = sides
+    chinese_suffix = match[0] in ("之前", "以前", "之后", "以后") and first[0] < match.start() and second[0] < match.start()
+    fronted = match.start() < first[0] and match[0].lower() in ("before", "after", "following", "prior to")
+    if (after and not fronted) or (not after and fronted):
+        first, second = second, first
+    if chinese_suffix and re.match(r"[，,]", text[match.end() :]):
+        first, second = second, first
+    denied, start = _denied(text, match.start())
+    done.outcomes.append(relations.before(first[2], second[2], f"{first[1]} and {second[1]}", lines, not denied))
+    done.ordered = True
+    done.denials += [start] if denied else []

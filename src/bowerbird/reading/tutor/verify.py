@@ -1,0 +1,343 @@
+"""Verification: the verdict on a claim, computed from the code and its facts alone.
+
+    verified    every citation, number, name and relation holds, and every word is accounted for by what is cited
+    refuted     something in it is contradicted
+    unproven    nothing contradicts it, and nothing shows it
+    background  a reason or mathematics: it says nothing of this program
+
+What the model calls its claim, asks for or asserts about its truth plays no part.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from bowerbird.reading.facts import Fact
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.tutor.claims import Claim
+from bowerbird.reading.tutor.derive import Derived, derive
+from bowerbird.reading.tutor.grounds import Ground, of_fact, of_lines
+from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.names import CODE, Mention
+from bowerbird.reading.tutor.numerals import FACT_WORDS, LINE_WORDS, check_numbers, line_numbers, mask, squeezed
+from bowerbird.reading.tutor.predicates import check_predicate
+from bowerbird.reading.tutor.quantities import normalise, quantities
+from bowerbird.reading.tutor.relations import PARTS, Outcome
+from bowerbird.reading.tutor.wording import DEFECT, LAYERS, NEGATION, PRAISE, clauses, code_concepts, concept_of, concepts, located_concepts
+
+Status = Literal["verified", "refuted", "unproven", "background"]
+_HERE = re.compile(
+    r"\b(?:here|this (?:code|program|script|model|file|line|loop|class|implementation|run|example|gan|vae|training|network)|"
+    r"the (?:code|program|script|file|author|implementation|above|below)|your|our|verified|line|lines)\b"
+    r"|这里|此处|本(?:程序|代码|文件|例|模型)|该(?:程序|代码|模型|行|脚本)|这(?:段|个|行|份)|上面|上述|你的|作者|已验证",
+    re.I,
+)
+_MANNER = re.compile(
+    r"\b(?:takes?|receives?|feeds?|fed|inputs?|outputs?|gives?|given|passes|passed|goes|before|after|than|precedes?|follows?|from|into|shares?)\b"
+    r"|送入|输入|输出|传|喂|之前|之后|先|再|比",
+    re.I,
+)
+_TRUSTED_WORDS = frozenset("it its they both respectively e.g i.e".split())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    claim: Claim
+    status: Status
+    reasons: tuple[str, ...] = ()
+    """Why it is refuted or unproven."""
+    evidence: tuple[str, ...] = ()
+
+
+class _Case:
+    """One claim on its way to a verdict."""
+
+    def __init__(self, claim: Claim, material: Material) -> None:
+        self.claim, self.material = claim, material
+        self.text = normalise(claim.text)
+        self.refuted: list[str] = []
+        self.unproven: list[str] = []
+        self.evidence: list[str] = []
+        self.words: set[str] = set()
+        self.facts: list[Fact] = []
+        self.mentions: list[Mention] = material.names.mentions(self.text)
+        self.lines = claim.lines
+        self.code = ""
+
+    # ------------------------------------------------------------------------------------------------ citations
+
+    def cite(self) -> None:
+        count = len(self.material.unit.lines)
+        named = line_numbers(self.text)
+        if self.lines is None and named:
+            self.lines = (min(named), max(named))
+        for identity in self.claim.facts:
+            fact = self.material.facts.get(identity)
+            if fact is None:
+                self.refuted.append(f"there is no fact {identity}")
+            else:
+                self.facts.append(fact)
+        for identity in FACT_WORDS.findall(self.text):
+            if self.material.facts.get(identity.strip("[]{}")) is None:
+                self.refuted.append(f"there is no fact {identity.strip('[]{}')}")
+        if self.lines is not None:
+            first, last = self.lines
+            if not 1 <= first <= last <= count:
+                self.refuted.append(f"the program has lines 1 to {count}, not {first} to {last}")
+                self.lines = None
+            else:
+                self.code = "\n".join(self.material.unit.lines[first - 1 : last])
+        allowed = {n for n in range(self.lines[0], self.lines[1] + 1)} if self.lines else set()
+        allowed |= {f.line for f in self.facts if f.line is not None}
+        for number in named:
+            if number not in allowed:
+                self.refuted.append(f"line {number} is not among what is cited")
+        self._quote()
+
+    def _quote(self) -> None:
+        quote = self.claim.quote.strip()
+        if quote and squeezed(quote) not in squeezed(self.code):
+            self.refuted.append(f"the cited lines do not hold the quoted “{quote[:60]}”")
+        elif len(squeezed(quote)) > 2:
+            self.evidence.append("the quote stands in the cited lines")
+
+    def check_names(self) -> None:
+        for name in self.material.names.unknown(self.text):
+            self.refuted.append(f"{name} occurs nowhere in the program")
+        cited = squeezed(self.code) + "".join(squeezed(f"{f.subject} {f.value} {f.topic}") for f in self.facts)
+        owners = self._around()
+        for code in CODE.findall(self.text) if self.lines is not None else ():
+            names = re.findall(r"[A-Za-z_][\w.]*", code)
+            if names and not any(n in cited or n in owners for n in (squeezed(code), code.partition("(")[0].strip(), names[0])):
+                self.refuted.append(f"`{code}` does not stand in the cited lines")
+        if self.lines is not None and not self._lines_are_about(owners):
+            self.refuted.append("the cited lines speak of nothing that the claim says")
+
+    def _around(self) -> set[str]:
+        """The class and the function that the cited lines stand in."""
+        if self.lines is None:
+            return set()
+        first, last = self.lines
+        unit = self.material.unit
+        nodes = [i.node for i in unit.classes.values()] + list(unit.functions.values())
+        return {n.name for n in nodes if n.lineno <= first and last <= (n.end_lineno or n.lineno)}
+
+    def _lines_are_about(self, owners: set[str]) -> bool:
+        assert self.lines is not None
+        spoken = self.material.relations.code_concepts(*self.lines)
+        said = concepts(mask(self.text, *(m.span() for m in LINE_WORDS.finditer(self.text))))
+        named = {w for m in self.mentions for k in m.keys for w in (k, *self._kinds(k))}
+        written = set(re.findall(r"[A-Za-z_]\w*", self.code)) | owners
+        numbers = {q.value for q in quantities(self.text)} & {g.value for g in of_lines(self.material.unit, *self.lines, self.material.names)}
+        if not (spoken or owners) or not self.code.strip():
+            return False
+        if self.mentions and not (named & written or {n.rpartition(".")[2] for n in named} & written):
+            return bool(self.facts) and bool(spoken & said)
+        return bool(named & written or spoken & said or numbers or any(squeezed(c) in squeezed(self.code) for c in CODE.findall(self.text)))
+
+    def _kinds(self, key: str) -> set[str]:
+        entity = self.material.names.entities.get(key)
+        return {entity.kind, key.partition(".")[0]} if entity else set()
+
+    def check_facts(self) -> None:
+        """A cited fact must have to do with what is said."""
+        said = concepts(self.text) | {w for m in self.mentions for k in m.keys for w in code_concepts(k)}
+        values = [q for q in quantities(self.text)]
+        for fact in self.facts:
+            own = code_concepts(f"{fact.topic} {fact.subject}")
+            grounds = list(of_fact(fact, self.material.names))
+            states = any(not isinstance(g.value, tuple) and any(q.states(g.value, measured=g.measured) for q in values) for g in grounds)
+            subjects = self.material.names.keys_of(fact.subject)
+            others = subjects and self.mentions and not any(
+                k == s or s.startswith(f"{k}.") or k.startswith(f"{s}.") for m in self.mentions for k in m.keys for s in subjects
+            )  # fmt: skip
+            mentioned = any(m.text in str(fact.value) or m.keys & {str(v) for v in _strings(fact.value)} for m in self.mentions)
+            if (others and not mentioned) or not (own & said or states):
+                self.refuted.append(f"{fact.id} says something else: {fact.topic} of {fact.subject}")
+            else:
+                self.words |= own | code_concepts(str(fact.value)) | {w for g in grounds for w in g.roles}
+
+    # ------------------------------------------------------------------------------------------------ what is said
+
+    def check_relations(self) -> Derived:
+        derived = derive(self.text, self.mentions, self.material, self.lines)
+        outcomes = list(derived.outcomes)
+        if self.claim.predicate:
+            outcomes.append(check_predicate(self.claim.predicate, self.material, self.text, self.lines))
+        for outcome in outcomes:
+            self._weigh(outcome)
+        return derived
+
+    def _weigh(self, outcome: Outcome) -> None:
+        if outcome.status == "fails":
+            self.refuted.append(outcome.says)
+        elif outcome.status == "unknown":
+            self.unproven.append(f"not known: {outcome.says}")
+        else:
+            self.evidence.append(outcome.says)
+            self.words |= outcome.words | {w for k in outcome.keys for w in code_concepts(k)}
+
+    def check_pairs(self, derived: Derived) -> None:
+        """Two things named in one clause must be shown to belong together."""
+        shown = [o.keys for o in derived.outcomes if o.status == "holds"]
+        for a, b in clauses(self.text):
+            here = [m for m in self.mentions if a <= m.start < b]
+            for one, two in zip(here, here[1:], strict=False):
+                related = any(one.keys & keys and two.keys & keys for keys in shown) or one.keys & two.keys
+                nested = any(x.startswith(f"{y}.") or y.startswith(f"{x}.") for x in one.keys for y in two.keys)
+                manner = _MANNER.search(self.text[a:b])
+                together = not manner and (self._one_line(one, two) or any(self._in_fact(f, one, two) for f in self.facts))
+                ordered = derived.ordered
+                if not (related or nested or together or ordered):
+                    self.unproven.append(f"how {one.text} and {two.text} belong together is not shown")
+
+    def _one_line(self, one: Mention, two: Mention) -> bool:
+        return any(all(self._writes(line, m) for m in (one, two)) for line in self.code.splitlines())
+
+    def _writes(self, line: str, mention: Mention) -> bool:
+        words = set(re.findall(r"[A-Za-z_]\w*", line))
+        return any({k.rpartition(".")[2], *self._kinds(k)} & words for k in mention.keys) or mention.text in line
+
+    def _in_fact(self, fact: Fact, one: Mention, two: Mention) -> bool:
+        said = {fact.subject, *_strings(fact.value)}
+        return all(m.keys & said or m.text in said for m in (one, two))
+
+    def check_truths(self, derived: Derived) -> set[int]:
+        """Yes-or-no facts against clauses that name them; returns the starts of clauses whose denial is settled."""
+        settled: set[int] = set()
+        for fact in self.facts:
+            for key, truth in _truths(fact):
+                for a, b in clauses(self.text):
+                    if concept_of(key) in concepts(self.text[a:b]) or code_concepts(key) & concepts(self.text[a:b]):
+                        denied = bool(NEGATION.search(self.text[a:b]))
+                        if truth == denied:
+                            self.refuted.append(f"{fact.id} says that {key} is {str(truth).lower()}")
+                        else:
+                            self.evidence.append(f"{fact.id} says that {key} is {str(truth).lower()}")
+                            settled.add(a)
+        return settled
+
+    def check_denials(self, derived: Derived, settled: set[int]) -> None:
+        for a, b in clauses(self.text):
+            if NEGATION.search(CODE.sub(" ", self.text[a:b])) and a not in settled and not any(a <= s < b for s in derived.denials):
+                self.unproven.append(f"what “{self.text[a:b].strip()[:60]}” denies is not shown")
+
+    def check_numbers(self, derived: Derived) -> None:
+        grounds: list[Ground] = [g for f in self.facts for g in of_fact(f, self.material.names)]
+        if self.lines is not None:
+            grounds += of_lines(self.material.unit, *self.lines, self.material.names)
+        done = check_numbers(self.text, grounds, self.mentions, self.code, derived.counted, self.material.role_words)
+        self.refuted += done.refuted
+        self.unproven += done.unproven
+        self.evidence += done.evidence
+        self.words |= done.words
+
+    def check_defect(self) -> None:
+        """A bug is one when a rule named it at these lines; praise needs a rule that checked and found it fine."""
+        praise = bool(PRAISE.search(self.text)) and not NEGATION.search(self.text)
+        found = self.material.findings_at(self.lines)
+        found += [f for f in self.material.findings if set(f.facts) & set(self.claim.facts) and f not in found]
+        wanted = ("ok",) if praise and not DEFECT.search(self.text) else ("error", "warning")
+        named = [f for f in found if f.severity in wanted]
+        fitting = [f for f in named if self._is_about(f)]
+        if fitting:
+            best = fitting[0]
+            self.evidence.append(f"{best.rule}, line {best.line}: {best.message}")
+            self.words |= self.material.finding_words(best)
+        elif wanted == ("ok",) and any(f.severity == "error" for f in found):
+            self.refuted.append(f"check found an error there: {found[0].message}")
+        elif any(f.severity == "ok" for f in found) and wanted != ("ok",):
+            self.refuted.append("check looked at these lines and found them fine")
+        else:
+            self.unproven.append("no rule of check says so at these lines" if self.lines else "it cites no line that a rule of check names")
+
+    def _is_about(self, finding: Finding) -> bool:
+        said = concepts(CODE.sub(" ", self.text)) | code_concepts(" ".join(CODE.findall(self.text)))
+        words = self.material.finding_words(finding)
+        own = {c for c in said if not DEFECT.search(c) and not PRAISE.search(c)} - {w for m in self.mentions for w in code_concepts(m.text)}
+        return finding.rule.lower() in self.text.lower() or (bool(own & words) and len(own - words) <= len(own) // 3)
+
+    def check_residue(self) -> None:
+        """Words that nothing cited accounts for: nobody has checked what they say."""
+        if self.lines is not None:
+            self.words |= self.material.relations.code_concepts(*self.lines) | {w for n in self._around() for w in code_concepts(n)}
+        self.words |= {w for m in self.mentions for k in m.keys for w in (*code_concepts(k), *(c for n in self._kinds(k) for c in code_concepts(n)))}
+        spans = [m.span() for m in LINE_WORDS.finditer(self.text)] + [m.span() for m in FACT_WORDS.finditer(self.text)]
+        spans += [m.span() for m in CODE.finditer(self.text)] + [(m.start, m.end) for m in self.mentions]
+        spans += [(q.start, q.end) for q in quantities(self.text)] + [m.span() for m in NEGATION.finditer(self.text)]
+        if self.evidence and self.claim_is_judgement:
+            spans += [m.span() for m in (*DEFECT.finditer(self.text), *PRAISE.finditer(self.text))]
+        left = [c for _, _, c in located_concepts(mask(self.text, *spans)) if c not in self.words and c not in _TRUSTED_WORDS]
+        for concept in dict.fromkeys(left):
+            if concept in LAYERS:
+                there = "" if self.material.relations.anywhere(concept) else "; there is none in the program"
+                self.refuted.append(f"nothing cited is {concept}{there}")
+        rest = [c for c in dict.fromkeys(left) if c not in LAYERS]
+        if rest:
+            self.unproven.append(f"nothing cited shows: {', '.join(rest[:8])}")
+
+    @property
+    def claim_is_judgement(self) -> bool:
+        return self.claim.kind == "defect" or bool(DEFECT.search(self.text)) or bool(PRAISE.search(self.text))
+
+    # ------------------------------------------------------------------------------------------------ the verdict
+
+    def is_background(self) -> bool:
+        """Whether the claim says nothing of this program: no number, line, fact, name of code, or deed of its modules."""
+        if self.claim.kind != "reason" or self.claim.facts or self.claim.quote or self.claim.lines or self.claim.predicate:
+            return False
+        if quantities(self.text) or CODE.search(self.text) or _HERE.search(self.text) or self.material.names.unknown(self.text):
+            return False
+        telling = [m for m in self.mentions if re.search(r"[A-Z_.\d]", m.text) or len(m.text) == 1]
+        said = concepts(self.text)
+        judged = NEGATION.search(self.text) or DEFECT.search(self.text) or said & (PARTS | {"optimizer", "loss", "detach", "zero_grad"})
+        return not telling and not (self.mentions and judged)
+
+    def verdict(self) -> Verdict:
+        if self.is_background():
+            return Verdict(self.claim, "background", (), ("says nothing of this program",))
+        self.cite()
+        self.check_names()
+        self.check_facts()
+        derived = self.check_relations()
+        self.check_pairs(derived)
+        settled = self.check_truths(derived)
+        self.check_denials(derived, settled)
+        self.check_numbers(derived)
+        if self.claim_is_judgement:
+            self.check_defect()
+        elif not self.evidence and self.lines is not None and self.mentions:
+            self.evidence.append("the names stand in the cited lines")
+        elif not self.evidence and self.facts and concepts(self.text) & self.words:
+            self.evidence.append(f"stands in {', '.join(f.id for f in self.facts)}")
+        elif not self.evidence and self.lines is not None and CODE.search(self.text):
+            self.evidence.append("the code stands in the cited lines")
+        self.check_residue()
+        if not self.evidence:
+            self.unproven.append("it cites nothing that shows it")
+        status: Status = "refuted" if self.refuted else "unproven" if self.unproven else "verified"
+        reasons = self.refuted if self.refuted else self.unproven
+        return Verdict(self.claim, status, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(self.evidence)))
+
+
+def _strings(value: object) -> set[str]:
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, list):
+        return {s for one in value for s in _strings(one)}
+    if isinstance(value, dict):
+        return {s for k, v in value.items() for s in {str(k), *_strings(v)}}
+    return set()
+
+
+def _truths(fact: Fact) -> list[tuple[str, bool]]:
+    if isinstance(fact.value, bool):
+        return [(fact.topic.rpartition(".")[2], fact.value)]
+    if isinstance(fact.value, dict):
+        return [(k, v) for k, v in fact.value.items() if isinstance(v, bool)]
+    return []
+
+
+def verify(claim: Claim, material: Material) -> Verdict:
+    """The verdict on one claim."""
+    return _Case(claim, material).verdict()
