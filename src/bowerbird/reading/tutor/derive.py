@@ -19,6 +19,7 @@ _PASSIVE = re.compile(r"\b(?:updated|trained|optimi[sz]ed|moved|adjusted|owned|s
 _HAS = re.compile(r"\b(?:contains?|has|have|includes?|consists? of|made (?:up )?of|comprises?|is part of|inside)\b|包含|含有|包括|拥有|由.*组成", re.I)
 _BEFORE = re.compile(r"\b(?:before|precedes?|prior to|earlier than|ahead of)\b|之前|以前|先于|先", re.I)
 _AFTER = re.compile(r"\b(?:after|follows?|following|later than|subsequent to)\b|之后|以后|晚于", re.I)
+_ENDS = re.compile(r"\b(?:ends?|ending) (?:in|with|on)\b|\b(?:last|final|output) (?:layer|activation)\b|结尾|末尾|最后一层|输出层", re.I)
 _CALLED = re.compile(r"\b(?:called|used|invoked|executed|applied)\b|调用|使用|用到", re.I)
 _COUNTED = {"layer": "layer", "layers": "layer", "optimizer": "optimizer", "optimizers": "optimizer", "optimiser": "optimizer",
             "optimisers": "optimizer", "class": "class", "classes": "class", "module": "module", "modules": "module", "network": "module",
@@ -41,7 +42,7 @@ def derive(text: str, mentions: Sequence[Mention], material: Material, lines: tu
     if not done.ordered:
         _ownership(text, mentions, material, done)
     _counts(text, mentions, material, done)
-    _parts(text, mentions, material, done)
+    _parts(text, mentions, material, lines, done)
     return done
 
 
@@ -112,13 +113,18 @@ def _owner(start: int, end: int, text: str, mentions: Sequence[Mention], materia
     return (before[-1:] or after[:1] or earlier[-1:] or [None])[0]
 
 
-def _parts(text: str, mentions: Sequence[Mention], material: Material, done: Derived) -> None:
+def _parts(text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None, done: Derived) -> None:
     """Layers of a kind in a module, the kind of an optimiser, a named part of a module, what is never called."""
     for start, end, concept in located_concepts(text):
         if any(m.start <= start < m.end for m in mentions):
             continue
         denied, clause = _denied(text, start)
-        if concept in PARTS and (owner := _owner(start, end, text, mentions, material)) is not None:
+        if concept in PARTS and _ENDS.search(text[clause:end]):
+            owner = _owner(start, end, text, mentions, material)
+            keys = owner.keys if owner else frozenset()
+            done.outcomes.append(material.relations.ends_in(keys, concept, lines[1] if lines else 0, not denied))
+            done.denials += [clause] if denied else []
+        elif concept in PARTS and (owner := _owner(start, end, text, mentions, material)) is not None:
             done.outcomes.append(material.relations.contains(owner.keys, concept, not denied))
             done.denials += [clause] if denied else []
         elif concept in PARTS and denied and not mentions:

@@ -23,7 +23,7 @@ _POSITIONAL = {
     "BatchNorm2d": ("feature channel", "eps"), "LayerNorm": ("feature shape",), "LSTM": ("input", "hidden"),
     "GRU": ("input", "hidden"), "RNN": ("input", "hidden"), "MultiheadAttention": ("embedding dim", "head"),
     "manual_seed": ("seed",), "clamp": ("clip min lower", "clip max upper"), "clamp_": ("clip min lower", "clip max upper"),
-    "Adam": ("parameter", "learning_rate lr"), "SGD": ("parameter", "learning_rate lr"), "range": ("loop",),
+    "Adam": ("parameter", "learning_rate lr"), "SGD": ("parameter", "learning_rate lr"), "range": ("loop times",),
     "randn": ("noise", "noise"), "zeros": ("zero",), "ones": ("one",),
 }  # fmt: skip
 for _same in ("Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"):
@@ -139,7 +139,7 @@ def _place(node: ast.expr, unit: Unit) -> tuple[set[str], set[str]]:
             direct = isinstance(outer, ast.Assign | ast.AnnAssign) and outer.value is not None and (
                 inner is outer.value or isinstance(inner, ast.BinOp | ast.UnaryOp))  # fmt: skip
             bound = set().union(*(_roles(t) for t in targets)) if targets else set()
-            if direct:
+            if direct or (isinstance(outer, ast.For) and inner is outer.iter):
                 roles |= bound
             context |= bound | code_concepts(" ".join(targets))
             break

@@ -46,9 +46,10 @@ class Material:
         return self.program.main
 
     @cached_property
-    def role_words(self) -> frozenset[str]:
-        """Words that say what a number is a number of, of this program's own names: n_critic → critic."""
-        return frozenset()
+    def owners(self) -> dict[str, frozenset[str]]:
+        """The modules that each optimiser moves."""
+        optimizers = [e.key for e in self.names.entities.values() if e.sort == "optimizer"]
+        return {o: frozenset(k for root in self.relations.owners(o) for k in self.names.keys_of(root)) for o in optimizers}
 
     def findings_at(self, lines: tuple[int, int] | None) -> list[Finding]:
         if lines is None:

@@ -1,7 +1,7 @@
 """The numbers of a claim against its grounds: each must be found, be a number of what the claim says, and belong to whom it says."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bowerbird.reading.tutor.grounds import Ground
@@ -51,9 +51,9 @@ def check_numbers(
     mentions: Sequence[Mention],
     cited_code: str,
     counted: Sequence[tuple[int, int]],
-    role_words: frozenset[str],
+    owners: Mapping[str, frozenset[str]],
 ) -> Numerals:
-    """``counted`` are the spans of numbers that a relation has already decided."""
+    """``counted`` are spans of numbers that a relation has decided; ``owners`` the modules that each optimiser moves."""
     done = Numerals()
     text = normalise(text)
     spoken = [m.span() for m in LINE_WORDS.finditer(text)] + [m.span() for m in FACT_WORDS.finditer(text)]
@@ -65,7 +65,7 @@ def check_numbers(
     open_text = mask(text, *spoken)
     found = [q for q in quantities(open_text) if not any(a <= q.start < b for a, b in counted)]
     for group in _chains(found, open_text):
-        _check(group, open_text, grounds, mentions, role_words, done)
+        _check(group, open_text, grounds, mentions, owners, done)
     return done
 
 
@@ -86,12 +86,12 @@ def _chains(found: list[Quantity], text: str) -> list[list[Quantity]]:
 
 
 def _check(
-    group: list[Quantity], text: str, grounds: Sequence[Ground], mentions: Sequence[Mention], role_words: frozenset[str], done: Numerals
+    group: list[Quantity], text: str, grounds: Sequence[Ground], mentions: Sequence[Mention], owners: Mapping[str, frozenset[str]], done: Numerals
 ) -> None:
     start, end = group[0].start, group[-1].end
     shown = text[start:end].strip()
     wanted = _nearest_mention(start, end, text, mentions)
-    role = _nearest_role(start, end, text, role_words)
+    role = _nearest_role(start, end, text)
     equal = [g for g in grounds if _equal(group, g)]
     if not equal and len(group) > 1 and _is_product(group, text, grounds):
         done.evidence.append(f"{shown} is arithmetic")
@@ -99,7 +99,7 @@ def _check(
     if not equal:
         done.refuted.append(f"{shown} is in none of the cited facts or lines{_instead(grounds, wanted, role)}")
         return
-    owned = [g for g in equal if wanted is None or not g.subjects or _belongs(g, wanted, text)]
+    owned = [g for g in equal if wanted is None or not g.subjects or _belongs(g, wanted, text, owners)]
     if not owned:
         whose = ", ".join(sorted({s for g in equal for s in g.subjects})[:3])
         done.refuted.append(f"{shown} belongs to {whose}, not to {wanted.text if wanted else ''}")
@@ -162,16 +162,16 @@ def _nearest_mention(start: int, end: int, text: str, mentions: Sequence[Mention
     return (before[-1:] or after[:1] or earlier[-1:] or [None])[0]
 
 
-def _nearest_role(start: int, end: int, text: str, role_words: frozenset[str]) -> str | None:
+def _nearest_role(start: int, end: int, text: str) -> str | None:
     """What a number is said to be a number of: the role word beside it, or the nearest of its clause."""
     a, b = _clause(start, text)
     if re.search(r"(?:\bfrom|从)\s*$", text[:start]):
         return "input"
     if re.search(r"(?:\bfrom\b|从)[^,.;]*(?:\bto|→|到)\s*$", text[a:start]):
         return "output"
-    roles = [(s, e, c) for s, e, c in located_concepts(text) if a <= s < b and c in (role_words | _ROLE_WORDS)]
+    roles = [(s, e, c) for s, e, c in located_concepts(text) if a <= s < b and c in _ROLE_WORDS]
     after = [r for r in roles if r[0] >= end and re.fullmatch(r"[\s-]*(?:[a-z]+[\s-]+)?|[个层维]*", text[end : r[0]])]
-    before = [r for r in roles if r[1] <= start and re.fullmatch(r"\s*(?:of|=|is|are|:|为|是|：|＝|设为|等于|\s|a|an|set|to|equals|was|（|\(|\[)*\s*", text[r[1] : start])]
+    before = [r for r in roles if r[1] <= start and re.fullmatch(r"\s*(?:of|=|is|are|:|为|是|：|＝|设为|等于|\s|a|an|set\s+to|equals|was|（|\(|\[)*\s*", text[r[1] : start])]
     if before:
         return before[-1][2]
     if after:
@@ -179,8 +179,9 @@ def _nearest_role(start: int, end: int, text: str, role_words: frozenset[str]) -
     return min(roles, key=lambda r: min(abs(r[0] - end), abs(start - r[1])))[2] if roles else None
 
 
-def _belongs(ground: Ground, mention: Mention, text: str) -> bool:
-    if ground.subjects & mention.keys:
+def _belongs(ground: Ground, mention: Mention, text: str, owners: Mapping[str, frozenset[str]]) -> bool:
+    moved = frozenset().union(*(owners.get(s, frozenset()) for s in ground.subjects))
+    if (ground.subjects | moved) & mention.keys:
         return True
     parts = {s for s in ground.subjects for k in mention.keys if s.startswith(f"{k}.")}
     return bool(parts) and bool(re.search(r"layer|module|block|层|模块|块", text, re.I)) and "parameter" not in ground.roles

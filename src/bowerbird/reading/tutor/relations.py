@@ -130,6 +130,12 @@ class Relations:
         truth = None if not counts or None in counts else any(counts)
         return self._decide(truth, holds, f"{min(keys)} is {'' if truth else 'never '}called", keys, "call")
 
+    def ends_in(self, keys: frozenset[str], concept: str, last_line: int, holds: bool = True) -> Outcome:
+        """Whether the last layer of a module, or what the last of the cited lines returns, is of a kind."""
+        kinds = [k[-1] for key in sorted(keys) if (k := self.kinds(key))]
+        truth = any(concept in code_concepts(kind) for kind in kinds) or (last_line > 0 and concept in self.code_concepts(last_line, last_line))
+        return self._decide(truth, holds, f"the end is {', '.join(kinds) or f'line {last_line}'}", keys, concept, "end")
+
     # ------------------------------------------------------------------------------------------------ optimisers
 
     def owners(self, optimizer: str) -> set[str]:
@@ -145,7 +151,7 @@ class Relations:
         if truth is False and any(m.startswith(f"{o}.") or o.startswith(f"{m}.") for m in module for o in meant):
             truth = None
         says = f"{'/'.join(sorted(optimizer))} updates {', '.join(sorted(owned)) or 'nothing known'}"
-        return self._decide(truth, holds, says, optimizer | module, "optimizer", "parameter")
+        return self._decide(truth, holds, says, optimizer | module, "optimizer", "parameter", "update")
 
     def made_of(self, optimizer: frozenset[str], kind: str, holds: bool = True) -> Outcome:
         kinds = {self.names.entities[o].kind for o in optimizer if o in self.names.entities}
@@ -187,7 +193,7 @@ class Relations:
         else:
             truth = True if max(first) < min(second) else False if max(second) < min(first) else None
         says = f"of {names}, the first stands at line {first}, the second at line {second}"
-        return self._decide(truth, holds, says, frozenset(), "before", "after", "order")
+        return self._decide(truth, holds, says, frozenset(), "before", "after", "order", "update")
 
     # ------------------------------------------------------------------------------------------------ code
 

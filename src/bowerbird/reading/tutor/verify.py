@@ -8,6 +8,7 @@
 What the model calls its claim, asks for or asserts about its truth plays no part.
 """
 
+import ast
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -63,6 +64,7 @@ class _Case:
         self.mentions: list[Mention] = material.names.mentions(self.text)
         self.lines = claim.lines
         self.code = ""
+        self.finding: Finding | None = None
 
     # ------------------------------------------------------------------------------------------------ citations
 
@@ -110,8 +112,8 @@ class _Case:
             names = re.findall(r"[A-Za-z_][\w.]*", code)
             if names and not any(n in cited or n in owners for n in (squeezed(code), code.partition("(")[0].strip(), names[0])):
                 self.refuted.append(f"`{code}` does not stand in the cited lines")
-        if self.lines is not None and not self._lines_are_about(owners):
-            self.refuted.append("the cited lines speak of nothing that the claim says")
+        if self.lines is not None and not self.finding:
+            self._lines_are_about(owners)
 
     def _around(self) -> set[str]:
         """The class and the function that the cited lines stand in."""
@@ -122,18 +124,20 @@ class _Case:
         nodes = [i.node for i in unit.classes.values()] + list(unit.functions.values())
         return {n.name for n in nodes if n.lineno <= first and last <= (n.end_lineno or n.lineno)}
 
-    def _lines_are_about(self, owners: set[str]) -> bool:
+    def _lines_are_about(self, owners: set[str]) -> None:
+        """The cited lines must name what the claim names, and speak of something that it says."""
         assert self.lines is not None
         spoken = self.material.relations.code_concepts(*self.lines)
         said = concepts(mask(self.text, *(m.span() for m in LINE_WORDS.finditer(self.text))))
-        named = {w for m in self.mentions for k in m.keys for w in (k, *self._kinds(k))}
+        named = {n for m in self.mentions for k in m.keys for w in (k, *self._kinds(k)) for n in (w, w.rpartition(".")[2])}
         written = set(re.findall(r"[A-Za-z_]\w*", self.code)) | owners
-        numbers = {q.value for q in quantities(self.text)} & {g.value for g in of_lines(self.material.unit, *self.lines, self.material.names)}
-        if not (spoken or owners) or not self.code.strip():
-            return False
-        if self.mentions and not (named & written or {n.rpartition(".")[2] for n in named} & written):
-            return bool(self.facts) and bool(spoken & said)
-        return bool(named & written or spoken & said or numbers or any(squeezed(c) in squeezed(self.code) for c in CODE.findall(self.text)))
+        grounds = of_lines(self.material.unit, *self.lines, self.material.names)
+        numbers = {q.value for q in quantities(self.text)} & {g.value for g in grounds}
+        code = any(squeezed(c) in squeezed(self.code) for c in CODE.findall(self.text))
+        if not self.code.strip() or not (named & written or spoken & said or numbers or code):
+            self.refuted.append("the cited lines speak of nothing that the claim says")
+        elif self.mentions and not named & written:
+            self.unproven.append(f"the cited lines do not speak of {', '.join(dict.fromkeys(m.text for m in self.mentions))}")
 
     def _kinds(self, key: str) -> set[str]:
         entity = self.material.names.entities.get(key)
@@ -154,8 +158,6 @@ class _Case:
             mentioned = any(m.text in str(fact.value) or m.keys & {str(v) for v in _strings(fact.value)} for m in self.mentions)
             if (others and not mentioned) or not (own & said or states):
                 self.refuted.append(f"{fact.id} says something else: {fact.topic} of {fact.subject}")
-            else:
-                self.words |= own | code_concepts(str(fact.value)) | {w for g in grounds for w in g.roles}
 
     # ------------------------------------------------------------------------------------------------ what is said
 
@@ -190,6 +192,10 @@ class _Case:
                 ordered = derived.ordered
                 if not (related or nested or together or ordered):
                     self.unproven.append(f"how {one.text} and {two.text} belong together is not shown")
+            codes = [m[1] for m in CODE.finditer(self.text[a:b]) if m[1].partition("(")[0] not in {x.text for x in here}]
+            alone = [c for c in codes if not any(all(squeezed(x) in squeezed(line) for x in (c, *codes)) for line in self.code.splitlines())]
+            if len(codes) > 1 and alone and not derived.ordered:
+                self.unproven.append(f"no cited line has {', '.join(codes)} together")
 
     def _one_line(self, one: Mention, two: Mention) -> bool:
         return any(all(self._writes(line, m) for m in (one, two)) for line in self.code.splitlines())
@@ -226,7 +232,7 @@ class _Case:
         grounds: list[Ground] = [g for f in self.facts for g in of_fact(f, self.material.names)]
         if self.lines is not None:
             grounds += of_lines(self.material.unit, *self.lines, self.material.names)
-        done = check_numbers(self.text, grounds, self.mentions, self.code, derived.counted, self.material.role_words)
+        done = check_numbers(self.text, grounds, self.mentions, self.code, derived.counted, self.material.owners)
         self.refuted += done.refuted
         self.unproven += done.unproven
         self.evidence += done.evidence
@@ -241,7 +247,7 @@ class _Case:
         named = [f for f in found if f.severity in wanted]
         fitting = [f for f in named if self._is_about(f)]
         if fitting:
-            best = fitting[0]
+            best = self.finding = fitting[0]
             self.evidence.append(f"{best.rule}, line {best.line}: {best.message}")
             self.words |= self.material.finding_words(best)
         elif wanted == ("ok",) and any(f.severity == "error" for f in found):
@@ -257,17 +263,45 @@ class _Case:
         own = {c for c in said if not DEFECT.search(c) and not PRAISE.search(c)} - {w for m in self.mentions for w in code_concepts(m.text)}
         return finding.rule.lower() in self.text.lower() or (bool(own & words) and len(own - words) <= len(own) // 3)
 
-    def check_residue(self) -> None:
-        """Words that nothing cited accounts for: nobody has checked what they say."""
+    def find_evidence(self) -> None:
+        """What carries a claim that states neither number nor relation: the words of the cited lines or facts."""
+        if self.evidence or self.claim_is_judgement:
+            return
+        spoken = self.material.relations.code_concepts(*self.lines) if self.lines is not None else set()
+        if self.mentions and self.lines is not None:
+            self.evidence.append("the names stand in the cited lines")
+        elif self.facts and concepts(self.text) & set().union(*self._sources()):
+            self.evidence.append(f"stands in {', '.join(f.id for f in self.facts)}")
+        elif CODE.search(self.text) and self.lines is not None or concepts(self.text) & spoken:
+            self.evidence.append("stands in the cited lines")
+
+    def _sources(self) -> list[set[str]]:
+        """What each cited statement and each cited fact speaks of."""
+        each = [code_concepts(f"{f.topic} {f.subject} {f.value}") | {w for g in of_fact(f, self.material.names) for w in g.roles} for f in self.facts]
         if self.lines is not None:
-            self.words |= self.material.relations.code_concepts(*self.lines) | {w for n in self._around() for w in code_concepts(n)}
-        self.words |= {w for m in self.mentions for k in m.keys for w in (*code_concepts(k), *(c for n in self._kinds(k) for c in code_concepts(n)))}
+            relations, unit = self.material.relations, self.material.unit
+            for node in unit.all(ast.stmt):
+                if self.lines[0] <= node.lineno <= self.lines[1]:
+                    body = getattr(node, "body", None)
+                    last = body[0].lineno - 1 if isinstance(body, list) else node.end_lineno or node.lineno
+                    each.append(relations.code_concepts(node.lineno, max(node.lineno, min(last, self.lines[1]))))
+            if not each:
+                each.append(relations.code_concepts(*self.lines))
+        return each
+
+    def check_residue(self, derived: Derived) -> None:
+        """Words that nothing cited accounts for: nobody has checked what they say."""
+        shown = self.words | {w for n in self._around() for w in code_concepts(n)} | {w for o in derived.outcomes if o.status == "holds" for w in o.words}
+        shown |= {w for m in self.mentions for k in m.keys for w in (*code_concepts(k), *(c for n in self._kinds(k) for c in code_concepts(n)))}
+        sources = self._sources()
+        self.words |= set().union(*sources) | shown
         spans = [m.span() for m in LINE_WORDS.finditer(self.text)] + [m.span() for m in FACT_WORDS.finditer(self.text)]
         spans += [m.span() for m in CODE.finditer(self.text)] + [(m.start, m.end) for m in self.mentions]
         spans += [(q.start, q.end) for q in quantities(self.text)] + [m.span() for m in NEGATION.finditer(self.text)]
-        if self.evidence and self.claim_is_judgement:
+        if self.finding and self.claim_is_judgement:
             spans += [m.span() for m in (*DEFECT.finditer(self.text), *PRAISE.finditer(self.text))]
-        left = [c for _, _, c in located_concepts(mask(self.text, *spans)) if c not in self.words and c not in _TRUSTED_WORDS]
+        located = [(at, c) for at, _, c in located_concepts(mask(self.text, *spans)) if c not in _TRUSTED_WORDS]
+        left = [c for _, c in located if c not in self.words]
         for concept in dict.fromkeys(left):
             if concept in LAYERS:
                 there = "" if self.material.relations.anywhere(concept) else "; there is none in the program"
@@ -275,6 +309,10 @@ class _Case:
         rest = [c for c in dict.fromkeys(left) if c not in LAYERS]
         if rest:
             self.unproven.append(f"nothing cited shows: {', '.join(rest[:8])}")
+        for a, b in clauses(self.text):
+            open_words = {c for at, c in located if a <= at < b and c not in shown}
+            if open_words and not any(open_words <= source for source in sources):
+                self.unproven.append(f"no single line or fact shows: {', '.join(sorted(open_words)[:8])}")
 
     @property
     def claim_is_judgement(self) -> bool:
@@ -297,6 +335,8 @@ class _Case:
         if self.is_background():
             return Verdict(self.claim, "background", (), ("says nothing of this program",))
         self.cite()
+        if self.claim_is_judgement:
+            self.check_defect()
         self.check_names()
         self.check_facts()
         derived = self.check_relations()
@@ -304,15 +344,8 @@ class _Case:
         settled = self.check_truths(derived)
         self.check_denials(derived, settled)
         self.check_numbers(derived)
-        if self.claim_is_judgement:
-            self.check_defect()
-        elif not self.evidence and self.lines is not None and self.mentions:
-            self.evidence.append("the names stand in the cited lines")
-        elif not self.evidence and self.facts and concepts(self.text) & self.words:
-            self.evidence.append(f"stands in {', '.join(f.id for f in self.facts)}")
-        elif not self.evidence and self.lines is not None and CODE.search(self.text):
-            self.evidence.append("the code stands in the cited lines")
-        self.check_residue()
+        self.find_evidence()
+        self.check_residue(derived)
         if not self.evidence:
             self.unproven.append("it cites nothing that shows it")
         status: Status = "refuted" if self.refuted else "unproven" if self.unproven else "verified"

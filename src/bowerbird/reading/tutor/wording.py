@@ -50,7 +50,7 @@ noise: noise noises gaussian normal latent latents random | 噪声 高斯 正态
 uniform: uniform uniformly | 均匀 | rand uniform uniform_
 detach: detach detached detaches | 分离 截断 | detach
 zero_grad: zeroes zeroed zeros clears cleared zero_grad resets | 清零 归零 清空 | zero_grad
-label: label labels target targets | 标签 目标 | labels label targets ones zeros valid fake ones_like zeros_like
+label: label labels | 标签 目标 | labels label targets target ones zeros valid fake ones_like zeros_like
 real: real genuine | 真实 真 | real real_imgs valid
 fake: fake generated | 假 伪造 生成 | fake gen_imgs generator
 image: image images picture pictures pixel pixels | 图像 图片 像素 | img image images imgs gen_imgs real_imgs
@@ -93,30 +93,37 @@ eval: eval evaluation | 评估 推理 | eval
 save: saves saved save | 保存 | save save_image
 print: prints printed print | 打印 | print
 sample: sample samples sampled sampling | 采样 样本 | sample sample_image randn
+update: update updates updated updating train trains trained optimise optimises optimised optimize optimizes optimized | 更新 训练 优化 | step
+before: before precede precedes preceding prior earlier first | 之前 以前 先 前 首先 先于 |
+after: after follow follows following then next afterwards later finally last | 之后 以后 后 再 然后 最后 随后 |
+end: end ends ending final | 结尾 末尾 |
+target: target targets | 目标 |
+training: training | |
+zero: zero | |
 trainable: trainable learnable | 可训练 可学习 | requires_grad parameters
 """.strip()
 
 _NEUTRAL = frozenset(
-    """a an the this that these those it its is are was were be been being has have having had of in on at by for to from
-    with as and or which where when here there then also into onto per via between within through over using use uses used
-    i.e. e.g. layer layers module modules block blocks network networks model models class classes function functions method
-    methods program code script line lines value values number numbers named called name names defined defines define
-    definition set sets equal equals holds hold given gives give contains contain consists consist comprises made up part
-    parts count counts counted total altogether term terms object instance tensor tensors shown stated written stands stand
-    following each statement expression call calls variable argument constant type kind built build builds constructs
-    created creates computed computes compute applied applies apply does do s we you see after before update updates updated
-    updating optimised optimized optimises optimizes train trains trained trained maps map mapping vector vectors entry
-    entries element elements subclass inherits defining sits lies inside itself begins starts one two both single first second
-    third last pair once twice double half hundred thousand million trainable exactly about approximately around
-    roughly nearly measured observed run during whose their them they default ends goes fed feeds passed passes followed
-    follows precedes""".split()
+    """a an the this that these those it its is are was were be been being has have having had of in on at by for to
+    from with as and or which where when here there also into onto per via between within through over using use
+    uses used i.e. e.g. layer layers module modules block blocks network networks model models class classes
+    function functions method methods program code script line lines value values number numbers named called
+    name names defined defines define definition set sets equal equals holds hold given gives give contains
+    contain consists consist comprises made up part parts count counts counted total altogether term terms
+    object instance tensor tensors shown stated written stands stand following each statement expression call
+    calls variable argument constant type kind built build builds constructs created creates computed computes
+    compute applied applies apply does do s we you see maps map mapping vector vectors entry entries element
+    elements subclass inherits defining sits lies inside itself one two both second third pair once twice double
+    half hundred thousand million trainable exactly about approximately around roughly nearly measured observed
+    run during whose their them they default goes fed feeds passed passes ran runs running mode training makes""".split()
 )
 _NEUTRAL_CHINESE = sorted(
-    """的 了 是 在 和 与 或 为 有 个 这 那 该 其 中 里 上 下 由 从 到 被 把 将 对 用 使用 采用 通过 共有 一共 共 总共 总 数 数量 值 等于 等 层 模块 网络 模型
-    类 函数 方法 程序 代码 脚本 行 第 名为 称为 叫 叫做 定义 定义了 设置 设为 设 取 包含 含有 包括 组成 构成 部分 调用 变量 参数量 常数 类型 种 每 张量
-    这里 此处 处 也 并 以及 及 更新 训练 优化 映射 向量 元素 继承 之后 之前 后 前 先 再 然后 约 大约 大概 运行 测得 观察 它 它们 分别 则 均 即 计算 创建 得到
-    应用 作为 作 成 时 后面 前面 内 送入 传入 传给 喂给 经过 又 于 以 所 出 要 会 条 次 块 所示 语句 一个 两个 个数 百 千 万 零 一 二 两 三 四 五 六 七 八 九 十
-    双 半 亿 点 单 分之 张 组 拥有 具有 具 属于""".split(),
+    """的 了 是 在 和 与 或 为 有 个 这 那 该 其 中 里 上 下 由 从 到 被 把 将 对 用 使用 采用 通过 共有 一共 共
+    总共 总 数 数量 值 等于 等 层 模块 网络 模型 类 函数 方法 程序 代码 脚本 行 第 名为 称为 叫 叫做 定义 定义了
+    设置 设为 设 取 包含 含有 包括 组成 构成 部分 调用 变量 参数量 常数 类型 种 每 张量 这里 此处 处 也 并 以及
+    及 映射 向量 元素 继承 约 大约 大概 运行 测得 观察 它 它们 分别 则 均 即 计算 创建 得到 应用 作为 作 成 时
+    内 送入 传入 传给 喂给 经过 又 于 以 所 出 要 会 条 次 块 所示 语句 一个 两个 个数 百 千 万 零 一 二 两
+    三 四 五 六 七 八 九 十 双 半 亿 点 单 分之 张 组 拥有 具有 具 属于""".split(),
     key=len,
     reverse=True,
 )
@@ -182,7 +189,7 @@ def located_concepts(text: str) -> Iterator[tuple[int, int, str]]:
     for match in _WORD.finditer(masked):
         if "\u4e00" <= match[0][0] <= "\u9fff":
             yield from _chinese(match[0], match.start())
-        elif match[0].lower() not in _NEUTRAL or match[0].lower() in ("in",) and False:
+        elif match[0].lower() not in _NEUTRAL:
             yield match.start(), match.end(), concept_of(match[0])
 
 
