@@ -1,0 +1,183 @@
+"""Imports of the program: its own files compiled with guarded loops, stand-ins for packages that are not installed.
+
+Order: the user's folder, what is installed (except a few packages that have a stand-in in any case, because they only
+draw, log or download), a stand-in of ours, and at last a stub that accepts everything.
+"""
+
+import ast
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.rewrite import compiled
+from bowerbird.reading.running.standins.anything import Anything
+
+_HERE = "bowerbird.reading.running.standins"
+_OURS = {
+    "torchvision": f"{_HERE}.torchvision",
+    "matplotlib": f"{_HERE}.matplotlib",
+    "tqdm": f"{_HERE}.tqdm",
+    "einops": f"{_HERE}.einops",
+}
+_ALWAYS = {
+    "matplotlib": "pictures are recorded, not drawn",
+    "tqdm": "a progress bar that shows nothing",
+    "wandb": "a logger that sends nothing",
+    "tensorboard": "a logger that writes nothing",
+    "tensorboardX": "a logger that writes nothing",
+    "seaborn": "pictures are not drawn",
+    "transformers": "its models and tokenizers would be downloaded",
+    "datasets": "its data would be downloaded",
+    "requests": "there is no network",
+    "IPython": "there is no notebook",
+    "cv2": "pictures are not drawn",
+    "nltk": "its data would be downloaded",
+}
+_SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """First in ``sys.meta_path`` for the user's files and stand-ins; a second instance comes last, for what is missing."""
+
+    def __init__(
+        self, request: Request, files: set[str], replace: Callable[[str, str], None], *, last: bool
+    ) -> None:  # fmt: skip
+        self.request, self.files, self.replace, self.last = request, files, replace, last
+        self.root = Path(request.root)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        top = fullname.partition(".")[0]
+        if self.last:
+            return self._missing(fullname, top)
+        if top in ("torch", "numpy", "bowerbird") and fullname not in _SUBMODULES:
+            return None
+        file = self._own(fullname)
+        if file is not None:
+            loader: importlib.abc.Loader = OwnLoader(file, self.request, self.files)
+            package = file.name == "__init__.py"
+            spec = importlib.util.spec_from_file_location(
+                fullname, file, loader=loader, submodule_search_locations=[str(file.parent)] if package else None
+            )
+            return spec
+        if (self.root / fullname.replace(".", "/")).is_dir() and not _installed(top):
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [str(self.root / fullname.replace(".", "/"))]
+            return spec
+        if top in _ALWAYS or fullname in _SUBMODULES:
+            return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
+        return None
+
+    def _own(self, fullname: str) -> Path | None:
+        base = self.root / fullname.replace(".", "/")
+        for file in (base.with_name(base.name + ".py"), base / "__init__.py"):
+            if file.is_file() and file.stat().st_size < 1_000_000:
+                return file
+        return None
+
+    def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
+        frame = sys._getframe(1)
+        while frame is not None and (frame.f_code.co_filename.startswith("<frozen") or frame.f_globals is globals()):
+            frame = frame.f_back  # type: ignore[assignment]
+        asking = frame.f_code.co_filename if frame is not None else ""
+        if top in sys.builtin_module_names or top in sys.stdlib_module_names or asking.startswith(sys.prefix):
+            return None
+        parent = sys.modules.get(top)
+        if parent is not None and not isinstance(parent, Stub) and top not in _OURS:
+            return None
+        return self._stand_in(fullname, top, "the package is not installed")
+
+    def _stand_in(self, fullname: str, top: str, reason: str) -> importlib.machinery.ModuleSpec:
+        self.replace(fullname if fullname in _SUBMODULES else top, reason)
+        return importlib.machinery.ModuleSpec(fullname, StandInLoader(fullname, top), is_package=True)
+
+
+class OwnLoader(importlib.machinery.SourceFileLoader):
+    """Compiles one of the user's other files with guarded loops; its lines count as the user's from then on."""
+
+    def __init__(self, file: Path, request: Request, files: set[str]) -> None:
+        super().__init__(file.stem, str(file))
+        self.file, self.request, self.files = str(file), request, files
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        known = next((f for f in self.request.texts if Path(f).resolve() == Path(self.file).resolve()), self.file)
+        text = self.request.texts.get(known)
+        if text is None:
+            text = Path(self.file).read_text(encoding="utf-8", errors="replace")
+        self.files.add(known)
+        return compiled(ast.parse(text), known)
+
+
+class Stub(types.ModuleType):
+    """A module of which every attribute is accepted."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        value = Anything(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+
+class Delegate(types.ModuleType):
+    """A module whose attributes are those of an object."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        super().__init__(name)
+        self.__dict__["_value"] = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return getattr(self.__dict__["_value"], name)
+
+
+class StandInLoader(importlib.abc.Loader):
+    """Gives one of our modules under the name that the program asks for, or a stub."""
+
+    def __init__(self, fullname: str, top: str) -> None:
+        self.fullname, self.top = fullname, top
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        ours = _OURS.get(self.top)
+        if ours is not None:
+            try:
+                real = importlib.import_module(ours + self.fullname[len(self.top) :])
+            except ModuleNotFoundError:
+                return self._part(importlib.import_module(ours))
+            alias = types.ModuleType(self.fullname, real.__doc__)
+            alias.__dict__.update({k: v for k, v in real.__dict__.items() if not k.startswith("__")})
+            return alias
+        return Stub(self.fullname)
+
+    def _part(self, ours: types.ModuleType) -> types.ModuleType:
+        """A module for what our stand-in holds as an attribute: ``matplotlib.pyplot``."""
+        value: Any = ours
+        for word in self.fullname.split(".")[1:]:
+            value = getattr(value, word, None)
+        return Stub(self.fullname) if value is None else Delegate(self.fullname, value)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__path__ = []
+
+
+def _installed(top: str) -> bool:
+    return importlib.machinery.PathFinder.find_spec(top) is not None
+
+
+def install(request: Request, files: set[str], replace: Callable[[str, str], None]) -> None:
+    """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _ALWAYS or name in _SUBMODULES:
+            del sys.modules[name]
+    sys.meta_path.insert(0, Finder(request, files, replace, last=False))
+    sys.meta_path.append(Finder(request, files, replace, last=True))
+    sys.path.insert(0, request.root)

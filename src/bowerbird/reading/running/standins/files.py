@@ -1,0 +1,208 @@
+"""Files: reading finds the user's own first, then a stand-in; writing goes to the scratch folder."""
+
+import builtins
+import io
+import json
+import os
+import pathlib
+import pickle
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bowerbird.reading.running.recorder import Recorder
+from bowerbird.reading.running.standins import words
+
+Replace = Callable[[str, str], None]
+_TEXT = (
+    ".txt",
+    ".text",
+    ".md",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".en",
+    ".de",
+    ".fr",
+    ".zh",
+    ".cn",
+    ".vocab",
+    ".py",
+    "",
+)
+_CHINESE = ("zh", "chinese", "tang", "poet", "cn", "poem", "诗", "中")
+
+
+class Files:
+    """Decides where a path that the program names really lies."""
+
+    def __init__(self, recorder: Recorder, replace: Replace, root: Path) -> None:
+        self.recorder, self.replace, self.root = recorder, replace, root
+        self.scratch = Path.cwd()
+
+    def reading(self, path: Any, *, make: bool = True) -> Any:
+        """A path that can be read, if there is any way."""
+        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike):
+            return path
+        wanted = Path(os.fsdecode(path))
+        if wanted.exists() or (not self._user_asks()):
+            return path
+        moved = self._elsewhere(os.path.realpath(wanted))
+        if moved.exists():
+            return str(moved)
+        own = self.root / wanted
+        if not wanted.is_absolute() and own.exists():
+            return str(own)
+        if make and not wanted.suffix == ".py" and wanted.suffix in (*_TEXT, ".pkl", ".npy", ".bin"):
+            made = self._made(wanted)
+            if made is not None:
+                return made
+        return path
+
+    def writing(self, path: Any) -> Any:
+        """A path in the scratch folder for one that lies elsewhere; the folder it lies in is made."""
+        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike) or not self._user_asks():
+            return path
+        text = os.fsdecode(path)
+        real = os.path.realpath(text)
+        if real == os.devnull or real == str(self.scratch) or real.startswith(f"{self.scratch}{os.sep}"):
+            return path
+        target = self._elsewhere(real)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.replace("writing elsewhere", "what is written outside the working folder goes to a scratch folder")
+        return str(target)
+
+    def _elsewhere(self, real: str) -> Path:
+        return self.scratch / "elsewhere" / real.lstrip(os.sep)
+
+    def _user_asks(self) -> bool:
+        return self.recorder.here()[1] is not None
+
+    def _made(self, wanted: Path) -> str | None:
+        target = self.scratch / "stand-ins" / wanted.name
+        target.parent.mkdir(exist_ok=True)
+        try:
+            if not target.exists():
+                self._write(wanted, target)
+        except OSError:
+            return None
+        self.replace(f"file {wanted.name}", "it is not there; short text or made-up numbers took its place")
+        return str(target)
+
+    def _write(self, wanted: Path, target: Path) -> None:
+        chinese = any(word in str(wanted).lower() for word in _CHINESE)
+        if wanted.suffix == ".json":
+            target.write_text(json.dumps({"words": words.ENGLISH.split()}), encoding="utf-8")
+        elif wanted.suffix in (".csv", ".tsv"):
+            comma = "," if wanted.suffix == ".csv" else "\t"
+            rows = [comma.join(f"{i * j % 7}" for j in range(1, 5)) for i in range(200)]
+            target.write_text("\n".join([comma.join("abcd"), *rows]), encoding="utf-8")
+        elif wanted.suffix == ".pkl":
+            target.write_bytes(pickle.dumps({"vocab_size": 512, "stoi": {}, "itos": {}}))
+        elif wanted.suffix == ".npy":
+            np.save(target, np.random.default_rng(0).normal(size=(256, 32)).astype(np.float32))
+        elif wanted.suffix == ".bin":
+            np.arange(20_000, dtype=np.uint16).__mod__(50).astype(np.uint16).tofile(target)
+        else:
+            target.write_text(words.text(30_000, chinese=chinese), encoding="utf-8")
+
+
+def install(recorder: Recorder, replace: Replace, root: Path) -> None:
+    """Patches open, numpy's readers and downloads."""
+    files = Files(recorder, replace, root)
+    _patch_open(files)
+    _patch_numpy(files)
+    _patch_downloads(files, replace)
+    _patch_existence(files)
+
+
+def _patch_open(files: Files) -> None:
+    original = builtins.open
+
+    def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        path = files.writing(file) if any(c in mode for c in "wax") else files.reading(file)
+        if path is not file and "b" not in mode:
+            kwargs["encoding"], args = "utf-8", args[:1]
+        return original(path, mode, *args, **kwargs)
+
+    builtins.open = opened
+    io.open = opened
+    path_open = pathlib.Path.open
+
+    def opened_path(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        where = self if any(c in mode for c in "wax") else Path(files.reading(self))
+        return path_open(where, mode, *args, **kwargs)
+
+    pathlib.Path.open = opened_path  # type: ignore[method-assign, assignment]
+
+
+def _patch_numpy(files: Files) -> None:
+    for name in ("load", "loadtxt", "genfromtxt", "fromfile"):
+        original = getattr(np, name)
+
+        def read(file: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            return _original(files.reading(file), *args, **kwargs)
+
+        setattr(np, name, read)
+    memmap = np.memmap
+
+    class Memmap(memmap):  # type: ignore[type-arg]
+        """A memory map of the file, or of its stand-in."""
+
+        def __new__(cls, filename: Any, *args: Any, **kwargs: Any) -> Any:
+            return memmap.__new__(cls, files.reading(filename), *args, **kwargs)
+
+    np.memmap = Memmap  # type: ignore[misc]
+
+
+def _patch_downloads(files: Files, replace: Replace) -> None:
+    def retrieved(url: str, filename: Any = None, *_: Any, **__: Any) -> tuple[str, None]:
+        replace(f"download {str(url)[-60:]}", "there is no network; short text took its place")
+        target = Path(filename or "download.txt")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(words.text(30_000), encoding="utf-8")
+        return str(target), None
+
+    def opened(url: Any, *_: Any, **__: Any) -> Any:
+        replace(f"download {getattr(url, 'full_url', url)!s:.60}", "there is no network; short text took its place")
+        return io.BytesIO(words.text(30_000).encode())
+
+    urllib.request.urlretrieve = retrieved  # type: ignore[assignment]
+    urllib.request.urlopen = opened
+    torch.hub.load = lambda *a, **k: torch.nn.Identity()  # type: ignore[assignment]
+
+
+def _patch_existence(files: Files) -> None:
+    """``os.path.exists`` and ``os.listdir`` see the user's folder beside the scratch folder."""
+    exists, listdir, mkdir, makedirs, path_mkdir = os.path.exists, os.listdir, os.mkdir, os.makedirs, Path.mkdir
+
+    def made(path: Any, *args: Any, **kwargs: Any) -> None:
+        mkdir(files.writing(path), *args, **kwargs)
+
+    def made_all(name: Any, *args: Any, **kwargs: Any) -> None:
+        makedirs(files.writing(name), *args, **kwargs)
+
+    def path_made(self: Path, *args: Any, **kwargs: Any) -> None:
+        path_mkdir(Path(files.writing(self)), *args, **kwargs)
+
+    def there(path: Any) -> bool:
+        return exists(path) or (exists(files.reading(path, make=False)))
+
+    def listed(path: Any = ".") -> list[str]:
+        return listdir(files.reading(path, make=False))
+
+    os.mkdir, os.makedirs, Path.mkdir = made, made_all, path_made  # type: ignore[assignment, method-assign]
+    os.path.exists = there  # type: ignore[assignment]
+    os.listdir = listed  # type: ignore[assignment]
+
+
+def report(recorder: Recorder, scratch: Path) -> None:
+    """What the program wrote."""
+    found = [p for p in sorted(scratch.rglob("*")) if p.is_file() and "stand-ins" not in p.parts]
+    for path in found[:60]:
+        recorder("run.file", str(path.relative_to(scratch)), {"bytes": path.stat().st_size}, line=None, file="")
