@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bowerbird.errors import BowerbirdError
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, in_order
 from bowerbird.reading.patching import combine
@@ -13,7 +14,7 @@ from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.run import Run
-from bowerbird.reading.source import Source, open_source
+from bowerbird.reading.source import open_source, parse
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,17 @@ def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> It
             yield Finding(identity, "info", 1, said, file=program.file)
 
 
-def fix(source: Source, findings: list[Finding]) -> dict[str, str]:
-    """The texts after the patches of all errors and warnings that have one; patches that would overlap wait."""
+def fix(result: CheckResult) -> list[str]:
+    """Applies the patches of all errors and warnings that have one, and returns the files that changed.
+
+    A patch that would touch a line that another has changed waits for the next time.
+    """
+    source = result.program.source
+    if source.path.suffix == ".ipynb":
+        raise BowerbirdError("Notebooks are not changed; their findings say what to change in which cell.")
     taken: set[tuple[str, int]] = set()
     chosen = []
-    for finding in findings:
+    for finding in result.findings:
         patch = finding.patch
         if patch is None or finding.severity not in ("error", "warning"):
             continue
@@ -84,9 +91,36 @@ def fix(source: Source, findings: list[Finding]) -> dict[str, str]:
         if not lines & taken:
             taken |= lines
             chosen.append(patch)
-    return combine("fix", chosen).apply(source.texts) if chosen else {}
+    texts = combine("fix", chosen).apply(source.texts) if chosen else source.texts
+    changed = [file for file, text in texts.items() if text != source.texts[file]]
+    for file in changed:
+        parse(texts[file], file)
+        Path(file).write_text(texts[file], encoding="utf-8")
+    return changed
 
 
 def as_json(result: CheckResult) -> str:
-    """The result as the command prints it."""
+    """The result as the command prints it for machines."""
     return json.dumps(result.to_json(), indent=2, ensure_ascii=False)
+
+
+def as_text(result: CheckResult, *, everything: bool = False) -> Iterator[str]:
+    """The result as the command prints it for people; ``everything`` shows also what is fine."""
+    source = result.program.source
+    steps = result.run.steps
+    if result.ran:
+        yield f"{source.path}: it ran, {steps} optimiser step{'s' * (steps != 1)}."
+    else:
+        why = f": {result.run.why_not}" if result.run.why_not else ""
+        yield f"{source.path}: not run{why}; only its text was read."
+    yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
+    shown = [f for f in result.findings if everything or f.severity != "ok"]
+    for finding in shown:
+        other = f" of {finding.file}" if finding.file != source.main else ""
+        yield f"{finding.severity:<7}  {finding.rule}  {source.where(finding.line)}{other}: {finding.message}"
+        yield from (f"           {text}" for text in (finding.evidence, finding.fix and f"Fix: {finding.fix}") if text)
+    fine = sum(finding.severity == "ok" for finding in result.findings)
+    if not shown:
+        yield "Nothing was found."
+    if fine and not everything:
+        yield f"Checked and fine: {fine} (--all shows them)."

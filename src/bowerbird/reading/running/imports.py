@@ -72,7 +72,7 @@ class Finder(importlib.abc.MetaPathFinder):
             spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [str(self.root / fullname.replace(".", "/"))]
             return spec
-        if top in _ALWAYS or fullname in _SUBMODULES:
+        if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
             return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
         return None
 
@@ -84,11 +84,7 @@ class Finder(importlib.abc.MetaPathFinder):
         return None
 
     def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
-        frame = sys._getframe(1)
-        while frame is not None and (frame.f_code.co_filename.startswith("<frozen") or frame.f_globals is globals()):
-            frame = frame.f_back  # type: ignore[assignment]
-        asking = frame.f_code.co_filename if frame is not None else ""
-        if top in sys.builtin_module_names or top in sys.stdlib_module_names or asking.startswith(sys.prefix):
+        if top in sys.builtin_module_names or top in sys.stdlib_module_names or _asked_by_a_library():
             return None
         parent = sys.modules.get(top)
         if parent is not None and not isinstance(parent, Stub) and top not in _OURS:
@@ -167,6 +163,16 @@ class StandInLoader(importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         module.__path__ = []
+
+
+def _asked_by_a_library() -> bool:
+    """Whether the import that is going on stands in an installed package, not in the user's code."""
+    frame = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename.startswith("<frozen") or frame.f_globals is globals()):
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return frame.f_code.co_filename.startswith((sys.prefix, sys.base_prefix))
 
 
 def _installed(top: str) -> bool:
