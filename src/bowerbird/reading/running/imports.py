@@ -40,6 +40,7 @@ _ALWAYS = {
     "cv2": "pictures are not drawn",
     "nltk": "its data would be downloaded",
 }
+_KEPT = ("__getattr__", "__version__", "__all__")
 _SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
 
 
@@ -150,7 +151,7 @@ class StandInLoader(importlib.abc.Loader):
             except ModuleNotFoundError:
                 return self._part(importlib.import_module(ours))
             alias = types.ModuleType(self.fullname, real.__doc__)
-            alias.__dict__.update({k: v for k, v in real.__dict__.items() if not k.startswith("__")})
+            alias.__dict__.update({k: v for k, v in real.__dict__.items() if not k.startswith("__") or k in _KEPT})
             return alias
         return Stub(self.fullname)
 

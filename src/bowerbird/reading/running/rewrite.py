@@ -1,6 +1,6 @@
 """Compiles the user's files so that every loop asks before each round whether it may go on.
 
-Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
+Line numbers stay as they are.  A function that trains hands over its local names when it ends.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
 """
 
@@ -8,7 +8,9 @@ import ast
 from collections.abc import Iterator
 from types import CodeType
 
-FOR, WHILE = "__bowerbird_for__", "__bowerbird_while__"
+FOR, WHILE, LEAVE = "__bowerbird_for__", "__bowerbird_while__", "__bowerbird_leave__"
+
+_TRAINING = ("backward", "zero_grad")
 
 
 class _Guarded(ast.NodeTransformer):
@@ -31,6 +33,24 @@ class _Guarded(ast.NodeTransformer):
         for new in (enter, node.test):
             ast.copy_location(new, node)
         return [ast.fix_missing_locations(enter), ast.fix_missing_locations(node)]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        trains = any(isinstance(n, ast.Attribute) and n.attr in _TRAINING for n in ast.walk(node))
+        self.generic_visit(node)
+        if trains or node.name in ("main", "run"):
+            node.body = self._leaving(node)
+        return node
+
+    def _leaving(self, node: ast.FunctionDef) -> list[ast.stmt]:
+        """The body in ``try: … finally:`` that hands over the function's local names."""
+        lone = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+        head, body = (node.body[:1], node.body[1:]) if lone else ([], node.body)
+        if not body:
+            return node.body
+        values = ast.Call(ast.Name("locals", ast.Load()), [], [])
+        leave = ast.Expr(ast.Call(ast.Name(LEAVE, ast.Load()), [ast.Constant(node.name), values], []))
+        guarded_body = ast.Try(body, [], [], [ast.copy_location(leave, body[-1])])
+        return [*head, ast.fix_missing_locations(ast.copy_location(guarded_body, body[0]))]
 
     def _call(self, name: str, argument: ast.expr | None, node: ast.For | ast.While) -> ast.Call:
         where = [ast.Constant(node.lineno), ast.Constant(self.file)]

@@ -66,6 +66,7 @@ class Session:
         self.functions = FunctionWatch(self.recorder, self.training, self.replace)
         self.loops = Loops(self.recorder, request.seconds, request.steps, self.training.laggards)
         self.namespace: dict[str, Any] = {}
+        self.locals: dict[str, dict[str, Any]] = {}
         self.output = _Output()
         self.finished = False
         self.executed = 0
@@ -114,6 +115,7 @@ class Session:
         pictures_saved.watch(self._pictured)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
         setattr(builtins, rewrite.WHILE, self.loops.loop_while)
+        setattr(builtins, rewrite.LEAVE, self._left)
         warnings.showwarning = self._warned
         warnings.simplefilter("default")
         sys.stdout = sys.stderr = self.output
@@ -122,6 +124,12 @@ class Session:
         guard = Guard(scratch, self._refused)
         kernel.confine(scratch, Path(request.root))
         guard.arm()
+
+    def _left(self, function: str, values: dict[str, Any]) -> None:
+        """A function that trains has ended: what it called things stays known."""
+        self.locals[function] = values
+        self.names.namespaces.append(values)
+        del self.names.namespaces[8:]
 
     def _refused(self, what: str, detail: str) -> None:
         self.recorder("run.refused", what, {"detail": detail})
@@ -191,7 +199,7 @@ class Session:
                 self.finished = True
                 return False
             except NameError as error:
-                if surroundings.provide(error.name or "", line):
+                if surroundings.provide(error.name or "", line, self._globals_of(error)):
                     continue
                 self._failed(error, line)
                 return True
@@ -199,6 +207,15 @@ class Session:
                 self._failed(error, line)
                 return True
         return True
+
+    def _globals_of(self, error: BaseException) -> dict[str, Any]:
+        """The global names of the user's file in which something was raised."""
+        trace, found = error.__traceback__, self.namespace
+        while trace is not None:
+            if self.recorder.is_user_code(trace.tb_frame.f_code):
+                found = trace.tb_frame.f_globals
+            trace = trace.tb_next
+        return found
 
     def _failed(self, error: BaseException, line: int) -> None:
         self.failures += 1
@@ -208,10 +225,10 @@ class Session:
         error.__traceback__ = None
 
     def _live(self) -> Live:
-        optimizers = {
-            self.names.of(optimizer): optimizer for ref in self.training.optimizers if (optimizer := ref()) is not None
-        }
-        return Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
+        optimizers = {self.names.of(optimizer): optimizer for optimizer in self.training.optimizers}
+        live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
+        live.locals = self.locals
+        return live
 
     def _report(self, cpu_s: float) -> None:
         with torch._C.DisableTorchFunction():

@@ -52,6 +52,9 @@ class FunctionWatch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _SILENT:
             return func(*args, **kwargs)
+        if name == "__getitem__" and len(args) == 2 and args[0].ndim == 0 and args[1] == 0 and isinstance(args[1], int):
+            self.replaced("x[0] of a single number", "it was allowed in PyTorch before 0.5; the number was taken")
+            return args[0]
         if name in ("cuda", "to", "type", "pin_memory") or "device" in kwargs:
             args, kwargs, done = self._on_cpu(name, args, kwargs)
             if done is not None:

@@ -15,6 +15,7 @@ from bowerbird.reading.running.recorder import Recorder, summary
 LARGEST_COPY = 4_000_000
 DETAILED_FORWARDS = 160
 SNAPSHOT = 40_000_000
+MOST_MODULES = 4_000
 
 
 @dataclass
@@ -87,8 +88,8 @@ class ModuleWatch:
         while frame is not None and frame.f_locals.get("self") is module:
             frame = self.recorder.user_frame(frame.f_back) if frame.f_back is not None else None
         file, line = ("", None) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-        if not self.quiet and not type(module).__module__.startswith("bowerbird."):
-            self.names.created.append((weakref.ref(module), file, line))
+        if not self.quiet and not _ours(module) and len(self.names.created) < MOST_MODULES:
+            self.names.created.append((module, file, line))
         self._watch_forward(type(module))
 
     def _watch_forward(self, kind: type[nn.Module]) -> None:
@@ -109,7 +110,7 @@ class ModuleWatch:
         kind.forward = forwarded  # type: ignore[method-assign]
 
     def _called(self, module: nn.Module, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.quiet or type(module).__module__.startswith("bowerbird."):
+        if self.quiet or _ours(module):
             self.active.append(module)
             try:
                 return call(*args, **kwargs)
@@ -211,6 +212,7 @@ class ModuleWatch:
             for path, module in root.named_modules():
                 self._calls(f"{name}.{path}" if path else name, module)
         self._shared(roots)
+        self._unregistered(roots)
 
     def _tree(self, name: str, root: nn.Module, file: str, line: int | None) -> None:
         rows = []
@@ -262,6 +264,26 @@ class ModuleWatch:
         }  # fmt: skip
         self.recorder("module.calls", path, value, file=file, line=line)
 
+    def _unregistered(self, roots: dict[str, nn.Module]) -> None:
+        """Modules with parameters in a plain container of a module, which the module itself does not register."""
+        for name, root in roots.items():
+            for path, module in root.named_modules():
+                known = {id(m) for m in root.modules()}
+                for attribute, value in list(vars(module).items()):
+                    if attribute in ("_modules", "_parameters", "_buffers"):
+                        continue
+                    lost = [m for m in _held(value) if id(m) not in known]
+                    count = sum(p.numel() for m in lost for p in m.parameters())
+                    if not count:
+                        continue
+                    file, line = self.names.place(lost[0])
+                    where = f"{name}.{path}" if path else name
+                    told = {
+                        "count": len(lost), "parameters": count, "container": type(value).__name__, "holder": where,
+                        "class": type(module).__name__, "calls": sum(self.calls.get(m, Calls()).calls for m in lost),
+                    }  # fmt: skip
+                    self.recorder("module.unregistered", f"{where}.{attribute}", told, file=file, line=line)
+
     def _shared(self, roots: dict[str, nn.Module]) -> None:
         paths: dict[int, list[str]] = {}
         places: dict[int, nn.Module] = {}
@@ -273,6 +295,19 @@ class ModuleWatch:
             if len(found) > 1 and any(True for _ in places[key].parameters()):
                 file, line = self.names.place(places[key])
                 self.recorder("module.shared", found[0], {"paths": found[:12]}, file=file, line=line)
+
+
+def _held(value: Any) -> list[nn.Module]:
+    """The modules in a plain list, tuple or dict, one level of nesting deep."""
+    entries = (
+        list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else []
+    )
+    found = [entry for entry in entries[:64] if isinstance(entry, nn.Module)]
+    return found + [m for entry in entries[:64] if isinstance(entry, list | tuple | dict) for m in _held(entry)]
+
+
+def _ours(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("bowerbird.")
 
 
 def _line(module: nn.Module) -> str:

@@ -15,7 +15,7 @@ class Names:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.created: list[tuple[weakref.ref[nn.Module], str, int | None]] = []
+        self.created: list[tuple[nn.Module, str, int | None]] = []
         self.namespaces: list[dict[str, Any]] = []
         self._parents: dict[int, tuple[nn.Module, str]] = {}
         self._known: dict[int, tuple[str, weakref.ref[Any]]] = {}
@@ -23,12 +23,12 @@ class Names:
         self._counted = -1
 
     def modules(self) -> list[nn.Module]:
-        """Every module that is alive, in order of creation."""
-        return [module for ref, _, _ in self.created if (module := ref()) is not None]
+        """Every module that the program made, in order of creation; they are kept alive, so that they can be judged."""
+        return [module for module, _, _ in self.created]
 
     def place(self, module: nn.Module) -> tuple[str, int | None]:
         """File and line at which a module was created."""
-        return next(((file, line) for ref, file, line in self.created if ref() is module), ("", None))
+        return next(((file, line) for made, file, line in self.created if made is module), ("", None))
 
     def parent(self, module: nn.Module) -> tuple[nn.Module, str] | None:
         """The module that holds this one, and under which name."""

@@ -1,6 +1,5 @@
 """Watches training: optimisers and their steps, backward passes and what they reached, clipping, schedules."""
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,7 +27,7 @@ class TrainingWatch:
 
     def __init__(self, recorder: Recorder, names: Names, modules: ModuleWatch) -> None:
         self.recorder, self.names, self.modules = recorder, names, modules
-        self.optimizers: list[weakref.ref[Optimizer]] = []
+        self.optimizers: list[Optimizer] = []
         self.steps: Counter[int] = Counter()
         self.reached: set[int] = set()
         self.owned: set[int] = set()
@@ -48,8 +47,7 @@ class TrainingWatch:
 
     def laggards(self) -> bool:
         """Whether an optimiser that exists has not stepped three times yet."""
-        alive = [o for ref in self.optimizers if (o := ref()) is not None]
-        return any(self.steps[id(o)] < 3 for o in alive)
+        return any(self.steps[id(optimizer)] < 3 for optimizer in self.optimizers)
 
     def owner(self, parameter: torch.Tensor) -> str:
         """The root module that a parameter belongs to, by the user's name; empty for a tensor of its own."""
@@ -99,7 +97,7 @@ class TrainingWatch:
         register_optimizer_step_post_hook(lambda optimizer, *_: _unwatched(watch._stepped, optimizer))
 
     def _created(self, optimizer: Optimizer) -> None:
-        self.optimizers.append(weakref.ref(optimizer))
+        self.optimizers.append(optimizer)
         parameters = _parameters(optimizer)
         self.owned |= {id(p) for p in parameters}
         self._owner.clear()
@@ -124,7 +122,7 @@ class TrainingWatch:
         self.recorder("optimizer.created", f"optimizer {len(self.optimizers)}", value)
 
     def _identity(self, optimizer: Optimizer) -> int:
-        return next((n for n, ref in enumerate(self.optimizers, 1) if ref() is optimizer), 0)
+        return next((n for n, other in enumerate(self.optimizers, 1) if other is optimizer), 0)
 
     def _stepping(self, optimizer: Optimizer) -> None:
         self.within_step = True
@@ -299,11 +297,9 @@ class TrainingWatch:
 
     def report(self) -> None:
         """Names of optimisers as they ended up, and leaves that belong to no module or no optimiser."""
-        for number, ref in enumerate(self.optimizers, 1):
-            optimizer = ref()
-            if optimizer is not None:
-                value = {"name": self.names.of(optimizer), "steps": self.steps[id(optimizer)]}
-                self.recorder("optimizer.steps", f"optimizer {number}", value)
+        for number, optimizer in enumerate(self.optimizers, 1):
+            value = {"name": self.names.of(optimizer), "steps": self.steps[id(optimizer)]}
+            self.recorder("optimizer.steps", f"optimizer {number}", value, line=None, file="")
         for leaf, line in list(self.orphans.values())[:40]:
             value = {"shape": list(leaf.shape), "owned": id(leaf) in self.owned, "elements": leaf.numel(),
                      "parameter": isinstance(leaf, nn.Parameter)}  # fmt: skip

@@ -1,6 +1,7 @@
 """Files: reading finds the user's own first, then a stand-in; writing goes to the scratch folder."""
 
 import builtins
+import glob
 import io
 import json
 import os
@@ -13,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from bowerbird.reading.running.recorder import Recorder
-from bowerbird.reading.running.standins import words
+from bowerbird.reading.running.standins import pictures, words
 
 Replace = Callable[[str, str], None]
 _TEXT = (
@@ -35,6 +37,7 @@ _TEXT = (
     ".py",
     "",
 )
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _CHINESE = ("zh", "chinese", "tang", "poet", "cn", "poem", "诗", "中")
 
 
@@ -50,7 +53,7 @@ class Files:
         if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike):
             return path
         wanted = Path(os.fsdecode(path))
-        if wanted.exists() or (not self._user_asks()):
+        if wanted.exists() or (not self.asked_by_user()):
             return path
         moved = self._elsewhere(os.path.realpath(wanted))
         if moved.exists():
@@ -58,7 +61,7 @@ class Files:
         own = self.root / wanted
         if not wanted.is_absolute() and own.exists():
             return str(own)
-        if make and not wanted.suffix == ".py" and wanted.suffix in (*_TEXT, ".pkl", ".npy", ".bin"):
+        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, ".pkl", ".npy", ".bin"):
             made = self._made(wanted)
             if made is not None:
                 return made
@@ -66,7 +69,7 @@ class Files:
 
     def writing(self, path: Any) -> Any:
         """A path in the scratch folder for one that lies elsewhere; the folder it lies in is made."""
-        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike) or not self._user_asks():
+        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike) or not self.asked_by_user():
             return path
         text = os.fsdecode(path)
         real = os.path.realpath(text)
@@ -80,7 +83,13 @@ class Files:
     def _elsewhere(self, real: str) -> Path:
         return self.scratch / "elsewhere" / real.lstrip(os.sep)
 
-    def _user_asks(self) -> bool:
+    def picture_names(self, folder: Any) -> list[str]:
+        """Names of pictures for a folder that is not there; the files are made when they are opened."""
+        self.replace(f"folder {str(folder)[-60:]}", "it is not there; stand-in pictures took its place")
+        return [f"{number:06d}.png" for number in range(64)]
+
+    def asked_by_user(self) -> bool:
+        """Whether the call that is going on was made by the user's code, however deep."""
         return self.recorder.here()[1] is not None
 
     def _made(self, wanted: Path) -> str | None:
@@ -91,12 +100,19 @@ class Files:
                 self._write(wanted, target)
         except OSError:
             return None
-        self.replace(f"file {wanted.name}", "it is not there; short text or made-up numbers took its place")
+        if wanted.suffix.lower() in _PICTURES:
+            self.replace("pictures", "the files are not there; stand-in pictures took their place")
+        else:
+            self.replace(f"file {wanted.name}", "it is not there; short text or made-up numbers took its place")
         return str(target)
 
     def _write(self, wanted: Path, target: Path) -> None:
         chinese = any(word in str(wanted).lower() for word in _CHINESE)
-        if wanted.suffix == ".json":
+        if wanted.suffix.lower() in _PICTURES:
+            number = int("".join(c for c in wanted.stem if c.isdigit())[-6:] or 0)
+            array, _ = pictures.picture(number, size=64, channels=3)
+            Image.fromarray(array).save(target, format="PNG")
+        elif wanted.suffix == ".json":
             target.write_text(json.dumps({"words": words.ENGLISH.split()}), encoding="utf-8")
         elif wanted.suffix in (".csv", ".tsv"):
             comma = "," if wanted.suffix == ".csv" else "\t"
@@ -194,7 +210,18 @@ def _patch_existence(files: Files) -> None:
         return exists(path) or (exists(files.reading(path, make=False)))
 
     def listed(path: Any = ".") -> list[str]:
-        return listdir(files.reading(path, make=False))
+        where = files.reading(path, make=False)
+        return listdir(where) if isinstance(where, int) or exists(where) else files.picture_names(path)
+
+    find = glob.glob
+
+    def found(pathname: Any, *args: Any, **kwargs: Any) -> list[str]:
+        names = find(pathname, *args, **kwargs) or find(os.path.join(files.root, pathname), *args, **kwargs)
+        if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES)):
+            return names
+        return [os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)]
+
+    glob.glob = found  # type: ignore[assignment]
 
     os.mkdir, os.makedirs, Path.mkdir = made, made_all, path_made  # type: ignore[assignment, method-assign]
     os.path.exists = there  # type: ignore[assignment]

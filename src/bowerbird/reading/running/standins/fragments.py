@@ -119,15 +119,16 @@ class Surroundings:
         self.shape = shape or _shape_in(tree)
         self._given: set[str] = set()
 
-    def provide(self, name: str, line: int) -> bool:
+    def provide(self, name: str, line: int, namespace: dict[str, Any] | None = None) -> bool:
         """Binds a stand-in to a name; False where there is none (or it was tried before)."""
-        if not name or name in self._given or name in self.namespace:
+        space = self.namespace if namespace is None else namespace
+        if not name or name in self._given or name in space:
             return False
         self._given.add(name)
         value, reason = self._value(name)
         if value is None:
             return False
-        self.namespace[name] = value
+        space[name] = value
         self.replace(name, f"{reason} (line {line})")
         return True
 
