@@ -15,20 +15,25 @@ from bowerbird.errors import BowerbirdError, RunFailed
 
 if TYPE_CHECKING:
     from bowerbird import config
-    from bowerbird.api import chat, compare, export, import_model, info, load, measure, resume, sample, train
+    from bowerbird.api import ask, chat, compare, export, import_model, info, load, measure, resume, sample, train
     from bowerbird.config import recipe, recipes
+    from bowerbird.reading.check import check
+    from bowerbird.reading.learn.learning import learn
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BowerbirdError",
     "RunFailed",
+    "ask",
     "chat",
+    "check",
     "compare",
     "config",
     "export",
     "import_model",
     "info",
+    "learn",
     "load",
     "measure",
     "recipe",
@@ -40,6 +45,7 @@ __all__ = [
 
 _WHERE = {
     "bowerbird.api": (
+        "ask",
         "chat",
         "compare",
         "export",
@@ -52,6 +58,8 @@ _WHERE = {
         "train",
     ),
     "bowerbird.config": ("recipe", "recipes"),
+    "bowerbird.reading.check": ("check",),
+    "bowerbird.reading.learn.learning": ("learn",),
 }
 _VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import commands, languages, training
+from bowerbird.cli import asking, commands, languages, learning, training
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -26,6 +26,10 @@ COMMANDS: dict[str, type[Command]] = {
     "sample": commands.Sample,
     "measure": commands.Measure,
     "compare": commands.Compare,
+    "ask": asking.Ask,
+    "mcp": asking.Mcp,
+    "check": commands.Check,
+    "learn": learning.Learn,
     "chat": languages.Chat,
     "import": languages.Import,
     "export": languages.Export,

@@ -57,37 +57,47 @@ def parse_claims(answer: str) -> list[Claim]:
 
 
 class ClaimReader:
-    """Reads claims from an answer while it is still being written: each as soon as its last brace has come."""
+    """Reads claims from an answer while it is still being written: each as soon as its last brace has come.
+
+    What stands around the JSON (a greeting, a fence) is passed over.  An object is a claim when it has a text and stands
+    in the list of claims, in a list, or alone; objects inside a claim are part of it.
+    """
 
     def __init__(self) -> None:
         self.text = ""
-        self._position = 0
+        self._read = 0
+        self._open: list[int] = []
+        """Where the braces that are open now were opened."""
+        self._quoted = False
         self._count = 0
 
     def feed(self, piece: str) -> Iterator[Claim]:
         self.text += piece
-        decoder = json.JSONDecoder(strict=False)
-        while (start := self.text.find("{", self._position)) >= 0 and self._count < MAX_CLAIMS:
-            try:
-                found, end = decoder.raw_decode(self.text, start)
-            except json.JSONDecodeError as problem:
-                if problem.pos >= len(self.text.rstrip()) - 1 and not self._opens_list(start):
-                    return  # not finished yet
-                self._position = start + 1
-                continue
-            self._position = end
-            yield from self._claims_of(found)
+        while self._read < len(self.text):
+            character = self.text[self._read]
+            if self._quoted and character == "\\":
+                if self._read + 1 == len(self.text):
+                    return  # what is escaped comes with the next piece
+                self._read += 1
+            elif character == '"' and self._open:
+                self._quoted = not self._quoted
+            elif character == "{" and not self._quoted:
+                self._open.append(self._read)
+            elif character == "}" and not self._quoted and self._open:
+                yield from self._closed(self._open.pop(), self._read + 1)
+            self._read += 1
 
-    def _opens_list(self, start: int) -> bool:
-        """Whether this brace is that of the whole answer, whose claims are read one by one."""
-        return bool(re.match(r'\{\s*"claims"\s*:', self.text[start:]))
-
-    def _claims_of(self, found: Any) -> Iterator[Claim]:
-        several = found.get("claims") if isinstance(found, dict) else None
-        for one in several if isinstance(several, list) else [found]:
-            if isinstance(one, dict) and (claim := _claim(one, self._count)) is not None:
-                self._count += 1
-                yield claim
+    def _closed(self, start: int, end: int) -> Iterator[Claim]:
+        inside = self._open and not re.match(r'\{\s*"claims"\s*:', self.text[self._open[-1] :])
+        if inside or self._count >= MAX_CLAIMS:
+            return
+        try:
+            found = json.loads(self.text[start:end], strict=False)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(found, dict) and (claim := _claim(found, self._count)) is not None:
+            self._count += 1
+            yield claim
 
 
 def _claim(found: dict[str, Any], position: int) -> Claim | None:

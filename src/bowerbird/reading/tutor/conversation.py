@@ -17,7 +17,7 @@ from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.prompt import AGAIN, opening, repair
 from bowerbird.reading.tutor.prose import ask_for_prose, chosen_facts, read_prose
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import Language, sentence, telling
+from bowerbird.reading.tutor.sentences import Language, sentence
 from bowerbird.reading.tutor.verify import Verdict, verify
 
 Show = Callable[[Verdict], None]
@@ -73,7 +73,11 @@ class Conversation:
             if verdicts:
                 break
             if attempt == 0:
-                messages = [*messages, {"role": "assistant", "content": said[:2_000] or "-"}, {"role": "user", "content": AGAIN}]
+                messages = [
+                    *messages,
+                    {"role": "assistant", "content": said[:2_000] or "-"},
+                    {"role": "user", "content": AGAIN},
+                ]
         else:
             return None
         withdrawn = 0
@@ -140,7 +144,9 @@ class Conversation:
 
     def _digest(self) -> str:
         """What an answer depends on beside its prompt: every fact, so that new facts ask anew."""
-        rows = [[f.topic, f.subject, f.line, f.value] for f in self.material.facts if not f.topic.startswith("run.program")]
+        rows = [
+            [f.topic, f.subject, f.line, f.value] for f in self.material.facts if not f.topic.startswith("run.program")
+        ]
         return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()
 
 
@@ -148,7 +154,9 @@ def offline(material: Material, question: str, lang: Language) -> Answer:
     """The facts, findings and cards that have most to do with a question; the worst findings if nothing matches."""
     found = [f for f in material.findings if f.severity != "ok"]
     passages = [Passage(f"check {f.rule}", f"{f.message} {f.fix}".strip(), f.line) for f in found]
-    passages += [Passage(f.id, sentence(f, lang), f.line) for f in telling(material.facts)]
+    passages += [Passage(f.id, sentence(f, lang), f.line) for f in material.telling()]
     ranked = [passages[i] for _, i in rank(question, [p.text for p in passages])][:6]
-    known = [Passage(f"card {card.id}", f"{card.title(lang)}: {card.answer(lang)}") for card in cards.find(question, lang, 2)]
+    known = [
+        Passage(f"card {card.id}", f"{card.title(lang)}: {card.answer(lang)}") for card in cards.find(question, lang, 2)
+    ]
     return Answer(question, lang, "offline", passages=[*known, *(ranked or passages[:4])])

@@ -15,11 +15,20 @@ _UPDATES = re.compile(
     r"responsible for|holds|learns?)\b|更新|训练|优化(?!器)|负责|参数",
     re.I,
 )
-_PASSIVE = re.compile(r"\b(?:updated|trained|optimi[sz]ed|moved|adjusted|owned|stepped)(?:\s+only)?\s+(?:by|with|through|using|via)\b|由|被", re.I)
-_HAS = re.compile(r"\b(?:contains?|has|have|includes?|consists? of|made (?:up )?of|comprises?|is part of|inside)\b|包含|含有|包括|拥有|由.*组成", re.I)
+_PASSIVE = re.compile(
+    r"\b(?:updated|trained|optimi[sz]ed|moved|adjusted|owned|stepped)(?:\s+only)?\s+(?:by|with|through|using|via)\b|由|被",
+    re.I,
+)
+_HAS = re.compile(
+    r"\b(?:contains?|has|have|includes?|consists? of|made (?:up )?of|comprises?|is part of|inside)\b|包含|含有|包括|拥有|由.*组成",
+    re.I,
+)
 _BEFORE = re.compile(r"\b(?:before|precedes?|prior to|earlier than|ahead of)\b|之前|以前|先于|先", re.I)
 _AFTER = re.compile(r"\b(?:after|follows?|following|later than|subsequent to)\b|之后|以后|晚于", re.I)
-_ENDS = re.compile(r"\b(?:ends?|ending) (?:in|with|on)\b|\b(?:last|final|output) (?:layer|activation)\b|结尾|末尾|最后一层|输出层", re.I)
+_ENDS = re.compile(
+    r"\b(?:ends?|ending) (?:in|with|on)\b|\b(?:last|final|output) (?:layer|activation)\b|结尾|末尾|最后一层|输出层",
+    re.I,
+)
 _CALLED = re.compile(r"\b(?:called|used|invoked|executed|applied)\b|调用|使用|用到", re.I)
 _COUNTED = {"layer": "layer", "layers": "layer", "optimizer": "optimizer", "optimizers": "optimizer", "optimiser": "optimizer",
             "optimisers": "optimizer", "class": "class", "classes": "class", "module": "module", "modules": "module", "network": "module",
@@ -79,7 +88,11 @@ def _counts(text: str, mentions: Sequence[Mention], material: Material, done: De
         what = _counted(quantity, text, concepts)
         if what is None or quantity.ordinal or quantity.percent:
             continue
-        owner = None if what in ("optimizer", "class", "module") else _owner(quantity.start, quantity.end, text, mentions, material)
+        owner = (
+            None
+            if what in ("optimizer", "class", "module")
+            else _owner(quantity.start, quantity.end, text, mentions, material)
+        )
         if owner is None and what not in ("optimizer", "class", "module"):
             continue
         outcome = material.relations.count(owner.keys if owner else frozenset(), what, quantity.value)
@@ -113,7 +126,9 @@ def _owner(start: int, end: int, text: str, mentions: Sequence[Mention], materia
     return (before[-1:] or after[:1] or earlier[-1:] or [None])[0]
 
 
-def _parts(text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None, done: Derived) -> None:
+def _parts(
+    text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None, done: Derived
+) -> None:
     """Layers of a kind in a module, the kind of an optimiser, a named part of a module, what is never called."""
     for start, end, concept in located_concepts(text):
         if any(m.start <= start < m.end for m in mentions):
@@ -151,21 +166,31 @@ def _parts(text: str, mentions: Sequence[Mention], material: Material, lines: tu
             done.denials.append(a)
 
 
-def _order(text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None, done: Derived) -> None:
-    """"A before B", "after A, B", 先A再B: of code in backticks, or of the updates of two modules."""
+def _order(
+    text: str, mentions: Sequence[Mention], material: Material, lines: tuple[int, int] | None, done: Derived
+) -> None:
+    """ "A before B", "after A, B", 先A再B: of code in backticks, or of the updates of two modules."""
     match = _BEFORE.search(text) or _AFTER.search(text)
     if match is None:
         return
     after = _BEFORE.search(text) is None
     snippets = [(m.start(), m[1]) for m in CODE.finditer(text)]
     relations = material.relations
-    sides: list[tuple[int, str, list[int]]] = [(at, code, found) for at, code in snippets if (found := relations.lines_of(code))]
+    sides: list[tuple[int, str, list[int]]] = [
+        (at, code, found) for at, code in snippets if (found := relations.lines_of(code))
+    ]
     if len(sides) < 2 and _UPDATES.search(text):
-        sides = [(m.start, m.text, relations.steps_of(m.keys)) for m in mentions if _sort(m, material) in ("module", "optimizer")]
+        sides = [
+            (m.start, m.text, relations.steps_of(m.keys))
+            for m in mentions
+            if _sort(m, material) in ("module", "optimizer")
+        ]
     if len(sides) != 2:
         return
     first, second = sides
-    chinese_suffix = match[0] in ("之前", "以前", "之后", "以后") and first[0] < match.start() and second[0] < match.start()
+    chinese_suffix = (
+        match[0] in ("之前", "以前", "之后", "以后") and first[0] < match.start() and second[0] < match.start()
+    )
     fronted = match.start() < first[0] and match[0].lower() in ("before", "after", "following", "prior to")
     if (after and not fronted) or (not after and fronted):
         first, second = second, first

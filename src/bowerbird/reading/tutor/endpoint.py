@@ -79,7 +79,9 @@ class Endpoint:
     def __post_init__(self) -> None:
         self.url = address(self.url)
 
-    def stream(self, messages: Sequence[Message], *, json_wanted: bool, max_tokens: int, about: str = "") -> Iterator[str]:
+    def stream(
+        self, messages: Sequence[Message], *, json_wanted: bool, max_tokens: int, about: str = ""
+    ) -> Iterator[str]:
         """The answer piece by piece, from the cache if the same was asked before; ``about`` names the facts it rests on."""
         kept = _Kept.of(self.url, self.model, messages, about)
         if self.use_cache and (known := kept.read()) is not None:
@@ -120,7 +122,9 @@ class Endpoint:
         except openai.AuthenticationError:
             raise BowerbirdError(f"{self.url} wants a key; put it in BOWERBIRD_LLM_KEY or OPENAI_API_KEY.") from None
         except openai.NotFoundError:
-            raise BowerbirdError(f"{self.url} has no model '{self.model}' or is no such endpoint; see --model.") from None
+            raise BowerbirdError(
+                f"{self.url} has no model '{self.model}' or is no such endpoint; see --model."
+            ) from None
         except openai.APIConnectionError:
             raise RunFailed(f"Nothing answers at {self.url}; is the server running?") from None
         except openai.APIError as error:

@@ -113,7 +113,9 @@ def of_lines(unit: Unit, first: int, last: int, names: Names) -> Iterator[Ground
                 continue
             roles, context = _place(node, unit)
             shown = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
-            yield Ground(shown, frozenset(roles), frozenset(context), _subjects(node, unit, names), f"line {node.lineno}")
+            yield Ground(
+                shown, frozenset(roles), frozenset(context), _subjects(node, unit, names), f"line {node.lineno}"
+            )
 
 
 def _place(node: ast.expr, unit: Unit) -> tuple[set[str], set[str]]:

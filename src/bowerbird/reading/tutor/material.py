@@ -1,15 +1,17 @@
 """What a claim is checked against: one program, its facts, and the findings of its rules."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
-from bowerbird.reading.facts import FactStore
+from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit
-from bowerbird.reading.running.run import Run
 from bowerbird.reading.rules import all_rules
+from bowerbird.reading.running.run import Run
 from bowerbird.reading.tutor.names import Names
 from bowerbird.reading.tutor.relations import Relations
+from bowerbird.reading.tutor.sentences import telling
 from bowerbird.reading.tutor.wording import code_concepts, concepts
 
 
@@ -49,7 +51,18 @@ class Material:
     def owners(self) -> dict[str, frozenset[str]]:
         """The modules that each optimiser moves."""
         optimizers = [e.key for e in self.names.entities.values() if e.sort == "optimizer"]
-        return {o: frozenset(k for root in self.relations.owners(o) for k in self.names.keys_of(root)) for o in optimizers}
+        return {
+            o: frozenset(k for root in self.relations.owners(o) for k in self.names.keys_of(root)) for o in optimizers
+        }
+
+    def telling(self) -> list[Fact]:
+        """The facts that a reader asks for, under the names of the code: an optimiser is recorded before it has one."""
+        facts = []
+        for fact in telling(self.facts):
+            known = self.names.keys_of(fact.subject)
+            renamed = fact.subject not in self.names.entities and len(known) == 1
+            facts.append(replace(fact, subject=min(known)) if renamed else fact)
+        return facts
 
     def findings_at(self, lines: tuple[int, int] | None) -> list[Finding]:
         if lines is None:

@@ -80,7 +80,9 @@ class Names:
                 if path and path != tree.subject:
                     key = path if path.startswith(f"{tree.subject}.") else f"{tree.subject}.{path}"
                     short = key.removeprefix(f"{tree.subject}.")
-                    self._add(Entity(key, "module", str(part.get("class", ""))), short, f"self.{short}", f"{kind}.{short}")
+                    self._add(
+                        Entity(key, "module", str(part.get("class", ""))), short, f"self.{short}", f"{kind}.{short}"
+                    )
 
     def _add_parts(self, classes: Iterable[str]) -> None:
         for unit in self.program:
@@ -91,7 +93,9 @@ class Names:
                         short = name.removeprefix("self.")
                         for root in self._aliases.get(around.name, {around.name}).copy():
                             span = (statement.lineno, statement.end_lineno or statement.lineno)
-                            self._add(Entity(f"{root}.{short}", "module", kind, span), short, name, f"{around.name}.{short}")
+                            self._add(
+                                Entity(f"{root}.{short}", "module", kind, span), short, name, f"{around.name}.{short}"
+                            )
 
     def _add_optimizers(self) -> None:
         for unit in self.program:
@@ -100,10 +104,14 @@ class Names:
                     span = (site.line, site.call.end_lineno or site.line)
                     self._add(Entity(site.name, "optimizer", site.kind, span), site.name.rpartition(".")[2])
         for fact in self.facts.of("optimizer.created"):
-            self._add(Entity(fact.subject, "optimizer", str(fact["class"] or ""), (fact.line or 0, fact.line or 0)))
+            known = next((e for e in self.entities.values() if e.sort == "optimizer" and fact.line in e.lines), None)
+            if known is not None:  # a run may not know what the variable is called
+                self._aliases.setdefault(fact.subject, set()).add(known.key)
+            else:
+                self._add(Entity(fact.subject, "optimizer", str(fact["class"] or ""), (fact.line or 0, fact.line or 0)))
 
     def _add_roles(self) -> None:
-        """"the generator" means modules whose name or class says so, or the letter G."""
+        """ "the generator" means modules whose name or class says so, or the letter G."""
         self.roles: dict[str, set[str]] = {}
         for entity in self.entities.values():
             if entity.sort == "module" and "." not in entity.key:
@@ -177,7 +185,7 @@ class Names:
         return any(self.entities[k].sort == "module" for k in self.keys_of(word)) and word not in ("model", "network")
 
     def _with_optimizers(self, text: str, found: list[Mention]) -> list[Mention]:
-        """"the generator's optimizer", "the optimizer of the generator", 生成器的优化器 mean an optimiser."""
+        """ "the generator's optimizer", "the optimizer of the generator", 生成器的优化器 mean an optimiser."""
         optimizers = [e for e in self.entities.values() if e.sort == "optimizer"]
         for start, end, concept in list(located_concepts(text)):
             if concept != "optimizer" or any(m.start <= start < m.end for m in found):

@@ -9,7 +9,9 @@ from bowerbird.reading.tutor.names import CODE, Mention
 from bowerbird.reading.tutor.quantities import Quantity, normalise, quantities
 from bowerbird.reading.tutor.wording import clauses, located_concepts
 
-LINE_WORDS = re.compile(r"\b(?:lines?|L)\s*(\d+)(?:\s*(?:-|–|to|and|through)\s*(\d+))?|第\s*(\d+)\s*(?:[-到至–~]\s*(\d+)\s*)?行", re.I)
+LINE_WORDS = re.compile(
+    r"\b(?:lines?|L)\s*(\d+)(?:\s*(?:-|–|to|and|through)\s*(\d+))?|第\s*(\d+)\s*(?:[-到至–~]\s*(\d+)\s*)?行", re.I
+)
 FACT_WORDS = re.compile(r"\[?\{?\bF\d+\b\}?\]?")
 _CALL = re.compile(r"\b[A-Za-z_][\w.]*\([^()]*(?:\([^()]*\)[^()]*)*\)")
 _CHAIN_GAP = re.compile(r"\s*[×x*,;，]\s*|\s*,\s*")
@@ -74,9 +76,9 @@ def _chains(found: list[Quantity], text: str) -> list[list[Quantity]]:
     groups: list[list[Quantity]] = []
     for quantity in found:
         gap = text[groups[-1][-1].end : quantity.start] if groups else ""
-        bracket = text.rfind("(", 0, quantity.start) > text.rfind(")", 0, quantity.start) or text.rfind("[", 0, quantity.start) > text.rfind(
-            "]", 0, quantity.start
-        )
+        bracket = text.rfind("(", 0, quantity.start) > text.rfind(")", 0, quantity.start) or text.rfind(
+            "[", 0, quantity.start
+        ) > text.rfind("]", 0, quantity.start)
         cross = re.fullmatch(r"\s*[×x*]\s*", gap)
         if groups and (cross or (bracket and re.fullmatch(r"\s*[,;，、]\s*", gap))):
             groups[-1].append(quantity)
@@ -86,7 +88,12 @@ def _chains(found: list[Quantity], text: str) -> list[list[Quantity]]:
 
 
 def _check(
-    group: list[Quantity], text: str, grounds: Sequence[Ground], mentions: Sequence[Mention], owners: Mapping[str, frozenset[str]], done: Numerals
+    group: list[Quantity],
+    text: str,
+    grounds: Sequence[Ground],
+    mentions: Sequence[Mention],
+    owners: Mapping[str, frozenset[str]],
+    done: Numerals,
 ) -> None:
     start, end = group[0].start, group[-1].end
     shown = text[start:end].strip()
@@ -127,8 +134,12 @@ def _equal(group: list[Quantity], ground: Ground) -> bool:
         values = ground.value
         if len(group) == 1:
             return False
-        whole = len(values) == len(group) and all(q.states(v, measured=ground.measured) for q, v in zip(group, values, strict=True))
-        tail = len(values) == len(group) + 1 and all(q.states(v, measured=ground.measured) for q, v in zip(group, values[1:], strict=True))
+        whole = len(values) == len(group) and all(
+            q.states(v, measured=ground.measured) for q, v in zip(group, values, strict=True)
+        )
+        tail = len(values) == len(group) + 1 and all(
+            q.states(v, measured=ground.measured) for q, v in zip(group, values[1:], strict=True)
+        )
         return whole or (tail and "shape" in ground.roles)
     return len(group) == 1 and not group[0].ordinal and group[0].states(ground.value, measured=ground.measured)
 
@@ -171,7 +182,14 @@ def _nearest_role(start: int, end: int, text: str) -> str | None:
         return "output"
     roles = [(s, e, c) for s, e, c in located_concepts(text) if a <= s < b and c in _ROLE_WORDS]
     after = [r for r in roles if r[0] >= end and re.fullmatch(r"[\s-]*(?:[a-z]+[\s-]+)?|[个层维]*", text[end : r[0]])]
-    before = [r for r in roles if r[1] <= start and re.fullmatch(r"\s*(?:of|=|is|are|:|为|是|：|＝|设为|等于|\s|a|an|set\s+to|equals|was|（|\(|\[)*\s*", text[r[1] : start])]
+    before = [
+        r
+        for r in roles
+        if r[1] <= start
+        and re.fullmatch(
+            r"\s*(?:of|=|is|are|:|为|是|：|＝|设为|等于|\s|a|an|set\s+to|equals|was|（|\(|\[)*\s*", text[r[1] : start]
+        )
+    ]
     if before:
         return before[-1][2]
     if after:
@@ -184,7 +202,11 @@ def _belongs(ground: Ground, mention: Mention, text: str, owners: Mapping[str, f
     if (ground.subjects | moved) & mention.keys:
         return True
     parts = {s for s in ground.subjects for k in mention.keys if s.startswith(f"{k}.")}
-    return bool(parts) and bool(re.search(r"layer|module|block|层|模块|块", text, re.I)) and "parameter" not in ground.roles
+    return (
+        bool(parts)
+        and bool(re.search(r"layer|module|block|层|模块|块", text, re.I))
+        and "parameter" not in ground.roles
+    )
 
 
 def _instead(grounds: Sequence[Ground], mention: Mention | None, role: str | None) -> str:

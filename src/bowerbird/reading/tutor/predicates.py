@@ -18,7 +18,9 @@ from bowerbird.reading.tutor.wording import NEGATION, code_concepts, concept_of,
 NAMES = ("contains", "count", "updates", "before", "fact", "finding")
 
 
-def check_predicate(predicate: Mapping[str, Any], material: Material, text: str, lines: tuple[int, int] | None) -> Outcome:
+def check_predicate(
+    predicate: Mapping[str, Any], material: Material, text: str, lines: tuple[int, int] | None
+) -> Outcome:
     """The outcome of a model's predicate; one that cannot be read, or that the sentence does not say, is unknown."""
     kind, holds = predicate.get("is"), predicate.get("holds") is not False
     relations, names = material.relations, material.names
@@ -39,7 +41,9 @@ def check_predicate(predicate: Mapping[str, Any], material: Material, text: str,
         outcome = relations.updates(named("optimizer"), named("module"), holds)
     elif kind == "before":
         first, second = str(predicate.get("first", "")), str(predicate.get("second", ""))
-        outcome = relations.before(relations.lines_of(first), relations.lines_of(second), f"{first} and {second}", lines, holds)
+        outcome = relations.before(
+            relations.lines_of(first), relations.lines_of(second), f"{first} and {second}", lines, holds
+        )
     elif kind in ("fact", "probe"):
         outcome = _fact(predicate, material)
     elif kind == "finding":
@@ -59,7 +63,9 @@ def _concept(name: str) -> str:
 def _said(outcome: Outcome, text: str, material: Material, holds: bool) -> bool:
     """Whether a sentence names all that a relation relates, and denies what it denies."""
     mentioned = frozenset().union(*(m.keys for m in material.names.mentions(text)))
-    return outcome.keys <= mentioned | {k for k in outcome.keys if k.partition(".")[0] in mentioned} and bool(NEGATION.search(text)) == (not holds)
+    return outcome.keys <= mentioned | {k for k in outcome.keys if k.partition(".")[0] in mentioned} and bool(
+        NEGATION.search(text)
+    ) == (not holds)
 
 
 def _fact(predicate: Mapping[str, Any], material: Material) -> Outcome:
@@ -80,5 +86,9 @@ def _finding(predicate: Mapping[str, Any], material: Material, lines: tuple[int,
     rule = str(predicate.get("rule", ""))
     found = [f for f in material.findings_at(lines) if f.rule == rule and f.severity in ("error", "warning")]
     if found:
-        return Outcome("holds", f"{rule}, line {found[0].line}: {found[0].message}", words=frozenset(material.finding_words(found[0])))
+        return Outcome(
+            "holds",
+            f"{rule}, line {found[0].line}: {found[0].message}",
+            words=frozenset(material.finding_words(found[0])),
+        )
     return Outcome("fails", f"check does not name {rule[:10]} at these lines")

@@ -11,7 +11,7 @@ import json
 from bowerbird.reading.tutor.endpoint import Message, tokens
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import Language, sentence, telling
+from bowerbird.reading.tutor.sentences import Language, sentence
 from bowerbird.reading.tutor.verify import Verdict
 
 _LANGUAGES = {"en": "English", "zh": "Chinese (simplified)"}
@@ -66,7 +66,7 @@ def _source(material: Material, room: int) -> str:
 
 
 def _facts(material: Material, question: str, lang: Language, room: int) -> str:
-    facts = telling(material.facts)
+    facts = material.telling()
     said = [sentence(fact, lang) for fact in facts]
     relevant = [i for _, i in rank(question, said)]
     order = dict.fromkeys([*relevant, *range(len(said))])
@@ -81,5 +81,7 @@ def _facts(material: Material, question: str, lang: Language, room: int) -> str:
 
 def repair(failed: list[Verdict]) -> Message:
     """What was wrong with which claim."""
-    rows = [{"id": v.claim.id, "text": v.claim.text, "verdict": v.status, "because": list(v.reasons[:3])} for v in failed]
+    rows = [
+        {"id": v.claim.id, "text": v.claim.text, "verdict": v.status, "because": list(v.reasons[:3])} for v in failed
+    ]
     return {"role": "user", "content": REPAIR.format(rows=json.dumps(rows, ensure_ascii=False, indent=0))}

@@ -12,7 +12,7 @@ from bowerbird.reading.tutor.claims import Claim, plain
 from bowerbird.reading.tutor.endpoint import Message
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import Language, sentence, telling
+from bowerbird.reading.tutor.sentences import Language, sentence
 from bowerbird.reading.tutor.verify import Verdict, verify
 from bowerbird.reading.tutor.wording import sentences
 
@@ -26,13 +26,13 @@ _ASK = {
 
 def chosen_facts(material: Material, question: str, lang: Language, most: int = 6) -> list[str]:
     """The ids of the facts that answer a question best; the plainest ones where nothing matches."""
-    facts = telling(material.facts)
+    facts = material.telling()
     ranked = [facts[i].id for _, i in rank(question, [sentence(f, lang) for f in facts])][:most]
     return ranked or [f.id for f in facts[:most]]
 
 
 def ask_for_prose(material: Material, question: str, ids: Sequence[str], lang: Language) -> list[Message]:
-    rows = [f"{{{i}}} {sentence(fact, lang)}" for i in ids if (fact := material.facts.get(i)) is not None]
+    rows = [f"{{{fact.id}}} {sentence(fact, lang)}" for fact in material.telling() if fact.id in ids]
     text = _ASK[lang].format(facts="\n".join(rows), question=question, first=f"{{{ids[0]}}}" if ids else "{F1}")
     return [{"role": "user", "content": text}]
 
@@ -47,7 +47,9 @@ def read_prose(answer: str, material: Material, ids: Sequence[str], lang: Langua
         here = [i for i in _PLACE.findall(part) if i in ids and i not in placed]
         words = _PLACE.sub("", part).strip(" ,.;:，。；：-*")
         if len(re.findall(r"\w", words)) > 2:
-            verdicts.append(verify(Claim(part if not _PLACE.search(part) else words, kind="reason", id=len(verdicts)), material))
+            verdicts.append(
+                verify(Claim(part if not _PLACE.search(part) else words, kind="reason", id=len(verdicts)), material)
+            )
         for identity in here:
             verdicts.append(stated(material, identity, lang))
             placed.append(identity)
@@ -56,7 +58,6 @@ def read_prose(answer: str, material: Material, ids: Sequence[str], lang: Langua
 
 def stated(material: Material, identity: str, lang: Language) -> Verdict:
     """A fact, said by the program."""
-    fact = material.facts.get(identity)
-    assert fact is not None, identity
+    fact = next(fact for fact in material.telling() if fact.id == identity)
     lines = (fact.line, fact.line) if fact.line else None
     return Verdict(Claim(sentence(fact, lang), facts=(identity,), lines=lines), "verified", (), (f"it is {identity}",))

@@ -57,7 +57,9 @@ _NOT_A_NUMBER = re.compile(
 
 _CHINESE_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _CHINESE_TENS = {"十": 10, "百": 100, "千": 1000}
-_CHINESE = re.compile(r"百分之[零〇一二两三四五六七八九十百点半]+|[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?|半|双|俩|单(?=[个层一])")
+_CHINESE = re.compile(
+    r"百分之[零〇一二两三四五六七八九十百点半]+|[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?|半|双|俩|单(?=[个层一])"
+)
 _CHINESE_WORDS = re.compile(
     "一般|一致|一起|一样|统一|一些|之一|唯一|同一|万一|十分|四周|一旦|一直|一定|一下|一次性|进一步|一方面|另一|一边|任一|每一|"
     "逐一|一种|一系列|一维化|归一|一共|一并|三角|千万不|百科|一阶段|第一步|首先|两者|单一|二分类|二元|二值|二进制|是一个|"
@@ -103,7 +105,9 @@ def quantities(text: str) -> list[Quantity]:
     skipped = [m.span() for pattern in (_NOT_A_NUMBER, _CHINESE_WORDS) for m in pattern.finditer(text)]
     found: list[Quantity] = []
     for quantity in sorted(_all(text), key=lambda q: (q.start, -q.end)):
-        inside = any(quantity.start < end and start < quantity.end for start, end in skipped) and not _has_digit(quantity)
+        inside = any(quantity.start < end and start < quantity.end for start, end in skipped) and not _has_digit(
+            quantity
+        )
         if not inside and (not found or quantity.start >= found[-1].end):
             found.append(quantity)
     return found
@@ -129,7 +133,11 @@ def _all(text: str) -> Iterator[Quantity]:
 
 
 def _unit_follows(rest: str) -> bool:
-    return bool(re.match(r"(?:x(?:\s?\d)|x\b|d\b|D\b|px|dim|th\b|st\b|nd\b|rd\b|ms\b|s\b|MB|GB|KB|bit|step|layer|channel)", rest))
+    return bool(
+        re.match(
+            r"(?:x(?:\s?\d)|x\b|d\b|D\b|px|dim|th\b|st\b|nd\b|rd\b|ms\b|s\b|MB|GB|KB|bit|step|layer|channel)", rest
+        )
+    )
 
 
 def _of_digits(match: re.Match[str], text: str) -> Quantity:

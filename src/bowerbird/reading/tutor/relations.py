@@ -43,7 +43,15 @@ class Relations:
     def __init__(self, program: Program, facts: FactStore, names: Names) -> None:
         self.program, self.facts, self.names = program, facts, names
 
-    def _decide(self, truth: bool | None, holds: bool, says: str, keys: frozenset[str], *words: str, numbers: tuple[float, ...] = ()) -> Outcome:
+    def _decide(
+        self,
+        truth: bool | None,
+        holds: bool,
+        says: str,
+        keys: frozenset[str],
+        *words: str,
+        numbers: tuple[float, ...] = (),
+    ) -> Outcome:
         status: Status = "unknown" if truth is None else "holds" if truth == holds else "fails"
         return Outcome(status, says, keys, frozenset(words), numbers, not holds)
 
@@ -55,7 +63,9 @@ class Relations:
         tree = next((t for t in self.facts.of("module.tree") if t.subject in (key, root) or t["class"] == root), None)
         if tree is not None:
             rows = tree["modules"] or []
-            short = [(str(r.get("path", "")).removeprefix(f"{tree.subject}").lstrip("."), str(r.get("class"))) for r in rows]
+            short = [
+                (str(r.get("path", "")).removeprefix(f"{tree.subject}").lstrip("."), str(r.get("class"))) for r in rows
+            ]
             inside = path if tree.subject != key and path else ""
             below = [(p, c) for p, c in short if p and (not inside or p == inside or p.startswith(f"{inside}."))]
             return [c for p, c in below if not any(q.startswith(f"{p}.") for q, _ in below)]
@@ -69,9 +79,15 @@ class Relations:
         found = []
         for call in (n for n in ast.walk(info.node) if isinstance(n, ast.Call)):
             name = last_name(call)
-            if name[:1].isupper() and isinstance(call.func, ast.Attribute) and name not in ("Sequential", "ModuleList", "Parameter"):
+            if (
+                name[:1].isupper()
+                and isinstance(call.func, ast.Attribute)
+                and name not in ("Sequential", "ModuleList", "Parameter")
+            ):
                 found.append(name)
-        repeats = [n for n in ast.walk(info.node) if isinstance(n, ast.Starred | ast.For | ast.ListComp | ast.GeneratorExp)]
+        repeats = [
+            n for n in ast.walk(info.node) if isinstance(n, ast.Starred | ast.For | ast.ListComp | ast.GeneratorExp)
+        ]
         return None if repeats else found
 
     def contains(self, keys: frozenset[str], concept: str, holds: bool = True) -> Outcome:
@@ -84,7 +100,9 @@ class Relations:
     def _contains(self, key: str, concept: str) -> bool | None:
         entity = self.names.entities.get(key)
         kinds = self.kinds(key)
-        if kinds is not None and any(concept in code_concepts(kind) for kind in [*kinds, entity.kind if entity else ""]):
+        if kinds is not None and any(
+            concept in code_concepts(kind) for kind in [*kinds, entity.kind if entity else ""]
+        ):
             return True
         if entity is not None and entity.lines != (0, 0):
             for unit in self.program:
@@ -99,7 +117,11 @@ class Relations:
 
     def count(self, keys: frozenset[str], what: str, n: float) -> Outcome:
         """How many layers of a kind a module has, or how many optimisers or modules the program."""
-        counts = self._program_counts(what) if not keys else set().union(*(self._counts(k, what) or {None} for k in sorted(keys)))
+        counts = (
+            self._program_counts(what)
+            if not keys
+            else set().union(*(self._counts(k, what) or {None} for k in sorted(keys)))
+        )
         if not counts or None in counts:
             return Outcome("unknown", f"how many {what} there are", keys)
         whose = "/".join(sorted(keys)) or "the program"
@@ -133,14 +155,17 @@ class Relations:
     def ends_in(self, keys: frozenset[str], concept: str, last_line: int, holds: bool = True) -> Outcome:
         """Whether the last layer of a module, or what the last of the cited lines returns, is of a kind."""
         kinds = [k[-1] for key in sorted(keys) if (k := self.kinds(key))]
-        truth = any(concept in code_concepts(kind) for kind in kinds) or (last_line > 0 and concept in self.code_concepts(last_line, last_line))
+        truth = any(concept in code_concepts(kind) for kind in kinds) or (
+            last_line > 0 and concept in self.code_concepts(last_line, last_line)
+        )
         return self._decide(truth, holds, f"the end is {', '.join(kinds) or f'line {last_line}'}", keys, concept, "end")
 
     # ------------------------------------------------------------------------------------------------ optimisers
 
     def owners(self, optimizer: str) -> set[str]:
         """The modules whose parameters an optimiser was given: as observed, else as written."""
-        seen = {root for f in self.facts.of("optimizer.created", optimizer) for root in f["owners"] or {}}
+        created = [f for f in self.facts.of("optimizer.created") if optimizer in (f.subject, *self.names.keys_of(f.subject))]
+        seen = {root for f in created for root in f["owners"] or {}}
         sites = [s for u in self.program for s in u.optimizers if s.name == optimizer]
         return seen or {name for site in sites for name in site.modules}
 
@@ -156,7 +181,9 @@ class Relations:
     def made_of(self, optimizer: frozenset[str], kind: str, holds: bool = True) -> Outcome:
         kinds = {self.names.entities[o].kind for o in optimizer if o in self.names.entities}
         truth = None if not kinds else any(k.lower() == kind for k in kinds)
-        return self._decide(truth, holds, f"{'/'.join(sorted(optimizer))} is {', '.join(sorted(kinds))}", optimizer, kind, "optimizer")
+        return self._decide(
+            truth, holds, f"{'/'.join(sorted(optimizer))} is {', '.join(sorted(kinds))}", optimizer, kind, "optimizer"
+        )
 
     # ------------------------------------------------------------------------------------------------ order
 
@@ -167,19 +194,27 @@ class Relations:
         unit = self.program.main
         found = set()
         for node in unit.all(ast.Call, ast.Assign, ast.AugAssign):
-            text = re.sub(r"\s+", "", ast.unparse(node.func if isinstance(node, ast.Call) and "(" not in wanted else node))
+            text = re.sub(
+                r"\s+", "", ast.unparse(node.func if isinstance(node, ast.Call) and "(" not in wanted else node)
+            )
             if isinstance(node, ast.Call) and (text == wanted or text.endswith(f".{wanted}")):
                 found.add(node.lineno)
-            elif isinstance(node, ast.Assign) and (text == wanted or re.sub(r"\s+", "", ast.unparse(node.targets[0])) == wanted):
+            elif isinstance(node, ast.Assign) and (
+                text == wanted or re.sub(r"\s+", "", ast.unparse(node.targets[0])) == wanted
+            ):
                 found.add(node.lineno)
         return sorted(found)
 
     def steps_of(self, keys: frozenset[str]) -> list[int]:
         """The lines where the optimisers of some modules take their step."""
-        optimizers = {s.name for u in self.program for s in u.optimizers if self.owners(s.name) & keys or s.name in keys}
+        optimizers = {
+            s.name for u in self.program for s in u.optimizers if self.owners(s.name) & keys or s.name in keys
+        }
         return sorted(line for name in optimizers for line in self.lines_of(f"{name}.step"))
 
-    def before(self, first: list[int], second: list[int], names: str, lines: tuple[int, int] | None, holds: bool = True) -> Outcome:
+    def before(
+        self, first: list[int], second: list[int], names: str, lines: tuple[int, int] | None, holds: bool = True
+    ) -> Outcome:
         """Whether all of one stands above all of the other, within the cited lines if both are there."""
         if lines is not None:
             inside = [[n for n in side if lines[0] <= n <= lines[1]] for side in (first, second)]

@@ -14,6 +14,7 @@ _TELLING = (
 
 
 def _shape(rows: Any) -> str:
+    rows = [rows] if isinstance(rows, dict) else rows
     shapes = [row.get("shape") for row in rows or [] if isinstance(row, dict) and row.get("shape") is not None]
     return ", ".join("×".join(map(str, shape)) or "()" for shape in shapes) or "?"
 

@@ -74,7 +74,10 @@ def answer_text(answer: Answer, *, price: tuple[float, float] | None = None, col
     """The whole answer as text; without colour it is Markdown."""
     words = _WORDS[answer.lang]
     if answer.mode == "offline":
-        rows = [f"- {plain(p.text)}" + ("" if p.source in p.text else f" [{_source(p.source, p.line, answer.lang)}]") for p in answer.passages]
+        rows = [
+            f"- {plain(p.text)}" + ("" if p.source in p.text else f" [{_source(p.source, p.line, answer.lang)}]")
+            for p in answer.passages
+        ]
         return "\n".join([words["offline"], "", *(rows or [words["nothing"]])])
     rows = [verdict_text(v, answer.lang, colour=colour) for v in answer.verdicts]
     head = [words["prose"]] if answer.mode == "prose" else []

@@ -9,6 +9,7 @@ What the model calls its claim, asks for or asserts about its truth plays no par
 """
 
 import ast
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +25,17 @@ from bowerbird.reading.tutor.numerals import FACT_WORDS, LINE_WORDS, check_numbe
 from bowerbird.reading.tutor.predicates import check_predicate
 from bowerbird.reading.tutor.quantities import normalise, quantities
 from bowerbird.reading.tutor.relations import PARTS, Outcome
-from bowerbird.reading.tutor.wording import DEFECT, LAYERS, NEGATION, PRAISE, clauses, code_concepts, concept_of, concepts, located_concepts
+from bowerbird.reading.tutor.wording import (
+    DEFECT,
+    LAYERS,
+    NEGATION,
+    PRAISE,
+    clauses,
+    code_concepts,
+    concept_of,
+    concepts,
+    located_concepts,
+)
 
 Status = Literal["verified", "refuted", "unproven", "background"]
 _HERE = re.compile(
@@ -89,7 +100,7 @@ class _Case:
                 self.lines = None
             else:
                 self.code = "\n".join(self.material.unit.lines[first - 1 : last])
-        allowed = {n for n in range(self.lines[0], self.lines[1] + 1)} if self.lines else set()
+        allowed = set(range(self.lines[0], self.lines[1] + 1)) if self.lines else set()
         allowed |= {f.line for f in self.facts if f.line is not None}
         for number in named:
             if number not in allowed:
@@ -110,7 +121,9 @@ class _Case:
         owners = self._around()
         for code in CODE.findall(self.text) if self.lines is not None else ():
             names = re.findall(r"[A-Za-z_][\w.]*", code)
-            if names and not any(n in cited or n in owners for n in (squeezed(code), code.partition("(")[0].strip(), names[0])):
+            if names and not any(
+                n in cited or n in owners for n in (squeezed(code), code.partition("(")[0].strip(), names[0])
+            ):
                 self.refuted.append(f"`{code}` does not stand in the cited lines")
         if self.lines is not None and not self.finding:
             self._lines_are_about(owners)
@@ -129,7 +142,9 @@ class _Case:
         assert self.lines is not None
         spoken = self.material.relations.code_concepts(*self.lines)
         said = concepts(mask(self.text, *(m.span() for m in LINE_WORDS.finditer(self.text))))
-        named = {n for m in self.mentions for k in m.keys for w in (k, *self._kinds(k)) for n in (w, w.rpartition(".")[2])}
+        named = {
+            n for m in self.mentions for k in m.keys for w in (k, *self._kinds(k)) for n in (w, w.rpartition(".")[2])
+        }
         written = set(re.findall(r"[A-Za-z_]\w*", self.code)) | owners
         grounds = of_lines(self.material.unit, *self.lines, self.material.names)
         numbers = {q.value for q in quantities(self.text)} & {g.value for g in grounds}
@@ -137,7 +152,9 @@ class _Case:
         if not self.code.strip() or not (named & written or spoken & said or numbers or code):
             self.refuted.append("the cited lines speak of nothing that the claim says")
         elif self.mentions and not named & written:
-            self.unproven.append(f"the cited lines do not speak of {', '.join(dict.fromkeys(m.text for m in self.mentions))}")
+            self.unproven.append(
+                f"the cited lines do not speak of {', '.join(dict.fromkeys(m.text for m in self.mentions))}"
+            )
 
     def _kinds(self, key: str) -> set[str]:
         entity = self.material.names.entities.get(key)
@@ -146,16 +163,21 @@ class _Case:
     def check_facts(self) -> None:
         """A cited fact must have to do with what is said."""
         said = concepts(self.text) | {w for m in self.mentions for k in m.keys for w in code_concepts(k)}
-        values = [q for q in quantities(self.text)]
+        values = list(quantities(self.text))
         for fact in self.facts:
             own = code_concepts(f"{fact.topic} {fact.subject}")
             grounds = list(of_fact(fact, self.material.names))
-            states = any(not isinstance(g.value, tuple) and any(q.states(g.value, measured=g.measured) for q in values) for g in grounds)
+            states = any(
+                not isinstance(g.value, tuple) and any(q.states(g.value, measured=g.measured) for q in values)
+                for g in grounds
+            )
             subjects = self.material.names.keys_of(fact.subject)
             others = subjects and self.mentions and not any(
                 k == s or s.startswith(f"{k}.") or k.startswith(f"{s}.") for m in self.mentions for k in m.keys for s in subjects
             )  # fmt: skip
-            mentioned = any(m.text in str(fact.value) or m.keys & {str(v) for v in _strings(fact.value)} for m in self.mentions)
+            mentioned = any(
+                m.text in str(fact.value) or m.keys & {str(v) for v in _strings(fact.value)} for m in self.mentions
+            )
             if (others and not mentioned) or not (own & said or states):
                 self.refuted.append(f"{fact.id} says something else: {fact.topic} of {fact.subject}")
 
@@ -184,16 +206,24 @@ class _Case:
         shown = [o.keys for o in derived.outcomes if o.status == "holds"]
         for a, b in clauses(self.text):
             here = [m for m in self.mentions if a <= m.start < b]
-            for one, two in zip(here, here[1:], strict=False):
+            for one, two in itertools.pairwise(here):
                 related = any(one.keys & keys and two.keys & keys for keys in shown) or one.keys & two.keys
                 nested = any(x.startswith(f"{y}.") or y.startswith(f"{x}.") for x in one.keys for y in two.keys)
                 manner = _MANNER.search(self.text[a:b])
-                together = not manner and (self._one_line(one, two) or any(self._in_fact(f, one, two) for f in self.facts))
+                together = not manner and (
+                    self._one_line(one, two) or any(self._in_fact(f, one, two) for f in self.facts)
+                )
                 ordered = derived.ordered
                 if not (related or nested or together or ordered):
                     self.unproven.append(f"how {one.text} and {two.text} belong together is not shown")
-            codes = [m[1] for m in CODE.finditer(self.text[a:b]) if m[1].partition("(")[0] not in {x.text for x in here}]
-            alone = [c for c in codes if not any(all(squeezed(x) in squeezed(line) for x in (c, *codes)) for line in self.code.splitlines())]
+            codes = [
+                m[1] for m in CODE.finditer(self.text[a:b]) if m[1].partition("(")[0] not in {x.text for x in here}
+            ]
+            alone = [
+                c
+                for c in codes
+                if not any(all(squeezed(x) in squeezed(line) for x in (c, *codes)) for line in self.code.splitlines())
+            ]
             if len(codes) > 1 and alone and not derived.ordered:
                 self.unproven.append(f"no cited line has {', '.join(codes)} together")
 
@@ -225,7 +255,11 @@ class _Case:
 
     def check_denials(self, derived: Derived, settled: set[int]) -> None:
         for a, b in clauses(self.text):
-            if NEGATION.search(CODE.sub(" ", self.text[a:b])) and a not in settled and not any(a <= s < b for s in derived.denials):
+            if (
+                NEGATION.search(CODE.sub(" ", self.text[a:b]))
+                and a not in settled
+                and not any(a <= s < b for s in derived.denials)
+            ):
                 self.unproven.append(f"what “{self.text[a:b].strip()[:60]}” denies is not shown")
 
     def check_numbers(self, derived: Derived) -> None:
@@ -255,12 +289,18 @@ class _Case:
         elif any(f.severity == "ok" for f in found) and wanted != ("ok",):
             self.refuted.append("check looked at these lines and found them fine")
         else:
-            self.unproven.append("no rule of check says so at these lines" if self.lines else "it cites no line that a rule of check names")
+            self.unproven.append(
+                "no rule of check says so at these lines"
+                if self.lines
+                else "it cites no line that a rule of check names"
+            )
 
     def _is_about(self, finding: Finding) -> bool:
         said = concepts(CODE.sub(" ", self.text)) | code_concepts(" ".join(CODE.findall(self.text)))
         words = self.material.finding_words(finding)
-        own = {c for c in said if not DEFECT.search(c) and not PRAISE.search(c)} - {w for m in self.mentions for w in code_concepts(m.text)}
+        own = {c for c in said if not DEFECT.search(c) and not PRAISE.search(c)} - {
+            w for m in self.mentions for w in code_concepts(m.text)
+        }
         return finding.rule.lower() in self.text.lower() or (bool(own & words) and len(own - words) <= len(own) // 3)
 
     def find_evidence(self) -> None:
@@ -272,12 +312,16 @@ class _Case:
             self.evidence.append("the names stand in the cited lines")
         elif self.facts and concepts(self.text) & set().union(*self._sources()):
             self.evidence.append(f"stands in {', '.join(f.id for f in self.facts)}")
-        elif CODE.search(self.text) and self.lines is not None or concepts(self.text) & spoken:
+        elif (CODE.search(self.text) and self.lines is not None) or concepts(self.text) & spoken:
             self.evidence.append("stands in the cited lines")
 
     def _sources(self) -> list[set[str]]:
         """What each cited statement and each cited fact speaks of."""
-        each = [code_concepts(f"{f.topic} {f.subject} {f.value}") | {w for g in of_fact(f, self.material.names) for w in g.roles} for f in self.facts]
+        each = [
+            code_concepts(f"{f.topic} {f.subject} {f.value}")
+            | {w for g in of_fact(f, self.material.names) for w in g.roles}
+            for f in self.facts
+        ]
         if self.lines is not None:
             relations, unit = self.material.relations, self.material.unit
             for node in unit.all(ast.stmt):
@@ -291,8 +335,17 @@ class _Case:
 
     def check_residue(self, derived: Derived) -> None:
         """Words that nothing cited accounts for: nobody has checked what they say."""
-        shown = self.words | {w for n in self._around() for w in code_concepts(n)} | {w for o in derived.outcomes if o.status == "holds" for w in o.words}
-        shown |= {w for m in self.mentions for k in m.keys for w in (*code_concepts(k), *(c for n in self._kinds(k) for c in code_concepts(n)))}
+        shown = (
+            self.words
+            | {w for n in self._around() for w in code_concepts(n)}
+            | {w for o in derived.outcomes if o.status == "holds" for w in o.words}
+        )
+        shown |= {
+            w
+            for m in self.mentions
+            for k in m.keys
+            for w in (*code_concepts(k), *(c for n in self._kinds(k) for c in code_concepts(n)))
+        }
         sources = self._sources()
         self.words |= set().union(*sources) | shown
         spans = [m.span() for m in LINE_WORDS.finditer(self.text)] + [m.span() for m in FACT_WORDS.finditer(self.text)]
@@ -322,13 +375,28 @@ class _Case:
 
     def is_background(self) -> bool:
         """Whether the claim says nothing of this program: no number, line, fact, name of code, or deed of its modules."""
-        if self.claim.kind != "reason" or self.claim.facts or self.claim.quote or self.claim.lines or self.claim.predicate:
+        if (
+            self.claim.kind != "reason"
+            or self.claim.facts
+            or self.claim.quote
+            or self.claim.lines
+            or self.claim.predicate
+        ):
             return False
-        if quantities(self.text) or CODE.search(self.text) or _HERE.search(self.text) or self.material.names.unknown(self.text):
+        if (
+            quantities(self.text)
+            or CODE.search(self.text)
+            or _HERE.search(self.text)
+            or self.material.names.unknown(self.text)
+        ):
             return False
         telling = [m for m in self.mentions if re.search(r"[A-Z_.\d]", m.text) or len(m.text) == 1]
         said = concepts(self.text)
-        judged = NEGATION.search(self.text) or DEFECT.search(self.text) or said & (PARTS | {"optimizer", "loss", "detach", "zero_grad"})
+        judged = (
+            NEGATION.search(self.text)
+            or DEFECT.search(self.text)
+            or said & (PARTS | {"optimizer", "loss", "detach", "zero_grad"})
+        )
         return not telling and not (self.mentions and judged)
 
     def verdict(self) -> Verdict:
