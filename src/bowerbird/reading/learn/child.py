@@ -80,12 +80,12 @@ def _observe(row: dict[str, str], scratch: Path) -> list[dict[str, object]]:
         torch.manual_seed(0)
         for observation in checks.CHECKS[row["exercise"]](answer):
             seen.append({"ok": bool(observation.ok), "en": observation.en, "zh": observation.zh})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         seen.append(_failure(error, path))
     return seen
 
 
-def _failure(error: Exception, path: Path) -> dict[str, object]:
+def _failure(error: BaseException, path: Path) -> dict[str, object]:
     """An exception as an observation, at the last line of the answer that it passed through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None

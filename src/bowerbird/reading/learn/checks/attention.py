@@ -144,7 +144,8 @@ def nucleus(answer: Any) -> Iterator[Observation]:
             right,
             f"Of probabilities (0.5, 0.05, 0.3, 0.15) and (0.01, 0.02, 0.95, 0.02), p = {p:g} keeps the tokens {kept}; "
             f"it should keep {list(wanted)}.",
-            f"概率为 (0.5, 0.05, 0.3, 0.15) 与 (0.01, 0.02, 0.95, 0.02)，p = {p:g} 保留了 {kept}；应保留 {list(wanted)}。",
+            f"概率为 (0.5, 0.05, 0.3, 0.15) 与 (0.01, 0.02, 0.95, 0.02)，p = {p:g} 保留了 {kept}；"
+            f"应保留 {list(wanted)}。",
         )
     found = answer.top_p(logits.clone(), 0.94)
     same = found.isfinite().logical_not() | (found == logits)

@@ -35,15 +35,16 @@ def truncated_bptt(answer: Any) -> Iterator[Observation]:
     x, y = torch.randn(4, 12, 3), torch.randn(4, 12, 2)
     losses = answer.train(net, torch.optim.SGD(net.parameters(), lr=0.1), x, y, 4)
     given = net.given[1:]
+    kept = sum(state is not None for state in given)
     carried = all(
         state is not None and torch.equal(state.detach(), made)
         for state, made in zip(given, net.made[:-1], strict=True)
     )
     yield Observation(
         carried and len(given) == 2,
-        f"{sum(state is not None for state in given)} of {len(given)} later segments began with the state that the "
+        f"{kept} of {len(given)} later segments began with the state that the "
         "segment before had ended with; all should.",
-        f"后面 {len(given)} 段中有 {sum(state is not None for state in given)} 段从前一段结束时的状态开始；应当全部如此。",
+        f"后面 {len(given)} 段中有 {kept} 段从前一段结束时的状态开始；应当全部如此。",
     )
     attached = sum(state is not None and state.requires_grad for state in given)
     yield Observation(
@@ -117,6 +118,7 @@ def transpose(answer: Any) -> Iterator[Observation]:
         found = answer.transpose(copy.deepcopy(before), semitones, training)
         yield Observation(
             found is None,
-            f"Moved by {semitones:+d}, a note lies {en}, the end of the range; the result is {found}, it should be None.",
+            f"Moved by {semitones:+d}, a note lies {en}, the end of the range; "
+            f"the result is {found}, it should be None.",
             f"移动 {semitones:+d} 时有音{zh}（音域的边界）；结果是 {found}，应为 None。",
         )
