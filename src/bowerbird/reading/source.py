@@ -72,9 +72,16 @@ def _of_module(module: str, wanted: str) -> Source:
 
 def _of_file(path: Path) -> Source:
     text, cells = _text_of(path)
-    return Source(
-        path, str(path), {str(path): text}, {str(path): parse(text, path.name)}, path.resolve().parent, None, cells
-    )
+    tree = parse(text, path.name)
+    return Source(path, str(path), {str(path): text}, {str(path): tree}, _import_root(path), None, cells)
+
+
+def _import_root(path: Path) -> Path:
+    """The folder from which a file's own package is imported: the first one upwards that is no package."""
+    folder = path.resolve().parent
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _of_folder(folder: Path) -> Source:

@@ -50,13 +50,13 @@ def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     for statement in unit.all(ast.Expr):
         call = statement.value
         if isinstance(call, ast.BinOp) and not isinstance(call.left, ast.Constant):
-            seen = [f for f in facts.of("function.call", line=statement.lineno)]
+            seen = [f for f in facts.of("function.call", line=statement.lineno) if f["direct"]]
             if seen:
                 yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
             continue
         if not isinstance(call, ast.Call) or receiver(call) is None or last_name(call) not in OUT_OF_PLACE:
             continue
-        seen = facts.of("function.call", last_name(call), line=call.lineno)
+        seen = [f for f in facts.of("function.call", last_name(call), line=call.lineno) if f["direct"]]
         if seen:
             yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
 
@@ -69,3 +69,34 @@ def _thrown_away(line: int, text: str, fact: str) -> Finding:
         "Assign the result, or use the operation in place.",
         facts=(fact,),
     )  # fmt: skip
+
+
+_HARMLESS = ("network", "writing", "foreign code")
+
+
+@rule("X09", "The program reaches beyond itself", family="general")
+def reaches_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Processes, deletion elsewhere, secrets, signals: refused while the program was observed, and worth knowing."""
+    for what in dict.fromkeys(fact.subject for fact in facts.of("run.refused")):
+        tried = facts.of("run.refused", what)
+        first = next((fact for fact in tried if fact.file == program.file), None)
+        if first is None:
+            continue
+        yield Finding(
+            "X09", "info" if what in _HARMLESS else "warning", first.line or 1,
+            f"The program tries {_ATTEMPTS.get(what, what)}; this was refused.",
+            f"{len(tried)} time{'s' * (len(tried) > 1)}, first with {str(first['detail'])[:80]} ({first.id}).",
+            "Read this line before you run the program yourself.",
+            facts=(first.id,),
+        )  # fmt: skip
+
+
+_ATTEMPTS = {
+    "network": "to reach the network",
+    "process": "to start another process",
+    "signal": "to send a signal to another process",
+    "deleting or moving": "to delete or move files outside its working folder",
+    "writing": "to write outside its working folder",
+    "reading secrets": "to read a file that may hold secrets",
+    "foreign code": "to load code from a library directly",
+}

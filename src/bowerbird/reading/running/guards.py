@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 _NETWORK = (
+    "socket.__new__",
     "socket.connect",
     "socket.bind",
     "socket.sendto",

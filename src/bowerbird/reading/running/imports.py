@@ -17,6 +17,7 @@ from typing import Any
 
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.rewrite import compiled
+from bowerbird.reading.running.shrinking import shrink
 from bowerbird.reading.running.standins.anything import Anything
 
 _HERE = "bowerbird.reading.running.standins"
@@ -52,6 +53,7 @@ class Finder(importlib.abc.MetaPathFinder):
     ) -> None:  # fmt: skip
         self.request, self.files, self.replace, self.last = request, files, replace, last
         self.root = Path(request.root)
+        self.folders = folders_of(request)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
@@ -69,19 +71,22 @@ class Finder(importlib.abc.MetaPathFinder):
                 fullname, file, loader=loader, submodule_search_locations=[str(file.parent)] if package else None
             )
             return spec
-        if (self.root / fullname.replace(".", "/")).is_dir() and not _installed(top):
-            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [str(self.root / fullname.replace(".", "/"))]
-            return spec
+        for folder in self.folders:
+            inside = folder / fullname.replace(".", "/")
+            if inside.is_dir() and not _installed(top) and any(inside.rglob("*.py")):
+                spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+                spec.submodule_search_locations = [str(inside)]
+                return spec
         if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
             return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
         return None
 
     def _own(self, fullname: str) -> Path | None:
-        base = self.root / fullname.replace(".", "/")
-        for file in (base.with_name(base.name + ".py"), base / "__init__.py"):
-            if file.is_file() and file.stat().st_size < 1_000_000:
-                return file
+        for folder in self.folders:
+            base = folder / fullname.replace(".", "/")
+            for file in (base / "__init__.py", base.with_name(base.name + ".py")):
+                if file.is_file() and file.stat().st_size < 1_000_000:
+                    return file
         return None
 
     def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
@@ -110,7 +115,10 @@ class OwnLoader(importlib.machinery.SourceFileLoader):
         if text is None:
             text = Path(self.file).read_text(encoding="utf-8", errors="replace")
         self.files.add(known)
-        return compiled(ast.parse(text), known)
+        tree = ast.parse(text)
+        if self.request.shrink:
+            shrink(tree)
+        return compiled(tree, known)
 
 
 class Stub(types.ModuleType):
@@ -187,4 +195,17 @@ def install(request: Request, files: set[str], replace: Callable[[str, str], Non
             del sys.modules[name]
     sys.meta_path.insert(0, Finder(request, files, replace, last=False))
     sys.meta_path.append(Finder(request, files, replace, last=True))
-    sys.path.insert(0, request.root)
+    sys.path[:0] = [str(folder) for folder in folders_of(request)]
+
+
+def folders_of(request: Request) -> list[Path]:
+    """Where the program's own imports are looked for: beside the main file, unless that lies in a package."""
+    main, root = Path(request.main), Path(request.root)
+    return [root] if package_of(main, root) else list(dict.fromkeys((main.resolve().parent, root)))
+
+
+def package_of(main: Path, root: Path) -> str | None:
+    """The package that the main file lies in, for its relative imports."""
+    folder = main.resolve().parent
+    parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+    return ".".join(parts) if parts and (folder / "__init__.py").is_file() else None

@@ -13,9 +13,17 @@ _MOST = (
     (re.compile(r"(block_size|max_?len(gth)?|seq_?len(gth)?|context_length|bptt)", re.I), 32),
     (re.compile(r"(n_embd|d_model|embed_dim|emb_size|hidden_size|hid_dim|nhid|emsize|d_ff|ffn_dim)", re.I), 64),
     (re.compile(r"(^n?(gf|df)$|base_channels|model_channels)", re.I), 16),
+    (re.compile(r"^(img|image|im)_?(size|height|width|dim)$|^(height|width)$|^(hr|lr)_(height|width)$", re.I), 64),
+    (re.compile(r"n_?res(idual)?_?(blocks)?$", re.I), 2),
     (re.compile(r"(gradient_accumulation_steps|accumulation_steps|grad_accum)", re.I), 2),
     (re.compile(r"(vocab_size|n_vocab|ntokens?)", re.I), 512),
 )
+
+
+def smaller(name: str, value: int) -> int:
+    """What a setting of this name may be at most."""
+    most = next((most for pattern, most in _MOST if pattern.search(name)), value)
+    return min(value, most)
 
 
 def shrink(tree: ast.Module) -> list[str]:

@@ -6,6 +6,7 @@ of sight: a device that is not there becomes the CPU, and that is said.
 
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,13 @@ _SILENT = frozenset(
     "element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ ndimension".split()
 )
 FULL = 3
+_WRAPPERS = (
+    "torch/overrides.py",
+    "torch/_tensor.py",
+    "torch/functional.py",
+    "nn/functional.py",
+    "torch/_jit_internal.py",
+)
 _GONE = ("cuda", "mps", "xpu", "hip", "xla", "npu")
 
 
@@ -72,7 +80,7 @@ class FunctionWatch(TorchFunctionMode):
             row["count"] += 1
         else:
             self.rows[file, line, name] = {
-                "count": 1, "args": [_short(a) for a in args[:6]],
+                "count": 1, "direct": _asker(sys._getframe(1)) is frame, "args": [_short(a) for a in args[:6]],
                 "kwargs": {k: _short(v) for k, v in kwargs.items() if v is not None}, "out": _short(out),
                 **self.recorder.tick(),
             }  # fmt: skip
@@ -166,6 +174,13 @@ class FunctionWatch(TorchFunctionMode):
             self.recorder("loss.last", name, value, file=file, line=line)
         for (file, line, name), row in self.rows.items():
             self.recorder("function.call", name, row, file=file, line=line)
+
+
+def _asker(frame: FrameType | None) -> FrameType | None:
+    """The frame that called a torch function, behind the wrappers that torch itself puts around it."""
+    while frame is not None and frame.f_code.co_filename.endswith(_WRAPPERS):
+        frame = frame.f_back
+    return frame
 
 
 def _short(value: Any) -> Any:

@@ -4,12 +4,15 @@ import builtins
 import glob
 import io
 import json
+import linecache
 import os
 import pathlib
 import pickle
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -37,7 +40,13 @@ _TEXT = (
     ".py",
     "",
 )
+_PASSING = (
+    "bowerbird/reading/running/", "/pathlib.py", "/os.py", "<frozen ", "genericpath.py", "posixpath.py", "/glob.py", "/gzip.py",
+    "/zipfile.py", "/PIL/", "/numpy/", "/codecs.py", "/tarfile.py", "/shutil.py", "/torch/serialization.py", "/pickle.py",
+    "/contextlib.py",
+)  # fmt: skip
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 _CHINESE = ("zh", "chinese", "tang", "poet", "cn", "poem", "诗", "中")
 
 
@@ -61,7 +70,7 @@ class Files:
         own = self.root / wanted
         if not wanted.is_absolute() and own.exists():
             return str(own)
-        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, ".pkl", ".npy", ".bin"):
+        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, ".pkl", ".npy", ".bin", *_WEIGHTS):
             made = self._made(wanted)
             if made is not None:
                 return made
@@ -90,7 +99,20 @@ class Files:
 
     def asked_by_user(self) -> bool:
         """Whether the call that is going on was made by the user's code, however deep."""
-        return self.recorder.here()[1] is not None
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if self.recorder.is_user_code(code):
+                return True
+            if not any(part in code.co_filename for part in _PASSING):
+                return False
+            frame = frame.f_back
+        return False
+
+    def asserted(self) -> bool:
+        """Whether the user's line that asks is an assertion: then a stand-in should be found."""
+        frame = self.recorder.user_frame(sys._getframe(1))
+        return frame is not None and "assert" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
 
     def _made(self, wanted: Path) -> str | None:
         target = self.scratch / "stand-ins" / wanted.name
@@ -118,6 +140,8 @@ class Files:
             comma = "," if wanted.suffix == ".csv" else "\t"
             rows = [comma.join(f"{i * j % 7}" for j in range(1, 5)) for i in range(200)]
             target.write_text("\n".join([comma.join("abcd"), *rows]), encoding="utf-8")
+        elif wanted.suffix in (".pt", ".pth", ".ckpt"):
+            target.write_bytes(b"")
         elif wanted.suffix == ".pkl":
             target.write_bytes(pickle.dumps({"vocab_size": 512, "stoi": {}, "itos": {}}))
         elif wanted.suffix == ".npy":
@@ -207,7 +231,7 @@ def _patch_existence(files: Files) -> None:
         path_mkdir(Path(files.writing(self)), *args, **kwargs)
 
     def there(path: Any) -> bool:
-        return exists(path) or (exists(files.reading(path, make=False)))
+        return exists(path) or exists(files.reading(path, make=files.asserted()))
 
     def listed(path: Any = ".") -> list[str]:
         where = files.reading(path, make=False)
@@ -219,7 +243,9 @@ def _patch_existence(files: Files) -> None:
         names = find(pathname, *args, **kwargs) or find(os.path.join(files.root, pathname), *args, **kwargs)
         if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES)):
             return names
-        return [os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)]
+        return [
+            os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)
+        ]
 
     glob.glob = found  # type: ignore[assignment]
 

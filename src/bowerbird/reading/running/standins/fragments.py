@@ -143,7 +143,9 @@ class Surroundings:
         if lower in ("opt", "args", "config", "cfg", "hparams", "params", "hp", "flags", "options", "conf", "c"):
             return Options(), "the name is not defined; settings with usual values were taken"
         if _LOADERS.match(name):
-            size = self.namespace.get("batch_size") or _constant(self.tree, "batch_size") or 16
+            settings = (self.namespace.get(n) for n in ("opt", "args", "config", "hp", "cfg"))
+            size = next((vars(s)["batch_size"] for s in settings if "batch_size" in getattr(s, "__dict__", {})), None)
+            size = size or self.namespace.get("batch_size") or _constant(self.tree, "batch_size") or 16
             size = size if isinstance(size, int) and 0 < size <= 64 else 16
             loader = Loader(self.shape, size, low=_lowest(self.tree))
             return loader, f"the name is not defined; a loader of {self.shape} stand-in images was taken"
