@@ -1,5 +1,6 @@
 """The cards: complete in both languages, found by the questions that people ask, tied to the rules of check."""
 
+import math
 import re
 
 import pytest
@@ -33,6 +34,24 @@ def test_references_and_rules_are_well_formed() -> None:
     assert {arxiv: first for arxiv, first in titles.items() if len(first) > 1} == {}, "one paper, two first authors"
 
 
+def test_the_figures_that_cards_quote() -> None:
+    """What can be computed is computed here, so that no card quotes a figure from hearsay."""
+
+    def end(steps: int) -> float:
+        """sqrt(alpha_bar_T) of the linear schedule."""
+        betas = [1e-4 + (0.02 - 1e-4) * i / (steps - 1) for i in range(steps)]
+        return math.exp(sum(math.log1p(-beta) for beta in betas) / 2)
+
+    schedule = cards.get("noise-schedule").answer("en")
+    assert f"√ᾱ_T ≈ {end(1000):.3f}" in schedule and f"√ᾱ_T ≈ {end(100):.1f}" in schedule
+    most = 1 / (1 + math.exp(-1))  # sigmoid(1): the largest probability after two sigmoids
+    sigmoid = cards.get("sigmoid-logits").answer("en")
+    assert f"between 0.5 and {most:.2f}" in sigmoid
+    assert f"{-math.log(most):.3f}" in sigmoid and f"{-math.log(0.5):.3f}" in sigmoid
+    assert f"beyond about {math.log(65504):.0f}" in cards.get("logvar").answer("en")
+    assert f"becomes {28 * 28}" in cards.get("kl-reduction").answer("en")
+
+
 def test_a_reference_prints_what_it_knows() -> None:
     first = cards.get("min-max").references[0]
     assert str(first).startswith("Goodfellow et al. 2014") and "arXiv:1406.2661" in str(first)
@@ -62,6 +81,14 @@ def test_a_reference_prints_what_it_knows() -> None:
         ("Has my model memorised the training set?", "memorisation"),
         ("温度是什么意思", "temperature"),
         ("beta1 of Adam for a GAN", "gan-adam"),
+        ("Why is the learning rate 0.0002?", "gan-adam"),
+        ("为什么最后用 tanh？", "data-range"),
+        ("latent_dim 为什么是 100？", "which-noise"),
+        ("为什么要交替训练？", "update-ratio"),
+        ("What is the role of the mask?", "causal-mask"),
+        ("Why clip the weights to 0.01?", "wasserstein"),
+        ("codebook 利用率低怎么办", "codebook-collapse"),
+        ("Why LeakyReLU?", "dcgan-choices"),
     ],
 )
 def test_a_question_finds_its_card(question: str, expected: str) -> None:
