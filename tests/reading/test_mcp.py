@@ -1,4 +1,4 @@
-"""The server for editors and agents, through the package's own client: in this process, and once over standard input."""
+"""The server for editors and agents, through the package's own client: in this process, once over standard input."""
 
 import asyncio
 import json

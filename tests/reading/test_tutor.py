@@ -1,7 +1,7 @@
 """The tutor: a model that lies is caught, one that tells the truth is believed, and neither can change a verdict.
 
-The model is a scripted endpoint on loopback.  The lies and the truths are data, in the folder ``tutor`` beside this file,
-about two programs there which are run under observation once.
+The model is a scripted endpoint on loopback.  The lies and the truths are data, in the folder ``tutor`` beside this
+file, about two programs there which are run under observation once.
 """
 
 import json
@@ -30,12 +30,15 @@ FOLDER = Path(__file__).with_name("tutor")
 FINDINGS = {
     "gan": [
         Finding(
-            "G05", "error", 56, "A step of the generator's optimiser lowers the score of its samples: its target is the wrong label.",
+            "G05",
+            "error",
+            56,
+            "A step of the generator's optimiser lowers the score of its samples: its target is the wrong label.",
             fix="Use valid as the target of the generator's loss.",
         )
     ],
     "vae": [Finding("V06", "ok", 40, "The KL term equals torch.distributions on a grid.")],
-}  # fmt: skip
+}
 """What check says of the two programs, fixed here so that these tests do not depend on the rules."""
 
 
@@ -151,7 +154,9 @@ def test_there_are_enough_of_both() -> None:
 
 
 @pytest.mark.parametrize("program", ["gan", "vae"])
-def test_every_lie_of_a_stubborn_endpoint_is_caught(program: str, script: Script, materials: dict[str, Material]) -> None:
+def test_every_lie_of_a_stubborn_endpoint_is_caught(
+    program: str, script: Script, materials: dict[str, Material]
+) -> None:
     mine = [row for row in LIES if row["program"] == program]
     for start in range(0, len(mine), 25):
         part = mine[start : start + 25]
@@ -188,7 +193,9 @@ def test_every_truth_is_verified_without_a_second_question(
 )
 def test_reasons_are_background(text: str, program: str, materials: dict[str, Material]) -> None:
     verdict = verify(Claim(text, kind="reason"), materials[program])
-    assert verdict.status == "background" or quantities(text)  # "single" is a number: then it is not shown as background
+    assert verdict.status == "background" or quantities(
+        text
+    )  # "single" is a number: then it is not shown as background
 
 
 def test_a_reason_that_is_cited_is_no_background(materials: dict[str, Material]) -> None:
@@ -445,7 +452,7 @@ def test_cards_answer_general_questions_offline(materials: dict[str, Material]) 
 
 def test_rare_words_weigh_more() -> None:
     passages = ["the loss of the generator", "the loss of the discriminator", "the loss and the dropout"]
-    assert [i for _, i in rank("loss with dropout", passages)][0] == 2
+    assert rank("loss with dropout", passages)[0][1] == 2
     assert rank("nothing shared", passages) == []
 
 

@@ -37,7 +37,7 @@ class Tutor:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask(Command):
-    """Answers a question about a program; every claim of a language model is checked.  Without a question: a conversation."""
+    """Answers a question about a program, a model's every claim checked.  Without a question: a conversation."""
 
     target: Positional[str]
     """A file, a folder, a notebook, or module:Class."""
@@ -99,7 +99,7 @@ def _read() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Mcp(Command):
-    """Serves read, check, track and ask to editors and agents over the Model Context Protocol (standard input and output)."""
+    """Serves check, ask, read and track to editors and agents: a Model Context Protocol server on standard input."""
 
     tutor: Annotated[Tutor, arg(name="")] = Tutor()
 

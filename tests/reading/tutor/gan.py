@@ -45,7 +45,7 @@ adversarial_loss = nn.BCELoss()
 optimizer_G = torch.optim.Adam(generator.parameters(), lr=0.0002, betas=(0.5, 0.999))
 optimizer_D = torch.optim.SGD(discriminator.parameters(), lr=0.01, momentum=0.9)
 
-for step in range(6):
+for _step in range(6):
     real = torch.randn(batch_size, 100).clamp(-1, 1)
     valid = torch.ones(batch_size, 1)
     fake = torch.zeros(batch_size, 1)

@@ -41,7 +41,7 @@ def loss_function(recon_x, x, mu, logvar):
     return bce + kld
 
 
-for step in range(5):
+for _step in range(5):
     data = torch.rand(24, 36)
     optimizer.zero_grad()
     recon_batch, mu, logvar = model(data)

@@ -1,7 +1,7 @@
 """An answer: claims with their verdicts, the score, and what it cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from bowerbird.reading.tutor.endpoint import Usage
@@ -50,8 +50,13 @@ class Answer:
                 for v in self.verdicts
             ],
             "passages": [{"source": p.source, "text": p.text, "line": p.line} for p in self.passages],
-            "score": {"verified": verified, "total": total, "background": self.count("background"),
-                      "refuted": self.count("refuted"), "unproven": self.count("unproven"), "withdrawn": self.withdrawn},
-            "usage": {"prompt_tokens": self.usage.prompt_tokens, "completion_tokens": self.usage.completion_tokens,
-                      "calls": self.usage.calls, "cached_calls": self.usage.cached_calls, "counted": self.usage.counted},
-        }  # fmt: skip
+            "score": {
+                "verified": verified,
+                "total": total,
+                "background": self.count("background"),
+                "refuted": self.count("refuted"),
+                "unproven": self.count("unproven"),
+                "withdrawn": self.withdrawn,
+            },
+            "usage": asdict(self.usage),
+        }

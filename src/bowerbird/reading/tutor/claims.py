@@ -59,8 +59,8 @@ def parse_claims(answer: str) -> list[Claim]:
 class ClaimReader:
     """Reads claims from an answer while it is still being written: each as soon as its last brace has come.
 
-    What stands around the JSON (a greeting, a fence) is passed over.  An object is a claim when it has a text and stands
-    in the list of claims, in a list, or alone; objects inside a claim are part of it.
+    What stands around the JSON (a greeting, a fence) is passed over.  An object is a claim when it has a text and
+    stands in the list of claims, in a list, or alone; objects inside a claim are part of it.
     """
 
     def __init__(self) -> None:

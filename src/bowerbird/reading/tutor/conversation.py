@@ -42,6 +42,7 @@ class Conversation:
         """``context`` is how many tokens the model takes in; ``small`` asks it only for prose around facts."""
         self.material, self.endpoint, self.lang, self.small, self.context = material, endpoint, lang, small, context
         self.history: list[Message] = []
+        self._longest = min(LONGEST_ANSWER_TOKENS, context // 4)
 
     def ask(self, question: str, show: Show | None = None) -> Answer:
         """The answer to one question; ``show`` is given each verdict as soon as it stands."""
@@ -61,7 +62,7 @@ class Conversation:
     def _with_claims(self, question: str, lang: Language, show: Show) -> Answer | None:
         """None when the model cannot answer in the form that is asked for, tried twice."""
         assert self.endpoint is not None
-        room = self.context - LONGEST_ANSWER_TOKENS
+        room = self.context - self._longest
         remembered = self._remembered(room // 4)
         messages = opening(self.material, question, lang, room - sum(tokens(m["content"]) for m in remembered))
         messages += [*remembered, {"role": "user", "content": question}]
@@ -97,9 +98,7 @@ class Conversation:
 
     def _claims(self, messages: list[Message], reader: ClaimReader) -> Iterator[Claim]:
         assert self.endpoint is not None
-        for piece in self.endpoint.stream(
-            messages, json_wanted=True, max_tokens=LONGEST_ANSWER_TOKENS, about=self._digest()
-        ):
+        for piece in self.endpoint.stream(messages, json_wanted=True, max_tokens=self._longest, about=self._digest()):
             yield from reader.feed(piece)
 
     def _repaired(self, messages: list[Message], verdicts: list[Verdict], show: Show) -> tuple[list[Verdict], int]:

@@ -11,28 +11,57 @@ from bowerbird.reading.tutor.relations import ENDINGS, PARTS, Outcome
 from bowerbird.reading.tutor.wording import NEGATION, clauses, located_concepts, sentences
 
 _UPDATES = re.compile(
-    r"\b(?:updat\w+|train(?:s|ed|ing)?|optimi[sz]\w+|steps|stepped|moves?|moved|adjusts?|adjusted|owns?|owned|belongs? to|parameters of|weights of|"
+    r"\b(?:updat\w+|train(?:s|ed|ing)?|optimi[sz]\w+|steps|stepped|moves?|moved|adjusts?|adjusted|owns?|"
+    r"owned|belongs? to|parameters of|weights of|"
     r"responsible for|holds|learns?)\b|更新|训练|优化(?!器)|负责|参数",
     re.I,
 )
 _PASSIVE = re.compile(
-    r"\b(?:updated|trained|optimi[sz]ed|moved|adjusted|owned|stepped)(?:\s+only)?\s+(?:by|with|through|using|via)\b|由|被",
+    r"\b(?:updated|trained|optimi[sz]ed|moved|adjusted|owned|stepped)(?:\s+only)?\s+(?:by|with|through|"
+    r"using|via)\b|由|被",
     re.I,
 )
 _HAS = re.compile(
-    r"\b(?:contains?|has|have|includes?|consists? of|made (?:up )?of|comprises?|is part of|inside)\b|包含|含有|包括|拥有|由.*组成",
+    r"\b(?:contains?|has|have|includes?|consists? of|made (?:up )?of|comprises?|is part of|inside)\b|包含|"
+    r"含有|包括|拥有|由.*组成",
     re.I,
 )
-_BEFORE = re.compile(r"\b(?:before|precedes?|prior to|earlier than|ahead of)\b|之前|以前|先于|先", re.I)
-_AFTER = re.compile(r"\b(?:after|follows?|following|later than|subsequent to)\b|之后|以后|晚于", re.I)
+_BEFORE = re.compile(
+    r"\b(?:before|precedes?|prior to|earlier than|ahead of)\b|之前|以前|先于|先",
+    re.I,
+)
+_AFTER = re.compile(
+    r"\b(?:after|follows?|following|later than|subsequent to)\b|之后|以后|晚于",
+    re.I,
+)
 _ENDS = re.compile(
-    r"\b(?:ends?|ending) (?:in|with|on)\b|\b(?:last|final|output) (?:layer|activation)\b|结尾|末尾|最后一层|输出层",
+    r"\b(?:ends?|ending) (?:in|with|on)\b|\b(?:last|final|output) (?:layer|activation)\b|结尾|末尾|"
+    r"最后一层|输出层",
     re.I,
 )
-_CALLED = re.compile(r"\b(?:called|used|invoked|executed|applied)\b|调用|使用|用到", re.I)
-_COUNTED = {"layer": "layer", "layers": "layer", "optimizer": "optimizer", "optimizers": "optimizer", "optimiser": "optimizer",
-            "optimisers": "optimizer", "class": "class", "classes": "class", "module": "module", "modules": "module", "network": "module",
-            "networks": "module", "层": "layer", "优化器": "optimizer", "类": "class", "模块": "module", "网络": "module"}  # fmt: skip
+_CALLED = re.compile(
+    r"\b(?:called|used|invoked|executed|applied)\b|调用|使用|用到",
+    re.I,
+)
+_COUNTED = {
+    "layer": "layer",
+    "layers": "layer",
+    "optimizer": "optimizer",
+    "optimizers": "optimizer",
+    "optimiser": "optimizer",
+    "optimisers": "optimizer",
+    "class": "class",
+    "classes": "class",
+    "module": "module",
+    "modules": "module",
+    "network": "module",
+    "networks": "module",
+    "层": "layer",
+    "优化器": "optimizer",
+    "类": "class",
+    "模块": "module",
+    "网络": "module",
+}
 
 
 @dataclass
@@ -123,7 +152,7 @@ def _owner(start: int, end: int, text: str, mentions: Sequence[Mention], materia
     after = [m for m in modules if end <= m.start < b]
     before = [m for m in modules if a <= m.start and m.end <= start]
     earlier = [m for m in modules if m.end <= start]
-    return (before[-1:] or after[:1] or earlier[-1:] or [None])[0]
+    return next(iter(before[-1:] or after[:1] or earlier[-1:]), None)
 
 
 def _parts(

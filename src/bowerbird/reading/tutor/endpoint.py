@@ -74,7 +74,7 @@ class Endpoint:
     use_cache: bool = True
     usage: Usage = field(default_factory=Usage)
     _plain: bool = False
-    """Whether the endpoint refused to be told that JSON is wanted."""
+    """Whether the endpoint refused a request with options (JSON, temperature, a limit), and is asked without any."""
 
     def __post_init__(self) -> None:
         self.url = address(self.url)
@@ -82,14 +82,15 @@ class Endpoint:
     def stream(
         self, messages: Sequence[Message], *, json_wanted: bool, max_tokens: int, about: str = ""
     ) -> Iterator[str]:
-        """The answer piece by piece, from the cache if the same was asked before; ``about`` names the facts it rests on."""
+        """The answer piece by piece, from the cache if the same was asked before; ``about`` names the facts "
+        "it rests on."""
         kept = _Kept.of(self.url, self.model, messages, about)
         if self.use_cache and (known := kept.read()) is not None:
             self.usage.cached_calls += 1
             yield known
             return
         pieces: list[str] = []
-        for piece in self._ask(messages, json_wanted and not self._plain, max_tokens):
+        for piece in self._ask(messages, json_wanted, max_tokens):
             pieces.append(piece)
             yield piece
             if sum(map(len, pieces)) > LONGEST_ANSWER:
@@ -100,13 +101,19 @@ class Endpoint:
     def _ask(self, messages: Sequence[Message], json_wanted: bool, max_tokens: int) -> Iterator[str]:
         import openai
 
-        options: dict[str, Any] = {"response_format": {"type": "json_object"}} if json_wanted else {}
+        options: dict[str, Any] = {
+            "temperature": 0.0,
+            "max_tokens": max_tokens,
+            "stream_options": {"include_usage": True},
+        }
+        if json_wanted:
+            options["response_format"] = {"type": "json_object"}
         said, counts = "", None
+        completions: Any = self._client().chat.completions
         try:
-            answer: Any = self._client().chat.completions.create(
-                model=self.model, messages=list(messages), stream=True, temperature=0.0, max_tokens=max_tokens,
-                stream_options={"include_usage": True}, **options,
-            )  # fmt: skip
+            answer = completions.create(
+                model=self.model, messages=list(messages), stream=True, **({} if self._plain else options)
+            )
             for chunk in answer:
                 counts = chunk.usage or counts
                 piece = chunk.choices[0].delta.content if chunk.choices else None
@@ -114,10 +121,10 @@ class Endpoint:
                     said += piece
                     yield piece
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if not json_wanted or said:
+            if self._plain or said:
                 raise RunFailed(f"The model at {self.url} refused the question: {_short(error)}.") from None
             self._plain = True
-            yield from self._ask(messages, False, max_tokens)
+            yield from self._ask(messages, json_wanted, max_tokens)
             return
         except openai.AuthenticationError:
             raise BowerbirdError(f"{self.url} wants a key; put it in BOWERBIRD_LLM_KEY or OPENAI_API_KEY.") from None

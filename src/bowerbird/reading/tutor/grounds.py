@@ -16,26 +16,63 @@ from bowerbird.reading.tutor.quantities import quantities
 from bowerbird.reading.tutor.wording import code_concepts, concept_of, name_parts
 
 _POSITIONAL = {
-    "Linear": ("in_features input", "out_features output hidden"), "Bilinear": ("input", "input", "output"),
+    "Linear": ("in_features input", "out_features output hidden"),
+    "Bilinear": ("input", "input", "output"),
     "Conv1d": ("in_channels input", "out_channels output", "kernel_size", "stride", "padding"),
-    "Embedding": ("vocabulary token entry", "embedding dim"), "Dropout": ("dropout probability rate",),
-    "Dropout2d": ("dropout probability rate",), "LeakyReLU": ("slope negative",), "BatchNorm1d": ("feature channel", "eps"),
-    "BatchNorm2d": ("feature channel", "eps"), "LayerNorm": ("feature shape",), "LSTM": ("input", "hidden"),
-    "GRU": ("input", "hidden"), "RNN": ("input", "hidden"), "MultiheadAttention": ("embedding dim", "head"),
-    "manual_seed": ("seed",), "clamp": ("clip min lower", "clip max upper"), "clamp_": ("clip min lower", "clip max upper"),
-    "Adam": ("parameter", "learning_rate lr"), "SGD": ("parameter", "learning_rate lr"), "range": ("loop times",),
-    "randn": ("noise", "noise"), "zeros": ("zero",), "ones": ("one",),
-}  # fmt: skip
+    "Embedding": ("vocabulary token entry", "embedding dim"),
+    "Dropout": ("dropout probability rate",),
+    "Dropout2d": ("dropout probability rate",),
+    "LeakyReLU": ("slope negative",),
+    "BatchNorm1d": ("feature channel", "eps"),
+    "BatchNorm2d": ("feature channel", "eps"),
+    "LayerNorm": ("feature shape",),
+    "LSTM": ("input", "hidden"),
+    "GRU": ("input", "hidden"),
+    "RNN": ("input", "hidden"),
+    "MultiheadAttention": ("embedding dim", "head"),
+    "manual_seed": ("seed",),
+    "clamp": ("clip min lower", "clip max upper"),
+    "clamp_": ("clip min lower", "clip max upper"),
+    "Adam": ("parameter", "learning_rate lr"),
+    "SGD": ("parameter", "learning_rate lr"),
+    "range": ("loop times",),
+    "randn": ("noise", "noise"),
+    "zeros": ("zero",),
+    "ones": ("one",),
+}
 for _same in ("Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"):
     _POSITIONAL[_same] = _POSITIONAL["Conv1d"]
 _TOPICS = {
-    "parameters": "parameter trainable", "trainable": "trainable parameter", "own": "parameter own", "out": "output shape feature dimension channel",
-    "in": "input shape feature dimension channel", "shape": "shape feature dimension", "shapes": "shape", "lr": "learning_rate", "n": "step",
-    "calls": "call forward", "steps": "step", "iterations": "loop step batch", "batch_size": "batch", "value": "loss", "delta": "delta move change",
-    "grad_norm": "gradient norm", "norm": "norm gradient", "tensors": "tensor parameter", "elements": "parameter", "loss": "loss value",
-    "buffers": "buffer", "cpu_s": "second cpu time", "min": "min minimum smallest lowest", "max": "max maximum largest highest",
-    "mean": "mean average", "std": "std", "betas": "beta", "weight_decay": "decay weight", "reduction": "reduction",
-}  # fmt: skip
+    "parameters": "parameter trainable",
+    "trainable": "trainable parameter",
+    "own": "parameter own",
+    "out": "output shape feature dimension channel",
+    "in": "input shape feature dimension channel",
+    "shape": "shape feature dimension",
+    "shapes": "shape",
+    "lr": "learning_rate",
+    "n": "step",
+    "calls": "call forward",
+    "steps": "step",
+    "iterations": "loop step batch",
+    "batch_size": "batch",
+    "value": "loss",
+    "delta": "delta move change",
+    "grad_norm": "gradient norm",
+    "norm": "norm gradient",
+    "tensors": "tensor parameter",
+    "elements": "parameter",
+    "loss": "loss value",
+    "buffers": "buffer",
+    "cpu_s": "second cpu time",
+    "min": "min minimum smallest lowest",
+    "max": "max maximum largest highest",
+    "mean": "mean average",
+    "std": "std",
+    "betas": "beta",
+    "weight_decay": "decay weight",
+    "reduction": "reduction",
+}
 _WEAK = {"size", "number", "dim", "n", "num", "n_", "value", "seq", "of", "kind"}
 
 
@@ -59,8 +96,14 @@ def of_fact(fact: Fact, names: Names) -> Iterator[Ground]:
 
 
 def _leaves(
-    value: Any, roles: frozenset[str], subjects: frozenset[str], context: frozenset[str], where: str, measured: bool, names: Names
-) -> Iterator[Ground]:  # fmt: skip
+    value: Any,
+    roles: frozenset[str],
+    subjects: frozenset[str],
+    context: frozenset[str],
+    where: str,
+    measured: bool,
+    names: Names,
+) -> Iterator[Ground]:
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, int | float):
@@ -73,8 +116,9 @@ def _leaves(
         if numbers and len(numbers) == len(value) and "shape" in roles:
             yield Ground(tuple(map(float, numbers)), roles, context, subjects, where)
             for place, number in enumerate(numbers):
-                yield Ground(float(number), roles | {"batch"} if place == 0 else roles,
-                             context | ({"only batch"} if place == 0 and len(numbers) > 1 else set()), subjects, where)  # fmt: skip
+                alone = {"only batch"} if place == 0 and len(numbers) > 1 else set()
+                named = roles | {"batch"} if place == 0 else roles
+                yield Ground(float(number), named, context | alone, subjects, where)
         else:
             if len(numbers) == len(value) > 1:
                 yield Ground(tuple(map(float, numbers)), roles, context, subjects, where, measured)
@@ -129,7 +173,7 @@ def _place(node: ast.expr, unit: Unit) -> tuple[set[str], set[str]]:
         elif isinstance(outer, ast.Call):
             if inner in outer.args and not roles & {"beta"}:
                 known = _POSITIONAL.get(last_name(outer), ())
-                place = outer.args.index(inner)  # type: ignore[arg-type]
+                place = outer.args.index(inner)
                 if place < len(known):
                     roles |= {concept_of(w) for w in known[place].split()}
             context |= code_concepts(dotted(outer.func) or "")

@@ -1,7 +1,7 @@
 """Names: what a sentence means by "the generator", ``optimizer_D`` or ``fc1``.
 
-An entity is a module, an optimiser, a function or a class of the program.  A variable and the class that it is an instance
-of are one entity; "the generator" and 生成器 mean the module that is called so, or ``G``.
+An entity is a module, an optimiser, a function or a class of the program.  A variable and the class that it is an
+instance of are one entity; "the generator" and 生成器 mean the module that is called so, or ``G``.
 """
 
 import ast
@@ -17,8 +17,15 @@ from bowerbird.reading.tutor.wording import concept_of, located_concepts, name_p
 
 Sort = Literal["module", "optimizer", "function"]
 ROLES = ("generator", "discriminator", "encoder", "decoder")
-_LETTERS = {"g": "generator", "d": "discriminator", "gen": "generator", "disc": "discriminator", "critic": "discriminator",
-            "enc": "encoder", "dec": "decoder"}  # fmt: skip
+_LETTERS = {
+    "g": "generator",
+    "d": "discriminator",
+    "gen": "generator",
+    "disc": "discriminator",
+    "critic": "discriminator",
+    "enc": "encoder",
+    "dec": "decoder",
+}
 CODE = re.compile(r"`([^`]+)`")
 _PLAIN_NAME = re.compile(r"(?<![\w.`])[A-Za-z_]\w*(?:\.\w+)*")
 
@@ -140,7 +147,7 @@ class Names:
     def keys_of(self, name: str) -> frozenset[str]:
         """The entities that a name of the code or of a fact means."""
         name = name.strip().removesuffix("()")
-        return frozenset(self._aliases.get(name) or self._aliases.get(name.removeprefix("self."), ()))
+        return frozenset(self._aliases.get(name) or self._aliases.get(name.removeprefix("self."), set()))
 
     def unknown(self, text: str) -> list[str]:
         """Names in backticks, and words that look like names of code, that occur nowhere in the program."""

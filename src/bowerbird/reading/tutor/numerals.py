@@ -1,4 +1,5 @@
-"""The numbers of a claim against its grounds: each must be found, be a number of what the claim says, and belong to whom it says."""
+"""The numbers of a claim against its grounds: each must be found, be a number of what the claim "
+"says, and belong to whom it says."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,10 @@ FACT_WORDS = re.compile(r"\[?\{?\bF\d+\b\}?\]?")
 _CALL = re.compile(r"\b[A-Za-z_][\w.]*\([^()]*(?:\([^()]*\)[^()]*)*\)")
 _CHAIN_GAP = re.compile(r"\s*[×x*,;，]\s*|\s*,\s*")
 _ROLE_WORDS = frozenset(
-    "input output kernel stride padding learning_rate lr batch epoch beta momentum decay noise hidden channel head dropout slope seed "
-    "parameter layer gradient loss step loop clip eps embedding feature optimizer call std mean variance min max buffer norm".split()
+    "input output kernel stride padding learning_rate lr batch epoch beta momentum decay noise hidden "
+    "channel head dropout slope seed "
+    "parameter layer gradient loss step loop clip eps embedding feature optimizer call std mean variance min max "
+    "buffer norm".split()
 )
 
 
@@ -55,7 +58,8 @@ def check_numbers(
     counted: Sequence[tuple[int, int]],
     owners: Mapping[str, frozenset[str]],
 ) -> Numerals:
-    """``counted`` are spans of numbers that a relation has decided; ``owners`` the modules that each optimiser moves."""
+    """``counted`` are spans of numbers that a relation has decided; ``owners`` the modules that each "
+    "optimiser moves."""
     done = Numerals()
     text = normalise(text)
     spoken = [m.span() for m in LINE_WORDS.finditer(text)] + [m.span() for m in FACT_WORDS.finditer(text)]
@@ -170,7 +174,7 @@ def _nearest_mention(start: int, end: int, text: str, mentions: Sequence[Mention
     earlier = [m for m in mentions if m.end <= a]
     if after and re.match(r"\s*(?:\w+\s+){0,3}(?:of|in|for)\s+(?:the\s+)?$", text[end : after[0].start]):
         return after[0]
-    return (before[-1:] or after[:1] or earlier[-1:] or [None])[0]
+    return next(iter(before[-1:] or after[:1] or earlier[-1:]), None)
 
 
 def _nearest_role(start: int, end: int, text: str) -> str | None:

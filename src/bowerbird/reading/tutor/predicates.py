@@ -1,11 +1,14 @@
-"""Predicates: the checkable form that a model may give its claim, decided like everything else by the code and its facts.
+"""Predicates: the checkable form that a model may give its claim, decided like everything else by code and facts.
 
-    {"is": "contains", "module": "Generator", "part": "BatchNorm1d"}       {"is": "count", "module": "G", "type": "Linear", "n": 3}
-    {"is": "updates", "optimizer": "optimizer_G", "module": "generator"}   {"is": "before", "first": "opt.zero_grad()", "second": "loss.backward()"}
-    {"is": "fact", "id": "F12", "key": "causal", "value": true}            {"is": "finding", "rule": "G06"}
+    {"is": "contains", "module": "Generator", "part": "BatchNorm1d"}
+    {"is": "count", "module": "Generator", "type": "Linear", "n": 3}
+    {"is": "updates", "optimizer": "optimizer_G", "module": "generator"}
+    {"is": "before", "first": "optimizer.zero_grad()", "second": "loss.backward()"}
+    {"is": "fact", "id": "F12", "key": "causal", "value": true}
+    {"is": "finding", "rule": "G06"}
 
-``"holds": false`` denies one.  A predicate that holds proves itself and not the sentence beside it: each of its names must
-stand in the sentence as well.
+``"holds": false`` denies one.  A predicate that holds proves itself and not the sentence beside it: each of its names
+must stand in the sentence as well.
 """
 
 from collections.abc import Mapping

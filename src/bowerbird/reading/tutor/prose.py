@@ -1,8 +1,8 @@
 """Prose for small models: the program states the facts, the model only joins them.
 
 It is given numbered placeholders with their sentences and asked for a short text that uses the placeholders.  Every
-placeholder becomes the program's own sentence, verified by construction.  What the model adds is kept as background if it
-says nothing of this program, and is otherwise judged, and shown, as a claim.
+placeholder becomes the program's own sentence, verified by construction.  What the model adds is kept as background if
+it says nothing of this program, and is otherwise judged, and shown, as a claim.
 """
 
 import re
@@ -18,9 +18,11 @@ from bowerbird.reading.tutor.wording import sentences
 
 _PLACE = re.compile(r"\{?\[?(F\d+)\]?\}?")
 _ASK = {
-    "en": "Facts about a program:\n{facts}\n\nQuestion: {question}\nAnswer in two or three short sentences. Where a fact belongs, write its "
+    "en": "Facts about a program:\n{facts}\n\nQuestion: {question}\nAnswer in two or three short "
+    "sentences. Where a fact belongs, write its "
     "placeholder, such as {first}, instead of the fact. Write no numbers.",
-    "zh": "关于一个程序的事实：\n{facts}\n\n问题：{question}\n用两三句话回答。需要某条事实时，只写它的占位符，例如 {first}。不要写数字。",
+    "zh": "关于一个程序的事实：\n{facts}\n\n问题：{question}\n用两三句话回答。需要某条事实时，只写它的占位符，例如 "
+    "{first}。不要写数字。",
 }
 
 

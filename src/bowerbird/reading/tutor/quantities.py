@@ -1,8 +1,8 @@
 """Numbers as people and models write them, in English and Chinese.
 
-A quantity is a number in a sentence: its value, how exactly it was stated, and where it stands.  ``1,510,032``, ``1.51M``,
-``2e-4``, ``2×10^-4``, ``50%``, ``three``, ``twenty-five``, ``twice``, ``三``, ``一百二十八``, ``3万`` and ``百分之五十`` are
-quantities.  Digits inside names (``fc1``, ``Conv2d``) are not.
+A quantity is a number in a sentence: its value, how exactly it was stated, and where it stands.  ``1,510,032``,
+``1.51M``, ``2e-4``, ``2×10^-4``, ``50%``, ``three``, ``twenty-five``, ``twice``, ``三``, ``一百二十八``, ``3万`` and
+``百分之五十`` are quantities.  Digits inside names (``fc1``, ``Conv2d``) are not.
 
 A statement of a measured value may be rounded: 1.39 states 1.3862, because half a unit of its last digit is 0.005.  A
 whole number without suffix is exact, unless "about" stands before it.
@@ -15,8 +15,21 @@ from dataclasses import dataclass
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _RAISED = re.compile("[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-_SCALES = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "万": 1e4, "亿": 1e8, "千": 1e3, "百万": 1e6, "thousand": 1e3,
-           "million": 1e6, "billion": 1e9, "hundred": 1e2}  # fmt: skip
+_SCALES = {
+    "k": 1e3,
+    "K": 1e3,
+    "M": 1e6,
+    "B": 1e9,
+    "G": 1e9,
+    "万": 1e4,
+    "亿": 1e8,
+    "千": 1e3,
+    "百万": 1e6,
+    "thousand": 1e3,
+    "million": 1e6,
+    "billion": 1e9,
+    "hundred": 1e2,
+}
 _DIGITS = re.compile(
     r"(?<![A-Za-z_\d.])(?P<sign>(?<![\w)\]])[-−])?"
     r"(?P<body>\d{1,3}(?:[,_]\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:_\d+)*(?:\.\d+)?|\.\d+)"
@@ -37,10 +50,30 @@ _UNITS = dict(zip(
 ))  # fmt: skip
 _TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
 _SINGLE_WORDS = {
-    "half": 0.5, "once": 1, "single": 1, "sole": 1, "twice": 2, "double": 2, "pair": 2, "both": 2, "couple": 2,
-    "triple": 3, "thrice": 3, "dozen": 12, "quarter": 0.25, "third": 3, "second": 2, "first": 1, "fourth": 4, "fifth": 5,
-    "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
-}  # fmt: skip
+    "half": 0.5,
+    "once": 1,
+    "single": 1,
+    "sole": 1,
+    "twice": 2,
+    "double": 2,
+    "pair": 2,
+    "both": 2,
+    "couple": 2,
+    "triple": 3,
+    "thrice": 3,
+    "dozen": 12,
+    "quarter": 0.25,
+    "third": 3,
+    "second": 2,
+    "first": 1,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+}
 _ORDINALS = {"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"}
 _MAGNITUDES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000}
 _ENGLISH = re.compile(
@@ -50,7 +83,8 @@ _ENGLISH = re.compile(
     re.I,
 )
 _NOT_A_NUMBER = re.compile(
-    r"\b(?:one (?:by|after|another|of|can|could|may|might|must|should|would|has to|needs)\b|(?:this|that|which|each|every|the|other|any|no) one\b"
+    r"\b(?:one (?:by|after|another|of|can|could|may|might|must|should|would|has to|needs)\b|(?:this|that|"
+    r"which|each|every|the|other|any|no) one\b"
     r"|first of all|at first|in the first place|at once|once (?:again|more)|the (?:other|former|latter) half)",
     re.I,
 )
@@ -61,8 +95,10 @@ _CHINESE = re.compile(
     r"百分之[零〇一二两三四五六七八九十百点半]+|[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?|半|双|俩|单(?=[个层一])"
 )
 _CHINESE_WORDS = re.compile(
-    "一般|一致|一起|一样|统一|一些|之一|唯一|同一|万一|十分|四周|一旦|一直|一定|一下|一次性|进一步|一方面|另一|一边|任一|每一|"
-    "逐一|一种|一系列|一维化|归一|一共|一并|三角|千万不|百科|一阶段|第一步|首先|两者|单一|二分类|二元|二值|二进制|是一个|"
+    "一般|一致|一起|一样|统一|一些|之一|唯一|同一|万一|十分|四周|一旦|一直|一定|一下|一次性|进一步|"
+    "一方面|另一|一边|任一|每一|"
+    "逐一|一种|一系列|一维化|归一|一共|一并|三角|千万不|百科|一阶段|第一步|首先|两者|单一|二分类|二元|"
+    "二值|二进制|是一个|"
     "作为一个|成一个|为一个|某一|一一|万物|八卦|半监督|半精度|双线性|双向|一来|其一|有一定"
 )  # words whose characters count nothing
 

@@ -24,8 +24,27 @@ Status = Literal["holds", "fails", "unknown"]
 ENDINGS = {"adam", "adamw", "sgd", "rmsprop"}
 LOSSES = {"bce", "cross_entropy", "mse", "l1", "hinge", "wasserstein", "kl"}
 PARTS = LAYERS - ENDINGS - LOSSES - {"schedule", "clip", "mask", "momentum"}
-_WITHOUT_WEIGHTS = {"ReLU", "LeakyReLU", "Tanh", "Sigmoid", "Dropout", "Dropout2d", "Flatten", "Softmax", "GELU", "ELU", "MaxPool2d",
-                    "AvgPool2d", "Upsample", "Identity", "Unflatten", "SiLU", "Softplus", "LogSoftmax", "ZeroPad2d"}  # fmt: skip
+_WITHOUT_WEIGHTS = {
+    "ReLU",
+    "LeakyReLU",
+    "Tanh",
+    "Sigmoid",
+    "Dropout",
+    "Dropout2d",
+    "Flatten",
+    "Softmax",
+    "GELU",
+    "ELU",
+    "MaxPool2d",
+    "AvgPool2d",
+    "Upsample",
+    "Identity",
+    "Unflatten",
+    "SiLU",
+    "Softplus",
+    "LogSoftmax",
+    "ZeroPad2d",
+}
 
 
 @dataclass(frozen=True)
@@ -117,19 +136,17 @@ class Relations:
 
     def count(self, keys: frozenset[str], what: str, n: float) -> Outcome:
         """How many layers of a kind a module has, or how many optimisers or modules the program."""
-        counts = (
-            self._program_counts(what)
-            if not keys
-            else set().union(*(self._counts(k, what) or {None} for k in sorted(keys)))
-        )
-        if not counts or None in counts:
+        each = [self._counts(key, what) for key in sorted(keys)] if keys else [self._program_counts(what)]
+        counts: set[int] = set().union(*(one for one in each if one is not None))
+        if not counts or None in each:
             return Outcome("unknown", f"how many {what} there are", keys)
         whose = "/".join(sorted(keys)) or "the program"
-        right = sorted(c for c in counts if c is not None)
+        right = sorted(counts)
         says = f"{whose} has {' or '.join(map(str, right))} of kind {what}"
         return self._decide(n in right, True, says, keys, what, "layer", numbers=(n,))
 
-    def _counts(self, key: str, what: str) -> set[int | None] | None:
+    def _counts(self, key: str, what: str) -> set[int] | None:
+        """The numbers that may be meant: with and without layers that have no weights, or that are a variant."""
         kinds = self.kinds(key)
         if kinds is None:
             return None
@@ -139,13 +156,14 @@ class Relations:
         strict = [k for k in these if not ({"transpose", "leaky"} & code_concepts(k))]
         return {len(these), len(strict)} if strict else {len(these)}
 
-    def _program_counts(self, what: str) -> set[int | None]:
+    def _program_counts(self, what: str) -> set[int]:
         if what == "optimizer":
             return {len({s.name or s.line for u in self.program for s in u.optimizers})}
-        if what in ("module", "class"):
-            infos = [i for u in self.program for i in u.classes.values()]
-            return {sum(i.is_module for i in infos)} | ({len(infos)} if what == "class" else set())
-        return set()
+        infos = [i for u in self.program for i in u.classes.values()]
+        defined = sum(i.is_module for i in infos)
+        if what == "class":
+            return {defined, len(infos)}
+        return {defined, len(self.facts.of("module.tree"))} - {0} if what == "module" else set()
 
     def called(self, keys: frozenset[str], holds: bool) -> Outcome:
         counts = [c["calls"] for key in keys for c in self.facts.of("module.calls", key)]
@@ -164,7 +182,9 @@ class Relations:
 
     def owners(self, optimizer: str) -> set[str]:
         """The modules whose parameters an optimiser was given: as observed, else as written."""
-        created = [f for f in self.facts.of("optimizer.created") if optimizer in (f.subject, *self.names.keys_of(f.subject))]
+        created = [
+            f for f in self.facts.of("optimizer.created") if optimizer in (f.subject, *self.names.keys_of(f.subject))
+        ]
         seen = {root for f in created for root in f["owners"] or {}}
         sites = [s for u in self.program for s in u.optimizers if s.name == optimizer]
         return seen or {name for site in sites for name in site.modules}

@@ -2,7 +2,7 @@
 
     score(q, d) = sum over terms t of q:  idf(t) · tf(t, d) · (k + 1) / (tf(t, d) + k · (1 - b + b · |d| / mean |d|))
 
-with k = 1.2, b = 0.75 and idf(t) = log(1 + (N - n(t) + 1/2) / (n(t) + 1/2))  (Robertson and Zaragoza, 2009, section 3.4).
+with k = 1.2, b = 0.75 and idf(t) = log(1 + (N - n(t) + 1/2) / (n(t) + 1/2))  (Robertson and Zaragoza, 2009).
 """
 
 import math

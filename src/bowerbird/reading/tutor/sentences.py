@@ -8,14 +8,28 @@ from bowerbird.reading.facts import Fact, FactStore
 
 Language = Literal["en", "zh"]
 _TELLING = (
-    "module.tree", "module.parameters", "module.io", "optimizer.created", "loss.call", "event.step", "run.loop", "run.exception",
-    "module.calls", "data.loader", "data.batch", "random.draw", "softmax.call", "run.stand_in", "run.warning", "scheduler.created",
-)  # fmt: skip
+    "module.tree",
+    "module.parameters",
+    "module.io",
+    "optimizer.created",
+    "loss.call",
+    "event.step",
+    "run.loop",
+    "run.exception",
+    "module.calls",
+    "data.loader",
+    "data.batch",
+    "random.draw",
+    "softmax.call",
+    "run.stand_in",
+    "run.warning",
+    "scheduler.created",
+)
 
 
 def _shape(rows: Any) -> str:
     rows = [rows] if isinstance(rows, dict) else rows
-    shapes = [row.get("shape") for row in rows or [] if isinstance(row, dict) and row.get("shape") is not None]
+    shapes = [row["shape"] for row in rows or [] if isinstance(row, dict) and isinstance(row.get("shape"), list)]
     return ", ".join("×".join(map(str, shape)) or "()" for shape in shapes) or "?"
 
 
@@ -54,11 +68,11 @@ _WORDINGS: dict[str, dict[Language, Callable[[Fact], str]]] = {
         "zh": lambda f: f"`{f.subject}` 是 {f['class']}（{_rates(f)}），更新 {_owners(f)}",
     },
     "loss.call": {
-        "en": lambda f: f"the loss here is {f.subject}, reduction {f['reduction']}; its value was {_number(f['value'])}",
+        "en": lambda f: f"the loss here is {f.subject}, {f['reduction']}; it was {_number(f['value'])}",
         "zh": lambda f: f"这里的损失是 {f.subject}，归约方式 {f['reduction']}，取值 {_number(f['value'])}",
     },
     "event.step": {
-        "en": lambda f: f"`{f.subject}` took step {_number(f['n'])}; the norm of its gradients was {_number(f['grad_norm'])}",
+        "en": lambda f: f"`{f.subject}` took step {_number(f['n'])}, norm of gradients {_number(f['grad_norm'])}",
         "zh": lambda f: f"`{f.subject}` 走了第 {_number(f['n'])} 步，梯度范数 {_number(f['grad_norm'])}",
     },
     "run.loop": {

@@ -10,20 +10,40 @@ from bowerbird.reading.tutor.verify import Verdict
 _MARKS = {"verified": "✓", "refuted": "✗", "unproven": "?", "background": "·"}
 _WORDS: dict[Language, dict[str, str]] = {
     "en": {
-        "refuted": "refuted", "unproven": "unproven", "background": "background, not checked", "line": "line", "lines": "lines",
-        "score": "verified {verified} of {total}", "apart": "background {n}", "withdrawn": "withdrawn {n}",
-        "offline": "No language model was asked (--llm URL --model NAME asks one). The nearest facts, findings and cards:",
-        "prose": "The facts are the program's; the model only joined them.", "nothing": "Nothing here has to do with the question.",
-        "tokens": "{prompt} + {completion} tokens", "about": "about ", "cached": "from the cache", "cost": "cost {cost:.4f}",
+        "refuted": "refuted",
+        "unproven": "unproven",
+        "background": "background, not checked",
+        "line": "line",
+        "lines": "lines",
+        "score": "verified {verified} of {total}",
+        "apart": "background {n}",
+        "withdrawn": "withdrawn {n}",
+        "offline": "No language model was asked (see --llm and --model). The nearest facts, findings and cards:",
+        "prose": "The facts are the program's; the model only joined them.",
+        "nothing": "Nothing here has to do with the question.",
+        "tokens": "{prompt} + {completion} tokens",
+        "about": "about ",
+        "cached": "from the cache",
+        "cost": "cost {cost:.4f}",
     },
     "zh": {
-        "refuted": "被驳倒", "unproven": "未证实", "background": "背景知识，未核对", "line": "第", "lines": "第",
-        "score": "已核实 {verified}/{total}", "apart": "背景 {n}", "withdrawn": "撤回 {n}",
+        "refuted": "被驳倒",
+        "unproven": "未证实",
+        "background": "背景知识，未核对",
+        "line": "第",
+        "lines": "第",
+        "score": "已核实 {verified}/{total}",
+        "apart": "背景 {n}",
+        "withdrawn": "撤回 {n}",
         "offline": "没有询问语言模型（用 --llm URL --model NAME 询问）。最相关的事实、发现和卡片：",
-        "prose": "事实由程序给出，模型只负责连接。", "nothing": "这里没有与问题相关的内容。",
-        "tokens": "{prompt} + {completion} 个 token", "about": "约 ", "cached": "来自缓存", "cost": "费用 {cost:.4f}",
+        "prose": "事实由程序给出，模型只负责连接。",
+        "nothing": "这里没有与问题相关的内容。",
+        "tokens": "{prompt} + {completion} 个 token",
+        "about": "约 ",
+        "cached": "来自缓存",
+        "cost": "费用 {cost:.4f}",
     },
-}  # fmt: skip
+}
 
 
 def verdict_text(verdict: Verdict, lang: Language, *, colour: bool = False) -> str:

@@ -8,7 +8,6 @@
 What the model calls its claim, asks for or asserts about its truth plays no part.
 """
 
-import ast
 import itertools
 import re
 from dataclasses import dataclass
@@ -16,14 +15,15 @@ from typing import Literal
 
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding
+from bowerbird.reading.tutor.citations import Cited
 from bowerbird.reading.tutor.claims import Claim
 from bowerbird.reading.tutor.derive import Derived, derive
 from bowerbird.reading.tutor.grounds import Ground, of_fact, of_lines
 from bowerbird.reading.tutor.material import Material
-from bowerbird.reading.tutor.names import CODE, Mention
-from bowerbird.reading.tutor.numerals import FACT_WORDS, LINE_WORDS, check_numbers, line_numbers, mask, squeezed
+from bowerbird.reading.tutor.names import CODE
+from bowerbird.reading.tutor.numerals import FACT_WORDS, LINE_WORDS, check_numbers, mask, squeezed
 from bowerbird.reading.tutor.predicates import check_predicate
-from bowerbird.reading.tutor.quantities import normalise, quantities
+from bowerbird.reading.tutor.quantities import quantities
 from bowerbird.reading.tutor.relations import PARTS, Outcome
 from bowerbird.reading.tutor.wording import (
     DEFECT,
@@ -39,13 +39,16 @@ from bowerbird.reading.tutor.wording import (
 
 Status = Literal["verified", "refuted", "unproven", "background"]
 _HERE = re.compile(
-    r"\b(?:here|this (?:code|program|script|model|file|line|loop|class|implementation|run|example|gan|vae|training|network)|"
+    r"\b(?:here|this (?:code|program|script|model|file|line|loop|class|implementation|run|example|gan|vae|"
+    r"training|network)|"
     r"the (?:code|program|script|file|author|implementation|above|below)|your|our|verified|line|lines)\b"
-    r"|这里|此处|本(?:程序|代码|文件|例|模型)|该(?:程序|代码|模型|行|脚本)|这(?:段|个|行|份)|上面|上述|你的|作者|已验证",
+    r"|这里|此处|本(?:程序|代码|文件|例|模型)|该(?:程序|代码|模型|行|脚本)|这(?:段|个|行|份)|上面|上述|"
+    r"你的|作者|已验证",
     re.I,
 )
 _MANNER = re.compile(
-    r"\b(?:takes?|receives?|feeds?|fed|inputs?|outputs?|gives?|given|passes|passed|goes|before|after|than|precedes?|follows?|from|into|shares?)\b"
+    r"\b(?:takes?|receives?|feeds?|fed|inputs?|outputs?|gives?|given|passes|passed|goes|before|after|than|"
+    r"precedes?|follows?|from|into|shares?)\b"
     r"|送入|输入|输出|传|喂|之前|之后|先|再|比",
     re.I,
 )
@@ -61,127 +64,8 @@ class Verdict:
     evidence: tuple[str, ...] = ()
 
 
-class _Case:
-    """One claim on its way to a verdict."""
-
-    def __init__(self, claim: Claim, material: Material) -> None:
-        self.claim, self.material = claim, material
-        self.text = normalise(claim.text)
-        self.refuted: list[str] = []
-        self.unproven: list[str] = []
-        self.evidence: list[str] = []
-        self.words: set[str] = set()
-        self.facts: list[Fact] = []
-        self.mentions: list[Mention] = material.names.mentions(self.text)
-        self.lines = claim.lines
-        self.code = ""
-        self.finding: Finding | None = None
-
-    # ------------------------------------------------------------------------------------------------ citations
-
-    def cite(self) -> None:
-        count = len(self.material.unit.lines)
-        named = line_numbers(self.text)
-        if self.lines is None and named:
-            self.lines = (min(named), max(named))
-        for identity in self.claim.facts:
-            fact = self.material.facts.get(identity)
-            if fact is None:
-                self.refuted.append(f"there is no fact {identity}")
-            else:
-                self.facts.append(fact)
-        for identity in FACT_WORDS.findall(self.text):
-            if self.material.facts.get(identity.strip("[]{}")) is None:
-                self.refuted.append(f"there is no fact {identity.strip('[]{}')}")
-        if self.lines is not None:
-            first, last = self.lines
-            if not 1 <= first <= last <= count:
-                self.refuted.append(f"the program has lines 1 to {count}, not {first} to {last}")
-                self.lines = None
-            else:
-                self.code = "\n".join(self.material.unit.lines[first - 1 : last])
-        allowed = set(range(self.lines[0], self.lines[1] + 1)) if self.lines else set()
-        allowed |= {f.line for f in self.facts if f.line is not None}
-        for number in named:
-            if number not in allowed:
-                self.refuted.append(f"line {number} is not among what is cited")
-        self._quote()
-
-    def _quote(self) -> None:
-        quote = self.claim.quote.strip()
-        if quote and squeezed(quote) not in squeezed(self.code):
-            self.refuted.append(f"the cited lines do not hold the quoted “{quote[:60]}”")
-        elif len(squeezed(quote)) > 2:
-            self.evidence.append("the quote stands in the cited lines")
-
-    def check_names(self) -> None:
-        for name in self.material.names.unknown(self.text):
-            self.refuted.append(f"{name} occurs nowhere in the program")
-        cited = squeezed(self.code) + "".join(squeezed(f"{f.subject} {f.value} {f.topic}") for f in self.facts)
-        owners = self._around()
-        for code in CODE.findall(self.text) if self.lines is not None else ():
-            names = re.findall(r"[A-Za-z_][\w.]*", code)
-            if names and not any(
-                n in cited or n in owners for n in (squeezed(code), code.partition("(")[0].strip(), names[0])
-            ):
-                self.refuted.append(f"`{code}` does not stand in the cited lines")
-        if self.lines is not None and not self.finding:
-            self._lines_are_about(owners)
-
-    def _around(self) -> set[str]:
-        """The class and the function that the cited lines stand in."""
-        if self.lines is None:
-            return set()
-        first, last = self.lines
-        unit = self.material.unit
-        nodes = [i.node for i in unit.classes.values()] + list(unit.functions.values())
-        return {n.name for n in nodes if n.lineno <= first and last <= (n.end_lineno or n.lineno)}
-
-    def _lines_are_about(self, owners: set[str]) -> None:
-        """The cited lines must name what the claim names, and speak of something that it says."""
-        assert self.lines is not None
-        spoken = self.material.relations.code_concepts(*self.lines)
-        said = concepts(mask(self.text, *(m.span() for m in LINE_WORDS.finditer(self.text))))
-        named = {
-            n for m in self.mentions for k in m.keys for w in (k, *self._kinds(k)) for n in (w, w.rpartition(".")[2])
-        }
-        written = set(re.findall(r"[A-Za-z_]\w*", self.code)) | owners
-        grounds = of_lines(self.material.unit, *self.lines, self.material.names)
-        numbers = {q.value for q in quantities(self.text)} & {g.value for g in grounds}
-        code = any(squeezed(c) in squeezed(self.code) for c in CODE.findall(self.text))
-        if not self.code.strip() or not (named & written or spoken & said or numbers or code):
-            self.refuted.append("the cited lines speak of nothing that the claim says")
-        elif self.mentions and not named & written:
-            self.unproven.append(
-                f"the cited lines do not speak of {', '.join(dict.fromkeys(m.text for m in self.mentions))}"
-            )
-
-    def _kinds(self, key: str) -> set[str]:
-        entity = self.material.names.entities.get(key)
-        return {entity.kind, key.partition(".")[0]} if entity else set()
-
-    def check_facts(self) -> None:
-        """A cited fact must have to do with what is said."""
-        said = concepts(self.text) | {w for m in self.mentions for k in m.keys for w in code_concepts(k)}
-        values = list(quantities(self.text))
-        for fact in self.facts:
-            own = code_concepts(f"{fact.topic} {fact.subject}")
-            grounds = list(of_fact(fact, self.material.names))
-            states = any(
-                not isinstance(g.value, tuple) and any(q.states(g.value, measured=g.measured) for q in values)
-                for g in grounds
-            )
-            subjects = self.material.names.keys_of(fact.subject)
-            others = subjects and self.mentions and not any(
-                k == s or s.startswith(f"{k}.") or k.startswith(f"{s}.") for m in self.mentions for k in m.keys for s in subjects
-            )  # fmt: skip
-            mentioned = any(
-                m.text in str(fact.value) or m.keys & {str(v) for v in _strings(fact.value)} for m in self.mentions
-            )
-            if (others and not mentioned) or not (own & said or states):
-                self.refuted.append(f"{fact.id} says something else: {fact.topic} of {fact.subject}")
-
-    # ------------------------------------------------------------------------------------------------ what is said
+class _Case(Cited):
+    """A claim on its way to a verdict."""
 
     def check_relations(self) -> Derived:
         derived = derive(self.text, self.mentions, self.material, self.lines)
@@ -211,7 +95,7 @@ class _Case:
                 nested = any(x.startswith(f"{y}.") or y.startswith(f"{x}.") for x in one.keys for y in two.keys)
                 manner = _MANNER.search(self.text[a:b])
                 together = not manner and (
-                    self._one_line(one, two) or any(self._in_fact(f, one, two) for f in self.facts)
+                    self.one_line(one, two) or any(self.in_fact(f, one, two) for f in self.facts)
                 )
                 ordered = derived.ordered
                 if not (related or nested or together or ordered):
@@ -226,17 +110,6 @@ class _Case:
             ]
             if len(codes) > 1 and alone and not derived.ordered:
                 self.unproven.append(f"no cited line has {', '.join(codes)} together")
-
-    def _one_line(self, one: Mention, two: Mention) -> bool:
-        return any(all(self._writes(line, m) for m in (one, two)) for line in self.code.splitlines())
-
-    def _writes(self, line: str, mention: Mention) -> bool:
-        words = set(re.findall(r"[A-Za-z_]\w*", line))
-        return any({k.rpartition(".")[2], *self._kinds(k)} & words for k in mention.keys) or mention.text in line
-
-    def _in_fact(self, fact: Fact, one: Mention, two: Mention) -> bool:
-        said = {fact.subject, *_strings(fact.value)}
-        return all(m.keys & said or m.text in said for m in (one, two))
 
     def check_truths(self, derived: Derived) -> set[int]:
         """Yes-or-no facts against clauses that name them; returns the starts of clauses whose denial is settled."""
@@ -310,43 +183,25 @@ class _Case:
         spoken = self.material.relations.code_concepts(*self.lines) if self.lines is not None else set()
         if self.mentions and self.lines is not None:
             self.evidence.append("the names stand in the cited lines")
-        elif self.facts and concepts(self.text) & set().union(*self._sources()):
+        elif self.facts and concepts(self.text) & set().union(*self.sources()):
             self.evidence.append(f"stands in {', '.join(f.id for f in self.facts)}")
         elif (CODE.search(self.text) and self.lines is not None) or concepts(self.text) & spoken:
             self.evidence.append("stands in the cited lines")
-
-    def _sources(self) -> list[set[str]]:
-        """What each cited statement and each cited fact speaks of."""
-        each = [
-            code_concepts(f"{f.topic} {f.subject} {f.value}")
-            | {w for g in of_fact(f, self.material.names) for w in g.roles}
-            for f in self.facts
-        ]
-        if self.lines is not None:
-            relations, unit = self.material.relations, self.material.unit
-            for node in unit.all(ast.stmt):
-                if self.lines[0] <= node.lineno <= self.lines[1]:
-                    body = getattr(node, "body", None)
-                    last = body[0].lineno - 1 if isinstance(body, list) else node.end_lineno or node.lineno
-                    each.append(relations.code_concepts(node.lineno, max(node.lineno, min(last, self.lines[1]))))
-            if not each:
-                each.append(relations.code_concepts(*self.lines))
-        return each
 
     def check_residue(self, derived: Derived) -> None:
         """Words that nothing cited accounts for: nobody has checked what they say."""
         shown = (
             self.words
-            | {w for n in self._around() for w in code_concepts(n)}
+            | {w for n in self.around() for w in code_concepts(n)}
             | {w for o in derived.outcomes if o.status == "holds" for w in o.words}
         )
         shown |= {
             w
             for m in self.mentions
             for k in m.keys
-            for w in (*code_concepts(k), *(c for n in self._kinds(k) for c in code_concepts(n)))
+            for w in (*code_concepts(k), *(c for n in self.kinds(k) for c in code_concepts(n)))
         }
-        sources = self._sources()
+        sources = self.sources()
         self.words |= set().union(*sources) | shown
         spans = [m.span() for m in LINE_WORDS.finditer(self.text)] + [m.span() for m in FACT_WORDS.finditer(self.text)]
         spans += [m.span() for m in CODE.finditer(self.text)] + [(m.start, m.end) for m in self.mentions]
@@ -374,7 +229,8 @@ class _Case:
     # ------------------------------------------------------------------------------------------------ the verdict
 
     def is_background(self) -> bool:
-        """Whether the claim says nothing of this program: no number, line, fact, name of code, or deed of its modules."""
+        """Whether the claim says nothing of this program: no number, line, fact, name of code, or deed of "
+        "its modules."""
         if (
             self.claim.kind != "reason"
             or self.claim.facts
@@ -419,16 +275,6 @@ class _Case:
         status: Status = "refuted" if self.refuted else "unproven" if self.unproven else "verified"
         reasons = self.refuted if self.refuted else self.unproven
         return Verdict(self.claim, status, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(self.evidence)))
-
-
-def _strings(value: object) -> set[str]:
-    if isinstance(value, str):
-        return {value}
-    if isinstance(value, list):
-        return {s for one in value for s in _strings(one)}
-    if isinstance(value, dict):
-        return {s for k, v in value.items() for s in {str(k), *_strings(v)}}
-    return set()
 
 
 def _truths(fact: Fact) -> list[tuple[str, bool]]:

@@ -1,107 +1,12 @@
-"""Words: what a sentence speaks of, in concepts that English, Chinese and code have in common.
+"""Words: what a sentence speaks of, in concepts that English, Chinese and code have in common (glossary.txt).
 
-"convolutional", "卷积" and ``Conv2d`` are one concept, ``conv``.  A sentence is grounded when every concept in it is neutral
-or stands in what it cites; what is left over, nobody has checked.
+"convolutional", "卷积" and ``Conv2d`` are one concept, ``conv``.  A sentence is grounded when every concept in it is
+neutral or stands in what it cites; what is left over, nobody has checked.
 """
 
 import re
 from collections.abc import Iterator
-
-_GLOSSARY = """
-generator: generator generators | 生成器 生成网络 | netg gen
-discriminator: discriminator discriminators critic critics | 判别器 鉴别器 评论家 判别网络 | netd disc
-encoder: encoder encoders encode encodes encoded | 编码器 编码 | enc
-decoder: decoder decoders decode decodes decoded | 解码器 解码 | dec
-optimizer: optimizer optimizers optimiser optimisers | 优化器 | optim opt
-parameter: parameter parameters weight weights | 参数 权重 | numel params
-learning_rate: learning-rate lr learning_rate | 学习率 学习速率 | lr
-batch: batch batches minibatch | 批次 批量 批大小 批 | batch bs
-epoch: epoch epochs | 轮次 轮数 轮 周期 | epoch epochs n_epochs
-step: step steps iteration iterations | 步骤 步 迭代 | step steps iter iters
-loss: loss losses objective criterion | 损失函数 损失 目标函数 | loss criterion
-gradient: gradient gradients backpropagation backpropagates backward | 梯度 反向传播 回传 | backward grad autograd
-conv: conv convolution convolutions convolutional convolves | 卷积层 卷积 | conv1d conv2d conv3d convtranspose2d
-transpose: transposed transpose transposes | 转置 | convtranspose2d transpose permute
-linear: linear dense fully-connected | 线性层 线性 全连接层 全连接 | linear
-dropout: dropout dropouts | 随机失活 丢弃 | dropout dropout2d
-batchnorm: batchnorm batch-norm batch-normalisation batch-normalization | 批归一化 批标准化 | batchnorm1d batchnorm2d
-layernorm: layernorm layer-norm layer-normalisation layer-normalization | 层归一化 | layernorm
-attention: attention attends | 注意力 自注意力 | attention multiheadattention scaled_dot_product_attention
-recurrent: recurrent lstm gru rnn | 循环神经网络 循环网络 | lstm gru rnn
-embedding: embedding embeddings embeds | 嵌入 词嵌入 | embedding emb
-softmax: softmax | 归一化指数 | softmax log_softmax
-sigmoid: sigmoid | | sigmoid
-tanh: tanh | 双曲正切 | tanh
-relu: relu | | relu
-leaky: leaky leakyrelu leaky-relu | 带泄漏 | leakyrelu leaky_relu
-bce: bce binary-cross-entropy bceloss | 二元交叉熵 二值交叉熵 二分类交叉熵 | bceloss bcewithlogitsloss binary_cross_entropy binary_cross_entropy_with_logits
-cross_entropy: cross-entropy crossentropy | 交叉熵 | crossentropyloss cross_entropy nll_loss
-mse: mse mean-squared-error squared-error mseloss l2 | 均方误差 | mseloss mse_loss
-l1: l1 mae absolute-error | 绝对误差 | l1loss l1_loss
-hinge: hinge | 合页 | hinge
-wasserstein: wasserstein earth-mover wgan | 推土机 | wgan wasserstein
-kl: kl kld kullback-leibler divergence | 散度 | kl kld kl_div kl_divergence
-logvar: log-variance logvar | 对数方差 | logvar log_var
-mean: mean average averages averaged | 均值 平均值 平均 | mean mu
-variance: variance variances | 方差 | var variance
-std: std standard-deviation sigma | 标准差 | std sigma
-sum: sum sums summed | 求和 之和 总和 | sum
-noise: noise noises gaussian normal latent latents random | 噪声 高斯 正态 隐变量 潜变量 潜在 隐 随机 | randn randn_like normal_ z noise latent
-uniform: uniform uniformly | 均匀 | rand uniform uniform_
-detach: detach detached detaches | 分离 截断 | detach
-zero_grad: zeroes zeroed zeros clears cleared zero_grad resets | 清零 归零 清空 | zero_grad
-label: label labels | 标签 目标 | labels label targets target ones zeros valid fake ones_like zeros_like
-real: real genuine | 真实 真 | real real_imgs valid
-fake: fake generated | 假 伪造 生成 | fake gen_imgs generator
-image: image images picture pictures pixel pixels | 图像 图片 像素 | img image images imgs gen_imgs real_imgs
-data: data dataset datasets dataloader loader | 数据集 数据 加载器 | dataloader dataset loader mnist
-adam: adam | | adam
-adamw: adamw | | adamw
-sgd: sgd | 随机梯度下降 | sgd
-rmsprop: rmsprop | | rmsprop
-beta: beta betas | | betas beta1 beta2 b1 b2 beta
-momentum: momentum | 动量 | momentum
-decay: decay decays weight-decay | 衰减 | weight_decay decay
-input: input inputs in takes receives accepts | 输入 接收 接受 | in_features in_channels input
-output: output outputs out returns produces yields emits | 输出 返回 产生 | out_features out_channels return
-channel: channel channels filter filters | 通道 | in_channels out_channels channels
-kernel: kernel kernels | 卷积核 | kernel_size
-stride: stride strides strided | 步幅 步长 | stride
-padding: padding padded pads | 填充 | padding pad
-hidden: hidden units unit neuron neurons width | 隐藏 神经元 单元 | hidden hidden_dim out_features h_dim
-feature: feature features | 特征 | in_features out_features num_features
-dimension: dimension dimensions dimensional dim dims sized | 维度 维 | dim latent_dim z_dim
-shape: shape shapes shaped size sizes | 形状 大小 尺寸 | shape size
-head: head heads | 注意力头 头数 头 | num_heads n_head nhead heads
-slope: slope | 斜率 | negative_slope
-seed: seed seeds seeded | 种子 | manual_seed seed
-clip: clip clips clipped clamp clamps clamped clipping | 裁剪 截取 | clip clamp clamp_ clip_grad_norm_ clip_value
-reparameterise: reparameterise reparameterize reparameterisation reparameterization | 重参数化 | reparameterize reparametrize rsample
-reconstruction: reconstruction reconstructions reconstructs reconstructed | 重构 重建 | recon recon_x recon_batch
-exponential: exp exponential exponentiates | 指数 | exp
-half: | | mul
-flatten: flatten flattens flattened reshape reshapes reshaped | 展平 重塑 拉平 | view flatten reshape
-forward: forward | 前向传播 前向 | forward
-loop: loop loops iterates iterating | 循环 | for while enumerate range
-sequential: sequential | 顺序容器 | sequential
-residual: residual skip | 残差 跳跃连接 | residual resnet skip
-schedule: schedule scheduler schedules | 调度器 调度 | scheduler lr_scheduler
-causal: causal causality | 因果 | causal is_causal tril
-mask: mask masks masked | 掩码 掩膜 | mask masked_fill tril
-deterministic: deterministic determinism | 确定性 | eval
-eval: eval evaluation | 评估 推理 | eval
-save: saves saved save | 保存 | save save_image
-print: prints printed print | 打印 | print
-sample: sample samples sampled sampling | 采样 样本 | sample sample_image randn
-update: update updates updated updating train trains trained optimise optimises optimised optimize optimizes optimized | 更新 训练 优化 | step
-before: before precede precedes preceding prior earlier first | 之前 以前 先 前 首先 先于 |
-after: after follow follows following then next afterwards later finally last | 之后 以后 后 再 然后 最后 随后 |
-end: end ends ending final | 结尾 末尾 |
-target: target targets | 目标 |
-training: training | |
-zero: zero | |
-trainable: trainable learnable | 可训练 可学习 | requires_grad parameters
-""".strip()
+from pathlib import Path
 
 _NEUTRAL = frozenset(
     """a an the this that these those it its is are was were be been being has have having had of in on at by for to
@@ -115,7 +20,8 @@ _NEUTRAL = frozenset(
     compute applied applies apply does do s we you see maps map mapping vector vectors entry entries element
     elements subclass inherits defining sits lies inside itself one two both second third pair once twice double
     half hundred thousand million trainable exactly about approximately around roughly nearly measured observed
-    run during whose their them they default goes fed feeds passed passes ran runs running mode training makes""".split()
+    run during whose their them they default goes fed feeds passed passes ran runs running mode training
+    makes""".split()
 )
 _NEUTRAL_CHINESE = sorted(
     """的 了 是 在 和 与 或 为 有 个 这 那 该 其 中 里 上 下 由 从 到 被 把 将 对 用 使用 采用 通过 共有 一共 共
@@ -129,32 +35,39 @@ _NEUTRAL_CHINESE = sorted(
 )
 
 NEGATION = re.compile(
-    r"\b(?:not|never|no|none|nothing|without|neither|nor|lacks?|lacking|absent|cannot|isn't|doesn't|aren't|don't|didn't|won't|"
-    r"hasn't|wasn't|fails? to|instead of|rather than|unlike|except)\b|n't\b|不是|不会|不包|没有|并未|并非|从未|从不|未被|未|无法|缺少|而非|不",
+    r"\b(?:not|never|no|none|nothing|without|neither|nor|lacks?|lacking|absent|cannot|isn't|doesn't|"
+    r"aren't|don't|didn't|won't|"
+    r"hasn't|wasn't|fails? to|instead of|rather than|unlike|except)\b|n't\b|不是|不会|不包|没有|并未|并非|"
+    r"从未|从不|未被|未|无法|缺少|而非|不",
     re.I,
 )
 DEFECT = re.compile(
-    r"\b(?:bugs?|buggy|defects?|defective|wrong(?:ly)?|errors?|erroneous|mistakes?|mistaken(?:ly)?|incorrect(?:ly)?|faults?|faulty|broken|"
-    r"flaws?|flawed|problems?|problematic|issues?|should (?:be|have|use|not|come|call|read)|ought|must be (?:changed|fixed|replaced)|"
-    r"forg[eo]t\w*|missing|needs? (?:to be )?(?:fix\w*|a fix)|fix(?:ed)? by|leak\w*|crash\w*|vulnerab\w*|fails|inverted|swapped|reversed|"
+    r"\b(?:bugs?|buggy|defects?|defective|wrong(?:ly)?|errors?|erroneous|mistakes?|mistaken(?:ly)?|"
+    r"incorrect(?:ly)?|faults?|faulty|broken|"
+    r"flaws?|flawed|problems?|problematic|issues?|should (?:be|have|use|not|come|call|read)|ought|"
+    r"must be (?:changed|fixed|replaced)|"
+    r"forg[eo]t\w*|missing|needs? (?:to be )?(?:fix\w*|a fix)|fix(?:ed)? by|leak\w*|crash\w*|vulnerab\w*|"
+    r"fails|inverted|swapped|reversed|"
     r"unintended\w*|harmful|collapse[sd]?|diverge[sd]?|explode[sd]?|nan)\b"
-    r"|错误|缺陷|漏洞|有误|写错|搞错|错了|问题|不正确|应该|应当|应为|遗漏|忘记|忘了|缺少|漏掉|颠倒|反了|修复|崩溃|泄漏|坍塌|发散",
+    r"|错误|缺陷|漏洞|有误|写错|搞错|错了|问题|不正确|应该|应当|应为|遗漏|忘记|忘了|缺少|漏掉|颠倒|反了|"
+    r"修复|崩溃|泄漏|坍塌|发散",
     re.I,
 )
 PRAISE = re.compile(
-    r"\b(?:correct(?:ly)?|right(?:ly)?|fine|sound|valid|proper(?:ly)?|bug-free|flawless|safe|perfect(?:ly)?|well)\b|正确|没问题|无误|合理|完美|妥当",
+    r"\b(?:correct(?:ly)?|right(?:ly)?|fine|sound|valid|proper(?:ly)?|bug-free|flawless|safe|"
+    r"perfect(?:ly)?|well)\b|正确|没问题|无误|合理|完美|妥当",
     re.I,
 )
 
 _FORMS: dict[str, str] = {}
 _CHINESE_FORMS: dict[str, str] = {}
 _CODE: dict[str, set[str]] = {}
-for _row in _GLOSSARY.splitlines():
+for _row in Path(__file__).with_name("glossary.txt").read_text(encoding="utf-8").splitlines()[1:]:
     _concept, _, _rest = _row.partition(":")
-    _english, _chinese, _code = (part.split() for part in _rest.split("|"))
-    _FORMS |= dict.fromkeys([*_english, _concept], _concept)
-    _CHINESE_FORMS |= dict.fromkeys(_chinese, _concept)
-    for _token in _code:
+    _in_english, _in_chinese, _in_code = (part.split() for part in _rest.split("|"))
+    _FORMS |= dict.fromkeys([*_in_english, _concept], _concept)
+    _CHINESE_FORMS |= dict.fromkeys(_in_chinese, _concept)
+    for _token in _in_code:
         _CODE.setdefault(_token, set()).add(_concept)
 
 _PHRASES = sorted((form for form in _FORMS if "-" in form), key=len, reverse=True)
@@ -162,7 +75,8 @@ _PHRASE = re.compile(r"\b(?:" + "|".join(re.escape(p).replace(r"\-", r"[\s-]+") 
 _WORD = re.compile(r"[A-Za-z][A-Za-z']*(?:_[A-Za-z0-9]+)*\d*[A-Za-z]*|[\u4e00-\u9fff]+")
 _CHINESE_TABLE = sorted([*_CHINESE_FORMS, *_NEUTRAL_CHINESE], key=len, reverse=True)
 LAYERS = frozenset(
-    "conv linear dropout batchnorm layernorm attention recurrent embedding softmax sigmoid tanh relu leaky residual adam adamw "
+    "conv linear dropout batchnorm layernorm attention recurrent embedding softmax sigmoid tanh relu "
+    "leaky residual adam adamw "
     "sgd rmsprop bce cross_entropy mse l1 hinge wasserstein kl schedule mask clip momentum".split()
 )
 """Concepts that say of a program that it has something, so that their absence from the source refutes a claim."""
@@ -225,7 +139,8 @@ def code_concepts(code: str) -> set[str]:
 
 
 _BREAK = re.compile(
-    r"(?<=[.!?;])\s+|[。；！？;\n]+|(?<!\d),(?=\s)|，|、|\s(?:and|but|while|whereas|because|so|since|although|though|which)\s|而且|但是|因为|所以|并且|而"
+    r"(?<=[.!?;])\s+|[。；！？;\n]+|(?<!\d),(?=\s)|，|、|\s(?:and|but|while|whereas|because|so|since|"
+    r"although|though|which)\s|而且|但是|因为|所以|并且|而"
 )
 
 
