@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -209,9 +210,9 @@ def _saved_weights(replace: Replace) -> None:
     def loaded(file: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             kwargs["map_location"] = "cpu"
-            kwargs.setdefault("weights_only", True)
+            kwargs["weights_only"] = True
             return load(file, *args[1:], **kwargs)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
             if not isinstance(error, PermissionError):
                 replace(f"checkpoint {str(file)[-60:]}", "the file is not there; modules keep their initial weights")
                 return MissingWeights()

@@ -1,12 +1,14 @@
-"""Exercises what a program only defines: builds its modules from inferred arguments and calls them with inferred inputs.
+"""Exercises what a program only defines: builds its modules from inferred arguments, calls them with inferred inputs.
 
 Arguments are inferred from defaults, annotations and names; inputs from the first layer and from the parameters of
 ``forward``.  Candidates are tried until one works; what was tried is said.
 """
 
+import contextlib
 import inspect
 import itertools
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,65 +17,157 @@ import torch
 from torch import nn
 
 from bowerbird.reading.running.live import Live
-from bowerbird.reading.running.recorder import Recorder
+from bowerbird.reading.running.shrinking import smaller
 from bowerbird.reading.running.standins import fragments
 
 MOST_SECONDS_EACH = 1.5
 BATCH, LENGTH = 4, 12
 
 
-def exercise(live: Live, recorder: Recorder, wanted: str | None, replace: Callable[[str, str], None]) -> None:
+def exercise(live: Live, wanted: str | None, replace: Callable[[str, str], None]) -> None:
     """Builds and calls every module class of the program that was not called while it ran."""
-    used = {type(module) for path, module in live.modules().items() if live.inputs(module) is not None}
-    classes = [k for k in live.classes().values() if issubclass(k, nn.Module) and k not in used]
+    classes = [k for k in live.classes().values() if issubclass(k, nn.Module) and not inspect.isabstract(k)]
     if wanted is not None:
         classes = [k for k in classes if k.__name__ == wanted] or classes
-    held = live.namespace.setdefault("__bowerbird_exercised__", {})
     for kind in sorted(classes, key=lambda k: -(live.line_of(k) or 0)):
-        if kind in {type(m) for path, m in live.modules().items() if live.inputs(m) is not None}:
+        called = {type(m) for m in live.names.modules() if live.inputs(m) is not None}
+        if kind in called and kind.__name__ != wanted:
             continue
-        module = next((m for m in live.modules(kind.__name__).values()), None) or _built(kind, live, replace)
-        if module is None:
+        made = next((m for m in live.modules(kind.__name__).values()), None)
+        if made is not None and _called(made, kind, live, replace) is None:
             continue
-        held[kind.__name__] = module
-        live.namespace.setdefault(f"exercised_{kind.__name__}", module)
-        _called(module, kind, live, recorder, replace)
-        live.roots = live._modules.roots()
+        _tried(kind, live, replace)
+        live.roots = live.refreshed()
+    for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module)]:
+        _made_plain(plain, live, replace)
 
 
-def _built(kind: type[nn.Module], live: Live, replace: Callable[[str, str], None]) -> nn.Module | None:
-    try:
-        signature = inspect.signature(kind)
-    except (TypeError, ValueError):
-        return None
-    error: Exception | None = None
-    for arguments in _candidates(signature, live):
+def _made_plain(kind: type, live: Live, replace: Callable[[str, str], None]) -> None:
+    """An instance of a class that is no module (a diffusion process, a schedule), and its loss if it has one."""
+    public = {name for name in vars(kind) if not name.startswith("_")}
+    if not public & _PROCESSES or any(isinstance(value, kind) for value in live.namespace.values()):
+        return
+    for arguments in itertools.islice(_candidates(kind, live, replace), 4):
+        try:
+            made = kind(**arguments)
+        except Exception:  # the user's constructor, given guesses: others follow
+            continue
+        given = ", ".join(f"{k}={_said(v)}" for k, v in arguments.items())
+        replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
+        live.namespace[_variable(kind)] = made
+        for name in ("loss", "p_losses", "training_loss", "training_losses", "forward", "__call__"):
+            if name in vars(kind) and _method(getattr(made, name)):
+                break
+        return
+
+
+_PROCESSES = frozenset(
+    "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 sample_timesteps "
+    "noise_images p_mean_variance q_posterior".split()
+)
+
+
+def _method(method: Callable[..., Any]) -> bool:
+    parameters = [
+        p for p in inspect.signature(method).parameters.values()
+        if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]  # fmt: skip
+    options = [list(_values(p.name, nn.Identity())) for p in parameters]
+    for inputs in itertools.islice(itertools.product(*options), 8) if options else ():
+        try:
+            _backward(method(*inputs))
+        except Exception:  # the user's method, given guesses: others follow
+            continue
+        return True
+    return False
+
+
+def _tried(kind: type[nn.Module], live: Live, replace: Callable[[str, str], None]) -> None:
+    """Builds a class with one set of arguments after another until a call works; keeps the last that could be built."""
+    until = time.process_time() + MOST_SECONDS_EACH * 2
+    failure: Exception | None = None
+    kept: nn.Module | None = None
+    for arguments in _candidates(kind, live, replace):
+        if time.process_time() > until:
+            break
         try:
             torch.manual_seed(0)
             module = kind(**arguments)
         except Exception as raised:  # the user's constructor, given guesses
-            error = raised
+            failure = failure or raised
             continue
         given = ", ".join(f"{k}={_said(v)}" for k, v in arguments.items())
-        replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
-        return module
-    if error is not None:
-        live.recorder.exception(error, phase="exercise")
-    return None
+        if kept is None:
+            replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
+        kept = module
+        live.namespace[_variable(kind)] = module
+        raised_by_call = _called(module, kind, live, replace)
+        if raised_by_call is None:
+            return
+        failure = raised_by_call
+    if failure is not None:
+        live.recorder.exception(failure, phase="exercise")
+
+
+def _variable(kind: type) -> str:
+    """A name in the program's style for what was built: ``unet`` of ``Unet``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _module_for(name: str, live: Live, replace: Callable[[str, str], None], depth: int) -> nn.Module:
+    """A module for an argument that takes one: of the class whose name fits best."""
+    kinds = [k for k in live.classes().values() if issubclass(k, nn.Module)]
+    hints = (name.lower().replace("_", ""), *_NETWORKS)
+    best = next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
+    if best is None or depth > 1:
+        return StandInNet() if name.lower() in _PREDICTORS else nn.Identity()
+    for arguments in _candidates(best, live, replace, depth + 1):
+        try:
+            return best(**arguments)
+        except Exception:  # the user's constructor, given guesses: others follow
+            continue
+    return StandInNet()
+
+
+class StandInNet(nn.Module):
+    """A network that scales what it is given, whatever else it is told: for classes that need one that is not there."""
+
+    channels = out_dim = in_channels = out_channels = 3
+    self_condition = random_or_learned_sinusoidal_cond = learned_sinusoidal_cond = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return x * self.scale
+
+
+_PREDICTORS = ("model", "net", "network", "unet", "denoise_fn", "eps_model", "backbone")
+_NETWORKS = ("unet", "denoiser", "epsnet", "noisepredictor", "unet2d", "generator", "transformer", "net", "model")
 
 
 def _said(value: Any) -> str:
     return type(value).__name__ if isinstance(value, nn.Module | fragments.Options) else repr(value)
 
 
-def _candidates(signature: inspect.Signature, live: Live) -> Iterator[dict[str, Any]]:
+def _candidates(
+    kind: type, live: Live, replace: Callable[[str, str], None], depth: int = 0
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Arguments for a constructor: the usual value of each name first, then all widths alike, then smaller ones."""
+    try:
+        signature = inspect.signature(kind)
+    except (TypeError, ValueError):
+        return
     needed = [
         p for p in signature.parameters.values()
         if p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]  # fmt: skip
-    usual = {p.name: _usual(p, live) for p in needed}
+    usual = {p.name: _usual(p, live, replace, depth) for p in needed}
     yield usual
+    for size in (32, 64):
+        if any("size" in name for name in usual):
+            yield {n: size if "image_size" in n or "img_size" in n else v for n, v in usual.items()}
     numbers = [name for name, value in usual.items() if isinstance(value, int) and not isinstance(value, bool)]
     for width in (64, 16, 8):
         yield {**usual, **{n: width for n in numbers if usual[n] > 12 and "vocab" not in n}}
@@ -81,31 +175,21 @@ def _candidates(signature: inspect.Signature, live: Live) -> Iterator[dict[str, 
     yield {**usual, **dict.fromkeys(numbers, 8)}
 
 
-def _usual(parameter: inspect.Parameter, live: Live) -> Any:
+def _usual(parameter: inspect.Parameter, live: Live, replace: Callable[[str, str], None], depth: int) -> Any:
     name, note = parameter.name, str(parameter.annotation)
     bound = live.namespace.get(name)
     if isinstance(bound, int | float | tuple) and not isinstance(bound, bool):
         return bound
-    for found in live.classes().values():
-        if found.__name__ in note and not issubclass(found, nn.Module):
-            try:
-                return found()
-            except Exception:  # a configuration that needs arguments: settings that have every name will do
-                return fragments.Options()
-    if name.lower() in ("config", "cfg", "args", "opt", "hparams"):
-        return fragments.Options()
-    if "Module" in note or name.lower() in (
-        "model",
-        "net",
-        "encoder",
-        "decoder",
-        "generator",
-        "fn",
-        "layer",
-        "sublayer",
-    ):
-        made = next((m for m in live.user_modules().values()), None)
-        return made if made is not None else nn.Identity()
+    if name.lower() in ("config", "cfg", "args", "opt", "hparams", "conf"):
+        return _settings(live, note)
+    if name.lower() in _MODULES or "Module" in note:
+        return _module_for(name, live, replace, depth)
+    if any(k.__name__ == note.rpartition(".")[2].strip("'>") for k in live.classes().values()):
+        return _settings(live, note)
+    if name in ("act", "activation", "nonlinearity", "act_fn", "norm_layer"):
+        return nn.ReLU()
+    if name.endswith(("_model", "_net")) and name not in ("d_model", "dim_model", "n_model") and "int" not in note:
+        return _module_for(name, live, replace, depth)
     if "List" in note or "list" in note or "Sequence" in note:
         return [16, 32]
     if name.endswith(("_mults", "_mult", "dims", "sizes", "channels_list", "widths")):
@@ -115,29 +199,53 @@ def _usual(parameter: inspect.Parameter, live: Live) -> Any:
     return fragments.option(name)
 
 
+def _settings(live: Live, note: str) -> Any:
+    """The program's own configuration class, with sizes that run quickly; settings that have every name without one."""
+    kinds = [k for k in live.classes().values() if not issubclass(k, nn.Module)]
+    named = [k for k in kinds if k.__name__ in note] or [k for k in kinds if "config" in k.__name__.lower()]
+    for kind in named:
+        try:
+            settings = kind()
+        except Exception:  # a configuration that needs arguments: settings that have every name will do
+            continue
+        for name, value in list(vars(settings).items()):
+            if isinstance(value, int) and not isinstance(value, bool):
+                with contextlib.suppress(AttributeError):
+                    setattr(settings, name, smaller(name, value))
+        return settings
+    return fragments.Options()
+
+
+_MODULES = (
+    "model net network encoder decoder generator discriminator fn layer sublayer unet denoise_fn eps_model embed src_embed "
+    "tgt_embed self_attn src_attn feed_forward backbone module block attn critic prior"
+).split()
+
+
 def _called(
-    module: nn.Module, kind: type[nn.Module], live: Live, recorder: Recorder, replace: Callable[[str, str], None]
-) -> None:
-    """Tries inputs until a call works, with gradients back to the parameters."""
+    module: nn.Module, kind: type[nn.Module], live: Live, replace: Callable[[str, str], None]
+) -> Exception | None:  # fmt: skip
+    """Tries inputs until a call works, with gradients back to the parameters; returns the first failure if none does."""
     error: Exception | None = None
     until = time.process_time() + MOST_SECONDS_EACH
+    names = [p.name for p in _needed(module) if p.kind is p.KEYWORD_ONLY]
     for inputs in _inputs(module):
         if time.process_time() > until:
             break
         try:
             torch.manual_seed(0)
-            out = module(*inputs)
+            out = module(
+                *inputs[: len(inputs) - len(names)], **dict(zip(names, inputs[len(inputs) - len(names) :], strict=True))
+            )
         except Exception as raised:  # the user's forward, given guesses
             error = error or raised
-            live._modules.active.clear()
-            live._modules.inputs.pop(module, None)
+            live.forget_call(module)
             continue
         shapes = ", ".join(str(list(x.shape)) if isinstance(x, torch.Tensor) else type(x).__name__ for x in inputs)
         replace(f"input of {kind.__name__}", f"the program does not call it; given tensors of shape {shapes}")
         _backward(out)
-        return
-    if error is not None:
-        recorder.exception(error, phase="exercise")
+        return None
+    return error or RuntimeError("no input was tried in time")
 
 
 def _backward(out: Any) -> None:
@@ -148,22 +256,23 @@ def _backward(out: Any) -> None:
         torch.stack(parts).sum().backward()
 
 
+def _needed(module: nn.Module) -> list[inspect.Parameter]:
+    """The arguments that ``forward`` cannot do without, keyword-only ones last."""
+    forward = inspect.unwrap(type(module).forward)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = list(inspect.signature(forward).parameters.values())[1:]
+    return [p for p in found if p.default is inspect.Parameter.empty and p.kind in kinds]
+
+
 def _inputs(module: nn.Module) -> Iterator[tuple[Any, ...]]:
     """Tuples of inputs for ``forward``, likely ones first."""
-    forward = inspect.unwrap(type(module).forward)
-    parameters = [
-        p for p in list(inspect.signature(forward).parameters.values())[1:]
-        if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
+    parameters = _needed(module)
     options = [list(_values(p.name, module)) for p in parameters]
     if not options:
         yield ()
         return
-    if len(options) > 1 and all(o and isinstance(o[0], torch.Tensor) for o in options):
-        for alike in zip(*itertools.islice((itertools.repeat(v) for v in options[0]), 0), strict=False):
-            yield alike
-    for choice in itertools.islice(itertools.product(*options), 60):
-        yield choice
+    yield from zip(*options, strict=False)  # the same guess for every argument first
+    yield from itertools.islice(itertools.product(*options), 60)
 
 
 def _values(name: str, module: nn.Module) -> Iterator[Any]:
@@ -185,6 +294,12 @@ def _values(name: str, module: nn.Module) -> Iterator[Any]:
         return
     if lower in ("hidden", "state", "h", "hx", "prev_state"):
         yield None
+    if lower in ("q", "k", "v", "query", "key", "value", "queries", "keys", "values"):
+        width = next(
+            (getattr(module, n) for n in ("d_model", "embed_dim", "dim", "embed_size") if hasattr(module, n)), 64
+        )
+        yield torch.randn(BATCH, LENGTH, width if isinstance(width, int) else 64)
+        yield torch.randn(BATCH, 4, LENGTH, 16)
     yield from _tensors(lower, module)
 
 

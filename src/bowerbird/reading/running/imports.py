@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.rewrite import compiled
 from bowerbird.reading.running.shrinking import shrink
@@ -121,13 +123,16 @@ class OwnLoader(importlib.machinery.SourceFileLoader):
         return compiled(tree, known)
 
 
+_MODULES = ("Module", "LightningModule", "TypedModule", "ModelMixin", "PreTrainedModel", "BaseModule")
+
+
 class Stub(types.ModuleType):
     """A module of which every attribute is accepted."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        value = Anything(f"{self.__name__}.{name}")
+        value: Any = nn.Module if name in _MODULES else Anything(f"{self.__name__}.{name}")
         setattr(self, name, value)
         return value
 

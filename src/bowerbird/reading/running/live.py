@@ -54,6 +54,16 @@ class Live:
         kept = self._modules.inputs.get(module)
         return None if kept is None else (detached(kept[0]), detached(kept[1]))
 
+    def refreshed(self) -> dict[str, nn.Module]:
+        """The root modules as they are now."""
+        return self._modules.roots()
+
+    def forget_call(self, module: nn.Module) -> None:
+        """Forgets a call that failed, so that the next one counts as the first."""
+        self._modules.active.clear()
+        self._modules.inputs.pop(module, None)
+        self._modules.calls.pop(module, None)
+
     def functions(self) -> dict[str, Callable[..., Any]]:
         """The functions that the user's file defines at its top level."""
         return {

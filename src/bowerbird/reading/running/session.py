@@ -89,7 +89,8 @@ class Session:
         if self.request.probes:
             if not self.recorder.steps or not self.modules.number:
                 with self._clock(self.request.probe_seconds):
-                    exercise.exercise(self._live(), self.recorder, self.request.wanted, self.replace)
+                    with self.functions:
+                        exercise.exercise(self._live(), self.request.wanted, self.replace)
             live = self._live()
         self._report(time.process_time() - started)
         if live is not None:

@@ -11,11 +11,13 @@ _MOST = (
     (re.compile(r"(batch_?size|^bs$|_bs$|^B$)", re.I), 8),
     (re.compile(r"(n_?layers?|num_(hidden_)?layers|^depth$|^N$|nlayers)", re.I), 2),
     (re.compile(r"(block_size|max_?len(gth)?|seq_?len(gth)?|context_length|bptt)", re.I), 32),
-    (re.compile(r"(n_embd|d_model|embed_dim|emb_size|hidden_size|hid_dim|nhid|emsize|d_ff|ffn_dim)", re.I), 64),
+    (re.compile(r"^eval_(iters|steps)$", re.I), 2),
+    (re.compile(r"(n_embd|d_model|embed_dim|emb_size|hidden_size|hid_dim|nhid|emsize|d_ff|ffn_dim)", re.I), 96),
     (re.compile(r"(^n?(gf|df)$|base_channels|model_channels)", re.I), 16),
     (re.compile(r"^(img|image|im)_?(size|height|width|dim)$|^(height|width)$|^(hr|lr)_(height|width)$", re.I), 64),
     (re.compile(r"n_?res(idual)?_?(blocks)?$", re.I), 2),
     (re.compile(r"(gradient_accumulation_steps|accumulation_steps|grad_accum)", re.I), 2),
+    (re.compile(r"^(n_?heads?|num_heads|num_attention_heads)$", re.I), 4),
     (re.compile(r"(vocab_size|n_vocab|ntokens?)", re.I), 512),
 )
 
@@ -30,6 +32,8 @@ def shrink(tree: ast.Module) -> list[str]:
     """Changes the tree in place and says what was changed: ``batch_size 128 → 8``."""
     said = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
+            _fold(node)
         for name, value in _settings(node):
             most = next((most for pattern, most in _MOST if pattern.search(name)), None)
             if most is None or not isinstance(value.value, int) or isinstance(value.value, bool) or value.value <= most:
@@ -37,6 +41,14 @@ def shrink(tree: ast.Module) -> list[str]:
             said.append(f"{name} {value.value} → {most}")
             value.value = most
     return list(dict.fromkeys(said))
+
+
+def _fold(node: ast.Assign) -> None:
+    """``n = 5 * 8`` becomes ``n = 40``."""
+    parts = (node.value.left, node.value.right) if isinstance(node.value, ast.BinOp) else ()
+    if len(parts) == 2 and all(isinstance(p, ast.Constant) and isinstance(p.value, int) for p in parts):
+        value = eval(compile(ast.Expression(node.value), "<sizes>", "eval"), {"__builtins__": {}})
+        node.value = ast.copy_location(ast.Constant(value), node.value)
 
 
 def _settings(node: ast.AST) -> list[tuple[str, ast.Constant]]:

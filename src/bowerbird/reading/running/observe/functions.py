@@ -74,6 +74,8 @@ class FunctionWatch(TorchFunctionMode):
             return func(*args, **kwargs)
         file, line = frame.f_code.co_filename, frame.f_lineno
         row = self.rows.get((file, line, name))
+        if name in ("add_", "sub_", "copy_") and args and not self.training.optimizers:
+            self.training.moved_by_hand(args[0], file, line)
         before = self._before(name, file, line, args, kwargs)
         out = func(*args, **kwargs)
         if row is not None:

@@ -36,6 +36,7 @@ class TrainingWatch:
         self.orphans: dict[int, tuple[torch.Tensor, int | None]] = {}
         self.quiet = False
         self.within_step = False
+        self._by_hand = 0
         self._before: dict[int, list[torch.Tensor]] = {}
         self._owner: dict[int, str] = {}
 
@@ -63,6 +64,18 @@ class TrainingWatch:
             if any(p.data_ptr() == pointer for p in root.parameters()):
                 return name
         return ""
+
+    def moved_by_hand(self, tensor: torch.Tensor, file: str, line: int | None) -> None:
+        """A parameter is changed in place where there is no optimiser: the first after a backward counts as a step."""
+        if self.backwards == self._by_hand or self.quiet:
+            return
+        with torch._C.DisableTorchFunction():
+            owner = self.owner_of_memory(tensor)
+        if owner:
+            self._by_hand = self.backwards
+            value = {**self.recorder.tick(), "n": self.recorder.steps + 1, "class": "by hand", "owners": {owner: 1}}
+            self.recorder("event.step", "by hand", value, file=file, line=line)
+            self.recorder.steps += 1
 
     def owners(self, parameters: Iterable[torch.Tensor]) -> Counter[str]:
         """How many tensors of each root module there are among the parameters."""

@@ -54,7 +54,7 @@ class Anything:
         return 0
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        return ()
+        return () if any(isinstance(base, type) for base in bases) or AnyBase in bases else (AnyBase,)
 
     def __str__(self) -> str:
         return f"<stand-in {self._name}>"
@@ -75,3 +75,24 @@ class Anything:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _same
     __iadd__ = __isub__ = __imul__ = __neg__ = __matmul__ = __rmatmul__ = _same
+
+
+class _AnyClass(type):
+    """A class of which every attribute is accepted."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything(f"{cls.__name__}.{name}")
+
+
+class AnyBase(metaclass=_AnyClass):
+    """What a program's class derives from when its base class is not installed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything(f"{type(self).__name__}.{name}")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bowerbird.reading.running.recorder import Recorder
 from bowerbird.reading.running.standins import pictures, words
@@ -159,6 +159,20 @@ def install(recorder: Recorder, replace: Replace, root: Path) -> None:
     _patch_numpy(files)
     _patch_downloads(files, replace)
     _patch_existence(files)
+    _patch_pictures(replace)
+
+
+def _patch_pictures(replace: Replace) -> None:
+    original = Image.open
+
+    def opened(path: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(path, *args, **kwargs)
+        except (FileNotFoundError, IsADirectoryError, UnidentifiedImageError):
+            replace("pictures", "the files are not there; stand-in pictures took their place")
+            return Image.fromarray(pictures.picture(0, size=64, channels=3)[0])
+
+    Image.open = opened
 
 
 def _patch_open(files: Files) -> None:
@@ -235,7 +249,9 @@ def _patch_existence(files: Files) -> None:
 
     def listed(path: Any = ".") -> list[str]:
         where = files.reading(path, make=False)
-        return listdir(where) if isinstance(where, int) or exists(where) else files.picture_names(path)
+        if isinstance(where, int) or exists(where) or not files.asked_by_user():
+            return listdir(where)
+        return files.picture_names(path)
 
     find = glob.glob
 
