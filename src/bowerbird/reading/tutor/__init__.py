@@ -8,9 +8,20 @@ predicates.py, relations.py), defects (the findings of ``check``), and that noth
 
 from bowerbird.reading.tutor.answer import Answer, Passage
 from bowerbird.reading.tutor.claims import Claim
-from bowerbird.reading.tutor.conversation import Conversation, language_of
+from bowerbird.reading.tutor.conversation import EXPLAIN, Conversation, language_of
 from bowerbird.reading.tutor.endpoint import Endpoint
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.verify import Verdict, verify
 
-__all__ = ["Answer", "Claim", "Conversation", "Endpoint", "Material", "Passage", "Verdict", "language_of", "verify"]
+__all__ = [
+    "EXPLAIN",
+    "Answer",
+    "Claim",
+    "Conversation",
+    "Endpoint",
+    "Material",
+    "Passage",
+    "Verdict",
+    "language_of",
+    "verify",
+]

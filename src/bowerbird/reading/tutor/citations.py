@@ -11,7 +11,7 @@ from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.names import CODE, Mention
 from bowerbird.reading.tutor.numerals import FACT_WORDS, LINE_WORDS, line_numbers, mask, squeezed
 from bowerbird.reading.tutor.quantities import normalise, quantities
-from bowerbird.reading.tutor.wording import code_concepts, concepts
+from bowerbird.reading.tutor.wording import clauses, code_concepts, concepts
 
 
 class Cited:
@@ -56,6 +56,8 @@ class Cited:
         for number in named:
             if number not in allowed:
                 self.refuted.append(f"line {number} is not among what is cited")
+        for a, b in clauses(self.text):
+            self._named_lines(self.text[a:b])
         self._quote()
 
     def _quote(self) -> None:
@@ -64,6 +66,16 @@ class Cited:
             self.refuted.append(f"the cited lines do not hold the quoted “{quote[:60]}”")
         elif len(squeezed(quote)) > 2:
             self.evidence.append("the quote stands in the cited lines")
+
+    def _named_lines(self, clause: str) -> None:
+        """Code in a clause that names a line must stand in that very line."""
+        named = line_numbers(clause)
+        there = (
+            "".join(squeezed(line) for line in self.material.unit.lines[min(named) - 1 : max(named)]) if named else ""
+        )
+        for code in CODE.findall(clause) if there else ():
+            if squeezed(code) not in there and squeezed(code) in squeezed(self.code):
+                self.refuted.append(f"`{code}` does not stand in line {min(named)}")
 
     def check_names(self) -> None:
         for name in self.material.names.unknown(self.text):
@@ -131,29 +143,30 @@ class Cited:
             if (others and not mentioned) or not (own & said or states):
                 self.refuted.append(f"{fact.id} says something else: {fact.topic} of {fact.subject}")
 
-    def sources(self) -> list[set[str]]:
-        """What each cited statement and each cited fact speaks of."""
-        each = [
-            code_concepts(f"{f.topic} {f.subject} {f.value}")
-            | {w for g in of_fact(f, self.material.names) for w in g.roles}
-            for f in self.facts
-        ]
-        if self.lines is not None:
-            relations, unit = self.material.relations, self.material.unit
-            for node in unit.all(ast.stmt):
-                if self.lines[0] <= node.lineno <= self.lines[1]:
-                    body = getattr(node, "body", None)
-                    last = body[0].lineno - 1 if isinstance(body, list) else node.end_lineno or node.lineno
-                    each.append(relations.code_concepts(node.lineno, max(node.lineno, min(last, self.lines[1]))))
-            if not each:
-                each.append(relations.code_concepts(*self.lines))
-        return each
+    def sources(self) -> list[tuple[set[str], str]]:
+        """What each cited statement and each cited fact speaks of, and the text of the statement."""
+        each: list[tuple[set[str], str]] = []
+        for fact in self.facts:
+            roles = {w for g in of_fact(fact, self.material.names) for w in g.roles}
+            each.append((code_concepts(f"{fact.topic} {fact.subject} {fact.value}") | roles, ""))
+        if self.lines is None:
+            return each
+        relations, unit, statements = self.material.relations, self.material.unit, 0
+        for node in unit.all(ast.stmt):
+            if self.lines[0] <= node.lineno <= self.lines[1]:
+                body = getattr(node, "body", None)
+                last = body[0].lineno - 1 if isinstance(body, list) else node.end_lineno or node.lineno
+                last = max(node.lineno, min(last, self.lines[1]))
+                each.append((relations.code_concepts(node.lineno, last), "\n".join(unit.lines[node.lineno - 1 : last])))
+                statements += 1
+        return each if statements else [*each, (relations.code_concepts(*self.lines), self.code)]
 
     def one_line(self, one: Mention, two: Mention) -> bool:
+        """Whether one cited line names both, or names one and stands in the other."""
         return any(all(self._writes(line, m) for m in (one, two)) for line in self.code.splitlines())
 
     def _writes(self, line: str, mention: Mention) -> bool:
-        words = set(re.findall(r"[A-Za-z_]\w*", line))
+        words = set(re.findall(r"[A-Za-z_]\w*", line)) | self.around()
         return any({k.rpartition(".")[2], *self.kinds(k)} & words for k in mention.keys) or mention.text in line
 
     def in_fact(self, fact: Fact, one: Mention, two: Mention) -> bool:

@@ -29,6 +29,13 @@ def language_of(question: str) -> Language:
     return "zh" if re.search(r"[\u4e00-\u9fff]", question) else "en"
 
 
+EXPLAIN: dict[Language, str] = {
+    "en": "Explain this program to a learner: modules, flow of data, losses, what updates what, and in which order.",
+    "zh": "向初学者解释这个程序：有哪些模块，数据如何流动，有哪些损失，谁被哪个优化器更新，顺序如何。",
+}
+"""What ``read --llm`` asks: the answer is the model's part of a reading, with its score."""
+
+
 class Conversation:
     def __init__(
         self,

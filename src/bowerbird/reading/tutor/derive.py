@@ -1,13 +1,15 @@
 """What a sentence says of the program's structure, read from its words: the relations that it asserts, each decided."""
 
+import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bowerbird.reading.program import receiver
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.names import CODE, Mention
 from bowerbird.reading.tutor.quantities import Quantity, quantities
-from bowerbird.reading.tutor.relations import ENDINGS, PARTS, Outcome
+from bowerbird.reading.tutor.relations import ENDINGS, PARTS, Outcome, Status
 from bowerbird.reading.tutor.wording import NEGATION, clauses, located_concepts, sentences
 
 _UPDATES = re.compile(
@@ -81,6 +83,7 @@ def derive(text: str, mentions: Sequence[Mention], material: Material, lines: tu
         _ownership(text, mentions, material, done)
     _counts(text, mentions, material, done)
     _parts(text, mentions, material, lines, done)
+    _functions(text, material, lines, done)
     return done
 
 
@@ -179,8 +182,14 @@ def _parts(
         elif concept in ENDINGS:
             optimizers = [m for m in mentions if _sort(m, material) == "optimizer"]
             near = [m for m in optimizers if m.end <= start][-1:] or optimizers[:1]
-            for mention in near:
-                done.outcomes.append(material.relations.made_of(mention.keys, concept, not denied))
+            owner = None if near else _owner(start, end, text, mentions, material)
+            keys = (
+                near[0].keys
+                if near
+                else frozenset(o for o, moved in material.owners.items() if owner is not None and owner.keys & moved)
+            )
+            if keys:
+                done.outcomes.append(material.relations.made_of(keys, concept, not denied))
                 done.denials += [clause] if denied else []
     for a, b in clauses(text):
         modules = [m for m in mentions if a <= m.start < b and _sort(m, material) == "module"]
@@ -229,3 +238,51 @@ def _order(
     done.outcomes.append(relations.before(first[2], second[2], f"{first[1]} and {second[1]}", lines, not denied))
     done.ordered = True
     done.denials += [start] if denied else []
+
+
+_OF = re.compile(r"\b(exponential|logarithm|log|square root|absolute value) of (?:the )?`([^`]+)`", re.I)
+_CALLS = {"exponential": "exp", "logarithm": "log", "log": "log", "square root": "sqrt", "absolute value": "abs"}
+
+
+_BETWEEN = re.compile(
+    r"`([^`]+)`\s+(?:is\s+|are\s+)?(multiplied by|times|added to|plus|divided by|minus|subtracted from)\s+`([^`]+)`",
+    re.I,
+)
+_OPERATORS: dict[str, type[ast.operator]] = {
+    "multiplied by": ast.Mult,
+    "times": ast.Mult,
+    "added to": ast.Add,
+    "plus": ast.Add,
+    "divided by": ast.Div,
+    "minus": ast.Sub,
+    "subtracted from": ast.Sub,
+}
+
+
+def _functions(text: str, material: Material, lines: tuple[int, int] | None, done: Derived) -> None:
+    """ "the exponential of `x`" holds where exp is taken of x itself; "`a` times `b`" where they are multiplied."""
+    if lines is None:
+        return
+    for match in _OF.finditer(text):
+        calls = [c for c in material.unit.calls(_CALLS[match[1].lower()]) if lines[0] <= c.lineno <= lines[1]]
+        taken = [_plain(c.args[0] if c.args else receiver(c) or c) for c in calls]
+        _one_of(re.sub(r"\s+", "", match[2]), taken, f"{match[1]} is taken of", done, "exponential", match[1].lower())
+    for match in _BETWEEN.finditer(text):
+        kind = _OPERATORS[match[2].lower()]
+        places = [
+            n for n in material.unit.all(ast.BinOp) if isinstance(n.op, kind) and lines[0] <= n.lineno <= lines[1]
+        ]
+        pairs = ["|".join(sorted((_plain(n.left), _plain(n.right)))) for n in places]
+        wanted = "|".join(sorted(re.sub(r"\s+", "", match[group]) for group in (1, 3)))
+        _one_of(wanted, pairs, f"{match[2]} stands between", done, kind.__name__.lower())
+
+
+def _plain(node: ast.AST) -> str:
+    return re.sub(r"\s+", "", ast.unparse(node))
+
+
+def _one_of(wanted: str, found: list[str], says: str, done: Derived, *words: str) -> None:
+    """An outcome where the code has any such place: the wanted one is among them or not."""
+    if found:
+        status: Status = "holds" if wanted in found else "fails"
+        done.outcomes.append(Outcome(status, f"{says} {', '.join(found)}", words=frozenset(words)))

@@ -36,7 +36,10 @@ _POSITIONAL = {
     "Adam": ("parameter", "learning_rate lr"),
     "SGD": ("parameter", "learning_rate lr"),
     "range": ("loop times",),
-    "randn": ("noise", "noise"),
+    "randn": ("noise batch", "noise feature dimension"),
+    "pow": ("power",),
+    "rand": ("batch", "feature dimension"),
+    "randint": ("min lower", "max upper"),
     "zeros": ("zero",),
     "ones": ("one",),
 }
@@ -72,6 +75,13 @@ _TOPICS = {
     "betas": "beta",
     "weight_decay": "decay weight",
     "reduction": "reduction",
+}
+_OPERATORS: dict[type, str] = {
+    ast.Mult: "multiply",
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Div: "divide",
+    ast.Pow: "power",
 }
 _WEAK = {"size", "number", "dim", "n", "num", "n_", "value", "seq", "of", "kind"}
 
@@ -168,7 +178,9 @@ def _place(node: ast.expr, unit: Unit) -> tuple[set[str], set[str]]:
     context: set[str] = set()
     inner: ast.AST = node
     for outer in unit.ancestors(node):
-        if isinstance(outer, ast.keyword) and outer.arg:
+        if isinstance(outer, ast.BinOp) and (inner is node or isinstance(inner, ast.UnaryOp)):
+            roles |= {_OPERATORS.get(type(outer.op), "")} - {""}
+        elif isinstance(outer, ast.keyword) and outer.arg:
             roles |= _roles(outer.arg)
         elif isinstance(outer, ast.Call):
             if inner in outer.args and not roles & {"beta"}:

@@ -203,9 +203,24 @@ class Names:
             for mention in near:
                 keys = {o.key for o in optimizers if self._named_for(o.key, mention.keys)}
                 found = [m for m in found if m is not mention]
+                start, end = min(start, mention.start), max(end, mention.end)
             if keys:
                 found.append(Mention(start, end, text[start:end], frozenset(keys)))
-        return sorted(found, key=lambda m: m.start)
+        return self._qualified(text, sorted(found, key=lambda m: m.start))
+
+    def _qualified(self, text: str, found: list[Mention]) -> list[Mention]:
+        """ "`fc1` of the discriminator" and "the discriminator's `fc1`" are one mention of ``discriminator.fc1``."""
+        merged: list[Mention] = []
+        for mention in found:
+            before = merged[-1] if merged else mention
+            gap = text[before.end : mention.start]
+            part, whole = (before, mention) if re.fullmatch(r"\s+(?:of|in)\s+(?:the\s+)?", gap) else (mention, before)
+            keys = frozenset(k for k in part.keys for w in whole.keys if k.startswith(f"{w}."))
+            if merged and keys and (part is before or re.fullmatch(r"(?:'s|的)\s*", gap)):
+                merged[-1] = Mention(before.start, mention.end, text[before.start : mention.end], keys)
+            else:
+                merged.append(mention)
+        return merged
 
     def _named_for(self, optimizer: str, modules: frozenset[str]) -> bool:
         parts = {_LETTERS.get(p, p) for p in name_parts(optimizer)}

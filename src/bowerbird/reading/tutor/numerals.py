@@ -20,7 +20,7 @@ _ROLE_WORDS = frozenset(
     "input output kernel stride padding learning_rate lr batch epoch beta momentum decay noise hidden "
     "channel head dropout slope seed "
     "parameter layer gradient loss step loop clip eps embedding feature optimizer call std mean variance min max "
-    "buffer norm".split()
+    "buffer norm multiply add subtract divide power".split()
 )
 
 
@@ -71,7 +71,7 @@ def check_numbers(
     open_text = mask(text, *spoken)
     found = [q for q in quantities(open_text) if not any(a <= q.start < b for a, b in counted)]
     for group in _chains(found, open_text):
-        _check(group, open_text, grounds, mentions, owners, done)
+        _check(group, text, grounds, mentions, owners, done)
     return done
 
 
@@ -103,6 +103,9 @@ def _check(
     shown = text[start:end].strip()
     wanted = _nearest_mention(start, end, text, mentions)
     role = _nearest_role(start, end, text)
+    if group[0].ordinal:
+        done.unproven.append(f"the position that {shown} states is not checked")
+        return
     equal = [g for g in grounds if _equal(group, g)]
     if not equal and len(group) > 1 and _is_product(group, text, grounds):
         done.evidence.append(f"{shown} is arithmetic")

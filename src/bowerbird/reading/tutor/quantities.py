@@ -92,10 +92,10 @@ _NOT_A_NUMBER = re.compile(
 _CHINESE_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _CHINESE_TENS = {"十": 10, "百": 100, "千": 1000}
 _CHINESE = re.compile(
-    r"百分之[零〇一二两三四五六七八九十百点半]+|[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?|半|双|俩|单(?=[个层一])"
+    r"[十百千万]分之[零〇一二两三四五六七八九十百点半]+|[一二三四五六七八九]分之[一二两三四五六七八九]|[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?|半|双|俩|单(?=[个层一])"
 )
 _CHINESE_WORDS = re.compile(
-    "一般|一致|一起|一样|统一|一些|之一|唯一|同一|万一|十分|四周|一旦|一直|一定|一下|一次性|进一步|"
+    "一般|一致|一起|一样|统一|一些|(?<!分)之一|唯一|同一|万一(?!分)|十分(?!之)|四周|一旦|一直|一定|一下|一次性|进一步|"
     "一方面|另一|一边|任一|每一|"
     "逐一|一种|一系列|一维化|归一|一共|一并|三角|千万不|百科|一阶段|第一步|首先|两者|单一|二分类|二元|"
     "二值|二进制|是一个|"
@@ -215,6 +215,9 @@ def _of_words(words: str) -> float | None:
 
 
 def _of_chinese(text: str) -> float | None:
+    if "分之" in text and not text.startswith("百分之"):
+        below, _, above = text.partition("分之")
+        return (_of_chinese(above) or 0.0) / (_of_chinese(below) or 1.0)
     if text.startswith("百分之"):
         return 50.0 if text == "百分之半" else _of_chinese(text.removeprefix("百分之"))
     if text in ("半", "双", "俩", "单"):

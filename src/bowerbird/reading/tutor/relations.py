@@ -201,9 +201,8 @@ class Relations:
     def made_of(self, optimizer: frozenset[str], kind: str, holds: bool = True) -> Outcome:
         kinds = {self.names.entities[o].kind for o in optimizer if o in self.names.entities}
         truth = None if not kinds else any(k.lower() == kind for k in kinds)
-        return self._decide(
-            truth, holds, f"{'/'.join(sorted(optimizer))} is {', '.join(sorted(kinds))}", optimizer, kind, "optimizer"
-        )
+        says = f"{'/'.join(sorted(optimizer))} is {', '.join(sorted(kinds))}"
+        return self._decide(truth, holds, says, optimizer, kind, "optimizer", "update")
 
     # ------------------------------------------------------------------------------------------------ order
 
@@ -268,7 +267,8 @@ class Relations:
                 found |= code_concepts(node.value)
             if isinstance(node, ast.For | ast.While):
                 found |= {"loop", "repeat", "iterate"}
-            found |= _SAYS.get(type(node), set())
+            operator = node.op if isinstance(node, ast.BinOp | ast.UnaryOp | ast.AugAssign) else node
+            found |= _SAYS.get(type(operator), set())
         return found
 
     def _bound(self, name: str) -> set[str]:
@@ -290,11 +290,11 @@ class Relations:
 
 _SAYS: dict[type, set[str]] = {
     ast.Return: {"return", "output"},
-    ast.Add: {"sum", "add", "plus"},
-    ast.Sub: {"subtract", "minus", "difference"},
-    ast.Mult: {"multiply", "product", "scale", "times"},
-    ast.Div: {"divide", "ratio", "half"},
-    ast.USub: {"minus", "negative"},
+    ast.Add: {"sum", "add"},
+    ast.Sub: {"subtract"},
+    ast.Mult: {"multiply"},
+    ast.Div: {"divide", "half"},
+    ast.USub: {"subtract", "negative"},
     ast.Pow: {"square", "power"},
     ast.With: {"context"},
     ast.ClassDef: {"class"},

@@ -10,6 +10,7 @@ What the model calls its claim, asks for or asserts about its truth plays no par
 
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,8 @@ _MANNER = re.compile(
     r"|送入|输入|输出|传|喂|之前|之后|先|再|比",
     re.I,
 )
-_TRUSTED_WORDS = frozenset("it its they both respectively e.g i.e".split())
+_TRUSTED_WORDS = frozenset("it its they both respectively batch feature dimension shape".split())
+"""Pronouns, and words whose numbers are checked by their role."""
 
 
 @dataclass(frozen=True)
@@ -92,24 +94,32 @@ class _Case(Cited):
             here = [m for m in self.mentions if a <= m.start < b]
             for one, two in itertools.pairwise(here):
                 related = any(one.keys & keys and two.keys & keys for keys in shown) or one.keys & two.keys
+                owned = any(two.keys & self.material.owners.get(k, frozenset()) for k in one.keys) or any(
+                    one.keys & self.material.owners.get(k, frozenset()) for k in two.keys
+                )
                 nested = any(x.startswith(f"{y}.") or y.startswith(f"{x}.") for x in one.keys for y in two.keys)
                 manner = _MANNER.search(self.text[a:b])
                 together = not manner and (
                     self.one_line(one, two) or any(self.in_fact(f, one, two) for f in self.facts)
                 )
                 ordered = derived.ordered
-                if not (related or nested or together or ordered):
+                if not (related or owned or nested or together or ordered):
                     self.unproven.append(f"how {one.text} and {two.text} belong together is not shown")
-            codes = [
-                m[1] for m in CODE.finditer(self.text[a:b]) if m[1].partition("(")[0] not in {x.text for x in here}
-            ]
-            alone = [
-                c
-                for c in codes
-                if not any(all(squeezed(x) in squeezed(line) for x in (c, *codes)) for line in self.code.splitlines())
-            ]
-            if len(codes) > 1 and alone and not derived.ordered:
+            codes = CODE.findall(self.text[a:b])
+            related = derived.ordered or any(len(keys) > 1 for keys in shown)
+            together = any(all(map(self._in_line(line), codes)) for line in self.code.splitlines())
+            if len(codes) > 1 and not related and not together:
                 self.unproven.append(f"no cited line has {', '.join(codes)} together")
+
+    def _in_line(self, line: str) -> Callable[[str], bool]:
+        """Whether a line holds a piece of code as a whole, or stands in the function or class of that name."""
+        around = self.around()
+
+        def holds(code: str) -> bool:
+            spaced = r"\s*".join(map(re.escape, re.findall(r"\w+|[^\w\s]", code)))
+            return code in around or bool(re.search(rf"(?<!\w){spaced}(?!\w)", line))
+
+        return holds
 
     def check_truths(self, derived: Derived) -> set[int]:
         """Yes-or-no facts against clauses that name them; returns the starts of clauses whose denial is settled."""
@@ -147,10 +157,10 @@ class _Case(Cited):
 
     def check_defect(self) -> None:
         """A bug is one when a rule named it at these lines; praise needs a rule that checked and found it fine."""
-        praise = bool(PRAISE.search(self.text)) and not NEGATION.search(self.text)
+        praise = bool(PRAISE.search(self.said)) and not NEGATION.search(self.said)
         found = self.material.findings_at(self.lines)
         found += [f for f in self.material.findings if set(f.facts) & set(self.claim.facts) and f not in found]
-        wanted = ("ok",) if praise and not DEFECT.search(self.text) else ("error", "warning")
+        wanted = ("ok",) if praise and not DEFECT.search(self.said) else ("error", "warning")
         named = [f for f in found if f.severity in wanted]
         fitting = [f for f in named if self._is_about(f)]
         if fitting:
@@ -183,7 +193,7 @@ class _Case(Cited):
         spoken = self.material.relations.code_concepts(*self.lines) if self.lines is not None else set()
         if self.mentions and self.lines is not None:
             self.evidence.append("the names stand in the cited lines")
-        elif self.facts and concepts(self.text) & set().union(*self.sources()):
+        elif self.facts and concepts(self.text) & set().union(*(spoken for spoken, _ in self.sources())):
             self.evidence.append(f"stands in {', '.join(f.id for f in self.facts)}")
         elif (CODE.search(self.text) and self.lines is not None) or concepts(self.text) & spoken:
             self.evidence.append("stands in the cited lines")
@@ -202,7 +212,7 @@ class _Case(Cited):
             for w in (*code_concepts(k), *(c for n in self.kinds(k) for c in code_concepts(n)))
         }
         sources = self.sources()
-        self.words |= set().union(*sources) | shown
+        self.words |= set().union(*(spoken for spoken, _ in sources)) | shown
         spans = [m.span() for m in LINE_WORDS.finditer(self.text)] + [m.span() for m in FACT_WORDS.finditer(self.text)]
         spans += [m.span() for m in CODE.finditer(self.text)] + [(m.start, m.end) for m in self.mentions]
         spans += [(q.start, q.end) for q in quantities(self.text)] + [m.span() for m in NEGATION.finditer(self.text)]
@@ -219,12 +229,21 @@ class _Case(Cited):
             self.unproven.append(f"nothing cited shows: {', '.join(rest[:8])}")
         for a, b in clauses(self.text):
             open_words = {c for at, c in located if a <= at < b and c not in shown}
-            if open_words and not any(open_words <= source for source in sources):
+            codes = [squeezed(c) for c in CODE.findall(self.text[a:b])]
+            shown_by = [text for spoken, text in sources if open_words <= spoken]
+            if open_words and not any(
+                not codes or not text or any(c in squeezed(text) for c in codes) for text in shown_by
+            ):
                 self.unproven.append(f"no single line or fact shows: {', '.join(sorted(open_words)[:8])}")
 
     @property
+    def said(self) -> str:
+        """The sentence without the code in it."""
+        return CODE.sub(lambda m: " " * len(m[0]), self.text)
+
+    @property
     def claim_is_judgement(self) -> bool:
-        return self.claim.kind == "defect" or bool(DEFECT.search(self.text)) or bool(PRAISE.search(self.text))
+        return self.claim.kind == "defect" or bool(DEFECT.search(self.said)) or bool(PRAISE.search(self.said))
 
     # ------------------------------------------------------------------------------------------------ the verdict
 

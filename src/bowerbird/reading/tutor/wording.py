@@ -21,10 +21,11 @@ _NEUTRAL = frozenset(
     elements subclass inherits defining sits lies inside itself one two both second third pair once twice double
     half hundred thousand million trainable exactly about approximately around roughly nearly measured observed
     run during whose their them they default goes fed feeds passed passes ran runs running mode training
-    makes""".split()
+    makes filled drawn distribution come comes""".split()
 )
 _NEUTRAL_CHINESE = sorted(
-    """的 了 是 在 和 与 或 为 有 个 这 那 该 其 中 里 上 下 由 从 到 被 把 将 对 用 使用 采用 通过 共有 一共 共
+    """概率 服从 分布
+    的 了 是 在 和 与 或 为 有 个 这 那 该 其 中 里 上 下 由 从 到 被 把 将 对 用 使用 采用 通过 共有 一共 共
     总共 总 数 数量 值 等于 等 层 模块 网络 模型 类 函数 方法 程序 代码 脚本 行 第 名为 称为 叫 叫做 定义 定义了
     设置 设为 设 取 包含 含有 包括 组成 构成 部分 调用 变量 参数量 常数 类型 种 每 张量 这里 此处 处 也 并 以及
     及 映射 向量 元素 继承 约 大约 大概 运行 测得 观察 它 它们 分别 则 均 即 计算 创建 得到 应用 作为 作 成 时
@@ -46,7 +47,7 @@ DEFECT = re.compile(
     r"incorrect(?:ly)?|faults?|faulty|broken|"
     r"flaws?|flawed|problems?|problematic|issues?|should (?:be|have|use|not|come|call|read)|ought|"
     r"must be (?:changed|fixed|replaced)|"
-    r"forg[eo]t\w*|missing|needs? (?:to be )?(?:fix\w*|a fix)|fix(?:ed)? by|leak\w*|crash\w*|vulnerab\w*|"
+    r"forg[eo]t\w*|missing|needs? (?:to be )?(?:fix\w*|a fix)|fix(?:ed)? by|leak(?!y)\w*|crash\w*|vulnerab\w*|"
     r"fails|inverted|swapped|reversed|"
     r"unintended\w*|harmful|collapse[sd]?|diverge[sd]?|explode[sd]?|nan)\b"
     r"|错误|缺陷|漏洞|有误|写错|搞错|错了|问题|不正确|应该|应当|应为|遗漏|忘记|忘了|缺少|漏掉|颠倒|反了|"
@@ -84,7 +85,7 @@ LAYERS = frozenset(
 
 def concept_of(word: str) -> str:
     """The concept of one English word, or the word itself in its singular."""
-    word = word.lower()
+    word = word.lower().removesuffix("'s").rstrip("'")
     if word in _FORMS:
         return _FORMS[word]
     for ending in ("s", "es", "ed", "d", "ing"):
