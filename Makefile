@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes kill diagnosis bench clean
+.PHONY: demo test lint recipes kill diagnosis bench defects clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 5 minutes on two cores)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 60s --out demo
@@ -28,6 +28,9 @@ diagnosis: $(READY)  ## trains every deliberately broken run and every recipe in
 
 bench: $(READY)  ## every benchmark against its peer
 	set -e; for script in $(wildcard benchmarks/bench_*.py); do $(BIN)/python $$script; done
+
+defects: $(READY)  ## which defects of the corpus check names at their line (about half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/defects.py --jobs $(or $(WORKERS),2)
 
 clean:  ## removes caches and demo/, keeps .venv and runs/
 	rm -rf demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

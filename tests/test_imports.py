@@ -73,7 +73,7 @@ def test_every_imported_package_is_declared() -> None:
     names = {"pillow": "PIL", "rouge-score": "rouge_score"}
     declared = {_distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
     optional = PROJECT["project"]["optional-dependencies"]
-    extras = {_distribution(r) for name in ("track", "export") for r in optional[name]}
+    extras = {_distribution(r) for name in ("track", "export", "mcp") for r in optional[name]}
     imported = {name.partition(".")[0] for path in FILES for name in _imports(path)}
     foreign = imported - sys.stdlib_module_names - {"bowerbird"}
     assert foreign - {names.get(name, name) for name in declared | extras} == set()
@@ -93,13 +93,16 @@ def test_the_public_names_are_these() -> None:
     assert sorted(bowerbird.__all__) == [
         "BowerbirdError",
         "RunFailed",
+        "ask",
         "chat",
+        "check",
         "compare",
         "config",
         "diagnose",
         "export",
         "import_model",
         "info",
+        "learn",
         "load",
         "measure",
         "recipe",

@@ -15,21 +15,39 @@ from bowerbird.errors import BowerbirdError, RunFailed
 
 if TYPE_CHECKING:
     from bowerbird import config
-    from bowerbird.api import chat, compare, diagnose, export, import_model, info, load, measure, resume, sample, train
+    from bowerbird.api import (
+        ask,
+        chat,
+        compare,
+        diagnose,
+        export,
+        import_model,
+        info,
+        load,
+        measure,
+        resume,
+        sample,
+        train,
+    )
     from bowerbird.config import recipe, recipes
+    from bowerbird.reading.check import check
+    from bowerbird.reading.learn.learning import learn
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BowerbirdError",
     "RunFailed",
+    "ask",
     "chat",
+    "check",
     "compare",
     "config",
     "diagnose",
     "export",
     "import_model",
     "info",
+    "learn",
     "load",
     "measure",
     "recipe",
@@ -41,6 +59,7 @@ __all__ = [
 
 _WHERE = {
     "bowerbird.api": (
+        "ask",
         "chat",
         "compare",
         "diagnose",
@@ -54,6 +73,8 @@ _WHERE = {
         "train",
     ),
     "bowerbird.config": ("recipe", "recipes"),
+    "bowerbird.reading.check": ("check",),
+    "bowerbird.reading.learn.learning": ("learn",),
 }
 _VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}
 

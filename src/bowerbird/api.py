@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bowerbird import config, machine, registry
 from bowerbird.comparison import compare as compare_recipes
@@ -30,20 +31,29 @@ from bowerbird.metrics.features import Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.selftest import Check
 from bowerbird.models.base import GenerativeModel
+from bowerbird.reading.check import check
 from bowerbird.report.run import write_run_report
 from bowerbird.rundir import RunDir, explaining_full_disk, load_model
 from bowerbird.sampling import sample
 from bowerbird.trainer import resume as resume_run
 from bowerbird.trainer import train as train_run
 
+if TYPE_CHECKING:
+    from bowerbird.reading.tutor import Answer
+    from bowerbird.reading.tutor import Conversation as Tutorial
+
 __all__ = [
+    "ask",
     "chat",
+    "check",
     "compare",
+    "conversation",
     "diagnose",
     "export",
     "import_model",
     "info",
     "load",
+    "mcp",
     "measure",
     "resume",
     "sample",
@@ -210,3 +220,62 @@ def compare(
     return compare_recipes(
         recipes, data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, n_samples=n_samples
     )
+
+
+def conversation(
+    target: Path | str,
+    *,
+    llm: str | None = None,
+    model: str | None = None,
+    lang: Literal["en", "zh"] | None = None,
+    small: bool = False,
+    context: int = 16_000,
+    cache: bool = True,
+) -> "Tutorial":
+    """A conversation about a program, which is run under observation first; ``ask(question)`` gives a checked answer.
+
+    ``llm`` is the address of an OpenAI-compatible endpoint and ``model`` a model there; without them nothing is sent
+    anywhere, and the nearest facts, findings and cards are the answer.
+    """
+    from bowerbird.reading.check import check as check_program
+    from bowerbird.reading.tutor import Conversation as Tutorial
+    from bowerbird.reading.tutor import Endpoint, Material
+
+    if (llm is None) != (model is None):
+        raise BowerbirdError("An endpoint (llm) and a model's name (model) belong together.")
+    endpoint = Endpoint(llm, model, use_cache=cache) if llm is not None and model is not None else None
+    return Tutorial(Material.of(check_program(target)), endpoint, lang=lang, small=small, context=context)
+
+
+def ask(
+    target: Path | str,
+    question: str,
+    *,
+    llm: str | None = None,
+    model: str | None = None,
+    lang: Literal["en", "zh"] | None = None,
+    small: bool = False,
+    context: int = 16_000,
+    cache: bool = True,
+) -> "Answer":
+    """The answer to one question about a program, every claim with its verdict; see ``conversation``."""
+    talk = conversation(target, llm=llm, model=model, lang=lang, small=small, context=context, cache=cache)
+    return talk.ask(question)
+
+
+def mcp(
+    *, llm: str | None = None, model: str | None = None, small: bool = False, context: int = 16_000, cache: bool = True
+) -> None:
+    """Serves check, ask, read and track as tools of the Model Context Protocol, over standard input and output."""
+    try:
+        from bowerbird.reading.mcp import Verbs, serve
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "mcp":
+            raise
+        raise BowerbirdError(
+            "The server needs the package mcp; install it with: pip install 'bowerbird[mcp]'."
+        ) from None
+    from bowerbird import __version__
+
+    asked = partial(ask, llm=llm, model=model, small=small, context=context, cache=cache)
+    serve(Verbs(ask=asked, **{name: globals().get(name) for name in ("check", "read", "track")}), __version__)

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import commands, languages, measuring, training
+from bowerbird.cli import asking, commands, languages, learning, measuring, training
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -27,6 +27,10 @@ COMMANDS: dict[str, type[Command]] = {
     "measure": measuring.Measure,
     "compare": commands.Compare,
     "diagnose": commands.Diagnose,
+    "ask": asking.Ask,
+    "mcp": asking.Mcp,
+    "check": commands.Check,
+    "learn": learning.Learn,
     "chat": languages.Chat,
     "import": languages.Import,
     "export": languages.Export,

@@ -5,6 +5,7 @@ A command imports what it needs only when it is called, so that help, lists and 
 
 import dataclasses
 import json as jsonlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,3 +240,39 @@ class Compare(Command):
             )
         if self.json:  # else the comparison has printed its table and where the report lies
             print(report.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Check(Command):
+    """Names defects in code of generative models at their line, proved by running it under observation."""
+
+    target: Positional[Path]
+    """A Python file, a folder, a notebook, or module:Class."""
+    fix: Switch = False
+    """Apply the mechanical fixes of errors and warnings to the files."""
+    rules: tuple[str, ...] | None = None
+    """Ask only these rules, such as G06 L01."""
+    steps: int = 6
+    """Optimiser steps that a training loop may take."""
+    seconds: float = 12.0
+    """CPU seconds of one execution of the program."""
+    all: Switch = False
+    """Show also what was checked and found to be fine."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        from bowerbird.reading import check as checking
+
+        if self.steps < 1 or self.seconds <= 0:
+            raise BowerbirdError("--steps and --seconds must be above 0.")
+        result = checking.check(self.target, steps=self.steps, seconds=self.seconds, rules=self.rules)
+        if self.json:
+            print(checking.as_json(result))
+        else:
+            print("\n".join(checking.as_text(result, everything=self.all)))
+        if self.fix:
+            for file in checking.fix(result):
+                print(f"mended {file}", file=sys.stderr)
+        if result.errors:
+            sys.exit(1)

@@ -1,0 +1,133 @@
+"""``check``: reads a program, runs it under observation, and asks every rule what it says."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.findings import Finding, in_order
+from bowerbird.reading.patching import combine
+from bowerbird.reading.program import Program
+from bowerbird.reading.rules import all_rules
+from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.observation import observe
+from bowerbird.reading.running.run import Run
+from bowerbird.reading.source import open_source, parse
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found; ``run`` and ``program`` hold all that it was found in."""
+
+    ran: bool
+    stand_ins: list[str]
+    findings: list[Finding]
+    program: Program = field(repr=False)
+    run: Run = field(repr=False)
+
+    @property
+    def facts(self) -> FactStore:
+        return self.run.facts
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ran": self.ran,
+            "why_not": self.run.why_not,
+            "stand_ins": self.stand_ins,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def check(
+    target: Path | str,
+    *,
+    steps: int = 6,
+    seconds: float = 12.0,
+    rules: tuple[str, ...] | None = None,
+    seed: int = 0,
+    child: Child | None = None,
+) -> CheckResult:
+    """Checks a file, a folder, a notebook or ``module:Class``.
+
+    ``steps`` is how many optimiser steps each training loop may take, ``seconds`` the CPU time of one execution,
+    ``rules`` the ids that are asked (default: all).  A warm ``child`` can serve many checks.
+    """
+    source = open_source(target)
+    program = Program(source)
+    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child) as run:
+        findings = list(judge(program, run, rules))
+    stand_ins = [str(stand_in) for stand_in in run.stand_ins]
+    return CheckResult(run.ran, stand_ins, in_order(findings), program, run)
+
+
+def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> Iterator[Finding]:
+    """What the rules say; a rule that fails says that it could not judge, and stops no other."""
+    for identity, rule in all_rules().items():
+        if only is not None and identity not in only:
+            continue
+        try:
+            for finding in rule.judge(program, run.facts, run):
+                yield finding if finding.file else replace(finding, file=program.file)
+        except Exception as error:  # a rule meets a stranger's program: its failure is no verdict on it
+            said = f"Rule {identity} could not be applied ({type(error).__name__}: {error})."
+            yield Finding(identity, "info", 1, said, file=program.file)
+
+
+def fix(result: CheckResult) -> list[str]:
+    """Applies the patches of all errors and warnings that have one, and returns the files that changed.
+
+    A patch that would touch a line that another has changed waits for the next time.
+    """
+    source = result.program.source
+    if source.path.suffix == ".ipynb":
+        raise BowerbirdError("Notebooks are not changed; their findings say what to change in which cell.")
+    taken: set[tuple[str, int]] = set()
+    chosen = []
+    for finding in result.findings:
+        patch = finding.patch
+        if patch is None or finding.severity not in ("error", "warning"):
+            continue
+        lines = {(e.file, n) for e in patch.edits for n in range(e.first, max(e.last, e.first) + 1)}
+        if not lines & taken:
+            taken |= lines
+            chosen.append(patch)
+    texts = combine("fix", chosen).apply(source.texts) if chosen else source.texts
+    changed = [file for file, text in texts.items() if text != source.texts[file]]
+    for file in changed:
+        parse(texts[file], file)
+        Path(file).write_text(texts[file], encoding="utf-8")
+    return changed
+
+
+def as_json(result: CheckResult) -> str:
+    """The result as the command prints it for machines."""
+    return json.dumps(result.to_json(), indent=2, ensure_ascii=False)
+
+
+def as_text(result: CheckResult, *, everything: bool = False) -> Iterator[str]:
+    """The result as the command prints it for people; ``everything`` shows also what is fine."""
+    source = result.program.source
+    steps = result.run.steps
+    if result.ran:
+        yield f"{source.path}: it ran, {steps} optimiser step{'s' * (steps != 1)}."
+    else:
+        why = f": {result.run.why_not}" if result.run.why_not else ""
+        yield f"{source.path}: not run{why}; only its text was read."
+    yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
+    shown = [f for f in result.findings if everything or f.severity != "ok"]
+    for finding in shown:
+        other = f" of {finding.file}" if finding.file != source.main else ""
+        yield f"{finding.severity:<7}  {finding.rule}  {source.where(finding.line)}{other}: {finding.message}"
+        yield from (f"           {text}" for text in (finding.evidence, finding.fix and f"Fix: {finding.fix}") if text)
+    fine = sum(finding.severity == "ok" for finding in result.findings)
+    if not shown:
+        yield "Nothing was found."
+    if fine and not everything:
+        yield f"Checked and fine: {fine} (--all shows them)."

@@ -1,0 +1,51 @@
+"""A finding: what a rule says of one line of the user's program, with its evidence and its remedy.
+
+``error`` is proved (an observation, a probe, a differential run), ``warning`` strongly indicated, ``info`` harmless or a
+matter of taste, ``ok`` checked and fine.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bowerbird.reading.patching import Patch
+
+Severity = Literal["error", "warning", "info", "ok"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info", "ok")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``message`` is one plain sentence; ``evidence`` cites numbers and, in ``facts``, the ids they stand on."""
+
+    rule: str
+    severity: Severity
+    line: int
+    message: str
+    evidence: str = ""
+    fix: str = ""
+    file: str = ""
+    facts: tuple[str, ...] = ()
+    patch: Patch | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "rule": self.rule,
+            "severity": self.severity,
+            "line": self.line,
+            "message": self.message,
+            "evidence": self.evidence,
+            "fix": self.fix,
+            "file": self.file,
+            "facts": list(self.facts),
+        }
+        if self.patch is not None:
+            row["patch"] = self.patch.to_json()
+        return row
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Worst first, then by line; what was said twice of one line by one rule is said once, at its worst."""
+    ranked = sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.file, f.line, f.rule))
+    once = {(f.rule, f.file, f.line): f for f in reversed(ranked)}
+    return [finding for finding in ranked if once[finding.rule, finding.file, finding.line] is finding]

@@ -1,0 +1,42 @@
+"""A check: what is observed when the answer to an exercise runs, with the numbers that show it.
+
+Checks run in the child process only (they load torch).  Each is a generator of observations; all of them must hold for
+an exercise to be passed.  An observation says what was seen and what should have been seen, never how to mend it.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One thing that was observed."""
+
+    ok: bool
+    en: str
+    zh: str
+
+
+Check = Callable[[Any], Iterator[Observation]]
+"""answer (the learner's module) → observations."""
+
+CHECKS: dict[str, Check] = {}
+
+
+def checks(exercise: str) -> Callable[[Check], Check]:
+    """Registers the check of an exercise."""
+
+    def register(function: Check) -> Check:
+        CHECKS[exercise] = function
+        return function
+
+    return register
+
+
+def load() -> dict[str, Check]:
+    """All checks, by exercise."""
+    for subject in ("adversarial", "attention", "autoencoders", "measures", "paths", "sequences"):
+        importlib.import_module(f"{__name__}.{subject}")
+    return CHECKS

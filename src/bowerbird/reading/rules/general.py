@@ -1,0 +1,102 @@
+"""Rules of any program: names, results that are thrown away."""
+
+import ast
+import difflib
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program, last_name, receiver
+from bowerbird.reading.rules import rule
+from bowerbird.reading.running.run import Run
+from bowerbird.reading.undefined import undefined_names
+
+OUT_OF_PLACE = frozenset(
+    "clamp clip relu sigmoid tanh softmax log_softmax masked_fill view reshape permute transpose squeeze unsqueeze "
+    "flatten contiguous expand detach float long half double add sub mul div exp log sqrt abs clone repeat scatter "
+    "index_fill masked_scatter fill_diagonal cpu type_as flip roll tril triu normalize".split()
+)
+
+
+@rule("X01", "A name is used that is bound nowhere", family="general")
+def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A slip when it resembles a name of the program; otherwise what a fragment expects from its surroundings."""
+    unit = program.main
+    bound = {n.id for n in unit.all(ast.Name) if isinstance(n.ctx, ast.Store)} | set(unit.functions) | set(unit.classes)
+    fragment = not any(True for _ in unit.all(ast.Import, ast.ImportFrom))
+    replaced = {stand_in.name for stand_in in run.stand_ins}
+    raised = {f["message"]: f for f in facts.of("run.exception", "NameError")}
+    for name, line in undefined_names(unit.text, unit.tree, unit.file).items():
+        near = difflib.get_close_matches(name, bound - {name}, n=1, cutoff=0.75)
+        failed = next((f for message, f in raised.items() if f"'{name}'" in message), None)
+        if failed is not None and not fragment:
+            severity = "error"
+        else:
+            severity = "info" if fragment or (name in replaced and not near) else "warning"
+        yield Finding(
+            "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
+            f"The name {name} is bound nowhere in the program.",
+            f"NameError when this line ran ({failed.id})." if failed else "A stand-in took its place." if name in replaced
+            else "No assignment, import, argument or loop binds it.",
+            f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
+            facts=(failed.id,) if failed else (),
+        )  # fmt: skip
+
+
+@rule("X05", "The result of an operation is thrown away", family="general")
+def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A statement that only computes: ``x.clamp(0, 1)`` changes nothing."""
+    unit = program.main
+    for statement in unit.all(ast.Expr):
+        call = statement.value
+        if isinstance(call, ast.BinOp) and not isinstance(call.left, ast.Constant):
+            seen = [f for f in facts.of("function.call", line=statement.lineno) if f["direct"]]
+            if seen:
+                yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
+            continue
+        if not isinstance(call, ast.Call) or receiver(call) is None or last_name(call) not in OUT_OF_PLACE:
+            continue
+        seen = [f for f in facts.of("function.call", last_name(call), line=call.lineno) if f["direct"]]
+        if seen:
+            yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
+
+
+def _thrown_away(line: int, text: str, fact: str) -> Finding:
+    return Finding(
+        "X05", "error", line,
+        f"The result of {text[:60]} is thrown away: the operation does not change its operand.",
+        f"The line ran on tensors and nothing keeps what it gave ({fact}).",
+        "Assign the result, or use the operation in place.",
+        facts=(fact,),
+    )  # fmt: skip
+
+
+_HARMLESS = ("network", "writing", "foreign code")
+
+
+@rule("X09", "The program reaches beyond itself", family="general")
+def reaches_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Processes, deletion elsewhere, secrets, signals: refused while the program was observed, and worth knowing."""
+    for what in dict.fromkeys(fact.subject for fact in facts.of("run.refused")):
+        tried = facts.of("run.refused", what)
+        first = next((fact for fact in tried if fact.file == program.file), None)
+        if first is None:
+            continue
+        yield Finding(
+            "X09", "info" if what in _HARMLESS else "warning", first.line or 1,
+            f"The program tries {_ATTEMPTS.get(what, what)}; this was refused.",
+            f"{len(tried)} time{'s' * (len(tried) > 1)}, first with {str(first['detail'])[:80]} ({first.id}).",
+            "Read this line before you run the program yourself.",
+            facts=(first.id,),
+        )  # fmt: skip
+
+
+_ATTEMPTS = {
+    "network": "to reach the network",
+    "process": "to start another process",
+    "signal": "to send a signal to another process",
+    "deleting or moving": "to delete or move files outside its working folder",
+    "writing": "to write outside its working folder",
+    "reading secrets": "to read a file that may hold secrets",
+    "foreign code": "to load code from a library directly",
+}

@@ -1,0 +1,251 @@
+"""Lets programs written for other machines and older versions run here: CUDA, removed names, compilers, processes."""
+
+import argparse
+import functools
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bowerbird.reading.running.standins import fragments
+
+Replace = Callable[[str, str], None]
+
+
+def install(replace: Replace) -> None:
+    """Patches torch, numpy and argparse in this process."""
+    _cuda(replace)
+    _compilers()
+    _old_names(replace)
+    _arguments(replace)
+    _saved_weights(replace)
+    builtin_input(replace)
+
+
+def _cuda(replace: Replace) -> None:
+    def moved(thing: Any, *_: Any, **__: Any) -> Any:
+        replace("CUDA", "there is no GPU; everything runs on the CPU")
+        return thing
+
+    nn.Module.cuda = moved  # type: ignore[method-assign]
+    original = nn.Module.to
+
+    def to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+        return original(module, *(_cpu(a, replace) for a in args), **{k: _cpu(v, replace) for k, v in kwargs.items()})
+
+    nn.Module.to = to  # type: ignore[method-assign, assignment]
+    cuda: Any = torch.cuda
+    nothing = {name: _returns(None) for name in _CUDA_NOTHING}
+    for name, value in {**nothing, **_CUDA_VALUES}.items():
+        setattr(cuda, name, value)
+    for kind in ("Float", "Double", "Half", "Long", "Int", "Byte", "Bool"):
+        setattr(cuda, f"{kind}Tensor", getattr(torch, f"{kind}Tensor"))
+    cuda.get_device_name = _returns("CPU")
+    cuda.get_device_properties = lambda *a, **k: argparse.Namespace(name="CPU", total_memory=0, multi_processor_count=1)
+    torch.set_default_device = lambda device: None  # type: ignore[assignment]
+    default_type = torch.set_default_tensor_type
+    torch.set_default_tensor_type = lambda kind: default_type(  # type: ignore[assignment]
+        kind.replace("torch.cuda.", "torch.") if isinstance(kind, str) else kind
+    )
+    _mixed_precision()
+
+
+_CUDA_NOTHING = (
+    "synchronize empty_cache set_device manual_seed manual_seed_all reset_peak_memory_stats init ipc_collect"
+).split()
+
+
+def _returns(value: Any) -> Callable[..., Any]:
+    return lambda *args, **kwargs: value
+
+
+_CUDA_VALUES = {
+    name: _returns(0)
+    for name in "current_device memory_allocated memory_reserved max_memory_allocated max_memory_reserved".split()
+}
+
+
+def _cpu(value: Any, replace: Replace) -> Any:
+    kind = value.type if isinstance(value, torch.device) else value.partition(":")[0] if isinstance(value, str) else ""
+    if kind in ("cuda", "mps", "xpu", "npu") or (isinstance(value, int) and not isinstance(value, bool)):
+        replace("CUDA", "there is no GPU; everything runs on the CPU")
+        return torch.device("cpu")
+    return value
+
+
+class _NoScaler:
+    """A gradient scaler that does not scale: mixed precision is for GPUs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def scale(self, loss: Any) -> Any:
+        return loss
+
+    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        return optimizer.step(*args, **kwargs)
+
+    def unscale_(self, optimizer: Any) -> None:
+        pass
+
+    def update(self, *args: Any) -> None:
+        pass
+
+    def get_scale(self) -> float:
+        return 1.0
+
+    def is_enabled(self) -> bool:
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
+
+
+def _mixed_precision() -> None:
+    scaler: Any = _NoScaler
+    torch.cuda.amp.GradScaler = scaler
+    torch.amp.GradScaler = scaler
+    real = torch.autocast
+
+    class Autocast(real):  # type: ignore[misc, valid-type]
+        """Autocast that is off: half precision on a CPU tells nothing about the program."""
+
+        def __init__(self, device_type: str = "cpu", *args: Any, **kwargs: Any) -> None:
+            super().__init__("cpu", enabled=False)
+
+    for holder, name in ((torch, "autocast"), (torch.amp, "autocast"), (torch.cuda.amp, "autocast")):
+        setattr(holder, name, Autocast)
+
+
+def _compilers() -> None:
+    def unchanged(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return model if model is not None else lambda function: function
+
+    torch.compile = unchanged  # type: ignore[assignment]
+    torch.jit.script = unchanged
+    torch.jit.trace = lambda function, *a, **k: function  # type: ignore[assignment]
+    torch.autograd.set_detect_anomaly = lambda *a, **k: None  # type: ignore[assignment, misc]
+    torch.set_num_threads = lambda n: None  # type: ignore[assignment]
+    torch.use_deterministic_algorithms = lambda *a, **k: None  # type: ignore[assignment]
+    spawn: Any = torch.multiprocessing
+    spawn.spawn = lambda fn, args=(), **_: fn(0, *args)
+
+
+def _old_names(replace: Replace) -> None:
+    for name, kind in (("int", int), ("float", float), ("bool", bool), ("object", object), ("str", str)):
+        if name not in np.__dict__:
+            setattr(np, name, kind)
+    for name, kind in (("float_", np.float64), ("Inf", np.inf), ("NaN", np.nan), ("infty", np.inf)):
+        if name not in np.__dict__:
+            setattr(np, name, kind)
+
+
+def _arguments(replace: Replace) -> None:
+    """Required arguments that are not there get the value that their name suggests."""
+    parse = argparse.ArgumentParser.parse_known_args
+
+    @functools.wraps(parse)
+    def parsed(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        missing = []
+        for action in parser._actions:
+            needed = action.required or (not action.option_strings and action.nargs not in ("?", "*"))
+            if needed:
+                action.required = False
+                if not action.option_strings and action.nargs is None:
+                    action.nargs = "?"
+                missing.append(action)
+        found, rest = parse(parser, [] if args is None else args, namespace)
+        for action in missing:
+            if getattr(found, action.dest, None) is None and action.dest != argparse.SUPPRESS:
+                value = _of_type(action)
+                setattr(found, action.dest, value)
+                replace(f"--{action.dest}", f"the argument is required; {value!r} was taken")
+        return found, rest
+
+    argparse.ArgumentParser.parse_known_args = parsed  # type: ignore[method-assign]
+
+
+def _of_type(action: argparse.Action) -> Any:
+    if action.choices:
+        return next(iter(action.choices))
+    value = fragments.option(action.dest)
+    if callable(action.type):
+        for candidate in (value, 1, "1"):
+            try:
+                return action.type(candidate)
+            except (TypeError, ValueError):
+                continue
+    return value
+
+
+class MissingWeights(dict[str, Any]):
+    """What stands for a checkpoint that is not there: loading it leaves a module as it is, and it accepts every use."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return waves()[key] if isinstance(key, slice | tuple) else self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self
+
+
+def waves() -> np.ndarray:
+    """Sine waves of different phase, for data that was saved as a tensor."""
+    return np.sin(np.arange(200)[None] / 20 + np.arange(32)[:, None])
+
+
+def _saved_weights(replace: Replace) -> None:
+    load, load_state = torch.load, nn.Module.load_state_dict
+
+    def loaded(file: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            kwargs["map_location"] = "cpu"
+            kwargs["weights_only"] = True
+            return load(file, *args[1:], **kwargs)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            if not isinstance(error, PermissionError):
+                replace(f"checkpoint {str(file)[-60:]}", "the file is not there; modules keep their initial weights")
+                return MissingWeights()
+            raise
+
+    def state_loaded(module: nn.Module, state: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(state, MissingWeights):
+            return None
+        return load_state(module, state, *args, **kwargs)
+
+    torch.load = loaded
+    nn.Module.load_state_dict = state_loaded  # type: ignore[method-assign]
+    optimizer_load = torch.optim.Optimizer.load_state_dict
+
+    def optimizer_loaded(optimizer: Any, state: Any) -> None:
+        if not isinstance(state, MissingWeights):
+            optimizer_load(optimizer, state)
+
+    torch.optim.Optimizer.load_state_dict = optimizer_loaded  # type: ignore[method-assign]
+
+
+def builtin_input(replace: Replace) -> None:
+    """``input()`` answers by itself."""
+    import builtins
+
+    asked = 0
+
+    def answered(prompt: object = "") -> str:
+        nonlocal asked
+        asked += 1
+        replace("input()", "nobody is asked; the answer is '1'")
+        if asked > 3:
+            raise EOFError("no more input")
+        return "1"
+
+    builtins.input = answered

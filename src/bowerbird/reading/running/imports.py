@@ -1,0 +1,216 @@
+"""Imports of the program: its own files compiled with guarded loops, stand-ins for packages that are not installed.
+
+Order: the user's folder, what is installed (except a few packages that have a stand-in in any case, because they only
+draw, log or download), a stand-in of ours, and at last a stub that accepts everything.
+"""
+
+import ast
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.rewrite import compiled
+from bowerbird.reading.running.shrinking import shrink
+from bowerbird.reading.running.standins.anything import Anything
+
+_HERE = "bowerbird.reading.running.standins"
+_OURS = {
+    "torchvision": f"{_HERE}.torchvision",
+    "matplotlib": f"{_HERE}.matplotlib",
+    "tqdm": f"{_HERE}.tqdm",
+    "einops": f"{_HERE}.einops",
+}
+_ALWAYS = {
+    "matplotlib": "pictures are recorded, not drawn",
+    "tqdm": "a progress bar that shows nothing",
+    "wandb": "a logger that sends nothing",
+    "tensorboard": "a logger that writes nothing",
+    "tensorboardX": "a logger that writes nothing",
+    "seaborn": "pictures are not drawn",
+    "transformers": "its models and tokenizers would be downloaded",
+    "datasets": "its data would be downloaded",
+    "requests": "there is no network",
+    "IPython": "there is no notebook",
+    "cv2": "pictures are not drawn",
+    "nltk": "its data would be downloaded",
+}
+_KEPT = ("__getattr__", "__version__", "__all__")
+_SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """First in ``sys.meta_path`` for the user's files and stand-ins; a second instance comes last, for what is missing."""
+
+    def __init__(
+        self, request: Request, files: set[str], replace: Callable[[str, str], None], *, last: bool
+    ) -> None:  # fmt: skip
+        self.request, self.files, self.replace, self.last = request, files, replace, last
+        self.root = Path(request.root)
+        self.folders = folders_of(request)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        top = fullname.partition(".")[0]
+        if self.last:
+            return self._missing(fullname, top)
+        if top in ("torch", "numpy", "bowerbird") and fullname not in _SUBMODULES:
+            return None
+        file = self._own(fullname)
+        if file is not None:
+            loader: importlib.abc.Loader = OwnLoader(file, self.request, self.files)
+            package = file.name == "__init__.py"
+            spec = importlib.util.spec_from_file_location(
+                fullname, file, loader=loader, submodule_search_locations=[str(file.parent)] if package else None
+            )
+            return spec
+        for folder in self.folders:
+            inside = folder / fullname.replace(".", "/")
+            if inside.is_dir() and not _installed(top) and any(inside.rglob("*.py")):
+                spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+                spec.submodule_search_locations = [str(inside)]
+                return spec
+        if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
+            return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
+        return None
+
+    def _own(self, fullname: str) -> Path | None:
+        for folder in self.folders:
+            base = folder / fullname.replace(".", "/")
+            for file in (base / "__init__.py", base.with_name(base.name + ".py")):
+                if file.is_file() and file.stat().st_size < 1_000_000:
+                    return file
+        return None
+
+    def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
+        if top in sys.builtin_module_names or top in sys.stdlib_module_names or _asked_by_a_library():
+            return None
+        parent = sys.modules.get(top)
+        if parent is not None and not isinstance(parent, Stub) and top not in _OURS:
+            return None
+        return self._stand_in(fullname, top, "the package is not installed")
+
+    def _stand_in(self, fullname: str, top: str, reason: str) -> importlib.machinery.ModuleSpec:
+        self.replace(fullname if fullname in _SUBMODULES else top, reason)
+        return importlib.machinery.ModuleSpec(fullname, StandInLoader(fullname, top), is_package=True)
+
+
+class OwnLoader(importlib.machinery.SourceFileLoader):
+    """Compiles one of the user's other files with guarded loops; its lines count as the user's from then on."""
+
+    def __init__(self, file: Path, request: Request, files: set[str]) -> None:
+        super().__init__(file.stem, str(file))
+        self.file, self.request, self.files = str(file), request, files
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        known = next((f for f in self.request.texts if Path(f).resolve() == Path(self.file).resolve()), self.file)
+        text = self.request.texts.get(known)
+        if text is None:
+            text = Path(self.file).read_text(encoding="utf-8", errors="replace")
+        self.files.add(known)
+        tree = ast.parse(text)
+        if self.request.shrink:
+            shrink(tree)
+        return compiled(tree, known)
+
+
+_MODULES = ("Module", "LightningModule", "TypedModule", "ModelMixin", "PreTrainedModel", "BaseModule")
+
+
+class Stub(types.ModuleType):
+    """A module of which every attribute is accepted."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        value: Any = nn.Module if name in _MODULES else Anything(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+
+class Delegate(types.ModuleType):
+    """A module whose attributes are those of an object."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        super().__init__(name)
+        self.__dict__["_value"] = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return getattr(self.__dict__["_value"], name)
+
+
+class StandInLoader(importlib.abc.Loader):
+    """Gives one of our modules under the name that the program asks for, or a stub."""
+
+    def __init__(self, fullname: str, top: str) -> None:
+        self.fullname, self.top = fullname, top
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        ours = _OURS.get(self.top)
+        if ours is not None:
+            try:
+                real = importlib.import_module(ours + self.fullname[len(self.top) :])
+            except ModuleNotFoundError:
+                return self._part(importlib.import_module(ours))
+            alias = types.ModuleType(self.fullname, real.__doc__)
+            alias.__dict__.update({k: v for k, v in real.__dict__.items() if not k.startswith("__") or k in _KEPT})
+            return alias
+        return Stub(self.fullname)
+
+    def _part(self, ours: types.ModuleType) -> types.ModuleType:
+        """A module for what our stand-in holds as an attribute: ``matplotlib.pyplot``."""
+        value: Any = ours
+        for word in self.fullname.split(".")[1:]:
+            value = getattr(value, word, None)
+        return Stub(self.fullname) if value is None else Delegate(self.fullname, value)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__path__ = []
+
+
+def _asked_by_a_library() -> bool:
+    """Whether the import that is going on stands in an installed package, not in the user's code."""
+    frame = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename.startswith("<frozen") or frame.f_globals is globals()):
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return frame.f_code.co_filename.startswith((sys.prefix, sys.base_prefix))
+
+
+def _installed(top: str) -> bool:
+    return importlib.machinery.PathFinder.find_spec(top) is not None
+
+
+def install(request: Request, files: set[str], replace: Callable[[str, str], None]) -> None:
+    """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _ALWAYS or name in _SUBMODULES:
+            del sys.modules[name]
+    sys.meta_path.insert(0, Finder(request, files, replace, last=False))
+    sys.meta_path.append(Finder(request, files, replace, last=True))
+    sys.path[:0] = [str(folder) for folder in folders_of(request)]
+
+
+def folders_of(request: Request) -> list[Path]:
+    """Where the program's own imports are looked for: beside the main file, unless that lies in a package."""
+    main, root = Path(request.main), Path(request.root)
+    return [root] if package_of(main, root) else list(dict.fromkeys((main.resolve().parent, root)))
+
+
+def package_of(main: Path, root: Path) -> str | None:
+    """The package that the main file lies in, for its relative imports."""
+    folder = main.resolve().parent
+    parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+    return ".".join(parts) if parts and (folder / "__init__.py").is_file() else None

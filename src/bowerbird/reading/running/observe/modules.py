@@ -1,0 +1,340 @@
+"""Watches modules: their creation, every call, switches between training and evaluation, and how far they moved."""
+
+import sys
+import weakref
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.recorder import Recorder, summary
+
+LARGEST_COPY = 4_000_000
+DETAILED_FORWARDS = 160
+SNAPSHOT = 40_000_000
+MOST_MODULES = 4_000
+
+
+@dataclass
+class Calls:
+    """What is counted of one module."""
+
+    calls: int = 0
+    training: int = 0
+    lines: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass
+class Forward:
+    """One call of a root module, as long as its graph may matter."""
+
+    number: int
+    module: str
+    line: int | None
+    nodes: list[Any]
+
+
+class ModuleWatch:
+    """Patches ``nn.Module``: creation, call, ``train``."""
+
+    def __init__(self, recorder: Recorder, names: Names) -> None:
+        self.recorder, self.names = recorder, names
+        self.calls: weakref.WeakKeyDictionary[nn.Module, Calls] = weakref.WeakKeyDictionary()
+        self.inputs: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+        self.first: weakref.WeakKeyDictionary[nn.Module, nn.Parameter] = weakref.WeakKeyDictionary()
+        self.recent: deque[Forward] = deque(maxlen=32)
+        self.outputs: dict[int, int] = {}
+        self.active: list[nn.Module] = []
+        self.number = 0
+        self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
+        self.quiet = False
+        self._switching = 0
+        self._wrapped: set[type] = set()
+
+    def install(self) -> None:
+        create, train = nn.Module.__init__, nn.Module.train
+        watch = self
+
+        def created(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            create(module, *args, **kwargs)
+            watch._created(module)
+
+        def switched(module: nn.Module, mode: bool = True) -> nn.Module:
+            outermost = watch._switching == 0
+            watch._switching += 1
+            try:
+                result = train(module, mode)
+            finally:
+                watch._switching -= 1
+            if outermost and not watch.quiet:
+                value = {**watch.recorder.tick(), "training": bool(mode)}
+                watch.recorder("event.mode", watch.names.of_module(module), value)
+            return result
+
+        def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            return watch._called(module, module._wrapped_call_impl, args, kwargs)
+
+        nn.Module.__init__ = created  # type: ignore[method-assign]
+        nn.Module.train = switched  # type: ignore[method-assign, assignment]
+        nn.Module.__call__ = called  # type: ignore[method-assign]
+
+    def _created(self, module: nn.Module) -> None:
+        frame = sys._getframe(2)
+        while frame is not None and not self.recorder.is_user_code(frame.f_code):
+            frame = frame.f_back
+        while frame is not None and frame.f_locals.get("self") is module:
+            frame = self.recorder.user_frame(frame.f_back) if frame.f_back is not None else None
+        file, line = ("", None) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        if not self.quiet and not _ours(module) and len(self.names.created) < MOST_MODULES:
+            self.names.created.append((module, file, line))
+        self._watch_forward(type(module))
+
+    def _watch_forward(self, kind: type[nn.Module]) -> None:
+        """So that ``model.forward(x)`` counts as a call too."""
+        forward = kind.__dict__.get("forward")
+        code = getattr(forward, "__code__", None)
+        if kind in self._wrapped or not self.recorder.is_user_code(code):
+            return
+        self._wrapped.add(kind)
+
+        def forwarded(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self.active and self.active[-1] is module:
+                return forward(module, *args, **kwargs)
+            return self._called(module, lambda *a, **k: forward(module, *a, **k), args, kwargs)
+
+        forwarded.__wrapped__ = forward  # type: ignore[attr-defined]
+        forwarded.__doc__, forwarded.__name__ = forward.__doc__, "forward"
+        kind.forward = forwarded  # type: ignore[method-assign]
+
+    def _called(self, module: nn.Module, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.quiet or _ours(module):
+            self.active.append(module)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.active.pop()
+        count = self.calls.get(module)
+        if count is None:
+            count = self.calls.setdefault(module, Calls())
+        count.calls += 1
+        count.training += module.training
+        file, line = self.recorder.here()
+        if line is not None:
+            count.lines[line] += 1
+        root = not self.active and not isinstance(module, nn.modules.loss._Loss)
+        fresh = count.calls == 1
+        with torch._C.DisableTorchFunction():
+            if fresh:
+                self._keep_inputs(module, args, kwargs)
+            if root:
+                self._snapshot(self.names.root(module)[0])
+            before = [summary(x) for x in args] if fresh or (root and self.number < DETAILED_FORWARDS) else None
+        self.active.append(module)
+        try:
+            out = call(*args, **kwargs)
+        finally:
+            self.active.pop()
+        with torch._C.DisableTorchFunction():
+            self._seen(module, args, kwargs, out, before, file, line, fresh, root)
+        return out
+
+    def _seen(
+        self, module: nn.Module, args: Any, kwargs: Any, out: Any, before: Any, file: str, line: int | None,
+        fresh: bool, root: bool,
+    ) -> None:  # fmt: skip
+        if fresh:
+            value = {"in": before, "kwargs": summary(kwargs, numbers=False), "out": summary(out)}
+            self.recorder("module.io", self.names.of_module(module), value, file=file, line=line)
+        if root:
+            self._record(module, args, kwargs, out, before, file, line)
+
+    def _keep_inputs(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        size = sum(t.numel() for t in tensors((args, kwargs)))
+        if size <= LARGEST_COPY:
+            self.inputs[module] = (detached(args), detached(kwargs))
+
+    def _record(
+        self, module: nn.Module, args: Any, kwargs: Any, out: Any, before: Any, file: str, line: int | None
+    ) -> None:  # fmt: skip
+        self.number += 1
+        name = self.names.of_module(module)
+        found = tensors(out)
+        nodes = [t.grad_fn for t in found if t.grad_fn is not None]
+        self.recent.append(Forward(self.number, name, line, nodes))
+        inputs = tensors((args, kwargs))
+        sources = sorted({self.outputs[t.data_ptr()] for t in inputs if t.data_ptr() in self.outputs})
+        if len(self.outputs) > 400:
+            self.outputs.clear()
+        self.outputs |= {t.data_ptr(): self.number for t in found if t.numel()}
+        if self.number > DETAILED_FORWARDS:
+            return
+        value = {
+            **self.recorder.tick(), "call": self.number, "class": type(module).__name__, "training": module.training,
+            "grad_enabled": torch.is_grad_enabled(), "in": before, "kwargs": summary(kwargs, numbers=False),
+            "out": summary(out), "from": sources,
+            "detached": bool(sources) and not any(t.requires_grad for t in inputs),
+            "graph": bool(nodes),
+        }  # fmt: skip
+        self.recorder("event.forward", name, value, file=file, line=line)
+
+    def _snapshot(self, root: nn.Module) -> None:
+        if id(root) in self.start and self.start[id(root)][0]() is root:
+            return
+        own = dict(root.named_parameters())
+        small = sum(p.numel() for p in own.values()) <= SNAPSHOT
+        copies = {name: (p.detach().clone() if small else p.detach().float().sum()) for name, p in own.items()}
+        self.start[id(root)] = (weakref.ref(root), copies)
+
+    def roots(self) -> dict[str, nn.Module]:
+        """Modules that are held by no other, by the user's name; losses and bare activations left out."""
+        found = {}
+        for module in self.names.modules():
+            if self.names.parent(module) is not None or isinstance(module, nn.modules.loss._Loss):
+                continue
+            if "_parameters" not in module.__dict__:
+                continue
+            if type(module).__module__.startswith("torch.") and not any(True for _ in module.parameters()):
+                continue
+            found[self.names.of(module)] = module
+        return found
+
+    def report(self, reached: set[int], owned: set[int]) -> None:
+        """Trees, counts, calls and movement, once the program is over."""
+        roots = self.roots()
+        for name, root in roots.items():
+            file, line = self.names.place(root)
+            self._tree(name, root, file, line)
+            self._movement(name, root, reached, owned, file, line)
+        for name, root in roots.items():
+            for path, module in root.named_modules():
+                self._calls(f"{name}.{path}" if path else name, module)
+        self._shared(roots)
+        self._unregistered(roots)
+
+    def _tree(self, name: str, root: nn.Module, file: str, line: int | None) -> None:
+        rows = []
+        for path, module in root.named_modules():
+            count = sum(p.numel() for p in module.parameters())
+            own = sum(p.numel() for p in module.parameters(recurse=False))
+            rows.append(
+                {"path": path, "class": type(module).__name__, "parameters": count, "own": own, "repr": _line(module)}
+            )
+        value = {
+            "class": type(root).__name__,
+            "parameters": sum(p.numel() for p in root.parameters()),
+            "trainable": sum(p.numel() for p in root.parameters() if p.requires_grad),
+            "buffers": sum(b.numel() for b in root.buffers()),
+            "modules": rows[:400],
+        }
+        self.recorder("module.tree", name, value, file=file, line=line)
+        for row in rows[:200]:
+            if row["parameters"]:
+                path = f"{name}.{row['path']}" if row["path"] else name
+                self.recorder("module.parameters", path, row["parameters"], file=file, line=line)
+
+    def _movement(
+        self, name: str, root: nn.Module, reached: set[int], owned: set[int], file: str, line: int | None
+    ) -> None:
+        start = self.start.get(id(root))
+        own = dict(root.named_parameters())
+        if start is None or start[0]() is not root or not own:
+            return
+        value: dict[str, list[str]] = {"moved": [], "unmoved": [], "reached": [], "unreached": [], "unowned": []}
+        for path, parameter in own.items():
+            old = start[1].get(path)
+            if old is not None:
+                now = parameter.detach() if old.shape == parameter.shape else parameter.detach().float().sum()
+                value["unmoved" if torch.equal(old, now) else "moved"].append(path)
+            value["reached" if id(parameter) in reached else "unreached"].append(path)
+            if id(parameter) not in owned:
+                value["unowned"].append(path)
+        self.recorder("module.moved", name, value, file=file, line=line)
+
+    def _calls(self, path: str, module: nn.Module) -> None:
+        count = self.calls.get(module, Calls())
+        file, line = self.names.place(module)
+        value = {
+            "calls": count.calls, "training": count.training, "eval": count.calls - count.training,
+            "lines": sorted(count.lines), "class": type(module).__name__, "own": sum(
+                p.numel() for p in module.parameters(recurse=False)
+            ),
+        }  # fmt: skip
+        self.recorder("module.calls", path, value, file=file, line=line)
+
+    def _unregistered(self, roots: dict[str, nn.Module]) -> None:
+        """Modules with parameters in a plain container of a module, which the module itself does not register."""
+        for name, root in roots.items():
+            for path, module in root.named_modules():
+                known = {id(m) for m in root.modules()}
+                for attribute, value in list(vars(module).items()):
+                    if attribute in ("_modules", "_parameters", "_buffers"):
+                        continue
+                    lost = [m for m in _held(value) if id(m) not in known]
+                    count = sum(p.numel() for m in lost for p in m.parameters())
+                    if not count:
+                        continue
+                    file, line = self.names.place(lost[0])
+                    where = f"{name}.{path}" if path else name
+                    told = {
+                        "count": len(lost), "parameters": count, "container": type(value).__name__, "holder": where,
+                        "class": type(module).__name__, "calls": sum(self.calls.get(m, Calls()).calls for m in lost),
+                    }  # fmt: skip
+                    self.recorder("module.unregistered", f"{where}.{attribute}", told, file=file, line=line)
+
+    def _shared(self, roots: dict[str, nn.Module]) -> None:
+        paths: dict[int, list[str]] = {}
+        places: dict[int, nn.Module] = {}
+        for name, root in roots.items():
+            for path, module in root.named_modules(remove_duplicate=False):
+                paths.setdefault(id(module), []).append(f"{name}.{path}" if path else name)
+                places[id(module)] = module
+        for key, found in paths.items():
+            if len(found) > 1 and any(True for _ in places[key].parameters()):
+                file, line = self.names.place(places[key])
+                self.recorder("module.shared", found[0], {"paths": found[:12]}, file=file, line=line)
+
+
+def _held(value: Any) -> list[nn.Module]:
+    """The modules in a plain list, tuple or dict, one level of nesting deep."""
+    entries = (
+        list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else []
+    )
+    found = [entry for entry in entries[:64] if isinstance(entry, nn.Module)]
+    return found + [m for entry in entries[:64] if isinstance(entry, list | tuple | dict) for m in _held(entry)]
+
+
+def _ours(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("bowerbird.")
+
+
+def _line(module: nn.Module) -> str:
+    text = module.extra_repr() if not module._modules else ""
+    return f"{type(module).__name__}({text[:120]})"
+
+
+def tensors(value: Any, depth: int = 3) -> list[torch.Tensor]:
+    """The tensors in a value, through lists, tuples and dicts."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if depth and isinstance(value, list | tuple):
+        return [t for entry in value for t in tensors(entry, depth - 1)]
+    if depth and isinstance(value, dict):
+        return [t for entry in value.values() for t in tensors(entry, depth - 1)]
+    return []
+
+
+def detached(value: Any) -> Any:
+    """A copy of a value in which every tensor is a leaf of its own."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, list):
+        return [detached(entry) for entry in value]
+    if isinstance(value, tuple):
+        copies = [detached(entry) for entry in value]
+        return type(value)(*copies) if hasattr(value, "_fields") else tuple(copies)
+    if isinstance(value, dict):
+        return {key: detached(entry) for key, entry in value.items()}
+    return value

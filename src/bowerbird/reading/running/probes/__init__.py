@@ -1,0 +1,38 @@
+"""Probes: experiments on the live objects of a program after it has run.
+
+    @probe("attention")
+    def attention_sums_to_one(live: Live) -> None:
+        for module in live.instances("MultiHeadAttention"): ...
+            live.record("probe.attention", name, {...}, line=live.line_of(module))
+
+Each probe has its own share of time; what it raises becomes a fact ``probe.failed`` and stops no other probe.
+This package is imported in the child alone (it may import torch); every module in it is loaded before the probes run.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bowerbird.reading.running.live import Live
+
+Experiment = Callable[["Live"], None]
+_PROBES: dict[str, Experiment] = {}
+
+
+def probe(name: str) -> Callable[[Experiment], Experiment]:
+    """Registers an experiment under a name that its facts and failures carry."""
+
+    def register(experiment: Experiment) -> Experiment:
+        _PROBES[name] = experiment
+        return experiment
+
+    return register
+
+
+def all_probes() -> dict[str, Experiment]:
+    """Every probe by name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_PROBES.items()))

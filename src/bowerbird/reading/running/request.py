@@ -1,0 +1,33 @@
+"""What the parent asks of the child, and what comes back: the only words the two processes exchange."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """One execution.  ``variant`` numbers the attempts: other shapes of data, smaller sizes."""
+
+    main: str
+    texts: dict[str, str]
+    root: str
+    scratch: str
+    results: str
+    run: str = "run"
+    steps: int = 6
+    seconds: float = 12.0
+    memory_bytes: int = 6 * 2**30
+    seed: int = 0
+    image_shape: tuple[int, int, int] | None = None
+    shrink: bool = False
+    probes: bool = True
+    probe_seconds: float = 6.0
+    wanted: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Request":
+        shape = row.get("image_shape")
+        return cls(**{**row, "image_shape": tuple(shape) if shape else None})

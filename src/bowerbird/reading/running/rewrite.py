@@ -1,0 +1,92 @@
+"""Compiles the user's files so that every loop asks before each round whether it may go on.
+
+Line numbers stay as they are.  A function that trains hands over its local names when it ends.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
+``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
+"""
+
+import ast
+from collections.abc import Iterator
+from types import CodeType
+
+FOR, WHILE, LEAVE = "__bowerbird_for__", "__bowerbird_while__", "__bowerbird_leave__"
+
+_TRAINING = ("backward", "zero_grad")
+
+
+class _Guarded(ast.NodeTransformer):
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.count = 0
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        self.generic_visit(node)
+        node.iter = self._call(FOR, node.iter, node)
+        return node
+
+    def visit_While(self, node: ast.While) -> list[ast.stmt]:
+        self.generic_visit(node)
+        self.count += 1
+        name = f"__bowerbird_loop_{self.count}__"
+        enter = ast.Assign([ast.Name(name, ast.Store())], self._call(WHILE, None, node))
+        go_on = ast.Call(ast.Name(name, ast.Load()), [], [])
+        node.test = ast.BoolOp(ast.And(), [ast.copy_location(go_on, node.test), node.test])
+        for new in (enter, node.test):
+            ast.copy_location(new, node)
+        return [ast.fix_missing_locations(enter), ast.fix_missing_locations(node)]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        trains = any(isinstance(n, ast.Attribute) and n.attr in _TRAINING for n in ast.walk(node))
+        self.generic_visit(node)
+        if trains or node.name in ("main", "run"):
+            node.body = self._leaving(node)
+        return node
+
+    def _leaving(self, node: ast.FunctionDef) -> list[ast.stmt]:
+        """The body in ``try: … finally:`` that hands over the function's local names."""
+        lone = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+        head, body = (node.body[:1], node.body[1:]) if lone else ([], node.body)
+        if not body:
+            return node.body
+        values = ast.Call(ast.Name("locals", ast.Load()), [], [])
+        leave = ast.Expr(ast.Call(ast.Name(LEAVE, ast.Load()), [ast.Constant(node.name), values], []))
+        guarded_body = ast.Try(body, [], [], [ast.copy_location(leave, body[-1])])
+        return [*head, ast.fix_missing_locations(ast.copy_location(guarded_body, body[0]))]
+
+    def _call(self, name: str, argument: ast.expr | None, node: ast.For | ast.While) -> ast.Call:
+        where = [ast.Constant(node.lineno), ast.Constant(self.file)]
+        arguments = where if argument is None else [argument, *where]
+        call = ast.Call(ast.Name(name, ast.Load()), arguments, [])
+        return ast.fix_missing_locations(ast.copy_location(call, argument or node))
+
+
+def guarded(tree: ast.Module, file: str) -> ast.Module:
+    """The tree with its loops guarded; the tree given is consumed."""
+    return ast.fix_missing_locations(_Guarded(file).visit(tree))
+
+
+def compiled(tree: ast.Module, file: str) -> CodeType:
+    """One code object of a whole file, for imported modules."""
+    return compile(guarded(tree, file), file, "exec", dont_inherit=True)
+
+
+def statements(tree: ast.Module, file: str) -> Iterator[tuple[int, CodeType]]:
+    """The statements of the main file, each compiled alone with its line: one that fails does not stop the others.
+
+    The body of ``if __name__ == "__main__":`` counts as statements of the file.
+    """
+    flags = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
+    for node in _flat(guarded(tree, file).body):
+        lone = ast.Module([*flags, node] if node not in flags else [node], [])
+        yield node.lineno, compile(lone, file, "exec", dont_inherit=True)
+
+
+def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        if isinstance(node, ast.If) and _is_main(node.test):
+            yield from _flat(node.body)
+        else:
+            yield node
+
+
+def _is_main(test: ast.expr) -> bool:
+    return isinstance(test, ast.Compare) and "__name__" in ast.unparse(test) and "__main__" in ast.unparse(test)

@@ -1,0 +1,288 @@
+"""One execution of the user's program, in a fork of the child: guards, stand-ins, observers, the program, probes."""
+
+import ast
+import builtins
+import contextlib
+import gc
+import io
+import linecache
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bowerbird.reading.running import compat, exercise, imports, kernel, rewrite, shrinking
+from bowerbird.reading.running.guards import Guard, limit, soften
+from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.loops import Loops
+from bowerbird.reading.running.observe.functions import FunctionWatch, watch_numpy
+from bowerbird.reading.running.observe.modules import ModuleWatch
+from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.observe.training import TrainingWatch
+from bowerbird.reading.running.probes import all_probes
+from bowerbird.reading.running.recorder import Recorder, summary
+from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.standins import data, files, fragments
+from bowerbird.reading.running.standins.torchvision import utils as pictures_saved
+from bowerbird.reading.undefined import undefined_names
+
+MOST_FAILURES = 8
+MOST_OUTPUT = 20_000
+
+
+class OutOfTime(BaseException):
+    """The program's time is over; not an Exception, so that the program does not catch it by accident."""
+
+
+def prepare() -> None:
+    """Loads all that sessions need before the first fork."""
+    all_probes()
+    data.prepare()
+    torch.randn(4, 4) @ torch.randn(4, 4)
+
+
+class Session:
+    """``execute`` does everything; what it finds goes to the recorder's descriptor as it happens."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.files = set(request.texts)
+        descriptor = os.open(request.results, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.recorder = Recorder(descriptor, self.files, request.run)
+        self.stand_ins: dict[str, str] = {}
+        self.names = Names(self.recorder)
+        self.modules = ModuleWatch(self.recorder, self.names)
+        self.training = TrainingWatch(self.recorder, self.names, self.modules)
+        self.functions = FunctionWatch(self.recorder, self.training, self.replace)
+        self.loops = Loops(self.recorder, request.seconds, request.steps, self.training.laggards)
+        self.namespace: dict[str, Any] = {}
+        self.locals: dict[str, dict[str, Any]] = {}
+        self.output = _Output()
+        self.finished = False
+        self.executed = 0
+        self.failures = 0
+
+    def replace(self, name: str, reason: str) -> None:
+        """Says once that something was replaced by a stand-in."""
+        if name not in self.stand_ins:
+            self.stand_ins[name] = reason
+            self.recorder("run.stand_in", name, {"reason": reason})
+
+    def execute(self) -> None:
+        """Runs the program, then what it only defined, then the probes."""
+        self._install()
+        started = time.process_time()
+        with self._clock(self.request.seconds):
+            self._program()
+        self.recorder.flush()
+        live = None
+        if self.request.probes:
+            if not self.recorder.steps or not self.modules.number:
+                with self._clock(self.request.probe_seconds):
+                    with self.functions:
+                        exercise.exercise(self._live(), self.request.wanted, self.replace)
+            live = self._live()
+        self._report(time.process_time() - started)
+        if live is not None:
+            self._probes(live)
+        self.recorder.flush()
+
+    def _install(self) -> None:
+        request = self.request
+        scratch = Path(request.scratch)
+        os.chdir(scratch)
+        random.seed(request.seed)
+        np.random.seed(request.seed)
+        torch.manual_seed(request.seed)
+        limit(request.memory_bytes, request.seconds + request.probe_seconds * 2 + 5)
+        self.modules.install()
+        self.training.install()
+        watch_numpy(self.recorder)
+        soften(scratch)
+        compat.install(self.replace)
+        data.install(self.recorder, self.replace, self.names, request.image_shape)
+        files.install(self.recorder, self.replace, Path(request.root))
+        imports.install(request, self.files, self.replace)
+        pictures_saved.watch(self._pictured)
+        setattr(builtins, rewrite.FOR, self.loops.loop_for)
+        setattr(builtins, rewrite.WHILE, self.loops.loop_while)
+        setattr(builtins, rewrite.LEAVE, self._left)
+        warnings.showwarning = self._warned
+        warnings.simplefilter("default")
+        sys.stdout = sys.stderr = self.output
+        sys.argv = [request.main]
+        sys.setrecursionlimit(2000)
+        guard = Guard(scratch, self._refused)
+        kernel.confine(scratch, Path(request.root))
+        guard.arm()
+
+    def _left(self, function: str, values: dict[str, Any]) -> None:
+        """A function that trains has ended: what it called things stays known."""
+        self.locals[function] = values
+        self.names.namespaces.append(values)
+        del self.names.namespaces[8:]
+
+    def _refused(self, what: str, detail: str) -> None:
+        self.recorder("run.refused", what, {"detail": detail})
+
+    def _pictured(self, function: str, pictures: Any, settings: dict[str, Any]) -> None:
+        if not self.modules.quiet:
+            if isinstance(pictures, np.ndarray) and pictures.dtype.kind in "fiub":
+                pictures = torch.from_numpy(np.ascontiguousarray(pictures))
+            self.recorder("image.saved", function, {**self.recorder.tick(), "input": summary(pictures), **settings})
+
+    def _warned(self, message: Any, category: Any, filename: str, lineno: int, *_: Any, **__: Any) -> None:
+        if not self.modules.quiet:
+            file, line = self.recorder.here()
+            self.recorder("run.warning", category.__name__, {"message": str(message)[:400]}, file=file, line=line)
+
+    @contextlib.contextmanager
+    def _clock(self, seconds: float) -> Iterator[None]:
+        """Raises OutOfTime in the program when its CPU time is over, again and again until it gives in."""
+
+        def ring(*_: Any) -> None:
+            raise OutOfTime
+
+        signal.signal(signal.SIGPROF, ring)
+        signal.setitimer(signal.ITIMER_PROF, seconds, 0.5)
+        try:
+            yield
+        except OutOfTime:
+            self.recorder("run.cut", "time", {"seconds": seconds})
+        finally:
+            for _ in range(3):
+                with contextlib.suppress(OutOfTime):
+                    signal.setitimer(signal.ITIMER_PROF, 0)
+                    break
+
+    def _program(self) -> None:
+        request = self.request
+        text = request.texts[request.main]
+        linecache.cache[request.main] = (len(text), None, text.splitlines(True), request.main)
+        tree = ast.parse(text)
+        if request.shrink:
+            for what in shrinking.shrink(tree):
+                self.replace(what, "smaller, so that it runs within the time")
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        module.__file__ = request.main
+        module.__package__ = imports.package_of(Path(request.main), Path(request.root))
+        module.__builtins__ = builtins  # type: ignore[attr-defined]
+        self.namespace = module.__dict__
+        self.names.namespaces.append(self.namespace)
+        surroundings = fragments.Surroundings(tree, self.namespace, self.replace, request.image_shape)
+        for name, line in undefined_names(text, tree, request.main).items():
+            surroundings.provide(name, line)
+        with self.functions:
+            for line, code in rewrite.statements(tree, request.main):
+                if not self._statement(line, code, surroundings) or self.failures >= MOST_FAILURES:
+                    return
+        self.finished = True
+
+    def _statement(self, line: int, code: types.CodeType, surroundings: fragments.Surroundings) -> bool:
+        """Executes one statement; False when the program has ended itself or its time is over."""
+        for _ in range(6):
+            try:
+                exec(code, self.namespace)
+                self.executed += 1
+                return True
+            except SystemExit as stop:
+                self.recorder("run.exit", "exit", {"code": str(stop.code)})
+                self.finished = True
+                return False
+            except NameError as error:
+                if surroundings.provide(error.name or "", line, self._globals_of(error)):
+                    continue
+                self._failed(error, line)
+                return True
+            except (Exception, KeyboardInterrupt) as error:
+                self._failed(error, line)
+                return True
+        return True
+
+    def _globals_of(self, error: BaseException) -> dict[str, Any]:
+        """The global names of the user's file in which something was raised."""
+        trace, found = error.__traceback__, self.namespace
+        while trace is not None:
+            if self.recorder.is_user_code(trace.tb_frame.f_code):
+                found = trace.tb_frame.f_globals
+            trace = trace.tb_next
+        return found
+
+    def _failed(self, error: BaseException, line: int) -> None:
+        self.failures += 1
+        self.training.within_step = False
+        self.modules.active.clear()
+        self.recorder.exception(error, statement=line)
+        error.__traceback__ = None
+
+    def _live(self) -> Live:
+        optimizers = {self.names.of(optimizer): optimizer for optimizer in self.training.optimizers}
+        live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
+        live.locals = self.locals
+        return live
+
+    def _report(self, cpu_s: float) -> None:
+        with torch._C.DisableTorchFunction():
+            self.loops.report()
+            self.functions.report()
+            self.modules.report(self.training.reached, self.training.owned)
+            self.training.report()
+        files.report(self.recorder, Path(self.request.scratch))
+        self.recorder("run.output", "stdout", {"text": self.output.text()}, line=None, file=self.request.main)
+        value = {
+            "ran": bool(self.executed), "finished": self.finished, "steps": self.recorder.steps, "cpu_s": round(cpu_s, 2),
+            "forwards": self.modules.number, "failures": self.failures, "statements": self.executed,
+            "shrink": self.request.shrink, "image_shape": self.request.image_shape,
+        }  # fmt: skip
+        self.recorder("run.program", "program", value, file=self.request.main)
+        self.recorder.flush()
+
+    def _probes(self, live: Live) -> None:
+        self.modules.quiet = self.training.quiet = self.functions.quiet = True
+        gc.collect()
+        started = time.process_time()
+        for name, experiment in all_probes().items():
+            left = self.request.probe_seconds - (time.process_time() - started)
+            if left <= 0.2:
+                self.recorder("probe.failed", name, {"message": "no time was left"}, file=self.request.main)
+                continue
+            torch.manual_seed(self.request.seed)
+            try:
+                with self._clock(min(left, 3.0)), self.functions:
+                    experiment(live)
+            except Exception as error:  # a probe meets a stranger's objects: whatever it raises is a fact
+                message = f"{type(error).__name__}: {str(error)[:300]}"
+                self.recorder("probe.failed", name, {"message": message}, file=self.request.main)
+            self.recorder.flush()
+
+
+class _Output(io.TextIOBase):
+    """Keeps the beginning and the end of what the program prints."""
+
+    def __init__(self) -> None:
+        self.head, self.tail = "", ""
+
+    def write(self, text: str) -> int:
+        if threading.current_thread() is threading.main_thread():
+            if len(self.head) < MOST_OUTPUT // 2:
+                self.head += text
+            else:
+                self.tail = (self.tail + text)[-MOST_OUTPUT // 2 :]
+        return len(text)
+
+    def text(self) -> str:
+        return self.head + self.tail
+
+    def isatty(self) -> bool:
+        return False

@@ -1,0 +1,98 @@
+"""An object that accepts everything: what stands for a part of a package that is not installed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class Anything:
+    """Callable, iterable (empty), a context manager, a number (zero) and a container, all at once."""
+
+    def __init__(self, name: str = "stand-in") -> None:
+        self.__dict__["_name"] = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and callable(args[0]) and not isinstance(args[0], Anything):
+            return args[0]  # used as a decorator
+        return Anything(f"{self._name}()")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return Anything(f"{self._name}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def __getitem__(self, key: Any) -> "Anything":
+        return Anything(f"{self._name}[…]")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __enter__(self) -> "Anything":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def __float__(self) -> float:
+        return 0.0
+
+    def __int__(self) -> int:
+        return 0
+
+    def __index__(self) -> int:
+        return 0
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return () if any(isinstance(base, type) for base in bases) or AnyBase in bases else (AnyBase,)
+
+    def __str__(self) -> str:
+        return f"<stand-in {self._name}>"
+
+    __repr__ = __str__
+
+    def __fspath__(self) -> str:
+        return "stand-in"
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+    def __contains__(self, item: Any) -> bool:
+        return False
+
+    def _same(self, *_: Any) -> "Anything":
+        return self
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _same
+    __iadd__ = __isub__ = __imul__ = __neg__ = __matmul__ = __rmatmul__ = _same
+
+
+class _AnyClass(type):
+    """A class of which every attribute is accepted."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything(f"{cls.__name__}.{name}")
+
+
+class AnyBase(metaclass=_AnyClass):
+    """What a program's class derives from when its base class is not installed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Anything(f"{type(self).__name__}.{name}")

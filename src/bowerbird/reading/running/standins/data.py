@@ -1,0 +1,140 @@
+"""Loaders and batches: every DataLoader gives a few batches, in this process; its first batch is recorded."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.recorder import Recorder, summary
+from bowerbird.reading.running.standins import pictures
+
+BATCHES = 4
+
+
+class Shortened(Dataset[Any]):
+    """The first ``length`` examples of a data set; everything else is that of the whole."""
+
+    def __init__(self, whole: Any, length: int) -> None:
+        self.__dict__["whole"], self.__dict__["length"] = whole, length
+
+    def __len__(self) -> int:
+        return int(self.length)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.whole[index]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("whole", "length") or (name.startswith("__") and name.endswith("__")):
+            raise AttributeError(name)
+        return getattr(self.__dict__["whole"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["whole"], name, value)
+
+
+class Images(Dataset[Any]):
+    """Tensors of stand-in pictures in [-1, 1] with labels: what a loader that nobody defined gives."""
+
+    def __init__(self, shape: tuple[int, int, int], low: float = -1.0) -> None:
+        self.shape, self.low = shape, low
+
+    def __len__(self) -> int:
+        return 4096
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return image(index, self.shape, self.low)
+
+
+def image(index: int, shape: tuple[int, int, int], low: float) -> tuple[torch.Tensor, int]:
+    """One stand-in picture as a tensor between ``low`` and 1, and its class."""
+    channels, size, _ = shape
+    array, label = pictures.picture(index, size=size, channels=channels)
+    tensor = torch.from_numpy(np.ascontiguousarray(array)).float() / 255
+    tensor = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+    return tensor * (1 - low) + low, label
+
+
+def prepare() -> None:
+    """Draws the digits once, before the first fork."""
+    pictures.digits()
+
+
+def install(
+    recorder: Recorder, replace: Callable[[str, str], None], names: Names, shape: tuple[int, int, int] | None
+) -> None:
+    """Patches DataLoader: no worker processes, few batches, the first one recorded."""
+    create, iterate = DataLoader.__init__, DataLoader.__iter__
+
+    def created(loader: DataLoader[Any], dataset: Any, *args: Any, **kwargs: Any) -> None:
+        settings = dict(zip(_POSITIONAL, args, strict=False)) | kwargs
+        for name in ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "multiprocessing_context",
+                     "pin_memory_device", "timeout"):  # fmt: skip
+            settings.pop(name, None)
+        told = {
+            "batch_size": settings.get("batch_size", 1), "shuffle": settings.get("shuffle"),
+            "drop_last": settings.get("drop_last", False), "dataset": type(dataset).__name__,
+            "len": len(dataset) if isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset) else None,
+        }  # fmt: skip
+        create(loader, _short(dataset, settings, replace), **settings)
+        recorder("data.loader", type(dataset).__name__, told)
+
+    def iterated(loader: DataLoader[Any]) -> Iterator[Any]:
+        batches = iterate(loader)
+        first = not getattr(loader, "_bowerbird_seen", False)
+        loader.__dict__["_bowerbird_seen"] = True
+        return _recorded(batches, recorder, names, loader) if first else batches
+
+    DataLoader.__init__ = created  # type: ignore[method-assign, assignment]
+    DataLoader.__iter__ = iterated  # type: ignore[method-assign, assignment]
+
+
+_POSITIONAL = (
+    "batch_size shuffle sampler batch_sampler num_workers collate_fn pin_memory drop_last timeout worker_init_fn"
+).split()
+
+
+def _short(dataset: Any, settings: dict[str, Any], replace: Callable[[str, str], None]) -> Any:
+    size = settings.get("batch_size", 1) or 1
+    if settings.get("sampler") is not None or settings.get("batch_sampler") is not None:
+        return dataset
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized) or not isinstance(size, int):
+        return dataset
+    length = BATCHES * size
+    if getattr(dataset, "stand_in", False) and not hasattr(dataset, "indices"):
+        dataset.length = length if length < len(dataset) or len(dataset) < size else len(dataset)
+        return dataset
+    if len(dataset) > length + size:
+        replace("shorter epochs", f"a loader gives {BATCHES} batches of its data set")
+        return Shortened(dataset, length)
+    return dataset
+
+
+def _recorded(batches: Any, recorder: Recorder, names: Names, loader: Any) -> Iterator[Any]:
+    for number, batch in enumerate(batches):
+        if number == 0:
+            parts = list(batch.values()) if isinstance(batch, dict) else batch
+            parts = (
+                [parts] if isinstance(parts, torch.Tensor) else list(parts) if isinstance(parts, list | tuple) else []
+            )
+            recorder("data.batch", names.of(loader), {"parts": [summary(p) for p in parts[:6]]})
+        yield batch
+
+
+class Loader:
+    """A loader that nobody defined: a few batches of pictures and labels, of the size that is asked for."""
+
+    def __init__(self, shape: tuple[int, int, int], batch_size: int, low: float = -1.0) -> None:
+        self.batch_size = batch_size
+        self.dataset = Shortened(Images(shape, low), BATCHES * batch_size)
+
+    def __len__(self) -> int:
+        return BATCHES
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for start in range(0, BATCHES * self.batch_size, self.batch_size):
+            rows = [self.dataset[i] for i in itertools.islice(itertools.count(start), self.batch_size)]
+            yield [torch.stack([picture for picture, _ in rows]), torch.tensor([label for _, label in rows])]

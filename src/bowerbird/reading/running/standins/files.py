@@ -1,0 +1,277 @@
+"""Files: reading finds the user's own first, then a stand-in; writing goes to the scratch folder."""
+
+import builtins
+import glob
+import io
+import json
+import linecache
+import os
+import pathlib
+import pickle
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from bowerbird.reading.running.recorder import Recorder
+from bowerbird.reading.running.standins import pictures, words
+
+Replace = Callable[[str, str], None]
+_TEXT = (
+    ".txt",
+    ".text",
+    ".md",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".en",
+    ".de",
+    ".fr",
+    ".zh",
+    ".cn",
+    ".vocab",
+    ".py",
+    "",
+)
+_PASSING = (
+    "bowerbird/reading/running/", "/pathlib.py", "/os.py", "<frozen ", "genericpath.py", "posixpath.py", "/glob.py", "/gzip.py",
+    "/zipfile.py", "/PIL/", "/numpy/", "/codecs.py", "/tarfile.py", "/shutil.py", "/torch/serialization.py", "/pickle.py",
+    "/contextlib.py",
+)  # fmt: skip
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
+_CHINESE = ("zh", "chinese", "tang", "poet", "cn", "poem", "诗", "中")
+
+
+class Files:
+    """Decides where a path that the program names really lies."""
+
+    def __init__(self, recorder: Recorder, replace: Replace, root: Path) -> None:
+        self.recorder, self.replace, self.root = recorder, replace, root
+        self.scratch = Path.cwd()
+
+    def reading(self, path: Any, *, make: bool = True) -> Any:
+        """A path that can be read, if there is any way."""
+        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike):
+            return path
+        wanted = Path(os.fsdecode(path))
+        if wanted.exists() or (not self.asked_by_user()):
+            return path
+        moved = self._elsewhere(os.path.realpath(wanted))
+        if moved.exists():
+            return str(moved)
+        own = self.root / wanted
+        if not wanted.is_absolute() and own.exists():
+            return str(own)
+        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, ".pkl", ".npy", ".bin", *_WEIGHTS):
+            made = self._made(wanted)
+            if made is not None:
+                return made
+        return path
+
+    def writing(self, path: Any) -> Any:
+        """A path in the scratch folder for one that lies elsewhere; the folder it lies in is made."""
+        if isinstance(path, int) or not isinstance(path, str | bytes | os.PathLike) or not self.asked_by_user():
+            return path
+        text = os.fsdecode(path)
+        real = os.path.realpath(text)
+        if real == os.devnull or real == str(self.scratch) or real.startswith(f"{self.scratch}{os.sep}"):
+            return path
+        target = self._elsewhere(real)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.replace("writing elsewhere", "what is written outside the working folder goes to a scratch folder")
+        return str(target)
+
+    def _elsewhere(self, real: str) -> Path:
+        return self.scratch / "elsewhere" / real.lstrip(os.sep)
+
+    def picture_names(self, folder: Any) -> list[str]:
+        """Names of pictures for a folder that is not there; the files are made when they are opened."""
+        self.replace(f"folder {str(folder)[-60:]}", "it is not there; stand-in pictures took its place")
+        return [f"{number:06d}.png" for number in range(64)]
+
+    def asked_by_user(self) -> bool:
+        """Whether the call that is going on was made by the user's code, however deep."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if self.recorder.is_user_code(code):
+                return True
+            if not any(part in code.co_filename for part in _PASSING):
+                return False
+            frame = frame.f_back
+        return False
+
+    def asserted(self) -> bool:
+        """Whether the user's line that asks is an assertion: then a stand-in should be found."""
+        frame = self.recorder.user_frame(sys._getframe(1))
+        return frame is not None and "assert" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+
+    def _made(self, wanted: Path) -> str | None:
+        target = self.scratch / "stand-ins" / wanted.name
+        target.parent.mkdir(exist_ok=True)
+        try:
+            if not target.exists():
+                self._write(wanted, target)
+        except OSError:
+            return None
+        if wanted.suffix.lower() in _PICTURES:
+            self.replace("pictures", "the files are not there; stand-in pictures took their place")
+        else:
+            self.replace(f"file {wanted.name}", "it is not there; short text or made-up numbers took its place")
+        return str(target)
+
+    def _write(self, wanted: Path, target: Path) -> None:
+        chinese = any(word in str(wanted).lower() for word in _CHINESE)
+        if wanted.suffix.lower() in _PICTURES:
+            number = int("".join(c for c in wanted.stem if c.isdigit())[-6:] or 0)
+            array, _ = pictures.picture(number, size=64, channels=3)
+            Image.fromarray(array).save(target, format="PNG")
+        elif wanted.suffix == ".json":
+            target.write_text(json.dumps({"words": words.ENGLISH.split()}), encoding="utf-8")
+        elif wanted.suffix in (".csv", ".tsv"):
+            comma = "," if wanted.suffix == ".csv" else "\t"
+            rows = [comma.join(f"{i * j % 7}" for j in range(1, 5)) for i in range(200)]
+            target.write_text("\n".join([comma.join("abcd"), *rows]), encoding="utf-8")
+        elif wanted.suffix in (".pt", ".pth", ".ckpt"):
+            target.write_bytes(b"")
+        elif wanted.suffix == ".pkl":
+            target.write_bytes(pickle.dumps({"vocab_size": 512, "stoi": {}, "itos": {}}))
+        elif wanted.suffix == ".npy":
+            np.save(target, np.random.default_rng(0).normal(size=(256, 32)).astype(np.float32))
+        elif wanted.suffix == ".bin":
+            np.arange(20_000, dtype=np.uint16).__mod__(50).astype(np.uint16).tofile(target)
+        else:
+            target.write_text(words.text(30_000, chinese=chinese), encoding="utf-8")
+
+
+def install(recorder: Recorder, replace: Replace, root: Path) -> None:
+    """Patches open, numpy's readers and downloads."""
+    files = Files(recorder, replace, root)
+    _patch_open(files)
+    _patch_numpy(files)
+    _patch_downloads(files, replace)
+    _patch_existence(files)
+    _patch_pictures(replace)
+
+
+def _patch_pictures(replace: Replace) -> None:
+    original = Image.open
+
+    def opened(path: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(path, *args, **kwargs)
+        except (FileNotFoundError, IsADirectoryError, UnidentifiedImageError):
+            replace("pictures", "the files are not there; stand-in pictures took their place")
+            return Image.fromarray(pictures.picture(0, size=64, channels=3)[0])
+
+    Image.open = opened
+
+
+def _patch_open(files: Files) -> None:
+    original = builtins.open
+
+    def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        path = files.writing(file) if any(c in mode for c in "wax") else files.reading(file)
+        if path is not file and "b" not in mode:
+            kwargs["encoding"], args = "utf-8", args[:1]
+        return original(path, mode, *args, **kwargs)
+
+    builtins.open = opened
+    io.open = opened
+    path_open = pathlib.Path.open
+
+    def opened_path(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        where = self if any(c in mode for c in "wax") else Path(files.reading(self))
+        return path_open(where, mode, *args, **kwargs)
+
+    pathlib.Path.open = opened_path  # type: ignore[method-assign, assignment]
+
+
+def _patch_numpy(files: Files) -> None:
+    for name in ("load", "loadtxt", "genfromtxt", "fromfile"):
+        original = getattr(np, name)
+
+        def read(file: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            return _original(files.reading(file), *args, **kwargs)
+
+        setattr(np, name, read)
+    memmap = np.memmap
+
+    class Memmap(memmap):  # type: ignore[type-arg]
+        """A memory map of the file, or of its stand-in."""
+
+        def __new__(cls, filename: Any, *args: Any, **kwargs: Any) -> Any:
+            return memmap.__new__(cls, files.reading(filename), *args, **kwargs)
+
+    np.memmap = Memmap  # type: ignore[misc]
+
+
+def _patch_downloads(files: Files, replace: Replace) -> None:
+    def retrieved(url: str, filename: Any = None, *_: Any, **__: Any) -> tuple[str, None]:
+        replace(f"download {str(url)[-60:]}", "there is no network; short text took its place")
+        target = Path(filename or "download.txt")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(words.text(30_000), encoding="utf-8")
+        return str(target), None
+
+    def opened(url: Any, *_: Any, **__: Any) -> Any:
+        replace(f"download {getattr(url, 'full_url', url)!s:.60}", "there is no network; short text took its place")
+        return io.BytesIO(words.text(30_000).encode())
+
+    urllib.request.urlretrieve = retrieved  # type: ignore[assignment]
+    urllib.request.urlopen = opened
+    torch.hub.load = lambda *a, **k: torch.nn.Identity()  # type: ignore[assignment]
+
+
+def _patch_existence(files: Files) -> None:
+    """``os.path.exists`` and ``os.listdir`` see the user's folder beside the scratch folder."""
+    exists, listdir, mkdir, makedirs, path_mkdir = os.path.exists, os.listdir, os.mkdir, os.makedirs, Path.mkdir
+
+    def made(path: Any, *args: Any, **kwargs: Any) -> None:
+        mkdir(files.writing(path), *args, **kwargs)
+
+    def made_all(name: Any, *args: Any, **kwargs: Any) -> None:
+        makedirs(files.writing(name), *args, **kwargs)
+
+    def path_made(self: Path, *args: Any, **kwargs: Any) -> None:
+        path_mkdir(Path(files.writing(self)), *args, **kwargs)
+
+    def there(path: Any) -> bool:
+        return exists(path) or exists(files.reading(path, make=files.asserted()))
+
+    def listed(path: Any = ".") -> list[str]:
+        where = files.reading(path, make=False)
+        if isinstance(where, int) or exists(where) or not files.asked_by_user():
+            return listdir(where)
+        return files.picture_names(path)
+
+    find = glob.glob
+
+    def found(pathname: Any, *args: Any, **kwargs: Any) -> list[str]:
+        names = find(pathname, *args, **kwargs) or find(os.path.join(files.root, pathname), *args, **kwargs)
+        if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES)):
+            return names
+        return [
+            os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)
+        ]
+
+    glob.glob = found  # type: ignore[assignment]
+
+    os.mkdir, os.makedirs, Path.mkdir = made, made_all, path_made  # type: ignore[assignment, method-assign]
+    os.path.exists = there  # type: ignore[assignment]
+    os.listdir = listed  # type: ignore[assignment]
+
+
+def report(recorder: Recorder, scratch: Path) -> None:
+    """What the program wrote."""
+    found = [p for p in sorted(scratch.rglob("*")) if p.is_file() and "stand-ins" not in p.parts]
+    for path in found[:60]:
+        recorder("run.file", str(path.relative_to(scratch)), {"bytes": path.stat().st_size}, line=None, file="")

@@ -1,0 +1,11 @@
+"""What programs use of torchvision: data sets of stand-in pictures, transforms, pictures saved, and a few small models."""
+
+from bowerbird.reading.running.standins.torchvision import datasets, models, transforms, utils
+
+__version__ = "0.0"
+
+__all__ = ["datasets", "models", "transforms", "utils"]
+
+
+def set_image_backend(*args: object) -> None:
+    """Accepted."""

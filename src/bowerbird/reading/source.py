@@ -1,0 +1,172 @@
+"""A source: the user's code as text with line numbers, from a file, a folder, a notebook or ``module:Class``.
+
+A notebook is read as its code cells in order, magics turned into comments, so that every line keeps a place
+(cell, line).  What cannot be read is refused with one sentence.
+"""
+
+import ast
+import importlib.util
+import json
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bowerbird.errors import BowerbirdError
+
+LARGEST_BYTES = 1_000_000
+_SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "site-packages"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """``main`` is the file that is run; ``texts`` maps every file of the program that was read to its text."""
+
+    path: Path
+    main: str
+    texts: dict[str, str]
+    trees: dict[str, ast.Module] = field(repr=False)
+    root: Path
+    """The folder of the user's files: what lies below it is the user's code."""
+    wanted: str | None = None
+    """The class that was asked for, of ``module:Class``."""
+    cells: tuple[tuple[int, int], ...] = ()
+    """Of a notebook: the number of each code cell and the line at which it starts."""
+
+    def where(self, line: int) -> str:
+        """A line as the user knows it: ``line 12``, or ``cell 3, line 4`` of a notebook."""
+        for number, start in reversed(self.cells):
+            if line >= start:
+                return f"cell {number}, line {line - start + 1}"
+        return f"line {line}"
+
+
+def open_source(target: Path | str) -> Source:
+    """Reads a file, a folder, a notebook or ``module:Class``."""
+    name = str(target)
+    module, _, wanted = name.rpartition(":")
+    if module and not Path(name).exists():
+        return _of_module(module, wanted)
+    path = Path(target)
+    if not path.exists():
+        raise BowerbirdError(f"There is no file or folder {path}.")
+    if path.is_dir():
+        return _of_folder(path)
+    return _of_file(path)
+
+
+def _of_module(module: str, wanted: str) -> Source:
+    path = Path(module)
+    if not path.is_file():
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise BowerbirdError(f"There is no Python module {module}; write FILE or module:Class.")
+        path = Path(spec.origin)
+    source = _of_file(path)
+    if not any(isinstance(n, ast.ClassDef) and n.name == wanted for n in ast.walk(source.trees[source.main])):
+        raise BowerbirdError(f"{path} defines no class {wanted}.")
+    return Source(source.path, source.main, source.texts, source.trees, source.root, wanted, source.cells)
+
+
+def _of_file(path: Path) -> Source:
+    text, cells = _text_of(path)
+    tree = parse(text, path.name)
+    return Source(path, str(path), {str(path): text}, {str(path): tree}, _import_root(path), None, cells)
+
+
+def _import_root(path: Path) -> Path:
+    """The folder from which a file's own package is imported: the first one upwards that is no package."""
+    folder = path.resolve().parent
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _of_folder(folder: Path) -> Source:
+    files = [
+        path
+        for path in sorted(folder.rglob("*.py"))
+        if not _SKIPPED & set(path.relative_to(folder).parts) and path.stat().st_size <= LARGEST_BYTES
+    ]
+    texts, trees = {}, {}
+    for path in files[:200]:
+        try:
+            text, _ = _text_of(path)
+            trees[str(path)] = parse(text, path.name)
+            texts[str(path)] = text
+        except BowerbirdError:
+            continue
+    if not texts:
+        raise BowerbirdError(f"There is no readable Python file in {folder}.")
+    main = max(texts, key=lambda file: (_runs(trees[file]), Path(file).stem in ("train", "main"), -len(file)))
+    return Source(folder, main, texts, trees, folder.resolve())
+
+
+def _runs(tree: ast.Module) -> int:
+    """How much a file looks like what is started: 2 it trains and guards ``__main__``, 1 one of both, 0 neither."""
+    words = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    guarded = any(isinstance(n, ast.If) and "__main__" in ast.unparse(n.test) for n in tree.body)
+    return int("backward" in words) + int(guarded)
+
+
+def _text_of(path: Path) -> tuple[str, tuple[tuple[int, int], ...]]:
+    size = path.stat().st_size
+    if size > LARGEST_BYTES:
+        raise BowerbirdError(
+            f"{path.name} is {size / 1e6:.1f} MB long; programs of more than {LARGEST_BYTES / 1e6:.0f} MB are not read."
+        )
+    raw = path.read_bytes()
+    if b"\0" in raw:
+        raise BowerbirdError(f"{path.name} is not Python source: it holds binary data.")
+    for encoding in ("utf-8-sig", "gb18030", "latin-1"):
+        try:
+            text = raw.decode(encoding)
+            break
+        except UnicodeDecodeError:
+            continue
+    if path.suffix == ".ipynb":
+        return _of_notebook(text, path.name)
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", " "), ()
+
+
+def _of_notebook(text: str, name: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    try:
+        notebook = json.loads(text)
+        cells = notebook.get("cells") or [c for sheet in notebook["worksheets"] for c in sheet["cells"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BowerbirdError(f"{name} is not a notebook: it is no JSON with cells.") from None
+    lines: list[str] = []
+    starts = []
+    for number, cell in enumerate(cells, 1):
+        if cell.get("cell_type") != "code":
+            continue
+        code = cell.get("source", cell.get("input", ""))
+        code = code if isinstance(code, str) else "".join(code)
+        starts.append((number, len(lines) + 1))
+        foreign = code.lstrip().startswith("%%") and not code.lstrip().startswith(("%%time", "%%capture"))
+        lines += [_without_magic(line, foreign) for line in code.splitlines()] + [""]
+    return "\n".join(lines) + "\n", tuple(starts)
+
+
+def _without_magic(line: str, foreign: bool) -> str:
+    stripped = line.lstrip()
+    indent = line[: len(line) - len(stripped)]
+    if foreign:
+        return f"# {line}"
+    if stripped.startswith(("%", "!", "?")) or stripped.endswith("??"):
+        return f"{indent}pass  # {stripped}" if indent else f"# {stripped}"
+    return line
+
+
+def parse(text: str, name: str) -> ast.Module:
+    """The syntax tree, or one sentence that says at which line it is no Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text, filename=name)
+    except SyntaxError as error:
+        raise BowerbirdError(f"{name} is not valid Python: line {error.lineno}: {error.msg}.") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BowerbirdError(f"{name} cannot be read as Python: {error}.") from None

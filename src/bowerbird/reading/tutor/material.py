@@ -1,0 +1,76 @@
+"""What a claim is checked against: one program, its facts, and the findings of its rules."""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Protocol
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program, Unit
+from bowerbird.reading.rules import all_rules
+from bowerbird.reading.running.run import Run
+from bowerbird.reading.tutor.names import Names
+from bowerbird.reading.tutor.relations import Relations
+from bowerbird.reading.tutor.sentences import telling
+from bowerbird.reading.tutor.wording import code_concepts, concepts
+
+
+class Checked(Protocol):
+    """What ``bowerbird check`` found: the part of its result that a tutor needs."""
+
+    @property
+    def program(self) -> Program: ...
+    @property
+    def facts(self) -> FactStore: ...
+    @property
+    def run(self) -> Run: ...
+    @property
+    def findings(self) -> list[Finding]: ...
+
+
+NEARBY = 2
+"""A finding is at a claim's lines when it lies at most so many lines outside of them."""
+
+
+class Material:
+    def __init__(self, program: Program, facts: FactStore, findings: list[Finding], run: Run | None = None) -> None:
+        self.program, self.facts, self.findings = program, facts, findings
+        self.run = run or Run(facts=facts)
+        self.names = Names(program, facts)
+        self.relations = Relations(program, facts, self.names)
+
+    @classmethod
+    def of(cls, checked: Checked) -> "Material":
+        return cls(checked.program, checked.facts, list(checked.findings), checked.run)
+
+    @property
+    def unit(self) -> Unit:
+        return self.program.main
+
+    @cached_property
+    def owners(self) -> dict[str, frozenset[str]]:
+        """The modules that each optimiser moves."""
+        optimizers = [e.key for e in self.names.entities.values() if e.sort == "optimizer"]
+        return {
+            o: frozenset(k for root in self.relations.owners(o) for k in self.names.keys_of(root)) for o in optimizers
+        }
+
+    def telling(self) -> list[Fact]:
+        """The facts that a reader asks for, under the names of the code: an optimiser is recorded before it has one."""
+        facts = []
+        for fact in telling(self.facts):
+            known = self.names.keys_of(fact.subject)
+            renamed = fact.subject not in self.names.entities and len(known) == 1
+            facts.append(replace(fact, subject=min(known)) if renamed else fact)
+        return facts
+
+    def findings_at(self, lines: tuple[int, int] | None) -> list[Finding]:
+        if lines is None:
+            return []
+        return [f for f in self.findings if lines[0] - NEARBY <= f.line <= lines[1] + NEARBY]
+
+    def finding_words(self, finding: Finding) -> set[str]:
+        """Every concept that a finding speaks of."""
+        rule = all_rules().get(finding.rule)
+        text = " ".join((finding.message, finding.evidence, finding.fix, rule.title if rule else ""))
+        return concepts(text) | code_concepts(text)

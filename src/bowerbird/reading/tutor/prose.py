@@ -1,0 +1,65 @@
+"""Prose for small models: the program states the facts, the model only joins them.
+
+It is given numbered placeholders with their sentences and asked for a short text that uses the placeholders.  Every
+placeholder becomes the program's own sentence, verified by construction.  What the model adds is kept as background if
+it says nothing of this program, and is otherwise judged, and shown, as a claim.
+"""
+
+import re
+from collections.abc import Sequence
+
+from bowerbird.reading.tutor.claims import Claim, plain
+from bowerbird.reading.tutor.endpoint import Message
+from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.retrieval import rank
+from bowerbird.reading.tutor.sentences import Language, sentence
+from bowerbird.reading.tutor.verify import Verdict, verify
+from bowerbird.reading.tutor.wording import sentences
+
+_PLACE = re.compile(r"\{?\[?(F\d+)\]?\}?")
+_ASK = {
+    "en": "Facts about a program:\n{facts}\n\nQuestion: {question}\nAnswer in two or three short "
+    "sentences. Where a fact belongs, write its "
+    "placeholder, such as {first}, instead of the fact. Write no numbers.",
+    "zh": "关于一个程序的事实：\n{facts}\n\n问题：{question}\n用两三句话回答。需要某条事实时，只写它的占位符，例如 "
+    "{first}。不要写数字。",
+}
+
+
+def chosen_facts(material: Material, question: str, lang: Language, most: int = 6) -> list[str]:
+    """The ids of the facts that answer a question best; the plainest ones where nothing matches."""
+    facts = material.telling()
+    ranked = [facts[i].id for _, i in rank(question, [sentence(f, lang) for f in facts])][:most]
+    return ranked or [f.id for f in facts[:most]]
+
+
+def ask_for_prose(material: Material, question: str, ids: Sequence[str], lang: Language) -> list[Message]:
+    rows = [f"{{{fact.id}}} {sentence(fact, lang)}" for fact in material.telling() if fact.id in ids]
+    text = _ASK[lang].format(facts="\n".join(rows), question=question, first=f"{{{ids[0]}}}" if ids else "{F1}")
+    return [{"role": "user", "content": text}]
+
+
+def read_prose(answer: str, material: Material, ids: Sequence[str], lang: Language) -> list[Verdict]:
+    """The facts in the order in which the model placed them, its own words between them, then the facts it left out."""
+    verdicts: list[Verdict] = []
+    placed: list[str] = []
+    answer = plain(answer)[:4_000]
+    for a, b in sentences(answer):
+        part = answer[a:b].strip()
+        here = [i for i in _PLACE.findall(part) if i in ids and i not in placed]
+        words = _PLACE.sub("", part).strip(" ,.;:，。；：-*")
+        if len(re.findall(r"\w", words)) > 2:
+            verdicts.append(
+                verify(Claim(part if not _PLACE.search(part) else words, kind="reason", id=len(verdicts)), material)
+            )
+        for identity in here:
+            verdicts.append(stated(material, identity, lang))
+            placed.append(identity)
+    return verdicts + [stated(material, i, lang) for i in ids if i not in placed]
+
+
+def stated(material: Material, identity: str, lang: Language) -> Verdict:
+    """A fact, said by the program."""
+    fact = next(fact for fact in material.telling() if fact.id == identity)
+    lines = (fact.line, fact.line) if fact.line else None
+    return Verdict(Claim(sentence(fact, lang), facts=(identity,), lines=lines), "verified", (), (f"it is {identity}",))
