@@ -23,7 +23,7 @@ from paired import compare
 from torch import Tensor, nn
 
 from bowerbird.data.spec import TokenSpec
-from bowerbird.machine import keep_freed_memory
+from bowerbird.machine import bf16_is_faster, keep_freed_memory
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Batch
 from bowerbird.nets import attention as forms
@@ -170,8 +170,9 @@ def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int) -> None:
     ours.train(), peer.train()
     steps = [torch.optim.AdamW(model.parameters(), 1e-4, fused=fused) for model, fused in ((ours, True), (peer, False))]
 
-    def our_step() -> None:
-        (loss,) = ours.losses(Batch(tokens))
+    def our_step(bf16: bool = False) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            (loss,) = ours.losses(Batch(tokens))
         loss.value.backward()
         steps[0].step()
         steps[0].zero_grad()
@@ -181,7 +182,10 @@ def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int) -> None:
         steps[1].step()
         steps[1].zero_grad()
 
-    compare(f"training step {n_layer}×{n_embd}, batch 12, context {context}", our_step, their_step, "nanoGPT", pairs)
+    name = f"training step {n_layer}×{n_embd}, batch 12, context {context}"
+    compare(f"{name}, fp32", our_step, their_step, "nanoGPT in fp32", pairs)
+    if bf16_is_faster("cpu"):
+        compare(f"{name}, bf16", partial(our_step, True), their_step, "nanoGPT in fp32", pairs)
 
 
 def transformers(sizes: tuple[int, int, int, int], pairs: int) -> None:
