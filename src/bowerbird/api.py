@@ -21,6 +21,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.measuring import check_options, measure_folder, measure_model, selftest
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.selftest import require_quick
+from bowerbird.measuring.training import evaluator
 from bowerbird.metrics.features import Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.selftest import Check
@@ -44,13 +45,17 @@ def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False
     folder = Path(out) if out else _new_folder(run)
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
-    result = train_run(run, folder, quiet=quiet)
+    data = open_data(run.data)
+    result = train_run(run, folder, quiet=quiet, data=data, evaluate=evaluator(data, run.train))
     return _finish(result.folder)
 
 
 def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
     """Continues an interrupted run exactly; does nothing to a finished one."""
-    result = resume_run(Path(run_dir), quiet=quiet)
+    run = RunDir.open(run_dir).config()
+    data = open_data(run.data) if run.train.evaluate_every else None
+    evaluate = evaluator(data, run.train) if data is not None else None
+    result = resume_run(Path(run_dir), quiet=quiet, data=data, evaluate=evaluate)
     return _finish(result.folder)
 
 
@@ -68,9 +73,12 @@ def _new_folder(run: config.Run) -> Path:
     return Path("runs") / f"{name}-{max(taken, default=0) + 1:03d}"
 
 
-def load(run_dir: Path | str, device: str = "cpu") -> GenerativeModel:
-    """The trained model of a run folder, with averaged weights, in eval mode."""
-    return load_model(run_dir, device)[0]
+def load(run_dir: Path | str, device: str = "cpu", *, best: bool = False) -> GenerativeModel:
+    """The trained model of a run folder, with averaged weights, in eval mode.
+
+    ``best``: the weights that scored best while training (train.evaluate_every) instead of the last ones.
+    """
+    return load_model(run_dir, device, best=best)[0]
 
 
 def chat(
@@ -117,6 +125,7 @@ def measure(
     seed: int = 0,
     seeds: int = 1,
     pairs: Path | None = None,
+    best: bool = False,
     options: dict[str, Any] | None = None,
 ) -> dict[str, list[Measurement]]:
     """Measures run folders or folders of images against reference data, all under one protocol.
@@ -124,8 +133,8 @@ def measure(
     ``against`` is a data source (default: the data that a run was trained on; required for folders of images).
     ``n_samples`` None draws 10,000 images, 200 texts or 20 pieces of music; ``seeds`` sample sets of each run give
     means with standard errors.  ``split`` None is the test split, and of a folder of images all of it.  ``pairs`` is
-    a PNG to write of the samples that look most like copies.  Nothing is measured by an installation whose metrics do
-    not reproduce known values.
+    a PNG to write of the samples that look most like copies.  ``best`` takes the weights that scored best while
+    training.  Nothing is measured by an installation whose metrics do not reproduce known values.
     """
     require_quick()
     device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
@@ -133,7 +142,7 @@ def measure(
     for target in targets:
         if (Path(target) / "run.toml").is_file():
             run = RunDir.open(target).config()
-            model, _ = load_model(target, device)
+            model, _ = load_model(target, device, best=best)
             data = open_data(replace(run.data, source=against) if against else run.data)
 
             def measure_once(number: int, model: Any = model, data: Any = data) -> list[Measurement]:

@@ -95,6 +95,7 @@ def draw(
     class_number: int | None = None,
     batch_size: int = 256,
     options: dict[str, Any] | None = None,
+    shown: bool = True,
 ) -> Drawn:
     """n samples, uint8 on the CPU; of a class-conditional model, with labels as frequent as in the training data.
 
@@ -110,7 +111,7 @@ def draw(
         label = torch.full((n,), class_number)
     images = []
     with (
-        progress_bar("sampling", n) as progress,
+        progress_bar("sampling", n, shown) as progress,
         torch.no_grad(),
         evaluating(model),
         counting_evaluations(model) as rows,
