@@ -4,6 +4,9 @@ The plain network has the same layers and the same weights as ours and is writte
 fused attention of torch, no cache, logits of the last position only.  Both draw greedily, so the tokens must agree.
 With ``--parts`` training is timed as well: with either form of attention, and against the plain network.
 
+With ``--transformers`` a Llama of the same sizes is timed against transformers' own ``generate``, with
+draws on both sides; the package is an extra (``hub``).
+
 ``--nanogpt FOLDER`` (a checkout of karpathy/nanoGPT) times that one's ``generate`` and training step as its users call
 them, on random weights of the same sizes, with draws at temperature 1.
 """
@@ -181,11 +184,41 @@ def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int) -> None:
     compare(f"training step {n_layer}×{n_embd}, batch 12, context {context}", our_step, their_step, "nanoGPT", pairs)
 
 
+def transformers(sizes: tuple[int, int, int, int], pairs: int) -> None:
+    """Generation with draws by a Llama of random weights, in both projects."""
+    import transformers as peer_code
+
+    n_layer, n_head, n_embd, context = sizes
+    net = TransformerConfig(
+        n_layer=n_layer, n_head=n_head, n_embd=n_embd, positions="rotary", norm="rms", activation="swiglu"
+    )
+    spec = TokenSpec("text", VOCAB, context, bos=0, eos=-1, pad=0, start=(0,))
+    ours = AutoregressiveConfig(net=net).build(spec).eval()
+    peer = peer_code.LlamaForCausalLM(
+        peer_code.LlamaConfig(
+            vocab_size=VOCAB, hidden_size=n_embd, intermediate_size=net.width, num_hidden_layers=n_layer,
+            num_attention_heads=n_head, max_position_embeddings=context, tie_word_embeddings=True,
+            bos_token_id=0, eos_token_id=None, pad_token_id=0,
+        )
+    ).eval()  # fmt: skip
+    assert sum(p.numel() for p in peer.parameters()) == sum(p.numel() for p in ours.parameters())
+    prompt, generator = torch.zeros(1, 1, dtype=torch.long), torch.Generator().manual_seed(0)
+    new = context - 1
+    compare(
+        f"{new} tokens with draws, Llama {n_layer}×{n_embd}",
+        lambda: list(ours.complete([prompt[0]], n_tokens=new, generator=generator)),
+        lambda: peer.generate(prompt, max_new_tokens=new, min_new_tokens=new, do_sample=True, top_k=0),
+        "transformers' generate",
+        pairs,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="only the small network")
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--transformers", action="store_true")
     parser.add_argument("--nanogpt", type=Path, help="folder of nanoGPT's model.py")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -194,6 +227,8 @@ def main() -> None:
         generation(sizes, options.pairs)
         if options.nanogpt:
             nanogpt(options.nanogpt, sizes, options.pairs)
+        if options.transformers:
+            transformers(sizes, options.pairs)
         if options.parts:
             training(sizes, options.pairs)
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -107,8 +108,18 @@ def against_transformers(file: Path, checkpoint: Checkpoint) -> None:
 
 def llama_cpp(file: Path) -> Callable[[list[int]], torch.Tensor]:
     """llama.cpp's logits after the last of the tokens that it is given next; an empty list begins anew."""
+    import llama_cpp.llama_cpp as library
     from llama_cpp import Llama
 
+    defaults = library.llama_model_default_params
+
+    def plain() -> Any:
+        """Weights as they lie in the file: repacked for AMX, version 0.3.36 crashes in its first product."""
+        parameters = defaults()
+        parameters.use_extra_bufts = False
+        return parameters
+
+    library.llama_model_default_params = plain
     model = Llama(str(file), n_ctx=512, n_batch=512, logits_all=True, n_threads=1, n_threads_batch=1, verbose=False)
 
     def read(tokens: list[int]) -> torch.Tensor:

@@ -84,6 +84,22 @@ def test_order_survives_a_cleared_cache_and_a_careless_caller():
     assert torch.equal(order.indices(9, 1, 0, 9), kept)
 
 
+@pytest.mark.parametrize(("n", "batch"), [(1000, 8), (1003, 8), (5, 8), (64, 64)])
+def test_batches_of_similar_length_hold_each_example_once_per_epoch(n, batch):
+    lengths = torch.randint(1, 40, (n,), generator=torch.Generator().manual_seed(0))
+    n_batches = -(-3 * n // batch)
+    rows = [order.indices(n, 2, i * batch, batch, lengths) for i in range(n_batches)]
+    sequence = torch.cat(rows)
+    for epoch in range(len(sequence) // n):
+        assert torch.equal(sequence[epoch * n : (epoch + 1) * n].sort().values, torch.arange(n))
+    order._by_length.cache_clear()
+    assert torch.equal(order.indices(n, 2, batch, batch, lengths), rows[1])  # a pure function of the position
+    if n >= 1000:
+        spread = torch.stack([lengths[row].max() - lengths[row].min() for row in rows]).float().mean()
+        plain = torch.stack([lengths[i].max() - lengths[i].min() for i in torch.randperm(n)[:800].split(batch)])
+        assert spread < 0.2 * plain.float().mean()
+
+
 def test_neighbouring_seeds_do_not_share_epochs():
     n = 20
     assert not torch.equal(order.indices(n, seed=0, start=n, count=n), order.indices(n, seed=1, start=0, count=n))

@@ -96,6 +96,7 @@ def test_the_public_names_are_these() -> None:
         "chat",
         "compare",
         "config",
+        "diagnose",
         "export",
         "import_model",
         "info",

@@ -367,3 +367,17 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(net(x, t), net(x, t))
     net.eval()
     assert torch.equal(net(x, t), net(x, t))
+
+
+@pytest.mark.parametrize(("side", "levels"), [(28, 2), (32, 2), (33, 3), (64, 3), (128, 4)])
+def test_a_unet_grows_levels_until_its_coarsest_is_small_enough(side, levels):
+    config = UNetConfig(channels=4, multipliers=(1, 2), patch=2, attention=(), coarsest_side=8)
+    assert config.for_side(side).multipliers == (1, *[2] * (levels - 1))
+    net = config.denoiser(ImageSpec(channels=1, height=side, width=side - 1), 1)
+    assert net(torch.zeros(1, 1, side, side - 1), torch.zeros(1), None).shape == (1, 1, side, side - 1)
+
+
+def test_levels_stay_as_they_are_unless_a_side_is_asked_for():
+    assert UNetConfig(multipliers=(1, 2)).for_side(512).multipliers == (1, 2)
+    with pytest.raises(ValueError, match="coarsest_side"):
+        UNetConfig(coarsest_side=0)

@@ -309,7 +309,7 @@ def test_compile_is_refused_where_a_loss_holds_a_gradient(data, tmp_path):
 def test_validation_losses_are_those_of_the_averaged_weights(data, tmp_path):
     run = config.Run(
         VAEConfig(net=MLPConfig(hidden=(4,)), n_latent=2),
-        train=config.Train(steps=4, batch_size=8, validate_every=2, log_every=2, ema_decay=0.5),
+        train=config.Train(steps=4, batch_size=8, validate_every=2, log_every=2, ema_decay=0.5, precision="fp32"),
     )
     train(run, tmp_path / "run", data=data, quiet=True)
     rows = RunDir(tmp_path / "run").metrics()

@@ -15,7 +15,7 @@ from bowerbird.errors import BowerbirdError, RunFailed
 
 if TYPE_CHECKING:
     from bowerbird import config
-    from bowerbird.api import chat, compare, export, import_model, info, load, measure, resume, sample, train
+    from bowerbird.api import chat, compare, diagnose, export, import_model, info, load, measure, resume, sample, train
     from bowerbird.config import recipe, recipes
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "chat",
     "compare",
     "config",
+    "diagnose",
     "export",
     "import_model",
     "info",
@@ -42,6 +43,7 @@ _WHERE = {
     "bowerbird.api": (
         "chat",
         "compare",
+        "diagnose",
         "export",
         "import_model",
         "info",

@@ -7,6 +7,8 @@ bowerbird.measure([str(run)])
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from bowerbird.completing import Conversation
 from bowerbird.data import open_data
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
-from bowerbird.errors import BowerbirdError
+from bowerbird.diagnose import Finding, Watch, diagnose_run
+from bowerbird.diagnose.sweep import Sweep, find_learning_rate
+from bowerbird.diagnose.sweep import plot as plot_sweep
+from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import check_options, measure_folder, measure_model, selftest
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.selftest import require_quick
@@ -32,7 +37,19 @@ from bowerbird.sampling import sample
 from bowerbird.trainer import resume as resume_run
 from bowerbird.trainer import train as train_run
 
-__all__ = ["chat", "compare", "export", "import_model", "info", "load", "measure", "resume", "sample", "train"]
+__all__ = [
+    "chat",
+    "compare",
+    "diagnose",
+    "export",
+    "import_model",
+    "info",
+    "load",
+    "measure",
+    "resume",
+    "sample",
+    "train",
+]
 
 
 def info() -> dict[str, Any]:
@@ -46,8 +63,16 @@ def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
     data = open_data(run.data)
-    result = train_run(run, folder, quiet=quiet, data=data, evaluate=evaluator(data, run.train))
-    return _finish(result.folder)
+    with _reporting(folder):
+        train_run(run, folder, quiet=quiet, data=data, evaluate=evaluator(data, run.train), observer=Watch())
+    return folder
+
+
+def find_lr(run: config.Run, out: Path | str | None = None) -> Sweep:
+    """Tries growing learning rates for some steps, writes the curve into ``out`` (find-lr.png), suggests one."""
+    sweep = find_learning_rate(run)
+    plot_sweep(sweep, Path(out or "runs") / "find-lr.png")
+    return sweep
 
 
 def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
@@ -55,14 +80,22 @@ def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
     run = RunDir.open(run_dir).config()
     data = open_data(run.data) if run.train.evaluate_every else None
     evaluate = evaluator(data, run.train) if data is not None else None
-    result = resume_run(Path(run_dir), quiet=quiet, data=data, evaluate=evaluate)
-    return _finish(result.folder)
+    with _reporting(Path(run_dir)):
+        resume_run(Path(run_dir), quiet=quiet, data=data, evaluate=evaluate, observer=Watch())
+    return Path(run_dir)
 
 
-def _finish(folder: Path) -> Path:
+@contextmanager
+def _reporting(folder: Path) -> Iterator[None]:
+    """Writes the report of a run that is finished, and of one that failed: what was found stands in it."""
+    try:
+        yield
+    except RunFailed:
+        if (folder / "run.toml").is_file():
+            write_run_report(folder)
+        raise
     with explaining_full_disk(folder):
         write_run_report(folder)
-    return folder
 
 
 def _new_folder(run: config.Run) -> Path:
@@ -110,6 +143,11 @@ def export(run_dir: Path | str, to: str, out: Path | str | None = None) -> Path:
 
     where = Path(run_dir) / "export" / ("model.gguf" if to == "gguf" else to)
     return export_model(Path(run_dir), Path(out) if out else where, to)
+
+
+def diagnose(run_dir: Path | str) -> list[Finding]:
+    """What went wrong with a run and what to do about it, roots first; empty when nothing was found."""
+    return diagnose_run(run_dir)
 
 
 def measure(

@@ -20,6 +20,7 @@ from rich.markup import escape
 from bowerbird import __version__, config, machine
 from bowerbird.budget import parse_budget
 from bowerbird.data import ImageData, TokenData, open_data
+from bowerbird.diagnose import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import measure_model
 from bowerbird.measuring.selftest import require_quick
@@ -219,10 +220,14 @@ def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: 
     start, trained = time.perf_counter(), rundir.status().get("seconds", 0.0)
     if rundir.status().get("finished"):
         return 0.0
-    evaluate = evaluator(data, run.train)
-    result = resume(rundir.path, quiet=quiet, data=data, evaluate=evaluate) if rundir.run_toml.is_file() else train(
-        run, rundir.path, quiet=quiet, data=data, evaluate=evaluate
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "quiet": quiet,
+        "data": data,
+        "evaluate": evaluator(data, run.train),
+        "observer": Watch(),
+    }
+    there = rundir.run_toml.is_file()
+    result = resume(rundir.path, **options) if there else train(run, rundir.path, **options)
     return max(0.0, time.perf_counter() - start - (result.seconds - trained))
 
 

@@ -1,6 +1,7 @@
-"""Where a NaN or an infinity came from: the first module or parameter, named."""
+"""Where a NaN or an infinity came from: the first module or tensor, named."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,28 +10,64 @@ from bowerbird.models.base import Batch, GenerativeModel
 from bowerbird.optimizers import PlayerOptimizer
 
 
-def explain_loss(model: GenerativeModel, batch: Batch, player: str) -> str:
-    """One sentence on why ``player``'s loss is not finite, found by running the batch again under hooks."""
+@dataclass(frozen=True)
+class Origin:
+    """The first thing that was not finite."""
+
+    what: Literal["weights", "batch", "module", "loss", "gradient", "norm"]
+    player: str
+    name: str = ""
+    """Of the module or the tensor."""
+    kind: str = ""
+    """NaN or infinite."""
+    dtype: str = ""
+    module: str = ""
+    """Class of the module."""
+
+    def sentence(self) -> str:
+        values = f"{self.kind}, {self.dtype}"
+        match self.what:
+            case "weights":
+                return (
+                    f"the weights '{self.name}' are no longer finite ({values}), so {self.player}'s loss is not either."
+                )
+            case "batch":
+                return f"the batch itself holds values that are not finite ({values})."
+            case "module":
+                return (
+                    f"{self.player}'s loss is not finite; the first module to produce such values ({values}) was "
+                    f"'{self.name}' ({self.module})."
+                )
+            case "loss":
+                return (
+                    f"{self.player}'s loss is not finite although every module's output is: the loss formula itself "
+                    "overflowed."
+                )
+            case "gradient":
+                return f"the gradient of {self.player}'s parameter '{self.name}' is not finite ({values})."
+            case "norm":
+                return f"the norm of {self.player}'s gradient overflowed although each entry is finite."
+
+
+def explain_loss(model: GenerativeModel, batch: Batch, player: str) -> Origin:
+    """Why ``player``'s loss is not finite, found by running the batch again under hooks."""
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if not _finite(value):
-            return f"the weights '{name}' are no longer finite ({_kind(value)}), so {player}'s loss is not either."
+            return Origin("weights", player, name, _kind(value), _dtype(value))
     if not _finite(batch.x):
-        return f"the batch itself holds values that are not finite ({_kind(batch.x)})."
+        return Origin("batch", player, "x", _kind(batch.x), _dtype(batch.x))
     if culprit := _first_bad_module(model, batch, player):
         name, module, output = culprit
-        return (
-            f"{player}'s loss is not finite; the first module to produce such values ({_kind(output)}, "
-            f"{str(output.dtype).removeprefix('torch.')}) was '{name}' ({type(module).__name__})."
-        )
-    return f"{player}'s loss is not finite although every module's output is: the loss formula itself overflowed."
+        return Origin("module", player, name, _kind(output), _dtype(output), type(module).__name__)
+    return Origin("loss", player)
 
 
-def explain_gradient(player: PlayerOptimizer) -> str:
-    """One sentence naming the first parameter whose gradient is not finite."""
+def explain_gradient(player: PlayerOptimizer) -> Origin:
+    """The first parameter whose gradient is not finite."""
     for name, p in player.named_parameters.items():
         if p.grad is not None and not _finite(p.grad):
-            return f"the gradient of {player.player}'s parameter '{name}' is not finite ({_kind(p.grad)})."
-    return f"the norm of {player.player}'s gradient overflowed although each entry is finite."
+            return Origin("gradient", player.player, name, _kind(p.grad), _dtype(p.grad))
+    return Origin("norm", player.player)
 
 
 def _first_bad_module(model: GenerativeModel, batch: Batch, player: str) -> tuple[str, nn.Module, Tensor] | None:
@@ -62,3 +99,7 @@ def _finite(x: Tensor) -> bool:
 
 def _kind(x: Tensor) -> str:
     return "NaN" if bool(torch.isnan(x).any()) else "infinite"
+
+
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

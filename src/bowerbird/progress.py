@@ -62,6 +62,10 @@ class Progress:
             self.console.print(f"  {used:4.0%}   {self.last}{left}")
             self.next_line = now + SECONDS_BETWEEN_LINES
 
+    def say(self, line: str) -> None:
+        """A line that stays above the progress line."""
+        self.console.print(line, markup=False)
+
     def record(self, row: dict[str, Any]) -> None:
         self.rundir.append_metrics(row)
         self.last_rate = row["examples_per_second"]

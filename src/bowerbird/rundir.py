@@ -7,6 +7,7 @@
     tokenizer.json      of sequences: what turns tokens into text or music and back; chat_template.jinja of chats
     state/              all that resuming needs: weights, average, optimisers (tensors) and counters (header)
     metrics.jsonl       one JSON object per logged step
+    signals.jsonl       what the diagnosis saw (layers, samples, losses); diagnosis.json what it found
     samples/            a grid per sampling interval
     environment.json    machine and software
     report.html         written at the end
@@ -164,8 +165,14 @@ class RunDir:
     # ------------------------------------------------------------------------------------------- metrics
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        with open(self.metrics_file, "a", encoding="utf-8") as file:
+        self.append_line(self.metrics_file.name, row)
+
+    def append_line(self, name: str, row: dict[str, Any]) -> None:
+        with open(self.path / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def write_lines(self, name: str, rows: list[dict[str, Any]]) -> None:
+        self.write_text(name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def metrics(self) -> list[dict[str, Any]]:
         """All complete rows; a line that a crash cut short is left out."""
@@ -179,8 +186,7 @@ class RunDir:
 
     def truncate_metrics(self, step: int) -> None:
         """Drops the rows after ``step``: they will be written again by the resumed run."""
-        kept = [row for row in self.metrics() if row["step"] <= step]
-        self.write_text(self.metrics_file.name, "".join(json.dumps(row) + "\n" for row in kept))
+        self.write_lines(self.metrics_file.name, [row for row in self.metrics() if row["step"] <= step])
 
 
 def load_model(path: Path | str, device: str = "cpu", *, best: bool = False) -> tuple[Any, Any]:

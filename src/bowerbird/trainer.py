@@ -25,7 +25,8 @@ from bowerbird.data import ImageData, TokenData, open_data, order
 from bowerbird.energy import EnergyMeter
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
-from bowerbird.nonfinite import explain_gradient, explain_loss
+from bowerbird.nonfinite import Origin, explain_gradient, explain_loss
+from bowerbird.observer import Observer
 from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
 from bowerbird.preflight import Preflight, preflight
 from bowerbird.progress import Progress
@@ -73,6 +74,7 @@ def train(
     quiet: bool = False,
     data: ImageData | TokenData | None = None,
     evaluate: Evaluate | None = None,
+    observer: Observer | None = None,
 ) -> TrainResult:
     """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
     _check(run.train)
@@ -82,7 +84,7 @@ def train(
         rundir = RunDir.create(
             folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint}
         )
-        return Trainer(run, rundir, data, quiet, evaluate).run_to_the_end()
+        return Trainer(run, rundir, data, quiet, evaluate, observer).run_to_the_end()
 
 
 def resume(
@@ -91,6 +93,7 @@ def resume(
     quiet: bool = False,
     data: ImageData | TokenData | None = None,
     evaluate: Evaluate | None = None,
+    observer: Observer | None = None,
 ) -> TrainResult:
     """Continues the run in ``folder`` exactly where its last checkpoint left it."""
     rundir = RunDir.open(folder)
@@ -99,7 +102,7 @@ def resume(
         return TrainResult(folder=rundir.path, **rundir.status())
     data = data or open_data(run.data)
     with explaining_full_disk(folder):
-        trainer = Trainer(run, rundir, data, quiet, evaluate)
+        trainer = Trainer(run, rundir, data, quiet, evaluate, observer)
         if rundir.status():
             trainer.load_checkpoint()
         else:
@@ -145,11 +148,13 @@ class Trainer:
         data: ImageData | TokenData,
         quiet: bool,
         evaluate: Evaluate | None = None,
+        observer: Observer | None = None,
     ):
         self.config = run.train
         self.evaluate = evaluate
         self.rundir = rundir
         self.data = data
+        self.observer = observer or Observer()
         self.device = machine.resolve_device(self.config.device)
         torch.set_num_threads(self.config.threads or machine.idle_cores())
         machine.keep_freed_memory()
@@ -176,6 +181,8 @@ class Trainer:
         self.best = rundir.best()
         self.joules_before = 0.0
         self.meter = EnergyMeter(self.device.type)
+        self.data_seconds = 0.0
+        """The part of this process's steps in which they waited for their batch."""
         self.cost = self._preflight()
         self.progress = Progress(rundir, data.summary(), self._estimate(), quiet)
 
@@ -194,7 +201,7 @@ class Trainer:
 
     def _preflight(self) -> Preflight:
         micro = self.config.batch_size // self.config.accumulate
-        return preflight(self.model, lambda n: self._batch(0, n), micro, self.config.accumulate, self._autocast)
+        return preflight(self.model, lambda n: self.batch(0, n), micro, self.config.accumulate, self.autocast)
 
     def _estimate(self) -> str:
         c = self.config
@@ -218,26 +225,30 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------- one step
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
-    def _batch(self, start: int, count: int) -> Batch:
+    def batch(self, start: int, count: int) -> Batch:
         """Examples number ``start`` … ``start + count`` of the run's endless sequence."""
-        chosen = order.indices(len(self.data.train), self.config.seed, start, count)
+        train = self.data.train
+        chosen = order.indices(len(train), self.config.seed, start, count, train.lengths)
         return Batch(**self.data.train.batch(chosen, self.device), step=self.step)
 
     def train_step(self) -> dict[str, Tensor]:
         """One pass through the model's losses; returns the scalars to log."""
         torch.manual_seed(_step_seed(self.config.seed, self.step))
         micro = self.config.batch_size // self.config.accumulate
-        batches = [self._batch(self.examples + i * micro, micro) for i in range(self.config.accumulate)]
+        start = time.perf_counter()
+        batches = [self.batch(self.examples + i * micro, micro) for i in range(self.config.accumulate)]
+        self.data_seconds += time.perf_counter() - start
         passes = [self.model.losses(batch) for batch in batches]
         rate = learning_rate(self.config, self.step, self.used())
         logs: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         while player := self._backward(passes, batches, logs):
-            norm = player.step(rate)
+            with self.observer.update(player):
+                norm = player.step(rate)
             if not torch.isfinite(norm):
-                raise RunFailed(self._failure(explain_gradient(player)))
+                raise self._failure(explain_gradient(player))
             player.zero_grad()
             logs[f"{player.player}/grad_norm"] = norm
         self.step += 1
@@ -251,12 +262,12 @@ class Trainer:
         """Advances every micro-batch by one loss and accumulates its gradients; None when there is no further loss."""
         player = None
         for losses, batch in zip(passes, batches, strict=True):
-            with self._autocast():
+            with self.autocast():
                 loss = next(losses, None)
             if loss is None:
                 return None
             if not torch.isfinite(loss.value):
-                raise RunFailed(self._failure(explain_loss(self.model, batch, loss.player)))
+                raise self._failure(explain_loss(self.model, batch, loss.player))
             player = self.players[loss.player]
             torch.autograd.backward(loss.value / len(passes), inputs=player.parameters)
             scalars = {f"{loss.player}/loss": loss.value} | {f"{loss.player}/{k}": v for k, v in loss.logs.items()}
@@ -266,23 +277,26 @@ class Trainer:
                 logs[name] = logs[name] + value.detach().float().cpu() / len(passes)
         return player
 
-    def _failure(self, what: str) -> str:
+    def _failure(self, origin: Origin) -> RunFailed:
+        self.observer.failed(self, origin)
         saved = self.rundir.status().get("step")
         kept = f"The checkpoint of step {saved} is kept" if saved is not None else "There was no checkpoint yet"
-        return (
-            f"Training stopped at step {self.step}: {what} {kept}. Resuming would repeat the same steps: start again "
-            f"from {self.rundir.run_toml} with a lower --train.lr (now {self.config.lr:g}), with --train.clip-norm, or "
-            "with --train.precision fp32."
+        return RunFailed(
+            f"Training stopped at step {self.step}: {origin.sentence()} {kept}. Resuming would repeat the same steps: "
+            f"start again from {self.rundir.run_toml} with a lower --train.lr (now {self.config.lr:g}), with "
+            "--train.clip-norm, or with --train.precision fp32."
         )
 
     # ------------------------------------------------------------------------------------------- the loop
 
     def run_to_the_end(self) -> TrainResult:
         recent: list[float] = []
+        self.observer.begin(self)
         with self.progress, _catching_signals() as caught:
             while self.used() < 1:
                 start = time.perf_counter()
-                logs = self.train_step()
+                with self.observer.step(self):
+                    logs = self.train_step()
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
                 recent.append(time.perf_counter() - start)
@@ -313,6 +327,7 @@ class Trainer:
         row["examples_per_second"] = round(self.config.batch_size * len(recent) / sum(recent), 1)
         row["memory_gb"] = round(machine.memory_in_use(self.device) / 1e9, 3)
         self.progress.record(row)
+        self.observer.logged(self, row)
 
     def _validation(self) -> dict[str, Tensor]:
         """Losses of the averaged weights on validation examples that are the same every time."""
@@ -322,7 +337,7 @@ class Trainer:
         with self.average.applied(), torch.no_grad():
             for chosen in examples.split(self.config.batch_size):
                 batch = Batch(**self.data.val.batch(chosen, self.device), step=self.step)
-                with self._autocast():
+                with self.autocast():
                     losses = list(self.model.losses(batch))
                 for loss in losses:
                     share = len(chosen) / len(examples) / len(losses)
@@ -350,7 +365,7 @@ class Trainer:
 
     def _preview(self) -> None:
         stem = self.rundir.samples / f"step-{self.step:08d}"
-        with self.average.applied(), torch.no_grad(), self._autocast():
+        with self.average.applied(), torch.no_grad(), self.autocast():
             write_preview(self.model, self.data, stem, seed=self.config.seed)
 
     # ------------------------------------------------------------------------------------------- checkpoints

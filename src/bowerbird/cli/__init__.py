@@ -26,6 +26,7 @@ COMMANDS: dict[str, type[Command]] = {
     "sample": commands.Sample,
     "measure": measuring.Measure,
     "compare": commands.Compare,
+    "diagnose": commands.Diagnose,
     "chat": languages.Chat,
     "import": languages.Import,
     "export": languages.Export,

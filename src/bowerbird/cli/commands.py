@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from bowerbird import __version__, config
 from bowerbird.budget import parse_budget
 from bowerbird.cli.command import Command, Switch
-from bowerbird.cli.printing import only_json, print_columns
+from bowerbird.cli.printing import only_json, print_columns, print_findings
 from bowerbird.errors import BowerbirdError
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
@@ -181,6 +181,24 @@ class Sample(Command):
             print(texts.read_text(encoding="utf-8"), end="")
         else:
             print(folder / ("sheet.png" if "sheet.png" in files else files[0]))
+
+
+@dataclass(frozen=True)
+class Diagnose(Command):
+    """Says why a run fails: causes with their evidence, and what to do.  Exit status 1 when something was found."""
+
+    run: Positional[Path]
+    """The run folder."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        findings = api.diagnose(self.run)
+        print_findings(findings, self.json)
+        if findings:
+            raise SystemExit(1)
 
 
 @dataclass(frozen=True)

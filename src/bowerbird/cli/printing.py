@@ -41,6 +41,21 @@ def print_measurements(results: dict[str, list[Any]], notes: list[str], json: bo
         print(f"note: {note}", file=sys.stderr)
 
 
+def print_findings(findings: list[Any], json: bool) -> None:
+    if json:
+        print(jsonlib.dumps({"findings": [finding.to_json() for finding in findings]}, indent=2, ensure_ascii=False))
+        return
+    print("\n\n".join("\n".join(finding.lines()) for finding in findings) or "Nothing was found.")
+
+
+def print_sweep(sweep: Any, recipe: str) -> None:
+    from bowerbird.diagnose.sweep import text_plot
+
+    print(text_plot(sweep))
+    print(f"{len(sweep.rates)} steps; {sweep.stopped}")
+    print(f"bowerbird train {recipe} --train.lr {sweep.suggestion:g}")
+
+
 def _number(m: Any) -> str:
     if m.interval:
         return f"{m.value:.4g} ({m.interval[0]:.4g} … {m.interval[1]:.4g})"

@@ -12,6 +12,7 @@ from bowerbird import config, registry
 from bowerbird.budget import parse_budget
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.flags import parse_flags, value_of
+from bowerbird.cli.printing import print_sweep
 from bowerbird.errors import BowerbirdError
 
 
@@ -29,6 +30,8 @@ class TrainFlags:
     """The run folder (default: a new one under runs/)."""
     plugin: Path | None = None
     """A Python file that registers your own families or nets."""
+    find_lr: Switch = False
+    """Do not train: try growing learning rates for some steps, show the loss over them, and suggest one."""
     quiet: Switch = False
     """Show no progress."""
 
@@ -71,7 +74,10 @@ class Train(TrainFlags, Command):
         run = self.run()
         from bowerbird import api
 
-        print(api.train(run, self.out, quiet=self.quiet))
+        if self.find_lr:
+            print_sweep(api.find_lr(run, self.out), self.recipe)
+        else:
+            print(api.train(run, self.out, quiet=self.quiet))
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class Record:
     """Empty for what ships inside the package."""
     modality: Literal["", "images", "text", "music"] = ""
     """Of data: what they hold; pairs are text."""
+    opened: str = ""
+    """Of fetched text: what is opened in its folder, such as train.{de,en}."""
 
     @property
     def built_in(self) -> bool:
@@ -157,6 +159,23 @@ RECORDS = (
             Source("url", "https://storage.googleapis.com/cvdf-datasets/mnist/{name}.gz"),
         ),
         modality="images",
+    ),
+    Record(
+        "multi30k",
+        "data",
+        "none stated (captions of Flickr30k and their translations)",
+        "descriptions of pictures in German and English: 29,000 training, 1,014 validation and 1,000 test pairs",
+        (
+            File("train.de", 2_110_398, "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72"),
+            File("train.en", 1_801_238, "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6"),
+            File("val.de", 75_981, "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660"),
+            File("val.en", 63_297, "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227"),
+            File("test_2016_flickr.de", 70_649, "4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16"),
+            File("test_2016_flickr.en", 62_076, "399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182"),
+        ),
+        (Source("url", "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/{name}.gz"),),
+        modality="text",
+        opened="train.{de,en}",
     ),
     Record(
         "cifar10",

@@ -62,6 +62,14 @@ def locate(name: str) -> Path | None:
     return folder if len(record.files) > 1 else folder / record.files[0].name
 
 
+def needed(name: str) -> Path:
+    """``locate``, or an error that says how to fetch it."""
+    if (found := locate(name)) is None:
+        what = "data set" if _record(name).kind == "data" else "weights"
+        raise BowerbirdError(f"The {what} '{name}' is not on this machine yet; run: bowerbird data get {name}")
+    return found
+
+
 def get(name: str, progress: bool = True, local: Path | None = None) -> Path:
     """``locate``, after fetching what is missing; when no place has it, an error that lists what was tried.
 
@@ -170,7 +178,7 @@ def _opener(place: Path | Source, record: Record, scratch: Path, stack: ExitStac
 
 
 def _open_in_folder(folder: Path, record: Record, file: File) -> BufferedIOBase:
-    for inside in (folder, folder / record.name, folder / "images" / record.name):
+    for inside in (folder, folder / record.name, *sorted(folder.glob(f"*/{record.name}"))):
         for path in (inside / file.name, inside / f"{file.name}.gz"):
             if path.is_file() and os.access(path, os.R_OK):
                 return _unzipped(path.open("rb"), path.name)

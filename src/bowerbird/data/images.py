@@ -35,6 +35,9 @@ class ImageSet:
     flip: bool = False
     """Batches are mirrored from left to right at random."""
 
+    lengths = None
+    """All images of a set have the same shape."""
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, corpus, files
+from bowerbird.data import builtin, catalogue, corpus, fetch, files
 from bowerbird.errors import BowerbirdError, unknown
 
 if TYPE_CHECKING:
@@ -30,9 +30,18 @@ def open_data(data: config.Data) -> Union["ImageData", "TokenData"]:
             return open_music(data)
     from bowerbird.data.text import open_text
 
-    known = {record.name for record in catalogue.RECORDS}
-    path = builtin.path(data.source) if data.source in known else Path(data.source).expanduser()
-    return open_text(data, path, data.source if data.source in known else path.name or str(path.resolve().name))
+    record = next((record for record in catalogue.RECORDS if record.name == data.source), None)
+    if record is not None:
+        return open_text(data, _text_of(record), record.name)
+    path = Path(data.source).expanduser()
+    return open_text(data, path, path.name or str(path.resolve().name))
+
+
+def _text_of(record: catalogue.Record) -> Path:
+    """The file of text that ships, or what was fetched."""
+    if record.built_in:
+        return builtin.path(record.name)
+    return fetch.needed(record.name) / record.opened
 
 
 def modality(data: config.Data) -> str:

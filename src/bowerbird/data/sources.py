@@ -62,9 +62,7 @@ def _packed(name: str) -> Pictures:
 
 
 def _fetched(name: str) -> Pictures:
-    folder = fetch.locate(name)
-    if folder is None:
-        raise BowerbirdError(f"The data set '{name}' is not on this machine yet; run: bowerbird data get {name}")
+    folder = fetch.needed(name)
     parts = fetched.READERS[name](folder)
     return Pictures(
         name,

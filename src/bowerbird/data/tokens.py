@@ -15,6 +15,7 @@ and no first token of a row, for nothing stands before it.  Three layouts share 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,11 @@ class TokenSet(ABC):
     """One split: examples of tokens."""
 
     tokens: Int32[Tensor, "t"]
+
+    @property
+    def lengths(self) -> Int64[Tensor, "n"] | None:
+        """Tokens of each example, where they differ."""
+        return None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -83,6 +89,13 @@ class Rows(TokenSet):
     """Packed: where the documents begin, and the end of the last."""
     source: Ragged | None = None
     """Pairs: the source of each example, with its eos."""
+
+    @cached_property
+    def lengths(self) -> Int64[Tensor, "n"] | None:
+        longest = self.end - self.begin
+        if self.source is not None:
+            longest = torch.maximum(longest, self.source.offsets.diff())
+        return longest if len(longest) and longest.min() < longest.max() else None
 
     def __len__(self) -> int:
         return len(self.begin)

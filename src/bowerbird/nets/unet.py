@@ -14,7 +14,7 @@ Any height and width will do: pixels are padded only up to a multiple of ``patch
 level is rounded up on the way down and cut back on the way up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +40,9 @@ class UNetConfig(NetConfig):
     """Feature maps at the finest level, before its multiplier."""
     multipliers: tuple[int, ...] = (1, 2, 2)
     """Feature maps of each level as multiples of ``channels``, the finest first; their number is that of the levels."""
+    coarsest_side: int | None = None
+    """Levels as wide as the last are added until the coarsest has at most this side, so that one recipe fits images
+    of any size (None: the levels of ``multipliers`` and no more)."""
     blocks: int = 2
     """Residual blocks per level on the way down, and as many on the way up."""
     attention: tuple[int, ...] = (-1,)
@@ -53,15 +56,22 @@ class UNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         levels = len(self.multipliers)
-        if min(self.channels, self.blocks, self.patch, *self.multipliers, levels) < 1:
-            raise ValueError("unet: channels, multipliers, blocks and patch must be at least 1.")
+        if min(self.channels, self.blocks, self.patch, *self.multipliers, levels) < 1 or self.coarsest_side == 0:
+            raise ValueError("unet: channels, multipliers, coarsest_side, blocks and patch must be at least 1.")
         if any(not -levels <= level < levels for level in self.attention):
             raise ValueError(
                 f"unet: attention = {list(self.attention)} names a level that does not exist (0 to {levels - 1})."
             )
 
     def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
-        return UNet(self, spec.channels, channels_out, spec.n_classes)
+        return UNet(self.for_side(max(spec.height, spec.width)), spec.channels, channels_out, spec.n_classes)
+
+    def for_side(self, side: int) -> "UNetConfig":
+        """The configuration with the levels that ``coarsest_side`` adds for images of this many pixels a side."""
+        multipliers, limit = self.multipliers, self.coarsest_side or side
+        while -(-side // (self.patch * 2 ** (len(multipliers) - 1))) > limit:
+            multipliers = (*multipliers, multipliers[-1])
+        return replace(self, multipliers=multipliers)
 
 
 class UNet(nn.Module):

@@ -11,7 +11,7 @@ from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwh
 from bowerbird.report.numbers import count, duration
 from bowerbird.report.page import write_page
 from bowerbird.report.pictures import data_uri
-from bowerbird.report.run import merged_steps, series_of
+from bowerbird.report.run import findings_of, merged_steps, series_of
 from bowerbird.report.table import Summary, cell_text, heading, marks, metric, sentence, summarise, unit_text
 from bowerbird.rundir import RunDir
 
@@ -143,6 +143,7 @@ def write_comparison_report(folder: Path) -> Path:
         plots=_plots(folder, comparison),
         protocols=_protocols(comparison["runs"]),
         runs=comparison["runs"],
+        findings=_findings(folder, comparison["runs"]),
         configurations=_configurations(folder, comparison["runs"]),
         environment=comparison["environment"],
     )
@@ -251,6 +252,14 @@ def _protocols(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"title": heading(metric(name).title), "protocol": protocol} for name, protocol in first.items() if protocol
     ]
+
+
+def _findings(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Beside each run what its diagnosis found; runs without findings are left out."""
+    found = [
+        {"run": f"{run['recipe']}, seed {run['seed']}", "findings": findings_of(folder / run["folder"])} for run in runs
+    ]
+    return [entry for entry in found if entry["findings"]]
 
 
 def _configurations(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, str]]:

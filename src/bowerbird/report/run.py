@@ -47,6 +47,7 @@ def write_run_report(folder: Path) -> Path:
         texts=_texts(rundir.samples),
         losses=[_plot(panel) for panel in loss_panels(steps)],
         curves=[_plot(panel, small=True) for panel in _other_panels(steps)],
+        findings=findings_of(rundir.path),
         measurements=[measurement_row(m) for m in _json(rundir.path / "measurements.json").get("measurements", [])],
         events=[row for row in rows if "event" in row],
         configuration=configuration,
@@ -62,6 +63,11 @@ def merged_steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The logged steps in order; a step that was logged again after a resume counts once, as logged last."""
     by_step = {row["step"]: row for row in rows if "step" in row and "event" not in row}
     return [by_step[step] for step in sorted(by_step)]
+
+
+def findings_of(folder: Path) -> list[dict[str, Any]]:
+    """What the diagnosis found, as it stands in the folder; consequences of another finding come last."""
+    return _json(folder / "diagnosis.json").get("findings", [])
 
 
 # ------------------------------------------------------------------------------------------- what the run was

@@ -1,0 +1,132 @@
+"""Games between a generator and a critic: who wins, whether it ends, and whether the samples differ."""
+
+import numpy as np
+
+from bowerbird.diagnose.rule import Verdict, observed, rule
+from bowerbird.diagnose.signals import Signals
+
+EARLY, YOUNG = 0.3, 150
+"""Part of the budget, and steps, before which samples are not judged."""
+
+
+@rule(
+    "mode-collapse",
+    "The samples are (nearly) all the same",
+    "Salimans et al. 2016, arXiv:1606.03498, section 3.2; recall: Kynkäänniemi et al. 2019, arXiv:1904.06991",
+    explains=("label-ignored",),
+)
+def mode_collapse(s: Signals) -> Verdict | None:
+    diversity = s.probed("samples.diversity")
+    if not len(diversity) or s.used < EARLY:
+        return None
+    late = diversity.tail(0.3)
+    rising = diversity.last > 1.3 * diversity.tail(0.6).first
+    if late.median > 0.12 or s.step < YOUNG or (rising and late.median > 0.03):
+        return None
+    evidence = [observed(late, f"samples of one class differ {late.median:.3f} times as much as real ones do")]
+    recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
+    if len(recall) and recall.median < 0.1:
+        text = f"they come near {recall.median:.0%} of the real images, while {precision.median:.0%} of them look real"
+        evidence.append(observed(recall, text))
+    advice = ["check that the generator reads z, and that z is drawn anew for each sample"]
+    if s.is_game:
+        advice = [
+            "regularise the critic: --model.r1-gamma 1 --model.penalty-every 8",
+            "or let it judge pairs: --model.loss relativistic --model.r1-gamma 1 --model.r2-gamma 1 (recipe gan-r3)",
+            *advice,
+        ]
+    return Verdict(0.95 if late.median < 0.05 else 0.75, evidence, advice)
+
+
+@rule(
+    "critic-wins",
+    "The discriminator has won: the generator gets no useful gradient any more",
+    "Arjovsky and Bottou 2017, arXiv:1701.04862, theorem 2.4",
+    explains=("mode-collapse", "vanishing-gradients", "disconnected-layer", "gan-oscillation", "learning-rate-too-low",
+              "label-ignored", "dead-units"),
+)  # fmt: skip
+def critic_wins(s: Signals) -> Verdict | None:
+    if not s.is_game or s.used < EARLY:
+        return None
+    accuracy = s.series("D/accuracy").tail(0.4)
+    gradient = s.series("G/grad_norm")
+    if len(accuracy) < 3 or accuracy.median < 0.985:
+        return None
+    loss = s.series("D/loss").tail(0.4)
+    fallen = gradient.tail(0.4).median / max(gradient.values.max(), 1e-30)
+    vanished = fallen < 0.02 or gradient.tail(0.4).median < 1e-4
+    saturated = s.option("loss") in ("minimax", "non-saturating", "relativistic") and loss.median < 0.05
+    if not (vanished or saturated):
+        return None
+    evidence = [observed(accuracy, f"it orders {accuracy.median:.1%} of the pairs of real and generated rightly")]
+    if vanished:
+        text = f"the generator's gradient is {fallen:.2g} of its largest (now {gradient.tail(0.4).median:.2g})"
+        evidence.append(observed(gradient.tail(0.4), text))
+    if saturated:
+        evidence.append(observed(loss, f"its loss is {loss.median:.2g}; guessing would give {2 * np.log(2):.2f}"))
+    ratio = s.run.train.lr_multiplier.get("D", 1.0) / max(s.run.train.lr_multiplier.get("G", 1.0), 1e-12)
+    advice = ["penalise its gradient: --model.r1-gamma 1 --model.penalty-every 8"]
+    if s.option("loss") == "minimax":
+        advice.insert(0, "use a loss that is steep where it wins: --model.loss non-saturating")
+    if ratio > 1.5:
+        advice.insert(0, f"its learning rate is {ratio:g} times the generator's: remove train.lr_multiplier")
+    return Verdict(0.9 if vanished and saturated else 0.75, evidence, advice)
+
+
+@rule(
+    "critic-loses",
+    "The discriminator does not learn to tell generated from real images",
+    "Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1 (D is to be kept near its optimum)",
+    explains=(
+        "mode-collapse",
+        "vanishing-gradients",
+        "learning-rate-too-low",
+        "label-ignored",
+        "learning-rate-too-high",
+    ),
+)
+def critic_loses(s: Signals) -> Verdict | None:
+    accuracy = s.series("D/accuracy").tail(0.5)
+    if not s.is_game or len(accuracy) < 3 or s.used < EARLY:
+        return None
+    recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
+    far = len(precision) > 0 and precision.median < 0.1 and recall.median < 0.1
+    if accuracy.median > 0.6 or not far:
+        return None
+    evidence = [
+        observed(accuracy, f"it orders {accuracy.median:.0%} of the pairs rightly, little better than guessing"),
+        observed(precision, f"yet only {precision.median:.0%} of the samples lie near real images"),
+    ]
+    advice = ["give it more: --model.d-steps 2, or a higher rate, --train.lr-multiplier D 2"]
+    if (factor := s.run.train.lr_multiplier.get("D", 1.0)) < 0.5:
+        advice.insert(0, f"its learning rate is multiplied by {factor:g}: remove train.lr_multiplier")
+    if s.option("weight_clip", 0.0):
+        advice.append("weight clipping leaves it little capacity: --model.weight-clip 0 --model.gradient-penalty 10")
+    return Verdict(0.85, evidence, advice)
+
+
+@rule(
+    "gan-oscillation",
+    "The two players chase each other instead of settling",
+    "Mescheder et al. 2018, arXiv:1801.04406 (which training of GANs converges)",
+    explains=("mode-collapse", "learning-rate-too-high", "label-ignored", "critic-wins"),
+)
+def oscillation(s: Signals) -> Verdict | None:
+    if not s.is_game:
+        return None
+    accuracy = s.series("D/accuracy").after(s.step // 8)
+    below = 0.5 - 1.5 * 0.5 / s.run.train.batch_size**0.5  # guessing, less what chance does in a batch
+    sides = [1 if value > 0.85 else -1 for value in accuracy.values if value > 0.85 or value < below]
+    turns = int(np.sum(np.diff(sides) != 0)) if sides else 0
+    overtaken = float(np.mean(accuracy.values < below)) if len(accuracy) else 0.0
+    if turns < 3 or overtaken < 0.05:
+        return None
+    text = (
+        f"the critic's accuracy turned {turns} times between above 85% and below {below:.0%}: what it learns about one "
+        "kind of sample is wrong about the next"
+    )
+    advice = [
+        "damp the game: no momentum, --train.betas 0 0.99, and --model.r1-gamma 1 or --model.gradient-penalty 10",
+        f"and lower the learning rate: --train.lr {s.run.train.lr / 4:.2g}",
+    ]
+    return Verdict(min(0.95, 0.6 + 0.05 * turns), [observed(accuracy, text, float(turns))], advice)

@@ -1,0 +1,156 @@
+"""A few samples of the averaged weights against a few real images, in the pixels themselves.
+
+Cheap numbers that need no network, all relative to what the data would give:
+
+    diversity        E|a - b|² of two samples (of one class, where there are classes) over that of two real images
+    precision        share of samples within the 3-nearest-neighbour ball of some real image (Kynkäänniemi et al. 2019)
+    recall           share of real images within that ball of some sample
+    nearest          median distance of a sample to the training images over that of a training image to the others
+    label_accuracy   how often a ridge classifier, fitted to training images, sees the class that was asked for;
+                     real_accuracy is the same for validation images
+    mean, std, min, max, edge   of all pixels; edge is the share beyond ±0.98 (EDGE)
+
+They tell a collapsed or memorising model from a working one and rank nothing: for that there is `bowerbird measure`.
+"""
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bowerbird.data.images import ImageData, ImageSet
+from bowerbird.models.base import GenerativeModel, counting_evaluations
+
+N_SAMPLES = 64
+N_TRAIN, N_HELD = 1024, 256
+STEPS = 5
+"""Of a sampler that takes steps."""
+SIDE = 32
+EDGE = 0.98
+K = 3
+RIDGE = 30.0
+
+
+class Reference(NamedTuple):
+    """Real images to compare with, flattened, and what they give themselves."""
+
+    train: Tensor
+    spacing: Tensor
+    """Median distance of a training image to its nearest other."""
+    spread: Tensor
+    """E|a - b|² of two training images of one class."""
+    edge: float
+    """Share of pixels beyond ±EDGE."""
+    classifier: Tensor | None
+    """(dims + 1, classes)."""
+    held_accuracy: float
+
+
+def chosen(split: ImageSet, n: int, device: torch.device) -> dict[str, Tensor]:
+    """At most n images, evenly spaced over a split, without random changes."""
+    indices = torch.linspace(0, len(split) - 1, min(len(split), n)).long()
+    return ImageSet(split.images, split.labels).batch(indices, device)
+
+
+def compared(data: Any) -> tuple[int, int]:
+    """How many training and validation examples samples are compared with."""
+    return min(len(data.train), N_TRAIN), min(len(data.val), N_HELD)
+
+
+def reference(data: ImageData, device: torch.device, uses_labels: bool) -> Reference:
+    train, held = chosen(data.train, N_TRAIN, device), chosen(data.val, N_HELD, device)
+    x, y = small(train["x"]), train.get("label") if uses_labels else None
+    own = torch.cdist(x, x).fill_diagonal_(float("inf"))
+    weights = _ridge(x, y, data.spec.n_classes) if y is not None else None
+    accuracy = _accuracy(small(held["x"]), held["label"], weights) if weights is not None else 0.0
+    edge = float((train["x"].abs() > EDGE).float().mean())
+    return Reference(x, own.min(1).values.median(), spread(x, y), edge, weights, accuracy)
+
+
+def small(x: Tensor) -> Tensor:
+    """Images as rows, averaged down to at most SIDE pixels a side: memory and time do not grow with them."""
+    height, width = x.shape[2:]
+    size = (min(height, SIDE), min(width, SIDE))
+    return (x if size == (height, width) else F.adaptive_avg_pool2d(x, size)).flatten(1)
+
+
+def spread(x: Tensor, label: Tensor | None) -> Tensor:
+    """E|a - b|² of two different rows, of one class where there are labels: twice the (within-class) variance."""
+    if label is None:
+        return 2 * x.var(0).sum()
+    parts = [x[label == value] for value in label.unique()]
+    sums = [(len(part) - 1) * part.var(0).sum() for part in parts if len(part) > 1]
+    return 2 * torch.stack(sums).sum() / max(1, len(x) - len(parts)) if sums else x.new_zeros(())
+
+
+def sampling_options(model: GenerativeModel) -> dict[str, Any] | None:
+    """Options that make sampling cheap; None for models that go number by number."""
+    known = inspect.signature(model.sample).parameters
+    if "temperature" in known:
+        return None
+    return {"steps": STEPS} if "steps" in known else {}
+
+
+def draw(model: GenerativeModel, spec: Any, n: int) -> tuple[Tensor, Tensor | None, float]:
+    """Samples with their labels (each label several times) and the network evaluations per sample."""
+    label = None
+    if model.n_classes:
+        kinds = min(model.n_classes, 16)
+        label = torch.linspace(0, model.n_classes - 1, kinds).round().long().repeat(-(-n // kinds))[:n]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), counting_evaluations(model) as rows:
+        x = model.sample(n, cond=label, generator=generator, **(sampling_options(model) or {}))
+    return x.float(), label, rows[0] / n
+
+
+def statistics(x: Tensor, label: Tensor | None, real: Reference) -> dict[str, float]:
+    """The numbers of this module for samples (n, c, h, w)."""
+    flat = small(x)
+    if not torch.isfinite(flat).all():
+        return {"finite": 0.0}
+    label = None if label is None else label.to(flat.device)
+    some = real.train[:: max(1, len(real.train) // len(flat))]
+    to_train = torch.cdist(flat, real.train).min(1).values
+    numbers: dict[str, Tensor | float] = {
+        "mean": x.mean(),
+        "std": x.std(),
+        "min": x.min(),
+        "max": x.max(),
+        "edge": (x.abs() > EDGE).float().mean(),
+        "data_edge": real.edge,
+        "diversity": spread(flat, label) / real.spread.clamp(min=1e-12),
+        "precision": _covered(flat, some),
+        "recall": _covered(some, flat),
+        "nearest": to_train.median() / real.spacing.clamp(min=1e-12),
+    }
+    found = {name: float(f"{float(value):.4g}") for name, value in numbers.items()}
+    if label is not None and real.classifier is not None:
+        found |= {"label_accuracy": _accuracy(flat, label, real.classifier), "real_accuracy": real.held_accuracy}
+    return found
+
+
+def _covered(x: Tensor, centres: Tensor) -> Tensor:
+    """Share of rows of x within the K-nearest-neighbour ball of some centre."""
+    if len(centres) <= K:
+        return x.new_zeros(())
+    radius = torch.cdist(centres, centres).kthvalue(K + 1, dim=1).values
+    return (torch.cdist(x, centres) <= radius).any(1).float().mean()
+
+
+def _ridge(x: Tensor, label: Tensor, n_classes: int) -> Tensor:
+    """The linear map of least squared error to one-hot labels, with a bias; RIDGE per example count of 1,000."""
+    design = torch.cat([x, x.new_ones(len(x), 1)], 1).double()
+    target = F.one_hot(label, n_classes).double()
+    n, d = design.shape
+    if n < d:  # in the space of examples, which is smaller
+        gram = design @ design.T + RIDGE * torch.eye(n, dtype=torch.float64, device=x.device)
+        return (design.T @ torch.linalg.solve(gram, target)).float()
+    gram = design.T @ design + RIDGE * torch.eye(d, dtype=torch.float64, device=x.device)
+    return torch.linalg.solve(gram, design.T @ target).float()
+
+
+def _accuracy(x: Tensor, label: Tensor, weights: Tensor) -> float:
+    scores = torch.cat([x, x.new_ones(len(x), 1)], 1) @ weights
+    return round(float((scores.argmax(1) == label).float().mean()), 4)

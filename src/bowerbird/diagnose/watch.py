@@ -1,0 +1,260 @@
+"""Watching a run while it trains: extra signals, findings as soon as they can be told, the origin of a failure.
+
+What it costs.  At logged steps gradients and updates are looked at by layer, which is a pass over the weights.  Two
+probes need the network: a few samples (``samples``), and the loss on a few fixed examples in evaluation mode.  They
+come when all of them so far stay under ``SHARE`` of the run's floating-point operations, counted beforehand, so that
+the same run always has the same signals; and once more at the end.
+
+Nothing here changes training: random states and buffers are put back, gradients are only read.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bowerbird.data.images import ImageData
+from bowerbird.diagnose import samples
+from bowerbird.diagnose.facts import N_EXAMPLES, facts_of
+from bowerbird.diagnose.finding import Finding
+from bowerbird.diagnose.layers import BatchNormWatch, LayerWatch, watched_layers
+from bowerbird.diagnose.rules import find
+from bowerbird.diagnose.signals import FILE, Signals, read_lines
+from bowerbird.models.base import Batch
+from bowerbird.nonfinite import Origin
+from bowerbird.observer import Observer
+from bowerbird.optimizers import PlayerOptimizer
+from bowerbird.trainer import Trainer
+
+SHARE = 0.01
+"""Of the run's operations, for each kind of probe."""
+N_FIXED = 64
+"""Most examples whose loss is followed."""
+EARLY_STEPS = (1, 2, 3, 5)
+"""Looked at too, whatever is logged: some runs do not live longer."""
+GROWTH = 1.2
+"""Rules are asked again when so many times as many steps are done: they look at all that was logged."""
+
+
+class Watch(Observer):
+    """Writes signals.jsonl and diagnosis.json, and says on the terminal what it finds, each cause once."""
+
+    def begin(self, trainer: Trainer) -> None:
+        self.file = trainer.rundir.path / FILE
+        kept = [row for row in read_lines(self.file) if row["step"] <= trainer.step and "failure" not in row]
+        trainer.rundir.write_lines(FILE, kept)
+        rows = [row for row in trainer.rundir.metrics() if "event" not in row]
+        self.signals = Signals(trainer.rundir.config(), rows=rows)
+        for row in kept:
+            self.signals.add(row)
+        self.said: set[str] = set()
+        self.next_judgement = 0
+        self.seen: dict[str, dict[str, Any]] = {}
+        self.waited = (0.0, 0.0)
+        modules = trainer.model.players
+        self.layers: dict[str, LayerWatch] = watched_layers(trainer.players, modules)
+        self.norms = BatchNormWatch(_evaluated_modules(trainer))
+        with _untouched(trainer):
+            self.probes = _Probes(trainer)
+            if trainer.step == 0:
+                batch = trainer.batch(0, min(N_EXAMPLES, len(trainer.data.train)))
+                facts = facts_of(trainer.model, trainer.data.spec, batch) | {"examples": samples.compared(trainer.data)}
+                self._write(trainer, {"step": 0, "facts": facts | self.probes.first_loss(trainer)})
+                self._write(trainer, {"step": 0, "used": 0.0, "weights": _weight_norms(trainer)})
+
+    @contextmanager
+    def step(self, trainer: Trainer) -> Iterator[None]:
+        ahead = trainer.step + 1
+        logged = ahead % trainer.config.log_every == 0
+        self.active = logged or ahead in EARLY_STEPS
+        with self.norms if self.active and not trainer.config.compile else ExitStack():
+            yield
+        if self.active and not logged and trainer.used() < 1:
+            self._write(trainer, {"step": trainer.step, "used": round(trainer.used(), 4), **self._layers()})
+
+    @contextmanager
+    def update(self, player: PlayerOptimizer) -> Iterator[None]:
+        watch = self.layers.get(player.player) if self.active else None
+        if watch is None:
+            yield
+            return
+        before = watch.before()
+        yield
+        self.seen[player.player] = watch.after(before)
+
+    def logged(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        self.signals.rows.append(row)
+        ended = trainer.used() >= 1
+        signals: dict[str, Any] = {"step": trainer.step, "used": round(trainer.used(), 4)}
+        signals["data_share"] = self._waiting(trainer)
+        signals["weights"] = _weight_norms(trainer)
+        signals |= self._layers()
+        if (distance := self.norms.largest()) is not None:
+            signals["batch_norm"] = distance
+        with _untouched(trainer):
+            signals |= self.probes.due(trainer, ended)
+        self._write(trainer, signals)
+        if ended or trainer.step >= self.next_judgement:
+            self.next_judgement = math.ceil(trainer.step * GROWTH)
+            self._judge(trainer)
+
+    def failed(self, trainer: Trainer, origin: Origin) -> None:
+        if self.seen:
+            self._write(trainer, {"step": trainer.step, "used": round(trainer.used(), 4), **self._layers()})
+        table = {"step": trainer.step, "failure": vars(origin) | {"sentence": origin.sentence()}}
+        self._write(trainer, table)
+        self._judge(trainer)
+
+    # ------------------------------------------------------------------------------------------- inside
+
+    def _layers(self) -> dict[str, Any]:
+        seen, self.seen = self.seen, {}
+        return {"layers": seen} if seen else {}
+
+    def _waiting(self, trainer: Trainer) -> float:
+        """The part of the time since the last line in which steps waited for data."""
+        data, total = trainer.data_seconds - self.waited[0], trainer.seconds - self.waited[1]
+        self.waited = (trainer.data_seconds, trainer.seconds)
+        return round(data / total, 4) if total > 0 else 0.0
+
+    def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        self.signals.add(row)
+        trainer.rundir.append_line(FILE, row)
+
+    def _judge(self, trainer: Trainer) -> None:
+        found = find(self.signals)
+        write_diagnosis(trainer.rundir, trainer.step, found)
+        for finding in found:
+            if finding.cause not in self.said and not finding.because:
+                self.said.add(finding.cause)
+                trainer.progress.say(_line(finding, trainer))
+
+
+def _line(finding: Finding, trainer: Trainer) -> str:
+    return (
+        f"  found  {finding.title} ({finding.certainty}): {finding.evidence[0].text}; what to do: "
+        f"bowerbird diagnose {trainer.rundir.path}"
+    )
+
+
+def write_diagnosis(rundir: Any, step: int, found: list[Finding]) -> None:
+    rundir.write_json("diagnosis.json", {"step": step, "findings": [finding.to_json() for finding in found]})
+
+
+def _weight_norms(trainer: Trainer) -> dict[str, float]:
+    """Of each player's weights, to nine digits: the same in every process that trains the same model."""
+    with torch.no_grad():
+        norms = {name: torch.nn.utils.get_total_norm(player.parameters) for name, player in trainer.players.items()}
+    return {name: float(f"{norm.item():.9g}") for name, norm in norms.items()}
+
+
+def _evaluated_modules(trainer: Trainer) -> list[torch.nn.Module]:
+    """The modules that are used in evaluation mode: of a game what samples, else all."""
+    model = trainer.model
+    return list((model if len(model.players) == 1 else model.sampling_network).modules())
+
+
+@contextmanager
+def _untouched(trainer: Trainer) -> Iterator[None]:
+    """Random states, buffers and gradients are afterwards what they were."""
+    buffers = {name: value.clone() for name, value in trainer.model.named_buffers()}
+    with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            for name, value in trainer.model.named_buffers():
+                if not torch.equal(value, buffers[name]):
+                    value.copy_(buffers[name])
+
+
+class _Probes:
+    """The two that need the network, and when their turn is."""
+
+    def __init__(self, trainer: Trainer):
+        self.batches = _fixed_batches(trainer)
+        self.reference: samples.Reference | None = None
+        per_example = 1 / (3 * trainer.config.batch_size)  # a forward pass of one, as a part of a step
+        loss_cost = 3 * N_FIXED * per_example
+        self.loss_every = math.ceil(loss_cost / SHARE) if self.batches else 0
+        self.sample_every = 0
+        if isinstance(trainer.data, ImageData) and samples.sampling_options(trainer.model) is not None:
+            with trainer.average.applied(), trainer.autocast():
+                _, _, evaluations = samples.draw(trainer.model, trainer.data.spec, 2)
+            cost = samples.N_SAMPLES * evaluations * per_example
+            self.sample_every = math.ceil(cost / SHARE)
+            self.reference = samples.reference(trainer.data, trainer.device, bool(trainer.model.n_classes))
+        self.last_loss = self.last_sample = trainer.step
+
+    def first_loss(self, trainer: Trainer) -> dict[str, float]:
+        """The loss of the weights that training starts from, in training mode."""
+        if not self.batches:
+            return {}
+        return {"first_loss": _loss(trainer, self.batches["train"], keep_mode=True)}
+
+    def due(self, trainer: Trainer, ended: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.loss_every and (ended or trainer.step // self.loss_every > self.last_loss // self.loss_every):
+            self.last_loss = trainer.step
+            found["losses"] = self._losses(trainer)
+        if self.sample_every and (ended or trainer.step // self.sample_every > self.last_sample // self.sample_every):
+            self.last_sample = trainer.step
+            found["samples"] = self._samples(trainer)
+            if hasattr(trainer.model, "posterior") and self.batches:
+                found["kl"] = _kl_per_dimension(trainer, self.batches["held"])
+        return found
+
+    def _losses(self, trainer: Trainer) -> dict[str, float]:
+        own = _loss(trainer, self.batches["train"])
+        with trainer.average.applied():
+            averaged = _loss(trainer, self.batches["train"])
+            held = _loss(trainer, self.batches["held"])
+        return {"own": own, "averaged": averaged, "held": held}
+
+    def _samples(self, trainer: Trainer) -> dict[str, float]:
+        assert self.reference is not None
+        with trainer.average.applied(), trainer.autocast():
+            x, label, _ = samples.draw(trainer.model, trainer.data.spec, samples.N_SAMPLES)
+        return samples.statistics(x, label, self.reference)
+
+
+def _fixed_batches(trainer: Trainer) -> dict[str, Batch]:
+    """The same training and validation examples throughout; none for games and for losses that need gradients."""
+    if len(trainer.players) > 1 or trainer.model.differentiates_twice:
+        return {}
+    n = min(N_FIXED, trainer.config.batch_size)
+    found = {}
+    for name, split in (("train", trainer.data.train), ("held", trainer.data.val)):
+        if len(split) == 0:
+            return {}
+        chosen = torch.linspace(0, len(split) - 1, min(len(split), n)).long()
+        fields: dict[str, Any] = split.batch(chosen, trainer.device)
+        found[name] = Batch(**fields)
+    return found
+
+
+@torch.no_grad()
+def _loss(trainer: Trainer, batch: Batch, keep_mode: bool = False) -> float:
+    """The mean of the losses with the same noise every time; in evaluation mode unless ``keep_mode``."""
+    training = trainer.model.training
+    trainer.model.train(training and keep_mode)
+    torch.manual_seed(0)
+    try:
+        with trainer.autocast():
+            values = [loss.value.float() for loss in trainer.model.losses(batch._replace(step=trainer.step))]
+    finally:
+        trainer.model.train(training)
+    return float(f"{torch.stack(values).mean().item():.6g}")
+
+
+@torch.no_grad()
+def _kl_per_dimension(trainer: Trainer, batch: Batch) -> dict[str, Any]:
+    """KL(q(z|x) ‖ N(0, 1)) of each latent dimension in nats, largest first."""
+    model: Any = trainer.model
+    with trainer.average.applied(), trainer.autocast():
+        mu, logvar = model.posterior(batch.x, batch.label if model.n_classes else None)
+    kl: Tensor = ((mu.square() + logvar.exp() - logvar - 1) / 2).float().mean(0)
+    per_dimension = [float(f"{value:.4g}") for value in kl.sort(descending=True).values.tolist()]
+    return {"largest": per_dimension[0], "median": per_dimension[len(per_dimension) // 2], "dimensions": per_dimension}

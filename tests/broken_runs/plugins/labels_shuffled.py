@@ -1,0 +1,19 @@
+"""Training labels that were shuffled against their images."""
+
+from typing import Any
+
+import torch
+
+from bowerbird import trainer
+
+_open_data = trainer.open_data
+
+
+def open_data(data: Any) -> Any:
+    opened = _open_data(data)
+    order = torch.randperm(len(opened.train), generator=torch.Generator().manual_seed(1))
+    opened.train.labels = opened.train.labels[order]
+    return opened
+
+
+trainer.open_data = open_data

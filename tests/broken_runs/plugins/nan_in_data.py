@@ -1,0 +1,19 @@
+"""One pixel of the training image number 8,000 is NaN."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from bowerbird.data.images import ImageSet
+
+_batch = ImageSet.batch
+
+
+def batch(self: ImageSet, indices: Tensor, *args: Any) -> dict[str, Tensor]:
+    fields = _batch(self, indices, *args)
+    fields["x"][indices == 8000, :, 0, 0] = math.nan
+    return fields
+
+
+ImageSet.batch = batch  # type: ignore[method-assign]
