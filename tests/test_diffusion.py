@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bowerbird.data.spec import ImageSpec
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, Scores, counting_evaluations
 from bowerbird.models.bound import discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.models.conditioning import drop_labels, guided, stratified_uniform
@@ -17,6 +17,7 @@ from bowerbird.models.diffusion import DiffusionConfig
 from bowerbird.models.flow import FlowConfig, logit_normal, optimal_coupling
 from bowerbird.nets.base import NetConfig
 from bowerbird.samplers import schedule as S
+from bowerbird.samplers.density import transport
 from bowerbird.samplers.integrate import posterior
 from bowerbird.samplers.prediction import target_weights
 
@@ -414,13 +415,37 @@ def test_learned_variance_lies_between_its_bounds_and_the_bound_leaves_the_mean_
 # ---------------------------------------------------------------------------------------------------- densities
 
 
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("divergence", ["hutchinson", "exact"])
-def test_flow_density_of_a_gaussian(divergence):
+def test_probability_flow_density_of_a_gaussian(pair, divergence):
+    """The data's own density, up to the noise that the schedule's last step leaves in them."""
+    model = perfect(*pair)
     x = MU + STD * torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    exact = torch.distributions.Normal(MU, STD).log_prob(x).flatten(1).sum(1)
+    left = 0.0 if pair[0] == "flow" else model.schedule.ratio_min
+    exact = torch.distributions.Normal(MU, math.hypot(STD, left)).log_prob(x).flatten(1).sum(1)
     # The Jacobian is a multiple of the identity here, so one sign vector gives its trace without error.
-    log_density = perfect("flow", "velocity").log_density(x, steps=60, divergence=divergence)
+    log_density = model.log_density(x, divergence=divergence)
     assert torch.allclose(log_density, exact, atol=0.02)
+
+
+def test_transport_keeps_its_tolerance_and_says_when_it_cannot():
+    """A rotation with growth: known in closed form, and every factor of 10 in tolerance gains about one in error."""
+    turn = torch.tensor([[0.3, 2.0], [-2.0, 0.3]])
+    x = torch.tensor([[1.0, 0.5], [0.2, -1.0]])
+    errors = []
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        end, integral = transport(lambda x, s: x.double() @ turn.T.double(), x.double(), 0.0, 2.0, tolerance=tolerance)
+        errors.append(float((end - x.double() @ torch.linalg.matrix_exp(2 * turn.double()).T).abs().max()))
+        assert integral.tolist() == pytest.approx([1.2, 1.2])  # trace 0.6 over 2
+    assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-5
+    with pytest.raises(RunFailed, match="could not be followed"):
+        transport(lambda x, s: x / 0, x, 0.0, 1.0)
+
+
+def test_diffusion_flow_log_prob_is_that_of_8_bit_images():
+    x, bits = eight_bit_gaussian(200)
+    log_prob = perfect("edm", "edm").flow_log_prob(x, generator=torch.Generator().manual_seed(0))
+    assert -log_prob.mean().item() / (16 * math.log(2)) == pytest.approx(bits, abs=0.02)
 
 
 def test_flow_log_prob_is_that_of_8_bit_images():

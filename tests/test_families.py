@@ -48,7 +48,7 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "rnn": {"n_layer": 1, "n_embd": 16},
 }
 SMALL_FIELDS = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16}
-SMALL_OPTIONS = {"steps": 3, "n_samples": 3}
+SMALL_OPTIONS = {"steps": 3, "tolerance": 0.1, "n_samples": 3}
 """Settings and options of ``log_prob`` that cost time, for families that have them."""
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "gan": [

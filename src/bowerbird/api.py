@@ -27,6 +27,7 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import check_options, measure_folder, measure_model, selftest
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.selftest import require_quick
+from bowerbird.measuring.training import evaluator
 from bowerbird.metrics.features import Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.selftest import Check
@@ -71,8 +72,9 @@ def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False
     folder = Path(out) if out else _new_folder(run)
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
+    data = open_data(run.data)
     with _reporting(folder):
-        train_run(run, folder, quiet=quiet, observer=Watch())
+        train_run(run, folder, quiet=quiet, data=data, evaluate=evaluator(data, run.train), observer=Watch())
     return folder
 
 
@@ -85,8 +87,11 @@ def find_lr(run: config.Run, out: Path | str | None = None) -> Sweep:
 
 def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
     """Continues an interrupted run exactly; does nothing to a finished one."""
+    run = RunDir.open(run_dir).config()
+    data = open_data(run.data) if run.train.evaluate_every else None
+    evaluate = evaluator(data, run.train) if data is not None else None
     with _reporting(Path(run_dir)):
-        resume_run(Path(run_dir), quiet=quiet, observer=Watch())
+        resume_run(Path(run_dir), quiet=quiet, data=data, evaluate=evaluate, observer=Watch())
     return Path(run_dir)
 
 
@@ -111,9 +116,12 @@ def _new_folder(run: config.Run) -> Path:
     return Path("runs") / f"{name}-{max(taken, default=0) + 1:03d}"
 
 
-def load(run_dir: Path | str, device: str = "cpu") -> GenerativeModel:
-    """The trained model of a run folder, with averaged weights, in eval mode."""
-    return load_model(run_dir, device)[0]
+def load(run_dir: Path | str, device: str = "cpu", *, best: bool = False) -> GenerativeModel:
+    """The trained model of a run folder, with averaged weights, in eval mode.
+
+    ``best``: the weights that scored best while training (train.evaluate_every) instead of the last ones.
+    """
+    return load_model(run_dir, device, best=best)[0]
 
 
 def chat(
@@ -165,6 +173,7 @@ def measure(
     seed: int = 0,
     seeds: int = 1,
     pairs: Path | None = None,
+    best: bool = False,
     options: dict[str, Any] | None = None,
 ) -> dict[str, list[Measurement]]:
     """Measures run folders or folders of images against reference data, all under one protocol.
@@ -172,8 +181,8 @@ def measure(
     ``against`` is a data source (default: the data that a run was trained on; required for folders of images).
     ``n_samples`` None draws 10,000 images, 200 texts or 20 pieces of music; ``seeds`` sample sets of each run give
     means with standard errors.  ``split`` None is the test split, and of a folder of images all of it.  ``pairs`` is
-    a PNG to write of the samples that look most like copies.  Nothing is measured by an installation whose metrics do
-    not reproduce known values.
+    a PNG to write of the samples that look most like copies.  ``best`` takes the weights that scored best while
+    training.  Nothing is measured by an installation whose metrics do not reproduce known values.
     """
     require_quick()
     device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
@@ -181,7 +190,7 @@ def measure(
     for target in targets:
         if (Path(target) / "run.toml").is_file():
             run = RunDir.open(target).config()
-            model, _ = load_model(target, device)
+            model, _ = load_model(target, device, best=best)
             data = open_data(replace(run.data, source=against) if against else run.data)
 
             def measure_once(number: int, model: Any = model, data: Any = data) -> list[Measurement]:

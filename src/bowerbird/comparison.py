@@ -23,6 +23,8 @@ from bowerbird.data import ImageData, TokenData, open_data
 from bowerbird.diagnose import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import measure_model
+from bowerbird.measuring.selftest import require_quick
+from bowerbird.measuring.training import evaluator
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
@@ -88,6 +90,7 @@ def compare(
     arguments, and for an ``out`` whose runs were made differently.
     """
     plan = _plan(recipes, data, budget, seeds, out, n_samples, extractor)
+    require_quick()
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     earlier = _earlier(plan)
     opened: dict[config.Data, ImageData | TokenData] = {}
@@ -217,9 +220,14 @@ def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: 
     start, trained = time.perf_counter(), rundir.status().get("seconds", 0.0)
     if rundir.status().get("finished"):
         return 0.0
-    result = resume(rundir.path, quiet=quiet, data=data, observer=Watch()) if rundir.run_toml.is_file() else train(
-        run, rundir.path, quiet=quiet, data=data, observer=Watch()
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "quiet": quiet,
+        "data": data,
+        "evaluate": evaluator(data, run.train),
+        "observer": Watch(),
+    }
+    there = rundir.run_toml.is_file()
+    result = resume(rundir.path, **options) if there else train(run, rundir.path, **options)
     return max(0.0, time.perf_counter() - start - (result.seconds - trained))
 
 

@@ -143,6 +143,14 @@ class Train:
     """Steps between losses on validation examples, with averaged weights (0: never)."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
+    evaluate_every: int = 0
+    """Images: steps between cheap scores against the validation split, whose best weights are kept (0: never)."""
+    evaluate_samples: int = 512
+    """Images that such a score looks at."""
+    evaluate_steps: int = 10
+    """Sampler steps that they take (diffusion, flow)."""
+    evaluate_share: float = 0.1
+    """Most time that evaluations may take, as a part of the training time; those that come too soon are left out."""
 
 
 @dataclass(frozen=True)

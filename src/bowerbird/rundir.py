@@ -2,6 +2,7 @@
 
     run.toml            the resolved configuration; ``bowerbird train run.toml`` repeats the run
     model.safetensors   the weights to use (their moving average), with the data's spec in the header
+    best.safetensors    with train.evaluate_every: the weights that scored best while training
     adapters.safetensors  of a fine-tuned model: the corrections alone (model.safetensors has them merged)
     tokenizer.json      of sequences: what turns tokens into text or music and back; chat_template.jinja of chats
     state/              all that resuming needs: weights, average, optimisers (tensors) and counters (header)
@@ -76,6 +77,7 @@ class RunDir:
         self.path = Path(path)
         self.run_toml = self.path / "run.toml"
         self.model_file = self.path / "model.safetensors"
+        self.best_file = self.path / "best.safetensors"
         self.state_file = self.path / "state" / "state.safetensors"
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples = self.path / "samples"
@@ -141,6 +143,18 @@ class RunDir:
         header = {"spec": json.dumps(spec_to_json(spec)), "step": str(step), "format": "pt"}
         write_atomically(self.model_file, lambda p: safetensors.torch.save_file(weights, p, header))
 
+    def save_best(self, weights: dict[str, Tensor], spec: Any, step: int, score: float) -> None:
+        header = {"spec": json.dumps(spec_to_json(spec)), "step": str(step), "score": repr(score), "format": "pt"}
+        write_atomically(self.best_file, lambda p: safetensors.torch.save_file(weights, p, header))
+
+    def best(self) -> tuple[int, float] | None:
+        """Step and score of the weights that scored best, None where none were scored."""
+        if not self.best_file.is_file():
+            return None
+        with safe_open(self.best_file, framework="pt") as file:
+            header = file.metadata()
+        return int(header["step"]), float(header["score"])
+
     def spec(self, table: dict[str, Any]) -> Any:
         """The spec of which ``save_model`` wrote ``table`` into the header."""
         paths = {name: self.path / file for name, file in IN_FILES.items()}
@@ -175,20 +189,26 @@ class RunDir:
         self.write_lines(self.metrics_file.name, [row for row in self.metrics() if row["step"] <= step])
 
 
-def load_model(path: Path | str, device: str = "cpu") -> tuple[Any, Any]:
-    """The trained model of a run folder, with the averaged weights, in eval mode, and its data's spec."""
+def load_model(path: Path | str, device: str = "cpu", *, best: bool = False) -> tuple[Any, Any]:
+    """The trained model of a run folder, with the averaged weights, in eval mode, and its data's spec.
+
+    ``best``: the weights that scored best while training instead of the last ones.
+    """
     folder = RunDir.open(path)
-    if not folder.model_file.is_file():
+    weights = folder.best_file if best else folder.model_file
+    if best and not weights.is_file():
+        raise BowerbirdError(f"{path} holds no best weights; they are kept by training with --train.evaluate-every.")
+    if not weights.is_file():
         raise BowerbirdError(f"{path} holds no model yet; continue the run with: bowerbird resume {path}")
     run = folder.config()
     if run.plugin:
         registry.load_plugin(Path(run.plugin))
     try:
-        with safe_open(folder.model_file, framework="pt") as file:
+        with safe_open(weights, framework="pt") as file:
             spec = folder.spec(json.loads(file.metadata()["spec"]))
         model = run.model.for_use().build(spec)
-        model.load_state_dict(safetensors.torch.load_file(folder.model_file))
+        model.load_state_dict(safetensors.torch.load_file(weights))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise BowerbirdError(f"{folder.model_file} cannot be loaded into the model of run.toml: {reason}") from error
+        raise BowerbirdError(f"{weights} cannot be loaded into the model of run.toml: {reason}") from error
     return model.to(device).eval().requires_grad_(False), spec

@@ -6,11 +6,12 @@ then asks for the next loss.  Everything random in a step follows from (seed, st
 """
 
 import hashlib
+import math
 import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from bowerbird import config, machine
 from bowerbird.data import ImageData, TokenData, open_data, order
+from bowerbird.energy import EnergyMeter
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
 from bowerbird.nonfinite import Origin, explain_gradient, explain_loss
@@ -33,6 +35,10 @@ from bowerbird.rundir import RunDir, explaining_full_disk
 
 VALIDATION_EXAMPLES = 512
 """Evenly spaced over the validation split."""
+
+
+Evaluate = Callable[[GenerativeModel], dict[str, float]]
+"""Scores of a model by name; the first decides which weights are best, and is better when lower."""
 
 
 class Interrupted(BowerbirdError):
@@ -55,6 +61,10 @@ class TrainResult:
     flops: float
     parameters: int
     finished: bool
+    joules: float = 0.0
+    """Energy of the training, see ``energy``."""
+    energy: str = ""
+    """How it is known."""
 
 
 def train(
@@ -63,6 +73,7 @@ def train(
     *,
     quiet: bool = False,
     data: ImageData | TokenData | None = None,
+    evaluate: Evaluate | None = None,
     observer: Observer | None = None,
 ) -> TrainResult:
     """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
@@ -73,7 +84,7 @@ def train(
         rundir = RunDir.create(
             folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint}
         )
-        return Trainer(run, rundir, data, quiet, observer).run_to_the_end()
+        return Trainer(run, rundir, data, quiet, evaluate, observer).run_to_the_end()
 
 
 def resume(
@@ -81,6 +92,7 @@ def resume(
     *,
     quiet: bool = False,
     data: ImageData | TokenData | None = None,
+    evaluate: Evaluate | None = None,
     observer: Observer | None = None,
 ) -> TrainResult:
     """Continues the run in ``folder`` exactly where its last checkpoint left it."""
@@ -90,7 +102,7 @@ def resume(
         return TrainResult(folder=rundir.path, **rundir.status())
     data = data or open_data(run.data)
     with explaining_full_disk(folder):
-        trainer = Trainer(run, rundir, data, quiet, observer)
+        trainer = Trainer(run, rundir, data, quiet, evaluate, observer)
         if rundir.status():
             trainer.load_checkpoint()
         else:
@@ -101,7 +113,7 @@ def resume(
 def _check(train: config.Train) -> None:
     if not any((train.steps, train.examples, train.seconds, train.flops)):
         raise BowerbirdError("The run has no end; give it a budget, for example --train.steps 10000.")
-    for name in ("batch_size", "accumulate", "log_every", "checkpoint_every"):
+    for name in ("batch_size", "accumulate", "log_every", "checkpoint_every", "evaluate_samples", "evaluate_steps"):
         if getattr(train, name) < 1:
             raise BowerbirdError(f"train.{name} = {getattr(train, name)} must be at least 1.")
     if train.batch_size % train.accumulate:
@@ -135,9 +147,11 @@ class Trainer:
         rundir: RunDir,
         data: ImageData | TokenData,
         quiet: bool,
+        evaluate: Evaluate | None = None,
         observer: Observer | None = None,
     ):
         self.config = run.train
+        self.evaluate = evaluate
         self.rundir = rundir
         self.data = data
         self.observer = observer or Observer()
@@ -163,6 +177,10 @@ class Trainer:
 
         self.step = 0
         self.seconds = 0.0
+        self.evaluating_seconds = 0.0
+        self.best = rundir.best()
+        self.joules_before = 0.0
+        self.meter = EnergyMeter(self.device.type)
         self.data_seconds = 0.0
         """The part of this process's steps in which they waited for their batch."""
         self.cost = self._preflight()
@@ -285,11 +303,13 @@ class Trainer:
                 self.seconds += recent[-1]
                 if self.config.validate_every and self.step % self.config.validate_every == 0:
                     logs |= self._validation()
-                if self.step % self.config.log_every == 0 or self.used() >= 1:
+                finished = self.used() >= 1
+                evaluated = self._evaluation(finished)
+                logs |= evaluated
+                if evaluated or finished or self.step % self.config.log_every == 0:
                     self._log(logs, recent)
                     recent = []
                 self.progress.advance(self.used(), self.step, self.seconds, logs)
-                finished = self.used() >= 1
                 if finished or (self.config.sample_every and self.step % self.config.sample_every == 0):
                     self._preview()
                 if finished or caught or self.step % self.config.checkpoint_every == 0:
@@ -324,6 +344,25 @@ class Trainer:
                     sums[f"{loss.player}/val_loss"] = sums[f"{loss.player}/val_loss"] + share * loss.value.float().cpu()
         return dict(sums)
 
+    def _evaluation(self, finished: bool) -> dict[str, Tensor]:
+        """Scores of the averaged weights when they are due; the best weights so far are kept.
+
+        Evaluations that would exceed their share of the time are left out, the one at the end never is.
+        """
+        every, share = self.config.evaluate_every, self.config.evaluate_share
+        due = finished or (every and self.step % every == 0 and self.evaluating_seconds <= share * self.seconds)
+        if not every or self.evaluate is None or not due:
+            return {}
+        start = time.perf_counter()
+        with self.average.applied():
+            scores = self.evaluate(self.model)
+            score = next(iter(scores.values()))
+            if math.isfinite(score) and (self.best is None or score < self.best[1]):
+                self.best = (self.step, score)
+                self.rundir.save_best(_contiguous(self.model.weights()), self.data.spec, self.step, score)
+        self.evaluating_seconds += time.perf_counter() - start
+        return {f"eval/{name}": torch.tensor(value) for name, value in scores.items()}
+
     def _preview(self) -> None:
         stem = self.rundir.samples / f"step-{self.step:08d}"
         with self.average.applied(), torch.no_grad(), self.autocast():
@@ -339,6 +378,8 @@ class Trainer:
             "flops": self.step * self.cost.flops_per_step,
             "parameters": self.cost.parameters,
             "finished": self.used() >= 1,
+            "joules": self.joules_before + self.meter.joules(),
+            "energy": self.meter.source,
         }
 
     def save_checkpoint(self) -> None:
@@ -364,6 +405,7 @@ class Trainer:
             player.load_state(part("optimizer/"))
         status = self.rundir.status()
         self.step, self.seconds = status["step"], status["seconds"]
+        self.joules_before = status.get("joules", 0.0)
         self.rundir.truncate_metrics(self.step)
 
 

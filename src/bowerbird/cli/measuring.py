@@ -43,6 +43,8 @@ class Measure(Command):
     """Sample sets of each run, for error bars."""
     pairs: Path | None = None
     """A PNG to write: the samples that look most like copies, each beside its nearest training image."""
+    best: Switch = False
+    """Of a run trained with --train.evaluate-every: the weights that scored best instead of the last ones."""
     self_test: Switch = False
     """Recompute known constants instead, and fail where one is missed."""
     json: Switch = False
@@ -69,6 +71,7 @@ class Measure(Command):
                 seed=self.seed,
                 seeds=self.seeds,
                 pairs=self.pairs,
+                best=self.best,
                 options=self.options.given(),
             )
         print_measurements(results, notes, self.json)

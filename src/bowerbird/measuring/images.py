@@ -9,7 +9,7 @@ while official test sets can come from elsewhere (the writers of MNIST's test di
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,12 @@ from bowerbird.metrics.features import Digits, Extractor, Precision, extractor
 from bowerbird.metrics.images import IMAGE_METRICS, in_order, measure_images, measure_reconstructions
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
 from bowerbird.metrics.progress import progress_bar
-from bowerbird.models.base import Encodes, GenerativeModel, Scores, counting_evaluations, evaluating
+from bowerbird.models.base import Encodes, GenerativeModel, Scores, ScoresByFlow, counting_evaluations, evaluating
 from bowerbird.report.pictures import save_png
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
 LIKELIHOOD_METRICS = ("nll", "bits_per_dim")
+FLOW_LIKELIHOOD = "flow_bits_per_dim"
 RECONSTRUCTION_METRICS = ("psnr", "ssim")
 N_RECONSTRUCTIONS = 2000
 """Most images that are encoded and decoded again."""
@@ -94,6 +95,7 @@ def draw(
     class_number: int | None = None,
     batch_size: int = 256,
     options: dict[str, Any] | None = None,
+    shown: bool = True,
 ) -> Drawn:
     """n samples, uint8 on the CPU; of a class-conditional model, with labels as frequent as in the training data.
 
@@ -109,7 +111,7 @@ def draw(
         label = torch.full((n,), class_number)
     images = []
     with (
-        progress_bar("sampling", n) as progress,
+        progress_bar("sampling", n, shown) as progress,
         torch.no_grad(),
         evaluating(model),
         counting_evaluations(model) as rows,
@@ -161,7 +163,7 @@ def measure_image_model(
         metrics = default_metrics(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
         if isinstance(model, Encodes):
             metrics += RECONSTRUCTION_METRICS
-    check_names(metrics, (*IMAGE_METRICS, *COST_METRICS, *LIKELIHOOD_METRICS, *RECONSTRUCTION_METRICS))
+    check_names(metrics, (*IMAGE_METRICS, *COST_METRICS, *LIKELIHOOD_METRICS, FLOW_LIKELIHOOD, *RECONSTRUCTION_METRICS))
     reference = subset(data.split(split).images, n_reference)
     results = []
     if pairs or set(metrics) & {*IMAGE_METRICS, *COST_METRICS}:
@@ -178,6 +180,8 @@ def measure_image_model(
             save_png(pairs, nearest_pairs(drawn.images, data.train.images, extractor, FeatureCache(cache_folder())))
     if set(metrics) & set(LIKELIHOOD_METRICS):
         results += _likelihood(model, data, split, n_reference, seed, batch_size)
+    if FLOW_LIKELIHOOD in metrics:
+        results += _flow_likelihood(model, data, split, n_reference, seed, batch_size)
     if set(metrics) & set(RECONSTRUCTION_METRICS):
         results += _reconstructions(model, data, split, n_reference, batch_size)
     return in_order([m for m in results if m.name in metrics])
@@ -211,6 +215,31 @@ def _likelihood(
 ) -> list[Measurement]:
     if not isinstance(model, Scores):
         raise BowerbirdError(f"{type(model).__name__} has no likelihood; nll and bits_per_dim do not apply.")
+    nll = _nats(model, model.log_prob, data, split, n_reference, seed, batch_size)
+    mean, stderr, dims = float(nll.mean()), float(nll.std() / len(nll) ** 0.5), data.spec.dims
+    protocol = _of_reference(data, split, len(nll), {"estimator": model.estimator})
+    return [
+        measured("nll", mean, protocol, stderr),
+        measured("bits_per_dim", bits_per_dim(mean, dims), protocol, bits_per_dim(stderr, dims)),
+    ]
+
+
+def _flow_likelihood(
+    model: GenerativeModel, data: ImageData, split: str, n_reference: int | None, seed: int, batch_size: int
+) -> list[Measurement]:
+    if not isinstance(model, ScoresByFlow):
+        raise BowerbirdError(f"{type(model).__name__} has no flow_bits_per_dim; see whether bits_per_dim applies.")
+    nll = _nats(model, model.flow_log_prob, data, split, n_reference, seed, batch_size)
+    protocol = _of_reference(data, split, len(nll), {"estimator": model.flow_estimator})
+    mean, stderr = (bits_per_dim(float(x), data.spec.dims) for x in (nll.mean(), nll.std() / len(nll) ** 0.5))
+    return [measured("flow_bits_per_dim", mean, protocol, stderr)]
+
+
+def _nats(
+    model: GenerativeModel, log_prob: Callable[..., Tensor], data: ImageData, split: str, n_reference: int | None,
+    seed: int, batch_size: int,
+) -> Tensor:  # fmt: skip
+    """-log p of each reference image, float64."""
     images = subset(data.split(split).images, n_reference)
     labels = data.split(split).labels
     label = subset(labels, n_reference) if labels is not None and model.n_classes else None
@@ -221,18 +250,17 @@ def _likelihood(
             rows = slice(start, start + batch_size)
             x = to_float(images[rows].to(model.device))
             cond = None if label is None else label[rows].to(model.device)
-            found.append(-model.log_prob(x, cond, generator=generator).double().cpu())
+            found.append(-log_prob(x, cond, generator=generator).double().cpu())
             progress(len(x))
-    nll = torch.cat(found)
-    mean, stderr, dims = float(nll.mean()), float(nll.std() / len(nll) ** 0.5), data.spec.dims
-    protocol = Protocol(
-        n_reference=len(nll), reference=data.name, split=split, fingerprint=data.fingerprint,
-        preprocessing=settings(data.preprocessing), parameters=settings({"estimator": model.estimator}),
+    return torch.cat(found)
+
+
+def _of_reference(data: ImageData, split: str, n: int, parameters: dict[str, str] | None = None) -> Protocol:
+    """Of what is measured on reference images without samples."""
+    return Protocol(
+        n_reference=n, reference=data.name, split=split, fingerprint=data.fingerprint,
+        preprocessing=settings(data.preprocessing), parameters=settings(parameters or {}),
     )  # fmt: skip
-    return [
-        measured("nll", mean, protocol, stderr),
-        measured("bits_per_dim", bits_per_dim(mean, dims), protocol, bits_per_dim(stderr, dims)),
-    ]
 
 
 def _reconstructions(
@@ -253,8 +281,5 @@ def _reconstructions(
             cond = None if label is None else label[rows].to(model.device)
             made.append(to_uint8(model.decode(model.encode(x, cond), cond)).cpu())
             progress(len(x))
-    protocol = Protocol(
-        n_reference=len(originals), reference=data.name, split=split, fingerprint=data.fingerprint,
-        preprocessing=settings(data.preprocessing),
-    )  # fmt: skip
+    protocol = _of_reference(data, split, len(originals))
     return measure_reconstructions(originals, torch.cat(made), protocol)

@@ -8,9 +8,9 @@ from rich.progress import Progress
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error while it is a terminal."""
+def progress_bar(what: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error while it is a terminal (and no other bar is there)."""
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(what, total=total)
         yield lambda n: bar.advance(task, n)

@@ -147,6 +147,19 @@ class Scores(Protocol):
 
 
 @runtime_checkable
+class ScoresByFlow(Protocol):
+    """Knows besides how likely data are under its probability flow."""
+
+    flow_estimator: str
+    """What ``flow_log_prob`` computes with its default settings, in a few words."""
+
+    def flow_log_prob(
+        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A lower bound on the log-probability of 8-bit images in nats, (n,)."""
+
+
+@runtime_checkable
 class Completes(Protocol):
     """Continues sequences of tokens."""
 

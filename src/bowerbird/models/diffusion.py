@@ -31,6 +31,7 @@ targets.  The network is given t, or for EDM log(sigma) / 4.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -44,7 +45,7 @@ from bowerbird.models.bound import Bound, discretised_gaussian_log_prob, gaussia
 from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.unet import UNetConfig
-from bowerbird.samplers import schedule
+from bowerbird.samplers import density, schedule
 from bowerbird.samplers.integrate import Denoised, Posterior, Sampler, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 from bowerbird.samplers.schedule import Grid
@@ -119,6 +120,7 @@ class Diffusion(GenerativeModel):
     """A denoiser, its losses, its samplers and its variational bound."""
 
     estimator = "variational bound, all steps"
+    flow_estimator = density.ESTIMATOR
 
     def __init__(self, config: DiffusionConfig, spec: Any):
         super().__init__()
@@ -282,6 +284,48 @@ class Diffusion(GenerativeModel):
         steps = torch.stack(terms, 1) if terms else x.new_zeros(len(x), 0)
         bits = 1 / (self.spec.dims * math.log(2))
         return Bound(prior * bits, steps * bits, decoder * bits)
+
+    def flow_log_prob(
+        self,
+        x: Float[Tensor, "n c h w"],
+        label: Int[Tensor, " n"] | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        tolerance: float = density.TOLERANCE,
+    ) -> Float[Tensor, " n"]:
+        """A stochastic lower bound on the log-probability of 8-bit images under the probability flow, in nats."""
+        log_density = partial(self.log_density, label=label, generator=generator, tolerance=tolerance)
+        return density.of_bytes(log_density, x, generator)
+
+    @torch.no_grad()
+    def log_density(
+        self,
+        x: Float[Tensor, "n c h w"],
+        label: Int[Tensor, " n"] | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        tolerance: float = density.TOLERANCE,
+        divergence: density.Divergence = "hutchinson",
+    ) -> Float[Tensor, " n"]:
+        """log p(x) in nats of what the probability flow makes of noise, on [-1, 1]-scaled data.
+
+        With r = sigma/alpha the flow of x_t / alpha is d(x_t / alpha) / d log r = x_t / alpha - D, without clipping D.
+        It runs from the r up to which the schedule's samplers go, where x_t / alpha counts as x_0, to where they begin.
+        """
+        network = self._network(label if self.n_classes else None, 1.0)
+        least, most = (math.log(r) for r in (self.schedule.ratio_min, self.schedule.ratio_max))
+
+        def f(x: Tensor, log_ratio: float) -> Tensor:
+            t = self.schedule.time(torch.tensor(math.exp(log_ratio), dtype=torch.float64)).expand(len(x))
+            pre, x_t = self._preconditioning(t), _like(self.schedule.alpha(t), x) * x
+            y, _ = self._split(network(_like(pre.c_in, x) * x_t, pre.t_in.to(x)).float())
+            return x - (_like(pre.a, x) * x_t + _like(pre.b, x) * y)
+
+        with evaluating(self.net):
+            x, integral = density.transport(
+                f, x, least, most, divergence=divergence, tolerance=tolerance, generator=generator
+            )
+        return density.standard_normal(x * math.exp(-most)) - self.spec.dims * most + integral
 
     def _draw_nll(self, network: Network, x: Tensor, step: int, generator: torch.Generator | None) -> Tensor:
         """One term of the bound at a fresh x_t, for t = t_step; nats per example."""

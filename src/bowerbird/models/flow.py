@@ -13,9 +13,9 @@ lines have, so following it from noise at t = 1 to t = 0 gives data, and followi
 Here t = 0 is data, as everywhere in Bowerbird; the papers run time the other way.  The network is given t itself.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,7 @@ from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
 from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.unet import UNetConfig
-from bowerbird.samplers import schedule
+from bowerbird.samplers import density, schedule
 from bowerbird.samplers.integrate import Denoised, Sampler, integrate, path, plan
 
 
@@ -90,7 +90,7 @@ class FlowConfig(config.ModelConfig):
 class Flow(GenerativeModel):
     """A velocity field, its matching loss, its sampler and its density."""
 
-    estimator = "probability flow, 50 steps, Hutchinson's trace, uniform dequantisation"
+    estimator = density.ESTIMATOR
 
     def __init__(self, config: FlowConfig, spec: Any):
         super().__init__()
@@ -173,16 +173,11 @@ class Flow(GenerativeModel):
         label: Int[Tensor, " n"] | None = None,
         *,
         generator: torch.Generator | None = None,
-        steps: int = 50,
+        tolerance: float = density.TOLERANCE,
     ) -> Float[Tensor, " n"]:
-        """A stochastic lower bound on the log-probability of 8-bit images, in nats.
-
-        Each value is spread evenly over its bin of width 2/255 (Theis et al. 2016, section 3.1), which makes a
-        probability of the density: log P(x) >= E_u log p(x + u) + dims log(2/255).
-        """
-        u = torch.rand(x.shape, generator=generator).to(x) - 0.5
-        density = self.log_density(x + u * (2 / 255), label, generator=generator, steps=steps)
-        return density + self.spec.dims * math.log(2 / 255)
+        """A stochastic lower bound on the log-probability of 8-bit images, in nats (see ``samplers.density``)."""
+        log_density = partial(self.log_density, label=label, generator=generator, tolerance=tolerance)
+        return density.of_bytes(log_density, x, generator)
 
     @torch.no_grad()
     def log_density(
@@ -191,37 +186,17 @@ class Flow(GenerativeModel):
         label: Int[Tensor, " n"] | None = None,
         *,
         generator: torch.Generator | None = None,
-        steps: int = 50,
-        divergence: Literal["hutchinson", "exact"] = "hutchinson",
+        tolerance: float = density.TOLERANCE,
+        divergence: density.Divergence = "hutchinson",
     ) -> Float[Tensor, " n"]:
-        """log p(x) in nats of the flow's density on [-1, 1]-scaled data, by the probability-flow equation.
-
-        Heun's rule on an even grid of ``steps`` (its error falls with steps^-2), two network gradients per step.  The
-        divergence is z . (du/dx) z for one random sign vector z per example, which is unbiased (Grathwohl et al. 2019,
-        eq. 7), or exact, which costs ``dims`` gradients instead of one.
-        """
+        """log p(x) in nats of the flow's density on [-1, 1]-scaled data, by the probability-flow equation."""
         velocity = self._velocity(label if self.n_classes else None, 1.0)
-        z = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
-        every = torch.eye(self.spec.dims).to(x).view(-1, 1, *self.spec.shape)
-        probes = z[None] if divergence == "hutchinson" else every
 
-        def flow(x_t: Tensor, t: float) -> tuple[Tensor, Tensor]:
-            with torch.enable_grad():
-                x_t = x_t.detach().requires_grad_()
-                u = velocity(x_t, x_t.new_full((len(x_t),), t))
-            total = x_t.new_zeros(len(x_t))
-            for probe in probes.unbind():
-                probe = probe.expand_as(u)
-                (row,) = torch.autograd.grad(u, x_t, probe, retain_graph=True)
-                total += (row * probe).flatten(1).sum(1)
-            return u.detach(), total
+        def u(x_t: Tensor, t: float) -> Tensor:
+            return velocity(x_t, x_t.new_full((len(x_t),), t))
 
-        h, integral = 1 / steps, x.new_zeros(len(x))
         with evaluating(self.net):
-            for i in range(steps):
-                u, div = flow(x, i * h)
-                u_next, div_next = flow(x + h * u, (i + 1) * h)
-                x = x + h / 2 * (u + u_next)
-                integral += h / 2 * (div + div_next)
-        log_prior = -0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
-        return log_prior + integral
+            z, integral = density.transport(
+                u, x, 0.0, 1.0, divergence=divergence, tolerance=tolerance, generator=generator
+            )  # fmt: skip
+        return density.standard_normal(z) + integral

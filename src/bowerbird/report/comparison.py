@@ -22,6 +22,7 @@ COST: dict[str, tuple[str, Callable[[float], str]]] = {
     "examples": ("Examples seen", count),
     "flops": ("Training compute", lambda flops: count(flops, "FLOP")),
     "parameters": ("Parameters", count),
+    "joules": ("Energy, measured or estimated", lambda joules: count(joules, "J")),
 }
 """What training one seed costs: title and text of each counter of a run's status."""
 _HEADLINES = (

@@ -5,6 +5,7 @@ what there is, during training as well as after it.
 """
 
 import json
+import math
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird import __version__
+from bowerbird.energy import HOW
 from bowerbird.report.curves import Panel, Series, curve, log_worthwhile
-from bowerbird.report.numbers import count, duration
+from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.page import write_page
 from bowerbird.report.pictures import data_uri
 from bowerbird.report.table import heading, metric, sentence, unit_text, value_text
@@ -40,7 +42,7 @@ def write_run_report(folder: Path) -> Path:
         title=run.get("title") or rundir.path.resolve().name,
         subject=_subject(run, environment),
         state=_state(status),
-        facts=_facts(status),
+        facts=_facts(status) + best_and_last(steps),
         grids=_grids(rundir.samples),
         texts=_texts(rundir.samples),
         losses=[_plot(panel) for panel in loss_panels(steps)],
@@ -98,8 +100,27 @@ def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
         ("Training time", seconds, duration, "optimiser steps only"),
         ("Parameters", status.get("parameters"), count, ""),
         ("Training compute", status.get("flops"), lambda v: count(v, "FLOP"), "from one profiled step"),
+        ("Energy", status.get("joules"), lambda v: count(v, "J"), HOW.get(status.get("energy", ""), "")),
     ]
     return [{"name": n, "value": text(v), "note": note} for n, v, text, note in shown if v is not None]
+
+
+def best_and_last(steps: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The best and the last evaluation of a run with ``train.evaluate_every``, and whether it fell apart between."""
+    scored = [row for row in steps if row.get("eval/kid") is not None and math.isfinite(row["eval/kid"])]
+    if not scored:
+        return []
+    best, last = min(scored, key=lambda row: row["eval/kid"]), scored[-1]
+    (value, error), (final, final_error) = ((row["eval/kid"], row.get("eval/kid_stderr")) for row in (best, last))
+    worse = final - value > 2 * math.hypot(error or 0.0, final_error or 0.0)
+    note = f"worse than at step {best['step']:,} by more than the error: the run fell apart since" if worse else (
+        "the best one" if last is best else "within the error of the best"
+    )  # fmt: skip
+    return [
+        {"name": "Best evaluation", "value": f"KID {with_error(value, error)}",
+         "note": f"step {best['step']:,}; its weights are best.safetensors"},
+        {"name": "Last evaluation", "value": f"KID {with_error(final, final_error)}", "note": note},
+    ]  # fmt: skip
 
 
 def _grids(samples: Path) -> list[dict[str, Any]]:
