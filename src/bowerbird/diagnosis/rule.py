@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from bowerbird.diagnose.finding import Evidence, Finding
-from bowerbird.diagnose.signals import Series, Signals
+from bowerbird.diagnosis.finding import Evidence, Finding
+from bowerbird.diagnosis.signals import Series, Signals
 
 
 class Verdict(NamedTuple):
