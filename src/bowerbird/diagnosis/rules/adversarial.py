@@ -5,9 +5,9 @@ import numpy as np
 from bowerbird.diagnosis.rule import Verdict, observed, rule
 from bowerbird.diagnosis.signals import Signals
 
-COLLAPSED = 0.05
-"""Diversity below which samples count as one.  Blurred ones of a VAE after some hundred steps have about 0.1."""
-EARLY, YOUNG = 0.3, 150
+COLLAPSED = 0.03
+"""Diversity below which samples count as one.  Healthy runs of some hundred steps had 0.034 to 0.8."""
+EARLY, YOUNG = 0.3, 200
 """Part of the budget, and steps, before which samples are not judged."""
 
 

@@ -90,7 +90,7 @@ def depth_ratio(gradient: np.ndarray) -> float:
     """Median gradient of the first quarter of the layers over that of the last, median over the steps."""
     quarter = max(1, gradient.shape[1] // 4)
     first, last = np.median(gradient[:, :quarter], axis=1), np.median(gradient[:, -quarter:], axis=1)
-    kept = (first > 0) & (last > 0)
+    kept = (first > 0) & (last > 0) & np.isfinite(first) & np.isfinite(last)
     return float(np.median(first[kept] / last[kept])) if kept.any() else float("nan")
 
 
