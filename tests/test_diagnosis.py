@@ -14,12 +14,12 @@ import bowerbird
 from bowerbird import cli, config
 from bowerbird.data import open_data
 from bowerbird.data.images import ImageSet
-from bowerbird.diagnose import Watch, diagnose_run, find
-from bowerbird.diagnose.finding import Finding
-from bowerbird.diagnose.rule import RULES, ranked
-from bowerbird.diagnose.samples import spread
-from bowerbird.diagnose.signals import FILE, Signals, read_lines
-from bowerbird.diagnose.sweep import find_learning_rate, steepest, text_plot
+from bowerbird.diagnosis import Watch, diagnose_run, find
+from bowerbird.diagnosis.finding import Finding
+from bowerbird.diagnosis.rule import RULES, ranked
+from bowerbird.diagnosis.samples import spread
+from bowerbird.diagnosis.signals import FILE, Signals, read_lines
+from bowerbird.diagnosis.sweep import find_learning_rate, steepest, text_plot
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.bound import discretised_gaussian_log_prob
 from bowerbird.rundir import RunDir

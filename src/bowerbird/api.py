@@ -20,9 +20,9 @@ from bowerbird.completing import Conversation
 from bowerbird.data import open_data
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
-from bowerbird.diagnose import Finding, Watch, diagnose_run
-from bowerbird.diagnose.sweep import Sweep, find_learning_rate
-from bowerbird.diagnose.sweep import plot as plot_sweep
+from bowerbird.diagnosis import Finding, Watch, diagnose_run
+from bowerbird.diagnosis.sweep import Sweep, find_learning_rate
+from bowerbird.diagnosis.sweep import plot as plot_sweep
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import check_options, measure_folder, measure_model, selftest
 from bowerbird.measuring.seeds import over_seeds

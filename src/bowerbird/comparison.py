@@ -20,7 +20,7 @@ from rich.markup import escape
 from bowerbird import __version__, config, machine
 from bowerbird.budget import parse_budget
 from bowerbird.data import ImageData, TokenData, open_data
-from bowerbird.diagnose import Watch
+from bowerbird.diagnosis import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import measure_model
 from bowerbird.measuring.selftest import require_quick

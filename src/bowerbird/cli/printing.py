@@ -49,7 +49,7 @@ def print_findings(findings: list[Any], json: bool) -> None:
 
 
 def print_sweep(sweep: Any, recipe: str) -> None:
-    from bowerbird.diagnose.sweep import text_plot
+    from bowerbird.diagnosis.sweep import text_plot
 
     print(text_plot(sweep))
     print(f"{len(sweep.rates)} steps; {sweep.stopped}")

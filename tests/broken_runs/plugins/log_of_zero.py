@@ -23,4 +23,4 @@ class Config(FlowConfig):
 class WithLog(Flow):
     def losses(self, batch: Batch) -> Iterator[Loss]:
         for loss in super().losses(batch):
-            yield Loss(loss.player, torch.log(loss.value - 0.8), loss.logs)
+            yield Loss(loss.player, torch.log(loss.value - 1.15), loss.logs)

@@ -8,7 +8,7 @@ import os
 from torch import Tensor
 
 from bowerbird.data import order
-from bowerbird.diagnose import watch
+from bowerbird.diagnosis import watch
 
 RANK = int(os.environ.get("RANK", "0"))
 _indices = order.indices

@@ -2,9 +2,9 @@
 
 import math
 
-from bowerbird.diagnose.finding import Evidence
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Signals
+from bowerbird.diagnosis.finding import Evidence
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Signals
 
 LEARNED = ("overfitting", "learning-rate-too-high", "learning-rate-too-low", "memorisation")
 

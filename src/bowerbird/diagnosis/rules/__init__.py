@@ -1,7 +1,7 @@
 """Every rule, by what it is about.  Importing this package registers them all."""
 
-from bowerbird.diagnose.rule import RULES, find, ranked
-from bowerbird.diagnose.rules import adversarial, generalisation, inputs, latent, optimisation, sequences, system
+from bowerbird.diagnosis.rule import RULES, find, ranked
+from bowerbird.diagnosis.rules import adversarial, generalisation, inputs, latent, optimisation, sequences, system
 
 __all__ = ["RULES", "adversarial", "find", "generalisation", "inputs", "latent", "optimisation", "ranked", "sequences",
            "system"]  # fmt: skip

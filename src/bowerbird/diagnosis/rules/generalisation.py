@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Series, Signals
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Series, Signals
 
 
 def _relative(a: Series, b: Series) -> Series:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from bowerbird.diagnose.finding import Evidence, Finding
-from bowerbird.diagnose.signals import Series, Signals
+from bowerbird.diagnosis.finding import Evidence, Finding
+from bowerbird.diagnosis.signals import Series, Signals
 
 
 class Verdict(NamedTuple):
@@ -48,8 +48,8 @@ def rule(cause: str, title: str, reference: str, explains: tuple[str, ...] = ())
 
 def observed(series: Series, text: str, value: float | None = None) -> Evidence:
     """Evidence from a series; ``value`` None is its median."""
-    number = series.median if value is None else value
-    return Evidence(series.name, text, int(series.steps[0]), int(series.steps[-1]), number)
+    first, last = (int(series.steps[0]), int(series.steps[-1])) if len(series) else (0, 0)
+    return Evidence(series.name, text, first, last, series.median if value is None else value)
 
 
 def find(signals: Signals) -> list[Finding]:

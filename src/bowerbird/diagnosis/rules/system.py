@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bowerbird.diagnose.finding import Evidence
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Series, Signals
+from bowerbird.diagnosis.finding import Evidence
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Series, Signals
 
 
 @rule(

@@ -1,8 +1,8 @@
 """What goes in: the range of the data, the noise at the end of the schedule, labels."""
 
-from bowerbird.diagnose.finding import Evidence
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Signals
+from bowerbird.diagnosis.finding import Evidence
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Signals
 
 
 def _fact(text: str, signal: str, value: float) -> Evidence:

@@ -5,10 +5,10 @@
 
 from pathlib import Path
 
-from bowerbird.diagnose.finding import Evidence, Finding
-from bowerbird.diagnose.rules import find
-from bowerbird.diagnose.signals import Signals, read_signals
-from bowerbird.diagnose.watch import Watch
+from bowerbird.diagnosis.finding import Evidence, Finding
+from bowerbird.diagnosis.rules import find
+from bowerbird.diagnosis.signals import Signals, read_signals
+from bowerbird.diagnosis.watch import Watch
 
 __all__ = ["Evidence", "Finding", "Signals", "Watch", "diagnose_run", "find", "read_signals"]
 

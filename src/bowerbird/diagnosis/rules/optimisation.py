@@ -1,9 +1,12 @@
 """Optimisation: learning rates, gradients by layer, units that do nothing."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Series, Signals
+from bowerbird.diagnosis.finding import Evidence
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Series, Signals
 
 WARM = 10
 """Steps in which networks that start at zero have no gradients to judge."""
@@ -87,17 +90,22 @@ def depth_ratio(gradient: np.ndarray) -> float:
     """Median gradient of the first quarter of the layers over that of the last, median over the steps."""
     quarter = max(1, gradient.shape[1] // 4)
     first, last = np.median(gradient[:, :quarter], axis=1), np.median(gradient[:, -quarter:], axis=1)
-    kept = (first > 0) & (last > 0)
+    kept = (first > 0) & (last > 0) & np.isfinite(first) & np.isfinite(last)
     return float(np.median(first[kept] / last[kept])) if kept.any() else float("nan")
 
 
-def _by_depth(s: Signals, player: str) -> tuple[Series, float, list[str]] | None:
+def _by_depth(s: Signals, player: str) -> Iterator[tuple[Series, float, list[str]]]:
+    """The ratio of each stack of at least five layers (an encoder, a decoder), with the names of its ends."""
     failed = s.failure is not None  # then there may be nothing but the first steps
     steps, names, gradient = layer_table(s, player, "gradient", since=0 if failed else WARM + 1)
-    if len(steps) < (1 if failed else 3) or len(names) < 5:
-        return None
-    ratio = min(depth_ratio(gradient[: max(3, len(steps) // 2)]), 1e30)
-    return Series(f"layers.{player}.*.gradient", steps, gradient[:, 0]), ratio, [names[0], names[-1]]
+    if len(steps) < (1 if failed else 3):
+        return
+    early = gradient[: max(3, len(steps) // 2)]
+    for stack in dict.fromkeys(name.partition(".")[0] for name in names):
+        inside = [i for i, name in enumerate(names) if name.partition(".")[0] == stack]
+        if len(inside) >= 5:
+            series = Series(f"layers.{player}.{stack}.*.gradient", steps, gradient[:, inside[0]])
+            yield series, min(depth_ratio(early[:, inside]), 1e30), [names[inside[0]], names[inside[-1]]]
 
 
 @rule(
@@ -105,12 +113,13 @@ def _by_depth(s: Signals, player: str) -> tuple[Series, float, list[str]] | None
     "The gradient dies on its way to the first layers",
     "Glorot and Bengio 2010; Hochreiter 1991; He et al. 2015, arXiv:1502.01852 (initialisation)",
     explains=("learning-rate-too-low", "mode-collapse", "posterior-collapse", "label-ignored", "critic-loses",
-              "critic-wins"),
+              "critic-wins", "kl-scale"),
 )  # fmt: skip
 def vanishing_gradients(s: Signals) -> Verdict | None:
     for player in s.players:
-        if (found := _by_depth(s, player)) and found[1] < 1e-3:
-            series, ratio, (first, last) = found
+        for series, ratio, (first, last) in _by_depth(s, player):
+            if not ratio < 1e-3:
+                continue
             text = f"{player}: near '{first}' it is {ratio:.1g} of what it is near '{last}'"
             advice = [
                 "initialise for the activation (He for ReLU, Glorot for tanh), avoid sigmoids between layers",
@@ -132,11 +141,19 @@ def exploding_gradients(s: Signals) -> Verdict | None:
         "clip: --train.clip-norm 1",
         "initialise so that each layer keeps the size of what passes through it, or normalise between layers",
     ]
+    if s.failure is not None and s.failure["failure"]["what"] == "norm":
+        where, step = s.failure["failure"]["player"], s.failure["step"]
+        text = f"the norm of {where}'s gradient overflowed float32, every single entry being finite"
+        return Verdict(0.95, [Evidence(f"{where}/grad_norm", text, step, step)], advice)
+    first, best = s.facts.get("first_loss"), s.series("model/loss")
+    if first is not None and len(best) > 2 and not s.facts.get("tokens") and first > 100 * max(abs(best.last), 1.0):
+        text = f"before the first step the loss was {first:.3g}, later {best.last:.3g}: what passes the layers grows"
+        return Verdict(0.85, [Evidence("facts.first_loss", text, 0, 0, first)], advice)
     for player in s.players:
-        if (found := _by_depth(s, player)) and found[1] > 300:
-            series, ratio, (first, last) = found
-            text = f"{player}: near '{first}' it is {ratio:.3g} times what it is near '{last}'"
-            return Verdict(0.88, [observed(series, text, ratio)], advice)
+        for series, ratio, (bottom, top) in _by_depth(s, player):
+            if ratio > 300:
+                text = f"{player}: near '{bottom}' it is {ratio:.3g} times what it is near '{top}'"
+                return Verdict(0.88, [observed(series, text, ratio)], advice)
         norm = s.series(f"{player}/grad_norm").after(WARM)
         if len(norm) < 10 or s.is_game:
             continue

@@ -1,7 +1,7 @@
 """Latent variables: whether they carry anything, and whether the two terms of the bound speak the same unit."""
 
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Signals
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Signals
 
 ACTIVE_NATS = 0.01
 """A latent dimension counts as active when its KL is above this (as in the family vae)."""
@@ -11,7 +11,7 @@ ACTIVE_NATS = 0.01
     "posterior-collapse",
     "The latent variables carry nothing: the posterior has collapsed to the prior",
     "Bowman et al. 2016, arXiv:1511.06349; Lucas et al. 2019, arXiv:1911.02469 (too wide a likelihood)",
-    explains=("mode-collapse", "learning-rate-too-low", "vanishing-gradients"),
+    explains=("mode-collapse", "learning-rate-too-low", "label-ignored"),
 )
 def posterior_collapse(s: Signals) -> Verdict | None:
     kl, n_latent = s.series("model/kl"), s.option("n_latent", 0)

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from bowerbird.data.images import ImageData
-from bowerbird.diagnose import samples
-from bowerbird.diagnose.facts import N_EXAMPLES, facts_of
-from bowerbird.diagnose.finding import Finding
-from bowerbird.diagnose.layers import BatchNormWatch, LayerWatch, watched_layers
-from bowerbird.diagnose.rules import find
-from bowerbird.diagnose.signals import FILE, Signals, read_lines
+from bowerbird.diagnosis import samples
+from bowerbird.diagnosis.facts import N_EXAMPLES, facts_of
+from bowerbird.diagnosis.finding import Finding
+from bowerbird.diagnosis.layers import BatchNormWatch, LayerWatch, watched_layers
+from bowerbird.diagnosis.rules import find
+from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.models.base import Batch
 from bowerbird.nonfinite import Origin
 from bowerbird.observer import Observer

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from bowerbird.diagnose.rule import Verdict, observed, rule
-from bowerbird.diagnose.signals import Signals
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Signals
 
-EARLY, YOUNG = 0.3, 150
+COLLAPSED = 0.03
+"""Diversity below which samples count as one.  Healthy runs of some hundred steps had 0.034 to 0.8."""
+EARLY, YOUNG = 0.3, 200
 """Part of the budget, and steps, before which samples are not judged."""
 
 
@@ -21,7 +23,7 @@ def mode_collapse(s: Signals) -> Verdict | None:
         return None
     late = diversity.tail(0.3)
     rising = diversity.last > 1.3 * diversity.tail(0.6).first
-    if late.median > 0.12 or s.step < YOUNG or (rising and late.median > 0.03):
+    if late.median > COLLAPSED or s.step < YOUNG or (rising and late.median > COLLAPSED / 4):
         return None
     evidence = [observed(late, f"samples of one class differ {late.median:.3f} times as much as real ones do")]
     recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
@@ -35,7 +37,7 @@ def mode_collapse(s: Signals) -> Verdict | None:
             "or let it judge pairs: --model.loss relativistic --model.r1-gamma 1 --model.r2-gamma 1 (recipe gan-r3)",
             *advice,
         ]
-    return Verdict(0.95 if late.median < 0.05 else 0.75, evidence, advice)
+    return Verdict(0.95 if late.median < COLLAPSED / 2 else 0.75, evidence, advice)
 
 
 @rule(
