@@ -12,6 +12,7 @@ from bowerbird.reading.findings import Finding, in_order
 from bowerbird.reading.patching import combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import open_source, parse
@@ -45,16 +46,22 @@ class CheckResult:
 
 
 def check(
-    target: Path | str, *, steps: int = 6, seconds: float = 12.0, rules: tuple[str, ...] | None = None, seed: int = 0
+    target: Path | str,
+    *,
+    steps: int = 6,
+    seconds: float = 12.0,
+    rules: tuple[str, ...] | None = None,
+    seed: int = 0,
+    child: Child | None = None,
 ) -> CheckResult:
     """Checks a file, a folder, a notebook or ``module:Class``.
 
     ``steps`` is how many optimiser steps each training loop may take, ``seconds`` the CPU time of one execution,
-    ``rules`` the ids that are asked (default: all).
+    ``rules`` the ids that are asked (default: all).  A warm ``child`` can serve many checks.
     """
     source = open_source(target)
     program = Program(source)
-    with observe(source, steps=steps, seconds=seconds, seed=seed) as run:
+    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child) as run:
         findings = list(judge(program, run, rules))
     stand_ins = [str(stand_in) for stand_in in run.stand_ins]
     return CheckResult(run.ran, stand_ins, in_order(findings), program, run)

@@ -17,9 +17,14 @@ MOST_RERUNS = 12
 
 
 @contextlib.contextmanager
-def observe(source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0) -> Iterator[Run]:
-    """The run of a program; while the context is open, ``run.patched(patch)`` can execute changed versions of it."""
-    with Child() as child:
+def observe(
+    source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0, child: Child | None = None
+) -> Iterator[Run]:  # fmt: skip
+    """The run of a program; while the context is open, ``run.patched(patch)`` can execute changed versions of it.
+
+    A ``child`` that is given serves several programs, so that torch is loaded once for all.
+    """
+    with Child() if child is None else contextlib.nullcontext(child) as child:
         child.start()
         request = Request(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
