@@ -31,7 +31,7 @@ ARITHMETIC = frozenset(
 ) | {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 _SILENT = frozenset(
     "__get__ __set__ size dim numel is_floating_point is_complex __hash__ __repr__ __len__ __format__ __bool__ __float__ "
-    "element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ ndimension".split()
+    "__deepcopy__ __reduce_ex__ element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ ndimension".split()
 )
 FULL = 3
 _WRAPPERS = (
@@ -74,21 +74,23 @@ class FunctionWatch(TorchFunctionMode):
             return func(*args, **kwargs)
         file, line = frame.f_code.co_filename, frame.f_lineno
         row = self.rows.get((file, line, name))
-        if name in ("add_", "sub_", "copy_") and args and not self.training.optimizers:
-            self.training.moved_by_hand(args[0], file, line)
-        before = self._before(name, file, line, args, kwargs)
+        before = self.recorder.safely(self._before, name, file, line, args, kwargs)
         out = func(*args, **kwargs)
         if row is not None:
             row["count"] += 1
         else:
-            self.rows[file, line, name] = {
-                "count": 1, "direct": _asker(sys._getframe(1)) is frame, "args": [_short(a) for a in args[:6]],
-                "kwargs": {k: _short(v) for k, v in kwargs.items() if v is not None}, "out": _short(out),
-                **self.recorder.tick(),
-            }  # fmt: skip
+            direct = _asker(sys._getframe(1)) is frame
+            self.rows[file, line, name] = self.recorder.safely(self._row, direct, args, kwargs, out) or {"count": 1}
         if before is not None:
-            self._after(name, file, line, before, out)
+            self.recorder.safely(self._after, name, file, line, before, out)
         return out
+
+    def _row(self, direct: bool, args: Any, kwargs: Any, out: Any) -> dict[str, Any]:
+        return {
+            "count": 1, "direct": direct, "args": [_short(a) for a in args[:6]],
+            "kwargs": {k: _short(v) for k, v in kwargs.items() if v is not None}, "out": _short(out),
+            **self.recorder.tick(),
+        }  # fmt: skip
 
     def _on_cpu(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name == "cuda" or name == "pin_memory":
@@ -113,6 +115,8 @@ class FunctionWatch(TorchFunctionMode):
 
     def _before(self, name: str, file: str, line: int | None, args: Any, kwargs: Any) -> dict[str, Any] | None:
         """What must be seen before the call, for the kinds that are recorded in full."""
+        if name in ("add_", "sub_", "copy_") and args and not self.training.optimizers:
+            self.training.moved_by_hand(args[0], file, line)
         kind = (
             "loss" if name in LOSSES
             else "softmax" if name in ("softmax", "log_softmax")
@@ -193,7 +197,7 @@ def _short(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_short(entry) for entry in value[:6]]
-    return str(value)[:60]
+    return str(value)[:60] if isinstance(value, torch.dtype | torch.device | torch.layout) else type(value).__name__
 
 
 def _broadcasts(args: Any) -> bool:

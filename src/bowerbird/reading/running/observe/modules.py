@@ -77,6 +77,13 @@ class ModuleWatch:
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             return watch._called(module, module._wrapped_call_impl, args, kwargs)
 
+        restore = nn.Module.__setstate__
+
+        def restored(module: nn.Module, state: Any) -> None:
+            restore(module, state)
+            watch._created(module)
+
+        nn.Module.__setstate__ = restored  # type: ignore[method-assign, assignment]
         nn.Module.__init__ = created  # type: ignore[method-assign]
         nn.Module.train = switched  # type: ignore[method-assign, assignment]
         nn.Module.__call__ = called  # type: ignore[method-assign]
@@ -127,19 +134,23 @@ class ModuleWatch:
         root = not self.active and not isinstance(module, nn.modules.loss._Loss)
         fresh = count.calls == 1
         with torch._C.DisableTorchFunction():
-            if fresh:
-                self._keep_inputs(module, args, kwargs)
-            if root:
-                self._snapshot(self.names.root(module)[0])
-            before = [summary(x) for x in args] if fresh or (root and self.number < DETAILED_FORWARDS) else None
+            before = self.recorder.safely(self._enter, module, args, kwargs, fresh, root)
         self.active.append(module)
         try:
             out = call(*args, **kwargs)
         finally:
-            self.active.pop()
+            if self.active and self.active[-1] is module:
+                self.active.pop()
         with torch._C.DisableTorchFunction():
-            self._seen(module, args, kwargs, out, before, file, line, fresh, root)
+            self.recorder.safely(self._seen, module, args, kwargs, out, before, file, line, fresh, root)
         return out
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any, fresh: bool, root: bool) -> Any:
+        if fresh:
+            self._keep_inputs(module, args, kwargs)
+        if root:
+            self._snapshot(self.names.root(module)[0])
+        return [summary(x) for x in args] if fresh or (root and self.number < DETAILED_FORWARDS) else None
 
     def _seen(
         self, module: nn.Module, args: Any, kwargs: Any, out: Any, before: Any, file: str, line: int | None,
