@@ -180,13 +180,18 @@ class StandInLoader(importlib.abc.Loader):
 
 
 def _asked_by_a_library() -> bool:
-    """Whether the import that is going on stands in an installed package, not in the user's code."""
-    frame = sys._getframe(1)
-    while frame is not None and (frame.f_code.co_filename.startswith("<frozen") or frame.f_globals is globals()):
-        if frame.f_back is None:
-            return False
+    """Whether the import that is going on stands in an installed package, not in the user's code or in ours."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(("<frozen", _PACKAGE, _IMPORTLIB)):
+            return file.startswith((sys.prefix, sys.base_prefix))
         frame = frame.f_back
-    return frame.f_code.co_filename.startswith((sys.prefix, sys.base_prefix))
+    return False
+
+
+_PACKAGE = str(Path(__file__).parents[2])
+_IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
 def _installed(top: str) -> bool:

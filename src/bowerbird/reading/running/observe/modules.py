@@ -13,7 +13,8 @@ from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.recorder import Recorder, summary
 
 LARGEST_COPY = 4_000_000
-DETAILED_FORWARDS = 160
+DETAILED_FORWARDS = 400
+DETAILED_AT_A_LINE = 24
 SNAPSHOT = 40_000_000
 MOST_MODULES = 4_000
 
@@ -52,6 +53,7 @@ class ModuleWatch:
         self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
         self.quiet = False
         self._switching = 0
+        self._at_line: Counter[tuple[int, int | None]] = Counter()
         self._wrapped: set[type] = set()
 
     def install(self) -> None:
@@ -150,7 +152,12 @@ class ModuleWatch:
             self._keep_inputs(module, args, kwargs)
         if root:
             self._snapshot(self.names.root(module)[0])
-        return [summary(x) for x in args] if fresh or (root and self.number < DETAILED_FORWARDS) else None
+        return [summary(x) for x in args] if fresh or (root and self._detailed(module)) else None
+
+    def _detailed(self, module: nn.Module) -> bool:
+        """Whether a call is recorded: the first ones of each module at each line, so that no sampler fills the store."""
+        seen = self._at_line[id(module), self.recorder.here()[1]]
+        return seen < DETAILED_AT_A_LINE and self.number < DETAILED_FORWARDS
 
     def _seen(
         self, module: nn.Module, args: Any, kwargs: Any, out: Any, before: Any, file: str, line: int | None,
@@ -180,7 +187,8 @@ class ModuleWatch:
         if len(self.outputs) > 400:
             self.outputs.clear()
         self.outputs |= {t.data_ptr(): self.number for t in found if t.numel()}
-        if self.number > DETAILED_FORWARDS:
+        self._at_line[id(module), line] += 1
+        if before is None:
             return
         value = {
             **self.recorder.tick(), "call": self.number, "class": type(module).__name__, "training": module.training,
@@ -318,7 +326,7 @@ def _held(value: Any) -> list[nn.Module]:
 
 
 def _ours(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("bowerbird.")
+    return type(module).__module__.startswith("bowerbird.reading.")
 
 
 def _line(module: nn.Module) -> str:

@@ -118,6 +118,7 @@ class Surroundings:
         self.tree, self.namespace, self.replace = tree, namespace, replace
         self.shape = shape or _shape_in(tree)
         self._given: set[str] = set()
+        self._called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
 
     def provide(self, name: str, line: int, namespace: dict[str, Any] | None = None) -> bool:
         """Binds a stand-in to a name; False where there is none (or it was tried before)."""
@@ -186,7 +187,7 @@ class Surroundings:
             wanted = [v for k, v in self.namespace.items() if isinstance(v, nn.Module) and k[:1].lower() == lower[-1:]]
             parameters = [p for m in (wanted or modules)[:1] for p in m.parameters()]
             return (optim.Adam(parameters, lr=2e-4), said) if parameters else (None, "")
-        if known(name):
+        if known(name) and name not in self._called:
             return option(name), "the name is not defined; a usual value was taken"
         return None, ""
 
