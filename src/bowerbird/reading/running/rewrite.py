@@ -53,7 +53,7 @@ class _Guarded(ast.NodeTransformer):
         return [*head, ast.fix_missing_locations(ast.copy_location(guarded_body, body[0]))]
 
     def _call(self, name: str, argument: ast.expr | None, node: ast.For | ast.While) -> ast.Call:
-        where = [ast.Constant(node.lineno), ast.Constant(self.file)]
+        where: list[ast.expr] = [ast.Constant(node.lineno), ast.Constant(self.file)]
         arguments = where if argument is None else [argument, *where]
         call = ast.Call(ast.Name(name, ast.Load()), arguments, [])
         return ast.fix_missing_locations(ast.copy_location(call, argument or node))

@@ -156,23 +156,26 @@ class FunctionWatch(TorchFunctionMode):
         kind = value.pop("kind")
         full = value.pop("full")
         value |= self.recorder.tick()
-        where = {"file": file, "line": line}
+
+        def record(topic: str, subject: str, told: dict[str, Any]) -> None:
+            self.recorder(topic, subject, told, file=file, line=line)
+
         if kind == "loss":
             number = float(out.detach()) if isinstance(out, torch.Tensor) and out.numel() == 1 else None
             value |= {"value": number, "out": list(out.shape) if isinstance(out, torch.Tensor) else None}
             if full:
-                self.recorder("loss.call", name, value, **where)  # type: ignore[arg-type]
+                record("loss.call", name, value)
             else:
                 self.last[file, line, name, kind] = value
         elif kind == "softmax":
-            self.recorder("softmax.call", name, {**value, "shape": list(out.shape)}, **where)  # type: ignore[arg-type]
+            record("softmax.call", name, {**value, "shape": list(out.shape)})
         elif kind == "draw":
             found = summary(out) if isinstance(out, torch.Tensor) else {}
-            self.recorder("random.draw", name, {**value, **found}, **where)  # type: ignore[arg-type]
+            record("random.draw", name, {**value, **found})
         elif kind == "broadcast":
-            self.recorder("tensor.broadcast", name, {**value, "out": list(out.shape)}, **where)  # type: ignore[arg-type]
+            record("tensor.broadcast", name, {**value, "out": list(out.shape)})
         elif value["parameter"]:
-            self.recorder("event.clamp", value.pop("parameter"), value, **where)  # type: ignore[arg-type]
+            record("event.clamp", value.pop("parameter"), value)
 
     def report(self) -> None:
         """One fact per line and function, and the last value of each loss."""

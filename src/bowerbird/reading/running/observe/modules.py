@@ -4,12 +4,14 @@ import sys
 import weakref
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 
 LARGEST_COPY = 4_000_000
@@ -85,13 +87,10 @@ class ModuleWatch:
             restore(module, state)
             watch._created(module)
 
-        nn.Module.__setstate__ = restored  # type: ignore[method-assign, assignment]
-        nn.Module.__init__ = created  # type: ignore[method-assign]
-        nn.Module.train = switched  # type: ignore[method-assign, assignment]
-        nn.Module.__call__ = called  # type: ignore[method-assign]
+        put(nn.Module, __init__=created, __setstate__=restored, train=switched, __call__=called)
 
     def _created(self, module: nn.Module) -> None:
-        frame = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(2)
         while frame is not None and not self.recorder.is_user_code(frame.f_code):
             frame = frame.f_back
         while frame is not None and frame.f_locals.get("self") is module:
@@ -103,7 +102,7 @@ class ModuleWatch:
 
     def _watch_forward(self, kind: type[nn.Module]) -> None:
         """So that ``model.forward(x)`` counts as a call too."""
-        forward = kind.__dict__.get("forward")
+        forward: Any = kind.__dict__.get("forward")
         code = getattr(forward, "__code__", None)
         if kind in self._wrapped or not self.recorder.is_user_code(code):
             return
@@ -114,9 +113,9 @@ class ModuleWatch:
                 return forward(module, *args, **kwargs)
             return self._called(module, lambda *a, **k: forward(module, *a, **k), args, kwargs)
 
-        forwarded.__wrapped__ = forward  # type: ignore[attr-defined]
+        put(forwarded, __wrapped__=forward)
         forwarded.__doc__, forwarded.__name__ = forward.__doc__, "forward"
-        kind.forward = forwarded  # type: ignore[method-assign]
+        put(kind, forward=forwarded)
 
     def _called(self, module: nn.Module, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.quiet or _ours(module):
