@@ -100,7 +100,7 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class OptimizerSite:
-    """Where an optimiser is built: ``name`` it is bound to, ``kind`` (Adam), what it is given, the modules named there."""
+    """Where an optimiser is built: its name, ``kind`` (Adam), what it is given, the modules that are named there."""
 
     name: str
     kind: str

@@ -23,7 +23,7 @@ def zero_grad_missing(program: Program, facts: FactStore, run: Run) -> Iterator[
         between = [f for f in cleared if first.position < f.position < last.position]
         stale = [
             f for f in facts.of("event.backward")
-            if first.position < f.position < last.position and ((f["grads"] or {}).get(owner) or {}).get("norm_before", 0) > 0
+            if first.position < f.position < last.position and (f["grads"] or {}).get(owner, {}).get("norm_before", 0) > 0
         ]  # fmt: skip
         if between or not stale:
             continue

@@ -48,7 +48,7 @@ _SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """First in ``sys.meta_path`` for the user's files and stand-ins; a second instance comes last, for what is missing."""
+    """First in ``sys.meta_path`` for the user's files and stand-ins; a second one comes last, for what is missing."""
 
     def __init__(
         self, request: Request, files: set[str], replace: Callable[[str, str], None], *, last: bool

@@ -1,7 +1,7 @@
 """Watches every torch function that the user's lines reach: what it was given and what it gave.
 
-One mode of ``torch.overrides`` sees all calls, also those that modules make on the user's behalf.  It also keeps CUDA out
-of sight: a device that is not there becomes the CPU, and that is said.
+One mode of ``torch.overrides`` sees all calls, also those that modules make on the user's behalf.  It also keeps CUDA
+out of sight: a device that is not there becomes the CPU, and that is said.
 """
 
 import sys
@@ -30,8 +30,9 @@ ARITHMETIC = frozenset(
     "add_ sub_ mul_ div_ __iadd__ __isub__ __imul__ maximum minimum where".split()
 ) | {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 _SILENT = frozenset(
-    "__get__ __set__ size dim numel is_floating_point is_complex __hash__ __repr__ __len__ __format__ __bool__ __float__ "
-    "__deepcopy__ __reduce_ex__ element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ ndimension".split()
+    "__get__ __set__ size dim numel is_floating_point is_complex __hash__ __repr__ __len__ __format__ __bool__ "
+    "__float__ __deepcopy__ __reduce_ex__ element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ "
+    "ndimension".split()
 )
 FULL = 3
 _WRAPPERS = (
@@ -219,7 +220,8 @@ def watch_numpy(recorder: Recorder) -> None:
             if line is not None and recorder.counts["random.draw"] < 300:
                 array = np.asarray(out, dtype=np.float64) if np.asarray(out).dtype.kind in "fiu" else np.zeros(1)
                 value = {
-                    **recorder.tick(), "shape": list(array.shape), "mean": float(array.mean()), "std": float(array.std()),
+                    **recorder.tick(), "shape": list(array.shape),
+                    "mean": float(array.mean()), "std": float(array.std()),
                     "min": float(array.min(initial=np.inf)), "max": float(array.max(initial=-np.inf)),
                 }  # fmt: skip
                 recorder("random.draw", f"numpy.{_name}", value, file=file, line=line)

@@ -154,7 +154,7 @@ class ModuleWatch:
         return [summary(x) for x in args] if fresh or (root and self._detailed(module)) else None
 
     def _detailed(self, module: nn.Module) -> bool:
-        """Whether a call is recorded: the first ones of each module at each line, so that no sampler fills the store."""
+        """Whether a call is recorded: the first ones of each module at each line, lest samplers fill the store."""
         seen = self._at_line[id(module), self.recorder.here()[1]]
         return seen < DETAILED_AT_A_LINE and self.number < DETAILED_FORWARDS
 
