@@ -31,8 +31,8 @@ ARITHMETIC = frozenset(
 ) | {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 _SILENT = frozenset(
     "__get__ __set__ size dim numel is_floating_point is_complex __hash__ __repr__ __len__ __format__ __bool__ "
-    "__float__ __deepcopy__ __reduce_ex__ element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ "
-    "ndimension".split()
+    "__float__ __deepcopy__ __reduce_ex__ element_size data_ptr storage_offset stride is_contiguous "
+    "untyped_storage __iter__ ndimension".split()
 )
 FULL = 3
 _WRAPPERS = (

@@ -33,7 +33,8 @@ _LIBRARIES: dict[str, Any] = {
 }  # fmt: skip
 _BY_IMPORT = {
     "os": "os", "sys": "sys", "time": "time", "json": "json", "re": "re", "datetime": "datetime",
-    "itertools": "itertools", "argparse": "argparse", "pickle": "pickle", "glob": "glob", "warnings": "warnings", "typing": "typing",
+    "itertools": "itertools", "argparse": "argparse", "pickle": "pickle", "glob": "glob", "warnings": "warnings",
+    "typing": "typing",
     "plt": "matplotlib.pyplot", "tqdm": "tqdm.tqdm", "trange": "tqdm.trange", "transforms": "torchvision.transforms",
     "datasets": "torchvision.datasets", "torchvision": "torchvision", "save_image": "torchvision.utils.save_image",
     "make_grid": "torchvision.utils.make_grid", "T": "torchvision.transforms", "MNIST": "torchvision.datasets.MNIST",
