@@ -1,7 +1,7 @@
 """A finding: what a rule says of one line of the user's program, with its evidence and its remedy.
 
-``error`` is proved (an observation, a probe, a differential run), ``warning`` strongly indicated, ``info`` harmless or a
-matter of taste, ``ok`` checked and fine.
+``error`` is proved (an observation, a probe, a differential run), ``warning`` strongly indicated, ``info`` harmless or
+a matter of taste, ``ok`` checked and fine.
 """
 
 from collections.abc import Iterable

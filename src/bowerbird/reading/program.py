@@ -100,7 +100,7 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class OptimizerSite:
-    """Where an optimiser is built: ``name`` it is bound to, ``kind`` (Adam), what it is given, the modules named there."""
+    """Where an optimiser is built: its name, ``kind`` (Adam), what it is given, the modules that are named there."""
 
     name: str
     kind: str
@@ -208,8 +208,9 @@ class Unit:
     @cached_property
     def functions(self) -> dict[str, Function]:
         """Every function of the file; methods as ``Class.method``."""
-        found = {}
-        for node in self.all(ast.FunctionDef, ast.AsyncFunctionDef):
+        found: dict[str, Function] = {}
+        nodes: Iterator[Any] = self.all(ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in nodes:
             holder = self.parents[node]
             found[f"{holder.name}.{node.name}" if isinstance(holder, ast.ClassDef) else node.name] = node
         return found
@@ -218,7 +219,8 @@ class Unit:
     def assignments(self) -> dict[str, list[tuple[ast.expr, ast.stmt]]]:
         """Every value that is assigned to a dotted name anywhere in the file, with its statement."""
         found: dict[str, list[tuple[ast.expr, ast.stmt]]] = {}
-        for statement in self.all(ast.Assign, ast.AnnAssign):
+        statements: Iterator[Any] = self.all(ast.Assign, ast.AnnAssign)
+        for statement in statements:
             if statement.value is None:
                 continue
             for target in targets_of(statement):

@@ -36,7 +36,8 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         yield Finding(
             "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
             f"The name {name} is bound nowhere in the program.",
-            f"NameError when this line ran ({failed.id})." if failed else "A stand-in took its place." if name in replaced
+            f"NameError when this line ran ({failed.id})." if failed
+            else "A stand-in took its place." if name in replaced
             else "No assignment, import, argument or loop binds it.",
             f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
             facts=(failed.id,) if failed else (),

@@ -22,9 +22,11 @@ def zero_grad_missing(program: Program, facts: FactStore, run: Run) -> Iterator[
         first, last = own[0], own[-1]
         between = [f for f in cleared if first.position < f.position < last.position]
         stale = [
-            f for f in facts.of("event.backward")
-            if first.position < f.position < last.position and ((f["grads"] or {}).get(owner) or {}).get("norm_before", 0) > 0
-        ]  # fmt: skip
+            f
+            for f in facts.of("event.backward")
+            if first.position < f.position < last.position
+            and (f["grads"] or {}).get(owner, {}).get("norm_before", 0) > 0
+        ]
         if between or not stale:
             continue
         before = stale[0]["grads"][owner]

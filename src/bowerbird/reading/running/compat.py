@@ -1,6 +1,7 @@
 """Lets programs written for other machines and older versions run here: CUDA, removed names, compilers, processes."""
 
 import argparse
+import builtins
 import functools
 import pickle
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.standins import fragments
 
 Replace = Callable[[str, str], None]
@@ -19,10 +21,10 @@ def install(replace: Replace) -> None:
     """Patches torch, numpy and argparse in this process."""
     _cuda(replace)
     _compilers()
-    _old_names(replace)
+    _old_names()
     _arguments(replace)
     _saved_weights(replace)
-    builtin_input(replace)
+    _input(replace)
 
 
 def _cuda(replace: Replace) -> None:
@@ -30,13 +32,13 @@ def _cuda(replace: Replace) -> None:
         replace("CUDA", "there is no GPU; everything runs on the CPU")
         return thing
 
-    nn.Module.cuda = moved  # type: ignore[method-assign]
+    put(nn.Module, cuda=moved)
     original = nn.Module.to
 
     def to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
         return original(module, *(_cpu(a, replace) for a in args), **{k: _cpu(v, replace) for k, v in kwargs.items()})
 
-    nn.Module.to = to  # type: ignore[method-assign, assignment]
+    put(nn.Module, to=to)
     cuda: Any = torch.cuda
     nothing = {name: _returns(None) for name in _CUDA_NOTHING}
     for name, value in {**nothing, **_CUDA_VALUES}.items():
@@ -45,11 +47,13 @@ def _cuda(replace: Replace) -> None:
         setattr(cuda, f"{kind}Tensor", getattr(torch, f"{kind}Tensor"))
     cuda.get_device_name = _returns("CPU")
     cuda.get_device_properties = lambda *a, **k: argparse.Namespace(name="CPU", total_memory=0, multi_processor_count=1)
-    torch.set_default_device = lambda device: None  # type: ignore[assignment]
+    put(torch, set_default_device=lambda device: None)
     default_type = torch.set_default_tensor_type
-    torch.set_default_tensor_type = lambda kind: default_type(  # type: ignore[assignment]
-        kind.replace("torch.cuda.", "torch.") if isinstance(kind, str) else kind
-    )
+
+    def default(kind: Any) -> None:
+        default_type(kind.replace("torch.cuda.", "torch.") if isinstance(kind, str) else kind)
+
+    put(torch, set_default_tensor_type=default)
     _mixed_precision()
 
 
@@ -109,8 +113,8 @@ class _NoScaler:
 
 def _mixed_precision() -> None:
     scaler: Any = _NoScaler
-    torch.cuda.amp.GradScaler = scaler
-    torch.amp.GradScaler = scaler
+    put(torch.cuda.amp, GradScaler=scaler)
+    put(torch.amp, GradScaler=scaler)
     real = torch.autocast
 
     class Autocast(real):  # type: ignore[misc, valid-type]
@@ -127,21 +131,20 @@ def _compilers() -> None:
     def unchanged(model: Any = None, *args: Any, **kwargs: Any) -> Any:
         return model if model is not None else lambda function: function
 
-    torch.compile = unchanged  # type: ignore[assignment]
-    torch.jit.script = unchanged
-    torch.jit.trace = lambda function, *a, **k: function  # type: ignore[assignment]
-    torch.autograd.set_detect_anomaly = lambda *a, **k: None  # type: ignore[assignment, misc]
-    torch.set_num_threads = lambda n: None  # type: ignore[assignment]
-    torch.use_deterministic_algorithms = lambda *a, **k: None  # type: ignore[assignment]
+    put(torch, compile=unchanged)
+    put(torch.jit, script=unchanged)
+    put(torch.jit, trace=lambda function, *a, **k: function)
+    put(torch.autograd, set_detect_anomaly=lambda *a, **k: None)
+    put(torch, set_num_threads=lambda n: None)
+    put(torch, use_deterministic_algorithms=lambda *a, **k: None)
     spawn: Any = torch.multiprocessing
     spawn.spawn = lambda fn, args=(), **_: fn(0, *args)
 
 
-def _old_names(replace: Replace) -> None:
-    for name, kind in (("int", int), ("float", float), ("bool", bool), ("object", object), ("str", str)):
-        if name not in np.__dict__:
-            setattr(np, name, kind)
-    for name, kind in (("float_", np.float64), ("Inf", np.inf), ("NaN", np.nan), ("infty", np.inf)):
+def _old_names() -> None:
+    removed: dict[str, Any] = {"int": int, "float": float, "bool": bool, "object": object, "str": str}
+    removed |= {"float_": np.float64, "Inf": np.inf, "NaN": np.nan, "infty": np.inf}
+    for name, kind in removed.items():
         if name not in np.__dict__:
             setattr(np, name, kind)
 
@@ -168,17 +171,18 @@ def _arguments(replace: Replace) -> None:
                 replace(f"--{action.dest}", f"the argument is required; {value!r} was taken")
         return found, rest
 
-    argparse.ArgumentParser.parse_known_args = parsed  # type: ignore[method-assign]
+    put(argparse.ArgumentParser, parse_known_args=parsed)
 
 
 def _of_type(action: argparse.Action) -> Any:
     if action.choices:
         return next(iter(action.choices))
     value = fragments.option(action.dest)
-    if callable(action.type):
+    convert: Any = action.type
+    if callable(convert):
         for candidate in (value, 1, "1"):
             try:
-                return action.type(candidate)
+                return convert(candidate)
             except (TypeError, ValueError):
                 continue
     return value
@@ -223,21 +227,19 @@ def _saved_weights(replace: Replace) -> None:
             return None
         return load_state(module, state, *args, **kwargs)
 
-    torch.load = loaded
-    nn.Module.load_state_dict = state_loaded  # type: ignore[method-assign]
+    put(torch, load=loaded)
+    put(nn.Module, load_state_dict=state_loaded)
     optimizer_load = torch.optim.Optimizer.load_state_dict
 
     def optimizer_loaded(optimizer: Any, state: Any) -> None:
         if not isinstance(state, MissingWeights):
             optimizer_load(optimizer, state)
 
-    torch.optim.Optimizer.load_state_dict = optimizer_loaded  # type: ignore[method-assign]
+    put(torch.optim.Optimizer, load_state_dict=optimizer_loaded)
 
 
-def builtin_input(replace: Replace) -> None:
+def _input(replace: Replace) -> None:
     """``input()`` answers by itself."""
-    import builtins
-
     asked = 0
 
     def answered(prompt: object = "") -> str:
@@ -248,4 +250,4 @@ def builtin_input(replace: Replace) -> None:
             raise EOFError("no more input")
         return "1"
 
-    builtins.input = answered
+    put(builtins, input=answered)

@@ -62,8 +62,8 @@ def _made_plain(kind: type, live: Live, replace: Callable[[str, str], None]) -> 
 
 
 _PROCESSES = frozenset(
-    "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 sample_timesteps "
-    "noise_images p_mean_variance q_posterior".split()
+    "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
+    "sample_timesteps noise_images p_mean_variance q_posterior".split()
 )
 
 
@@ -217,15 +217,15 @@ def _settings(live: Live, note: str) -> Any:
 
 
 _MODULES = (
-    "model net network encoder decoder generator discriminator fn layer sublayer unet denoise_fn eps_model embed src_embed "
-    "tgt_embed self_attn src_attn feed_forward backbone module block attn critic prior"
+    "model net network encoder decoder generator discriminator fn layer sublayer unet denoise_fn eps_model embed "
+    "src_embed tgt_embed self_attn src_attn feed_forward backbone module block attn critic prior"
 ).split()
 
 
 def _called(
     module: nn.Module, kind: type[nn.Module], live: Live, replace: Callable[[str, str], None]
 ) -> Exception | None:  # fmt: skip
-    """Tries inputs until a call works, with gradients back to the parameters; returns the first failure if none does."""
+    """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
     error: Exception | None = None
     until = time.process_time() + MOST_SECONDS_EACH
     names = [p.name for p in _needed(module) if p.kind is p.KEYWORD_ONLY]

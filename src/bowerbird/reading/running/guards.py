@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bowerbird.reading.running.putting import put
+
 _NETWORK = (
     "socket.__new__",
     "socket.connect",
@@ -180,13 +182,12 @@ def limit(memory_bytes: int, cpu_s: float) -> None:
 
 def soften(scratch: Path) -> None:
     """Replaces what programs often do in passing (``os.system("mkdir …")``, ``time.sleep``) by nothing at all."""
-    os.system = lambda command: 0  # type: ignore[assignment]
-    time.sleep = lambda seconds: None  # type: ignore[assignment]
+    put(os, system=lambda command: 0)
+    put(time, sleep=lambda seconds: None)
     tempfile.tempdir = str(scratch)
-    subprocess.run = _no_process  # type: ignore[assignment]
-    subprocess.call = subprocess.check_call = lambda *a, **k: 0  # type: ignore[assignment]
-    subprocess.check_output = lambda *a, **k: b""  # type: ignore[assignment]
-    shutil.which = lambda *a, **k: None  # type: ignore[assignment]
+    put(subprocess, run=_no_process, call=lambda *a, **k: 0, check_call=lambda *a, **k: 0)
+    put(subprocess, check_output=lambda *a, **k: b"")
+    put(shutil, which=lambda *a, **k: None)
 
 
 def _no_process(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[str]":

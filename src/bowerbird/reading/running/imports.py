@@ -48,7 +48,7 @@ _SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """First in ``sys.meta_path`` for the user's files and stand-ins; a second instance comes last, for what is missing."""
+    """First in ``sys.meta_path`` for the user's files and stand-ins; a second one comes last, for what is missing."""
 
     def __init__(
         self, request: Request, files: set[str], replace: Callable[[str, str], None], *, last: bool
@@ -180,13 +180,18 @@ class StandInLoader(importlib.abc.Loader):
 
 
 def _asked_by_a_library() -> bool:
-    """Whether the import that is going on stands in an installed package, not in the user's code."""
-    frame = sys._getframe(1)
-    while frame is not None and (frame.f_code.co_filename.startswith("<frozen") or frame.f_globals is globals()):
-        if frame.f_back is None:
-            return False
+    """Whether the import that is going on stands in an installed package, not in the user's code or in ours."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(("<frozen", _PACKAGE, _IMPORTLIB)):
+            return file.startswith((sys.prefix, sys.base_prefix))
         frame = frame.f_back
-    return frame.f_code.co_filename.startswith((sys.prefix, sys.base_prefix))
+    return False
+
+
+_PACKAGE = str(Path(__file__).parents[2])
+_IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
 def _installed(top: str) -> bool:

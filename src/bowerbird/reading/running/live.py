@@ -81,7 +81,7 @@ class Live:
         }
 
     def line_of(self, thing: Any) -> int | None:
-        """The line at which a function or class is defined, or a module was created; None for what is not the user's."""
+        """The line at which a function or class is defined, or a module was created; None if it is not the user's."""
         if isinstance(thing, nn.Module):
             return self.names.place(thing)[1]
         if isinstance(thing, type):

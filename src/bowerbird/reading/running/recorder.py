@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -26,6 +27,15 @@ class Recorder:
         self.steps = 0
         self._waiting: list[str] = []
         self._flushed = time.monotonic()
+
+    def safely(self, observe: Callable[..., Any], *args: Any) -> Any:
+        """Observes; what an observer raises is a fact and never the program's concern."""
+        try:
+            return observe(*args)
+        except Exception as error:  # an observer meets a stranger's objects
+            message = f"{type(error).__name__}: {str(error)[:200]}"
+            self("observer.failed", getattr(observe, "__name__", "observer"), {"message": message}, line=None, file="")
+            return None
 
     def tick(self) -> dict[str, int]:
         """The place of an event: its number and the optimiser steps before it."""

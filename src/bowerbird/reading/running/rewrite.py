@@ -1,7 +1,8 @@
 """Compiles the user's files so that every loop asks before each round whether it may go on.
 
-Line numbers stay as they are.  A function that trains hands over its local names when it ends.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
+Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
+A function that trains hands over its local names when it ends.
 """
 
 import ast
@@ -53,7 +54,7 @@ class _Guarded(ast.NodeTransformer):
         return [*head, ast.fix_missing_locations(ast.copy_location(guarded_body, body[0]))]
 
     def _call(self, name: str, argument: ast.expr | None, node: ast.For | ast.While) -> ast.Call:
-        where = [ast.Constant(node.lineno), ast.Constant(self.file)]
+        where: list[ast.expr] = [ast.Constant(node.lineno), ast.Constant(self.file)]
         arguments = where if argument is None else [argument, *where]
         call = ast.Call(ast.Name(name, ast.Load()), arguments, [])
         return ast.fix_missing_locations(ast.copy_location(call, argument or node))

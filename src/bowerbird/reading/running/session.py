@@ -241,7 +241,8 @@ class Session:
         files.report(self.recorder, Path(self.request.scratch))
         self.recorder("run.output", "stdout", {"text": self.output.text()}, line=None, file=self.request.main)
         value = {
-            "ran": bool(self.executed), "finished": self.finished, "steps": self.recorder.steps, "cpu_s": round(cpu_s, 2),
+            "ran": bool(self.executed), "finished": self.finished, "steps": self.recorder.steps,
+            "cpu_s": round(cpu_s, 2),
             "forwards": self.modules.number, "failures": self.failures, "statements": self.executed,
             "shrink": self.request.shrink, "image_shape": self.request.image_shape,
         }  # fmt: skip

@@ -93,7 +93,7 @@ class _Case(Cited):
         for a, b in clauses(self.text):
             here = [m for m in self.mentions if a <= m.start < b]
             for one, two in itertools.pairwise(here):
-                related = any(one.keys & keys and two.keys & keys for keys in shown) or one.keys & two.keys
+                related = bool(one.keys & two.keys) or any(one.keys & keys and two.keys & keys for keys in shown)
                 owned = any(two.keys & self.material.owners.get(k, frozenset()) for k in one.keys) or any(
                     one.keys & self.material.owners.get(k, frozenset()) for k in two.keys
                 )
@@ -106,9 +106,9 @@ class _Case(Cited):
                 if not (related or owned or nested or together or ordered):
                     self.unproven.append(f"how {one.text} and {two.text} belong together is not shown")
             codes = CODE.findall(self.text[a:b])
-            related = derived.ordered or any(len(keys) > 1 for keys in shown)
-            together = any(all(map(self._in_line(line), codes)) for line in self.code.splitlines())
-            if len(codes) > 1 and not related and not together:
+            settled = derived.ordered or any(len(keys) > 1 for keys in shown)
+            joined = any(all(map(self._in_line(line), codes)) for line in self.code.splitlines())
+            if len(codes) > 1 and not settled and not joined:
                 self.unproven.append(f"no cited line has {', '.join(codes)} together")
 
     def _in_line(self, line: str) -> Callable[[str], bool]:

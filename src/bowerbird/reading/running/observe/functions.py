@@ -1,7 +1,7 @@
 """Watches every torch function that the user's lines reach: what it was given and what it gave.
 
-One mode of ``torch.overrides`` sees all calls, also those that modules make on the user's behalf.  It also keeps CUDA out
-of sight: a device that is not there becomes the CPU, and that is said.
+One mode of ``torch.overrides`` sees all calls, also those that modules make on the user's behalf.  It also keeps CUDA
+out of sight: a device that is not there becomes the CPU, and that is said.
 """
 
 import sys
@@ -30,8 +30,9 @@ ARITHMETIC = frozenset(
     "add_ sub_ mul_ div_ __iadd__ __isub__ __imul__ maximum minimum where".split()
 ) | {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 _SILENT = frozenset(
-    "__get__ __set__ size dim numel is_floating_point is_complex __hash__ __repr__ __len__ __format__ __bool__ __float__ "
-    "element_size data_ptr storage_offset stride is_contiguous untyped_storage __iter__ ndimension".split()
+    "__get__ __set__ size dim numel is_floating_point is_complex __hash__ __repr__ __len__ __format__ __bool__ "
+    "__float__ __deepcopy__ __reduce_ex__ element_size data_ptr storage_offset stride is_contiguous "
+    "untyped_storage __iter__ ndimension".split()
 )
 FULL = 3
 _WRAPPERS = (
@@ -74,21 +75,23 @@ class FunctionWatch(TorchFunctionMode):
             return func(*args, **kwargs)
         file, line = frame.f_code.co_filename, frame.f_lineno
         row = self.rows.get((file, line, name))
-        if name in ("add_", "sub_", "copy_") and args and not self.training.optimizers:
-            self.training.moved_by_hand(args[0], file, line)
-        before = self._before(name, file, line, args, kwargs)
+        before = self.recorder.safely(self._before, name, file, line, args, kwargs)
         out = func(*args, **kwargs)
         if row is not None:
             row["count"] += 1
         else:
-            self.rows[file, line, name] = {
-                "count": 1, "direct": _asker(sys._getframe(1)) is frame, "args": [_short(a) for a in args[:6]],
-                "kwargs": {k: _short(v) for k, v in kwargs.items() if v is not None}, "out": _short(out),
-                **self.recorder.tick(),
-            }  # fmt: skip
+            direct = _asker(sys._getframe(1)) is frame
+            self.rows[file, line, name] = self.recorder.safely(self._row, direct, args, kwargs, out) or {"count": 1}
         if before is not None:
-            self._after(name, file, line, before, out)
+            self.recorder.safely(self._after, name, file, line, before, out)
         return out
+
+    def _row(self, direct: bool, args: Any, kwargs: Any, out: Any) -> dict[str, Any]:
+        return {
+            "count": 1, "direct": direct, "args": [_short(a) for a in args[:6]],
+            "kwargs": {k: _short(v) for k, v in kwargs.items() if v is not None}, "out": _short(out),
+            **self.recorder.tick(),
+        }  # fmt: skip
 
     def _on_cpu(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name == "cuda" or name == "pin_memory":
@@ -113,6 +116,8 @@ class FunctionWatch(TorchFunctionMode):
 
     def _before(self, name: str, file: str, line: int | None, args: Any, kwargs: Any) -> dict[str, Any] | None:
         """What must be seen before the call, for the kinds that are recorded in full."""
+        if name in ("add_", "sub_", "copy_") and args and not self.training.optimizers:
+            self.training.moved_by_hand(args[0], file, line)
         kind = (
             "loss" if name in LOSSES
             else "softmax" if name in ("softmax", "log_softmax")
@@ -152,23 +157,26 @@ class FunctionWatch(TorchFunctionMode):
         kind = value.pop("kind")
         full = value.pop("full")
         value |= self.recorder.tick()
-        where = {"file": file, "line": line}
+
+        def record(topic: str, subject: str, told: dict[str, Any]) -> None:
+            self.recorder(topic, subject, told, file=file, line=line)
+
         if kind == "loss":
             number = float(out.detach()) if isinstance(out, torch.Tensor) and out.numel() == 1 else None
             value |= {"value": number, "out": list(out.shape) if isinstance(out, torch.Tensor) else None}
             if full:
-                self.recorder("loss.call", name, value, **where)  # type: ignore[arg-type]
+                record("loss.call", name, value)
             else:
                 self.last[file, line, name, kind] = value
         elif kind == "softmax":
-            self.recorder("softmax.call", name, {**value, "shape": list(out.shape)}, **where)  # type: ignore[arg-type]
+            record("softmax.call", name, {**value, "shape": list(out.shape)})
         elif kind == "draw":
             found = summary(out) if isinstance(out, torch.Tensor) else {}
-            self.recorder("random.draw", name, {**value, **found}, **where)  # type: ignore[arg-type]
+            record("random.draw", name, {**value, **found})
         elif kind == "broadcast":
-            self.recorder("tensor.broadcast", name, {**value, "out": list(out.shape)}, **where)  # type: ignore[arg-type]
+            record("tensor.broadcast", name, {**value, "out": list(out.shape)})
         elif value["parameter"]:
-            self.recorder("event.clamp", value.pop("parameter"), value, **where)  # type: ignore[arg-type]
+            record("event.clamp", value.pop("parameter"), value)
 
     def report(self) -> None:
         """One fact per line and function, and the last value of each loss."""
@@ -193,7 +201,7 @@ def _short(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_short(entry) for entry in value[:6]]
-    return str(value)[:60]
+    return str(value)[:60] if isinstance(value, torch.dtype | torch.device | torch.layout) else type(value).__name__
 
 
 def _broadcasts(args: Any) -> bool:
@@ -212,7 +220,8 @@ def watch_numpy(recorder: Recorder) -> None:
             if line is not None and recorder.counts["random.draw"] < 300:
                 array = np.asarray(out, dtype=np.float64) if np.asarray(out).dtype.kind in "fiu" else np.zeros(1)
                 value = {
-                    **recorder.tick(), "shape": list(array.shape), "mean": float(array.mean()), "std": float(array.std()),
+                    **recorder.tick(), "shape": list(array.shape),
+                    "mean": float(array.mean()), "std": float(array.std()),
                     "min": float(array.min(initial=np.inf)), "max": float(array.max(initial=-np.inf)),
                 }  # fmt: skip
                 recorder("random.draw", f"numpy.{_name}", value, file=file, line=line)

@@ -4,16 +4,19 @@ import sys
 import weakref
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 
 LARGEST_COPY = 4_000_000
-DETAILED_FORWARDS = 160
+DETAILED_FORWARDS = 400
+DETAILED_AT_A_LINE = 24
 SNAPSHOT = 40_000_000
 MOST_MODULES = 4_000
 
@@ -52,6 +55,7 @@ class ModuleWatch:
         self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
         self.quiet = False
         self._switching = 0
+        self._at_line: Counter[tuple[int, int | None]] = Counter()
         self._wrapped: set[type] = set()
 
     def install(self) -> None:
@@ -77,12 +81,16 @@ class ModuleWatch:
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             return watch._called(module, module._wrapped_call_impl, args, kwargs)
 
-        nn.Module.__init__ = created  # type: ignore[method-assign]
-        nn.Module.train = switched  # type: ignore[method-assign, assignment]
-        nn.Module.__call__ = called  # type: ignore[method-assign]
+        restore = nn.Module.__setstate__
+
+        def restored(module: nn.Module, state: Any) -> None:
+            restore(module, state)
+            watch._created(module)
+
+        put(nn.Module, __init__=created, __setstate__=restored, train=switched, __call__=called)
 
     def _created(self, module: nn.Module) -> None:
-        frame = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(2)
         while frame is not None and not self.recorder.is_user_code(frame.f_code):
             frame = frame.f_back
         while frame is not None and frame.f_locals.get("self") is module:
@@ -94,7 +102,7 @@ class ModuleWatch:
 
     def _watch_forward(self, kind: type[nn.Module]) -> None:
         """So that ``model.forward(x)`` counts as a call too."""
-        forward = kind.__dict__.get("forward")
+        forward: Any = kind.__dict__.get("forward")
         code = getattr(forward, "__code__", None)
         if kind in self._wrapped or not self.recorder.is_user_code(code):
             return
@@ -105,9 +113,9 @@ class ModuleWatch:
                 return forward(module, *args, **kwargs)
             return self._called(module, lambda *a, **k: forward(module, *a, **k), args, kwargs)
 
-        forwarded.__wrapped__ = forward  # type: ignore[attr-defined]
+        put(forwarded, __wrapped__=forward)
         forwarded.__doc__, forwarded.__name__ = forward.__doc__, "forward"
-        kind.forward = forwarded  # type: ignore[method-assign]
+        put(kind, forward=forwarded)
 
     def _called(self, module: nn.Module, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.quiet or _ours(module):
@@ -127,19 +135,28 @@ class ModuleWatch:
         root = not self.active and not isinstance(module, nn.modules.loss._Loss)
         fresh = count.calls == 1
         with torch._C.DisableTorchFunction():
-            if fresh:
-                self._keep_inputs(module, args, kwargs)
-            if root:
-                self._snapshot(self.names.root(module)[0])
-            before = [summary(x) for x in args] if fresh or (root and self.number < DETAILED_FORWARDS) else None
+            before = self.recorder.safely(self._enter, module, args, kwargs, fresh, root)
         self.active.append(module)
         try:
             out = call(*args, **kwargs)
         finally:
-            self.active.pop()
+            if self.active and self.active[-1] is module:
+                self.active.pop()
         with torch._C.DisableTorchFunction():
-            self._seen(module, args, kwargs, out, before, file, line, fresh, root)
+            self.recorder.safely(self._seen, module, args, kwargs, out, before, file, line, fresh, root)
         return out
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any, fresh: bool, root: bool) -> Any:
+        if fresh:
+            self._keep_inputs(module, args, kwargs)
+        if root:
+            self._snapshot(self.names.root(module)[0])
+        return [summary(x) for x in args] if fresh or (root and self._detailed(module)) else None
+
+    def _detailed(self, module: nn.Module) -> bool:
+        """Whether a call is recorded: the first ones of each module at each line, lest samplers fill the store."""
+        seen = self._at_line[id(module), self.recorder.here()[1]]
+        return seen < DETAILED_AT_A_LINE and self.number < DETAILED_FORWARDS
 
     def _seen(
         self, module: nn.Module, args: Any, kwargs: Any, out: Any, before: Any, file: str, line: int | None,
@@ -169,7 +186,8 @@ class ModuleWatch:
         if len(self.outputs) > 400:
             self.outputs.clear()
         self.outputs |= {t.data_ptr(): self.number for t in found if t.numel()}
-        if self.number > DETAILED_FORWARDS:
+        self._at_line[id(module), line] += 1
+        if before is None:
             return
         value = {
             **self.recorder.tick(), "call": self.number, "class": type(module).__name__, "training": module.training,
@@ -307,7 +325,7 @@ def _held(value: Any) -> list[nn.Module]:
 
 
 def _ours(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("bowerbird.")
+    return type(module).__module__.startswith("bowerbird.reading.")
 
 
 def _line(module: nn.Module) -> str:

@@ -3,6 +3,7 @@
 import sys
 import weakref
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 from torch import nn
@@ -98,7 +99,7 @@ class Names:
         return None
 
     def _frames(self) -> Iterator[dict[str, Any]]:
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             if self.recorder.is_user_code(frame.f_code) and frame.f_code.co_name != "__init__":
                 yield frame.f_locals

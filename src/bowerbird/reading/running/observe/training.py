@@ -15,6 +15,7 @@ from torch.optim.optimizer import (
 
 from bowerbird.reading.running.observe.modules import ModuleWatch
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder
 
 DETAILED_STEPS = 8
@@ -103,9 +104,8 @@ class TrainingWatch:
                 watch.recorder("event.zero_grad", watch.names.of_module(module), watch.recorder.tick())
             module_clear(module, *args, **kwargs)
 
-        Optimizer.__init__ = created  # type: ignore[method-assign]
-        Optimizer.zero_grad = cleared  # type: ignore[method-assign]
-        nn.Module.zero_grad = module_cleared  # type: ignore[method-assign]
+        put(Optimizer, __init__=created, zero_grad=cleared)
+        put(nn.Module, zero_grad=module_cleared)
         register_optimizer_step_pre_hook(lambda optimizer, *_: _unwatched(watch._stepping, optimizer))
         register_optimizer_step_post_hook(lambda optimizer, *_: _unwatched(watch._stepped, optimizer))
 
@@ -193,15 +193,14 @@ class TrainingWatch:
                 )  # fmt: skip
             return result
 
-        torch.autograd.backward = watched
-        torch.autograd.grad = graded
+        put(torch.autograd, backward=watched, grad=graded)
 
     def _backward(self, losses: list[torch.Tensor], args: Any, kwargs: Any) -> Callable[[], None]:
         self.backwards += 1
         recorder = self.recorder
         value: dict[str, Any] = recorder.tick()
         value |= {
-            "n": self.backwards, "loss": [float(x.detach().reshape(-1)[0]) if x.numel() else None for x in losses][0],
+            "n": self.backwards, "loss": float(losses[0].detach().reshape(-1)[0]) if losses[0].numel() else None,
             "loss_shape": list(losses[0].shape),
             "retain_graph": bool(kwargs.get("retain_graph") or (len(args) > 1 and args[1])),
             "create_graph": bool(kwargs.get("create_graph")),

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 from bowerbird.reading.running.standins import pictures
 
@@ -88,8 +89,8 @@ def install(
         loader.__dict__["_bowerbird_seen"] = True
         return _recorded(batches, recorder, names, loader) if first else batches
 
-    DataLoader.__init__ = created  # type: ignore[method-assign, assignment]
-    DataLoader.__iter__ = iterated  # type: ignore[method-assign, assignment]
+    put(DataLoader, __init__=created)
+    put(DataLoader, __iter__=iterated)
 
 
 _POSITIONAL = (
@@ -101,7 +102,7 @@ def _short(dataset: Any, settings: dict[str, Any], replace: Callable[[str, str],
     size = settings.get("batch_size", 1) or 1
     if settings.get("sampler") is not None or settings.get("batch_sampler") is not None:
         return dataset
-    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized) or not isinstance(size, int):
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__") or not isinstance(size, int):
         return dataset
     length = BATCHES * size
     if getattr(dataset, "stand_in", False) and not hasattr(dataset, "indices"):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder
 from bowerbird.reading.running.standins import pictures, words
 
@@ -41,9 +42,9 @@ _TEXT = (
     "",
 )
 _PASSING = (
-    "bowerbird/reading/running/", "/pathlib.py", "/os.py", "<frozen ", "genericpath.py", "posixpath.py", "/glob.py", "/gzip.py",
-    "/zipfile.py", "/PIL/", "/numpy/", "/codecs.py", "/tarfile.py", "/shutil.py", "/torch/serialization.py", "/pickle.py",
-    "/contextlib.py",
+    "bowerbird/reading/running/", "/pathlib.py", "/os.py", "<frozen ", "genericpath.py", "posixpath.py", "/glob.py",
+    "/gzip.py", "/zipfile.py", "/PIL/", "/numpy/", "/codecs.py", "/tarfile.py", "/shutil.py", "/torch/serialization.py",
+    "/pickle.py", "/contextlib.py",
 )  # fmt: skip
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
@@ -172,7 +173,7 @@ def _patch_pictures(replace: Replace) -> None:
             replace("pictures", "the files are not there; stand-in pictures took their place")
             return Image.fromarray(pictures.picture(0, size=64, channels=3)[0])
 
-    Image.open = opened
+    put(Image, open=opened)
 
 
 def _patch_open(files: Files) -> None:
@@ -184,15 +185,15 @@ def _patch_open(files: Files) -> None:
             kwargs["encoding"], args = "utf-8", args[:1]
         return original(path, mode, *args, **kwargs)
 
-    builtins.open = opened
-    io.open = opened
+    put(builtins, open=opened)
+    put(io, open=opened)
     path_open = pathlib.Path.open
 
     def opened_path(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         where = self if any(c in mode for c in "wax") else Path(files.reading(self))
         return path_open(where, mode, *args, **kwargs)
 
-    pathlib.Path.open = opened_path  # type: ignore[method-assign, assignment]
+    put(pathlib.Path, open=opened_path)
 
 
 def _patch_numpy(files: Files) -> None:
@@ -203,15 +204,15 @@ def _patch_numpy(files: Files) -> None:
             return _original(files.reading(file), *args, **kwargs)
 
         setattr(np, name, read)
-    memmap = np.memmap
+    memmap: Any = np.memmap
 
-    class Memmap(memmap):  # type: ignore[type-arg]
+    class Memmap(memmap):
         """A memory map of the file, or of its stand-in."""
 
         def __new__(cls, filename: Any, *args: Any, **kwargs: Any) -> Any:
             return memmap.__new__(cls, files.reading(filename), *args, **kwargs)
 
-    np.memmap = Memmap  # type: ignore[misc]
+    put(np, memmap=Memmap)
 
 
 def _patch_downloads(files: Files, replace: Replace) -> None:
@@ -226,9 +227,9 @@ def _patch_downloads(files: Files, replace: Replace) -> None:
         replace(f"download {getattr(url, 'full_url', url)!s:.60}", "there is no network; short text took its place")
         return io.BytesIO(words.text(30_000).encode())
 
-    urllib.request.urlretrieve = retrieved  # type: ignore[assignment]
-    urllib.request.urlopen = opened
-    torch.hub.load = lambda *a, **k: torch.nn.Identity()  # type: ignore[assignment]
+    put(urllib.request, urlretrieve=retrieved)
+    put(urllib.request, urlopen=opened)
+    put(torch.hub, load=lambda *a, **k: torch.nn.Identity())
 
 
 def _patch_existence(files: Files) -> None:
@@ -263,11 +264,12 @@ def _patch_existence(files: Files) -> None:
             os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)
         ]
 
-    glob.glob = found  # type: ignore[assignment]
+    put(glob, glob=found)
 
-    os.mkdir, os.makedirs, Path.mkdir = made, made_all, path_made  # type: ignore[assignment, method-assign]
-    os.path.exists = there  # type: ignore[assignment]
-    os.listdir = listed  # type: ignore[assignment]
+    put(os, mkdir=made, makedirs=made_all)
+    put(Path, mkdir=path_made)
+    put(os.path, exists=there)
+    put(os, listdir=listed)
 
 
 def report(recorder: Recorder, scratch: Path) -> None:

@@ -32,14 +32,17 @@ _LIBRARIES: dict[str, Any] = {
     "SGD": optim.SGD, "AdamW": optim.AdamW, "Module": nn.Module, "wraps": functools.wraps,
 }  # fmt: skip
 _BY_IMPORT = {
-    "os": "os", "sys": "sys", "time": "time", "json": "json", "re": "re", "datetime": "datetime", "itertools": "itertools",
-    "argparse": "argparse", "pickle": "pickle", "glob": "glob", "warnings": "warnings", "typing": "typing",
+    "os": "os", "sys": "sys", "time": "time", "json": "json", "re": "re", "datetime": "datetime",
+    "itertools": "itertools", "argparse": "argparse", "pickle": "pickle", "glob": "glob", "warnings": "warnings",
+    "typing": "typing",
     "plt": "matplotlib.pyplot", "tqdm": "tqdm.tqdm", "trange": "tqdm.trange", "transforms": "torchvision.transforms",
     "datasets": "torchvision.datasets", "torchvision": "torchvision", "save_image": "torchvision.utils.save_image",
     "make_grid": "torchvision.utils.make_grid", "T": "torchvision.transforms", "MNIST": "torchvision.datasets.MNIST",
-    "vutils": "torchvision.utils", "rearrange": "einops.rearrange", "repeat": "einops.repeat", "reduce": "einops.reduce",
+    "vutils": "torchvision.utils", "rearrange": "einops.rearrange", "repeat": "einops.repeat",
+    "reduce": "einops.reduce",
     "einsum": "torch.einsum", "Image": "PIL.Image", "dist": "torch.distributed", "SummaryWriter":
-    "torch.utils.tensorboard.SummaryWriter", "List": "typing.List", "Optional": "typing.Optional", "Tuple": "typing.Tuple",
+    "torch.utils.tensorboard.SummaryWriter", "List": "typing.List", "Optional": "typing.Optional",
+    "Tuple": "typing.Tuple",
     "Dict": "typing.Dict", "Any": "typing.Any", "Callable": "typing.Callable", "Union": "typing.Union",
     "dataclass": "dataclasses.dataclass", "Path": "pathlib.Path", "wandb": "wandb", "pd": "pandas", "cv2": "cv2",
     "spectral_norm": "torch.nn.utils.spectral_norm", "weight_norm": "torch.nn.utils.weight_norm",
@@ -62,7 +65,8 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"(n_?|num_?)class(es)?|n_?labels?|num_?labels?", 10),
         (r"(n_?|num_?)heads?$|^(h|heads|n_?head|nhead)$", 4),
         (r"(n_?|num_?)layers?$|^(depth|nlayers|n)$|n_blocks?", 2),
-        (r"d_?model|emb(ed(ding)?)?_?(dim|size)?$|n_?embd|hidden_?(dim|size|units)?$|^(dim|d|nhid|width|ninp|emsize)$", 64),
+        (r"d_?model|emb(ed(ding)?)?_?(dim|size)?$|n_?embd|hidden_?(dim|size|units)?$", 64),
+        (r"^(dim|d|nhid|width|ninp|emsize)$", 64),
         (r"d_?ff|ff(n)?_?(dim|size)|inner_dim|mlp_dim|dim_feedforward", 128),
         (r"(src_|tgt_|trg_|n_)?vocab(_?size)?|ntokens?|num_tokens|vocab_len|input_vocab", 100),
         (r"(max_?)?(seq(uence)?_?)?len(gth)?$|block_size|context|max_len|bptt|window", 32),
@@ -77,7 +81,8 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"seed|manual_?seed", 0), (r"eps(ilon)?$", 1e-5), (r"decay|momentum|ema", 0.99),
         (r"cuda|use_gpu|use_cuda|parallel|resume|debug|ddp|amp|fp16", False),
         (r"ngf|ndf|base_?(ch|dim)|filters|features|^f$", 16), (r"(n_|num_)?groups|num_residual|patch(_size)?|size$", 4),
-        (r"dataset$|data_?name", "mnist"), (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
+        (r"dataset$|data_?name", "mnist"),
+        (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
         (r"name|mode|type|model|arch", "model"), (r"device", "cpu"), (r"prompt|text", "The bower was built"),
         (r"bidirectional|causal", False), (r"(n_|num_)?samples?|^n", 8), (r"dim|size|channels|units", 32),
     )
@@ -118,6 +123,7 @@ class Surroundings:
         self.tree, self.namespace, self.replace = tree, namespace, replace
         self.shape = shape or _shape_in(tree)
         self._given: set[str] = set()
+        self._called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
 
     def provide(self, name: str, line: int, namespace: dict[str, Any] | None = None) -> bool:
         """Binds a stand-in to a name; False where there is none (or it was tried before)."""
@@ -186,7 +192,7 @@ class Surroundings:
             wanted = [v for k, v in self.namespace.items() if isinstance(v, nn.Module) and k[:1].lower() == lower[-1:]]
             parameters = [p for m in (wanted or modules)[:1] for p in m.parameters()]
             return (optim.Adam(parameters, lr=2e-4), said) if parameters else (None, "")
-        if known(name):
+        if known(name) and name not in self._called:
             return option(name), "the name is not defined; a usual value was taken"
         return None, ""
 

@@ -1,4 +1,4 @@
-"""Pictures that are recorded, not drawn: everything is accepted, ``imshow`` and ``imsave`` tell what they were given."""
+"""Pictures that are recorded, not drawn: everything is accepted, ``imshow`` tells what it was given."""
 
 from typing import Any
 

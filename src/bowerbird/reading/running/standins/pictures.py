@@ -14,7 +14,8 @@ _A, _B, _C, _D, _E, _F, _G = (
 )  # fmt: skip
 _STROKES = (
     (_A, _B, _C, _D, _E, _F), (_B, _C), (_A, _B, _G, _E, _D), (_A, _B, _G, _C, _D), (_F, _G, _B, _C),
-    (_A, _F, _G, _C, _D), (_A, _F, _G, _E, _D, _C), (_A, _B, _C), (_A, _B, _C, _D, _E, _F, _G), (_A, _B, _C, _D, _F, _G),
+    (_A, _F, _G, _C, _D), (_A, _F, _G, _E, _D, _C), (_A, _B, _C), (_A, _B, _C, _D, _E, _F, _G),
+    (_A, _B, _C, _D, _F, _G),
 )  # fmt: skip
 VARIANTS = 16
 

@@ -1,4 +1,4 @@
-"""What programs use of torchvision: data sets of stand-in pictures, transforms, pictures saved, and a few small models."""
+"""What programs use of torchvision: stand-in data sets, transforms, pictures saved, a few small models."""
 
 from bowerbird.reading.running.standins.torchvision import datasets, models, transforms, utils
 

@@ -1,5 +1,6 @@
 """Networks by the names that programs use, small and untrained: they have the interface, not the knowledge."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class VGG(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         widths = (3, 64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512)
-        for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True), 1):
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(widths), 1):
             layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()]
             if i in (2, 4, 8, 12, 16):
                 layers.append(nn.MaxPool2d(2))
