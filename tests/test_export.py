@@ -12,6 +12,7 @@ import tokenizers as hf
 import torch
 from gguf import GGMLQuantizationType as Kind
 
+from bowerbird import api, config
 from bowerbird.config import Data, Run
 from bowerbird.data import fetch, tokenizers
 from bowerbird.data.tokenizers import SPECIALS, Tokenizer
@@ -359,6 +360,30 @@ def test_in_and_out_again(tmp_path, to):
     assert_same(original, from_run(again), resolved(LLAMA))
     with pytest.raises(BowerbirdError, match="already holds a run"):
         import_model(source, run)
+
+
+def test_an_imported_model_comes_with_a_recipe_that_fine_tunes_it(tmp_path):
+    run = import_model(huggingface.write(checkpoint(LLAMA), tmp_path / "model"), tmp_path / "run")
+    chats = [
+        {"messages": [{"role": "user", "content": f"what is {i}"}, {"role": "assistant", "content": "the sun"}]}
+        for i in range(40)
+    ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8")
+    recipe = config.load(str(run / "fine-tune.toml"))
+    with pytest.raises(BowerbirdError, match="name-your-own"):
+        api.train(recipe, tmp_path / "no-data", quiet=True)
+    text = replace(recipe.data.text, context=CONTEXT)
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, source=str(tmp_path / "chats.jsonl"), text=text),
+        train=replace(recipe.train, examples=None, steps=3, validate_every=0),
+    )
+    tuned = api.train(recipe, tmp_path / "tuned", quiet=True)
+    before, after = from_run(run).weights, from_run(tuned).weights
+    rows = after["embedding.token.weight"].shape[0]  # of the tokens that the tokenizer knows
+    assert rows < len(before["embedding.token.weight"])
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name][: len(weight)])}
+    assert changed and all(any(part in name for part in recipe.model.lora.targets) for name in changed)
 
 
 def test_a_model_that_begins_texts_with_bos_is_prompted_so(tmp_path):

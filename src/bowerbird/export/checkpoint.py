@@ -13,11 +13,14 @@ from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.vocabulary import beginning, begins_with_bos
 from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.rundir import RunDir, load_model, write_atomically
 
 PREFIX = "net."
 """Begins the names of a net's tensors in its model."""
+FINE_TUNE = "fine-tune.toml"
+"""Left in the run folder of an imported model: bowerbird train FOLDER/fine-tune.toml --data CHATS"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Checkpoint:
         write_atomically(folder.path / CONFIG_FILE, lambda p: p.write_text(roles, encoding="utf-8"))
         weights = {PREFIX + name: tensor.contiguous() for name, tensor in self.weights.items()}
         folder.save_model(weights, spec, step=0)
+        folder.write_text(FINE_TUNE, config.dumps(_fine_tuning(run, folder.path.resolve())))
         return folder.path
 
     def _check(self, model: AutoregressiveConfig, spec: TokenSpec, source: Path) -> None:
@@ -74,6 +78,17 @@ class Checkpoint:
             if found is None or found.shape != tensor.shape:
                 what = "missing" if found is None else f"of shape {tuple(found.shape)}"
                 raise BowerbirdError(f"{source}: '{name}' is {what}, but must be of shape {tuple(tensor.shape)}.")
+
+
+def _fine_tuning(imported: config.Run, start: Path) -> config.Run:
+    """A recipe that goes on from ``start`` with low-rank corrections, on data that are still to be named."""
+    model = replace(imported.model, start=str(start), lora=LoRAConfig(rank=16))
+    data = config.Data("name-your-own-with--data", text=config.Text(tokenizer=str(start), context=256))
+    train = config.Train(
+        examples=3000, batch_size=8, optimizer="adamw", lr=1e-3, betas=(0.9, 0.99), warmup_steps=20,
+        schedule="cosine", clip_norm=1.0, ema_decay=0.98, validate_every=100, sample_every=0, checkpoint_every=100,
+    )  # fmt: skip
+    return config.Run(model, data, train, title=f"fine-tuned from {start.name}")
 
 
 def _new_line(tokenizer: Tokenizer) -> tuple[int, ...]:
