@@ -15,7 +15,7 @@ from bowerbird.errors import BowerbirdError, RunFailed
 
 if TYPE_CHECKING:
     from bowerbird import config
-    from bowerbird.api import ask, chat, compare, export, import_model, info, load, measure, resume, sample, train
+    from bowerbird.api import ask, chat, compare, export, import_model, info, load, measure, read, resume, sample, train
     from bowerbird.config import recipe, recipes
     from bowerbird.reading.check import check
     from bowerbird.reading.learn.learning import learn
@@ -36,6 +36,7 @@ __all__ = [
     "learn",
     "load",
     "measure",
+    "read",
     "recipe",
     "recipes",
     "resume",
@@ -53,6 +54,7 @@ _WHERE = {
         "info",
         "load",
         "measure",
+        "read",
         "resume",
         "sample",
         "train",

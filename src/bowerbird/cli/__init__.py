@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import asking, commands, languages, learning, training
+from bowerbird.cli import asking, commands, languages, learning, reading, training
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, type[Command]] = {
     "sample": commands.Sample,
     "measure": commands.Measure,
     "compare": commands.Compare,
+    "read": reading.Read,
     "ask": asking.Ask,
     "mcp": asking.Mcp,
     "check": commands.Check,
