@@ -5,7 +5,7 @@ defect (``ABOUT``), and no longer reports it there once the program is mended.  
 the line, whatever it says, and any message at all.  The tools live in an environment of their own:
 
     python -m venv linters && linters/bin/pip install ruff pylint torchfix flake8 mypy
-    python benchmarks/linters.py --tools linters/bin --ours results-of-defects.json
+    python benchmarks/linters.py --tools linters/bin --ours results-of-defects.json --write docs/check.md
 """
 
 import argparse
@@ -13,9 +13,9 @@ import json
 import re
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reading"))
@@ -57,6 +57,21 @@ ABOUT: dict[str, tuple[str, ...]] = {
 }
 """Codes that, at the right line, say what is wrong in a defect of each id; of the other ids no tool has a code."""
 
+SECTION = """## Beside other tools
+
+The same programs, {total} with one real defect each ({silent} of them silent: no exception, no warning), given to ruff
+(all rules, with those in preview), pylint (all checks), TorchFix and mypy.  A defect counts as named when a message
+about it stands at its line, two lines off at most, and is gone once the program is mended; beside it, whatever else is
+new at that line, and how much each tool says in all of broken and mended programs.  `benchmarks/linters.py` makes the
+table and says which codes are about which defect.
+
+{table}
+
+Named by another tool:
+
+{named}
+"""
+
 PATTERN = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:\d+:)? ?(?P<rest>.*)$", re.MULTILINE)
 Found = dict[str, list[tuple[int, str]]]
 """File -> its messages: line and code."""
@@ -83,27 +98,25 @@ def messages(command: list[str], folder: Path, code: str) -> Found:
 
 
 def tools(folder: Path, programs: Path) -> dict[str, Found]:
-    """What each tool says of the programs.  mypy and pylint may look at the torch of this environment."""
-    packages = sysconfig.get_paths()["purelib"]
+    """What each tool says of the programs.  mypy looks at the torch of this environment; pylint, which cannot follow
+    the attributes of modules, does without."""
     names = sorted(path.name for path in programs.glob("*.py"))
-    look = f"import sys; sys.path.append({packages!r})"
     typed = ["--ignore-missing-imports", "--check-untyped-defs", "--python-executable", sys.executable]
     commands = {
         "ruff": (
             ["ruff", "check", "--isolated", "--select", "ALL", "--preview", "--output-format", "concise"],
             r"^(\w+)",
         ),
-        "pylint": (
-            ["pylint", "--enable=all", "--disable=import-error", "--init-hook", look, "-f", "text"],
-            r"^(\w\d+)",
-        ),
+        "pylint": (["pylint", "--enable=all", "--disable=import-error,duplicate-code", "-f", "text"], r"^(\w\d+)"),
         "TorchFix": (["torchfix", "--select", "ALL"], r"^(TOR\d+)"),
         "mypy": (["mypy", *typed], r"\[([\w-]+)\]$"),
     }
-    return {
-        tool: messages([str(folder / command[0]), *command[1:], *names], programs, code)
-        for tool, (command, code) in commands.items()
-    }
+    with ThreadPoolExecutor(2) as pool:
+        running = {
+            tool: pool.submit(messages, [str(folder / command[0]), *command[1:], *names], programs, code)
+            for tool, (command, code) in commands.items()
+        }
+    return {tool: job.result() for tool, job in running.items()}
 
 
 def verdict(case: Case, found: Found) -> tuple[bool, bool, bool]:
@@ -145,6 +158,7 @@ def named_by_each(known: list[Case], said: dict[str, Found]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", type=Path, required=True, help="the folder of the tools' executables")
+    parser.add_argument("--write", type=Path, help="the page whose section 'Beside other tools' is written anew")
     parser.add_argument("--ours", type=Path, help="results kept by benchmarks/defects.py --json")
     arguments = parser.parse_args()
     known = cases()
@@ -154,7 +168,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         written_out(known, Path(name))
         said = tools(arguments.tools.resolve(), Path(name))
-    print("\n".join([*table(known, said, ours), "", *named_by_each(known, said)]))
+    silent = sum(case.silent for case in known)
+    rows, others = "\n".join(table(known, said, ours)), "\n".join(named_by_each(known, said))
+    section = SECTION.format(total=len(known), silent=silent, table=rows, named=others)
+    print(section)
+    if arguments.write:
+        page = arguments.write.read_text(encoding="utf-8") if arguments.write.exists() else "# Checking a program\n"
+        arguments.write.write_text(placed(page, section), encoding="utf-8")
+
+
+def placed(page: str, section: str) -> str:
+    """The page with this section in the place of the one of the same heading, or at its end."""
+    heading = section.split("\n", 1)[0]
+    before, found, rest = page.partition(heading + "\n")
+    if not found:
+        return f"{page.rstrip()}\n\n{section}"
+    following = re.search(r"^## ", rest, re.MULTILINE)
+    after = rest[following.start() :] if following else ""
+    return f"{before}{section}\n{after}".rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from bowerbird.trainer import resume as resume_run
 from bowerbird.trainer import train as train_run
 
 if TYPE_CHECKING:
+    from bowerbird.reading.explain.reading import Reading
     from bowerbird.reading.tutor import Answer
     from bowerbird.reading.tutor import Conversation as Tutorial
 
@@ -56,6 +57,7 @@ __all__ = [
     "load",
     "mcp",
     "measure",
+    "read",
     "resume",
     "sample",
     "train",
@@ -270,6 +272,37 @@ def ask(
     """The answer to one question about a program, every claim with its verdict; see ``conversation``."""
     talk = conversation(target, llm=llm, model=model, lang=lang, small=small, context=context, cache=cache)
     return talk.ask(question)
+
+
+def read(
+    target: Path | str,
+    *,
+    lang: Literal["en", "zh"] = "en",
+    measure: int = 6,
+    steps: int = 6,
+    seconds: float = 12.0,
+    llm: str | None = None,
+    model: str | None = None,
+    small: bool = False,
+    context: int = 16_000,
+    cache: bool = True,
+) -> "Reading":
+    """A program explained in seven steps: a file, a folder, a notebook, a recipe of ours, or ``module:Class``.
+
+    It runs under observation, and again with at most ``measure`` settings altered; every number and name of the reading
+    traces to a fact.  With an endpoint, a model's checked claims stand beside the steps.
+    """
+    from bowerbird.reading.explain.read import studied, write
+    from bowerbird.reading.explain.telling import told
+    from bowerbird.reading.tutor import Endpoint
+
+    if (llm is None) != (model is None):
+        raise BowerbirdError("An endpoint (llm) and a model's name (model) belong together.")
+    with studied(target, measure=measure, steps=steps, seconds=seconds) as study:
+        reading = write(study, lang)
+        if llm is None or model is None:
+            return reading
+        return told(study, reading, Endpoint(llm, model, use_cache=cache), small=small, context=context)
 
 
 def mcp(

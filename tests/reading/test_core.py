@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.check import CheckResult, check, fix
@@ -17,6 +18,7 @@ from bowerbird.reading.patching import Edit, Patch
 from bowerbird.reading.program import Program
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
+from bowerbird.reading.running.standins import einops
 from bowerbird.reading.source import open_source
 from bowerbird.reading.undefined import undefined_names
 
@@ -390,3 +392,19 @@ def test_the_command_prints_json_and_its_status_tells(tmp_path: Path) -> None:
 def test_the_parent_loads_no_torch() -> None:
     code = "import sys, bowerbird.cli, bowerbird.reading.check; bowerbird.check; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_stand_in_of_einops_moves_splits_joins_repeats_and_reduces() -> None:
+    x = torch.arange(48).reshape(2, 6, 4)
+    heads = x.reshape(2, 3, 2, 4).permute(0, 1, 3, 2)
+    assert torch.equal(einops.rearrange(x, "b (h d) n -> b h n d", h=3), heads)
+    assert torch.equal(einops.rearrange(heads, "b h n d -> b (h d) n"), x)
+    assert torch.equal(einops.rearrange(x, "b ... -> b (...)"), x.flatten(1))
+    assert torch.equal(einops.rearrange(list(x), "b c n -> b n c"), x.mT)
+    assert torch.equal(einops.repeat(x, "b c n -> b (c r) n", r=2), x.repeat_interleave(2, 1))
+    assert torch.equal(einops.repeat(x[:1], "1 c n -> b c n", b=3), x[:1].expand(3, -1, -1))
+    assert torch.equal(einops.reduce(x.float(), "b c n -> b n", "mean"), x.float().mean(1))
+    packed, shapes = einops.pack([x, x[:, :2]], "b * n")
+    assert torch.equal(einops.unpack(packed, shapes, "b * n")[1], x[:, :2])
+    with pytest.raises(ValueError, match="names 2 axes"):
+        einops.rearrange(x, "a b -> b a")

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import asking, commands, languages, learning, measuring, training
+from bowerbird.cli import asking, commands, languages, learning, measuring, reading, training
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -27,6 +27,7 @@ COMMANDS: dict[str, type[Command]] = {
     "measure": measuring.Measure,
     "compare": commands.Compare,
     "diagnose": commands.Diagnose,
+    "read": reading.Read,
     "ask": asking.Ask,
     "mcp": asking.Mcp,
     "check": commands.Check,

@@ -4,6 +4,7 @@ The process that listens never runs the user's code; its forks do, each with its
 program costs only itself, not another import of torch.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -40,15 +41,14 @@ def warm() -> None:
 
 def _become(request: Request) -> None:
     """The fork: cuts itself off from the parent's streams and executes the request; never returns."""
-    from bowerbird.reading.running.session import Session
-
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     status = 1
     try:
-        Session(request).execute()
+        module, _, name = request.session.partition(":")
+        getattr(importlib.import_module(module), name)(request).execute()
         status = 0
     finally:
         os._exit(status)

@@ -25,6 +25,8 @@ class Live:
         self.recorder, self.names, self._modules = recorder, names, modules
         self.namespace, self.files, self.optimizers = namespace, files, optimizers
         self.locals: dict[str, dict[str, Any]] = {}
+        self.losses: list[dict[str, Any]] = []
+        self.cache: dict[str, Any] = {}
         self.roots = modules.roots()
 
     def record(self, topic: str, subject: str, value: Any, line: int | None = None, file: str | None = None) -> None:

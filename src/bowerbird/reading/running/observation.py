@@ -30,7 +30,7 @@ def observe(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
             wanted=source.wanted,
         )  # fmt: skip
-        facts, used, why = _attempts(child, request)
+        facts, used, why = attempts(child, request)
         run = Run(ran=_ran(facts), facts=facts, stand_ins=_stand_ins(facts), why_not=why)
         reruns = 0
 
@@ -40,20 +40,20 @@ def observe(
             if reruns > MOST_RERUNS:
                 return None
             changed = replace(used, texts=patch.apply(used.texts), run=f"patched:{patch.label}")
-            return _execute(child, changed)[0]
+            return execute(child, changed)[0]
 
         run.rerun = rerun
         yield run
 
 
-def _execute(child: Child, request: Request) -> tuple[FactStore, str]:
+def execute(child: Child, request: Request) -> tuple[FactStore, str]:
     scratch = child.scratch()
     complete = replace(request, scratch=str(scratch), results=str(scratch.with_suffix(".facts")))
     wall_s = 3 * (request.seconds + 2 * request.probe_seconds) + 20
     return child.execute(complete, wall_s)
 
 
-def _attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:
+def attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:
     """Executes until training was seen: other shapes where a stand-in did not fit, smaller sizes where time ran out."""
     best: tuple[int, FactStore, Request, str] | None = None
     waiting = [request]
@@ -61,7 +61,7 @@ def _attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:
         if not waiting:
             break
         current = waiting.pop(0)
-        facts, why = _execute(child, current)
+        facts, why = execute(child, current)
         merit = _merit(facts)
         if best is None or merit > best[0]:
             best = (merit, facts, current, why)

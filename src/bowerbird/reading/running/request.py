@@ -23,6 +23,10 @@ class Request:
     probes: bool = True
     probe_seconds: float = 6.0
     wanted: str | None = None
+    session: str = "bowerbird.reading.running.session:Session"
+    """The class that executes it, as ``module:Class``: readings of another kind bring their own."""
+    adopt: str = ""
+    """A file with the state of another version's modules, which a session that compares takes over."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

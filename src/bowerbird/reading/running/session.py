@@ -230,6 +230,7 @@ class Session:
         optimizers = {self.names.of(optimizer): optimizer for optimizer in self.training.optimizers}
         live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
         live.locals = self.locals
+        live.losses = self.functions.losses
         return live
 
     def _report(self, cpu_s: float) -> None:

@@ -55,6 +55,7 @@ class FunctionWatch(TorchFunctionMode):
         self.rows: dict[tuple[str, int | None, str], dict[str, Any]] = {}
         self.times: dict[tuple[str, int | None, str, str], int] = {}
         self.last: dict[tuple[str, int | None, str, str], dict[str, Any]] = {}
+        self.losses: list[dict[str, Any]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -143,6 +144,7 @@ class FunctionWatch(TorchFunctionMode):
             value |= {"input": summary(named[0]), "target": summary(named[1]), "kwargs": {
                 k: _short(v) for k, v in kwargs.items() if k not in ("input", "target") and v is not None
             }, "reduction": kwargs.get("reduction", "mean")}  # fmt: skip
+            self._keep(name, file, line, seen, named, kwargs)
         elif kind == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
             value |= {"dim": dim, "implicit": dim is None, "input": summary(args[0] if args else kwargs.get("input"))}
@@ -152,6 +154,15 @@ class FunctionWatch(TorchFunctionMode):
             value["parameter"] = self.training.owner_of_memory(args[0])
             value["bounds"] = [_short(a) for a in (*args[1:], *kwargs.values())]
         return value
+
+    def _keep(self, name: str, file: str, line: int | None, seen: int, named: list[Any], kwargs: Any) -> None:
+        """The first input and target at a line, for probes that compare them with what the modules were given."""
+        whole = all(isinstance(t, torch.Tensor) and t.numel() <= 2_000_000 for t in named)
+        if seen == 0 and whole and len(self.losses) < 12:
+            copies = [t.detach().clone() for t in named]
+            self.losses.append({"name": name, "file": file, "line": line, "input": copies[0], "target": copies[1],
+                                "kwargs": {k: v for k, v in kwargs.items() if k not in ("input", "target")},
+                                "module": kwargs.get("reduction", "mean")})  # fmt: skip
 
     def _after(self, name: str, file: str, line: int | None, value: dict[str, Any], out: Any) -> None:
         kind = value.pop("kind")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.observe.pulls import Pulls, upstream
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 
@@ -49,6 +50,7 @@ class ModuleWatch:
         self.inputs: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Any]] = weakref.WeakKeyDictionary()
         self.first: weakref.WeakKeyDictionary[nn.Module, nn.Parameter] = weakref.WeakKeyDictionary()
         self.recent: deque[Forward] = deque(maxlen=32)
+        self.pulls = Pulls()
         self.outputs: dict[int, int] = {}
         self.active: list[nn.Module] = []
         self.number = 0
@@ -183,6 +185,8 @@ class ModuleWatch:
         self.recent.append(Forward(self.number, name, line, nodes))
         inputs = tensors((args, kwargs))
         sources = sorted({self.outputs[t.data_ptr()] for t in inputs if t.data_ptr() in self.outputs})
+        sources = sources or upstream(inputs, {id(n): call.number for call in self.recent for n in call.nodes})
+        self.pulls.listen(self.number, name, found)
         if len(self.outputs) > 400:
             self.outputs.clear()
         self.outputs |= {t.data_ptr(): self.number for t in found if t.numel()}

@@ -94,14 +94,17 @@ class TrainingWatch:
 
         def cleared(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
             if not watch.quiet:
-                watch.recorder("event.zero_grad", watch.names.of(optimizer), watch.recorder.tick())
+                owners = sorted(watch.owners(_parameters(optimizer)))
+                value = {**watch.recorder.tick(), "owners": owners}
+                watch.recorder("event.zero_grad", watch.names.of(optimizer), value)
             clear(optimizer, *args, **kwargs)
 
         module_clear = nn.Module.zero_grad
 
         def module_cleared(module: nn.Module, *args: Any, **kwargs: Any) -> None:
             if not watch.quiet:
-                watch.recorder("event.zero_grad", watch.names.of_module(module), watch.recorder.tick())
+                value = {**watch.recorder.tick(), "owners": sorted(watch.owners(module.parameters()))}
+                watch.recorder("event.zero_grad", watch.names.of_module(module), value)
             module_clear(module, *args, **kwargs)
 
         put(Optimizer, __init__=created, zero_grad=cleared)
@@ -206,6 +209,7 @@ class TrainingWatch:
             "create_graph": bool(kwargs.get("create_graph")),
         }  # fmt: skip
         file, line = recorder.here()
+        self.modules.pulls.begin()
         leaves = self._graph(losses, value)
         self.reached |= {id(leaf) for leaf in leaves}
         for leaf in leaves:
@@ -218,6 +222,7 @@ class TrainingWatch:
         before = {k: norm([p.grad for p in ps if p.grad is not None]) for k, ps in groups.items()} if detailed else {}
 
         def finish() -> None:
+            value["pulls"] = self.modules.pulls.end()
             if detailed:
                 value["grads"] = {
                     name: {

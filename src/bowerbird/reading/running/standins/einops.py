@@ -13,15 +13,18 @@ from torch import nn
 einsum = torch.einsum
 
 
+_LOOSE = "…"  # axes that are not named, each for itself; within parentheses they are joined
+
+
 def _parsed(side: str) -> list[list[str]]:
     tokens = re.findall(r"\([^)]*\)|\.\.\.|\w+", side)
-    return [t[1:-1].split() if t.startswith("(") else [t] for t in tokens]
+    return [t[1:-1].split() if t.startswith("(") else [_LOOSE if t == "..." else t] for t in tokens]
 
 
 def _split(x: torch.Tensor, groups: list[list[str]], sizes: dict[str, int]) -> tuple[torch.Tensor, list[str]]:
     """Takes joined axes apart; returns the tensor and the name of each axis."""
-    if ["..."] in groups:
-        place = groups.index(["..."])
+    if [_LOOSE] in groups:
+        place = groups.index([_LOOSE])
         extra = [[f"...{i}"] for i in range(x.ndim - len(groups) + 1)]
         groups = [*groups[:place], *extra, *groups[place + 1 :]]
     if len(groups) != x.ndim:
@@ -46,7 +49,7 @@ def _expand(groups: list[list[str]], names: list[str]) -> list[list[str]]:
     dots = [n for n in names if n.startswith("...")]
     out: list[list[str]] = []
     for group in groups:
-        if group == ["..."]:
+        if group == [_LOOSE]:
             out += [[d] for d in dots]
         else:
             out.append([m for n in group for m in (dots if n == "..." else [n])])

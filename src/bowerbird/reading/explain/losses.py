@@ -1,0 +1,235 @@
+"""Which loss it is: every backward's number, split into the losses that were observed before it, and their equations.
+
+A loss is identified by what was called (a named loss of PyTorch), by what it was given (targets that are all one number,
+outputs of which networks), and by arithmetic: the observed parts must add up to the number that was differentiated.
+Where no named loss was called, the lines that ran are compared with the ways in which the known losses are written.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from bowerbird.reading.explain.study import Study
+from bowerbird.reading.facts import Fact
+from bowerbird.reading.program import Unit, last_name, names_in
+
+_CLOSE = 2e-4
+_KL = re.compile(r"exp\(")
+_LOGVAR = re.compile(r"log_?var|log_?sigma|logstd|log_?std|\blv\b", re.IGNORECASE)
+
+
+def note(study: Study) -> None:
+    """Adds ``loss.identified`` for each line with a backward."""
+    backwards = study.facts.of("event.backward")
+    for line in dict.fromkeys((f.file, f.line) for f in backwards):
+        here = [f for f in backwards if (f.file, f.line) == line]
+        _identify(study, here[0], backwards)
+
+
+def _identify(study: Study, backward: Fact, backwards: list[Fact]) -> None:
+    before = max((f["seq"] for f in backwards if f["seq"] < backward["seq"]), default=0)
+    calls = [f for f in study.facts.of("loss.call") if before < f["seq"] < backward["seq"] and _differentiable(f)]
+    unit = study.program.units.get(backward.file)
+    expression, lines, written = _written(unit, backward.line) if unit is not None else ("", [], "")
+    rule, parts = _arithmetic([f["value"] for f in calls], backward["loss"])
+    equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
+    patterns = [] if equations and rule not in ("rest", "weighted") else list(_patterns(study, backward, before, lines))
+    value: dict[str, Any] = {
+        "expression": expression, "lines": lines, "written": written, "value": backward["loss"], "rule": rule,
+        "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
+        "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [f.line for f in calls],
+        "equation": _joined(equations, rule, patterns), "patterns": [p["name"] for p in patterns],
+        "pattern_lines": [p["line"] for p in patterns],
+        "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
+    }  # fmt: skip
+    study.add("loss.identified", f"line {backward.line}", value, like=backward)
+
+
+def _differentiable(call: Fact) -> bool:
+    return any(isinstance(call[key], dict) and call[key].get("requires_grad") for key in ("input", "target"))
+
+
+def _arithmetic(values: list[Any], total: Any) -> tuple[str, list[float]]:
+    """How the observed losses make up the number that was differentiated."""
+    known = [v for v in values if isinstance(v, int | float)]
+    if not known or not isinstance(total, int | float) or len(known) != len(values):
+        return ("shaped", []) if values else ("none", [])
+    scale = max(abs(total), 1e-6)
+    if abs(known[-1] - total) < _CLOSE * scale:
+        return "last", [known[-1]]
+    if abs(sum(known) - total) < _CLOSE * scale:
+        return "sum", known
+    if abs(sum(known) / len(known) - total) < _CLOSE * scale:
+        return "mean", known
+    if len(known) == 1 and known[0] and abs(total) < abs(known[0]):
+        return "weighted", [*known, float(f"{total / known[0]:.6g}")]
+    return "rest", [*known, float(f"{total - sum(known):.6g}")]
+
+
+def _joined(equations: list[str], rule: str, patterns: list[dict[str, Any]]) -> str:
+    if rule == "last":
+        return equations[-1]
+    if rule in ("sum", "shaped"):
+        return " + ".join(equations)
+    if rule == "mean":
+        return f"({' + '.join(equations)}) / {len(equations)}"
+    known = [p["equation"] for p in patterns]
+    if rule in ("rest", "weighted"):
+        return " + ".join([*equations, *known]) if known else " + ".join([*equations, "R"])
+    return " + ".join(known)
+
+
+# ------------------------------------------------------------------------------------------- named losses of PyTorch
+
+
+def equation(study: Study, call: Fact, backward: Fact) -> str:
+    """What a named loss computes of what it was given, in the program's own names."""
+    output, target = _output(backward), _target(study, call)
+    reduced = {"mean": "E", "sum": "Σ", "none": ""}.get(str(call["reduction"]), "E")
+    function, constant = call.subject, _constant(call["target"])
+    match function:
+        case "binary_cross_entropy" | "binary_cross_entropy_with_logits":
+            p = output if function == "binary_cross_entropy" else f"σ({output})"
+            if constant == 1:
+                return f"−{reduced}[log {p}]"
+            if constant == 0:
+                return f"−{reduced}[log(1 − {p})]"
+            return f"−{reduced}[{target} log {p} + (1 − {target}) log(1 − {p})]"
+        case "mse_loss":
+            return f"{reduced}[({output} − {target})²]"
+        case "l1_loss":
+            return f"{reduced}[|{output} − {target}|]"
+        case "smooth_l1_loss" | "huber_loss":
+            return f"{reduced}[huber({output} − {target})]"
+        case "cross_entropy":
+            return f"−{reduced}[log softmax({output})_{target}]"
+        case "nll_loss":
+            return f"−{reduced}[{output}_{target}]"
+        case "kl_div":
+            return f"{reduced}[{target} (log {target} − {output})]"
+    return f"{reduced}[{function}({output}, {target})]"
+
+
+def _output(backward: Fact) -> str:
+    """The networks that the loss goes through, from the inside outwards: ``netD(netG(z))``."""
+    names = [row["module"] for row in backward["through"] or []]
+    chain = list(dict.fromkeys(names))
+    if not chain:
+        return "f(x)"
+    word = "x" if len(chain) == 1 else "z"
+    for name in chain[:3]:
+        word = f"{name}({word})"
+    return word
+
+
+def _constant(summary: Any) -> float | None:
+    """The number that a whole tensor is, or None."""
+    if isinstance(summary, dict) and summary.get("min") is not None and summary["min"] == summary.get("max"):
+        return float(summary["min"])
+    return None
+
+
+def _target(study: Study, call: Fact) -> str:
+    constant = _constant(call["target"])
+    if constant is not None:
+        return f"{constant:g}"
+    fixed = call["target"] if not (call["target"] or {}).get("requires_grad") else call["input"]
+    if not isinstance(fixed, dict):
+        return "y"
+    if str(fixed.get("dtype", "")).startswith("int"):
+        return "y"
+    drawn = any(f["shape"] == fixed.get("shape") for f in study.facts.of("random.draw") if f.subject.startswith("randn"))
+    if drawn and abs(fixed.get("mean") or 0) < 0.1 and abs((fixed.get("std") or 0) - 1) < 0.1:
+        return "ε"
+    return "x"
+
+
+# ------------------------------------------------------------------------------ losses that are written by hand
+
+_A = r"[\w.\[\]()]+"
+_PATTERNS: tuple[tuple[str, str, str], ...] = (
+    ("kl-normal", r"(?=.*exp\()(?=.*(?:log_?var|log_?sigma|logstd|\blv\b))(?=.*(?:mu|mean|\bm\b))(?=.*(?:0\.5|/ ?2))",
+     "KL(N(μ, σ²) ‖ N(0, 1)) = −½ Σ (1 + log σ² − μ² − σ²)"),
+    ("kl-distributions", r"kl_divergence\(", "KL(q(z|x) ‖ p(z))"),
+    ("non-saturating", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*softplus\(-\w*fake\w*\)",
+     "d = −E log σ(D(x)) − E log(1 − σ(D(G(z)))),  g = −E log σ(D(G(z)))"),
+    ("minimax", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*-F?\.?softplus\(\w*fake\w*\)",
+     "d = −E log σ(D(x)) − E log(1 − σ(D(G(z)))),  g = E log(1 − σ(D(G(z))))"),
+    ("hinge", r"relu\(1(?:\.0)? [-+] .*relu\(1(?:\.0)? [-+] ", "E max(0, 1 − D(x)) + E max(0, 1 + D(G(z)))"),
+    ("gradient-penalty", r"(?:norm|grad).*- 1(?:\.0)?\).*(?:\*\* ?2|square|pow)", "λ E(‖∇D(x̂)‖ − 1)²"),
+    ("zero-centred-penalty", r"gamma / 2 \* .*square\(\)\.sum\(1\)\.mean\(\)", "γ/2 · E‖∇D‖²"),
+    ("wasserstein-critic", r"mean\(.*\) ?- ?.*mean\(|\.mean\(\) ?- ?.*\.mean\(\)", "E D(G(z)) − E D(x)"),
+    ("wasserstein-generator", r"^\s*\w+ = -(?:torch\.mean\(.*\)|.*\.mean\(\))\s*$", "−E D(G(z))"),
+    ("log-likelihood", r"log\(.*\).*mean\(\)|mean\(.*log\(", "−E log p"),
+    ("squared-error", r"\(.* - .*\)\.?(?: ?\*\* ?2|\.pow\(2\)|\.square\(\)).*|mse", "E‖f(x) − y‖²"),
+    ("cross-entropy-sum", r"cross_entropy\(.*reduction=.sum.", "−Σ log p(xᵢ | x₍<ᵢ₎) / n"),
+)  # fmt: skip
+
+
+def _patterns(study: Study, backward: Fact, before: int, lines: list[int]) -> Iterator[dict[str, Any]]:
+    """Lines that ran before this backward and are written like a known loss, each loss once."""
+    ran = {
+        (f.file, f.line) for f in study.facts.of("function.call")
+        if f.file in study.files and f["direct"] and (f["seq"] or 0) < backward["seq"]
+    }  # fmt: skip
+    unit = study.program.units.get(backward.file)
+    near = _neighbourhood(study, unit, lines, backward.line)
+    seen: set[str] = set()
+    for file, line in sorted(ran, key=lambda place: (place[0], place[1] or 0)):
+        text = study.text(file, line or 0)
+        if (file, line) not in near and not text.strip().startswith("return"):
+            continue
+        for name, pattern, formula in _PATTERNS:
+            if name not in seen and re.search(pattern, text):
+                seen.add(name)
+                yield {"name": name, "equation": formula, "line": line}
+                break
+
+
+def _neighbourhood(study: Study, unit: Unit | None, lines: list[int], at: int | None) -> set[tuple[str, int | None]]:
+    """The lines of the expression, and those of the functions that it calls."""
+    if unit is None:
+        return set()
+    found: set[tuple[str, int | None]] = {(unit.file, line) for line in lines} | {(unit.file, at)}
+    called = {last_name(call) for call in unit.all(ast.Call) if call.lineno in lines}
+    for name, node in unit.functions.items():
+        if name.rpartition(".")[2] in called:
+            found |= {(unit.file, line) for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+    return found
+
+
+def _written(unit: Unit, line: int | None) -> tuple[str, list[int], str]:
+    """What is differentiated at a line: its name, the lines that compute it (the last assignments), and their text."""
+    call = next((c for c in unit.calls("*.backward") if c.lineno == line), None)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return "", [], ""
+    expression = call.func.value
+    lines: list[int] = []
+    waiting = sorted(names_in(expression))
+    seen: set[str] = set()
+    while waiting and len(lines) < 8:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        scope = unit.scope(call)
+        earlier = [
+            (v, s) for v, s in unit.assignments.get(name, [])
+            if s.lineno <= call.lineno and unit.scope(s) in (scope, unit.tree) and not isinstance(v, ast.Constant)
+        ]  # fmt: skip
+        if earlier:
+            value, statement = earlier[-1]
+            if _losslike(value):
+                lines.append(statement.lineno)
+                waiting += sorted(names_in(value) - seen)
+    lines = sorted(set(lines))
+    return ast.unparse(expression), lines, "\n".join(unit.lines[n - 1].strip() for n in lines)
+
+
+def _losslike(value: ast.expr) -> bool:
+    """Arithmetic, or a call of what sounds like a loss or a mean."""
+    if isinstance(value, ast.BinOp | ast.UnaryOp):
+        return True
+    words = [last_name(c).lower() for c in ast.walk(value) if isinstance(c, ast.Call)]
+    return any(re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w) for w in words)

@@ -1,0 +1,119 @@
+"""``read``: a program explained in seven steps, every number and name of which traces to a fact."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bowerbird.reading.check import judge
+from bowerbird.reading.explain import costs, events, families, losses, perturb, statics
+from bowerbird.reading.explain.cards import Language
+from bowerbird.reading.explain.reading import Block, Reading, Step
+from bowerbird.reading.explain.recipes import driven
+from bowerbird.reading.explain.steps import advice, blocks, inventory, results, settings, structure, training
+from bowerbird.reading.explain.study import SavedPicture, Study
+from bowerbird.reading.explain.text import Text, name
+from bowerbird.reading.explain.writer import Writer
+from bowerbird.reading.findings import in_order
+from bowerbird.reading.program import Program
+from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.observation import observe
+from bowerbird.reading.source import open_source
+
+LARGEST_PICTURE = 400_000
+_MIMES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+_STEPS: tuple[tuple[tuple[str, str], Callable[[Writer], Iterator[Block]]], ...] = tuple(
+    (step.TITLE, step.write) for step in (inventory, structure, blocks, settings, training, results, advice)
+)
+
+
+def read(
+    target: Path | str,
+    *,
+    lang: Language = "en",
+    measure: int = perturb.MOST,
+    steps: int = 6,
+    seconds: float = 12.0,
+    child: Child | None = None,
+) -> Reading:
+    """Reads a file, a folder, a notebook, a recipe or ``module:Class``.
+
+    ``measure`` is how many settings are altered and run again; ``steps`` and ``seconds`` bound each execution.
+    """
+    with studied(target, measure=measure, steps=steps, seconds=seconds, child=child) as study:
+        return write(study, lang)
+
+
+class studied:  # noqa: N801 — used as a function: with studied(target) as study
+    """A study as a context: inside, patched versions of the program can still be run."""
+
+    def __init__(
+        self, target: Path | str, *, measure: int = perturb.MOST, steps: int = 6, seconds: float = 12.0,
+        child: Child | None = None,
+    ) -> None:  # fmt: skip
+        self.target, self.measure, self.steps, self.seconds = target, measure, steps, seconds
+        self._given = child
+        self._child = child or Child()
+
+    def __enter__(self) -> Study:
+        try:
+            return self._study()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._given is None:
+            self._child.__exit__(None, None, None)
+
+    def _study(self) -> Study:
+        own = driven(self.target)
+        source, shown = own if own is not None else (open_source(self.target), ())
+        program = Program(source)
+        self._run = observe(source, steps=self.steps, seconds=self.seconds, child=self._child)
+        run = self._run.__enter__()  # the child outlives it, so that what it offers stays usable until ours ends
+        study = Study(source, program, run, in_order(judge(program, run)), shown=shown)
+        study.pictures = _pictures(study, self._child.folder)
+        prepare(study)
+        perturb.note(study, most=self.measure)
+        return study
+
+
+def prepare(study: Study) -> None:
+    """Adds what is derived from the source and the run."""
+    statics.note(study)
+    families.note(study)
+    costs.note(study)
+    events.note(study)
+    losses.note(study)
+
+
+def write(study: Study, lang: Language) -> Reading:
+    """The reading of a prepared study."""
+    w = Writer(study, lang)
+    place = 0 if lang == "en" else 1
+    steps = tuple(
+        Step(number, titles[place], tuple(step(w))) for number, (titles, step) in enumerate(_STEPS, 1)
+    )
+    file = study.facts.first("source.file")
+    assert file is not None
+    title = w.say("Reading {n}", "解读 {n}", n=name(file))
+    return Reading(title if len(study.files) == 1 else _title(w, study), lang, steps, study.source, study.facts, study.run.ran)
+
+
+def _title(w: Writer, study: Study) -> Text:
+    fact = study.add("source.folder", study.source.path.name, {"files": len(study.files)})
+    return w.say("Reading {n}", "解读 {n}", n=name(fact))
+
+
+def _pictures(study: Study, folder: Path) -> list[SavedPicture]:
+    """The picture files of the run, from the scratch folder in which all that it wrote lies."""
+    files = {f.subject: f["bytes"] for f in study.facts.of("run.file")}
+    for scratch in sorted(folder.glob("scratch-*[0-9]"), reverse=True):
+        found = [(n, scratch / n) for n in files if not Path(n).is_absolute() and ".." not in Path(n).parts]
+        if files and all(path.is_file() and path.stat().st_size == files[n] for n, path in found):
+            read_ = [(n, path.read_bytes()) for n, path in found if path.stat().st_size <= LARGEST_PICTURE]
+            return [SavedPicture(n, data, mime) for n, data in read_ if (mime := _mime(data))]
+    return []
+
+
+def _mime(data: bytes) -> str:
+    return next((mime for magic, mime in _MIMES.items() if data.startswith(magic)), "")

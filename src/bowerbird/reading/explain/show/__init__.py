@@ -1,0 +1,1 @@
+"""A reading on paper: the terminal, Markdown, one HTML page."""

@@ -1,0 +1,149 @@
+"""Step one: what is here, and what was needed to run it."""
+
+from collections.abc import Iterator
+
+from bowerbird.reading.explain.reading import Block
+from bowerbird.reading.explain.text import Ref, Text, joined, name, number, quote
+from bowerbird.reading.explain.writer import Writer
+from bowerbird.reading.facts import Fact
+
+TITLE = ("What is here, and what was needed to run it", "这里有什么，运行它需要什么")
+FAMILIES = {
+    "gan": ("a generative adversarial network", "生成对抗网络（GAN）"),
+    "vae": ("a variational autoencoder", "变分自编码器（VAE）"),
+    "diffusion": ("a diffusion model", "扩散模型"),
+    "transformer": ("a transformer", "Transformer 模型"),
+    "recurrent": ("a recurrent network", "循环神经网络"),
+    "classifier": ("a classifier", "分类器"),
+    "other": ("a program of no family that is known here", "不属于已知家族的程序"),
+}
+_REASONS = (
+    ("the package is not installed", "该软件包没有安装"),
+    ("a progress bar that shows nothing", "不显示任何内容的进度条"),
+    ("it is not there; short text or made-up numbers took its place", "文件不存在，用短文本或虚构的数字代替"),
+    ("there is no GPU; everything runs on the CPU", "没有 GPU，一切在 CPU 上运行"),
+    ("pictures are recorded, not drawn", "图片被记录，但不绘制"),
+    ("a logger that sends nothing", "不发送任何内容的日志器"),
+    ("a logger that writes nothing", "不写任何内容的日志器"),
+    ("smaller, so that it runs within the time", "缩小规模，以便在限时内运行"),
+    ("its data would be downloaded", "它的数据需要下载"),
+    ("there is no network", "没有网络"),
+    ("pictures are not drawn", "不绘制图片"),
+    ("its models and tokenizers would be downloaded", "它的模型和分词器需要下载"),
+    ("there is no notebook", "没有运行笔记本"),
+    ("the program only defines it; built with these arguments", "程序只定义了它，用这些参数构造"),
+    ("the program does not call it; given tensors of shape", "程序没有调用它，输入张量的形状为"),
+)
+
+
+def write(w: Writer) -> Iterator[Block]:
+    yield from _what(w)
+    yield from _definitions(w)
+    yield from _ran(w)
+    yield from _stand_ins(w)
+    yield from _cut(w)
+
+
+def _what(w: Writer) -> Iterator[Block]:
+    family = w.study.facts.first("program.family")
+    files = w.study.facts.of("source.file")
+    if family is not None:
+        en, zh = FAMILIES[family.subject]
+        reasons = [name(family, "reasons", i) for i, r in enumerate(family["reasons"]) if " " not in r]
+        kind = Ref(w.words(en, zh), family.id, "general", family.subject)
+        if reasons:
+            yield w.said("This is {k}: its text says {r}.", "这是{k}：源码中出现 {r}。", k=kind, r=reasons)
+        else:
+            yield w.said("This is {k}.", "这是{k}。", k=kind)
+    for fact in files:
+        if fact["docstring"]:
+            yield w.said("{f} says of itself: “{d}”", "{f} 的自述：“{d}”", f=name(fact), d=quote(fact, "docstring"))
+    head = (("file", "文件"), ("lines", "行数"), ("classes", "类"), ("networks among them", "其中网络"), ("functions", "函数"))
+    columns = ("lines", "classes", "modules", "functions")
+    yield w.table(head, [[name(f), *(number(f, c) for c in columns)] for f in files[:20]])
+
+
+def _definitions(w: Writer) -> Iterator[Block]:
+    rows = []
+    for fact in sorted(w.study.facts.of("define.class"), key=lambda f: (f.file, f.line or 0))[:30]:
+        kind = w.say("class", "类")
+        if fact["module"]:
+            kind = w.say("network", "网络")
+        rows.append([name(fact), kind, _range(w, fact), _doc(fact)])
+    for fact in w.study.facts.of("define.function"):
+        if "." not in fact.subject and len(rows) < 45:
+            rows.append([name(fact), w.say("function", "函数"), _range(w, fact), _doc(fact)])
+    if rows:
+        yield w.heading("Definitions", "定义")
+        yield w.table((("name", "名称"), ("kind", "种类"), ("lines", "位置"), ("its own words", "自述")), rows)
+
+
+def _range(w: Writer, fact: Fact) -> Text:
+    return w.say("{a} to {b}", "{a} 到{b}", a=w.line(fact, fact["first"]), b=w.line(fact, fact["last"]))
+
+
+def _doc(fact: Fact) -> Text:
+    return Text((quote(fact, "docstring", most=140),)) if fact["docstring"] else Text()
+
+
+def _ran(w: Writer) -> Iterator[Block]:
+    study = w.study
+    program = study.facts.first("run.program")
+    yield w.heading("The run", "运行情况")
+    if not study.run.ran or program is None:
+        reason = study.add("run.not", "program", {"why": study.run.why_not})
+        if study.run.why_not:
+            yield w.said("It was not run: {w}. What follows rests on its text alone.", "没有运行：{w}。以下只依据源码。", w=quote(reason, "why"))
+        else:
+            yield w.said("It was not run; what follows rests on its text alone.", "没有运行；以下只依据源码。")
+        return
+    given = {"s": number(program, "steps"), "f": number(program, "forwards"), "c": number(program, "cpu_s")}
+    yield w.said(
+        "It ran under observation: {s:optimiser step}, {f:call/calls} of its networks, {c} seconds of CPU time. It had no network "
+        "access and no access to files outside a scratch folder.",
+        "它在观察下运行：优化器走了 {s} 步，网络被调用 {f} 次，用了 {c} 秒 CPU 时间；不能联网，也不能访问临时目录之外的文件。",
+        **given,
+    )  # fmt: skip
+    if not program["finished"]:
+        yield w.said("It did not come to its end.", "它没有运行到结尾。")
+    for fact in study.run.exceptions()[:6]:
+        during = w.say("", "") if fact["phase"] == "program" else w.say(" (when exercised)", "（在试用时）")
+        yield w.said(
+            "At {l} it raised {k}{d}: {m}", "在{l}抛出 {k}{d}：{m}",
+            l=w.line(fact), k=name(fact), m=quote(fact, "message", most=240), d=during,
+        )  # fmt: skip
+
+
+def _stand_ins(w: Writer) -> Iterator[Block]:
+    found = [f for f in w.study.facts.of("run.stand_in") if f["reason"]]
+    seen: dict[str, Fact] = {}
+    for fact in found:
+        seen.setdefault(fact.subject, fact)
+    if not seen:
+        if w.study.run.ran:
+            yield w.said("Nothing had to be replaced to run it.", "运行时没有替换任何东西。")
+        return
+    yield w.said("What was missing or out of reach was replaced, and is named here:", "缺少或不可及的东西由替身代替，逐一列出：")
+    yield from w.items(_stand_in(w, fact) for fact in list(seen.values())[:24])
+
+
+def _stand_in(w: Writer, fact: Fact) -> Text:
+    reason = quote(fact, "reason")
+    if w.lang == "zh":
+        words = str(fact["reason"])
+        for en, zh in _REASONS:
+            words = words.replace(en, zh)
+        reason = Ref(words, fact.id, "quote", fact["reason"])
+    at = w.say(", first at {l}", "，首次出现在{l}", l=w.line(fact)) if fact.line else Text()
+    return w.say("{n}: {r}{at}", "{n}：{r}{at}", n=name(fact), r=reason, at=at)
+
+
+def _cut(w: Writer) -> Iterator[Block]:
+    cut = [f for f in w.study.facts.of("run.loop") if f["cut"] and f["iterations"]]
+    if not cut:
+        return
+    rows = []
+    for fact in cut[:8]:
+        of = w.say(" of {n}", "（共 {n} 次）", n=number(fact, "of")) if fact["of"] else Text()
+        rows.append(w.say("the loop at {l}: {i:round}{o}", "{l}的循环：{i} 次{o}", l=w.line(fact), i=number(fact, "iterations"), o=of))
+    yield w.said("Long loops were cut short: {r}.", "长循环被截短：{r}。", r=joined(rows, w.lang))

@@ -1,0 +1,38 @@
+"""What a language model says of a program, checked claim by claim, placed beside the steps of its reading."""
+
+from dataclasses import replace
+
+from bowerbird.reading.explain.reading import Block, Reading, Score, Step, Told
+from bowerbird.reading.explain.study import Study
+from bowerbird.reading.tutor import EXPLAIN, Conversation, Endpoint, Material, Verdict
+from bowerbird.reading.tutor.show import verdict_text
+
+_TOPICS: dict[str, int] = {
+    "source": 1, "define": 1, "run": 1, "data": 2, "module": 3, "block": 3, "softmax": 3, "setting": 4, "event": 5, "loss": 5,
+    "optimizer": 5, "training": 5, "scheduler": 5, "image": 6, "output": 6,
+}  # fmt: skip
+_KINDS = {"structure": 2, "shape": 3, "number": 4, "behaviour": 5, "defect": 7, "reason": 5}
+
+
+def told(study: Study, reading: Reading, endpoint: Endpoint, *, small: bool = False, context: int = 16_000) -> Reading:
+    """The reading with the model's claims beside its steps, each with its verdict, and their score."""
+    material = Material(study.program, study.facts, study.findings, study.run)
+    talk = Conversation(material, endpoint, lang=reading.lang, small=small, context=context)
+    answer = talk.ask(EXPLAIN[reading.lang])
+    placed: dict[int, list[Block]] = {}
+    for verdict in answer.verdicts:
+        line = verdict_text(verdict, reading.lang)
+        placed.setdefault(_step(study, verdict), []).append(Told(line, verdict.status))
+    steps = tuple(Step(s.number, s.title, (*s.blocks, *placed.get(s.number, ()))) for s in reading.steps)
+    judged = [v for v in answer.verdicts if v.status != "background"]
+    score = Score(sum(v.status == "verified" for v in judged), len(judged), endpoint.model)
+    return replace(reading, steps=steps, score=score)
+
+
+def _step(study: Study, verdict: Verdict) -> int:
+    """The step that a claim belongs to: that of its first fact, else that of its kind."""
+    for identity in verdict.claim.facts:
+        fact = study.facts.get(identity)
+        if fact is not None:
+            return _TOPICS.get(fact.topic.partition(".")[0], 5)
+    return _KINDS.get(verdict.claim.kind, 5)
