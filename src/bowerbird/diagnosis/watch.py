@@ -2,8 +2,8 @@
 
 What it costs.  At logged steps gradients and updates are looked at by layer, which is a pass over the weights.  Two
 probes need the network: a few samples (``samples``), and the loss on a few fixed examples in evaluation mode.  They
-come when all of them so far stay under ``SHARE`` of the run's floating-point operations, counted beforehand, so that
-the same run always has the same signals; and once more at the end.
+come when all of them so far stay under a share of the run's floating-point operations (1 % and 0.5 %), counted
+beforehand, so that the same run always has the same signals; and once more at the end.
 
 Nothing here changes training: random states and buffers are put back, gradients are only read.
 """
@@ -29,8 +29,8 @@ from bowerbird.observer import Observer
 from bowerbird.optimizers import PlayerOptimizer
 from bowerbird.trainer import Trainer
 
-SHARE = 0.01
-"""Of the run's operations, for each kind of probe."""
+SHARE_OF_SAMPLES, SHARE_OF_LOSSES = 0.01, 0.005
+"""Of the run's operations."""
 N_FIXED = 64
 """Most examples whose loss is followed."""
 EARLY_STEPS = (1, 2, 3, 5)
@@ -177,14 +177,14 @@ class _Probes:
         self.batches = _fixed_batches(trainer)
         self.reference: samples.Reference | None = None
         per_example = 1 / (3 * trainer.config.batch_size)  # a forward pass of one, as a part of a step
-        loss_cost = 3 * N_FIXED * per_example
-        self.loss_every = math.ceil(loss_cost / SHARE) if self.batches else 0
+        loss_cost = 3 * min(N_FIXED, trainer.config.batch_size) * per_example
+        self.loss_every = math.ceil(loss_cost / SHARE_OF_LOSSES) if self.batches else 0
         self.sample_every = 0
         if isinstance(trainer.data, ImageData) and samples.sampling_options(trainer.model) is not None:
             with trainer.average.applied(), trainer.autocast():
                 _, _, evaluations = samples.draw(trainer.model, trainer.data.spec, 2)
             cost = samples.N_SAMPLES * evaluations * per_example
-            self.sample_every = math.ceil(cost / SHARE)
+            self.sample_every = math.ceil(cost / SHARE_OF_SAMPLES)
             self.reference = samples.reference(trainer.data, trainer.device, bool(trainer.model.n_classes))
         self.last_loss = self.last_sample = trainer.step
 
@@ -199,11 +199,11 @@ class _Probes:
         if self.loss_every and (ended or trainer.step // self.loss_every > self.last_loss // self.loss_every):
             self.last_loss = trainer.step
             found["losses"] = self._losses(trainer)
+            if hasattr(trainer.model, "posterior"):
+                found["kl"] = _kl_per_dimension(trainer, self.batches["held"])
         if self.sample_every and (ended or trainer.step // self.sample_every > self.last_sample // self.sample_every):
             self.last_sample = trainer.step
             found["samples"] = self._samples(trainer)
-            if hasattr(trainer.model, "posterior") and self.batches:
-                found["kl"] = _kl_per_dimension(trainer, self.batches["held"])
         return found
 
     def _losses(self, trainer: Trainer) -> dict[str, float]:
