@@ -135,6 +135,22 @@ def test_preflight_leaves_the_model_as_it_was(data, tmp_path):
     assert trainer.cost.parameters == 10
 
 
+def test_a_frozen_parameter_of_a_player_stays_as_it_is(data, tmp_path):
+    class Frozen(GameConfig):
+        def build(self, spec: ImageSpec) -> Game:
+            game = Game(self, spec)
+            game.D.inner.bias.requires_grad_(False)
+            return game
+
+    registry.families.register("frozen-game")(Frozen)
+    train(config.Run(Frozen(), train=config.Train(steps=2)), tmp_path / "run", data=data, quiet=True)
+    trained, _ = load_model(tmp_path / "run")
+    torch.manual_seed(0)
+    untrained = Frozen().build(data.spec)
+    assert torch.equal(trained.D.inner.bias, untrained.D.inner.bias)
+    assert not torch.equal(trained.D.inner.weight, untrained.D.inner.weight)
+
+
 def test_preflight_refuses_what_cannot_fit(data, tmp_path, monkeypatch):
     monkeypatch.setattr("bowerbird.preflight.available_memory", lambda device: 100)
     with pytest.raises(BowerbirdError, match=r"--train.batch-size"):

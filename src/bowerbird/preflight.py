@@ -80,7 +80,8 @@ def _run(model: GenerativeModel, batch: Batch, autocast: Callable[[], torch.auto
             loss = next(losses, None)
         if loss is None:
             break
-        torch.autograd.backward(loss.value, inputs=list(model.players[loss.player].parameters()))
+        own = [p for p in model.players[loss.player].parameters() if p.requires_grad]
+        torch.autograd.backward(loss.value, inputs=own)
     if model.device.type == "cuda":
         torch.cuda.synchronize()
 

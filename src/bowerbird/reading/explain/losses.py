@@ -139,7 +139,9 @@ def _target(study: Study, call: Fact) -> str:
         return "y"
     if str(fixed.get("dtype", "")).startswith("int"):
         return "y"
-    drawn = any(f["shape"] == fixed.get("shape") for f in study.facts.of("random.draw") if f.subject.startswith("randn"))
+    drawn = any(
+        f["shape"] == fixed.get("shape") for f in study.facts.of("random.draw") if f.subject.startswith("randn")
+    )
     if drawn and abs(fixed.get("mean") or 0) < 0.1 and abs((fixed.get("std") or 0) - 1) < 0.1:
         return "ε"
     return "x"
@@ -232,4 +234,7 @@ def _losslike(value: ast.expr) -> bool:
     if isinstance(value, ast.BinOp | ast.UnaryOp):
         return True
     words = [last_name(c).lower() for c in ast.walk(value) if isinstance(c, ast.Call)]
-    return any(re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w) for w in words)
+    return any(
+        re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w)
+        for w in words
+    )

@@ -1,4 +1,5 @@
 """placeholder"""
+
 from pathlib import Path
 
 from bowerbird.reading.source import Source

@@ -9,7 +9,18 @@ from bowerbird.reading.program import OPTIMIZERS, Unit, dotted, last_name
 
 MOST_SETTINGS = 40
 _LOADERS = ("DataLoader",)
-_TUNED = {"lr", "betas", "eps", "weight_decay", "momentum", "alpha", "batch_size", "shuffle", "num_workers", "drop_last"}
+_TUNED = {
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "momentum",
+    "alpha",
+    "batch_size",
+    "shuffle",
+    "num_workers",
+    "drop_last",
+}
 _SETTERS = OPTIMIZERS | set(_LOADERS)
 
 
@@ -144,7 +155,11 @@ def _fields(unit: Unit) -> Iterator[dict[str, Any]]:
     for info in unit.classes.values():
         body = info.node.body
         for place, statement in enumerate(body):
-            if isinstance(statement, ast.AnnAssign) and statement.value is not None and isinstance(statement.target, ast.Name):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and statement.value is not None
+                and isinstance(statement.target, ast.Name)
+            ):
                 after = body[place + 1] if place + 1 < len(body) else None
                 words = _docline(after)
                 row = _row(statement.target.id, statement.value, "field", unit, of=info.name, help=words)
@@ -192,8 +207,15 @@ def _arguments(unit: Unit) -> Iterator[dict[str, Any]]:
                 yield row
     for loop in unit.all(ast.For):
         rounds = loop.iter
-        if isinstance(rounds, ast.Call) and last_name(rounds) == "range" and rounds.args and any(unit.calls("backward", loop)):
-            row = _row(f"range of {ast.unparse(loop.target)}", rounds.args[-1], "rounds", unit, of=ast.unparse(loop.target))
+        if (
+            isinstance(rounds, ast.Call)
+            and last_name(rounds) == "range"
+            and rounds.args
+            and any(unit.calls("backward", loop))
+        ):
+            row = _row(
+                f"range of {ast.unparse(loop.target)}", rounds.args[-1], "rounds", unit, of=ast.unparse(loop.target)
+            )
             if row is not None:
                 yield row
 

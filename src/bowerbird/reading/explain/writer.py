@@ -68,7 +68,9 @@ class Writer:
             return None
         value = {"first": first, "last": first + len(lines) - 1}
         fact = self.study.add("source.excerpt", self.study.short(file), value, file=file, line=first)
-        found = {(f.line, f.severity) for f in self.study.findings if f.severity in ("error", "warning") and f.file == file}
+        found = {
+            (f.line, f.severity) for f in self.study.findings if f.severity in ("error", "warning") and f.file == file
+        }
         marks = sorted({*found, *marked})
         return Code(file, first, tuple(lines), fact.id, tuple(m for m in marks if first <= m[0] < first + len(lines)))
 

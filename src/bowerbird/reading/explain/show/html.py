@@ -42,14 +42,16 @@ def html(reading: Reading) -> str:
     """The page."""
     words = _WORDS[reading.lang]
     title = escaping.escape(str(reading.title).replace("`", ""))
-    contents = "".join(f'<li><a href="#step{s.number}"><b>{s.number}</b>{escaping.escape(s.title)}</a></li>' for s in reading.steps)
+    contents = "".join(
+        f'<li><a href="#step{s.number}"><b>{s.number}</b>{escaping.escape(s.title)}</a></li>' for s in reading.steps
+    )
     contents += f'<li><a href="#facts"><b>·</b>{words["facts"]}</a></li>'
     score = f"<p>{escaping.escape(score_line(reading))}</p>" if reading.score is not None else ""
     body = "".join(_step(step, reading) for step in reading.steps)
     return (
         f'<!doctype html><html lang="{reading.lang}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head><body><div class=\"page\">"
+        f'<title>{title}</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head><body><div class="page">'
         f'<nav><ol>{contents}</ol></nav><main><h1>{_text(reading.title, reading)}</h1><p class="under">{words["under"]}</p>'
         f"{score}{body}{_facts(reading)}</main></div></body></html>\n"
     )
@@ -201,7 +203,13 @@ def _facts(reading: Reading) -> str:
     for row in reading.to_json()["facts"]:
         where = f"{Path(row['file']).name}:{row['line']}" if row["line"] else Path(row["file"]).name
         value = json.dumps(row["value"], ensure_ascii=False)
-        cells = (row["id"], row["kind"], f"{row['topic']} · {row['subject']}", where, value if len(value) < 240 else value[:239] + "…")
+        cells = (
+            row["id"],
+            row["kind"],
+            f"{row['topic']} · {row['subject']}",
+            where,
+            value if len(value) < 240 else value[:239] + "…",
+        )
         rows.append(f'<tr id="{row["id"]}">' + "".join(f"<td>{escaping.escape(str(c))}</td>" for c in cells) + "</tr>")
     head = "".join(f"<th>{words[k]}</th>" for k in ("id", "kind", "about", "where", "value"))
     return (

@@ -82,7 +82,10 @@ class Page:
                 yield from self._code(block)
             case Figure(diagram):
                 for arrow in diagram.arrows:
-                    nodes = {n.key: "".join(p.shown if isinstance(p, Ref) else p for p in n.label.parts) for n in diagram.nodes}
+                    nodes = {
+                        n.key: "".join(p.shown if isinstance(p, Ref) else p for p in n.label.parts)
+                        for n in diagram.nodes
+                    }
                     label = f" [{arrow.label}]" if arrow.label else ""
                     yield f"    {nodes[arrow.source]} {'··>' if arrow.back else '──>'} {nodes[arrow.target]}{label}"
             case Output(words):
@@ -138,7 +141,9 @@ def _fitted(words: str, width: int) -> str:
 def _wrap(words: str, width: int, first: str, rest: str) -> list[str]:
     """Lines of at most so many columns; Chinese breaks anywhere."""
     if all(ord(c) < 0x2E80 for c in words):
-        return textwrap.wrap(words, width, initial_indent=first, subsequent_indent=rest, break_long_words=False) or [first]
+        return textwrap.wrap(words, width, initial_indent=first, subsequent_indent=rest, break_long_words=False) or [
+            first
+        ]
     lines, line = [], first
     for character in words:
         if _cells(line) + _cells(character) > width and character not in "，。；：、）”":

@@ -81,7 +81,9 @@ def _rows(w: Writer, tree: Fact) -> Iterator[list[Any]]:
             label,
             Text((Ref(_short(row["repr"]), tree.id, "name", row["repr"]),)),
             *(w.say("{s}", "{s}", s=side[:3]) if side else Text() for side in sides),
-            Text((Ref(f"{row['parameters']:,}", tree.id, "number", row["parameters"]),)) if row["parameters"] else Text(),
+            Text((Ref(f"{row['parameters']:,}", tree.id, "number", row["parameters"]),))
+            if row["parameters"]
+            else Text(),
             Text((_large(cost),)) if cost is not None else Text(),
             Text((w.line(at),)) if at is not None and at.line else Text(),
         ]

@@ -22,7 +22,10 @@ def write(w: Writer) -> Iterator[Block]:
     output = w.study.facts.first("run.output")
     words = str(output["text"]).strip("\n") if output is not None else ""
     if output is not None and words:
-        yield w.said("It printed, in this short run on stand-ins or made-up data:", "在这次使用替身或虚构数据的短时运行中，它打印了：")
+        yield w.said(
+            "It printed, in this short run on stand-ins or made-up data:",
+            "在这次使用替身或虚构数据的短时运行中，它打印了：",
+        )
         lines = words.splitlines()
         half = MOST_OUTPUT_LINES // 2
         if len(lines) > MOST_OUTPUT_LINES:

@@ -89,7 +89,12 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
         parts.append(w.say("the program fails ({m})", "程序报错（{m}）", m=quote(changed, "failed", most=120)))
     if before != after:
         parts.append(
-            w.say("parameters {a} → {b}", "参数量 {a} → {b}", a=number(changed, "parameters", 0), b=number(changed, "parameters", 1))
+            w.say(
+                "parameters {a} → {b}",
+                "参数量 {a} → {b}",
+                a=number(changed, "parameters", 0),
+                b=number(changed, "parameters", 1),
+            )
         )
     losses = changed["losses"] or []
     for i, row in enumerate(losses[:3]):
@@ -110,7 +115,12 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
             )
         )  # fmt: skip
     what = joined(parts, w.lang) if parts else w.say("nothing that a few steps show", "几步之内看不出变化")
-    return w.say("Measured with {v}: {w}.", "实测取 {v}：{w}。", v=Ref(str(changed["is"]), changed.id, "number", changed["is"]), w=what)
+    return w.say(
+        "Measured with {v}: {w}.",
+        "实测取 {v}：{w}。",
+        v=Ref(str(changed["is"]), changed.id, "number", changed["is"]),
+        w=what,
+    )
 
 
 def _listed(w: Writer, fact: Fact, entry: Entry | None) -> list[Text]:

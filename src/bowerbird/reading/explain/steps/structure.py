@@ -80,7 +80,9 @@ def _schedules(w: Writer) -> Iterator[Block]:
     for fact in w.study.facts.of("probe.schedule")[:1]:
         keys = [k for k in ("T", "steps", "length") if isinstance(fact[k], int)]
         if keys:
-            yield w.said("A noise schedule of {n:step} was found.", "发现一个 {n} 步的噪声表。", n=number(fact, keys[0]))
+            yield w.said(
+                "A noise schedule of {n:step} was found.", "发现一个 {n} 步的噪声表。", n=number(fact, keys[0])
+            )
 
 
 # ----------------------------------------------------------------------------------------------------- the diagram
@@ -109,7 +111,9 @@ def draw(w: Writer) -> Diagram:
         _loss(w, backward, calls, last + 1, nodes, arrows)
     _optimizers(w, list(backwards.values()), last + 2, nodes, arrows)
     ordered = {key: node for key, node in nodes.items()}
-    return Diagram(tuple(ordered.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes))
+    return Diagram(
+        tuple(ordered.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes)
+    )
 
 
 def _network(w: Writer, call: Fact, depth: dict[str, int], nodes: dict[str, Node]) -> None:
@@ -179,7 +183,9 @@ def _loss(
             continue
         call = calls[row["call"]]
         source = f"net {call.subject}"
-        label = Text((shape(call, "out", "shape"),)) if isinstance(call["out"], dict) and "shape" in call["out"] else Text()
+        label = (
+            Text((shape(call, "out", "shape"),)) if isinstance(call["out"], dict) and "shape" in call["out"] else Text()
+        )
         if not label and shape_of(call["out"]) is not None:
             label = Text((shape(call, "out", 0, "shape"),)) if isinstance(call["out"], list) else Text()
         arrows[source, key] = Arrow(source, key, label)

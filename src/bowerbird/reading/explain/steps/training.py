@@ -104,7 +104,8 @@ def _counts(w: Writer, round_: Fact) -> Iterator[Block]:
     steps = round_["steps"] or {}
     if len(steps) > 1:
         parts = [
-            w.say("{n} {t:time}", "{n} {t} 次", n=Ref(k, round_.id, "name", k), t=number(round_, "steps", k)) for k in steps
+            w.say("{n} {t:time}", "{n} {t} 次", n=Ref(k, round_.id, "name", k), t=number(round_, "steps", k))
+            for k in steps
         ]
         yield w.said("In one round the optimisers step: {p}.", "一轮中各优化器的步数：{p}。", p=joined(parts, w.lang))
 
@@ -117,7 +118,9 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
     yield w.heading("The loss {n}, differentiated at {l}", "损失 {n}，在{l}求导", n=title, l=w.line(fact))
     lines = fact["lines"] or []
     if lines and max(lines) - min(lines) < 30:
-        code = w.excerpt(fact.file, min(lines), max(max(lines), fact.line or 0) if (fact.line or 0) - max(lines) < 8 else max(lines))
+        code = w.excerpt(
+            fact.file, min(lines), max(max(lines), fact.line or 0) if (fact.line or 0) - max(lines) < 8 else max(lines)
+        )
         if code is not None:
             yield code
     if fact["equation"]:
@@ -144,14 +147,31 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
     ]  # fmt: skip
     rule, total = fact["rule"], number(fact, "value")
     if calls and rule == "last":
-        yield w.said("Identified by number: {c}, and {t} was differentiated.", "以数值认定：{c}，求导的正是 {t}。", c=calls[-1:], t=total)
+        yield w.said(
+            "Identified by number: {c}, and {t} was differentiated.",
+            "以数值认定：{c}，求导的正是 {t}。",
+            c=calls[-1:],
+            t=total,
+        )
     elif calls and rule in ("sum", "mean"):
         how = w.say("their sum", "它们之和") if rule == "sum" else w.say("their mean", "它们的平均")
-        yield w.said("Identified by number: {c}; {h} is {t}, which was differentiated.", "以数值认定：{c}；{h}为 {t}，正是求导的数。", c=calls, h=how, t=total)
+        yield w.said(
+            "Identified by number: {c}; {h} is {t}, which was differentiated.",
+            "以数值认定：{c}；{h}为 {t}，正是求导的数。",
+            c=calls,
+            h=how,
+            t=total,
+        )
     elif calls and rule in ("rest", "weighted"):
         rest = number(fact, "parts", -1)
         if rule == "weighted":
-            yield w.said("Of what was differentiated ({t}), {c}: a share of {r}.", "求导的数为 {t}，其中{c}；比值为 {r}。", t=total, c=calls, r=rest)
+            yield w.said(
+                "Of what was differentiated ({t}), {c}: a share of {r}.",
+                "求导的数为 {t}，其中{c}；比值为 {r}。",
+                t=total,
+                c=calls,
+                r=rest,
+            )
         else:
             yield w.said(
                 "Of what was differentiated ({t}), {c}; the remaining {r} comes from other terms.",
