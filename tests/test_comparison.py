@@ -84,12 +84,14 @@ class FakeTrainer:
         self.stop_at = ""
         self.fail: tuple[str, ...] = ()
 
-    def train(self, run: config.Run, folder: Path, *, quiet: bool, data: Any, observer: Any) -> SimpleNamespace:
+    def train(
+        self, run: config.Run, folder: Path, *, quiet: bool, data: Any, evaluate: Any, observer: Any
+    ) -> SimpleNamespace:
         self.calls.append(("train", folder.name))
         rundir = RunDir.create(folder, run, {"processor": "Abacus 3000"})
         return self._end(rundir, run)
 
-    def resume(self, folder: Path, *, quiet: bool, data: Any, observer: Any) -> SimpleNamespace:
+    def resume(self, folder: Path, *, quiet: bool, data: Any, evaluate: Any, observer: Any) -> SimpleNamespace:
         self.calls.append(("resume", folder.name))
         return self._end(RunDir.open(folder), RunDir.open(folder).config())
 
