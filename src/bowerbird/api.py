@@ -193,7 +193,7 @@ def measure(
         if (Path(target) / "run.toml").is_file():
             run = RunDir.open(target).config()
             model, _ = load_model(target, device, best=best)
-            data = open_data(replace(run.data, source=against) if against else run.data)
+            data = open_data(_reference(run, Path(target), against) if against else run.data)
 
             def measure_once(number: int, model: Any = model, data: Any = data) -> list[Measurement]:
                 return measure_model(
@@ -211,6 +211,14 @@ def measure(
                 extractor=extractor, precision=precision, metrics=metrics, device=device,
             )  # fmt: skip
     return results
+
+
+def _reference(run: config.Run, folder: Path, source: str) -> config.Data:
+    """Other data than a run was trained on, read as it reads: texts into its own tokens."""
+    data = replace(run.data, source=source, modality="auto")
+    if data == replace(run.data, modality="auto") or not (folder / "tokenizer.json").is_file():
+        return data
+    return replace(data, text=replace(data.text, tokenizer=str(folder)))
 
 
 def self_test() -> tuple[list[Check], list[str]]:

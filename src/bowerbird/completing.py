@@ -20,6 +20,8 @@ INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What decoding gives for the bytes of an unfinished character."""
 ANSWER_ROOM = 128
 """Tokens that a conversation leaves free for the next answer."""
+ANSWER_AT_MOST = 512
+"""Tokens of an answer unless ``n_tokens`` says otherwise: a model that repeats itself may never end one."""
 
 
 def encode_prompt(spec: TokenSpec, tokenizer: Tokenizer, text: str) -> Tensor:
@@ -93,7 +95,7 @@ class Conversation:
         prompt = self._prompt()
         room = self.model.spec.context - len(prompt)
         options = {**self.options}
-        n_tokens = min(options.pop("n_tokens", room), room)
+        n_tokens = min(options.pop("n_tokens", ANSWER_AT_MOST), room)
         said = ""
         seed = self.seed + len(self.messages)
         tokens = torch.tensor(prompt, device=self.model.device)
