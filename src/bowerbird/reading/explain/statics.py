@@ -87,10 +87,15 @@ def settings(study: Study) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for file in study.files:
         unit = study.program.units[file]
-        for row in (*_constants(unit), *_options(unit), *_fields(unit), *_defaults(unit), *_arguments(unit)):
+        for row in _rows(unit):
             rows.append({**row, "file": file, "uses": _uses(unit, row["name"], row["line"])})
     chosen = {(row["file"], row["line"], row["name"]): row for row in rows}
     return list(chosen.values())[: 3 * MOST_SETTINGS]
+
+
+def _rows(unit: Unit) -> Iterator[dict[str, Any]]:
+    for find in (_constants, _options, _entries, _fields, _defaults, _arguments):
+        yield from find(unit)
 
 
 def _constant(node: ast.AST | None) -> Any:
@@ -138,6 +143,18 @@ def _options(unit: Unit) -> Iterator[dict[str, Any]]:
             row = _row(name, given["default"], "option", unit, help=words)
             if row is not None:
                 yield row
+
+
+def _entries(unit: Unit) -> Iterator[dict[str, Any]]:
+    """Entries of tables such as ``config = {"lr": 1e-3, "latent_dim": 64}``."""
+    for table in unit.all(ast.Dict):
+        for key, node in zip(table.keys, table.values, strict=True):
+            named = isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.isidentifier()
+            if named and isinstance(node, ast.Constant | ast.UnaryOp | ast.Tuple | ast.List):
+                assert isinstance(key, ast.Constant)
+                row = _row(str(key.value), node, "entry", unit)
+                if row is not None:
+                    yield row
 
 
 def _fields(unit: Unit) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,8 @@ class Suggestion:
 
 def suggestions(study: Study) -> Iterator[Suggestion]:
     """All that apply, the best founded first; not what a finding has already said at that line."""
+    if study.shown:  # a driver of ours: what it leaves out is the trainer's
+        return
     said = {(f.file, f.line) for f in study.findings if f.severity in ("error", "warning")}
     for offer in (_logits, _first_beta, _clipping, _averaged, _seed):
         for found in offer(study):

@@ -42,7 +42,7 @@ class Writer:
 
     # ----------------------------------------------------------------------------------------------------- places
 
-    def line(self, fact: Fact, line: int | None = None) -> Ref:
+    def line(self, fact: Fact, line: int | None = None, file: str = "") -> Ref:
         """A line as a reader finds it; one that is not the fact's own stands in the fact's value."""
         number = line or fact.line or 1
         source = self.study.source
@@ -53,8 +53,9 @@ class Writer:
                 if number >= start:
                     words = f"第 {cell} 个单元第 {number - start + 1} 行"
                     break
-        if fact.file and fact.file != self.study.file:
-            words = f"{self.study.short(fact.file)} {words}"
+        file = file or fact.file
+        if file and file != self.study.file:
+            words = f"{self.study.short(file)} {words}"
         return Ref(words, fact.id, "line", number)
 
     def lines(self, fact: Fact, numbers: Sequence[int]) -> Text:

@@ -1,5 +1,6 @@
 """A reading in the terminal: wrapped lines, colours where there is a terminal, answers shortened to their question."""
 
+import re
 import shutil
 import textwrap
 import unicodedata
@@ -140,9 +141,10 @@ def _wrap(words: str, width: int, first: str, rest: str) -> list[str]:
     if all(ord(c) < 0x2E80 for c in words):
         return textwrap.wrap(words, width, initial_indent=first, subsequent_indent=rest, break_long_words=False) or [first]
     lines, line = [], first
-    for character in words:
-        if _cells(line) + _cells(character) > width and character not in "，。；：、）”":
-            lines.append(line)
+    for piece in re.findall(r"[\u2e80-\uffff]|[^\u2e80-\uffff\s]+|\s+", words):
+        if _cells(line) + _cells(piece) > width and piece not in "，。；：、）”" and line.strip():
+            lines.append(line.rstrip())
             line = rest
-        line += character
+            piece = piece.lstrip()
+        line += piece
     return [*lines, line]

@@ -1,6 +1,7 @@
 """Step three: block by block, with shapes, parameters, cost and equations."""
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,15 @@ _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 
 
 def write(w: Writer) -> Iterator[Block]:
+    told: dict[str, Fact] = {}
     for tree in w.study.roots[:6]:
-        yield from _network(w, tree)
+        built = repr(tree["modules"])
+        if built in told:
+            yield w.heading("{n}, a {c}", "{n}（{c}）", n=name(tree), c=name(tree, "class"))
+            yield w.said("It is built like {o}.", "与 {o} 的结构相同。", o=name(told[built]))
+        else:
+            told[built] = tree
+            yield from _network(w, tree)
     yield from _layers(w)
     yield from _classes(w)
     yield from _cards(w)
@@ -87,7 +95,15 @@ def _rows(w: Writer, tree: Fact) -> Iterator[list[Any]]:
         ]
 
 
+_DEFAULTS = re.compile(
+    r", (?:eps=1e-0?5|momentum=0\.1|affine=True|track_running_stats=True|bias=True|elementwise_affine=True|stride=\(1, 1\)|"
+    r"inplace=(?:True|False))|inplace=(?:True|False)|(?<=[(, ])in_features=|(?<=[ ])out_features=|negative_slope="
+)
+
+
 def _short(text: str) -> str:
+    """A module as PyTorch prints it, without what is the default anyway."""
+    text = _DEFAULTS.sub("", text).replace("kernel_size=", "kernel=").replace("(, ", "(")
     return text if len(text) <= 62 else text[:61] + "…"
 
 

@@ -61,6 +61,21 @@ def _what(w: Writer) -> Iterator[Block]:
     head = (("file", "文件"), ("lines", "行数"), ("classes", "类"), ("networks among them", "其中网络"), ("functions", "函数"))
     columns = ("lines", "classes", "modules", "functions")
     yield w.table(head, [[name(f), *(number(f, c) for c in columns)] for f in files[:20]])
+    yield from _driver(w)
+
+
+def _driver(w: Writer) -> Iterator[Block]:
+    """The stand-in program that drives a recipe of ours."""
+    study = w.study
+    if study.shown and study.source.main != study.file:
+        fact = next(f for f in study.facts.of("source.file") if f.file == study.source.main)
+        yield w.said(
+            "It is a recipe, not a program: {n} drives it, a stand-in for data and trainer, written for this reading.",
+            "它是一个配方，而不是完整的程序：由 {n} 驱动，它是为这次解读写的替身，代替数据和训练器。", n=name(fact),
+        )  # fmt: skip
+        code = w.excerpt(fact.file, 1, fact["lines"])
+        if code is not None:
+            yield code
 
 
 def _definitions(w: Writer) -> Iterator[Block]:
@@ -79,7 +94,7 @@ def _definitions(w: Writer) -> Iterator[Block]:
 
 
 def _range(w: Writer, fact: Fact) -> Text:
-    return w.say("{a} to {b}", "{a} 到{b}", a=w.line(fact, fact["first"]), b=w.line(fact, fact["last"]))
+    return w.say("{a} to {b}", "{a}到{b}", a=w.line(fact, fact["first"]), b=w.line(fact, fact["last"]))
 
 
 def _doc(fact: Fact) -> Text:

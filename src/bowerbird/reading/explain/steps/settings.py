@@ -15,6 +15,7 @@ MOST_TOLD, MOST_LISTED = 14, 40
 _KINDS = {
     "constant": ("a constant", "常量"),
     "option": ("an option of the command line", "命令行选项"),
+    "entry": ("an entry of a table", "表中的一项"),
     "field": ("a field of {of}", "{of} 的字段"),
     "default": ("a default of {of}", "{of} 的默认值"),
     "argument": ("an argument of {of}", "{of} 的参数"),
@@ -50,7 +51,7 @@ def write(w: Writer) -> Iterator[Block]:
 
 def _ranked(w: Writer) -> list[tuple[Fact, Entry | None]]:
     pairs = [(fact, glossary.find(fact.subject)) for fact in w.study.facts.of("setting.value")]
-    order = {"constant": 0, "option": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
+    order = {"constant": 0, "option": 0, "entry": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
     kept = [(f, e) for f, e in pairs if e is not None or f["uses"] or f["help"]]
     return sorted(kept, key=lambda p: (p[1].rank if p[1] else 99, order.get(p[0]["kind"], 5), p[0].position))
 

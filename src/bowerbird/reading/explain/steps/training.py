@@ -74,7 +74,8 @@ def _happened(w: Writer, fact: Fact) -> Text:
             return w.say("{l}: the schedule {n} sets the learning rate", "{l}：{n} 调整学习率", l=line, n=name(fact))
         case "event.clamp":
             return w.say("{l}: the weights of {n} are clamped", "{l}：{n} 的权重被截断", l=line, n=name(fact))
-    owners = [Ref(o, fact.id, "name", o) for o in fact["owners"] or {} if o]
+    optimizer = next((o for o in w.study.optimizers if o.subject == fact.subject), fact)
+    owners = [Ref(o, optimizer.id, "name", o) for o in optimizer["moves"] or fact["owners"] or {} if o]
     if owners:
         return w.say("{l}: {n} steps and moves {o}", "{l}：{n} 走一步，更新 {o}", l=line, n=name(fact), o=owners)
     return w.say("{l}: {n} steps", "{l}：{n} 走一步", l=line, n=name(fact))
@@ -93,7 +94,10 @@ def _forward(w: Writer, fact: Fact, line: Ref) -> Text:
 
 
 def _backward(w: Writer, fact: Fact, line: Ref) -> Text:
+    networks = {f.subject for f in w.study.networks}
     reached = [Ref(k, fact.id, "name", k) for k in fact["grads"] or {} if k]
+    if not {ref.shown for ref in reached} <= networks:
+        reached = [Ref(k, fact.id, "name", k) for k in dict.fromkeys(r["module"] for r in fact["through"] or [])]
     said = w.say("{l}: backward from {v}", "{l}：从 {v} 反向传播", l=line, v=number(fact, "loss"))
     if reached:
         said += w.say(", gradients reach {r}", "，梯度到达 {r}", r=reached)
@@ -113,7 +117,7 @@ def _counts(w: Writer, round_: Fact) -> Iterator[Block]:
 
 
 def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
-    title = name(fact, "expression") if fact["expression"] else name(fact)
+    title = name(fact, "expression") if fact["expression"] else Text((name(fact),))
     yield w.heading("The loss {n}, differentiated at {l}", "损失 {n}，在{l}求导", n=title, l=w.line(fact))
     lines = fact["lines"] or []
     if lines and max(lines) - min(lines) < 30:
@@ -122,6 +126,7 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
             yield code
     if fact["equation"]:
         yield Formula(Text((general(fact, fact["equation"]),)))
+    yield from (Formula(Text((general(fact, f),))) for f in fact["formulas"] or [] if f and f != fact["equation"])
     yield from _evidence(w, fact)
     moved = w.study.facts.first("loss.moved", fact.subject)
     if moved is not None:
@@ -138,18 +143,18 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
     calls = [
         w.say(
             "{f} ({r}) at {l} gave {v}", "{l}的 {f}（{r}）得到 {v}",
-            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]), v=number(fact, "values", i),
+            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]), v=number(fact, "values", i, form="exact"),
         )
         for i in range(len(fact["functions"] or [])) if fact["values"][i] is not None
     ]  # fmt: skip
-    rule, total = fact["rule"], number(fact, "value")
+    rule, total = fact["rule"], number(fact, "value", form="exact")
     if calls and rule == "last":
         yield w.said("Identified by number: {c}, and {t} was differentiated.", "以数值认定：{c}，求导的正是 {t}。", c=calls[-1:], t=total)
     elif calls and rule in ("sum", "mean"):
         how = w.say("their sum", "它们之和") if rule == "sum" else w.say("their mean", "它们的平均")
         yield w.said("Identified by number: {c}; {h} is {t}, which was differentiated.", "以数值认定：{c}；{h}为 {t}，正是求导的数。", c=calls, h=how, t=total)
     elif calls and rule in ("rest", "weighted"):
-        rest = number(fact, "parts", -1)
+        rest = number(fact, "parts", -1, form="exact")
         if rule == "weighted":
             yield w.said("Of what was differentiated ({t}), {c}: a share of {r}.", "求导的数为 {t}，其中{c}；比值为 {r}。", t=total, c=calls, r=rest)
         else:
@@ -161,7 +166,7 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
         yield w.said("What was differentiated is {t}.", "求导的数为 {t}。", t=total)
     patterns = fact["patterns"] or []
     if patterns:
-        where = [w.line(fact, n) for n in fact["pattern_lines"]]
+        where = [w.line(fact, line, file) for file, line in fact["pattern_lines"]]
         yield w.said("Recognised by how it is written, at {l} that ran.", "从执行过的{l}的写法认出。", l=where)
     if through:
         yield w.said("It goes through {m}.", "它经过 {m}。", m=through)
@@ -171,7 +176,7 @@ def _optimizers(w: Writer) -> Iterator[Block]:
     rows = []
     for fact in w.study.optimizers:
         moved = w.study.facts.first("optimizer.moved", fact.subject)
-        owners = [Ref(o, fact.id, "name", o) for o in fact["owners"] or {}]
+        owners = [Ref(o, fact.id, "name", o) for o in fact["moves"] or []]
         ratio = Text((number(moved, "ratio"),)) if moved is not None and moved["ratio"] is not None else Text()
         norm = Text()
         if moved is not None and moved["grad_first"] is not None:
