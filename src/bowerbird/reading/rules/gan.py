@@ -131,7 +131,7 @@ def stale_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
 def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
     calls = forwards(facts)
     for pair in pairs(facts):
-        for phase in phases(facts):
+        for phase in phases(facts) if stepping(facts, pair.discriminator) else ():
             if pair.generator not in phase.owners or pair.discriminator in phase.owners or not phase.backwards:
                 continue
             scored = [
