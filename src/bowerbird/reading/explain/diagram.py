@@ -133,7 +133,8 @@ def _curve(places: dict[str, tuple[int, int]], arrow: Arrow) -> str:
     if x1 - x0 > WIDTH:  # over the column between them
         over = max(4, min(y0, y1) - HEIGHT)
         return (
-            f'<path class="arrow" marker-end="url(#tip)" d="M{x0} {y0}C{x0 + GAP_X} {over} {x1 - GAP_X} {over} {x1 - 2} {y1 - 8}">'
+            f'<path class="arrow" marker-end="url(#tip)" d="M{x0} {y0}'
+            f'C{x0 + GAP_X} {over} {x1 - GAP_X} {over} {x1 - 2} {y1 - 8}">'
             f"<title>{' '.join(arrow.label.facts)}</title></path>"
         )
     return (
@@ -155,7 +156,8 @@ def _return(places: dict[str, tuple[int, int]], arrow: Arrow, low: int, share: f
     (x0, y0), (x1, y1) = places[arrow.source], places[arrow.target]
     start, end = x0 + int(WIDTH * share), x1 + WIDTH // 2
     return (
-        f'<path class="arrow back" marker-end="url(#tip)" d="M{start} {y0 + HEIGHT}V{low - 8}Q{start} {low} {start - 8} {low}'
+        f'<path class="arrow back" marker-end="url(#tip)" d="M{start} {y0 + HEIGHT}V{low - 8}'
+        f"Q{start} {low} {start - 8} {low}"
         f'H{end + 8}Q{end} {low} {end} {low - 8}V{y1 + HEIGHT + 2}"><title>{" ".join(arrow.label.facts)}</title></path>'
         f'<text class="flowing" x="{(start + end) // 2}" y="{low - 5}">{_cut(arrow.label, 28)}</text>'
     )

@@ -6,12 +6,20 @@ from typing import Any
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 
-_KINDS = ("event.zero_grad", "event.forward", "event.backward", "event.clip", "event.step", "event.scheduler", "event.clamp")
+_KINDS = (
+    "event.zero_grad",
+    "event.forward",
+    "event.backward",
+    "event.clip",
+    "event.step",
+    "event.scheduler",
+    "event.clamp",
+)
 LONGEST = 60
 
 
 def note(study: Study) -> None:
-    """Adds ``training.round``, ``loss.moved`` of each line with a backward, and ``optimizer.moved`` of each optimiser."""
+    """Adds ``training.round``, ``loss.moved`` of each backward's place and ``optimizer.moved`` of each optimiser."""
     events = [f for f in study.events if f.topic in _KINDS and _trains(f)]
     stepping = {f.subject for f in events if f.topic == "event.step"}
     found = one_round(events, stepping)
@@ -59,7 +67,9 @@ def collapsed(events: list[Fact]) -> list[dict[str, Any]]:
     while i < len(events):
         length, times = _repeat(events, i)
         for event in events[i : i + length]:
-            rows.append({"fact": event.id, "topic": event.topic, "subject": event.subject, "line": event.line, "times": times})
+            rows.append(
+                {"fact": event.id, "topic": event.topic, "subject": event.subject, "line": event.line, "times": times}
+            )
         i += length * times
     return rows
 
@@ -88,7 +98,12 @@ def _moved(study: Study, subject: str, backwards: list[Fact]) -> None:
 
 def _stepped(study: Study, steps: list[Fact]) -> None:
     detailed = [f for f in steps if isinstance(f["delta"], int | float) and f["weight_norm"]]
-    value: dict[str, Any] = {"n": len(steps), "class": steps[0]["class"], "lr": steps[0]["lr"], "last_lr": steps[-1]["lr"]}
+    value: dict[str, Any] = {
+        "n": len(steps),
+        "class": steps[0]["class"],
+        "lr": steps[0]["lr"],
+        "last_lr": steps[-1]["lr"],
+    }
     if detailed:
         ratios = [f["delta"] / f["weight_norm"] for f in detailed]
         value |= {

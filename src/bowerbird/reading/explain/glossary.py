@@ -32,9 +32,7 @@ class Entry:
 def entries() -> tuple[Entry, ...]:
     """All entries in their order."""
     rows: list[dict[str, Any]] = tomllib.loads(FILE.read_text(encoding="utf-8"))["entry"]
-    return tuple(
-        Entry(**{**row, "names": tuple(row["names"]), "cards": tuple(row.get("cards", ()))}) for row in rows
-    )
+    return tuple(Entry(**{**row, "names": tuple(row["names"]), "cards": tuple(row.get("cards", ()))}) for row in rows)
 
 
 def find(name: str) -> Entry | None:

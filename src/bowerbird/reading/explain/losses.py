@@ -1,6 +1,6 @@
 """Which loss it is: every backward's number, split into the losses that were observed before it, and their equations.
 
-A loss is identified by what was called (a named loss of PyTorch), by what it was given (targets that are all one number,
+A loss is identified by what was called (a named loss of PyTorch), by what it was given (targets that are one number,
 outputs of which networks), and by arithmetic: the observed parts must add up to the number that was differentiated.
 Where no named loss was called, the lines that ran are compared with the ways in which the known losses are written.
 """
@@ -40,7 +40,11 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
         if late is not None:
             calls, (rule, parts), value_then = [late], ("last", [late["value"]]), late["value"]
     equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
-    patterns = [] if equations and rule not in ("rest", "weighted") else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
+    patterns = (
+        []
+        if equations and rule not in ("rest", "weighted")
+        else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
+    )
     value: dict[str, Any] = {
         "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
@@ -57,7 +61,9 @@ def _at_the_end(study: Study, backward: Fact) -> Fact | None:
     for last in study.facts.of("loss.last"):
         number = last["value"]
         first = study.facts.first("loss.call", last.subject, line=last.line)
-        close = isinstance(number, int | float) and abs(number - (backward["loss"] or 0)) < _CLOSE * max(abs(number), 1e-6)
+        close = isinstance(number, int | float) and abs(number - (backward["loss"] or 0)) < _CLOSE * max(
+            abs(number), 1e-6
+        )
         if close and first is not None:
             return study.add("loss.call.last", last.subject, {**first.value, **last.value}, like=last)
     return None
@@ -160,7 +166,9 @@ def _target(study: Study, call: Fact) -> str:
         return "y"
     if str(fixed.get("dtype", "")).startswith("int"):
         return "y"
-    drawn = any(f["shape"] == fixed.get("shape") for f in study.facts.of("random.draw") if f.subject.startswith("randn"))
+    drawn = any(
+        f["shape"] == fixed.get("shape") for f in study.facts.of("random.draw") if f.subject.startswith("randn")
+    )
     if drawn and abs(fixed.get("mean") or 0) < 0.1 and abs((fixed.get("std") or 0) - 1) < 0.1:
         return "ε"
     return "x"
@@ -191,7 +199,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (  # "a | b": of a critic | of wha
 def _patterns(
     study: Study, backward: Fact, lines: list[int], known: set[tuple[str, int | None]]
 ) -> Iterator[dict[str, Any]]:
-    """Lines that ran before this backward and are written like a known loss, each loss once; not those known already."""
+    """Lines that ran before this backward and are written like a loss, each loss once; not those known already."""
     before = max((f["seq"] for f in study.facts.of("event.backward") if f["seq"] < backward["seq"]), default=0)
     ran = {
         (f.file, f.line): (f["seq"] or 0) > before for f in study.facts.of("function.call")
@@ -269,4 +277,7 @@ def _losslike(value: ast.expr) -> bool:
     if any(word[:1].isupper() for word in called):  # something is built, not computed
         return False
     words = [word.lower() for word in called]
-    return any(re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w) for w in words)
+    return any(
+        re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w)
+        for w in words
+    )

@@ -32,7 +32,9 @@ def note(study: Study, *, most: int = MOST, seconds: float = 40.0) -> None:
             after = study.run.patched(patch)
             if after is not None and after.first("run.program") is not None:
                 value = {"was": fact["text"], "is": text, "setting": fact.id, **compared(study.facts, after)}
-                study.add("setting.changed", fact.subject, value, like=fact, kind="probed", run=f"patched:{patch.label}")
+                study.add(
+                    "setting.changed", fact.subject, value, like=fact, kind="probed", run=f"patched:{patch.label}"
+                )
 
 
 def candidates(study: Study) -> list[tuple[Fact, Entry]]:
@@ -99,7 +101,9 @@ def compared(before: FactStore, after: FactStore) -> dict[str, Any]:
             found["losses"].append({"line": line, "n": n, "was": a[n - 1], "is": b[n - 1], "first": [a[0], b[0]]})
     times = [store.first("run.program") for store in (before, after)]
     found["steps"] = [t["steps"] if t is not None else 0 for t in times]
-    deltas = [[f["delta"] for f in store.of("event.step") if isinstance(f["delta"], int | float)] for store in (before, after)]
+    deltas = [
+        [f["delta"] for f in store.of("event.step") if isinstance(f["delta"], int | float)] for store in (before, after)
+    ]
     if all(deltas):
         found["first_step"] = [d[0] for d in deltas]
     return found

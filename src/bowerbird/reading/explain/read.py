@@ -42,7 +42,7 @@ def read(
         return write(study, lang)
 
 
-class studied:  # noqa: N801 — used as a function: with studied(target) as study
+class studied:
     """A study as a context: inside, patched versions of the program can still be run."""
 
     def __init__(
@@ -90,13 +90,13 @@ def write(study: Study, lang: Language) -> Reading:
     """The reading of a prepared study."""
     w = Writer(study, lang)
     place = 0 if lang == "en" else 1
-    steps = tuple(
-        Step(number, titles[place], tuple(step(w))) for number, (titles, step) in enumerate(_STEPS, 1)
-    )
+    steps = tuple(Step(number, titles[place], tuple(step(w))) for number, (titles, step) in enumerate(_STEPS, 1))
     file = study.facts.first("source.file")
     assert file is not None
     title = w.say("Reading {n}", "解读 {n}", n=name(file))
-    return Reading(title if len(study.files) == 1 else _title(w, study), lang, steps, study.source, study.facts, study.run.ran)
+    return Reading(
+        title if len(study.files) == 1 else _title(w, study), lang, steps, study.source, study.facts, study.run.ran
+    )
 
 
 def _title(w: Writer, study: Study) -> Text:

@@ -44,7 +44,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines ``first``…``first + len(lines) - 1`` of a file as they are; ``marked`` lines have a finding or are cited."""
+    """Lines ``first``…``last`` of a file as they are; ``marked`` ones have a finding."""
 
     file: str
     first: int
@@ -78,6 +78,7 @@ class Picture:
 
     data: bytes = field(repr=False)
     mime: str
+    name: str
     caption: Text
     fact: str
 
@@ -161,7 +162,9 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         cited = {fact for text in self.texts() for fact in text.facts}
-        cited |= {b.fact for s in self.steps for b in s.blocks if isinstance(b, Code | Output | Picture | Question | Advice)}
+        cited |= {
+            b.fact for s in self.steps for b in s.blocks if isinstance(b, Code | Output | Picture | Question | Advice)
+        }
         return {
             "title": self.title.to_json(),
             "lang": self.lang,
@@ -215,7 +218,12 @@ def block_json(block: Block) -> dict[str, Any]:
             row |= {"file": block.file, "first": block.first, "last": block.last, "lines": list(block.lines)}
             row["fact"] = block.fact
         case Picture():
-            row |= {"mime": block.mime, "caption": block.caption.to_json(), "bytes": len(block.data), "fact": block.fact}
+            row |= {
+                "mime": block.mime,
+                "caption": block.caption.to_json(),
+                "bytes": len(block.data),
+                "fact": block.fact,
+            }
         case Spark(label, values, fact):
             row |= {"label": label.to_json(), "values": list(values), "fact": fact}
         case Output(words, fact):

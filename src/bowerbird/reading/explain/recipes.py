@@ -13,7 +13,15 @@ from bowerbird import config
 from bowerbird.reading.source import Source, parse
 
 PACKAGE = Path(bowerbird.__file__).parent
-_SMALL: dict[str, Any] = {"channels": 8, "n_embd": 32, "n_layer": 2, "n_encoder_layer": 2, "n_head": 4, "hidden": 32, "width": 32}
+_SMALL: dict[str, Any] = {
+    "channels": 8,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_encoder_layer": 2,
+    "n_head": 4,
+    "hidden": 32,
+    "width": 32,
+}
 _IMAGES = '''"""Drives the recipe {name} in a small size, on made-up images: a stand-in for data and trainer."""
 
 import torch
@@ -95,7 +103,9 @@ def program(name: str, table: dict[str, Any]) -> str:
         "    for player, net in model.players.items()\n}"
     )
     pairs = model["family"] == "seq2seq"
-    if pairs or model["family"] == "autoregressive" and table.get("data", {}).get("source") not in ("digits", "mnist"):
+    if pairs or (
+        model["family"] == "autoregressive" and table.get("data", {}).get("source") not in ("digits", "mnist")
+    ):
         sampled = "print(model.translate(source[:2]))" if pairs else "print(model.sample(2, n_tokens=8))"
         return _TOKENS.format(
             name=name, model=_table(model), optimizers=optimizers, kind="pairs" if pairs else "text",

@@ -9,7 +9,18 @@ from bowerbird.reading.program import OPTIMIZERS, Unit, dotted, last_name
 
 MOST_SETTINGS = 40
 _LOADERS = ("DataLoader",)
-_TUNED = {"lr", "betas", "eps", "weight_decay", "momentum", "alpha", "batch_size", "shuffle", "num_workers", "drop_last"}
+_TUNED = {
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "momentum",
+    "alpha",
+    "batch_size",
+    "shuffle",
+    "num_workers",
+    "drop_last",
+}
 _SETTERS = OPTIMIZERS | set(_LOADERS)
 
 
@@ -42,7 +53,8 @@ def _first(docstring: str | None) -> str:
 def _definitions(study: Study, unit: Unit) -> None:
     for name, info in unit.classes.items():
         value = {
-            "bases": list(info.bases), "module": info.is_module, "first": info.node.lineno, "last": info.node.end_lineno,
+            "bases": list(info.bases), "module": info.is_module, "first": info.node.lineno,
+            "last": info.node.end_lineno,
             "methods": list(info.methods), "docstring": _first(ast.get_docstring(info.node)),
         }  # fmt: skip
         study.add("define.class", name, value, file=unit.file, line=info.node.lineno)
@@ -55,12 +67,14 @@ def _definitions(study: Study, unit: Unit) -> None:
 
 
 def _prints(study: Study, unit: Unit) -> None:
-    """What each print shows beside its words: expressions with the line at which their name was last assigned before."""
+    """What each print shows beside its words: expressions, and where their name was last assigned before."""
     for call in unit.calls("print"):
         shown = []
         for expression in _printed(call):
             root = next((n.id for n in ast.walk(expression) if isinstance(n, ast.Name)), "")
             places = [s.lineno for _, s in unit.assignments.get(root, []) if s.lineno <= call.lineno]
+            added = [s.lineno for s in unit.all(ast.AugAssign) if dotted(s.target) == root and s.lineno <= call.lineno]
+            places = added or places
             shown.append({"expression": ast.unparse(expression), "name": root, "set": max(places, default=None)})
         if shown:
             study.add("output.print", f"line {call.lineno}", {"shown": shown[:10]}, file=unit.file, line=call.lineno)
@@ -161,7 +175,11 @@ def _fields(unit: Unit) -> Iterator[dict[str, Any]]:
     for info in unit.classes.values():
         body = info.node.body
         for place, statement in enumerate(body):
-            if isinstance(statement, ast.AnnAssign) and statement.value is not None and isinstance(statement.target, ast.Name):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and statement.value is not None
+                and isinstance(statement.target, ast.Name)
+            ):
                 after = body[place + 1] if place + 1 < len(body) else None
                 words = _docline(after)
                 row = _row(statement.target.id, statement.value, "field", unit, of=info.name, help=words)
@@ -209,8 +227,15 @@ def _arguments(unit: Unit) -> Iterator[dict[str, Any]]:
                 yield row
     for loop in unit.all(ast.For):
         rounds = loop.iter
-        if isinstance(rounds, ast.Call) and last_name(rounds) == "range" and rounds.args and any(unit.calls("backward", loop)):
-            row = _row(f"range of {ast.unparse(loop.target)}", rounds.args[-1], "rounds", unit, of=ast.unparse(loop.target))
+        if (
+            isinstance(rounds, ast.Call)
+            and last_name(rounds) == "range"
+            and rounds.args
+            and any(unit.calls("backward", loop))
+        ):
+            row = _row(
+                f"range of {ast.unparse(loop.target)}", rounds.args[-1], "rounds", unit, of=ast.unparse(loop.target)
+            )
             if row is not None:
                 yield row
 

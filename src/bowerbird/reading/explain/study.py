@@ -1,4 +1,4 @@
-"""A study: everything that is known of a program while its reading is written, and the facts that are derived from it."""
+"""A study: everything that is known of a program while its reading is written, derived facts included."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -122,7 +122,7 @@ class Study:
         return found
 
     def passes(self) -> dict[str, list[Fact]]:
-        """The backward passes by where they start, and by which networks they go through where one line serves several."""
+        """The backward passes by their line, and by the networks that they go through where one line serves several."""
         groups: dict[tuple[str, int | None, tuple[str, ...]], list[Fact]] = {}
         for fact in self.facts.of("event.backward"):
             through = tuple(sorted({row["module"] for row in fact["through"] or []}))

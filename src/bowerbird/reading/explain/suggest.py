@@ -1,4 +1,4 @@
-"""Suggestions that are no findings: what is known to help programs of this kind, where a fact says that it is missing."""
+"""Suggestions that are no findings: what helps programs of this kind, where a fact says that it is missing."""
 
 import ast
 import re
@@ -42,7 +42,9 @@ def _logits(study: Study) -> Iterator[Suggestion]:
     call = study.facts.first("loss.call", "binary_cross_entropy")
     if call is None or _family(study) != "gan":
         return
-    fact = study.add("suggest.logits", "binary_cross_entropy", {"function": call.subject, "because": call.id}, like=call)
+    fact = study.add(
+        "suggest.logits", "binary_cross_entropy", {"function": call.subject, "because": call.id}, like=call
+    )
     yield Suggestion("sigmoid-logits", fact, {
         "en": "let the network end in its logit and use binary_cross_entropy_with_logits, which stays exact where the "
         "sigmoid saturates.",
@@ -62,9 +64,11 @@ def _first_beta(study: Study) -> Iterator[Suggestion]:
             if "betas" not in old and re.search(r"\)\s*$", old):
                 new = re.sub(r"\)\s*$", f", betas=(0.5, {betas[1]}))", old)
                 patch = replace_line(optimizer.file, optimizer.line or 0, old, new, lines, label="betas (0.5, …)")
-            fact = study.add("suggest.beta", optimizer.subject, {"betas": betas, "because": optimizer.id}, like=optimizer)
+            fact = study.add(
+                "suggest.beta", optimizer.subject, {"betas": betas, "because": optimizer.id}, like=optimizer
+            )
             yield Suggestion("gan-adam", fact, {
-                "en": "lower Adam's first beta to 0.5 or 0: its memory of old gradients chases an opponent that has moved on.",
+                "en": "lower Adam's first beta to 0.5 or 0: its memory chases an opponent that moved on.",
                 "zh": "把 Adam 的第一个 beta 降到 0.5 或 0：对旧梯度的记忆会追逐一个已经改变的对手。",
             }, patch)  # fmt: skip
             return
@@ -93,7 +97,9 @@ def _clipping(study: Study) -> Iterator[Suggestion]:
 
 def _averaged(study: Study) -> Iterator[Suggestion]:
     text = study.source.texts[study.file]
-    if _family(study) not in ("diffusion", "gan") or re.search(r"\bema\b|moving average|AveragedModel", text, re.IGNORECASE):
+    if _family(study) not in ("diffusion", "gan") or re.search(
+        r"\bema\b|moving average|AveragedModel", text, re.IGNORECASE
+    ):
         return
     step = study.facts.last("event.step")
     if step is None:
@@ -109,7 +115,9 @@ def _seed(study: Study) -> Iterator[Suggestion]:
     unit = study.program.units[study.file]
     if re.search(r"manual_seed|seed_everything|set_seed", unit.text) or not study.facts.of("random.draw"):
         return
-    after = next((n for n in unit.tree.body if not isinstance(n, ast.Import | ast.ImportFrom) and not _docstring(n)), None)
+    after = next(
+        (n for n in unit.tree.body if not isinstance(n, ast.Import | ast.ImportFrom) and not _docstring(n)), None
+    )
     imports = any(isinstance(n, ast.Import) and any(a.name == "torch" for a in n.names) for n in unit.tree.body)
     if after is None:
         return

@@ -10,6 +10,7 @@ from bowerbird.reading.explain.text import Piece, Ref, Text, joined, made
 from bowerbird.reading.facts import Fact
 
 MOST_LINES = 60
+_FAMILIES = ("gan", "vae", "diffusion", "transformer", "recurrent")
 
 
 class Writer:
@@ -69,11 +70,20 @@ class Writer:
             return None
         value = {"first": first, "last": first + len(lines) - 1}
         fact = self.study.add("source.excerpt", self.study.short(file), value, file=file, line=first)
-        found = {(f.line, f.severity) for f in self.study.findings if f.severity in ("error", "warning") and f.file == file}
+        found = {
+            (f.line, f.severity) for f in self.study.findings if f.severity in ("error", "warning") and f.file == file
+        }
         marks = sorted({*found, *marked})
         return Code(file, first, tuple(lines), fact.id, tuple(m for m in marks if first <= m[0] < first + len(lines)))
 
     # ------------------------------------------------------------------------------------------------------ cards
+
+    def concerns(self, card: str) -> bool:
+        """Whether a card's subject is that of the program, or general."""
+        subject = cards.get(card).subject
+        family = self.study.facts.first("program.family")
+        own = family.subject if family is not None else "other"
+        return subject not in _FAMILIES or subject == own or {subject, own} == {"transformer", "recurrent"}
 
     def question(self, card: str, because: Fact, en: str = "", zh: str = "", **given: Piece) -> list[Block]:
         """A standing question with the fact for which it applies; each is asked once in a reading."""

@@ -33,8 +33,8 @@ _BESIDE = (Paragraph, Formula, Spark, Items, Told)
 _WORDS = {
     "en": {"facts": "Facts", "under": "Every number and name below leads to the fact that it comes from.", "id": "id",
            "kind": "kind", "about": "about", "where": "where", "value": "value"},
-    "zh": {"facts": "事实", "under": "下面的每个数字和名称都能点到它所依据的事实。", "id": "编号", "kind": "种类", "about": "关于",
-           "where": "位置", "value": "内容"},
+    "zh": {"facts": "事实", "under": "下面的每个数字和名称都能点到它所依据的事实。", "id": "编号",
+           "kind": "种类", "about": "关于", "where": "位置", "value": "内容"},
 }  # fmt: skip
 
 
@@ -42,15 +42,18 @@ def html(reading: Reading) -> str:
     """The page."""
     words = _WORDS[reading.lang]
     title = escaping.escape(str(reading.title).replace("`", ""))
-    contents = "".join(f'<li><a href="#step{s.number}"><b>{s.number}</b>{escaping.escape(s.title)}</a></li>' for s in reading.steps)
+    contents = "".join(
+        f'<li><a href="#step{s.number}"><b>{s.number}</b>{escaping.escape(s.title)}</a></li>' for s in reading.steps
+    )
     contents += f'<li><a href="#facts"><b>·</b>{words["facts"]}</a></li>'
     score = f"<p>{escaping.escape(score_line(reading))}</p>" if reading.score is not None else ""
     body = "".join(_step(step, reading) for step in reading.steps)
     return (
         f'<!doctype html><html lang="{reading.lang}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head><body><div class=\"page\">"
-        f'<nav><ol>{contents}</ol></nav><main><h1>{_text(reading.title, reading)}</h1><p class="under">{words["under"]}</p>'
+        f'<title>{title}</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head><body><div class="page">'
+        f"<nav><ol>{contents}</ol></nav><main><h1>{_text(reading.title, reading)}</h1>"
+        f'<p class="under">{words["under"]}</p>'
         f"{score}{body}{_facts(reading)}</main></div></body></html>\n"
     )
 
@@ -108,7 +111,8 @@ def _block(block: Block, reading: Reading) -> str:
         case Code():
             return _code(block)
         case Figure(diagram, caption):
-            return f'<figure><div class="drawing">{diagram.svg()}</div><figcaption>{_text(caption, reading)}</figcaption></figure>'
+            drawing = f'<div class="drawing">{diagram.svg()}</div>'
+            return f"<figure>{drawing}<figcaption>{_text(caption, reading)}</figcaption></figure>"
         case Output(words):
             return _listing([("", line) for line in words.splitlines()])
         case Picture():
@@ -130,7 +134,8 @@ def _listing(lines: list[tuple[str, str]]) -> str:
 
 
 _TOKENS = re.compile(
-    r"(?P<c>#.*$)|(?P<s>[rbfRBF]{0,2}(?:\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^'\\]*(?:\\.[^'\\]*)*'))|(?P<d>\b\d[\w.]*\b)|(?P<k>\b[A-Za-z_]+\b)"
+    r"(?P<c>#.*$)|(?P<s>[rbfRBF]{0,2}(?:\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^'\\]*(?:\\.[^'\\]*)*'))"
+    r"|(?P<d>\b\d[\w.]*\b)|(?P<k>\b[A-Za-z_]+\b)"
 )
 
 
@@ -201,7 +206,13 @@ def _facts(reading: Reading) -> str:
     for row in reading.to_json()["facts"]:
         where = f"{Path(row['file']).name}:{row['line']}" if row["line"] else Path(row["file"]).name
         value = json.dumps(row["value"], ensure_ascii=False)
-        cells = (row["id"], row["kind"], f"{row['topic']} · {row['subject']}", where, value if len(value) < 240 else value[:239] + "…")
+        cells = (
+            row["id"],
+            row["kind"],
+            f"{row['topic']} · {row['subject']}",
+            where,
+            value if len(value) < 240 else value[:239] + "…",
+        )
         rows.append(f'<tr id="{row["id"]}">' + "".join(f"<td>{escaping.escape(str(c))}</td>" for c in cells) + "</tr>")
     head = "".join(f"<th>{words[k]}</th>" for k in ("id", "kind", "about", "where", "value"))
     return (

@@ -26,7 +26,8 @@ from bowerbird.reading.explain.reading import (
 from bowerbird.reading.explain.show.markdown import score_line, spark
 from bowerbird.reading.explain.text import Ref, Text
 
-_COLOURS = {"name": "36", "number": "33", "line": "2", "dim": "2", "bold": "1", "head": "1;34", "error": "31", "warning": "33",
+_COLOURS = {"name": "36", "number": "33", "line": "2", "dim": "2", "bold": "1", "head": "1;34", "error": "31",
+            "warning": "33",
             "suggestion": "32", "info": "34", "plus": "32", "minus": "31"}  # fmt: skip
 
 
@@ -83,7 +84,10 @@ class Page:
                 yield from self._code(block)
             case Figure(diagram):
                 for arrow in diagram.arrows:
-                    nodes = {n.key: "".join(p.shown if isinstance(p, Ref) else p for p in n.label.parts) for n in diagram.nodes}
+                    nodes = {
+                        n.key: "".join(p.shown if isinstance(p, Ref) else p for p in n.label.parts)
+                        for n in diagram.nodes
+                    }
                     label = f" [{arrow.label}]" if arrow.label else ""
                     yield f"    {nodes[arrow.source]} {'··>' if arrow.back else '──>'} {nodes[arrow.target]}{label}"
             case Output(words):
@@ -139,7 +143,9 @@ def _fitted(words: str, width: int) -> str:
 def _wrap(words: str, width: int, first: str, rest: str) -> list[str]:
     """Lines of at most so many columns; Chinese breaks anywhere."""
     if all(ord(c) < 0x2E80 for c in words):
-        return textwrap.wrap(words, width, initial_indent=first, subsequent_indent=rest, break_long_words=False) or [first]
+        return textwrap.wrap(words, width, initial_indent=first, subsequent_indent=rest, break_long_words=False) or [
+            first
+        ]
     lines, line = [], first
     for piece in re.findall(r"[\u2e80-\uffff]|[^\u2e80-\uffff\s]+|\s+", words):
         if _cells(line) + _cells(piece) > width and piece not in "，。；：、）”" and line.strip():

@@ -34,7 +34,9 @@ def write(w: Writer) -> Iterator[Block]:
             if fact is not None:
                 yield from w.question(card.id, fact)
     if fine:
-        counted = w.study.add("check.fine", "rules", {"n": len({f.rule for f in fine}), "rules": sorted({f.rule for f in fine})})
+        counted = w.study.add(
+            "check.fine", "rules", {"n": len({f.rule for f in fine}), "rules": sorted({f.rule for f in fine})}
+        )
         yield w.said("Checked and found fine: {n:rule}.", "检查后没有问题的规则：{n} 条。", n=number(counted, "n"))
     offered = list(suggestions(w.study))
     if offered:
@@ -49,7 +51,9 @@ def _finding(w: Writer, finding: Finding) -> Advice:
     value = {**finding.to_json(), "title": rule.title if rule is not None else ""}
     value.pop("file")
     kind = "probed" if finding.severity == "error" else "observed" if finding.facts else "static"
-    fact = w.study.add("check.finding", finding.rule, value, file=finding.file or w.study.file, line=finding.line, kind=kind)
+    fact = w.study.add(
+        "check.finding", finding.rule, value, file=finding.file or w.study.file, line=finding.line, kind=kind
+    )
     en, zh = _WORDS[finding.severity]
     title = w.say(
         "{s} {r} at {l}: {m}", "{s} {r}，{l}：{m}",

@@ -58,7 +58,13 @@ def _what(w: Writer) -> Iterator[Block]:
     for fact in files:
         if fact["docstring"]:
             yield w.said("{f} says of itself: “{d}”", "{f} 的自述：“{d}”", f=name(fact), d=quote(fact, "docstring"))
-    head = (("file", "文件"), ("lines", "行数"), ("classes", "类"), ("networks among them", "其中网络"), ("functions", "函数"))
+    head = (
+        ("file", "文件"),
+        ("lines", "行数"),
+        ("classes", "类"),
+        ("networks among them", "其中网络"),
+        ("functions", "函数"),
+    )
     columns = ("lines", "classes", "modules", "functions")
     yield w.table(head, [[name(f), *(number(f, c) for c in columns)] for f in files[:20]])
     yield from _driver(w)
@@ -108,15 +114,19 @@ def _ran(w: Writer) -> Iterator[Block]:
     if not study.run.ran or program is None:
         reason = study.add("run.not", "program", {"why": study.run.why_not})
         if study.run.why_not:
-            yield w.said("It was not run: {w}. What follows rests on its text alone.", "没有运行：{w}。以下只依据源码。", w=quote(reason, "why"))
+            yield w.said(
+                "It was not run: {w}. What follows rests on its text alone.",
+                "没有运行：{w}。以下只依据源码。",
+                w=quote(reason, "why"),
+            )
         else:
             yield w.said("It was not run; what follows rests on its text alone.", "没有运行；以下只依据源码。")
         return
-    given = {"s": number(program, "steps"), "f": number(program, "forwards"), "c": number(program, "cpu_s")}
+    given = {"s": number(program, "steps"), "f": number(program, "forwards")}
     yield w.said(
-        "It ran under observation: {s:optimiser step}, {f:call/calls} of its networks, {c} seconds of CPU time. It had no network "
-        "access and no access to files outside a scratch folder.",
-        "它在观察下运行：优化器走了 {s} 步，网络被调用 {f} 次，用了 {c} 秒 CPU 时间；不能联网，也不能访问临时目录之外的文件。",
+        "It ran under observation: {s:optimiser step}, {f:call} of its networks. It had no access to the network and "
+        "could write to no file outside a scratch folder.",
+        "它在观察下运行：优化器走了 {s} 步，网络被调用 {f} 次；不能联网，也不能写临时目录之外的文件。",
         **given,
     )  # fmt: skip
     if not program["finished"]:
@@ -138,7 +148,9 @@ def _stand_ins(w: Writer) -> Iterator[Block]:
         if w.study.run.ran:
             yield w.said("Nothing had to be replaced to run it.", "运行时没有替换任何东西。")
         return
-    yield w.said("What was missing or out of reach was replaced, and is named here:", "缺少或不可及的东西由替身代替，逐一列出：")
+    yield w.said(
+        "What was missing or out of reach was replaced, and is named here:", "缺少或不可及的东西由替身代替，逐一列出："
+    )
     yield from w.items(_stand_in(w, fact) for fact in list(seen.values())[:24])
 
 
@@ -160,5 +172,13 @@ def _cut(w: Writer) -> Iterator[Block]:
     rows = []
     for fact in cut[:8]:
         of = w.say(" of {n}", "（共 {n} 次）", n=number(fact, "of")) if fact["of"] else Text()
-        rows.append(w.say("the loop at {l}: {i:round}{o}", "{l}的循环：{i} 次{o}", l=w.line(fact), i=number(fact, "iterations"), o=of))
+        rows.append(
+            w.say(
+                "the loop at {l}: {i:round}{o}",
+                "{l}的循环：{i} 次{o}",
+                l=w.line(fact),
+                i=number(fact, "iterations"),
+                o=of,
+            )
+        )
     yield w.said("Long loops were cut short: {r}.", "长循环被截短：{r}。", r=joined(rows, w.lang))

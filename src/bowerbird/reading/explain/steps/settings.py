@@ -39,8 +39,8 @@ def write(w: Writer) -> Iterator[Block]:
         yield from _told(w, fact, entry, changed)
     if changed:
         yield w.said(
-            "Measured means: the program ran again with only that value altered, under the same seed, for as many steps. "
-            "It shows what the setting does at once, not its effect on a finished model.",
+            "Measured means: the program ran again with only that value altered, under the same seed, for as many "
+            "steps. It shows what the setting does at once, not its effect on a finished model.",
             "“实测”指：只改动该值，在同一随机种子下重跑同样多的步数。它显示立刻产生的变化，而不是对训练完成的模型的影响。",
         )
     if rest:
@@ -73,7 +73,8 @@ def _told(w: Writer, fact: Fact, entry: Entry, changed: dict[str, Fact]) -> Iter
     items.append(_measured(w, fact, changed.get(fact.id)))
     yield from w.items(items)
     for card in entry.cards:
-        yield from w.question(card, fact)
+        if w.concerns(card):
+            yield from w.question(card, fact)
 
 
 def _value(fact: Fact) -> Ref:
@@ -90,7 +91,12 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
         parts.append(w.say("the program fails ({m})", "程序报错（{m}）", m=quote(changed, "failed", most=120)))
     if before != after:
         parts.append(
-            w.say("parameters {a} → {b}", "参数量 {a} → {b}", a=number(changed, "parameters", 0), b=number(changed, "parameters", 1))
+            w.say(
+                "parameters {a} → {b}",
+                "参数量 {a} → {b}",
+                a=number(changed, "parameters", 0),
+                b=number(changed, "parameters", 1),
+            )
         )
     losses = changed["losses"] or []
     for i, row in enumerate(losses[:3]):
@@ -98,8 +104,8 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
             parts.append(
                 w.say(
                     "loss of {l} after {n:step} {a} → {b}", "{l}的损失在第 {n} 步后 {a} → {b}",
-                    l=w.line(changed, row["line"]), n=number(changed, "losses", i, "n"), a=number(changed, "losses", i, "was"),
-                    b=number(changed, "losses", i, "is"),
+                    l=w.line(changed, row["line"]), n=number(changed, "losses", i, "n"),
+                    a=number(changed, "losses", i, "was"), b=number(changed, "losses", i, "is"),
                 )
             )  # fmt: skip
     first = changed["first_step"]
@@ -111,7 +117,12 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
             )
         )  # fmt: skip
     what = joined(parts, w.lang) if parts else w.say("nothing that a few steps show", "几步之内看不出变化")
-    return w.say("Measured with {v}: {w}.", "实测取 {v}：{w}。", v=Ref(str(changed["is"]), changed.id, "number", changed["is"]), w=what)
+    return w.say(
+        "Measured with {v}: {w}.",
+        "实测取 {v}：{w}。",
+        v=Ref(str(changed["is"]), changed.id, "number", changed["is"]),
+        w=what,
+    )
 
 
 def _listed(w: Writer, fact: Fact, entry: Entry | None) -> list[Text]:
@@ -122,5 +133,6 @@ def _listed(w: Writer, fact: Fact, entry: Entry | None) -> list[Text]:
         meaning = Text((general(fact, entry.meaning[w.lang]),))
     uses = fact["uses"] or []
     return [
-        Text((name(fact),)), Text((_value(fact),)), Text((w.line(fact),)), w.lines(fact, uses) if uses else Text(), meaning,
+        Text((name(fact),)), Text((_value(fact),)), Text((w.line(fact),)), w.lines(fact, uses) if uses else Text(),
+        meaning,
     ]  # fmt: skip

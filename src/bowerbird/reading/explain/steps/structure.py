@@ -16,8 +16,8 @@ def write(w: Writer) -> Iterator[Block]:
     diagram = draw(w)
     if diagram.nodes:
         caption = w.say(
-            "Drawn from what was observed: sources on the left, then networks, losses and optimisers; dashed lines lead "
-            "from an optimiser to the network that it updates.",
+            "Drawn from what was observed: sources on the left, then networks, losses and optimisers; dashed lines "
+            "lead from an optimiser to the network that it updates.",
             "根据观察绘制：左边是数据来源，然后是网络、损失和优化器；虚线从优化器指向它所更新的网络。",
         )
         yield Figure(diagram, caption)
@@ -80,7 +80,9 @@ def _schedules(w: Writer) -> Iterator[Block]:
     for fact in w.study.facts.of("probe.schedule")[:1]:
         keys = [k for k in ("T", "steps", "length") if isinstance(fact[k], int)]
         if keys:
-            yield w.said("A noise schedule of {n:step} was found.", "发现一个 {n} 步的噪声表。", n=number(fact, keys[0]))
+            yield w.said(
+                "A noise schedule of {n:step} was found.", "发现一个 {n} 步的噪声表。", n=number(fact, keys[0])
+            )
 
 
 # ----------------------------------------------------------------------------------------------------- the diagram
@@ -108,8 +110,7 @@ def draw(w: Writer) -> Diagram:
     for subject, backward in sorted(backwards.items(), key=lambda pair: pair[1]["seq"] or 0):
         _loss(w, subject, backward, calls, last + 1, nodes, arrows)
     _optimizers(w, {f.id: subject for subject, f in backwards.items()}, last + 2, nodes, arrows)
-    ordered = {key: node for key, node in nodes.items()}
-    return Diagram(tuple(ordered.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes))
+    return Diagram(tuple(nodes.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes))
 
 
 def _network(w: Writer, call: Fact, depth: dict[str, int], nodes: dict[str, Node]) -> None:
@@ -179,7 +180,9 @@ def _loss(
             continue
         call = calls[row["call"]]
         source = f"net {call.subject}"
-        label = Text((shape(call, "out", "shape"),)) if isinstance(call["out"], dict) and "shape" in call["out"] else Text()
+        label = (
+            Text((shape(call, "out", "shape"),)) if isinstance(call["out"], dict) and "shape" in call["out"] else Text()
+        )
         if not label and shape_of(call["out"]) is not None:
             label = Text((shape(call, "out", 0, "shape"),)) if isinstance(call["out"], list) else Text()
         arrows[source, key] = Arrow(source, key, label)

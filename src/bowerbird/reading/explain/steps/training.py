@@ -108,7 +108,8 @@ def _counts(w: Writer, round_: Fact) -> Iterator[Block]:
     steps = round_["steps"] or {}
     if len(steps) > 1:
         parts = [
-            w.say("{n} {t:time}", "{n} {t} 次", n=Ref(k, round_.id, "name", k), t=number(round_, "steps", k)) for k in steps
+            w.say("{n} {t:time}", "{n} {t} 次", n=Ref(k, round_.id, "name", k), t=number(round_, "steps", k))
+            for k in steps
         ]
         yield w.said("In one round the optimisers step: {p}.", "一轮中各优化器的步数：{p}。", p=joined(parts, w.lang))
 
@@ -121,9 +122,12 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
     yield w.heading("The loss {n}, differentiated at {l}", "损失 {n}，在{l}求导", n=title, l=w.line(fact))
     lines = fact["lines"] or []
     if lines and max(lines) - min(lines) < 30:
-        code = w.excerpt(fact.file, min(lines), max(max(lines), fact.line or 0) if (fact.line or 0) - max(lines) < 8 else max(lines))
+        code = w.excerpt(
+            fact.file, min(lines), max(max(lines), fact.line or 0) if (fact.line or 0) - max(lines) < 8 else max(lines)
+        )
         if code is not None:
             yield code
+    yield from _written_in(w, fact)
     if fact["equation"]:
         yield Formula(Text((general(fact, fact["equation"]),)))
     yield from (Formula(Text((general(fact, f),))) for f in fact["formulas"] or [] if f and f != fact["equation"])
@@ -137,26 +141,61 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
         yield Spark(label, tuple(float(v) for v in moved["values"]), moved.id)
 
 
+def _written_in(w: Writer, fact: Fact) -> Iterator[Block]:
+    """The functions of the program in which the terms of a loss are computed."""
+    places = {(fact.file, line) for line in fact["at"] or []} | {
+        (file, line) for file, line in fact["pattern_lines"] or []
+    }
+    shown: set[str] = set()
+    for file, line in sorted(places):
+        for function in w.study.facts.of("define.function"):
+            first, last = function["first"], function["last"]
+            inside = function.file == file and first <= line <= last
+            if inside and not first <= (fact.line or 0) <= last and last - first < 26 and function.id not in shown:
+                shown.add(function.id)
+                code = w.excerpt(file, first, last)
+                if code is not None and len(shown) <= 2:
+                    yield code
+
+
 def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
     """How it is known that it is this loss."""
     through = [Ref(m, fact.id, "name", m) for m in fact["through"] or []]
     calls = [
         w.say(
             "{f} ({r}) at {l} gave {v}", "{l}的 {f}（{r}）得到 {v}",
-            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]), v=number(fact, "values", i, form="exact"),
+            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]),
+            v=number(fact, "values", i, form="exact"),
         )
         for i in range(len(fact["functions"] or [])) if fact["values"][i] is not None
     ]  # fmt: skip
     rule, total = fact["rule"], number(fact, "value", form="exact")
     if calls and rule == "last":
-        yield w.said("Identified by number: {c}, and {t} was differentiated.", "以数值认定：{c}，求导的正是 {t}。", c=calls[-1:], t=total)
+        yield w.said(
+            "Identified by number: {c}, and {t} was differentiated.",
+            "以数值认定：{c}，求导的正是 {t}。",
+            c=calls[-1:],
+            t=total,
+        )
     elif calls and rule in ("sum", "mean"):
         how = w.say("their sum", "它们之和") if rule == "sum" else w.say("their mean", "它们的平均")
-        yield w.said("Identified by number: {c}; {h} is {t}, which was differentiated.", "以数值认定：{c}；{h}为 {t}，正是求导的数。", c=calls, h=how, t=total)
+        yield w.said(
+            "Identified by number: {c}; {h} is {t}, which was differentiated.",
+            "以数值认定：{c}；{h}为 {t}，正是求导的数。",
+            c=calls,
+            h=how,
+            t=total,
+        )
     elif calls and rule in ("rest", "weighted"):
         rest = number(fact, "parts", -1, form="exact")
         if rule == "weighted":
-            yield w.said("Of what was differentiated ({t}), {c}: a share of {r}.", "求导的数为 {t}，其中{c}；比值为 {r}。", t=total, c=calls, r=rest)
+            yield w.said(
+                "Of what was differentiated ({t}), {c}: a share of {r}.",
+                "求导的数为 {t}，其中{c}；比值为 {r}。",
+                t=total,
+                c=calls,
+                r=rest,
+            )
         else:
             yield w.said(
                 "Of what was differentiated ({t}), {c}; the remaining {r} comes from other terms.",
@@ -182,12 +221,13 @@ def _optimizers(w: Writer) -> Iterator[Block]:
         if moved is not None and moved["grad_first"] is not None:
             norm = w.say("{a} → {b}", "{a} → {b}", a=number(moved, "grad_first"), b=number(moved, "grad_last"))
         rows.append([
-            name(fact), name(fact, "class"), number(fact, "lr"), w.say("{o}", "{o}", o=owners), number(fact, "steps"), norm, ratio,
+            name(fact), name(fact, "class"), number(fact, "lr"), w.say("{o}", "{o}", o=owners), number(fact, "steps"),
+            norm, ratio,
         ])  # fmt: skip
     if rows:
         yield w.heading("Who moves whom", "谁更新谁")
         head = (
-            ("optimiser", "优化器"), ("class", "类型"), ("learning rate", "学习率"), ("moves", "更新"), ("steps", "步数"),
-            ("gradient norm", "梯度范数"), ("step / weights", "步长 / 权重"),
+            ("optimiser", "优化器"), ("class", "类型"), ("learning rate", "学习率"), ("moves", "更新"),
+            ("steps", "步数"), ("gradient norm", "梯度范数"), ("step / weights", "步长 / 权重"),
         )  # fmt: skip
         yield w.table(head, rows)
