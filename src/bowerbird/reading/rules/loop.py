@@ -124,28 +124,32 @@ def step_on_module(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
 def accumulated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Several backward passes of one line before each step, of a loss that is the mean of a batch."""
     for identity, owners in owners_of(facts).items():
-        for step in steps_of(facts, identity)[1:2]:
-            for owner in sorted(owners)[:1]:
+        steps = steps_of(facts, identity)
+        for owner in sorted(owners)[:1]:
+            for place, step in enumerate(steps[:3]):
                 used = contributions(facts, step, owner)
-                lines = {b.line for b in used}
-                before = steps_of(facts, identity)[0]
-                if len(used) < 2 or len(lines) != 1 or used[0].position < before.position:
-                    continue
-                unit, backward = unit_of(program, used[-1]), used[-1]
-                losses = [f for f in facts.of("loss.call") if f.position < backward.position]
-                if _divides(unit, backward.line) or (losses and losses[-1]["reduction"] == "sum"):
-                    continue
-                whole = [f for f in losses if f["value"] is not None and backward["loss"] is not None]
-                same = next((f for f in reversed(whole) if abs(f["value"] - backward["loss"]) < 1e-6), None)
-                yield Finding(
-                    "L05", "warning", loss_line(unit, backward.line) if same else (backward.line or 1),
-                    f"The gradients of {len(used)} batches are added before each step and not averaged, so the step is "
-                    f"{len(used)} times that of one batch.",
-                    f"{len(used)} backward passes of line {backward.line} before one step ({used[0].id}…{used[-1].id}, "
-                    f"{step.id})" + (f"; the loss that is propagated is the whole mean ({same.id})." if same else "."),
-                    f"Divide the loss by {len(used)} before backward().", file=unit.file,
-                    facts=(used[0].id, used[-1].id, step.id),
-                )  # fmt: skip
+                stale = bool(used) and place > 0 and used[0].position < steps[place - 1].position
+                if len(used) >= 2 and len({b.line for b in used}) == 1 and not stale:
+                    yield from _sum_of_batches(program, facts, used, step)
+                    break
+
+
+def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: Fact) -> Iterator[Finding]:
+    unit, backward = unit_of(program, used[-1]), used[1]
+    losses = [f for f in facts.of("loss.call") if used[0].position < f.position < backward.position]
+    if _divides(unit, backward.line) or any(f["reduction"] == "sum" for f in losses):
+        return
+    whole = [f for f in losses if f["value"] is not None and backward["loss"] is not None]
+    same = next((f for f in whole if abs(f["value"] - backward["loss"]) <= 1e-5 * abs(f["value"])), None)
+    yield Finding(
+        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line) or 1,
+        f"The gradients of {len(used)} batches are added before each step and not averaged, so the step is "
+        f"{len(used)} times that of one batch.",
+        f"{len(used)} backward passes of line {backward.line} before one step ({used[0].id}…{used[-1].id}, "
+        f"{step.id})" + (f"; the loss that is propagated is the whole mean ({same.id})." if same else "."),
+        f"Divide the loss by {len(used)} before backward().", file=unit.file,
+        facts=(used[0].id, used[-1].id, step.id),
+    )  # fmt: skip
 
 
 def _divides(unit: Unit, line: int | None) -> bool:
