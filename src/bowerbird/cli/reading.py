@@ -48,8 +48,8 @@ class Read(Command):
         tutor = self.tutor
         with only_json(self.json):
             reading = api.read(
-                self.target, lang=self.lang, measure=self.measure, steps=self.steps, seconds=self.seconds, llm=tutor.llm,
-                model=tutor.model, small=tutor.small, context=tutor.context, cache=tutor.cache,
+                self.target, lang=self.lang, measure=self.measure, steps=self.steps, seconds=self.seconds,
+                llm=tutor.llm, model=tutor.model, small=tutor.small, context=tutor.context, cache=tutor.cache,
             )  # fmt: skip
         if self.html is not None:
             self.html.write_text(html(reading), encoding="utf-8")

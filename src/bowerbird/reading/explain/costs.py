@@ -19,7 +19,7 @@ _NUMBERS = re.compile(r"-?\d+")
 
 
 def note(study: Study) -> None:
-    """Adds ``block.cost`` facts: of each layer that was called, and of each network their sum."""
+    """Adds ``block.cost`` of each layer that was called, and ``network.cost`` of each network."""
     for tree in study.roots:
         total, rows = 0, []
         for row in tree["modules"] or []:
@@ -38,7 +38,7 @@ def note(study: Study) -> None:
                 "operations": total, "batch": batch, "largest": largest[1], "share": round(largest[0] / total, 3),
                 "layers": len(rows),
             }  # fmt: skip
-            study.add("block.cost", tree.subject, value, like=tree)
+            study.add("network.cost", tree.subject, value, like=tree)
 
 
 def of_layer(kind: str, settings: str, io: Fact) -> int | None:

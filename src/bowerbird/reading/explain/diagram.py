@@ -75,7 +75,7 @@ class Diagram:
         ]
         parts += [_curve(places, arrow) for arrow in self.arrows if not arrow.back]
         base = height - 22 * len(backs) + 4
-        parts += [_return(places, arrow, base + 22 * i) for i, arrow in enumerate(backs)]
+        parts += [_return(places, arrow, base + 22 * i, (i + 1) / (len(backs) + 1)) for i, arrow in enumerate(backs)]
         parts += [_box(node, *places[node.key]) for node in self.nodes]
         parts += [_tag(places, arrow) for arrow in self.arrows if not arrow.back and arrow.label]
         return "".join(parts) + "</svg>"
@@ -91,9 +91,9 @@ class Diagram:
             nodes = columns[column]
             own = len(nodes) * (HEIGHT + GAP_Y) - GAP_Y
             for y, node in enumerate(nodes):
-                top = EDGE + (full - own) // 2 + y * (HEIGHT + GAP_Y)
+                top = EDGE + HEIGHT // 3 + (full - own) // 2 + y * (HEIGHT + GAP_Y)
                 places[node.key] = (EDGE + x * (WIDTH + GAP_X), top)
-        return places, 2 * EDGE + len(columns) * (WIDTH + GAP_X) - GAP_X, full + 2 * EDGE
+        return places, 2 * EDGE + len(columns) * (WIDTH + GAP_X) - GAP_X, full + 2 * EDGE + HEIGHT // 3
 
 
 def _plain(text: Text) -> str:
@@ -130,6 +130,13 @@ def _ends(places: dict[str, tuple[int, int]], arrow: Arrow) -> tuple[int, int, i
 def _curve(places: dict[str, tuple[int, int]], arrow: Arrow) -> str:
     x0, y0, x1, y1 = _ends(places, arrow)
     bend = max(30, (x1 - x0) // 2)
+    if x1 - x0 > WIDTH:  # over the column between them
+        over = max(4, min(y0, y1) - HEIGHT)
+        return (
+            f'<path class="arrow" marker-end="url(#tip)" d="M{x0} {y0}'
+            f'C{x0 + GAP_X} {over} {x1 - GAP_X} {over} {x1 - 2} {y1 - 8}">'
+            f"<title>{' '.join(arrow.label.facts)}</title></path>"
+        )
     return (
         f'<path class="arrow" marker-end="url(#tip)" d="M{x0} {y0}C{x0 + bend} {y0} {x1 - bend} {y1} {x1 - 2} {y1}">'
         f"<title>{' '.join(arrow.label.facts)}</title></path>"
@@ -139,17 +146,18 @@ def _curve(places: dict[str, tuple[int, int]], arrow: Arrow) -> str:
 def _tag(places: dict[str, tuple[int, int]], arrow: Arrow) -> str:
     x0, y0, x1, y1 = _ends(places, arrow)
     skips = x1 - x0 > WIDTH
-    x = x0 + GAP_X // 2 if skips else (x0 + x1) // 2
-    y = (y0 + (y1 - y0) // 6 if skips else (y0 + y1) // 2) - 5
+    x = (x0 + x1) // 2
+    y = max(14, (y0 + y1) // 2 - HEIGHT + 10) if skips else (y0 + y1) // 2 - 5
     return f'<text class="flowing" x="{x}" y="{y}">{_cut(arrow.label, 20)}</text>'
 
 
-def _return(places: dict[str, tuple[int, int]], arrow: Arrow, low: int) -> str:
+def _return(places: dict[str, tuple[int, int]], arrow: Arrow, low: int, share: float) -> str:
     """An optimiser's dashed way back to its network, below everything."""
     (x0, y0), (x1, y1) = places[arrow.source], places[arrow.target]
-    start, end = x0 + WIDTH // 2, x1 + WIDTH // 2
+    start, end = x0 + int(WIDTH * share), x1 + WIDTH // 2
     return (
-        f'<path class="arrow back" marker-end="url(#tip)" d="M{start} {y0 + HEIGHT}V{low - 8}Q{start} {low} {start - 8} {low}'
+        f'<path class="arrow back" marker-end="url(#tip)" d="M{start} {y0 + HEIGHT}V{low - 8}'
+        f"Q{start} {low} {start - 8} {low}"
         f'H{end + 8}Q{end} {low} {end} {low - 8}V{y1 + HEIGHT + 2}"><title>{" ".join(arrow.label.facts)}</title></path>'
         f'<text class="flowing" x="{(start + end) // 2}" y="{low - 5}">{_cut(arrow.label, 28)}</text>'
     )

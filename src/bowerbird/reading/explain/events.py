@@ -19,15 +19,15 @@ LONGEST = 60
 
 
 def note(study: Study) -> None:
-    """Adds ``training.round``, ``loss.moved`` of each line with a backward, and ``optimizer.moved`` of each optimiser."""
+    """Adds ``training.round``, ``loss.moved`` of each backward's place and ``optimizer.moved`` of each optimiser."""
     events = [f for f in study.events if f.topic in _KINDS and _trains(f)]
     stepping = {f.subject for f in events if f.topic == "event.step"}
     found = one_round(events, stepping)
     if found:
         steps = Counter(f.subject for f in found if f.topic == "event.step")
         study.add("training.round", "round", {"events": collapsed(found), "steps": dict(steps)}, like=found[0])
-    for line in dict.fromkeys(f.line for f in events if f.topic == "event.backward"):
-        _moved(study, [f for f in events if f.topic == "event.backward" and f.line == line])
+    for subject, backwards in study.passes().items():
+        _moved(study, subject, backwards)
     for subject in dict.fromkeys(f.subject for f in events if f.topic == "event.step"):
         _stepped(study, [f for f in events if f.topic == "event.step" and f.subject == subject])
 
@@ -86,14 +86,14 @@ def _repeat(events: list[Fact], at: int) -> tuple[int, int]:
     return 1, 1
 
 
-def _moved(study: Study, backwards: list[Fact]) -> None:
+def _moved(study: Study, subject: str, backwards: list[Fact]) -> None:
     values = [f["loss"] for f in backwards if isinstance(f["loss"], int | float)]
     if values:
         value = {
             "first": values[0], "last": values[-1], "n": len(values), "lowest": min(values), "highest": max(values),
             "values": values[:60], "facts": [backwards[0].id, backwards[-1].id],
         }  # fmt: skip
-        study.add("loss.moved", f"line {backwards[0].line}", value, like=backwards[0])
+        study.add("loss.moved", subject, value, like=backwards[0])
 
 
 def _stepped(study: Study, steps: list[Fact]) -> None:

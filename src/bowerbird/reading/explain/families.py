@@ -7,14 +7,18 @@ from bowerbird.reading.facts import Fact
 
 FAMILIES = ("gan", "vae", "diffusion", "transformer", "recurrent", "classifier")
 _WORDS: dict[str, tuple[tuple[str, int], ...]] = {
-    "gan": ((r"\bdiscriminator\b|\bcritic\b|netD\b", 2), (r"\bgenerator\b|netG\b", 1), (r"\bgan\b", 1), (r"adversarial", 1)),
+    "gan": (
+        (r"\bdiscriminator\b|\bcritic\b|netD\b", 2), (r"\bgenerator\b|netG\b", 1), (r"\bgan\b|adversarial", 1),
+    ),
     "vae": ((r"logvar|log_var", 2), (r"reparam", 2), (r"\bvae\b", 2), (r"\bkld?\b|kl_div|kl_to", 1), (r"encode", 1)),
     "diffusion": (
-        (r"alphas?_cumprod|alpha_bar|alpha_hat", 3), (r"q_sample|noise_images|add_noise|p_losses", 2), (r"\bbetas\b", 1),
+        (r"alphas?_cumprod|alpha_bar|alpha_hat", 3), (r"q_sample|noise_images|add_noise|p_losses", 2),
+        (r"\bbetas\b", 1),
         (r"diffusion|ddpm|denois", 2), (r"time_?steps?|noise_steps", 1),
     ),
     "transformer": (
-        (r"attention|MultiheadAttention|TransformerEncoder", 2), (r"n_head|num_heads|nhead", 2), (r"\bgpt\b|transformer", 2),
+        (r"attention|MultiheadAttention|TransformerEncoder", 2), (r"n_head|num_heads|nhead", 2),
+        (r"\bgpt\b|transformer", 2),
         (r"softmax", 1), (r"block_size|seq_len|max_len", 1),
     ),
     "recurrent": ((r"nn\.(LSTM|GRU|RNN)\b|nn\.(LSTM|GRU|RNN)Cell", 4), (r"\bhidden\b", 1)),

@@ -16,7 +16,7 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (r"Linear|LazyLinear", "y = W x + b", "mixes all features", "把所有特征线性混合"),
     (r"Conv[123]d", "yₒ(p) = bₒ + Σ_c Σ_k Wₒ,c(k) · x_c(s·p + k)", "mixes neighbours; its stride shrinks the image",
      "混合邻域；步幅缩小图像"),
-    (r"ConvTranspose[123]d", "y(s·p + k) += W(k) · x(p)", "the transpose of a convolution: its stride enlarges the image",
+    (r"ConvTranspose[123]d", "y(s·p + k) += W(k) · x(p)", "a transposed convolution: its stride enlarges the image",
      "卷积的转置：步幅放大图像"),
     (r"BatchNorm[123]d", "y = γ (x − E_batch[x]) / √(Var_batch[x] + ε) + β",
      "normalises each channel over the batch in training, with running averages in evaluation",
@@ -29,8 +29,10 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (r"Embedding", "y = W[token]", "looks up a learned vector for a token", "为每个 token 查一个学到的向量"),
     (r"MultiheadAttention", "softmax(Q Kᵀ / √d_k) V", "each position takes a weighted mean of the others' values",
      "每个位置对其他位置的值取加权平均"),
-    (r"LSTM|LSTMCell", "c = f ⊙ c + i ⊙ g,  h = o ⊙ tanh(c)", "carries a cell state through gates", "用门控传递细胞状态"),
-    (r"GRU|GRUCell", "h = (1 − z) ⊙ n + z ⊙ h", "mixes the old state and a new one through gates", "用门控混合旧状态与新状态"),
+    (r"LSTM|LSTMCell", "c = f ⊙ c + i ⊙ g,  h = o ⊙ tanh(c)", "carries a cell state through gates",
+     "用门控传递细胞状态"),
+    (r"GRU|GRUCell", "h = (1 − z) ⊙ n + z ⊙ h", "mixes the old state and a new one through gates",
+     "用门控混合旧状态与新状态"),
     (r"RNN|RNNCell", "h = tanh(W x + U h + b)", "carries a state from step to step", "逐步传递状态"),
     (r"ReLU|ReLU6", "y = max(0, x)", "a non-linearity", "非线性"),
     (r"LeakyReLU|PReLU", "y = max(x, a x)", "a non-linearity that lets some gradient through everywhere",
@@ -39,14 +41,26 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (r"SiLU|Swish", "y = x σ(x)", "a smooth non-linearity", "平滑的非线性"),
     (r"Tanh", "y = tanh(x) ∈ (−1, 1)", "bounds the output", "把输出限制在区间内"),
     (r"Sigmoid", "y = 1 / (1 + e^(−x)) ∈ (0, 1)", "turns a score into a probability", "把分数变成概率"),
-    (r"Softmax|LogSoftmax", "y = e^x / Σ e^x", "turns scores into probabilities that sum to one", "把分数变成和为一的概率"),
+    (r"Softmax|LogSoftmax", "y = e^x / Σ e^x", "turns scores into probabilities that sum to one",
+     "把分数变成和为一的概率"),
     (r"Dropout[123]?d?", "y = m ⊙ x / (1 − p)", "sets random activations to zero in training", "训练时随机置零"),
-    (r"MaxPool[123]d|AvgPool[123]d|AdaptiveAvgPool[123]d", "y(p) = max or mean of x near p", "shrinks the image", "缩小图像"),
-    (r"Upsample|UpsamplingNearest2d|PixelShuffle", "y(p) = x(p / s)", "enlarges the image without weights", "不带权重地放大图像"),
-    (r"TransformerEncoderLayer", "x + Attn(LN x), then x + MLP(LN x)", "attention and a network for each position, each with a shortcut",
+    (r"MaxPool[123]d|AvgPool[123]d|AdaptiveAvgPool[123]d", "y(p) = max or mean of x near p", "shrinks the image",
+     "缩小图像"),
+    (r"Upsample|UpsamplingNearest2d|PixelShuffle", "y(p) = x(p / s)", "enlarges the image without weights",
+     "不带权重地放大图像"),
+    (r"TransformerEncoderLayer", "x + Attn(LN x), then x + MLP(LN x)",
+     "attention and a network for each position, each with a shortcut",
      "注意力和逐位置网络，各带残差"),
-    (r"TransformerDecoderLayer", "self-attention, attention to the source, MLP", "a decoder block of a transformer", "Transformer 解码块"),
+    (r"TransformerDecoderLayer", "x + Attn(x), x + Attn(x, source), x + MLP(x)", "a decoder block of a transformer",
+     "Transformer 解码块"),
 )  # fmt: skip
+
+
+_RESIDUAL = re.compile(
+    r"\bx\s*=\s*x\s*\+|\breturn\s+x\s*\+"
+    r"|\+\s*(?:x|res\w*|identity|shortcut\w*|h|self\.\w*(?:res|skip|shortcut)\w*\(x\))\s*$",
+    re.MULTILINE,
+)
 
 
 def known(kind: str) -> Layer | None:
@@ -59,8 +73,7 @@ def known(kind: str) -> Layer | None:
 
 def residual(code: str) -> bool:
     """Whether the text of a ``forward`` adds something to its own input."""
-    return re.search(r"\bx\s*=\s*x\s*\+|\breturn\s+x\s*\+|\+\s*(?:x|res\w*|identity|shortcut\w*|h|self\.\w*(?:res|skip|shortcut)\w*\(x\))\s*$",
-                     code, re.MULTILINE) is not None  # fmt: skip
+    return _RESIDUAL.search(code) is not None
 
 
 def attention(code: str) -> bool:

@@ -1,6 +1,6 @@
 """Which loss it is: every backward's number, split into the losses that were observed before it, and their equations.
 
-A loss is identified by what was called (a named loss of PyTorch), by what it was given (targets that are all one number,
+A loss is identified by what was called (a named loss of PyTorch), by what it was given (targets that are one number,
 outputs of which networks), and by arithmetic: the observed parts must add up to the number that was differentiated.
 Where no named loss was called, the lines that ran are compared with the ways in which the known losses are written.
 """
@@ -14,36 +14,59 @@ from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Unit, last_name, names_in
 
-_CLOSE = 2e-4
+_CLOSE = 3e-6
+FARTHEST = 30
+"""Lines above a backward at which its terms are still looked for."""
 _KL = re.compile(r"exp\(")
 _LOGVAR = re.compile(r"log_?var|log_?sigma|logstd|log_?std|\blv\b", re.IGNORECASE)
 
 
 def note(study: Study) -> None:
-    """Adds ``loss.identified`` for each line with a backward."""
-    backwards = study.facts.of("event.backward")
-    for line in dict.fromkeys((f.file, f.line) for f in backwards):
-        here = [f for f in backwards if (f.file, f.line) == line]
-        _identify(study, here[0], backwards)
+    """Adds ``loss.identified`` for each place with a backward."""
+    for subject, here in study.passes().items():
+        _identify(study, subject, here)
 
 
-def _identify(study: Study, backward: Fact, backwards: list[Fact]) -> None:
+def _identify(study: Study, subject: str, here: list[Fact]) -> None:
+    backward, backwards = here[0], study.facts.of("event.backward")
     before = max((f["seq"] for f in backwards if f["seq"] < backward["seq"]), default=0)
     calls = [f for f in study.facts.of("loss.call") if before < f["seq"] < backward["seq"] and _differentiable(f)]
     unit = study.program.units.get(backward.file)
     expression, lines, written = _written(unit, backward.line) if unit is not None else ("", [], "")
     rule, parts = _arithmetic([f["value"] for f in calls], backward["loss"])
+    value_then = backward["loss"]
+    if not calls:
+        late = _at_the_end(study, here[-1])
+        if late is not None:
+            calls, (rule, parts), value_then = [late], ("last", [late["value"]]), late["value"]
     equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
-    patterns = [] if equations and rule not in ("rest", "weighted") else list(_patterns(study, backward, before, lines))
+    patterns = (
+        []
+        if equations and rule not in ("rest", "weighted")
+        else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
+    )
     value: dict[str, Any] = {
-        "expression": expression, "lines": lines, "written": written, "value": backward["loss"], "rule": rule,
+        "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
         "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [f.line for f in calls],
         "equation": _joined(equations, rule, patterns), "patterns": [p["name"] for p in patterns],
-        "pattern_lines": [p["line"] for p in patterns],
+        "pattern_lines": [[p["file"], p["line"]] for p in patterns], "formulas": [p["formula"] for p in patterns],
         "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
     }  # fmt: skip
-    study.add("loss.identified", f"line {backward.line}", value, like=backward)
+    study.add("loss.identified", subject, value, like=backward)
+
+
+def _at_the_end(study: Study, backward: Fact) -> Fact | None:
+    """A named loss whose last value is the one that was differentiated last: its first calls were evaluations."""
+    for last in study.facts.of("loss.last"):
+        number = last["value"]
+        first = study.facts.first("loss.call", last.subject, line=last.line)
+        close = isinstance(number, int | float) and abs(number - (backward["loss"] or 0)) < _CLOSE * max(
+            abs(number), 1e-6
+        )
+        if close and first is not None:
+            return study.add("loss.call.last", last.subject, {**first.value, **last.value}, like=last)
+    return None
 
 
 def _differentiable(call: Fact) -> bool:
@@ -71,13 +94,17 @@ def _joined(equations: list[str], rule: str, patterns: list[dict[str, Any]]) -> 
     if rule == "last":
         return equations[-1]
     if rule in ("sum", "shaped"):
-        return " + ".join(equations)
+        return _summed(equations)
     if rule == "mean":
-        return f"({' + '.join(equations)}) / {len(equations)}"
+        return f"({_summed(equations)}) / {len(equations)}"
     known = [p["equation"] for p in patterns]
     if rule in ("rest", "weighted"):
-        return " + ".join([*equations, *known]) if known else " + ".join([*equations, "R"])
-    return " + ".join(known)
+        return _summed([*equations, *(known or ["R"])])
+    return _summed(known)
+
+
+def _summed(terms: list[str]) -> str:
+    return " + ".join(terms).replace("+ −", "− ")
 
 
 # ------------------------------------------------------------------------------------------- named losses of PyTorch
@@ -150,17 +177,17 @@ def _target(study: Study, call: Fact) -> str:
 # ------------------------------------------------------------------------------ losses that are written by hand
 
 _A = r"[\w.\[\]()]+"
-_PATTERNS: tuple[tuple[str, str, str], ...] = (
+_PATTERNS: tuple[tuple[str, str, str], ...] = (  # "a | b": of a critic | of what it judges; "T = …": a term
     ("kl-normal", r"(?=.*exp\()(?=.*(?:log_?var|log_?sigma|logstd|\blv\b))(?=.*(?:mu|mean|\bm\b))(?=.*(?:0\.5|/ ?2))",
-     "KL(N(μ, σ²) ‖ N(0, 1)) = −½ Σ (1 + log σ² − μ² − σ²)"),
-    ("kl-distributions", r"kl_divergence\(", "KL(q(z|x) ‖ p(z))"),
+     "KL = KL(N(μ, σ²) ‖ N(0, 1)) = −½ Σ (1 + log σ² − μ² − σ²)"),
+    ("kl-distributions", r"kl_divergence\(", "KL = KL(q(z|x) ‖ p(z))"),
     ("non-saturating", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*softplus\(-\w*fake\w*\)",
-     "d = −E log σ(D(x)) − E log(1 − σ(D(G(z)))),  g = −E log σ(D(G(z)))"),
+     "−E log σ(D(x)) − E log(1 − σ(D(G(z)))) | −E log σ(D(G(z)))"),
     ("minimax", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*-F?\.?softplus\(\w*fake\w*\)",
-     "d = −E log σ(D(x)) − E log(1 − σ(D(G(z)))),  g = E log(1 − σ(D(G(z))))"),
+     "−E log σ(D(x)) − E log(1 − σ(D(G(z)))) | E log(1 − σ(D(G(z))))"),
     ("hinge", r"relu\(1(?:\.0)? [-+] .*relu\(1(?:\.0)? [-+] ", "E max(0, 1 − D(x)) + E max(0, 1 + D(G(z)))"),
-    ("gradient-penalty", r"(?:norm|grad).*- 1(?:\.0)?\).*(?:\*\* ?2|square|pow)", "λ E(‖∇D(x̂)‖ − 1)²"),
-    ("zero-centred-penalty", r"gamma / 2 \* .*square\(\)\.sum\(1\)\.mean\(\)", "γ/2 · E‖∇D‖²"),
+    ("gradient-penalty", r"(?:norm|grad).*- 1(?:\.0)?\).*(?:\*\* ?2|square|pow)", "penalty = λ E(‖∇D(x̂)‖ − 1)²"),
+    ("zero-centred-penalty", r"gamma / 2 \* .*square\(\)\.sum\(1\)\.mean\(\)", "penalty = γ/2 · E‖∇D‖²"),
     ("wasserstein-critic", r"mean\(.*\) ?- ?.*mean\(|\.mean\(\) ?- ?.*\.mean\(\)", "E D(G(z)) − E D(x)"),
     ("wasserstein-generator", r"^\s*\w+ = -(?:torch\.mean\(.*\)|.*\.mean\(\))\s*$", "−E D(G(z))"),
     ("log-likelihood", r"log\(.*\).*mean\(\)|mean\(.*log\(", "−E log p"),
@@ -169,23 +196,36 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 
 
-def _patterns(study: Study, backward: Fact, before: int, lines: list[int]) -> Iterator[dict[str, Any]]:
-    """Lines that ran before this backward and are written like a known loss, each loss once."""
+def _patterns(
+    study: Study, backward: Fact, lines: list[int], known: set[tuple[str, int | None]]
+) -> Iterator[dict[str, Any]]:
+    """Lines that ran before this backward and are written like a loss, each loss once; not those known already."""
+    before = max((f["seq"] for f in study.facts.of("event.backward") if f["seq"] < backward["seq"]), default=0)
     ran = {
-        (f.file, f.line) for f in study.facts.of("function.call")
+        (f.file, f.line): (f["seq"] or 0) > before for f in study.facts.of("function.call")
         if f.file in study.files and f["direct"] and (f["seq"] or 0) < backward["seq"]
     }  # fmt: skip
+    crossed = len({row["module"] for row in backward["through"] or []}) > 1
     unit = study.program.units.get(backward.file)
     near = _neighbourhood(study, unit, lines, backward.line)
     seen: set[str] = set()
-    for file, line in sorted(ran, key=lambda place: (place[0], place[1] or 0)):
+    for file, line in sorted(ran, key=lambda place: (not ran[place], place[0], place[1] or 0)):
         text = study.text(file, line or 0)
+        if (file, line) in known:
+            continue
         if (file, line) not in near and not text.strip().startswith("return"):
             continue
         for name, pattern, formula in _PATTERNS:
             if name not in seen and re.search(pattern, text):
                 seen.add(name)
-                yield {"name": name, "equation": formula, "line": line}
+                one, _, other = formula.partition(" | ")
+                short, _, longer = one.partition(" = ")
+                if longer and not ran[file, line]:
+                    break  # a term that ran for another loss
+                yield {
+                    "name": name, "equation": short if longer else other if crossed and other else one, "line": line,
+                    "file": file, "formula": one if longer else "",
+                }  # fmt: skip
                 break
 
 
@@ -222,7 +262,7 @@ def _written(unit: Unit, line: int | None) -> tuple[str, list[int], str]:
         ]  # fmt: skip
         if earlier:
             value, statement = earlier[-1]
-            if _losslike(value):
+            if _losslike(value) and call.lineno - statement.lineno < FARTHEST:
                 lines.append(statement.lineno)
                 waiting += sorted(names_in(value) - seen)
     lines = sorted(set(lines))
@@ -233,7 +273,10 @@ def _losslike(value: ast.expr) -> bool:
     """Arithmetic, or a call of what sounds like a loss or a mean."""
     if isinstance(value, ast.BinOp | ast.UnaryOp):
         return True
-    words = [last_name(c).lower() for c in ast.walk(value) if isinstance(c, ast.Call)]
+    called = [last_name(c) for c in ast.walk(value) if isinstance(c, ast.Call)]
+    if any(word[:1].isupper() for word in called):  # something is built, not computed
+        return False
+    words = [word.lower() for word in called]
     return any(
         re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w)
         for w in words

@@ -14,6 +14,8 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Edit, Patch
 
 MOST = 6
+_SET = ("constant", "option", "entry", "argument")
+"""Kinds that hold, where a default or a field may be overridden."""
 
 
 def note(study: Study, *, most: int = MOST, seconds: float = 40.0) -> None:
@@ -42,9 +44,9 @@ def candidates(study: Study) -> list[tuple[Fact, Entry]]:
         entry = glossary.find(fact.subject)
         if entry is None or not entry.perturb or fact["from"] is None or not other(fact["value"], entry):
             continue
-        if fact["kind"] in ("constant", "option", "argument") or fact["uses"]:
+        if fact["kind"] in _SET or fact["uses"]:
             known = found.get(entry.id)
-            if known is None or (known[0]["kind"] == "default" and fact["kind"] != "default"):
+            if known is None or (known[0]["kind"] not in _SET and fact["kind"] in _SET):
                 found[entry.id] = (fact, entry)
     return sorted(found.values(), key=lambda pair: pair[1].rank)
 

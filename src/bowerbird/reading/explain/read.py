@@ -42,7 +42,7 @@ def read(
         return write(study, lang)
 
 
-class studied:  # noqa: N801 — used as a function: with studied(target) as study
+class studied:
     """A study as a context: inside, patched versions of the program can still be run."""
 
     def __init__(

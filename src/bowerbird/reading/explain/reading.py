@@ -44,7 +44,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines ``first``…``first + len(lines) - 1`` of a file as they are; ``marked`` lines have a finding or are cited."""
+    """Lines ``first``…``last`` of a file as they are; ``marked`` ones have a finding."""
 
     file: str
     first: int
@@ -78,6 +78,7 @@ class Picture:
 
     data: bytes = field(repr=False)
     mime: str
+    name: str
     caption: Text
     fact: str
 

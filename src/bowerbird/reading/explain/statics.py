@@ -53,7 +53,8 @@ def _first(docstring: str | None) -> str:
 def _definitions(study: Study, unit: Unit) -> None:
     for name, info in unit.classes.items():
         value = {
-            "bases": list(info.bases), "module": info.is_module, "first": info.node.lineno, "last": info.node.end_lineno,
+            "bases": list(info.bases), "module": info.is_module, "first": info.node.lineno,
+            "last": info.node.end_lineno,
             "methods": list(info.methods), "docstring": _first(ast.get_docstring(info.node)),
         }  # fmt: skip
         study.add("define.class", name, value, file=unit.file, line=info.node.lineno)
@@ -66,12 +67,14 @@ def _definitions(study: Study, unit: Unit) -> None:
 
 
 def _prints(study: Study, unit: Unit) -> None:
-    """What each print shows beside its words: expressions with the line at which their name was last assigned before."""
+    """What each print shows beside its words: expressions, and where their name was last assigned before."""
     for call in unit.calls("print"):
         shown = []
         for expression in _printed(call):
             root = next((n.id for n in ast.walk(expression) if isinstance(n, ast.Name)), "")
             places = [s.lineno for _, s in unit.assignments.get(root, []) if s.lineno <= call.lineno]
+            added = [s.lineno for s in unit.all(ast.AugAssign) if dotted(s.target) == root and s.lineno <= call.lineno]
+            places = added or places
             shown.append({"expression": ast.unparse(expression), "name": root, "set": max(places, default=None)})
         if shown:
             study.add("output.print", f"line {call.lineno}", {"shown": shown[:10]}, file=unit.file, line=call.lineno)
@@ -98,10 +101,15 @@ def settings(study: Study) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for file in study.files:
         unit = study.program.units[file]
-        for row in (*_constants(unit), *_options(unit), *_fields(unit), *_defaults(unit), *_arguments(unit)):
+        for row in _rows(unit):
             rows.append({**row, "file": file, "uses": _uses(unit, row["name"], row["line"])})
     chosen = {(row["file"], row["line"], row["name"]): row for row in rows}
     return list(chosen.values())[: 3 * MOST_SETTINGS]
+
+
+def _rows(unit: Unit) -> Iterator[dict[str, Any]]:
+    for find in (_constants, _options, _entries, _fields, _defaults, _arguments):
+        yield from find(unit)
 
 
 def _constant(node: ast.AST | None) -> Any:
@@ -149,6 +157,18 @@ def _options(unit: Unit) -> Iterator[dict[str, Any]]:
             row = _row(name, given["default"], "option", unit, help=words)
             if row is not None:
                 yield row
+
+
+def _entries(unit: Unit) -> Iterator[dict[str, Any]]:
+    """Entries of tables such as ``config = {"lr": 1e-3, "latent_dim": 64}``."""
+    for table in unit.all(ast.Dict):
+        for key, node in zip(table.keys, table.values, strict=True):
+            named = isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.isidentifier()
+            if named and isinstance(node, ast.Constant | ast.UnaryOp | ast.Tuple | ast.List):
+                assert isinstance(key, ast.Constant)
+                row = _row(str(key.value), node, "entry", unit)
+                if row is not None:
+                    yield row
 
 
 def _fields(unit: Unit) -> Iterator[dict[str, Any]]:

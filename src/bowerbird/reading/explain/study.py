@@ -1,4 +1,4 @@
-"""A study: everything that is known of a program while its reading is written, and the facts that are derived from it."""
+"""A study: everything that is known of a program while its reading is written, derived facts included."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -88,10 +88,50 @@ class Study:
         return [
             self.add(
                 "optimizer.named", str(named.get(f.subject) or f.subject),
-                {**f.value, "steps": steps.get(f.subject, 0)}, like=f,
+                {**f.value, "steps": steps.get(f.subject, 0), "moves": self._moves(f)}, like=f,
             )
             for f in self.facts.of("optimizer.created")
         ]  # fmt: skip
+
+    def _moves(self, created: Fact) -> list[str]:
+        """The networks that an optimiser moves; of a network that it has a part of, the part where that is a module."""
+        found = []
+        for owner, share in (created["owners"] or {}).items():
+            tree = self.facts.first("module.tree", owner)
+            parts = [r["path"] for r in (tree["modules"] or [] if tree is not None else []) if r["path"]
+                     and r["parameters"] == created["elements"]]  # fmt: skip
+            whole = share["tensors"] == share["of"] or not parts
+            found.append(owner if whole else f"{owner}.{parts[0]}")
+        return found
+
+    @cached_property
+    def networks(self) -> list[Fact]:
+        """What is called from outside: roots, and the parts of a root that is a mere holder of networks."""
+        found = []
+        for tree in self.roots:
+            paths = dict.fromkeys(f.subject for f in self.facts.of("event.forward", f"{tree.subject}.*"))
+            rows = {f"{tree.subject}.{row['path']}": row for row in tree["modules"] or []}
+            held = self.facts.first("event.forward", tree.subject) is None
+            for path in [p for p in paths if p in rows] if held else []:
+                row = rows[path]
+                value = {"class": row["class"], "parameters": row["parameters"], "trainable": row["parameters"]}
+                found.append(self.add("network", path, value, like=tree))
+            if not held or not paths:
+                value = {key: tree[key] for key in ("class", "parameters", "trainable")}
+                found.append(self.add("network", tree.subject, value, like=tree))
+        return found
+
+    def passes(self) -> dict[str, list[Fact]]:
+        """The backward passes by their line, and by the networks that they go through where one line serves several."""
+        groups: dict[tuple[str, int | None, tuple[str, ...]], list[Fact]] = {}
+        for fact in self.facts.of("event.backward"):
+            through = tuple(sorted({row["module"] for row in fact["through"] or []}))
+            groups.setdefault((fact.file, fact.line, through), []).append(fact)
+        lines = [key[:2] for key in groups]
+        return {
+            f"line {key[1]}" + (f" through {' and '.join(key[2])}" if lines.count(key[:2]) > 1 else ""): facts
+            for key, facts in groups.items()
+        }
 
     @cached_property
     def events(self) -> list[Fact]:

@@ -1,4 +1,4 @@
-"""Suggestions that are no findings: what is known to help programs of this kind, where a fact says that it is missing."""
+"""Suggestions that are no findings: what helps programs of this kind, where a fact says that it is missing."""
 
 import ast
 import re
@@ -23,6 +23,8 @@ class Suggestion:
 
 def suggestions(study: Study) -> Iterator[Suggestion]:
     """All that apply, the best founded first; not what a finding has already said at that line."""
+    if study.shown:  # a driver of ours: what it leaves out is the trainer's
+        return
     said = {(f.file, f.line) for f in study.findings if f.severity in ("error", "warning")}
     for offer in (_logits, _first_beta, _clipping, _averaged, _seed):
         for found in offer(study):
@@ -66,7 +68,7 @@ def _first_beta(study: Study) -> Iterator[Suggestion]:
                 "suggest.beta", optimizer.subject, {"betas": betas, "because": optimizer.id}, like=optimizer
             )
             yield Suggestion("gan-adam", fact, {
-                "en": "lower Adam's first beta to 0.5 or 0: its memory of old gradients chases an opponent that has moved on.",
+                "en": "lower Adam's first beta to 0.5 or 0: its memory chases an opponent that moved on.",
                 "zh": "把 Adam 的第一个 beta 降到 0.5 或 0：对旧梯度的记忆会追逐一个已经改变的对手。",
             }, patch)  # fmt: skip
             return

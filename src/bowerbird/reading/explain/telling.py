@@ -8,7 +8,8 @@ from bowerbird.reading.tutor import EXPLAIN, Conversation, Endpoint, Material, V
 from bowerbird.reading.tutor.show import verdict_text
 
 _TOPICS: dict[str, int] = {
-    "source": 1, "define": 1, "run": 1, "data": 2, "module": 3, "block": 3, "softmax": 3, "setting": 4, "event": 5, "loss": 5,
+    "source": 1, "define": 1, "run": 1, "data": 2, "module": 3, "block": 3, "softmax": 3, "setting": 4, "event": 5,
+    "loss": 5,
     "optimizer": 5, "training": 5, "scheduler": 5, "image": 6, "output": 6,
 }  # fmt: skip
 _KINDS = {"structure": 2, "shape": 3, "number": 4, "behaviour": 5, "defect": 7, "reason": 5}

@@ -97,7 +97,9 @@ def figure(value: Any, form: str = "") -> str:
         return f"{100 * value:.3g} %"
     if isinstance(value, int):
         return str(value) if abs(value) < 10_000 else f"{value:,}"
-    return f"{value:.4g}"
+    if form == "exact":
+        return f"{value:.7g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def number(fact: Fact, *path: Path, form: str = "") -> Ref:
@@ -113,9 +115,9 @@ def name(fact: Fact, *path: Path) -> Ref:
 
 
 def shape(fact: Fact, *path: Path) -> Ref:
-    """The shape at a path: ``32×3×64×64``; of one number: ``scalar``."""
+    """The shape at a path: ``32×3×64×64``; of one number: ``()``."""
     value = value_of(fact, path)
-    return Ref("×".join(str(n) for n in value) if value else "·", fact.id, "number", value)
+    return Ref("×".join(str(n) for n in value) if value else "()", fact.id, "number", value)
 
 
 def quote(fact: Fact, *path: Path, most: int = 400) -> Ref:
@@ -162,7 +164,7 @@ def _plural(noun: str, value: Any) -> str:
 
 def joined(pieces: Sequence[Piece], lang: Language, last: bool = True) -> Text:
     """Pieces as a list in words: ``a, b and c``."""
-    comma, final = (", ", " and ") if lang == "en" else ("、", "和")
+    comma, final = (", ", " and ") if lang == "en" else ("、", " 和 ")
     parts: list[str | Ref] = []
     for i, piece in enumerate(pieces):
         if i:

@@ -10,6 +10,7 @@ from bowerbird.reading.explain.text import Piece, Ref, Text, joined, made
 from bowerbird.reading.facts import Fact
 
 MOST_LINES = 60
+_FAMILIES = ("gan", "vae", "diffusion", "transformer", "recurrent")
 
 
 class Writer:
@@ -42,7 +43,7 @@ class Writer:
 
     # ----------------------------------------------------------------------------------------------------- places
 
-    def line(self, fact: Fact, line: int | None = None) -> Ref:
+    def line(self, fact: Fact, line: int | None = None, file: str = "") -> Ref:
         """A line as a reader finds it; one that is not the fact's own stands in the fact's value."""
         number = line or fact.line or 1
         source = self.study.source
@@ -53,8 +54,9 @@ class Writer:
                 if number >= start:
                     words = f"第 {cell} 个单元第 {number - start + 1} 行"
                     break
-        if fact.file and fact.file != self.study.file:
-            words = f"{self.study.short(fact.file)} {words}"
+        file = file or fact.file
+        if file and file != self.study.file:
+            words = f"{self.study.short(file)} {words}"
         return Ref(words, fact.id, "line", number)
 
     def lines(self, fact: Fact, numbers: Sequence[int]) -> Text:
@@ -75,6 +77,13 @@ class Writer:
         return Code(file, first, tuple(lines), fact.id, tuple(m for m in marks if first <= m[0] < first + len(lines)))
 
     # ------------------------------------------------------------------------------------------------------ cards
+
+    def concerns(self, card: str) -> bool:
+        """Whether a card's subject is that of the program, or general."""
+        subject = cards.get(card).subject
+        family = self.study.facts.first("program.family")
+        own = family.subject if family is not None else "other"
+        return subject not in _FAMILIES or subject == own or {subject, own} == {"transformer", "recurrent"}
 
     def question(self, card: str, because: Fact, en: str = "", zh: str = "", **given: Piece) -> list[Block]:
         """A standing question with the fact for which it applies; each is asked once in a reading."""

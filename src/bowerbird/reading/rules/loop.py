@@ -1,45 +1,351 @@
-"""Rules of the optimisation loop, of every family."""
+"""Rules of the optimisation loop, of every family: what is cleared, what is stepped, and in which order."""
 
+import ast
+import re
 from collections.abc import Iterator
 
-from bowerbird.reading.facts import FactStore
+from bowerbird.reading.adversaries import pairs
+from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.patching import insert_before
-from bowerbird.reading.program import Program
+from bowerbird.reading.origins import around, at, calls_at, loss_line
+from bowerbird.reading.patching import Patch, insert_before, replace_line
+from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
+from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
 
+def unit_of(program: Program, fact: Fact) -> Unit:
+    """The file that a fact was seen in."""
+    return program.units.get(fact.file, program.main)
+
+
 @rule("L01", "Gradients are never cleared between steps", family="loop")
 def zero_grad_missing(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Before a backward pass the gradients of what was already stepped are still those of the step before."""
-    cleared = facts.of("event.zero_grad")
-    steps = facts.of("event.step")
-    for owner in {name for step in steps for name in step["owners"] or {}}:
-        own = [step for step in steps if owner in (step["owners"] or {})]
-        if len(own) < 2:
+    """A step that uses gradients from before the optimiser's last step, time after time, was never cleared."""
+    for identity, owners in owners_of(facts).items():
+        steps = steps_of(facts, identity)
+        for owner in owners:
+            if len(steps) < 2:
+                continue
+            used = [contributions(facts, step, owner) for step in steps[1:]]
+            stale = [u for u, before in zip(used, steps, strict=False) if u and u[0].position < before.position]
+            if not used[0] or len(stale) < len([u for u in used if u]):
+                continue
+            own = [b for b in used[0] if b.position > steps[0].position] or used[0]
+            yield _never_cleared(program, owner, steps, own[-1])
+
+
+def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fact) -> Finding:
+    before = backward["grads"][owner]["norm_before"]
+    line, name = backward.line or 1, steps[0].subject
+    unit = unit_of(program, backward)
+    known = name.isidentifier() and name in unit.text
+    return Finding(
+        "L01", "error", line,
+        f"The gradients of {owner} are not cleared before this backward pass: every step adds those of earlier batches.",
+        f"Their norm was already {before:.4g} before it ({backward.id}), left over from before the last step "
+        f"({steps[0].id}).",
+        f"Call {name}.zero_grad() before backward().", file=unit.file,
+        facts=(backward.id, steps[0].id, steps[1].id),
+        patch=insert_before(unit.file, line, f"{name}.zero_grad()", unit.lines, label="L01: zero_grad")
+        if known else None,
+    )  # fmt: skip
+
+
+@rule("L02", "Gradients are cleared before the step that needs them", family="loop")
+def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """backward, zero_grad, step: the step finds nothing."""
+    seen: set[int] = set()
+    for step in facts.of("event.step"):
+        if not did_nothing(step) or step["identity"] in seen:
             continue
-        first, last = own[0], own[-1]
-        between = [f for f in cleared if first.position < f.position < last.position]
-        stale = [
-            f
-            for f in facts.of("event.backward")
-            if first.position < f.position < last.position
-            and (f["grads"] or {}).get(owner, {}).get("norm_before", 0) > 0
-        ]
-        if between or not stale:
+        for owner in step["owners"] or {}:
+            earlier = [b for b in facts.of("event.backward") if b.position < step.position]
+            reached = [b for b in earlier if ((b["grads"] or {}).get(owner) or {}).get("norm", 0) > 0]
+            if not reached:
+                continue
+            clears = [
+                f for f in facts.of("event.zero_grad")
+                if reached[-1].position < f.position < step.position and owner in (f["owners"] or ())
+            ]  # fmt: skip
+            others = [s for s in facts.of("event.step") if reached[-1].position < s.position < step.position]
+            if not clears or any(owner in (s["owners"] or {}) for s in others):
+                continue
+            seen.add(step["identity"])
+            norm = reached[-1]["grads"][owner]["norm"]
+            yield Finding(
+                "L02", "error", clears[0].line or 1,
+                f"The gradients of {owner} are cleared between backward() and {step.subject}.step(), so the step does "
+                "nothing.",
+                f"backward() gave them norm {norm:.4g} ({reached[-1].id}), zero_grad() followed ({clears[0].id}), and "
+                f"the step had none for {step['tensors']} of {step['tensors']} tensors ({step.id}).",
+                "Clear the gradients before backward(), not after it.", file=clears[0].file,
+                facts=(reached[-1].id, clears[0].id, step.id),
+            )  # fmt: skip
+
+
+_OPTIMIZER_METHODS = ("step", "zero_grads", "zero_gradient", "param_groups", "clear_grad", "add_param_group", "minimize")
+
+
+@rule("L04", "A method of an optimiser is called on a network", family="loop")
+def step_on_module(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``discriminator.step()``: modules have no such method."""
+    raised = {
+        (f.file, f.line): f for f in facts.of("run.exception", "AttributeError")
+        if f["phase"] == "program" and re.search(r"no attribute '(" + "|".join(_OPTIMIZER_METHODS) + ")'", f["message"])
+    }  # fmt: skip
+    for unit in program:
+        own = {
+            method for name in set(unit.modules.values()) if name in unit.classes
+            for method in unit.classes[name].methods
+        }  # fmt: skip
+        for call in unit.all(ast.Call):
+            word, name = last_name(call), dotted(receiver(call))
+            if word not in _OPTIMIZER_METHODS or word in own or name not in unit.modules or unit.is_optimizer(receiver(call)):
+                continue
+            fact = raised.get((unit.file, call.lineno))
+            owner = next((s.name for s in unit.optimizers if name in s.modules), "")
+            yield Finding(
+                "L04", "error" if fact else "warning", call.lineno,
+                f"{name} is a network of class {unit.modules[name]}: it has no {word}().",
+                f"The line raised: {fact['message'][:120]} ({fact.id})." if fact
+                else f"{name} is bound to a module, and only optimisers have {word}().",
+                f"Call {owner or 'the optimiser'}.{'zero_grad' if 'zero' in word else word}().", file=unit.file,
+                facts=(fact.id,) if fact else (),
+                patch=replace_line(
+                    unit.file, call.lineno, f"{name}.{word}(", f"{owner}.{'zero_grad' if 'zero' in word else word}(",
+                    unit.lines, label=f"L04: {owner}",
+                ) if owner else None,
+            )  # fmt: skip
+
+
+@rule("L05", "Accumulated gradients are not divided", family="loop")
+def accumulated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Several backward passes of one line before each step, of a loss that is the mean of a batch."""
+    for identity, owners in owners_of(facts).items():
+        steps = steps_of(facts, identity)
+        for owner in sorted(owners)[:1]:
+            for place, step in enumerate(steps[:3]):
+                used = contributions(facts, step, owner)
+                stale = bool(used) and place > 0 and used[0].position < steps[place - 1].position
+                if len(used) >= 2 and len({b.line for b in used}) == 1 and not stale:
+                    yield from _sum_of_batches(program, facts, used, step)
+                    break
+
+
+def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: Fact) -> Iterator[Finding]:
+    unit, backward = unit_of(program, used[-1]), used[1]
+    losses = [f for f in facts.of("loss.call") if used[0].position < f.position < backward.position]
+    if _divides(unit, backward.line) or any(f["reduction"] == "sum" for f in losses):
+        return
+    whole = [f for f in losses if f["value"] is not None and backward["loss"] is not None]
+    same = next((f for f in whole if abs(f["value"] - backward["loss"]) <= 1e-5 * abs(f["value"])), None)
+    yield Finding(
+        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line) or 1,
+        f"The gradients of {len(used)} batches are added before each step and not averaged, so the step is "
+        f"{len(used)} times that of one batch.",
+        f"{len(used)} backward passes of line {backward.line} before one step ({used[0].id}…{used[-1].id}, "
+        f"{step.id})" + (f"; the loss that is propagated is the whole mean ({same.id})." if same else "."),
+        f"Divide the loss by {len(used)} before backward().", file=unit.file,
+        facts=(used[0].id, used[-1].id, step.id),
+    )  # fmt: skip
+
+
+def _divides(unit: Unit, line: int | None) -> bool:
+    """Whether what is propagated is divided, anywhere on its way within the function."""
+    function = around(unit, line)
+    calls = [c for c in calls_at(unit, line) if last_name(c) == "backward"]
+    names = {n for c in calls for n in names_in(c)}
+    for _ in range(3):
+        for node in unit.all(ast.Assign, ast.AugAssign, under=function):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if dotted(target) in names:
+                names |= names_in(node.value)
+                division = isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div)
+                if division or _has_division(node.value):
+                    return True
+    return any(_has_division(c) for c in calls)
+
+
+def _has_division(node: ast.AST) -> bool:
+    divides = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div) for n in ast.walk(node))
+    return divides or any(isinstance(n, ast.Call) and last_name(n) in ("div", "true_divide") for n in ast.walk(node))
+
+
+@rule("L07", "Gradients are clipped after the step", family="loop")
+def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Clipping acts on gradients: after the step that used them, before they are cleared, it does nothing."""
+    seen = set()
+    for clip in facts.of("event.clip"):
+        for owner in clip["owners"] or {}:
+            steps = [s for s in facts.of("event.step") if s.position < clip.position and owner in (s["owners"] or {})]
+            backwards = [
+                b for b in facts.of("event.backward") if b.position < clip.position and owner in (b["grads"] or {})
+            ]  # fmt: skip
+            late = steps and backwards and steps[-1].position > backwards[-1].position
+            if not late or clip.line in seen:
+                continue
+            seen.add(clip.line)
+            yield Finding(
+                "L07", "error", clip.line or 1,
+                f"The gradients of {owner} are clipped after the step that used them.",
+                f"backward ({backwards[-1].id}), then {steps[-1].subject}.step() ({steps[-1].id}), then the clipping "
+                f"({clip.id}).",
+                "Clip between backward() and step().", file=clip.file,
+                facts=(backwards[-1].id, steps[-1].id, clip.id),
+                patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line),
+            )  # fmt: skip
+    yield from _scaled_clipping(program)
+
+
+def _earlier(unit: Unit, line: int | None, before: int | None) -> Patch | None:
+    """The patch that moves a one-line statement up in front of another of the same block."""
+    statement, other = at(unit, line), at(unit, before)
+    if not (isinstance(statement, ast.Expr) and isinstance(other, ast.Expr)) or statement.lineno != statement.end_lineno:
+        return None
+    if unit.parents[statement] is not unit.parents[other] or statement.lineno < other.lineno:
+        return None
+    from bowerbird.reading.patching import Edit
+
+    moved = unit.lines[statement.lineno - 1]
+    return Patch("L07: clip before step", (
+        Edit(unit.file, other.lineno, other.lineno - 1, (moved,)), Edit(unit.file, statement.lineno, statement.lineno, ()),
+    ))  # fmt: skip
+
+
+def _scaled_clipping(program: Program) -> Iterator[Finding]:
+    """With a gradient scaler the gradients must be unscaled before they are clipped."""
+    for unit in program:
+        for loop in unit.training_loops:
+            calls = list(unit.all(ast.Call, under=loop))
+            scaled = [c for c in calls if last_name(c) == "backward" and last_name(receiver(c)) == "scale"]
+            unscaled = [c for c in calls if last_name(c) == "unscale_"]
+            for clip in (c for c in calls if last_name(c).startswith("clip_grad_")):
+                if scaled and scaled[0].lineno < clip.lineno and not any(u.lineno < clip.lineno for u in unscaled):
+                    yield Finding(
+                        "L07", "warning", clip.lineno,
+                        "The gradients are clipped while they are still multiplied by the loss scale.",
+                        f"scale(…).backward() stands at line {scaled[0].lineno} and no unscale_() before the clipping.",
+                        "Call scaler.unscale_(optimizer) before clipping.", file=unit.file,
+                    )  # fmt: skip
+
+
+@rule("L09", "A running total keeps the graph of every batch", family="loop")
+def total_keeps_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``total += loss`` where ``loss`` still has its graph: memory grows from batch to batch."""
+    for unit in program:
+        for loop in unit.training_loops:
+            calls = list(unit.all(ast.Call, under=loop))
+            trained = {dotted(receiver(c)) for c in calls if last_name(c) == "backward"} - {None}
+            for line, name, total in _kept(unit, loop):
+                if name not in trained or total in trained or _used_in_loss(unit, loop, total, trained):
+                    continue
+                seen = [f for f in facts.of("function.call", line=line) if f["direct"] and "add" in f.subject]
+                backward = facts.first("event.backward")
+                proved = bool(seen) and backward is not None
+                yield Finding(
+                    "L09", "error" if proved else "warning", line,
+                    f"{total} adds up the tensor {name} with its graph, which is kept for every batch.",
+                    f"The line added tensors ({seen[0].id}), and {name} is what backward() is called on." if seen
+                    else f"{name} is what backward() is called on in this loop, and it is kept as a tensor.",
+                    f"Add {name}.item() (or {name}.detach()).", file=unit.file,
+                    facts=tuple(f.id for f in seen[:1]),
+                    patch=_itemised(unit, line, name),
+                )  # fmt: skip
+
+
+def _kept(unit: Unit, loop: ast.AST) -> Iterator[tuple[int, str, str]]:
+    """Lines of a loop that add a bare name to a running total or a list."""
+    for node in unit.all(ast.AugAssign, ast.Assign, ast.Call, under=loop):
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            value = node.value
+            while isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult | ast.Div):
+                value = value.left if isinstance(value.left, ast.Name) else value.right
+                if not isinstance(value, ast.Name | ast.BinOp):
+                    break
+            if isinstance(value, ast.Name) and dotted(node.target):
+                yield node.lineno, value.id, str(dotted(node.target))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add):
+            left, right = dotted(node.value.left), dotted(node.value.right)
+            target = dotted(node.targets[0])
+            if target is not None and target == left and right and "." not in right:
+                yield node.lineno, right, target
+        elif isinstance(node, ast.Call) and last_name(node) == "append" and len(node.args) == 1:
+            if isinstance(node.args[0], ast.Name):
+                yield node.lineno, node.args[0].id, dotted(receiver(node)) or "the list"
+
+
+def _used_in_loss(unit: Unit, loop: ast.AST, total: str, trained: set[str | None]) -> bool:
+    """Whether the total itself becomes part of what backward() is called on."""
+    return any(
+        total in names_in(node.value) and any(dotted(t) in trained for t in node.targets)
+        for node in unit.all(ast.Assign)
+    )  # fmt: skip
+
+
+def _itemised(unit: Unit, line: int, name: str) -> Patch | None:
+    text = unit.lines[line - 1]
+    found = list(re.finditer(rf"\b{re.escape(name)}\b(?!\.)", text))
+    if not found:
+        return None
+    last = found[-1]
+    new = f"{text[: last.end()]}.item(){text[last.end() :]}"
+    return replace_line(unit.file, line, text, new, unit.lines, label="L09: item")
+
+
+@rule("L11", "A graph is retained", family="loop")
+def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``retain_graph=True``: an error where the graph grows from batch to batch, else a thing to look at."""
+    lines = {b.line for b in facts.of("event.backward") if b["retain_graph"] and not b["create_graph"]}
+    for line in sorted(filter(None, lines)):
+        own = [b for b in facts.of("event.backward", line=line) if b["retain_graph"]]
+        sizes = [b["nodes"] for b in own]
+        grows = len(sizes) >= 3 and all(a < b for a, b in zip(sizes, sizes[1:], strict=False))
+        unit = unit_of(program, own[0])
+        if grows:
+            yield Finding(
+                "L11", "error", line,
+                "retain_graph=True hides that the graph of every earlier batch is walked again: the state is not detached.",
+                f"The graph has {sizes[0]} nodes at the first backward pass of this line and {sizes[-1]} at pass "
+                f"{len(sizes)} ({own[0].id}, {own[-1].id}).",
+                "Detach what is carried from batch to batch, and drop retain_graph.", file=unit.file,
+                facts=(own[0].id, own[-1].id),
+            )  # fmt: skip
             continue
-        before = stale[0]["grads"][owner]
-        lines = program.main.lines
-        line = stale[0].line or 1
         yield Finding(
-            "L01", "error", line,
-            f"The gradients of {owner} are never cleared: every step adds the gradients of all batches before.",
-            f"Before the backward pass of step {stale[0]['step']} their norm was already {before['norm_before']:.4g} "
-            f"({stale[0].id}); no zero_grad was seen between steps ({first.id}, {last.id}).",
-            "Call zero_grad() on the optimiser before backward().",
-            facts=(stale[0].id, first.id, last.id),
-            patch=insert_before(
-                program.file, line, f"{first.subject}.zero_grad()", lines, label="L01: zero_grad"
-            ) if stale[0].file == program.file else None,
+            "L11", "info", line, "retain_graph=True keeps the graph after backward(); it is needed only where a second "
+            "backward pass walks the same graph.",
+            f"The graph does not grow ({sizes[0]} nodes at each pass, {own[0].id}).",
+            "Remove it, and detach what the second pass should not reach.", file=unit.file, facts=(own[0].id,),
         )  # fmt: skip
+
+
+@rule("L12", "Weights change between the forward and the backward pass", family="loop")
+def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The backward pass needs the weights that the forward pass used; a step in between has changed them."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "modified by an inplace operation" not in error["message"]:
+            continue
+        backwards = [b for b in facts.of("event.backward") if b.position < error.position]
+        start = backwards[-1].position if backwards else 0
+        steps = [s for s in facts.of("event.step") if start < s.position < error.position]
+        if not steps:
+            continue
+        step = steps[-1]
+        reused = [
+            f for f in facts.of("event.forward")
+            if f.position < error.position and f["from"] and f["graph"] and not f["detached"]
+        ]  # fmt: skip
+        where = f" The graph is entered again at line {reused[-1].line} ({reused[-1].id})." if reused else ""
+        roles = pairs(facts)
+        said = "Detach the generator's output where the discriminator is trained" if roles else "Step after the backward"
+        evidence = f"The backward pass of line {error.line} then stopped: {error['message'][:150]} ({error.id}).{where}"
+        fix = f"{said}, or compute the forward pass again after the step."
+        known = (step.id, error.id)
+        message = "This step changes weights in place that a later backward pass still needs."
+        yield Finding("L12", "error", step.line or 1, message, evidence, fix, step.file, known)
+        place = reused[-1].line if reused else error.line
+        if place is not None and abs(place - (step.line or 1)) > 2:
+            message = f"This uses a graph whose weights {step.subject}.step() (line {step.line}) has changed."
+            yield Finding("L12", "error", place, message, evidence, fix, error.file, known)

@@ -1,23 +1,341 @@
-"""Rules of modules and their parameters."""
+"""Rules of modules and their parameters: what is registered, shared, called, and how many there are."""
 
+import ast
+import re
 from collections.abc import Iterator
 
-from bowerbird.reading.facts import FactStore
+from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program
+from bowerbird.reading.patching import Patch, replace_line
+from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
+
+
+def unit_of(program: Program, fact: Fact) -> Unit:
+    """The file that a fact was seen in."""
+    return program.units.get(fact.file, program.main)
 
 
 @rule("P01", "Modules are kept in a plain list", family="modules")
 def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Modules that no module holds have parameters that no optimiser, no ``.to`` and no checkpoint sees."""
     for fact in facts.of("module.unregistered"):
+        unit = unit_of(program, fact)
+        name = fact.subject.rpartition(".")[2]
+        line = _stored(unit, str(fact["class"]), name) or fact.line or 1
         yield Finding(
-            "P01", "error", fact.line or 1,
-            f"{fact['count']} modules lie in the plain {fact['container']} {fact.subject}: nothing registers their "
-            f"{fact['parameters']} parameters.",
-            f"They are absent from parameters() of {fact['holder']} ({fact.id}).",
-            "Use nn.ModuleList (or nn.ModuleDict).",
-            facts=(fact.id,),
+            "P01", "error" if fact["calls"] else "warning", line,
+            f"{fact['count']} module{'s lie' if fact['count'] > 1 else ' lies'} in the plain {fact['container']} {name} of "
+            f"{fact['class']}: nothing registers their {fact['parameters']} parameters.",
+            f"They were called {fact['calls']} times and are absent from parameters() of {fact['holder']} ({fact.id}).",
+            f"Use nn.Module{'Dict' if fact['container'] == 'dict' else 'List'}.", file=fact.file, facts=(fact.id,),
+            patch=_module_list(unit, line) if fact["container"] == "list" else None,
         )  # fmt: skip
+
+
+def _stored(unit: Unit, kind: str, name: str) -> int | None:
+    """The line at which a class assigns an attribute."""
+    info = unit.classes.get(kind)
+    if info is None:
+        return None
+    assigned = [
+        n.lineno for n in unit.all(ast.Assign, under=info.node)
+        if any(dotted(t) == f"self.{name}" for t in n.targets)
+    ]  # fmt: skip
+    return assigned[0] if assigned else None
+
+
+def _module_list(unit: Unit, line: int) -> Patch | None:
+    text = unit.lines[line - 1]
+    found = re.match(r"^(\s*self\.\w+\s*=\s*)(\[.*\])\s*$", text)
+    if found is None or "nn" not in unit.text:
+        return None
+    return replace_line(unit.file, line, text, f"{found[1]}nn.ModuleList({found[2]})", unit.lines, label="P01: ModuleList")
+
+
+@rule("P02", "One layer is repeated instead of copied", family="modules")
+def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``[layer] * n`` holds the same layer n times."""
+    shared = [f for f in facts.of("module.shared") if _siblings(f["paths"])]
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            if not isinstance(node.op, ast.Mult) or not isinstance(node.left, ast.List) or not _modules_in(unit, node.left):
+                continue
+            seen = shared[0] if shared else None
+            if seen is None and not _in_container(unit, node):
+                continue
+            yield Finding(
+                "P02", "error" if seen else "warning", node.lineno,
+                "A list that is multiplied holds the same layer several times: all share one set of weights.",
+                f"{', '.join(seen['paths'][:3])} are one object ({seen.id})." if seen
+                else f"{ast.unparse(node)[:80]} copies references, not layers.",
+                "Build each: nn.ModuleList([copy.deepcopy(layer) for _ in range(n)]).", file=unit.file,
+                facts=(seen.id,) if seen else (),
+            )  # fmt: skip
+            return
+    for fact in shared[:1]:
+        yield Finding(
+            "P02", "warning", fact.line or 1,
+            f"{fact['paths'][0]} and {fact['paths'][1]} are the same layer: all places of the list share one set of weights.",
+            f"{len(fact['paths'])} paths lead to one object ({fact.id}).",
+            "Build a new layer for each place, unless they are meant to share.", file=fact.file, facts=(fact.id,),
+        )  # fmt: skip
+
+
+def _siblings(paths: list[str] | None) -> bool:
+    """Whether the paths of one module are numbered neighbours of one list."""
+    parts = [p.rpartition(".") for p in paths or ()]
+    return len(parts) > 1 and len({p[0] for p in parts}) == 1 and all(p[2].isdigit() for p in parts)
+
+
+def _modules_in(unit: Unit, display: ast.List) -> bool:
+    for element in display.elts:
+        word, name = last_name(element), dotted(element)
+        if isinstance(element, ast.Call) and ((dotted(element.func) or "").startswith("nn.") or word in unit.classes):
+            return word not in ("ReLU", "Tanh", "Sigmoid", "GELU", "Dropout", "Identity", "SiLU", "Parameter")
+        if name is not None and re.search(r"layer|module|block|net|encoder|decoder|attn", name, re.I):
+            return True
+    return False
+
+
+def _in_container(unit: Unit, node: ast.AST) -> bool:
+    return any(isinstance(a, ast.Call) and last_name(a) in ("ModuleList", "Sequential") for a in unit.ancestors(node))
+
+
+def _uses(unit: Unit, info: ClassInfo, name: str) -> list[ast.Attribute]:
+    """Where a class reads one of its attributes outside its constructor's assignments."""
+    return [
+        n for n in unit.all(ast.Attribute, under=info.node)
+        if n.attr == name and isinstance(n.ctx, ast.Load) and dotted(n) == f"self.{name}"
+    ]  # fmt: skip
+
+
+def _layers(unit: Unit, info: ClassInfo) -> dict[str, tuple[str, int]]:
+    """The layers that a constructor stores: attribute → class and line."""
+    found = {}
+    init = info.methods.get("__init__")
+    for node in unit.all(ast.Assign, under=init) if init is not None else ():
+        value = node.value
+        for target in node.targets:
+            name = dotted(target)
+            if not name or not name.startswith("self.") or name.count(".") > 1 or not isinstance(value, ast.Call):
+                continue
+            kind = last_name(value)
+            if (dotted(value.func) or "").startswith(("nn.", "torch.nn.")) or (
+                kind in unit.classes and unit.classes[kind].is_module
+            ):
+                found[name[5:]] = (kind, node.lineno)
+    return found
+
+
+_STATELESS = re.compile(
+    r"ReLU|Tanh|Sigmoid|GELU|SiLU|Softmax|Dropout|Identity|Pool|Upsample|Flatten|Loss|Pad|ELU|Parameter|Softplus|Mish|"
+    r"PixelShuffle|Unfold|Fold"
+)
+
+
+@rule("P03", "One layer serves two branches", family="modules")
+def two_branches(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A normalisation that is called where its unused twin was meant, or that mixes two distributions."""
+    for unit in program:
+        for info in unit.classes.values():
+            layers = _layers(unit, info) if info.is_module else {}
+            for name, (kind, _) in layers.items():
+                calls = [
+                    u for u in _uses(unit, info, name)
+                    if isinstance(unit.parents.get(u), ast.Call) and unit.parents[u].func is u  # type: ignore[attr-defined]
+                ]  # fmt: skip
+                within = [c for c in calls if (f := unit.function(c)) is not None and f.name != "__init__"]
+                if len({unit.function(c) for c in within}) != 1 or len(within) < 2 or _STATELESS.search(kind):
+                    continue
+                twins = [
+                    t for t, (k, _) in layers.items() if k == kind and t != name and not _uses(unit, info, t)
+                    and _stem(t) == _stem(name)
+                ]  # fmt: skip
+                if _exclusive(unit, within) or not (twins or "BatchNorm" in kind):
+                    continue
+                yield _second_call(unit, facts, info, name, kind, within, twins)
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("0123456789").rstrip("_")
+
+
+def _exclusive(unit: Unit, calls: list[ast.Attribute]) -> bool:
+    """Whether two calls stand in different arms of one condition, so that only one of them runs."""
+    around = [[a for a in unit.ancestors(c) if isinstance(a, ast.If | ast.IfExp)] for c in calls]
+    return any(around) and len({tuple(map(id, a)) for a in around}) == 1 and len(calls) == 2 and any(
+        isinstance(a, ast.IfExp) or (isinstance(a, ast.If) and a.orelse) for a in around[0]
+    )  # fmt: skip
+
+
+def _second_call(
+    unit: Unit, facts: FactStore, info: ClassInfo, name: str, kind: str, calls: list[ast.Attribute], twins: list[str]
+) -> Finding:  # fmt: skip
+    seen = [f for f in facts.of("module.calls", f"*{name}") if f["class"] == kind and f["calls"] > 1]
+    instead = f", and {twins[0]}, of the same class, is never called" if twins else ""
+    lines = " and ".join(str(c.lineno) for c in calls)
+    counted = f"; it was called {seen[0]['calls']} times ({seen[0].id})" if seen else ""
+    patch = None
+    if twins and unit.lines[calls[1].lineno - 1].count(f"self.{name}(") == 1:
+        patch = replace_line(
+            unit.file, calls[1].lineno, f"self.{name}(", f"self.{twins[0]}(", unit.lines, label=f"P03: {twins[0]}"
+        )
+    return Finding(
+        "P03", "warning", calls[1].lineno,
+        f"{info.name} calls {name} in two places{instead}: both share one set of weights and statistics.",
+        f"self.{name} ({kind}) is called at lines {lines}{counted}.",
+        f"Call {twins[0] if twins else 'a layer of its own'} here.", file=unit.file,
+        facts=tuple(f.id for f in seen[:1]), patch=patch,
+    )  # fmt: skip
+
+
+@rule("P04", "A layer is defined and never used", family="modules")
+def never_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Parameters that no forward pass reads are saved, counted and never trained."""
+    for unit in program:
+        for info in unit.classes.values():
+            if not info.is_module or _reflects(unit, info):
+                continue
+            for name, (kind, line) in _layers(unit, info).items():
+                elsewhere = len(re.findall(rf"\.{re.escape(name)}\b", unit.text)) - 1
+                if _STATELESS.search(kind) or elsewhere > 0 or _named_elsewhere(program, unit, name):
+                    continue
+                idle = [f for f in facts.of("module.calls", f"*.{name}") if f.line == line]
+                yield Finding(
+                    "P04", "warning", line,
+                    f"{info.name}.{name} ({kind}) is defined and never used: its parameters are saved and never trained.",
+                    f"No line reads .{name}" + (f"; it was called {idle[0]['calls']} times ({idle[0].id})." if idle else "."),
+                    "Use it in forward, or remove it.", file=unit.file, facts=tuple(f.id for f in idle[:1]),
+                )  # fmt: skip
+
+
+def _reflects(unit: Unit, info: ClassInfo) -> bool:
+    """Whether a class reads its layers by other means than their names, or is a base of another."""
+    text = ast.unparse(info.node)
+    if re.search(r"getattr\(|\.children\(|\._modules|named_children|__dict__|\.modules\(\)", text):
+        return True
+    if any(base in unit.classes for base in info.bases):
+        return True
+    return any(info.name in base for other in unit.classes.values() for base in other.bases)
+
+
+def _named_elsewhere(program: Program, unit: Unit, name: str) -> bool:
+    word = rf"\.{re.escape(name)}\b|['\"]{re.escape(name)}['\"]"
+    return any(re.search(word, other.text) for other in program if other is not unit)
+
+
+_PER_CHANNEL = re.compile(r"(per|for each|each|every|for every|of each)[ -](channel|feature|dimension|unit)|channel-?wise|每个通道|逐通道", re.I)
+_WIDTHS = re.compile(r"^(n_?)?(channels?|c|dim|features|num_features|width|n_channels|d_model|hidden_size|planes|ch)$", re.I)
+
+
+@rule("P05", "One parameter serves all channels", family="modules")
+def one_for_all(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A parameter of one element that is said to have one for each channel: broadcasting hides the difference."""
+    for unit in program:
+        for info in unit.classes.values():
+            init = info.methods.get("__init__")
+            if not info.is_module or init is None:
+                continue
+            said = _PER_CHANNEL.search(ast.get_docstring(info.node) or "")
+            arguments = [a.arg for a in init.args.args[1:]]
+            read = {n.id for n in unit.all(ast.Name, under=init) if isinstance(n.ctx, ast.Load)}
+            unread = [a for a in arguments if _WIDTHS.match(a) and a not in read]
+            for call in unit.calls("*Parameter", under=init):
+                shape = _shape(unit, call)
+                comment = unit.comments.get(call.lineno, "")
+                why = said or _PER_CHANNEL.search(comment)
+                if shape is None or set(shape) != {1} or not (why or unread):
+                    continue
+                reason = f"the text says “{why.group(0)}”" if why else f"{unread[0]} is an argument that nothing reads"
+                seen = next((f for f in facts.of("module.init") if f["shape"] == list(shape)), None)
+                yield Finding(
+                    "P05", "warning", call.lineno,
+                    f"This parameter of {info.name} has one element for all channels, and broadcasting hides it.",
+                    f"Its shape is {tuple(shape)}{f' ({seen.id})' if seen else ''}; {reason}.",
+                    "Give it one element per channel.", file=unit.file, facts=(seen.id,) if seen else (),
+                )  # fmt: skip
+
+
+def _shape(unit: Unit, call: ast.Call) -> tuple[int, ...] | None:
+    """The constant shape of ``Parameter(torch.zeros(1, 1, 1))``."""
+    inner = next((c for c in unit.all(ast.Call, under=call) if last_name(c) in ("zeros", "ones", "randn", "rand", "full")), None)
+    if inner is None or not inner.args:
+        return None
+    if last_name(inner) == "full" or isinstance(inner.args[0], ast.Tuple | ast.List):
+        value = unit.constant(inner.args[0])
+        return value if isinstance(value, tuple) else None
+    values = [unit.constant(a) for a in inner.args]
+    return tuple(values) if all(isinstance(v, int) for v in values) else None
+
+
+_COUNT = re.compile(
+    r"(?P<number>\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)\s*(?P<unit>k|m|b|thousand|million|billion|万|亿)?\s*"
+    r"(?:trainable |learnable |model |total )?(?:parameters|params|weights|个参数|参数)", re.I
+)  # fmt: skip
+_UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "billion": 1e9, "万": 1e4, "亿": 1e8}
+
+
+@rule("P06", "The text gives another number of parameters", family="modules")
+def counted(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Numbers of parameters in docstrings, against PyTorch's own count."""
+    ended = facts.first("run.program")
+    if ended is not None and ended["shrink"]:
+        return
+    trees = [t for t in facts.of("module.tree") if t["parameters"]]
+    for unit in program:
+        for info in unit.classes.values():
+            own = [t for t in trees if t["class"] == info.name]
+            guessed = any(s.name.startswith(f"{info.name}(") for s in run.stand_ins)
+            text = ast.get_docstring(info.node, clean=False)
+            if not own or guessed or not text:
+                continue
+            for offset, line in enumerate(text.splitlines()):
+                said = _COUNT.search(line)
+                if said is None:
+                    continue
+                claim = float(said["number"].replace(",", "")) * _UNITS.get((said["unit"] or "").lower(), 1)
+                digits = len(said["number"].replace(",", "").replace(".", "").rstrip("0")) or 1
+                slack = max(0.02, 0.6 * 10 ** -(digits - 1)) if claim >= 1e3 and said["unit"] else 1e-9
+                if claim < 100 or any(abs(t["parameters"] - claim) <= slack * claim for t in own):
+                    continue
+                yield Finding(
+                    "P06", "warning", info.node.body[0].lineno + offset,
+                    f"The text says {said.group(0).strip()}, and {info.name} has {own[0]['parameters']:,}.",
+                    f"sum(p.numel() for p in {own[0].subject}.parameters()) is {own[0]['parameters']} ({own[0].id}).",
+                    "Correct the number, or the sizes.", file=unit.file, facts=(own[0].id,),
+                )  # fmt: skip
+
+
+@rule("P07", "A module is used before it is initialised", family="modules")
+def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Layers and parameters can be stored only after ``super().__init__()``."""
+    seen = set()
+    for error in facts.of("run.exception", "AttributeError"):
+        if re.search(r"before Module\.__init__\(\) call|has no attribute '_(modules|parameters)'", error["message"]):
+            seen.add((error.file, error.line))
+            yield Finding(
+                "P07", "error", error.line or 1,
+                "A layer or parameter is stored before the base class is initialised.",
+                f"The line raised: {error['message'][:100]} ({error.id}).",
+                "Call super().__init__() first.", file=error.file, facts=(error.id,),
+            )  # fmt: skip
+    for unit in program:
+        for info in unit.classes.values():
+            init = info.methods.get("__init__")
+            if not info.is_module or init is None or not any(b.rpartition(".")[2] == "Module" for b in info.bases):
+                continue
+            stored = _layers(unit, info)
+            calls = [c.lineno for c in unit.all(ast.Call, under=init) if last_name(c) == "__init__"]
+            first = min((line for _, line in stored.values()), default=None)
+            if first is None or (calls and min(calls) < first) or any(
+                f == unit.file and l is not None and init.lineno <= l <= (init.end_lineno or l) for f, l in seen
+            ):  # fmt: skip
+                continue
+            yield Finding(
+                "P07", "warning", first,
+                f"{info.name} stores a layer before super().__init__().",
+                "super().__init__() comes later." if calls else "The constructor never calls super().__init__().",
+                "Call super().__init__() first.", file=unit.file,
+            )  # fmt: skip

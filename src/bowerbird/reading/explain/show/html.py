@@ -33,8 +33,8 @@ _BESIDE = (Paragraph, Formula, Spark, Items, Told)
 _WORDS = {
     "en": {"facts": "Facts", "under": "Every number and name below leads to the fact that it comes from.", "id": "id",
            "kind": "kind", "about": "about", "where": "where", "value": "value"},
-    "zh": {"facts": "事实", "under": "下面的每个数字和名称都能点到它所依据的事实。", "id": "编号", "kind": "种类", "about": "关于",
-           "where": "位置", "value": "内容"},
+    "zh": {"facts": "事实", "under": "下面的每个数字和名称都能点到它所依据的事实。", "id": "编号",
+           "kind": "种类", "about": "关于", "where": "位置", "value": "内容"},
 }  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def html(reading: Reading) -> str:
         f'<!doctype html><html lang="{reading.lang}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head><body><div class="page">'
-        f'<nav><ol>{contents}</ol></nav><main><h1>{_text(reading.title, reading)}</h1><p class="under">{words["under"]}</p>'
+        f"<nav><ol>{contents}</ol></nav><main><h1>{_text(reading.title, reading)}</h1>"
+        f'<p class="under">{words["under"]}</p>'
         f"{score}{body}{_facts(reading)}</main></div></body></html>\n"
     )
 
@@ -110,7 +111,8 @@ def _block(block: Block, reading: Reading) -> str:
         case Code():
             return _code(block)
         case Figure(diagram, caption):
-            return f'<figure><div class="drawing">{diagram.svg()}</div><figcaption>{_text(caption, reading)}</figcaption></figure>'
+            drawing = f'<div class="drawing">{diagram.svg()}</div>'
+            return f"<figure>{drawing}<figcaption>{_text(caption, reading)}</figcaption></figure>"
         case Output(words):
             return _listing([("", line) for line in words.splitlines()])
         case Picture():
@@ -132,7 +134,8 @@ def _listing(lines: list[tuple[str, str]]) -> str:
 
 
 _TOKENS = re.compile(
-    r"(?P<c>#.*$)|(?P<s>[rbfRBF]{0,2}(?:\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^'\\]*(?:\\.[^'\\]*)*'))|(?P<d>\b\d[\w.]*\b)|(?P<k>\b[A-Za-z_]+\b)"
+    r"(?P<c>#.*$)|(?P<s>[rbfRBF]{0,2}(?:\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^'\\]*(?:\\.[^'\\]*)*'))"
+    r"|(?P<d>\b\d[\w.]*\b)|(?P<k>\b[A-Za-z_]+\b)"
 )
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def _picture(block: Picture, pictures: Path | None) -> Iterator[str]:
     if pictures is None:
         yield f"*{_inline(block.caption)}*"
         return
-    name = f"{block.fact}.{block.mime.partition('/')[2]}"
+    name = re.sub(r"[^\w.-]+", "-", block.name)
     pictures.mkdir(parents=True, exist_ok=True)
     (pictures / name).write_bytes(block.data)
     yield f"![{_inline(block.caption).replace('`', '')}]({pictures.name}/{name})"

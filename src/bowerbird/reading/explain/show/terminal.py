@@ -1,5 +1,6 @@
 """A reading in the terminal: wrapped lines, colours where there is a terminal, answers shortened to their question."""
 
+import re
 import shutil
 import textwrap
 import unicodedata
@@ -25,7 +26,8 @@ from bowerbird.reading.explain.reading import (
 from bowerbird.reading.explain.show.markdown import score_line, spark
 from bowerbird.reading.explain.text import Ref, Text
 
-_COLOURS = {"name": "36", "number": "33", "line": "2", "dim": "2", "bold": "1", "head": "1;34", "error": "31", "warning": "33",
+_COLOURS = {"name": "36", "number": "33", "line": "2", "dim": "2", "bold": "1", "head": "1;34", "error": "31",
+            "warning": "33",
             "suggestion": "32", "info": "34", "plus": "32", "minus": "31"}  # fmt: skip
 
 
@@ -145,9 +147,10 @@ def _wrap(words: str, width: int, first: str, rest: str) -> list[str]:
             first
         ]
     lines, line = [], first
-    for character in words:
-        if _cells(line) + _cells(character) > width and character not in "，。；：、）”":
-            lines.append(line)
+    for piece in re.findall(r"[\u2e80-\uffff]|[^\u2e80-\uffff\s]+|\s+", words):
+        if _cells(line) + _cells(piece) > width and piece not in "，。；：、）”" and line.strip():
+            lines.append(line.rstrip())
             line = rest
-        line += character
+            piece = piece.lstrip()
+        line += piece
     return [*lines, line]

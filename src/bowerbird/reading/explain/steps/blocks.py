@@ -1,6 +1,7 @@
 """Step three: block by block, with shapes, parameters, cost and equations."""
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,15 @@ _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 
 
 def write(w: Writer) -> Iterator[Block]:
+    told: dict[str, Fact] = {}
     for tree in w.study.roots[:6]:
-        yield from _network(w, tree)
+        built = repr(tree["modules"])
+        if built in told:
+            yield w.heading("{n}, a {c}", "{n}（{c}）", n=name(tree), c=name(tree, "class"))
+            yield w.said("It is built like {o}.", "与 {o} 的结构相同。", o=name(told[built]))
+        else:
+            told[built] = tree
+            yield from _network(w, tree)
     yield from _layers(w)
     yield from _classes(w)
     yield from _cards(w)
@@ -26,21 +34,22 @@ def write(w: Writer) -> Iterator[Block]:
 
 def _network(w: Writer, tree: Fact) -> Iterator[Block]:
     yield w.heading("{n}, a {c}", "{n}（{c}）", n=name(tree), c=name(tree, "class"))
-    cost = w.study.facts.first("block.cost", tree.subject)
+    cost = w.study.facts.first("network.cost", tree.subject)
     if cost is not None:
         batch = w.say(" of {b:example}", "（{b} 个样本）", b=number(cost, "batch")) if cost["batch"] else Text()
         yield w.said(
-            "It has {p:parameter}. One forward pass of a batch{b} takes {o} operations in its layers of weights; {s} of "
-            "them in {m}.",
+            "It has {p:parameter}. One forward pass of a batch{b} takes {o} operations in its layers of weights, {s} "
+            "of them in {m}.",
             "共 {p} 个参数。一个批次{b}的前向计算在带权重的层上需要 {o} 次运算，其中 {s} 在 {m}。",
-            p=number(tree, "parameters"), o=_large(cost), s=number(cost, "share", form="%"), m=name(cost, "largest"), b=batch,
+            p=number(tree, "parameters"), o=_large(cost), s=number(cost, "share", form="%"),
+            m=name(cost, "largest"), b=batch,
         )  # fmt: skip
     else:
         yield w.said("It has {p:parameter}.", "共 {p} 个参数。", p=number(tree, "parameters"))
     rows = list(_rows(w, tree))
     head = (
-        ("block", "块"), ("what", "类型"), ("in", "输入"), ("out", "输出"), ("parameters", "参数"), ("operations", "运算"),
-        ("made at", "创建于"),
+        ("block", "块"), ("what", "类型"), ("in", "输入"), ("out", "输出"), ("parameters", "参数"),
+        ("operations", "运算"), ("made at", "创建于"),
     )  # fmt: skip
     if rows:
         yield w.table(head, rows[:MOST_ROWS])
@@ -62,14 +71,14 @@ def _rows(w: Writer, tree: Fact) -> Iterator[list[Any]]:
     skipped: set[str] = set()
     for i, row in enumerate(rows):
         path = row["path"]
-        if not path or any(path == s or path.startswith(f"{s}.") for s in skipped):
+        if (not path and len(rows) > 1) or any(path == s or path.startswith(f"{s}.") for s in skipped):
             continue
         if row["class"] in _CONTAINERS:
             continue
-        whole = f"{tree.subject}.{path}"
+        whole = f"{tree.subject}.{path}" if path else tree.subject
         repeats = _repeats(rows, i)
         skipped |= set(repeats)
-        label: Text = Text((Ref(path, tree.id, "name", path),))
+        label: Text = Text((Ref(path or tree.subject, tree.id, "name", path),))
         if repeats:
             many = w.study.add("block.repeat", whole, {"times": len(repeats) + 1, "last": repeats[-1]}, like=tree)
             label += w.say(" to {l}: {t} times", " 到 {l}：{t} 个", l=name(many, "last"), t=number(many, "times"))
@@ -89,7 +98,16 @@ def _rows(w: Writer, tree: Fact) -> Iterator[list[Any]]:
         ]
 
 
+_DEFAULTS = re.compile(
+    r", (?:eps=1e-0?5|momentum=0\.1|affine=True|track_running_stats=True|bias=True|elementwise_affine=True"
+    r"|stride=\(1, 1\)|"
+    r"inplace=(?:True|False))|inplace=(?:True|False)|(?<=[(, ])in_features=|(?<=[ ])out_features=|negative_slope="
+)
+
+
 def _short(text: str) -> str:
+    """A module as PyTorch prints it, without what is the default anyway."""
+    text = _DEFAULTS.sub("", text).replace("kernel_size=", "kernel=").replace("(, ", "(")
     return text if len(text) <= 62 else text[:61] + "…"
 
 

@@ -67,6 +67,21 @@ def _what(w: Writer) -> Iterator[Block]:
     )
     columns = ("lines", "classes", "modules", "functions")
     yield w.table(head, [[name(f), *(number(f, c) for c in columns)] for f in files[:20]])
+    yield from _driver(w)
+
+
+def _driver(w: Writer) -> Iterator[Block]:
+    """The stand-in program that drives a recipe of ours."""
+    study = w.study
+    if study.shown and study.source.main != study.file:
+        fact = next(f for f in study.facts.of("source.file") if f.file == study.source.main)
+        yield w.said(
+            "It is a recipe, not a program: {n} drives it, a stand-in for data and trainer, written for this reading.",
+            "它是一个配方，而不是完整的程序：由 {n} 驱动，它是为这次解读写的替身，代替数据和训练器。", n=name(fact),
+        )  # fmt: skip
+        code = w.excerpt(fact.file, 1, fact["lines"])
+        if code is not None:
+            yield code
 
 
 def _definitions(w: Writer) -> Iterator[Block]:
@@ -85,7 +100,7 @@ def _definitions(w: Writer) -> Iterator[Block]:
 
 
 def _range(w: Writer, fact: Fact) -> Text:
-    return w.say("{a} to {b}", "{a} 到{b}", a=w.line(fact, fact["first"]), b=w.line(fact, fact["last"]))
+    return w.say("{a} to {b}", "{a}到{b}", a=w.line(fact, fact["first"]), b=w.line(fact, fact["last"]))
 
 
 def _doc(fact: Fact) -> Text:
@@ -107,11 +122,11 @@ def _ran(w: Writer) -> Iterator[Block]:
         else:
             yield w.said("It was not run; what follows rests on its text alone.", "没有运行；以下只依据源码。")
         return
-    given = {"s": number(program, "steps"), "f": number(program, "forwards"), "c": number(program, "cpu_s")}
+    given = {"s": number(program, "steps"), "f": number(program, "forwards")}
     yield w.said(
-        "It ran under observation: {s:optimiser step}, {f:call/calls} of its networks, {c} seconds of CPU time. It had no network "
-        "access and no access to files outside a scratch folder.",
-        "它在观察下运行：优化器走了 {s} 步，网络被调用 {f} 次，用了 {c} 秒 CPU 时间；不能联网，也不能访问临时目录之外的文件。",
+        "It ran under observation: {s:optimiser step}, {f:call} of its networks. It had no access to the network and "
+        "could write to no file outside a scratch folder.",
+        "它在观察下运行：优化器走了 {s} 步，网络被调用 {f} 次；不能联网，也不能写临时目录之外的文件。",
         **given,
     )  # fmt: skip
     if not program["finished"]:

@@ -49,18 +49,19 @@ def _printed(w: Writer) -> Iterator[Block]:
         for i, row in enumerate(fact["shown"] or []):
             if row["name"] and row["set"]:
                 rows.append([
-                    Text((name(fact, "shown", i, "expression"),)), Text((w.line(fact),)), Text((w.line(fact, row["set"]),)),
-                    Text((Ref(w.study.text(fact.file, row["set"]).strip()[:100].replace("`", "'"), _quoted(w, fact, row["set"]), "name"),)),
+                    name(fact, "shown", i, "expression"), w.line(fact), w.line(fact, row["set"]),
+                    _quoted(w, fact, row["set"]),
                 ])  # fmt: skip
     if rows:
         yield w.said("What the printed numbers are:", "打印的数各是什么：")
         yield w.table((("printed", "打印"), ("at", "打印于"), ("set at", "赋值于"), ("as", "赋值语句")), rows[:24])
 
 
-def _quoted(w: Writer, fact: Fact, line: int) -> str:
-    """A fact that holds a line's text."""
+def _quoted(w: Writer, fact: Fact, line: int) -> Ref:
+    """A line's text, held by a fact of its own."""
     text = w.study.text(fact.file, line).strip()
-    return w.study.add("source.line", f"line {line}", {"text": text}, file=fact.file, line=line).id
+    held = w.study.add("source.line", f"line {line}", {"text": text}, file=fact.file, line=line)
+    return Ref(text[:100].replace("`", "'"), held.id, "name")
 
 
 def _pictures(w: Writer) -> Iterator[Block]:
@@ -69,7 +70,7 @@ def _pictures(w: Writer) -> Iterator[Block]:
         fact = files.get(picture.name)
         if fact is not None:
             caption = w.say("{n}, as the program saved it in this run", "{n}，程序在这次运行中保存", n=name(fact))
-            yield Picture(picture.data, picture.mime, caption, fact.id)
+            yield Picture(picture.data, picture.mime, picture.name, caption, fact.id)
 
 
 def _ranges(w: Writer) -> Iterator[Text]:

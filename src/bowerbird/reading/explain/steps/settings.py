@@ -15,6 +15,7 @@ MOST_TOLD, MOST_LISTED = 14, 40
 _KINDS = {
     "constant": ("a constant", "常量"),
     "option": ("an option of the command line", "命令行选项"),
+    "entry": ("an entry of a table", "表中的一项"),
     "field": ("a field of {of}", "{of} 的字段"),
     "default": ("a default of {of}", "{of} 的默认值"),
     "argument": ("an argument of {of}", "{of} 的参数"),
@@ -38,8 +39,8 @@ def write(w: Writer) -> Iterator[Block]:
         yield from _told(w, fact, entry, changed)
     if changed:
         yield w.said(
-            "Measured means: the program ran again with only that value altered, under the same seed, for as many steps. "
-            "It shows what the setting does at once, not its effect on a finished model.",
+            "Measured means: the program ran again with only that value altered, under the same seed, for as many "
+            "steps. It shows what the setting does at once, not its effect on a finished model.",
             "“实测”指：只改动该值，在同一随机种子下重跑同样多的步数。它显示立刻产生的变化，而不是对训练完成的模型的影响。",
         )
     if rest:
@@ -50,7 +51,7 @@ def write(w: Writer) -> Iterator[Block]:
 
 def _ranked(w: Writer) -> list[tuple[Fact, Entry | None]]:
     pairs = [(fact, glossary.find(fact.subject)) for fact in w.study.facts.of("setting.value")]
-    order = {"constant": 0, "option": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
+    order = {"constant": 0, "option": 0, "entry": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
     kept = [(f, e) for f, e in pairs if e is not None or f["uses"] or f["help"]]
     return sorted(kept, key=lambda p: (p[1].rank if p[1] else 99, order.get(p[0]["kind"], 5), p[0].position))
 
@@ -72,7 +73,8 @@ def _told(w: Writer, fact: Fact, entry: Entry, changed: dict[str, Fact]) -> Iter
     items.append(_measured(w, fact, changed.get(fact.id)))
     yield from w.items(items)
     for card in entry.cards:
-        yield from w.question(card, fact)
+        if w.concerns(card):
+            yield from w.question(card, fact)
 
 
 def _value(fact: Fact) -> Ref:
@@ -102,8 +104,8 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
             parts.append(
                 w.say(
                     "loss of {l} after {n:step} {a} → {b}", "{l}的损失在第 {n} 步后 {a} → {b}",
-                    l=w.line(changed, row["line"]), n=number(changed, "losses", i, "n"), a=number(changed, "losses", i, "was"),
-                    b=number(changed, "losses", i, "is"),
+                    l=w.line(changed, row["line"]), n=number(changed, "losses", i, "n"),
+                    a=number(changed, "losses", i, "was"), b=number(changed, "losses", i, "is"),
                 )
             )  # fmt: skip
     first = changed["first_step"]
@@ -131,5 +133,6 @@ def _listed(w: Writer, fact: Fact, entry: Entry | None) -> list[Text]:
         meaning = Text((general(fact, entry.meaning[w.lang]),))
     uses = fact["uses"] or []
     return [
-        Text((name(fact),)), Text((_value(fact),)), Text((w.line(fact),)), w.lines(fact, uses) if uses else Text(), meaning,
+        Text((name(fact),)), Text((_value(fact),)), Text((w.line(fact),)), w.lines(fact, uses) if uses else Text(),
+        meaning,
     ]  # fmt: skip

@@ -16,8 +16,8 @@ def write(w: Writer) -> Iterator[Block]:
     diagram = draw(w)
     if diagram.nodes:
         caption = w.say(
-            "Drawn from what was observed: sources on the left, then networks, losses and optimisers; dashed lines lead "
-            "from an optimiser to the network that it updates.",
+            "Drawn from what was observed: sources on the left, then networks, losses and optimisers; dashed lines "
+            "lead from an optimiser to the network that it updates.",
             "根据观察绘制：左边是数据来源，然后是网络、损失和优化器；虚线从优化器指向它所更新的网络。",
         )
         yield Figure(diagram, caption)
@@ -47,7 +47,7 @@ def _data(w: Writer) -> Iterator[Text]:
 
 
 def _networks(w: Writer) -> Iterator[Text]:
-    for tree in w.study.roots[:8]:
+    for tree in w.study.networks[:8]:
         io = w.study.facts.first("module.io", tree.subject)
         made = w.say(
             "{n} is a {c}, made at {l}, with {p:parameter}",
@@ -94,7 +94,7 @@ def draw(w: Writer) -> Diagram:
     nodes: dict[str, Node] = {}
     arrows: dict[tuple[str, str], Arrow] = {}
     calls: dict[int, Fact] = {f["call"]: f for f in study.facts.of("event.forward") if f["call"] is not None}
-    backwards = {f.line: f for f in reversed(study.facts.of("event.backward"))}
+    backwards = {subject: facts[0] for subject, facts in study.passes().items()}
     used = {row["call"] for f in backwards.values() for row in f["through"] or []}
     used |= {c for number_ in list(used) if number_ in calls for c in calls[number_]["from"] or []}
     chosen = [calls[c] for c in sorted(used) if c in calls] or list(calls.values())[:4]
@@ -107,17 +107,14 @@ def draw(w: Writer) -> Diagram:
         _network(w, call, depth, nodes)
         _inputs(w, call, calls, nodes, arrows)
     last = 1 + max(depth.values(), default=0)
-    for backward in sorted(backwards.values(), key=lambda f: f["seq"] or 0):
-        _loss(w, backward, calls, last + 1, nodes, arrows)
-    _optimizers(w, list(backwards.values()), last + 2, nodes, arrows)
-    ordered = {key: node for key, node in nodes.items()}
-    return Diagram(
-        tuple(ordered.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes)
-    )
+    for subject, backward in sorted(backwards.items(), key=lambda pair: pair[1]["seq"] or 0):
+        _loss(w, subject, backward, calls, last + 1, nodes, arrows)
+    _optimizers(w, {f.id: subject for subject, f in backwards.items()}, last + 2, nodes, arrows)
+    return Diagram(tuple(nodes.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes))
 
 
 def _network(w: Writer, call: Fact, depth: dict[str, int], nodes: dict[str, Node]) -> None:
-    tree = w.study.facts.first("module.tree", call.subject)
+    tree = next((f for f in w.study.networks if f.subject == call.subject), None)
     detail = w.say("{p:parameter}", "{p} 个参数", p=number(tree, "parameters")) if tree is not None else Text()
     key = f"net {call.subject}"
     nodes.setdefault(key, Node(key, "network", Text((name(call),)), detail, 1 + depth[call.subject]))
@@ -167,11 +164,11 @@ def _source(w: Writer, wanted: list[int], nodes: dict[str, Node]) -> str:
 
 
 def _loss(
-    w: Writer, backward: Fact, calls: dict[int, Fact], column: int, nodes: dict[str, Node],
+    w: Writer, subject: str, backward: Fact, calls: dict[int, Fact], column: int, nodes: dict[str, Node],
     arrows: dict[tuple[str, str], Arrow],
 ) -> None:  # fmt: skip
-    found = w.study.facts.first("loss.identified", f"line {backward.line}")
-    key = f"loss {backward.line}"
+    found = w.study.facts.first("loss.identified", subject)
+    key = f"loss {subject}"
     label = w.say("loss", "损失")
     if found is not None and found["expression"]:
         label = Text((name(found, "expression"),))
@@ -192,7 +189,7 @@ def _loss(
 
 
 def _optimizers(
-    w: Writer, backwards: list[Fact], column: int, nodes: dict[str, Node], arrows: dict[tuple[str, str], Arrow]
+    w: Writer, backwards: dict[str, str], column: int, nodes: dict[str, Node], arrows: dict[tuple[str, str], Arrow]
 ) -> None:
     """Optimisers in their column: fed by the losses between their last step and this one, leading to what they own."""
     log = [f for f in w.study.events if f.topic in ("event.backward", "event.step")]
@@ -200,10 +197,11 @@ def _optimizers(
         key = f"opt {optimizer.subject}"
         nodes[key] = Node(key, "optimizer", Text((name(optimizer),)), Text((name(optimizer, "class"),)), column)
         step = next((f for f in log if f.topic == "event.step" and f.subject == optimizer.subject), None)
-        owners = list((step["owners"] if step is not None else None) or optimizer["owners"] or {})
+        owners = optimizer["moves"] or []
         if step is not None:
-            for backward in _feeding(log, step, set(owners)):
-                arrows.setdefault((f"loss {backward.line}", key), Arrow(f"loss {backward.line}", key))
+            for backward in _feeding(log, step, set(step["owners"] or {})):
+                source = f"loss {backwards.get(backward.id, '')}"
+                arrows.setdefault((source, key), Arrow(source, key))
         for owner in owners:
             if f"net {owner}" in nodes:
                 label = w.say("updates {n}", "更新 {n}", n=Ref(owner, optimizer.id, "name", owner))

@@ -74,7 +74,8 @@ def _happened(w: Writer, fact: Fact) -> Text:
             return w.say("{l}: the schedule {n} sets the learning rate", "{l}：{n} 调整学习率", l=line, n=name(fact))
         case "event.clamp":
             return w.say("{l}: the weights of {n} are clamped", "{l}：{n} 的权重被截断", l=line, n=name(fact))
-    owners = [Ref(o, fact.id, "name", o) for o in fact["owners"] or {} if o]
+    optimizer = next((o for o in w.study.optimizers if o.subject == fact.subject), fact)
+    owners = [Ref(o, optimizer.id, "name", o) for o in optimizer["moves"] or fact["owners"] or {} if o]
     if owners:
         return w.say("{l}: {n} steps and moves {o}", "{l}：{n} 走一步，更新 {o}", l=line, n=name(fact), o=owners)
     return w.say("{l}: {n} steps", "{l}：{n} 走一步", l=line, n=name(fact))
@@ -93,7 +94,10 @@ def _forward(w: Writer, fact: Fact, line: Ref) -> Text:
 
 
 def _backward(w: Writer, fact: Fact, line: Ref) -> Text:
+    networks = {f.subject for f in w.study.networks}
     reached = [Ref(k, fact.id, "name", k) for k in fact["grads"] or {} if k]
+    if not {ref.shown for ref in reached} <= networks:
+        reached = [Ref(k, fact.id, "name", k) for k in dict.fromkeys(r["module"] for r in fact["through"] or [])]
     said = w.say("{l}: backward from {v}", "{l}：从 {v} 反向传播", l=line, v=number(fact, "loss"))
     if reached:
         said += w.say(", gradients reach {r}", "，梯度到达 {r}", r=reached)
@@ -114,7 +118,7 @@ def _counts(w: Writer, round_: Fact) -> Iterator[Block]:
 
 
 def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
-    title = name(fact, "expression") if fact["expression"] else name(fact)
+    title = name(fact, "expression") if fact["expression"] else Text((name(fact),))
     yield w.heading("The loss {n}, differentiated at {l}", "损失 {n}，在{l}求导", n=title, l=w.line(fact))
     lines = fact["lines"] or []
     if lines and max(lines) - min(lines) < 30:
@@ -123,8 +127,10 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
         )
         if code is not None:
             yield code
+    yield from _written_in(w, fact)
     if fact["equation"]:
         yield Formula(Text((general(fact, fact["equation"]),)))
+    yield from (Formula(Text((general(fact, f),))) for f in fact["formulas"] or [] if f and f != fact["equation"])
     yield from _evidence(w, fact)
     moved = w.study.facts.first("loss.moved", fact.subject)
     if moved is not None:
@@ -135,17 +141,35 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
         yield Spark(label, tuple(float(v) for v in moved["values"]), moved.id)
 
 
+def _written_in(w: Writer, fact: Fact) -> Iterator[Block]:
+    """The functions of the program in which the terms of a loss are computed."""
+    places = {(fact.file, line) for line in fact["at"] or []} | {
+        (file, line) for file, line in fact["pattern_lines"] or []
+    }
+    shown: set[str] = set()
+    for file, line in sorted(places):
+        for function in w.study.facts.of("define.function"):
+            first, last = function["first"], function["last"]
+            inside = function.file == file and first <= line <= last
+            if inside and not first <= (fact.line or 0) <= last and last - first < 26 and function.id not in shown:
+                shown.add(function.id)
+                code = w.excerpt(file, first, last)
+                if code is not None and len(shown) <= 2:
+                    yield code
+
+
 def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
     """How it is known that it is this loss."""
     through = [Ref(m, fact.id, "name", m) for m in fact["through"] or []]
     calls = [
         w.say(
             "{f} ({r}) at {l} gave {v}", "{l}的 {f}（{r}）得到 {v}",
-            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]), v=number(fact, "values", i),
+            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]),
+            v=number(fact, "values", i, form="exact"),
         )
         for i in range(len(fact["functions"] or [])) if fact["values"][i] is not None
     ]  # fmt: skip
-    rule, total = fact["rule"], number(fact, "value")
+    rule, total = fact["rule"], number(fact, "value", form="exact")
     if calls and rule == "last":
         yield w.said(
             "Identified by number: {c}, and {t} was differentiated.",
@@ -163,7 +187,7 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
             t=total,
         )
     elif calls and rule in ("rest", "weighted"):
-        rest = number(fact, "parts", -1)
+        rest = number(fact, "parts", -1, form="exact")
         if rule == "weighted":
             yield w.said(
                 "Of what was differentiated ({t}), {c}: a share of {r}.",
@@ -181,7 +205,7 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
         yield w.said("What was differentiated is {t}.", "求导的数为 {t}。", t=total)
     patterns = fact["patterns"] or []
     if patterns:
-        where = [w.line(fact, n) for n in fact["pattern_lines"]]
+        where = [w.line(fact, line, file) for file, line in fact["pattern_lines"]]
         yield w.said("Recognised by how it is written, at {l} that ran.", "从执行过的{l}的写法认出。", l=where)
     if through:
         yield w.said("It goes through {m}.", "它经过 {m}。", m=through)
@@ -191,18 +215,19 @@ def _optimizers(w: Writer) -> Iterator[Block]:
     rows = []
     for fact in w.study.optimizers:
         moved = w.study.facts.first("optimizer.moved", fact.subject)
-        owners = [Ref(o, fact.id, "name", o) for o in fact["owners"] or {}]
+        owners = [Ref(o, fact.id, "name", o) for o in fact["moves"] or []]
         ratio = Text((number(moved, "ratio"),)) if moved is not None and moved["ratio"] is not None else Text()
         norm = Text()
         if moved is not None and moved["grad_first"] is not None:
             norm = w.say("{a} → {b}", "{a} → {b}", a=number(moved, "grad_first"), b=number(moved, "grad_last"))
         rows.append([
-            name(fact), name(fact, "class"), number(fact, "lr"), w.say("{o}", "{o}", o=owners), number(fact, "steps"), norm, ratio,
+            name(fact), name(fact, "class"), number(fact, "lr"), w.say("{o}", "{o}", o=owners), number(fact, "steps"),
+            norm, ratio,
         ])  # fmt: skip
     if rows:
         yield w.heading("Who moves whom", "谁更新谁")
         head = (
-            ("optimiser", "优化器"), ("class", "类型"), ("learning rate", "学习率"), ("moves", "更新"), ("steps", "步数"),
-            ("gradient norm", "梯度范数"), ("step / weights", "步长 / 权重"),
+            ("optimiser", "优化器"), ("class", "类型"), ("learning rate", "学习率"), ("moves", "更新"),
+            ("steps", "步数"), ("gradient norm", "梯度范数"), ("step / weights", "步长 / 权重"),
         )  # fmt: skip
         yield w.table(head, rows)

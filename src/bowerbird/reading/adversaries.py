@@ -1,0 +1,130 @@
+"""Who plays against whom: the generator and the discriminator of a program, told apart by what was observed of them.
+
+A discriminator is called on the outputs of another network and on data; its own outputs feed no network; something
+trains it, or its name says what it is.  Feature networks that nobody trains, and the networks of a cycle, are not meant.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.phases import Phase, forwards, owners_of, phases
+
+_JUDGES = re.compile(r"(disc|critic|^d$|^d_|_d$|netd|dnet|^d[A-Z]|judge|adversary)", re.I)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two root modules by name."""
+
+    generator: str
+    discriminator: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One call of a discriminator that a loss went through, and what the loss wants of it.
+
+    ``wish`` is -1…1: how unanimously larger scores would lower the loss; ``goal`` is the constant that a loss function
+    compares the scores with, where there is one, and ``loss`` the fact of that comparison.
+    """
+
+    call: Fact
+    backward: Fact
+    fake: bool
+    wish: float
+    goal: float | None
+    loss: Fact | None
+
+
+def pairs(facts: FactStore) -> list[Pair]:
+    """Every pair of adversaries."""
+    calls = forwards(facts)
+    fed = {calls[n].subject for f in calls.values() for n in f["from"] or () if n in calls and calls[n].subject != f.subject}
+    trained = {name for names in owners_of(facts).values() for name in names}
+    found = []
+    for judge in dict.fromkeys(f.subject for f in calls.values()):
+        own = [f for f in calls.values() if f.subject == judge]
+        made: dict[str, int] = {}
+        for call in own:
+            for name in {calls[n].subject for n in call["from"] or () if n in calls}:
+                made[name] = made.get(name, 0) + 1
+        makers = [name for name in made if name != judge]
+        named = bool(_JUDGES.search(judge.rpartition(".")[2]) or _JUDGES.search(str(own[0]["class"])))
+        judges = len(own) > sum(bool(f["from"]) for f in own) and judge not in fed
+        if not makers or not (named or (judges and judge in trained and _narrows(own[0]))):
+            continue
+        found += [Pair(maker, judge) for maker in makers if not _JUDGES.search(maker)]
+    return found
+
+
+def _narrows(call: Fact) -> bool:
+    """Whether a network says much less than it is told."""
+    given, said = _size(call["in"]), _size(call["out"])
+    return 0 < said * 8 <= given
+
+
+def _size(value: Any) -> int:
+    first = value[0] if isinstance(value, list) and value else value
+    if not isinstance(first, dict) or "shape" not in first:
+        return 0
+    size = 1
+    for length in first["shape"]:
+        size *= length
+    return size
+
+
+def first_tensor(value: Any) -> dict[str, Any]:
+    """The summary of the first tensor in a fact's input or output."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, dict) and "shape" in value else {}
+
+
+def scores(facts: FactStore, pair: Pair, phase: Phase) -> list[Score]:
+    """What the losses of one phase want of the discriminator's scores."""
+    calls = forwards(facts)
+    found = []
+    for backward in phase.backwards:
+        for row in backward["pulls"] or ():
+            call = calls.get(row["call"])
+            if row["module"] != pair.discriminator or call is None or row["abs"] == 0:
+                continue
+            sources = {calls[n].subject for n in call["from"] or () if n in calls}
+            wish = -row["mean"] / row["abs"]
+            loss = _comparison(facts, call, backward)
+            goal = loss["target"]["mean"] if loss is not None and _constant(loss["target"]) else None
+            found.append(Score(call, backward, pair.generator in sources, wish, goal, loss))
+    leaves = [s for s in found if not s.fake and not s.call["from"] and first_tensor(s.call["in"]).get("requires_grad")]
+    real = [s for s in found if not s.fake and s not in leaves]
+    return [s for s in found if s not in leaves] if real else found
+
+
+def _comparison(facts: FactStore, call: Fact, backward: Fact) -> Fact | None:
+    """The loss function that was given what a call returned."""
+    out = first_tensor(call["out"])
+    for loss in facts.of("loss.call"):
+        given = loss["input"]
+        if call.position < loss.position < backward.position and isinstance(given, dict):
+            if all(given.get(k) == out.get(k) and out.get(k) is not None for k in ("min", "max", "mean")):
+                return loss
+    return None
+
+
+def _constant(target: Any) -> bool:
+    return isinstance(target, dict) and target.get("min") is not None and target["max"] - target["min"] < 0.35
+
+
+def games(facts: FactStore, pair: Pair) -> tuple[list[list[Score]], list[list[Score]]]:
+    """The scores of the discriminator's phases and of the generator's; phases of both at once are left out."""
+    theirs: list[list[Score]] = []
+    ours: list[list[Score]] = []
+    for phase in phases(facts):
+        judge, maker = pair.discriminator in phase.owners, pair.generator in phase.owners
+        if judge == maker:
+            continue
+        found = scores(facts, pair, phase)
+        if found:
+            (theirs if judge else ours).append(found)
+    return theirs, ours

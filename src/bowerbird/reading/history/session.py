@@ -1,0 +1,130 @@
+"""An execution for comparison: streams of random numbers, counted loops, and what is needed to lay two runs side by side.
+
+Beside the facts of every execution it records ``history.lines`` (lines that ran), ``history.returned`` (what functions
+that use a network without gradient gave back), ``history.state`` (weights and buffers at the end) and ``history.table``
+(tensors of the program that belong to no module).
+"""
+
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from bowerbird.reading.history import state
+from bowerbird.reading.history.adoption import Adoption
+from bowerbird.reading.history.bounds import CountedLoops
+from bowerbird.reading.history.streams import Streams
+from bowerbird.reading.running import exercise
+from bowerbird.reading.running.observe.modules import tensors
+from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.session import Session
+
+STATE = "state.pt"
+MOST_RETURNED = 80
+
+
+class Traced(Session):
+    """A session whose draws are numbered within each step."""
+
+    by_step = True
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.loops = CountedLoops(
+            self.recorder, request.seconds, request.steps, self.training.laggards, lambda: self.modules.number,
+            torch.is_grad_enabled,
+        )  # fmt: skip
+        self.streams = Streams(self.recorder, request.seed, self.by_step)
+        other = torch.load(request.adopt, weights_only=True) if request.adopt else None
+        self.adoption = Adoption(self.modules.roots, other)
+        self.lines: dict[str, set[int]] = {file: set() for file in self.files}
+        self._entered: dict[int, int] = {}
+        self._returned = 0
+
+    def execute(self) -> None:
+        """Runs the program, or what it only defines, and says where everything stands."""
+        self._install()
+        started = time.process_time()
+        with self._clock(self.request.seconds):
+            self._program()
+        if not self.recorder.steps or not self.modules.number:
+            with self._clock(self.request.probe_seconds), self.functions, self.streams:
+                exercise.exercise(self._live(), self.request.wanted, self.replace)
+        self._report(time.process_time() - started)
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            self.recorder.safely(self._standing)
+        self.recorder.flush()
+
+    def _install(self) -> None:
+        super()._install()
+        self.streams.install()
+        snapshot = self.modules._snapshot
+
+        def met(root: Any) -> None:
+            self.adoption.meet()
+            snapshot(root)
+
+        self.modules._snapshot = met  # type: ignore[method-assign]
+
+    def _program(self) -> None:
+        sys.settrace(self._enter)
+        try:
+            with self.streams:
+                super()._program()
+        finally:
+            sys.settrace(None)
+
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename not in self.lines:
+            return None
+        self._entered[id(frame)] = self.modules.number
+        return self._inside
+
+    def _inside(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            self.lines[frame.f_code.co_filename].add(frame.f_lineno)
+        elif event == "return":
+            before = self._entered.pop(id(frame), self.modules.number)
+            if argument is not None and before < self.modules.number and not self.modules.active:
+                self.recorder.safely(self._gave, frame, argument)
+        return self._inside
+
+    def _gave(self, frame: FrameType, value: Any) -> None:
+        """A function that called a network gives back tensors without gradient: it samples or evaluates."""
+        found = tensors(value)
+        if not found or any(t.requires_grad for t in found) or self._returned >= MOST_RETURNED:
+            return
+        self._returned += 1
+        with torch._C.DisableTorchFunction():
+            rows = [{"shape": list(t.shape), "told": state.told(t), "ends": state.ends(t)} for t in found[:8]]
+        code = frame.f_code
+        self.recorder(
+            "history.returned", code.co_name, {**self.recorder.tick(), "tensors": rows},
+            file=code.co_filename, line=frame.f_lineno,
+        )  # fmt: skip
+
+    def _standing(self) -> None:
+        for file, lines in self.lines.items():
+            self.recorder("history.lines", file, sorted(lines), file=file)
+        starts = {key: copies for key, (_, copies) in self.modules.start.items()}
+        for name, root in self.modules.roots().items():
+            file, line = self.names.place(root)
+            value = state.of_module(root, starts.get(id(root)))
+            self.recorder("history.state", name, value, file=file, line=line)
+        live = self._live()
+        spaces = [self.namespace, *self.locals.values()]
+        for number, (name, tensor) in enumerate(state.loose(spaces, self.files, live.line_of)):
+            if number >= state.MOST_TENSORS:
+                break
+            value = {"shape": list(tensor.shape), "now": state.told(tensor), "ends": state.ends(tensor)}
+            self.recorder("history.table", name, value, file=self.request.main)
+        torch.save(self.adoption.kept, Path(self.request.scratch) / STATE)
+
+
+class TracedThroughout(Traced):
+    """A session whose draws are numbered over the whole run."""
+
+    by_step = False

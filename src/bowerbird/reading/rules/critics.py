@@ -1,0 +1,367 @@
+"""Rules of critics: the loss that fits the last layer, Lipschitz bounds, gradient penalties, the ratio of updates."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.origins import around, calls_at
+from bowerbird.reading.patching import replace_line
+from bowerbird.reading.phases import forwards
+from bowerbird.reading.program import Program, Unit, last_name
+from bowerbird.reading.rules import rule
+from bowerbird.reading.running.run import Run
+
+
+def creations(program: Program, *words: str) -> Iterator[tuple[Unit, ast.Call]]:
+    """Calls of these names anywhere in the program."""
+    for unit in program:
+        for call in unit.all(ast.Call):
+            if last_name(call) in words:
+                yield unit, call
+
+
+@rule("G09", "The loss does not fit the last layer", family="gan")
+def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Probabilities given to a loss that takes logits, or logits to one that takes probabilities."""
+    for loss in facts.of("loss.call", "binary_cross_entropy_with_logits"):
+        source = _source(facts, loss)
+        low, high = loss["input"].get("min"), loss["input"].get("max")
+        if source is None or low is None or low < 0 or high > 1 or not _ends_in(facts, source, "Sigmoid", "Softmax"):
+            continue
+        made = list(creations(program, "BCEWithLogitsLoss"))
+        places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, loss.line or 1)]
+        squash = next(((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None)
+        message = f"{source.subject} ends in a sigmoid and the loss applies another: its scores cannot leave [0.5, 0.73]."
+        evidence = (
+            f"The loss of line {loss.line} takes logits and was given values in [{low:.3g}, {high:.3g}], the output of "
+            f"{source['class']} ({loss.id}, {source.id})."
+        )
+        yield Finding(
+            "G09", "error", places[0][1], message, evidence, "Remove the sigmoid, or use BCELoss.", places[0][0],
+            (loss.id, source.id), replace_line(
+                made[0][0].file, places[0][1], "BCEWithLogitsLoss", "BCELoss", made[0][0].lines, label="G09: BCELoss",
+            ) if made else None,
+        )  # fmt: skip
+        if squash is not None and squash != places[0]:
+            message = f"This sigmoid squashes scores that the loss of line {loss.line} expects as logits."
+            fix = "Remove it, or use BCELoss."
+            yield Finding("G09", "warning", squash[1], message, evidence, fix, squash[0], (loss.id,))
+        break
+    yield from _logits(program, facts)
+
+
+def _logits(program: Program, facts: FactStore) -> Iterator[Finding]:
+    for error in facts.of("run.exception"):
+        if "elements of input should be between 0 and 1" not in error["message"] or error["phase"] != "program":
+            continue
+        made = [(u.file, c.lineno) for u, c in creations(program, "BCELoss")]
+        for file, line in dict.fromkeys([*made[:1], (error.file, error.line or 1)]):
+            yield Finding(
+                "G09", "error", line,
+                "Binary cross-entropy takes probabilities, and it is given raw scores outside [0, 1].",
+                f"The loss of line {error.line} stopped: {error['message'][:90]} ({error.id}).",
+                "Use BCEWithLogitsLoss, or end the discriminator in a sigmoid.", file, (error.id,),
+            )  # fmt: skip
+
+
+def _source(facts: FactStore, loss: Fact) -> Fact | None:
+    """The call of a module whose output a loss was given."""
+    given = loss["input"] if isinstance(loss["input"], dict) else {}
+    for call in reversed(facts.of("event.forward")):
+        out = first_tensor(call["out"])
+        if call.position < loss.position and out.get("mean") is not None:
+            if all(out.get(key) == given.get(key) for key in ("min", "max", "mean")):
+                return call
+    return None
+
+
+def _ends_in(facts: FactStore, call: Fact, *kinds: str) -> bool:
+    """Whether a module's last layer, or the last function of its ``forward``, is of a kind."""
+    tree = facts.first("module.tree", call.subject)
+    rows = [r for r in (tree["modules"] or []) if r["path"]] if tree is not None else []
+    if any(row["class"] in kinds for row in rows):
+        return True
+    return any(facts.of("function.call", kind.lower()) for kind in kinds)
+
+
+def _of(unit: Unit, node: ast.AST, call: Fact) -> bool:
+    holder = unit.class_around(node)
+    return holder is None or holder.name == call["class"]
+
+
+@rule("X10", "Probabilities are given to a loss that applies softmax", family="general")
+def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``cross_entropy`` takes logits: rows that already sum to one went through a softmax before."""
+    for loss in facts.of("loss.call", "cross_entropy"):
+        given = loss["input"] if isinstance(loss["input"], dict) else {}
+        shape = given.get("shape") or []
+        if len(shape) != 2 or shape[1] < 2 or given.get("mean") is None or given["min"] < 0 or given["max"] > 1:
+            continue
+        if abs(given["mean"] * shape[1] - 1) > 1e-5 or given["std"] == 0:
+            continue
+        yield Finding(
+            "X10", "warning", loss.line or 1,
+            "cross_entropy is given probabilities and applies another softmax: its gradients are far too weak.",
+            f"The {shape[0]} rows of its input lie in [{given['min']:.3g}, {given['max']:.3g}] and their mean is "
+            f"1/{shape[1]} ({loss.id}).",
+            "Give it the scores before the softmax.", loss.file, (loss.id,),
+        )  # fmt: skip
+        return
+
+
+def wasserstein(facts: FactStore, pair: Pair) -> tuple[Score, list[Score]] | None:
+    """A phase of the critic whose loss is linear in its scores, as that of Wasserstein is; hinge has a constant more."""
+    theirs, _ = games(facts, pair)
+    calls = forwards(facts)
+    for game in theirs:
+        for backward in {s.backward.id: s.backward for s in game}.values():
+            rows = [r for r in backward["pulls"] or () if r["module"] == pair.discriminator and r["call"] in calls]
+            if not rows or any(abs(r["max"] - r["min"]) > 1e-6 * (abs(r["max"]) + 1e-12) + 1e-9 for r in rows):
+                continue
+            if any((first_tensor(calls[r["call"]]["out"]).get("mean")) is None for r in rows):
+                continue
+            linear = sum(r["mean"] * r["of"] * first_tensor(calls[r["call"]]["out"])["mean"] for r in rows)
+            if backward["loss"] is not None and abs(backward["loss"] - linear) < 1e-3 * (1 + abs(linear)):
+                own = [s for s in game if s.backward is backward]
+                if own:
+                    return own[0], own
+    return None
+
+
+def _penalties(facts: FactStore) -> list[Fact]:
+    """Gradients with respect to inputs that are differentiated again."""
+    return [f for f in facts.of("autograd.grad") if f["create_graph"]]
+
+
+def _steps(facts: FactStore, module: str) -> int:
+    owned = {f.subject: f["owners"] or {} for f in facts.of("optimizer.created")}
+    return sum(int(f["steps"]) for f in facts.of("optimizer.steps") if set(owned.get(f.subject, ())) == {module})
+
+
+@rule("G10", "The critic is trained less than the generator", family="gan")
+def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A Wasserstein critic must be ahead of the generator: several of its steps for each of the generator's."""
+    for pair in pairs(facts):
+        clipped = any(f.subject == pair.discriminator for f in facts.of("event.clamp"))
+        linear = wasserstein(facts, pair)
+        theirs, ours = _steps(facts, pair.discriminator), _steps(facts, pair.generator)
+        if (linear is None and not clipped and not _penalties(facts)) or ours < theirs + 2 or ours < 1.5 * theirs:
+            continue
+        place = _gate(program, facts, pair)
+        steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
+        if not steps:
+            continue
+        file, line = place or (steps[0].file, steps[0].line or 1)
+        yield Finding(
+            "G10", "error", line,
+            f"{pair.discriminator} is a critic and is stepped less often than {pair.generator}: the ratio is the wrong way "
+            "round.",
+            f"{theirs} steps of {pair.discriminator} against {ours} of {pair.generator} ({steps[0].id}).",
+            "Train the critic in every iteration and the generator in every n_critic-th.", file, (steps[0].id,),
+        )  # fmt: skip
+
+
+def _gate(program: Program, facts: FactStore, pair: Pair) -> tuple[str, int] | None:
+    """The condition that holds the critic back, or the loop that repeats the generator."""
+    lines: dict[str, set[int]] = {pair.discriminator: set(), pair.generator: set()}
+    for step in facts.of("event.step"):
+        for owner in step["owners"] or {}:
+            lines.setdefault(owner, set()).add(step.line or 0)
+    unit = program.main
+    for node in unit.all(ast.If, ast.For):
+        body = _reached(unit, node.body)
+        judge, maker = bool(body & lines[pair.discriminator]), bool(body & lines[pair.generator])
+        if isinstance(node, ast.If) and judge and not maker and "%" in ast.unparse(node.test):
+            return unit.file, node.lineno
+        if isinstance(node, ast.For) and maker and not judge:
+            return unit.file, node.lineno
+    return None
+
+
+def _reached(unit: Unit, body: list[ast.stmt]) -> set[int]:
+    """The lines of statements and of the program's own functions that they call."""
+    lines: set[int] = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            if hasattr(node, "lineno"):
+                lines.add(node.lineno)
+            if isinstance(node, ast.Call):
+                word = last_name(node)
+                for name, function in unit.functions.items():
+                    if name == word or name.endswith(f".{word}"):
+                        lines |= set(range(function.lineno, (function.end_lineno or function.lineno) + 1))
+    return lines
+
+
+@rule("G11", "Nothing bounds the slope of a Wasserstein critic", family="gan")
+def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Weight clipping, a gradient penalty or spectral normalisation is what makes its loss a distance."""
+    for pair in pairs(facts):
+        found = wasserstein(facts, pair)
+        for clamp in facts.of("event.clamp", pair.generator)[:1]:
+            if found is not None:
+                yield Finding(
+                    "G11", "error", clamp.line or 1,
+                    f"The weights of {pair.generator} are clipped; it is the critic whose slope must be bounded.",
+                    f"clamp_ acted on a parameter of {pair.generator} ({clamp.id}).",
+                    f"Clip the parameters of {pair.discriminator}.", clamp.file, (clamp.id,),
+                )  # fmt: skip
+        clamps = facts.of("event.clamp", pair.discriminator)
+        if found is None or _penalties(facts) or _normalised(program):
+            continue
+        if clamps:
+            yield from _before_step(facts, pair, clamps)
+            continue
+        steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
+        vain = _vain_clipping(program)
+        if vain == "kept" or not steps:
+            continue
+        file, line = vain or (steps[0].file, steps[0].line or 1)
+        score = found[0]
+        yield Finding(
+            "G11", "error", line,
+            f"The loss of {pair.discriminator} is that of Wasserstein and nothing bounds its slope"
+            + (": this clipping changes a copy." if vain else "."),
+            f"The loss {score.backward['loss']:.4g} of line {score.backward.line} is the difference of mean scores "
+            f"({score.backward.id}); no parameter was clipped in place, no gradient penalised, no weight normalised.",
+            "Clip in place after the step: p.data.clamp_(-c, c), or add a gradient penalty.", file,
+            (score.backward.id, steps[0].id),
+        )  # fmt: skip
+
+
+def _normalised(program: Program) -> bool:
+    words = ("spectral_norm", "SpectralNorm", "weight_norm")
+    return any(word in unit.text for unit in program for word in words)
+
+
+def _before_step(facts: FactStore, pair: Pair, clamps: list[Fact]) -> Iterator[Finding]:
+    """Clipped before the step: the weights that score the next batch are not those that were clipped."""
+    steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
+    clamp = clamps[0]
+    if not steps or clamp.line is None:
+        return
+    first = steps[0]
+    scoring = [f for f in facts.of("event.forward", pair.discriminator) if f.position > first.position]
+    early = [c for c in clamps if c.position < first.position]
+    late = [c for c in clamps if first.position < c.position and (not scoring or c.position < scoring[0].position)]
+    if early and not late and first.line is not None and early[0].line == clamp.line < first.line:
+        yield Finding(
+            "G11", "warning", clamp.line,
+            "The critic's weights are clipped before the step that moves them out again.",
+            f"clamp_ ({clamp.id}) comes before {first.subject}.step() ({first.id}) and none follows it.",
+            "Clip after the step.", clamp.file, (clamp.id, first.id),
+        )  # fmt: skip
+
+
+def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
+    """A clamp of parameters whose result goes nowhere; "kept" where it is written back."""
+    for unit in program:
+        for call in unit.calls("clamp"):
+            loops = unit.loops(call)
+            if not loops or not isinstance(loops[0], ast.For) or "parameters()" not in ast.unparse(loops[0].iter):
+                continue
+            statement = unit.statement(call)
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute | ast.Subscript):
+                return "kept"
+            if isinstance(statement, ast.Expr) and last_name(statement.value) in ("copy_", "set_"):
+                return "kept"
+            return unit.file, call.lineno
+    return None
+
+
+_NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")
+
+
+@rule("G12", "The gradient penalty takes the norm over the wrong axes", family="gan")
+def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One norm per sample: over all axes but the first."""
+    for gradient in {f.line: f for f in _penalties(facts)}.values():
+        shape = gradient["shapes"][0] if gradient["shapes"] else []
+        unit = program.units.get(gradient.file, program.main)
+        function = around(unit, gradient.line)
+        for call in facts.of("function.call"):
+            if call.file != gradient.file or not call["args"] or around(unit, call.line) is not function:
+                continue
+            given, out = call["args"][0], call["out"]
+            norm = call.subject in _NORMS or (call.subject == "sum" and _rooted(unit, call.line))
+            if not norm or given != shape or len(shape) < 2 or not isinstance(out, list):
+                continue
+            if out in ([shape[0]], [shape[0], 1], [shape[0], *([1] * (len(shape) - 1))]):
+                continue
+            yield Finding(
+                "G12", "error", call.line or 1,
+                f"The norm of the gradient has shape {out}, not one value for each of the {shape[0]} samples"
+                + (": every pixel is pushed towards norm one." if len(out) > 1 else "."),
+                f"The gradient has shape {shape} ({gradient.id}); {call.subject} of it gives {out} ({call.id}).",
+                "Flatten first: gradients.flatten(1).norm(2, dim=1).", call.file, (gradient.id, call.id),
+            )  # fmt: skip
+            break
+
+
+def _rooted(unit: Unit, line: int | None) -> bool:
+    """Whether the square root of a sum is taken in the statement at a line."""
+    return any(last_name(c) == "sqrt" for c in calls_at(unit, line))
+
+
+@rule("G13", "Batch normalisation in a critic with a gradient penalty", family="gan")
+def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The penalty is on the gradient of each sample; batch statistics make it depend on all others."""
+    penalties = _penalties(facts)
+    for pair in pairs(facts) if penalties else ():
+        tree = facts.first("module.tree", pair.discriminator)
+        norms = [r for r in tree["modules"] if r["class"].startswith(("BatchNorm", "SyncBatch"))] if tree else []
+        shapes = [s for f in penalties for s in f["shapes"]]
+        fed = [first_tensor(c["in"]).get("shape") for c in facts.of("event.forward", pair.discriminator)]
+        training = any(c["training"] for c in facts.of("event.forward", pair.discriminator))
+        if not norms or tree is None or not training or not any(s in fed for s in shapes):
+            continue
+        lines = [
+            (unit, call.lineno) for unit, call in creations(program, *{r["class"] for r in norms})
+            if (holder := unit.class_around(call)) is None or holder.name == tree["class"]
+        ]  # fmt: skip
+        unit, line = lines[0] if lines else (program.main, penalties[0].line or 1)
+        yield Finding(
+            "G13", "warning", line,
+            f"{pair.discriminator} normalises over the batch and is penalised for the gradient of single samples: the "
+            "penalty couples all of them.",
+            f"{len(norms)} layers of {norms[0]['class']} ({tree.id}); gradients of shape {penalties[0]['shapes'][0]} are "
+            f"penalised ({penalties[0].id}).",
+            "Use LayerNorm, InstanceNorm or GroupNorm in the critic.", unit.file, (tree.id, penalties[0].id),
+        )  # fmt: skip
+
+
+@rule("G22", "The interpolation is not drawn per sample", family="gan")
+def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The points between real and fake need one coefficient for each sample."""
+    for gradient in {f.line: f for f in _penalties(facts)}.values():
+        unit = program.units.get(gradient.file, program.main)
+        function = around(unit, gradient.line)
+        shape = gradient["shapes"][0] if gradient["shapes"] else []
+        draws = [
+            f for f in facts.of("random.draw")
+            if f.file == gradient.file and f.line and around(unit, f.line) is function and f.position < gradient.position
+            and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
+        ]  # fmt: skip
+        for draw in {f.line: f for f in draws}.values():
+            size = 1
+            for length in draw["shape"] or ():
+                size *= length
+            if len(shape) < 2 or shape[0] < 2:
+                continue
+            if size == 1 and shape[0] > 1:
+                what = f"one coefficient serves all {shape[0]} samples"
+            elif size == shape[1] and size != shape[0] and len(draw["shape"]) == 1:
+                what = f"{size} coefficients run along the wrong axis"
+            elif draw["shape"] == shape and len(shape) == 4 and "dragan" not in unit.text.lower():
+                what = "every pixel has a coefficient of its own, so the points do not lie between real and fake"
+            else:
+                continue
+            yield Finding(
+                "G22", "warning", draw.line or 1, f"In the gradient penalty {what}.",
+                f"{draw.subject} drew shape {draw['shape']} for a batch of shape {shape} ({draw.id}, {gradient.id}).",
+                "Draw torch.rand(batch_size, 1, 1, 1).", draw.file, (draw.id, gradient.id),
+            )  # fmt: skip
+

@@ -1,0 +1,276 @@
+"""Rules of ownership: every trained module in exactly one optimiser that is stepped with its own loss."""
+
+import ast
+from collections.abc import Iterator
+
+from bowerbird.reading.adversaries import Pair, pairs
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.patching import Patch, replace_line
+from bowerbird.reading.phases import Phase, phases
+from bowerbird.reading.program import Program, last_name, names_in, receiver
+from bowerbird.reading.rules import rule
+from bowerbird.reading.running.run import Run
+
+
+def _name(facts: FactStore, optimizer: Fact) -> str:
+    """The user's name for an optimiser."""
+    steps = facts.first("optimizer.steps", optimizer.subject)
+    return str(steps["name"]) if steps is not None else str(optimizer["class"])
+
+
+def _steps(facts: FactStore, optimizer: Fact) -> int:
+    steps = facts.first("optimizer.steps", optimizer.subject)
+    return int(steps["steps"]) if steps is not None else 0
+
+
+def _forsaken(facts: FactStore) -> Iterator[Fact]:
+    """Modules that were called for training and reached by gradients, but that no optimiser holds (``module.moved``)."""
+    if any(s.subject == "by hand" for s in facts.of("event.step")):
+        return
+    for moved in facts.of("module.moved"):
+        lost = set(moved["unowned"] or ()) & set(moved["reached"] or ())
+        calls = facts.of("event.forward", moved.subject)
+        trains = any(c["training"] and c["grad_enabled"] for c in calls)
+        if lost and trains and len(lost) == len(moved["reached"]) and not moved["moved"]:
+            yield moved
+
+
+@rule("L03", "The optimiser holds other parameters than those that are trained", family="loop")
+def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the loss reaches is in no optimiser; an optimiser holds what nobody calls any more."""
+    optimizers = facts.of("optimizer.created")
+    if not facts.of("event.step"):
+        return
+    for moved in _forsaken(facts):
+        called = {c.subject for c in facts.of("event.forward")}
+        idle = [o for o in optimizers if o["owners"] and not set(o["owners"]) & called and _steps(facts, o)]
+        lost = [o for o in optimizers if not o["owners"] and o["tensors"] and _steps(facts, o)]
+        twice = _doubled(facts)
+        blamed = (idle or lost or [o for pair in twice for o in pair] or optimizers[-1:])[-1:]
+        if not blamed or (twice and not idle and pairs(facts)):
+            continue
+        proved = bool(idle or lost)
+        optimizer = blamed[0]
+        held = ", ".join(optimizer["owners"]) or "parameters of no module that is in use"
+        yield Finding(
+            "L03", "error" if proved else "warning", optimizer.line or 1,
+            f"{moved.subject} is trained by nobody: no optimiser holds its parameters"
+            + (f", and {_name(facts, optimizer)} holds those of a module that is never called." if proved else "."),
+            f"The loss reached {len(moved['reached'])} tensors of {moved.subject} and none of them moved "
+            f"({moved.id}); {_name(facts, optimizer)} was given {held} ({optimizer.id}).",
+            f"Build the optimiser from {moved.subject}.parameters(), after the module is final.", optimizer.file,
+            (moved.id, optimizer.id),
+        )  # fmt: skip
+    yield from _replaced(facts)
+
+
+def _doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
+    """Optimisers that were given the same parameters."""
+    made = [o for o in facts.of("optimizer.created") if o["owners"]]
+    return [
+        (a, b) for i, a in enumerate(made) for b in made[i + 1 :]
+        if {k: v["tensors"] for k, v in a["owners"].items()} == {k: v["tensors"] for k, v in b["owners"].items()}
+    ]  # fmt: skip
+
+
+def _replaced(facts: FactStore) -> Iterator[Finding]:
+    """A layer that was put in after the optimiser was built."""
+    for moved in facts.of("module.moved"):
+        lost = sorted(set(moved["unowned"] or ()) & set(moved["reached"] or ()))
+        if not lost or not moved["moved"]:
+            continue
+        for optimizer in facts.of("optimizer.created"):
+            part = (optimizer["owners"] or {}).get(moved.subject)
+            known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
+            if part and optimizer["tensors"] > known:
+                yield Finding(
+                    "L03", "error", optimizer.line or 1,
+                    f"{_name(facts, optimizer)} was built before {moved.subject} was final: it holds parameters that "
+                    f"are no longer in it and not {lost[0]}.",
+                    f"{optimizer['tensors'] - known} of its {optimizer['tensors']} tensors belong to no module "
+                    f"({optimizer.id}); the loss reaches {len(lost)} tensors that no optimiser holds ({moved.id}).",
+                    "Build the optimiser last.", optimizer.file, (optimizer.id, moved.id),
+                )  # fmt: skip
+
+
+@rule("L10", "The optimiser is given frozen parameters", family="loop")
+def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Parameters that require no gradient cannot be trained."""
+    forsaken = list(_forsaken(facts))
+    for optimizer in facts.of("optimizer.created"):
+        frozen, tensors = optimizer["frozen"], optimizer["tensors"]
+        if not frozen or not tensors:
+            continue
+        if frozen < tensors and not forsaken:
+            yield Finding(
+                "L10", "info", optimizer.line or 1,
+                f"{frozen} of the {tensors} tensors of {_name(facts, optimizer)} were frozen when it was built.",
+                f"They do not require gradients ({optimizer.id}).", "Give it only what requires gradients.",
+                optimizer.file, (optimizer.id,),
+            )  # fmt: skip
+            continue
+        idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
+        if idle:
+            continue
+        instead = f", while {forsaken[0].subject}, which the loss reaches, is in none" if forsaken else ""
+        yield Finding(
+            "L10", "error", optimizer.line or 1,
+            f"{_name(facts, optimizer)} holds {frozen} frozen tensors of {tensors}{instead}: it can train nothing.",
+            f"requires_grad is False for {frozen} of its {tensors} tensors ({optimizer.id})"
+            + (f"; {len(forsaken[0]['reached'])} tensors of {forsaken[0].subject} have gradients and no optimiser "
+               f"({forsaken[0].id})." if forsaken else "."),
+            f"Give it {forsaken[0].subject if forsaken else 'the trainable module'}.parameters().", optimizer.file,
+            (optimizer.id, *(f.id for f in forsaken[:1])),
+        )  # fmt: skip
+
+
+@rule("G07", "One side of the game is never stepped", family="gan")
+def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Both optimisers hold the same network, or one of them is never stepped."""
+    found = pairs(facts)
+    sides = {name for pair in found for name in (pair.generator, pair.discriminator)}
+    forsaken = {moved.subject: moved for moved in _forsaken(facts)}
+    for first, second in _doubled(facts):
+        lost = next((name for name in sides if name in forsaken), None)
+        if lost is None:
+            continue
+        wrong = max((first, second), key=lambda o: (_fits(_name(facts, o), lost), o.position))
+        held = next(iter(wrong["owners"]))
+        yield Finding(
+            "G07", "error", wrong.line or 1,
+            f"{_name(facts, wrong)} holds the parameters of {held}, like the other optimiser; {lost} is in none and "
+            "never changes.",
+            f"Both were given {wrong['tensors']} tensors of {held} ({first.id}, {second.id}); {lost} was reached by "
+            f"gradients and did not move ({forsaken[lost].id}).",
+            f"Give it {lost}.parameters().", wrong.file, (first.id, second.id, forsaken[lost].id),
+            _given(program, wrong, held, lost),
+        )  # fmt: skip
+    for pair in found:
+        for name in (pair.discriminator, pair.generator):
+            yield from _unstepped(program, facts, name)
+
+
+def _fits(optimizer: str, module: str) -> int:
+    """How well an optimiser's name speaks of a module."""
+    letter = module.removeprefix("net").lstrip("_.").lower()[:1]
+    words = optimizer.lower().replace("optimizer", " ").replace("optim", " ").replace("opt", " ").replace("_", " ")
+    return sum(word.strip()[:1] == letter for word in words.split())
+
+
+def _given(program: Program, optimizer: Fact, held: str, wanted: str) -> Patch | None:
+    unit = program.units.get(optimizer.file, program.main)
+    label = f"G07: {wanted}"
+    return replace_line(
+        unit.file, optimizer.line or 1, f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
+    )
+
+
+def _stepped_somewhere(program: Program, name: str) -> bool:
+    """Whether the source steps an optimiser of this name, or hands it to something that may."""
+    word = name.rpartition(".")[2].partition("[")[0]
+    for unit in program:
+        for call in unit.all(ast.Call):
+            if last_name(call) in ("step", "minimize") and word in _words(call):
+                return True
+            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith("LR"):
+                if any(word in _words(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
+                    return True
+    return False
+
+
+def _words(node: ast.AST) -> set[str]:
+    return names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+def _never(program: Program, facts: FactStore, module: str) -> Fact | None:
+    """The optimiser that holds a module, where the program never steps it although it trains."""
+    holding = [o for o in facts.of("optimizer.created") if module in (o["owners"] or {})]
+    if not holding or any(_steps(facts, o) for o in holding) or len(facts.of("event.step")) < 2:
+        return None
+    return next((o for o in holding if not _stepped_somewhere(program, _name(facts, o))), None)
+
+
+def _unstepped(program: Program, facts: FactStore, module: str) -> Iterator[Finding]:
+    optimizer = _never(program, facts, module)
+    phase = _phase_of(facts, module)
+    if optimizer is None:
+        return
+    name = _name(facts, optimizer)
+    place = phase.steps[0] if phase is not None else optimizer
+    yield Finding(
+        "G07", "error", place.line or 1,
+        f"{name} is never stepped, so {module} stays as it was initialised"
+        + (f"; this line steps {place.subject} instead." if phase is not None else "."),
+        f"{len(facts.of('event.step'))} steps were seen, none of {name} ({optimizer.id})"
+        + (f"; the loss before this one reached {module} ({phase.backwards[-1].id})." if phase is not None else "."),
+        f"Call {name}.step() after the backward pass of {module}.", place.file,
+        (optimizer.id, *((place.id, phase.backwards[-1].id) if phase is not None else ())),
+        _renamed(program, place, name) if phase is not None else None,
+    )  # fmt: skip
+
+
+def _phase_of(facts: FactStore, module: str) -> Phase | None:
+    """The first phase whose losses reach a module but whose steps do not hold it."""
+    reaching = [
+        p for p in phases(facts) if module not in p.owners and any(module in (b["grads"] or {}) for b in p.backwards)
+    ]  # fmt: skip
+    others = {name for p in phases(facts) for name in p.owners}
+    own = [p for p in reaching if not any((b["grads"] or {}).keys() & others - {module} for b in p.backwards)]
+    return next(iter(own or reaching), None)
+
+
+def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
+    unit = program.units.get(step.file, program.main)
+    for call in unit.all(ast.Call):
+        if call.lineno == step.line and last_name(call) == "step" and receiver(call) is not None:
+            old = ast.unparse(receiver(call))  # type: ignore[arg-type]
+            prefix = old.rpartition(".")[0]
+            new = f"{prefix}.{name.rpartition('.')[2]}" if prefix else name
+            return replace_line(unit.file, call.lineno, f"{old}.step(", f"{new}.step(", unit.lines, label=f"step {new}")
+    return None
+
+
+@rule("G08", "A loss is followed by the step of the other network", family="gan")
+def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
+    for pair in pairs(facts):
+        if _never(program, facts, pair.generator) is not None:
+            yield from _misdirected(facts, pair)
+        yield from _without_gradients(program, facts, pair)
+
+
+def _misdirected(facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    for phase in phases(facts):
+        reaching = [b for b in phase.backwards if pair.generator in (b["grads"] or {})]
+        if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
+            step, backward = phase.steps[-1], reaching[-1]
+            yield Finding(
+                "G08", "error", step.line or 1,
+                f"After the generator's loss {step.subject} is stepped: {pair.discriminator} is moved to please "
+                f"{pair.generator}, which never moves.",
+                f"The loss of line {backward.line} reached {pair.generator} ({backward.id}); the step holds "
+                f"{', '.join(step['owners'] or {})} ({step.id}).",
+                f"Step the optimiser of {pair.generator} here.", step.file, (backward.id, step.id),
+            )  # fmt: skip
+            return
+
+
+def _without_gradients(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """A step whose own network the loss before it does not reach, while the network that it reaches is not stepped."""
+    for phase in phases(facts):
+        for step in phase.steps:
+            owners = set(step["owners"] or {})
+            reached = {name for b in phase.backwards for name in b["grads"] or {} if name}
+            if pair.generator in owners and pair.discriminator in reached and not owners & reached:
+                if _never(program, facts, pair.discriminator) is None or not phase.backwards:
+                    continue
+                backward = phase.backwards[-1]
+                yield Finding(
+                    "G08", "error", step.line or 1,
+                    f"{step.subject} is stepped after a loss that does not reach {pair.generator}.",
+                    f"The loss of line {backward.line} reached {', '.join(sorted(reached))} ({backward.id}); the step "
+                    f"holds {', '.join(sorted(owners))} ({step.id}).",
+                    f"Step the optimiser of {pair.discriminator} here.", step.file, (backward.id, step.id),
+                )  # fmt: skip
+                return

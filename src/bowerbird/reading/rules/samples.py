@@ -1,0 +1,364 @@
+"""Rules of what goes in and out of a generator: ranges, priors, labels, initial weights, and what the text promises."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.adversaries import Pair, first_tensor, games, pairs
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.origins import bound, calls_at
+from bowerbird.reading.phases import forwards
+from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in
+from bowerbird.reading.rules import rule
+from bowerbird.reading.running.run import Run
+
+
+@rule("G14", "Real and generated images have different ranges", family="gan")
+def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A tanh reaches [-1, 1] and a sigmoid [0, 1]: the data must lie there too, or the range gives fakes away."""
+    if any("stand-in images" in stand_in.reason for stand_in in run.stand_ins):
+        return
+    for pair in pairs(facts):
+        kind = _last_layer(program, facts, pair.generator)
+        calls = forwards(facts)
+        real = [
+            c for c in facts.of("event.forward", pair.discriminator)
+            if not c["from"] and not first_tensor(c["in"]).get("requires_grad") and first_tensor(c["in"]).get("min") is not None
+        ]  # fmt: skip
+        if kind is None or not real or not calls:
+            continue
+        low = min(first_tensor(c["in"])["min"] for c in real)
+        high = max(first_tensor(c["in"])["max"] for c in real)
+        tanh = kind[0] == "tanh" and low >= 0 and 0.5 < high <= 1.0001
+        sigmoid = kind[0] == "sigmoid" and low < -0.2
+        large = high > 2 and kind[0] in ("tanh", "sigmoid")
+        if not (tanh or sigmoid or large):
+            yield Finding(
+                "G14", "ok", real[0].line or 1, f"Real images lie where the generator's {kind[0]} can reach.",
+                f"In [{low:.3g}, {high:.3g}] ({real[0].id}).", "", real[0].file, (real[0].id,),
+            )  # fmt: skip
+            continue
+        made = next((c for c in facts.of("event.forward", pair.generator)), real[0])
+        out = first_tensor(made["out"])
+        message = (
+            f"The generator ends in a {kind[0]} and real images lie in [{low:.3g}, {high:.3g}]: the discriminator can tell "
+            "them apart by range."
+        )
+        evidence = (
+            f"{pair.discriminator} was given real values in [{low:.3g}, {high:.3g}] ({real[0].id}); {pair.generator} "
+            f"gave [{out.get('min', 0):.3g}, {out.get('max', 0):.3g}] ({made.id})."
+        )
+        fix = "Normalise the data with mean 0.5 and deviation 0.5." if tanh else "Let the last layer reach the data's range."
+        known = (real[0].id, made.id)
+        places = [*_transforms(program), kind[1:]]
+        for file, line in dict.fromkeys((places[0], (kind[1], kind[2]))):
+            yield Finding("G14", "warning", line, message, evidence, fix, file, known)
+
+
+def _last_layer(program: Program, facts: FactStore, module: str) -> tuple[str, str, int] | None:
+    """The activation that a module ends in, with its place."""
+    call = facts.first("event.forward", module)
+    for unit in program:
+        holder = unit.classes.get(str(call["class"])) if call is not None else None
+        if holder is None:
+            continue
+        found = [
+            (c.lineno, c) for c in unit.all(ast.Call, under=holder.node)
+            if last_name(c).lower() in ("tanh", "sigmoid")
+        ]  # fmt: skip
+        tree = facts.first("module.tree", module)
+        rows = [r for r in tree["modules"] if r["class"] in ("Tanh", "Sigmoid")] if tree is not None else []
+        kinds = {last_name(c).lower() for _, c in found} | {r["class"].lower() for r in rows}
+        out = first_tensor(call["out"]) if call is not None else {}
+        if len(kinds) == 1 and found and abs(out.get("min", 9)) <= 1 and abs(out.get("max", 9)) <= 1:
+            if _is_last(unit, found[-1][1]):
+                return kinds.pop(), unit.file, found[-1][0]
+    return None
+
+
+def _is_last(unit: Unit, call: ast.Call) -> bool:
+    """Whether an activation can be the last thing that a class does."""
+    holder = unit.parents.get(call)
+    if isinstance(holder, ast.Call) and call in holder.args:
+        return holder.args[-1] is call
+    if isinstance(holder, ast.List):
+        return holder.elts[-1] is call
+    return True
+
+
+def _transforms(program: Program) -> list[tuple[str, int]]:
+    """Where images become tensors without being normalised."""
+    return [
+        (unit.file, call.lineno) for unit in program for call in unit.calls("ToTensor")
+        if "Normalize" not in unit.text
+    ]  # fmt: skip
+
+
+@rule("G15", "The noise of sampling differs from that of training", family="gan")
+def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A generator knows only the distribution of noise that it was trained on."""
+    for pair in pairs(facts):
+        walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
+        judged = {n for c in facts.of("event.forward", pair.discriminator) for n in c["from"] or ()}
+        own = [c for c in facts.of("event.forward", pair.generator) if _figures(c)]
+        trained = [c for c in own if c["call"] in walked | judged]
+        others = {c.line: c for c in own if c["call"] not in walked | judged and c.line != (trained or [c])[0].line}
+        if not trained:
+            continue
+        known = _figures(trained[0])
+        for call in others.values():
+            seen = _figures(call)
+            if seen["count"] < 60 or known["count"] < 60 or seen["std"] == 0 or known["std"] == 0:
+                continue
+            ratio = seen["std"] / known["std"]
+            shifted = abs(seen["mean"] - known["mean"]) > 0.3 * known["std"] + 0.1
+            one_sided = (seen["min"] >= 0) != (known["min"] >= 0)
+            if not (one_sided or shifted or ratio > 1.6):
+                continue
+            yield Finding(
+                "G15", "error" if one_sided and _drawn(facts, program, call) else "warning", _draw_line(program, call),
+                f"{pair.generator} is sampled with other noise than it was trained with.",
+                f"In training mean {known['mean']:.3g}, deviation {known['std']:.3g}, least {known['min']:.3g} "
+                f"({trained[0].id}); here {seen['mean']:.3g}, {seen['std']:.3g}, {seen['min']:.3g} ({call.id}).",
+                "Draw both with the same function.", call.file, (trained[0].id, call.id),
+            )  # fmt: skip
+
+
+def _figures(call: Fact) -> dict[str, float]:
+    first = first_tensor(call["in"])
+    if first.get("mean") is None or "float" not in first.get("dtype", ""):
+        return {}
+    count = 1
+    for length in first["shape"]:
+        count *= length
+    return {**{key: first[key] for key in ("mean", "std", "min")}, "count": count}
+
+
+def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
+    """Whether what a call was given was drawn at its line or where its argument was bound."""
+    lines = {call.line, _draw_line(program, call)}
+    return any(draw.line in lines and draw.file == call.file for draw in facts.of("random.draw"))
+
+
+def _draw_line(program: Program, call: Fact) -> int:
+    unit = program.units.get(call.file, program.main)
+    line = call.line or 1
+    for node in calls_at(unit, line):
+        if last_name(node) == call.subject.rpartition(".")[2] and node.args and isinstance(node.args[0], ast.Name):
+            found = bound(unit, node.args[0].id, line, unit.function(node))
+            return found[0] if found is not None else line
+    return line
+
+
+@rule("G17", "The condition is ignored", family="gan")
+def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A conditional network must depend on its labels; a discriminator that sees none cannot ask for them."""
+    found = pairs(facts)
+    roles = {name for pair in found for name in (pair.generator, pair.discriminator)}
+    for fact in facts.of("probe.inputs"):
+        rows = fact["arguments"] or []
+        if fact.subject not in roles or len(rows) < 2 or not any(r["moved"] > 0 for r in rows):
+            continue
+        for row in rows:
+            if row["moved"] > 0 or row["argument"] == 0:
+                continue
+            unit, line, name = _parameter(program, str(fact["class"]), row["argument"])
+            yield Finding(
+                "G17", "error", line or fact.line or 1,
+                f"{fact.subject} ignores {name}: exchanging it changes none of its outputs.",
+                f"The largest change of an output was 0 when {name} (shape {row['shape']}) was exchanged; exchanging the "
+                f"first argument moved it by {rows[0]['moved']:.3g} ({fact.id}).",
+                f"Let {name} enter the computation, in the discriminator too.", unit.file if unit else fact.file,
+                (fact.id,),
+            )  # fmt: skip
+    for pair in found:
+        yield from _unlabelled(program, facts, pair)
+
+
+def _parameter(program: Program, kind: str, argument: int | str) -> tuple[Unit | None, int | None, str]:
+    """Where the forward of a class reads one of its arguments, or its head where it never does."""
+    for unit in program:
+        forward = unit.functions.get(f"{kind}.forward")
+        if forward is None:
+            continue
+        names = [a.arg for a in forward.args.args][1:]
+        name = names[argument] if isinstance(argument, int) and argument < len(names) else str(argument)
+        reads = [n.lineno for n in unit.all(ast.Name, under=forward) if n.id == name and isinstance(n.ctx, ast.Load)]
+        return unit, (reads[0] if reads else forward.lineno), name
+    return None, None, f"argument {argument}"
+
+
+def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """The generator is given labels and the discriminator neither sees nor says any."""
+    made = [c for c in facts.of("event.forward", pair.generator) if _labels(c)]
+    judged = [c for c in facts.of("event.forward", pair.discriminator) if c["from"]]
+    if not made or not judged or any(_labels(c) for c in judged):
+        return
+    call = judged[0]
+    outputs = call["out"] if isinstance(call["out"], list) else [call["out"]]
+    if len(outputs) > 1 or len(call["in"] or ()) > 1 or call["kwargs"]:
+        return
+    given, said = first_tensor(call["in"]).get("shape"), first_tensor(made[0]["out"]).get("shape")
+    width = first_tensor(call["out"]).get("shape", [0, 0])
+    if given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
+        return
+    yield Finding(
+        "G17", "warning", call.line or 1,
+        f"{pair.generator} is given labels and {pair.discriminator} is not, so nothing asks the images to fit them.",
+        f"The generator's call has labels ({made[0].id}), the discriminator's only images of shape {given} ({call.id}).",
+        "Give the labels to the discriminator too.", call.file, (made[0].id, call.id),
+    )  # fmt: skip
+
+
+def _labels(call: Fact) -> bool:
+    given = [*(call["in"] or ())[1:], *(call["kwargs"] or {}).values()]
+    return any(isinstance(g, dict) and "int" in str(g.get("dtype", "")) for g in given)
+
+
+@rule("G18", "All samples are the same", family="gan")
+def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A generator whose output does not depend on its noise can make only one picture."""
+    makers = {pair.generator for pair in pairs(facts)}
+    for fact in facts.of("probe.inputs"):
+        noise = [r for r in fact["arguments"] or () if r["argument"] == 0 and "float" in r["dtype"]]
+        if fact.subject not in makers or not noise:
+            continue
+        if noise[0]["moved"] <= 1e-6 * max(noise[0]["size"], 1e-6):
+            unit, line, name = _parameter(program, str(fact["class"]), 0)
+            yield Finding(
+                "G18", "error", line or fact.line or 1,
+                f"{fact.subject} does not depend on its noise {name}: every sample is the same.",
+                f"Other noise moved its output by {noise[0]['moved']:.2g}, of at most {noise[0]['size']:.3g} ({fact.id}).",
+                f"Let {name} reach the output.", unit.file if unit else fact.file, (fact.id,),
+            )  # fmt: skip
+        else:
+            yield Finding(
+                "G18", "ok", fact.line or 1, f"The samples of {fact.subject} depend on its noise.",
+                f"Other noise moved its output by {noise[0]['moved']:.2g} ({fact.id}).", "", fact.file, (fact.id,),
+            )  # fmt: skip
+
+
+@rule("G19", "The discriminator is saturated", family="gan")
+def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """When the discriminator is certain, hardly any gradient is left for the generator."""
+    for pair in pairs(facts):
+        _, ours = games(facts, pair)
+        made = [s for game in ours for s in game if s.fake]
+        pulls = [abs(r["mean"] * r["of"]) for s in made for r in s.backward["pulls"] if r["call"] == s.call["call"]]
+        if len(pulls) >= 2 and max(pulls) < 1e-4:
+            yield Finding(
+                "G19", "warning", made[-1].backward.line or 1,
+                f"The loss hardly depends on the scores of {pair.discriminator}: almost no gradient is left for "
+                f"{pair.generator}.",
+                f"Its derivative by the mean score was at most {max(pulls):.2g} in {len(pulls)} updates "
+                f"({made[-1].backward.id}).",
+                "Use the non-saturating loss, smooth the labels, or weaken the discriminator.",
+                made[-1].backward.file, (made[-1].backward.id,),
+            )  # fmt: skip
+
+
+_CLAIMS = (
+    (re.compile(r"\b(dcgan|(deep )?convolution(al|s)?|conv ?nets?|cnn|strided conv\w*)\b|卷积", re.I), "convolutional", "conv"),
+    (re.compile(r"\b(lstm|gru|recurrent)\b|循环神经网络", re.I), "recurrent", "rnn|lstm|gru"),
+    (re.compile(r"\b(transformer|self-attention)\b|自注意力", re.I), "attention", "attention|transformer|attn|softmax|qkv|query"),
+)  # fmt: skip
+_NOT = re.compile(r"\b(not|no|without|instead|unlike|rather|replace\w*|non|never|than)\b|不|非|没有", re.I)
+
+
+@rule("G20", "The text promises other layers than there are", family="gan")
+def promised_layers(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A class that is called convolutional and has only linear layers."""
+    for unit in program:
+        for info in unit.classes.values():
+            if not info.is_module or not any(True for _ in unit.calls("Linear", under=info.node)):
+                continue
+            words = _vocabulary(unit, info.node)
+            for text, line in _descriptions(unit, info.node):
+                for claim, what, needed in _CLAIMS:
+                    said = claim.search(text)
+                    if said is None or _NOT.search(text) or any(re.search(needed, w, re.I) for w in words):
+                        continue
+                    yield Finding(
+                        "G20", "warning", line,
+                        f"{info.name} is said to be {what} ({said.group(0)}), but it has no such layer.",
+                        f"Its layers are {', '.join(sorted(_layers(unit, info.node))) or 'none of torch.nn'}.",
+                        "Correct the text or the layers.", unit.file,
+                    )  # fmt: skip
+
+
+def _vocabulary(unit: Unit, node: ast.AST, depth: int = 3) -> set[str]:
+    """Every name that a class uses, and those of the program's classes and functions that it uses."""
+    words = names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    words -= {node.name} if isinstance(node, ast.ClassDef) else set()
+    if depth:
+        for word in list(words):
+            other = unit.classes[word].node if word in unit.classes else unit.functions.get(word)
+            if other is not None and other is not node:
+                words |= _vocabulary(unit, other, depth - 1) | {word}
+    return words
+
+
+def _layers(unit: Unit, node: ast.AST) -> set[str]:
+    return {last_name(c) for c in unit.all(ast.Call, under=node) if (dotted(c.func) or "").startswith(("nn.", "torch.nn."))}
+
+
+def _descriptions(unit: Unit, node: ast.ClassDef) -> Iterator[tuple[str, int]]:
+    """The docstring line by line, and the comments just above a class."""
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        for offset, text in enumerate(first.value.value.splitlines()):
+            yield text, first.lineno + offset
+    above = node.lineno - 1
+    while above in unit.comments:
+        yield unit.comments[above], above
+        above -= 1
+
+
+@rule("G21", "The initialisation is never applied", family="gan")
+def initialised(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A function that initialises weights is never used, or looks for classes by a name that none has."""
+    kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
+    for unit in program:
+        text = unit.text
+        for name, function in unit.functions.items():
+            word = name.rpartition(".")[2]
+            if not re.search(r"init", word) or word.startswith("__") or not function.args.args:
+                continue
+            body = ast.unparse(function)
+            if "classname" not in body and "isinstance" not in body and "__class__" not in body:
+                continue
+            if len(re.findall(rf"\b{re.escape(word)}\b", text)) == 1 and "nn.init" in body + "nn.init" * ("init." in body):
+                yield Finding(
+                    "G21", "warning", function.lineno, f"{word} initialises weights and is never used.",
+                    f"Its name occurs only here, in {len(unit.lines)} lines.", f"Call model.apply({word}).", unit.file,
+                )  # fmt: skip
+            yield from _missed(unit, function, kinds)
+
+
+def _missed(unit: Unit, function: ast.AST, kinds: set[str]) -> Iterator[Finding]:
+    for call in unit.calls("find", under=function):
+        wanted = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+        if not isinstance(wanted, str) or not wanted:
+            continue
+        holder = unit.parents.get(call)
+        if not isinstance(holder, ast.Compare):
+            yield Finding(
+                "G21", "warning", call.lineno,
+                f"find({wanted!r}) is -1, which is true, where the name is absent, and 0, which is false, at its start.",
+                "str.find gives a position, not a truth value.", f"Write {wanted!r} in the name.", unit.file,
+            )  # fmt: skip
+            continue
+        near = sorted(k for k in kinds if wanted.lower() in k.lower())
+        if near and not any(wanted in k for k in kinds):
+            yield Finding(
+                "G21", "error", call.lineno,
+                f"No class is called {wanted!r}: layers of class {near[0]} keep their default initialisation.",
+                f"The program has layers of class {', '.join(near[:3])}; none of these names contains {wanted!r}.",
+                f"Look for {_cased(near[0], wanted)!r}.", unit.file,
+            )  # fmt: skip
+
+
+def _cased(name: str, wanted: str) -> str:
+    place = name.lower().find(wanted.lower())
+    return name[place : place + len(wanted)]

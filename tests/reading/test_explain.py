@@ -1,0 +1,358 @@
+"""A reading says nothing that no fact holds, cites no line that is not so, and is complete in both languages.
+
+The programs run once each, in one warm child; both languages are written from the same study.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import bowerbird
+from bowerbird.errors import BowerbirdError
+from bowerbird.reading.explain import cards, glossary, layers, perturb
+from bowerbird.reading.explain.read import studied, write
+from bowerbird.reading.explain.reading import Code, Figure, Formula, Output, Reading
+from bowerbird.reading.explain.recipes import driven
+from bowerbird.reading.explain.show.html import coloured, html
+from bowerbird.reading.explain.show.markdown import markdown
+from bowerbird.reading.explain.show.terminal import Page
+from bowerbird.reading.explain.study import Study
+from bowerbird.reading.explain.text import Ref, made, number
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.running.launch import Child
+
+HERE = Path(__file__).parent
+FRAGMENT = '''
+# 生成器和判别器，来自教程
+class Generator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(100, 64), nn.ReLU(), nn.Linear(64, 784), nn.Tanh())
+    def forward(self, z):
+        return self.net(z).view(-1, 1, 28, 28)
+
+D = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1), nn.Sigmoid()).cuda()
+G = Generator().cuda()
+opt_G = torch.optim.Adam(G.parameters(), lr=2e-4)
+opt_D = torch.optim.Adam(D.parameters(), lr=2e-4)
+bce = nn.BCELoss()
+for imgs, _ in dataloader:
+    imgs = imgs.cuda()
+    z = torch.randn(imgs.size(0), 100).cuda()
+    fake = G(z)
+    # 训练判别器
+    loss_D = bce(D(imgs), torch.ones(imgs.size(0), 1).cuda()) + bce(D(fake.detach()), torch.zeros(imgs.size(0), 1).cuda())
+    opt_D.zero_grad(); loss_D.backward(); opt_D.step()
+    loss_G = bce(D(fake), torch.ones(imgs.size(0), 1).cuda())
+    opt_G.zero_grad(); loss_G.backward(); opt_G.step()
+plt.imshow(fake[0, 0].detach().cpu().numpy()); plt.show()
+'''  # fmt: skip
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "markdown", "source": ["# VAE"]},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", "import torch\n", "from torch import nn\n", "lr = 1e-3\n"]},
+        {"cell_type": "code", "source": [
+            "net = nn.Linear(4, 1)\n", "optimizer = torch.optim.SGD(net.parameters(), lr=lr)\n", "for step in range(5):\n",
+            "    x = torch.randn(8, 4)\n", "    loss = ((net(x) - x.sum(1, keepdim=True)) ** 2).mean()\n",
+            "    optimizer.zero_grad()\n", "    loss.backward()\n", "    optimizer.step()\n",
+        ]},
+    ]
+}  # fmt: skip
+
+
+@dataclass
+class Both:
+    """A study and its readings."""
+
+    study: Study
+    en: Reading
+    zh: Reading
+
+    def __iter__(self) -> Iterator[Reading]:
+        return iter((self.en, self.zh))
+
+
+@pytest.fixture(scope="module")
+def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Both]:
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "fragment.py").write_text(FRAGMENT, encoding="utf-8")
+    (folder / "small.ipynb").write_text(json.dumps(NOTEBOOK), encoding="utf-8")
+    (folder / "package").mkdir()
+    (folder / "package" / "nets.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.fc = nn.Linear(3, 1)\n\n    def forward(self, x):\n        return x + self.fc(x)\n"
+    )
+    (folder / "package" / "train.py").write_text(
+        "import torch\nfrom nets import Net\n\nWIDTH = 3\nnet = Net()\nopt = torch.optim.Adam(net.parameters(), lr=0.01)\n"
+        "for i in range(3):\n    loss = net(torch.randn(4, WIDTH)).pow(2).mean()\n    loss.backward()\n    opt.step()\n"
+        "    opt.zero_grad()\n    print(i, loss.item())\n"
+    )
+    targets: dict[str, Path | str] = {
+        "vae": HERE / "clean" / "beta_vae_both_terms_averaged.py", "gan": folder / "fragment.py", "recipe": "gan",
+        "gpt": HERE / "clean" / "gpt_fused_attention.py", "ddpm": HERE / "clean" / "ddpm_with_ema.py",
+        "notebook": folder / "small.ipynb", "folder": folder / "package",
+    }  # fmt: skip
+    found = {}
+    with Child() as child:
+        for key, target in targets.items():
+            measure = 2 if key == "folder" else 0
+            with studied(target, measure=measure, steps=2, seconds=3.0, child=child) as study:
+                found[key] = Both(study, write(study, "en"), write(study, "zh"))
+    return found
+
+
+KEYS = ("vae", "gan", "recipe", "gpt", "ddpm", "notebook", "folder")
+
+
+# ------------------------------------------------------------------------------------------------------- traceability
+
+
+def figures(value: object) -> set[float]:
+    """Every number in a fact's value: as such, in its words, and how many entries its lists have."""
+    match value:
+        case bool() | None:
+            return set()
+        case int() | float():
+            return {float(value)}
+        case str():
+            return {float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?", value)}
+        case list() | tuple():
+            return {n for entry in value for n in figures(entry)}
+        case dict():
+            return {n for pair in value.items() for entry in pair for n in figures(entry)}
+    return set()
+
+
+def holds(fact: Fact, ref: Ref) -> bool:
+    """Whether a fact holds what is printed of it."""
+    words = (
+        json.dumps([fact.subject, fact.value, Path(fact.file).name], ensure_ascii=False)
+        .replace('\\"', '"')
+        .replace("`", "'")
+    )
+    if ref.kind == "name":
+        return all(
+            token in words for token in re.findall(r"\w+", ref.shown.rstrip("…"))[:-1] or re.findall(r"\w+", ref.shown)
+        )
+    known = figures(fact.value) | {float(fact.line or 0)}
+    unit = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+    for match in re.finditer(r"(\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)( [kMGT]\b| %)?", ref.shown):
+        printed = float(match[1].replace(",", ""))
+        printed *= unit.get((match[2] or "").strip(), 1.0) * (0.01 if match[2] == " %" else 1.0)
+        if not any(abs(abs(n) - printed) <= 6e-3 * abs(printed) + 1e-12 for n in known):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_number_and_name_traces_to_a_fact_that_holds_it(readings: dict[str, Both], key: str) -> None:
+    for reading in readings[key]:
+        n = 0
+        for text in reading.texts():
+            words, covered = str(text), [False] * len(str(text))
+            for start, end, fact in text.spans():
+                assert reading.facts.get(fact) is not None
+                covered[start:end] = [True] * (end - start)
+            loose = [m[0] for m in re.finditer(r"\d+|`[^`]*`", words) if not all(covered[m.start() : m.end()])]
+            assert not loose, f"{loose} in {words!r}"
+            for ref in text.refs:
+                fact = reading.facts.get(ref.fact)
+                assert fact is not None
+                if ref.kind in ("number", "name"):
+                    n += 1
+                    assert holds(fact, ref), f"{ref.shown!r} is not in {fact}"
+        assert n > 30
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_cited_line_is_there_and_every_excerpt_is_as_it_stands(readings: dict[str, Both], key: str) -> None:
+    both = readings[key]
+    source = both.study.source
+    for reading in both:
+        for block in (b for step in reading.steps for b in step.blocks):
+            if isinstance(block, Code):
+                assert list(block.lines) == source.texts[block.file].splitlines()[block.first - 1 : block.last]
+                assert all(block.first <= line <= block.last for line, _ in block.marked)
+        for text in reading.texts():
+            for ref in (r for r in text.refs if r.kind == "line"):
+                fact = reading.facts.get(ref.fact)
+                assert fact is not None
+                assert ref.value in figures(fact.value) | {float(fact.line or 1)}
+                file = fact.file if fact.file in source.texts else source.main
+                assert 1 <= ref.value <= max(len(t.splitlines()) for t in (source.texts[file], *source.texts.values()))
+
+
+def test_what_is_quoted_of_a_line_stands_there(readings: dict[str, Both]) -> None:
+    quoted = 0
+    for both in readings.values():
+        for fact in both.study.facts.of("source.line"):
+            assert both.study.text(fact.file, fact.line or 0).strip() == fact["text"]
+            quoted += 1
+        for fact in both.study.facts.of("loss.identified"):
+            if fact["expression"]:
+                assert fact["expression"].split(".")[0] in both.study.text(fact.file, fact.line or 0)
+                quoted += 1
+    assert quoted > 10
+
+
+def test_a_template_cannot_print_what_no_fact_holds() -> None:
+    store = FactStore()
+    fact = store.add("observed", "module.parameters", "net", 1)
+    assert str(made("{n:parameter}", "en", {"n": number(fact)})) == "1 parameter"
+    for words in ("It has 3 parameters.", "`net` is here."):
+        with pytest.raises(ValueError, match="no number and no name"):
+            made(words, "en", {})
+
+
+# ------------------------------------------------------------------------------------------------------- completeness
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_reading_has_seven_steps_in_both_languages(readings: dict[str, Both], key: str) -> None:
+    both = readings[key]
+    assert both.en.ran, both.study.run.why_not
+    for reading in both:
+        assert [step.number for step in reading.steps] == [1, 2, 3, 4, 5, 6, 7]
+        assert all(step.blocks for step in reading.steps)
+    assert [len(s.blocks) for s in both.en.steps] == [len(s.blocks) for s in both.zh.steps]
+    chinese = "".join(str(t) for t in both.zh.texts())
+    assert len(re.findall(r"[\u4e00-\u9fff]", chinese)) > 200
+    english = "".join("".join(p for p in t.parts if isinstance(p, str)) for t in both.en.texts())
+    assert not re.search(r"[\u4e00-\u9fff]", english)
+
+
+@pytest.mark.parametrize(
+    ("key", "family"),
+    [("vae", "vae"), ("gan", "gan"), ("recipe", "gan"), ("gpt", "transformer"), ("ddpm", "diffusion")],
+)
+def test_the_family_is_known(readings: dict[str, Both], key: str, family: str) -> None:
+    fact = readings[key].study.facts.first("program.family")
+    assert fact is not None and fact.subject == family
+
+
+def formulas(reading: Reading) -> list[str]:
+    return [str(b.text) for b in reading.steps[4].blocks if isinstance(b, Formula)]
+
+
+def test_losses_are_identified_and_written_as_equations(readings: dict[str, Both]) -> None:
+    gan = formulas(readings["gan"].en)
+    assert any("log D(x)" in f or "log D(" in f for f in gan), gan
+    rules = [f["rule"] for f in readings["gan"].study.facts.of("loss.identified")]
+    assert rules == ["sum", "last"], "the critic's number is the sum of two, the generator's is one"
+    assert any("−E log σ(D(G(z)))" == f for f in formulas(readings["recipe"].en))
+    assert any("penalty = γ/2" in f for f in formulas(readings["recipe"].en))
+    assert formulas(readings["gpt"].en) == ["−E[log softmax(model(x))_y]"]
+    assert formulas(readings["ddpm"].en) == ["E[(model(x) − ε)²]"]
+    assert any("KL" in f for f in formulas(readings["vae"].en)), formulas(readings["vae"].en)
+
+
+def test_the_round_of_training_is_in_order(readings: dict[str, Both]) -> None:
+    fact = readings["gan"].study.facts.first("training.round")
+    assert fact is not None
+    steps = [row["subject"] for row in fact["events"] if row["topic"] == "event.step"]
+    assert steps == ["opt_D", "opt_G"] and fact["steps"] == {"opt_D": 1, "opt_G": 1}
+    moves = {f.subject: f["moves"] for f in readings["recipe"].study.optimizers}
+    assert moves == {"optimizers['D']": ["model.D"], "optimizers['G']": ["model.G"]}
+
+
+def test_the_diagram_is_drawn_from_what_was_observed(readings: dict[str, Both]) -> None:
+    figure = next(b for b in readings["gan"].en.steps[1].blocks if isinstance(b, Figure))
+    arrows = {(a.source, a.target) for a in figure.diagram.arrows}
+    assert {("net G", "net D"), ("opt opt_G", "net G"), ("opt opt_D", "net D")} <= arrows
+    assert ("opt opt_D", "net G") not in arrows
+    assert figure.diagram.svg().count("<rect") == len(figure.diagram.nodes)
+    assert figure.diagram.mermaid().startswith("flowchart LR")
+
+
+def test_costs_are_those_of_the_layers(readings: dict[str, Both]) -> None:
+    study = readings["folder"].study
+    fact = study.facts.first("block.cost", "net.fc")
+    assert fact is not None and fact["operations"] == 2 * 4 * 3 * 1
+    trees = study.facts.of("module.tree")
+    assert [t["parameters"] for t in trees] == [4]
+
+
+def test_a_setting_is_measured_by_running_again(readings: dict[str, Both]) -> None:
+    changed = readings["folder"].study.facts.of("setting.changed")
+    assert {f.subject for f in changed} >= {"lr"}
+    fact = next(f for f in changed if f.subject == "lr")
+    assert fact["is"] == "0.02" and fact["losses"][0]["first"][0] == fact["losses"][0]["first"][1]
+    assert fact["losses"][0]["was"] != fact["losses"][0]["is"]
+
+
+def test_fragments_name_their_stand_ins_and_the_output_is_the_programs_own(readings: dict[str, Both]) -> None:
+    names = {s.name for s in readings["gan"].study.run.stand_ins}
+    assert "CUDA" in names and any("dataloader" in name for name in names)
+    outputs = [b for b in readings["folder"].en.steps[5].blocks if isinstance(b, Output)]
+    assert outputs and len(outputs[0].words.splitlines()) == 3
+    pictures = markdown(readings["recipe"].en)
+    assert "samples.png" in pictures
+
+
+def test_places_in_a_notebook_are_cells(readings: dict[str, Both]) -> None:
+    text = markdown(readings["notebook"].en)
+    assert "cell 3, line 7" in text and "第 3 个单元第 7 行" in markdown(readings["notebook"].zh)
+
+
+# ------------------------------------------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_pages_hold_the_whole_reading(readings: dict[str, Both], key: str, tmp_path: Path) -> None:
+    for reading in readings[key]:
+        page, text = html(reading), markdown(reading, tmp_path / "pictures")
+        for step in reading.steps:
+            assert f"## {step.number}. {step.title}" in text and f'id="step{step.number}"' in page
+        cited = {fact for t in reading.texts() for fact in t.facts}
+        assert all(f'id="{fact}"' in page for fact in cited)
+        assert not re.search(r'(?:src|href)="(?!#|data:|https://arxiv\.org)', page), (
+            "a page needs nothing from elsewhere"
+        )
+        lines = list(Page(reading, width=90).lines())
+        assert all(step.title in "\n".join(lines) for step in reading.steps)
+        assert json.loads(json.dumps(reading.to_json()))["steps"][6]["number"] == 7
+
+
+def test_code_in_colour_keeps_every_character() -> None:
+    for line in ("x = f(\"a # b\", 'c')  # <note>", "    return -0.5 * torch.sum(1 + logvar)", "'unfinished"):
+        plain = re.sub(r"<[^>]+>", "", coloured(line))
+        assert plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&#x27;", "'") == line
+
+
+# --------------------------------------------------------------------------------------------------------- knowledge
+
+
+def test_what_is_known_of_settings_is_complete() -> None:
+    for entry in glossary.entries():
+        assert all(set(words) == {"en", "zh"} for words in (entry.meaning, entry.why, entry.change))
+        assert {card.id for card in cards.all()} >= set(entry.cards)
+    for word, identity in (
+        ("learning_rate", "lr"), ("min_lr", "min-lr"), ("b1", "betas"), ("latent_dim", "latent"), ("n_critic", "n-critic"),
+        ("lambda_gp", "penalty-weight"), ("noise_steps", "timesteps"), ("beta_start", "noise-betas"), ("n_embd", "width"),
+        ("args.batch_size", "batch"), ("grad_clip", "clip-norm"), ("kl_weight", "kl-weight"),
+    ):  # fmt: skip
+        found = glossary.find(word)
+        assert found is not None and found.id == identity, word
+
+
+def test_layers_are_told_apart() -> None:
+    assert layers.known("Conv2d") and layers.known("ConvTranspose2d") and layers.known("Mystery") is None
+    assert layers.residual("x = x + self.attn(x)") and not layers.residual("y = a + b")
+
+
+def test_a_change_that_fails_is_said() -> None:
+    before, after = FactStore(), FactStore()
+    after.add("observed", "run.exception", "RuntimeError", {"message": "shapes differ"}, line=3)
+    assert perturb.compared(before, after)["failed"] == "RuntimeError: shapes differ"
+
+
+def test_recipes_are_driven_and_other_names_are_not(tmp_path: Path) -> None:
+    found = driven("vae")
+    assert found is not None and found[1][0].endswith("vae.py") and "model.losses" in found[0].texts[found[0].main]
+    assert driven("no-such-recipe") is None
+    with pytest.raises(BowerbirdError, match="no file or folder"):
+        bowerbird.read(tmp_path / "nothing.py")
