@@ -14,11 +14,12 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Edit, Patch
 
 MOST = 6
+PATIENCE = 40.0
 _SET = ("constant", "option", "entry", "argument")
 """Kinds that hold, where a default or a field may be overridden."""
 
 
-def note(study: Study, *, most: int = MOST, seconds: float = 40.0) -> None:
+def note(study: Study, *, most: int = MOST, seconds: float = PATIENCE) -> None:
     """Adds ``setting.changed`` for at most so many settings, the most telling first, until the time is over."""
     if not study.run.ran or study.run.rerun is None:
         return

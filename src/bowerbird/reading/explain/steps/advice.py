@@ -1,12 +1,15 @@
 """Step seven: improvements ordered by evidence: findings of ``check``, then suggestions, each with its diff."""
 
+import tomllib
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 from bowerbird.reading.explain import cards
 from bowerbird.reading.explain.perturb import compared
 from bowerbird.reading.explain.reading import Advice, Block
 from bowerbird.reading.explain.suggest import Suggestion, suggestions
-from bowerbird.reading.explain.text import Ref, Text, name, number, quote
+from bowerbird.reading.explain.text import Ref, Text, number, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding
@@ -20,6 +23,12 @@ _WORDS = {
     "info": ("note", "提示"),
     "suggestion": ("suggestion", "建议"),
 }
+
+
+@cache
+def titles() -> dict[str, str]:
+    """What each rule finds, in Chinese."""
+    return tomllib.loads(Path(__file__).parents[1].joinpath("titles.toml").read_text(encoding="utf-8"))
 
 
 def write(w: Writer) -> Iterator[Block]:
@@ -55,11 +64,14 @@ def _finding(w: Writer, finding: Finding) -> Advice:
         "check.finding", finding.rule, value, file=finding.file or w.study.file, line=finding.line, kind=kind
     )
     en, zh = _WORDS[finding.severity]
+    said = quote(fact, "message")
+    chinese = titles().get(finding.rule, "") if w.lang == "zh" else ""
     title = w.say(
         "{s} {r} at {l}: {m}", "{s} {r}，{l}：{m}",
-        s=Ref(w.words(en, zh), fact.id, "quote"), r=quote(fact), l=w.line(fact), m=quote(fact, "message"),
+        s=Ref(w.words(en, zh), fact.id, "quote"), r=quote(fact), l=w.line(fact),
+        m=Ref(chinese, fact.id, "quote") if chinese else said,
     )  # fmt: skip
-    body = []
+    body = [Text((said,))] if chinese else []
     if finding.evidence:
         body.append(w.say("Evidence: {e}", "证据：{e}", e=quote(fact, "evidence", most=600)))
     if finding.facts:
@@ -118,6 +130,3 @@ def _shortened(w: Writer, diff: str) -> str:
     for file in w.study.source.texts:
         diff = diff.replace(file, w.study.short(file))
     return diff
-
-
-__all__ = ["TITLE", "name", "write"]
