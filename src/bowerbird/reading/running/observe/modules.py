@@ -53,6 +53,7 @@ class ModuleWatch:
         self.pulls = Pulls()
         self.outputs: dict[int, int] = {}
         self.active: list[nn.Module] = []
+        self.given: tuple[Any, Any] = ((), {})
         self.number = 0
         self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
         self.quiet = False
@@ -136,6 +137,8 @@ class ModuleWatch:
             count.lines[line] += 1
         root = not self.active and not isinstance(module, nn.modules.loss._Loss)
         fresh = count.calls == 1
+        if root:
+            self.given = (args, kwargs)
         with torch._C.DisableTorchFunction():
             before = self.recorder.safely(self._enter, module, args, kwargs, fresh, root)
         self.active.append(module)
