@@ -16,12 +16,15 @@ from bowerbird.reading.running.run import Run
 def _name(facts: FactStore, optimizer: Fact) -> str:
     """The user's name for an optimiser."""
     steps = facts.first("optimizer.steps", optimizer.subject)
-    return str(steps["name"]) if steps is not None else str(optimizer["class"])
+    seen = next((s for s in facts.of("event.step") if s["identity"] == optimizer["identity"]), None)
+    return str(steps["name"] if steps is not None else seen.subject if seen is not None else optimizer["class"])
 
 
 def _steps(facts: FactStore, optimizer: Fact) -> int:
+    """How often an optimiser was stepped; where the run ended early, how often that was seen."""
+    seen = sum(s["identity"] == optimizer["identity"] for s in facts.of("event.step"))
     steps = facts.first("optimizer.steps", optimizer.subject)
-    return int(steps["steps"]) if steps is not None else 0
+    return max(seen, int(steps["steps"]) if steps is not None else 0)
 
 
 def _forsaken(facts: FactStore) -> Iterator[Fact]:
