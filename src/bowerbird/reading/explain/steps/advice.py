@@ -8,6 +8,7 @@ from pathlib import Path
 from bowerbird.reading.explain import cards
 from bowerbird.reading.explain.perturb import compared
 from bowerbird.reading.explain.reading import Advice, Block
+from bowerbird.reading.explain.steps.settings import place_of
 from bowerbird.reading.explain.suggest import Suggestion, suggestions
 from bowerbird.reading.explain.text import Ref, Text, number, quote
 from bowerbird.reading.explain.writer import Writer
@@ -110,7 +111,7 @@ def _effect(w: Writer, patch: Patch, fact: Fact) -> list[Text]:
         said.append(w.say("With it the program raises {m}.", "修改后程序抛出 {m}。", m=quote(known, "failed")))
     for i, row in enumerate((known["losses"] or [])[:3]):
         given = {
-            "l": w.line(known, row["line"]), "n": number(known, "losses", i, "n"),
+            "l": place_of(w, known, row), "n": number(known, "losses", i, "n"),
             "a": number(known, "losses", i, "was"), "b": number(known, "losses", i, "is"),
         }  # fmt: skip
         if row["was"] != row["is"]:
