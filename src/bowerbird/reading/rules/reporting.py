@@ -231,7 +231,9 @@ def last_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 name for call in unit.all(ast.Call, under=loop) if last_name(call) == "backward"
                 for name in names_in(call) if re.search(r"loss|err", name, re.I)
             }  # fmt: skip
-            totals = [name for name, _, around_it in _totals(unit) if around_it is loop]
+            totals = [
+                name for name, added, around_it in _totals(unit) if around_it is loop and names_in(added.value) & losses
+            ]  # fmt: skip
             for node in unit.all(ast.Return, ast.Call, under=scope):
                 if node.lineno <= (loop.end_lineno or 0) or not _follows(unit, loop, node):
                     continue
