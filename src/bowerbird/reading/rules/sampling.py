@@ -79,11 +79,15 @@ def training_mode(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             continue
         layers = ", ".join(sorted(set(noisy)))
         yield Finding(
-            "S01", "info" if adversarial else "error", _first_line(unit, function, fact.line),
+            "S01",
+            "info" if adversarial else "error",
+            _first_line(unit, function, fact.line),
             f"{fact.subject} is in training mode here: its {layers} acts as in training.",
             f"It was called at line {fact.line} without gradients and with training = True ({fact.id}).",
-            f"Call {fact.subject.partition('.')[0]}.eval() first, and train() afterwards.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            f"Call {fact.subject.partition('.')[0]}.eval() first, and train() afterwards.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 def _in_training_loop(unit: Unit, line: int) -> bool:
@@ -110,11 +114,16 @@ def graph_kept(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         told.add((fact.file, function.name))
         decorated = function.decorator_list
         yield Finding(
-            "S02", "warning", function.lineno if not decorated else decorated[0].lineno,
+            "S02",
+            "warning",
+            function.lineno if not decorated else decorated[0].lineno,
             f"{function.name} records a graph for every result, which nothing uses.",
-            f"The output of {fact.subject} at line {fact.line} carries a graph and no backward pass went through it ({fact.id}).",
-            "Decorate it with @torch.no_grad().", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            f"The output of {fact.subject} at line {fact.line} carries a graph and no backward pass went through it "
+            f"({fact.id}).",
+            "Decorate it with @torch.no_grad().",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 @rule("S03", "The temperature does not do what it should", family="sampling")
@@ -123,17 +132,29 @@ def temperature(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
     for fact in facts.of("probe.temperature"):
         cold, hot = fact["cold"], fact["hot"]
         if hot > cold + 1e-3:
-            yield Finding("S03", "ok", fact.line or 1, "A higher temperature gives a higher entropy.",
-                          f"{cold:.3g} at 0.5 and {hot:.3g} at 2 ({fact.id}).", file=fact.file, facts=(fact.id,))  # fmt: skip
+            yield Finding(
+                "S03",
+                "ok",
+                fact.line or 1,
+                "A higher temperature gives a higher entropy.",
+                f"{cold:.3g} at 0.5 and {hot:.3g} at 2 ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
             continue
         idle = abs(hot - cold) <= 1e-3
         yield Finding(
-            "S03", "error", fact.line or 1,
-            "The temperature has no effect: probabilities are scaled and normalised again." if idle else
-            "The temperature works the wrong way: a lower one makes samples wilder.",
+            "S03",
+            "error",
+            fact.line or 1,
+            "The temperature has no effect: probabilities are scaled and normalised again."
+            if idle
+            else "The temperature works the wrong way: a lower one makes samples wilder.",
             f"{fact['text']}: the entropy is {cold:.4g} at temperature 0.5 and {hot:.4g} at 2 ({fact.id}).",
-            "Divide the logits by the temperature before the softmax.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "Divide the logits by the temperature before the softmax.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 @rule("S04", "A model is left in evaluation mode", family="sampling")
@@ -160,11 +181,17 @@ def left_in_eval(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         ]
         switch = mode[-1] if mode else fact
         yield Finding(
-            "S04", "error", switch.line or 1, f"{fact.subject} stays in evaluation mode: from here on it trains without {', '.join(sorted(set(noisy)))}.",
-            f"It was in training mode at step {first['step']} ({first.id}) and in evaluation mode at step {fact['step']}, with a backward pass "
+            "S04",
+            "error",
+            switch.line or 1,
+            f"{fact.subject} stays in evaluation mode: from here on it trains without {', '.join(sorted(set(noisy)))}.",
+            f"It was in training mode at step {first['step']} ({first.id}) and in evaluation mode at step "
+            f"{fact['step']}, with a backward pass "
             f"through it ({fact.id}).",
-            f"Call {fact.subject}.train() when the evaluation is over.", file=switch.file, facts=(first.id, fact.id, switch.id),
-        )  # fmt: skip
+            f"Call {fact.subject}.train() when the evaluation is over.",
+            file=switch.file,
+            facts=(first.id, fact.id, switch.id),
+        )
     for unit in program:
         yield from _never_back(unit, facts, told)
 
@@ -186,9 +213,14 @@ def _never_back(unit: Unit, facts: FactStore, told: set[str]) -> Iterator[Findin
                 continue
             told.add(name)
             yield Finding(
-                "S04", "warning", call.lineno, f"{name} is switched to evaluation inside the training loop and never back.",
-                f"Line {whole.lineno} begins the loop; no {name}.train() stands in it.", f"Call {name}.train() after the evaluation.", file=unit.file,
-            )  # fmt: skip
+                "S04",
+                "warning",
+                call.lineno,
+                f"{name} is switched to evaluation inside the training loop and never back.",
+                f"Line {whole.lineno} begins the loop; no {name}.train() stands in it.",
+                f"Call {name}.train() after the evaluation.",
+                file=unit.file,
+            )
 
 
 @rule("S05", "The filter of likely tokens keeps the wrong ones", family="sampling")
@@ -205,13 +237,26 @@ def token_filter(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             said = f"top-p with p = 0.6 leaves {left} tokens; the smallest sets that hold it have {fact['nucleus']}"
             fix = "Drop the tokens whose predecessors already hold p."
         if not wrong and likeliest:
-            yield Finding("S05", "ok", fact.line or 1, "The filter keeps the right number of tokens.", f"{said} ({fact.id}).",
-                          file=fact.file, facts=(fact.id,))  # fmt: skip
+            yield Finding(
+                "S05",
+                "ok",
+                fact.line or 1,
+                "The filter keeps the right number of tokens.",
+                f"{said} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
             continue
         yield Finding(
-            "S05", "error", fact.line or 1, "The filter keeps the wrong tokens." if likeliest else "The filter throws away the likeliest token.",
-            f"On known logits {said} ({fact.id}).", fix, file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "S05",
+            "error",
+            fact.line or 1,
+            "The filter keeps the wrong tokens." if likeliest else "The filter throws away the likeliest token.",
+            f"On known logits {said} ({fact.id}).",
+            fix,
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 def _signed(facts: FactStore, program: Program) -> str:
@@ -255,10 +300,15 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             continue
         told.add(fact.line)
         yield Finding(
-            "S06", "error", fact.line or 1, "The picture holds negative values, which are cut off: it was not mapped back to [0, 1].",
+            "S06",
+            "error",
+            fact.line or 1,
+            "The picture holds negative values, which are cut off: it was not mapped back to [0, 1].",
             f"{fact.subject} was given values from {low:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
-            "Save (x + 1) / 2, or pass normalize=True and value_range=(-1, 1).", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "Save (x + 1) / 2, or pass normalize=True and value_range=(-1, 1).",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 @rule("S07", "Dropout is on in evaluation", family="sampling")
@@ -266,8 +316,15 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
     """``F.dropout(x, p)`` trains unless it is told otherwise."""
     for fact in facts.of("probe.dropout"):
         yield Finding(
-            "S07", "error", fact.line or 1, "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
+            "S07",
+            "error",
+            fact.line or 1,
+            "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
             f"{fact.subject} was called in evaluation mode and this line dropped with p = {fact['p']:g} ({fact.id}).",
-            "Pass training=self.training, or use nn.Dropout.", file=fact.file, facts=(fact.id,),
-            patch=swap(program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training"),
-        )  # fmt: skip
+            "Pass training=self.training, or use nn.Dropout.",
+            file=fact.file,
+            facts=(fact.id,),
+            patch=swap(
+                program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training"
+            ),
+        )

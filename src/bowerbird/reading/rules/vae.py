@@ -20,12 +20,18 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
     """``sample()`` in the place of ``rsample()``, or a model that is the same whatever the noise."""
     for fact in facts.of("probe.sample_without_gradient"):
         yield Finding(
-            "V01", "error", fact.line or 1,
-            "The latent is drawn with sample(), which cuts the graph: the encoder learns nothing from the reconstruction.",
-            f"The {fact['distribution']} that is sampled here has parameters that need gradients, and the draw has none ({fact.id}).",
-            "Use rsample().", file=fact.file, facts=(fact.id,),
+            "V01",
+            "error",
+            fact.line or 1,
+            "The latent is drawn with sample(), which cuts the graph: the encoder learns nothing from the "
+            "reconstruction.",
+            f"The {fact['distribution']} that is sampled here has parameters that need gradients, and the draw has "
+            f"none ({fact.id}).",
+            "Use rsample().",
+            file=fact.file,
+            facts=(fact.id,),
             patch=swap(program, fact.file, fact.line or 1, ".sample(", ".rsample(", "V01: rsample"),
-        )  # fmt: skip
+        )
     divergences = facts.of("probe.kl")
     for fact in facts.of("probe.stochastic"):
         if not fact["same_at_every_seed"] or not divergences:
@@ -38,12 +44,17 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
             returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)]
             line = returns[-1].lineno if returns and function.name != "forward" else sampler.line or 1
             yield Finding(
-                "V01", "error", line,
+                "V01",
+                "error",
+                line,
                 "The latent that is sampled is not the one that is used: the decoder gets the same code at every seed.",
-                f"Two training-mode calls of {fact.subject} with different seeds gave the same numbers ({fact.id}), although "
+                f"Two training-mode calls of {fact.subject} with different seeds gave the same numbers ({fact.id}), "
+                "although "
                 f"line {sampler.line} draws noise ({sampler.id}).",
-                "Return (and decode) mu + std * eps.", file=fact.file, facts=(fact.id, sampler.id),
-            )  # fmt: skip
+                "Return (and decode) mu + std * eps.",
+                file=fact.file,
+                facts=(fact.id, sampler.id),
+            )
 
 
 def _related(first: Fact, second: Fact) -> bool:
@@ -62,20 +73,30 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 continue
             if term["reading"] == sampler["reading"]:
                 yield Finding(
-                    "V02", "ok", term.line or 1, f"{term['scale']} is {term['reading']} in the KL term and in the sampler.",
-                    f"Both were evaluated on a grid ({term.id}, {sampler.id}).", file=term.file, facts=(term.id, sampler.id),
-                )  # fmt: skip
+                    "V02",
+                    "ok",
+                    term.line or 1,
+                    f"{term['scale']} is {term['reading']} in the KL term and in the sampler.",
+                    f"Both were evaluated on a grid ({term.id}, {sampler.id}).",
+                    file=term.file,
+                    facts=(term.id, sampler.id),
+                )
                 continue
             wrong_term = sampler["reading"] == term["claimed"]
             fact, line = (term, term.line) if wrong_term else (sampler, sampler["line_of_scale"])
             told.add(term.id)
             yield Finding(
-                "V02", "error", line or 1,
+                "V02",
+                "error",
+                line or 1,
                 f"{term['scale']} is {term['reading']} in the KL term and {sampler['reading']} in the sampler.",
-                f"The KL term (line {term.line}) is exactly the divergence of a Gaussian if {term['scale']} is {term['reading']} "
+                f"The KL term (line {term.line}) is exactly the divergence of a Gaussian if {term['scale']} is "
+                f"{term['reading']} "
                 f"({term.id}); the sampler's noise is multiplied as if it were {sampler['reading']} ({sampler.id}).",
-                f"Treat {term['scale']} as {fact['claimed']} at both places.", file=fact.file, facts=(term.id, sampler.id),
-            )  # fmt: skip
+                f"Treat {term['scale']} as {fact['claimed']} at both places.",
+                file=fact.file,
+                facts=(term.id, sampler.id),
+            )
     for sampler in facts.of("probe.sampler"):
         uniform = set(sampler["draws"] or ()) & {"rand", "rand_like"} and not set(sampler["draws"]) & {
             "randn",
@@ -83,22 +104,33 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
         }
         if uniform:
             yield Finding(
-                "V02", "error", sampler.line or 1, "The noise of the sampler is uniform on [0, 1], not normal.",
-                f"It is drawn with {', '.join(sampler['draws'])} ({sampler.id}): its mean is 0.5 and its variance 1/12.",
-                "Use torch.randn_like.", file=sampler.file, facts=(sampler.id,),
-            )  # fmt: skip
+                "V02",
+                "error",
+                sampler.line or 1,
+                "The noise of the sampler is uniform on [0, 1], not normal.",
+                f"It is drawn with {', '.join(sampler['draws'])} ({sampler.id}): its mean is 0.5 and its variance "
+                "1/12.",
+                "Use torch.randn_like.",
+                file=sampler.file,
+                facts=(sampler.id,),
+            )
     for term in facts.of("probe.kl"):
         if term["reading"] or term["bounded"] or not term["named"] or term.id in told or (term["error"] or 1) < 0.02:
             continue
         at_prior = abs(term["at_prior"] or 0.0)
         severity: Severity = "error" if at_prior > 1e-3 or term["negative"] else "warning"
         yield Finding(
-            "V02", severity, term.line or 1, "The KL term is not the divergence of a Gaussian from the standard normal.",
-            f"On a grid it is no multiple of it, whatever {term['scale']} stands for (off by {term['error']:.2g}); where the posterior "
+            "V02",
+            severity,
+            term.line or 1,
+            "The KL term is not the divergence of a Gaussian from the standard normal.",
+            f"On a grid it is no multiple of it, whatever {term['scale']} stands for (off by {term['error']:.2g}); "
+            "where the posterior "
             f"equals the prior it is {term['at_prior']:.4g} ({term.id}).",
             "For the logarithm of the variance it is -0.5 * sum(1 + logvar - mu**2 - exp(logvar)).",
-            file=term.file, facts=(term.id,),
-        )  # fmt: skip
+            file=term.file,
+            facts=(term.id,),
+        )
 
 
 @rule("V03", "In evaluation the latent is not the posterior mean", family="vae")
@@ -116,10 +148,16 @@ def evaluation_branch(program: Program, facts: FactStore, run: Run) -> Iterator[
             plain = [s for s in returns if isinstance(s.value, ast.Name | ast.Call | ast.Attribute)]
             line = (plain or returns or [function])[-1].lineno
         yield Finding(
-            "V03", "error", line, "In evaluation mode the sampler returns something else than the mean of the posterior.",
-            f"For a mean of 3 and {fact['argument']} = 1 it gave {fact['eval_mean']:.4g} without any spread ({fact.id}).",
-            "Return mu where the model is not training.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "V03",
+            "error",
+            line,
+            "In evaluation mode the sampler returns something else than the mean of the posterior.",
+            f"For a mean of 3 and {fact['argument']} = 1 it gave {fact['eval_mean']:.4g} without any spread "
+            f"({fact.id}).",
+            "Return mu where the model is not training.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 def _reconstruction(program: Program, facts: FactStore, term: Fact) -> Fact | None:
@@ -186,22 +224,29 @@ def reductions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             * (2 if 0.4 < a < 0.6 else 1)
         )
         beta = kl / scale
-        if beside["reduction"] == "sum" and not per_sample or 0.01 < beta < 60:
+        if (beside["reduction"] == "sum" and not per_sample) or 0.01 < beta < 60:
             continue
         line = beside.line if beside["reduction"] == "mean" else term.line
         gross = beta > 5_000 or beta < 0.004
         yield Finding(
-            "V04", "error" if gross else "warning", line or 1,
+            "V04",
+            "error" if gross else "warning",
+            line or 1,
             "The reconstruction is averaged over the pixels while the KL is summed: the KL weighs "
-            f"about {beta:,.0f} times too much." if beta > 1 else
-            f"The reconstruction is summed over the batch while the KL is averaged: the KL has only {beta:.3g} of its weight.",
-            f"{beside.subject} has reduction '{beside['reduction']}' over {batch} x {pixels} numbers ({beside.id}); the KL at line "
+            f"about {beta:,.0f} times too much."
+            if beta > 1
+            else f"The reconstruction is summed over the batch while the KL is averaged: the KL has only {beta:.3g} of "
+            "its weight.",
+            f"{beside.subject} has reduction '{beside['reduction']}' over {batch} x {pixels} numbers ({beside.id}); "
+            "the KL at line "
             f"{term.line} is {'one number per image' if per_sample else 'the sum over the whole batch'} ({term.id}).",
             "Sum both over pixels and dimensions and average both over the batch (or weigh the KL on purpose).",
-            file=beside.file, facts=(beside.id, term.id),
+            file=beside.file,
+            facts=(beside.id, term.id),
             patch=swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
-            if not per_sample and beta > 1 else None,
-        )  # fmt: skip
+            if not per_sample and beta > 1
+            else None,
+        )
 
 
 @rule("V05", "The KL is one number before it is averaged or masked", family="vae")
@@ -214,12 +259,16 @@ def reduced_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         beside = _reconstruction(program, facts, term)
         summed = beside is not None and beside["reduction"] == "sum"
         yield Finding(
-            "V05", "info" if summed else "error", line,
+            "V05",
+            "info" if summed else "error",
+            line,
             "The KL is summed over the whole batch before its mean is taken: the mean of one number changes nothing.",
             f"Evaluated for 4 x 6 parameters, what is averaged here has no dimension left ({term.id}).",
-            "Sum over the latent dimensions only: sum(dim=1).", file=term.file, facts=(term.id,),
+            "Sum over the latent dimensions only: sum(dim=1).",
+            file=term.file,
+            facts=(term.id,),
             patch=swap(program, term.file, line, ".sum())", ".sum(dim=1))", "V05: sum over the latent"),
-        )  # fmt: skip
+        )
 
 
 @rule("V06", "The KL term has the wrong sign", family="vae")
@@ -231,18 +280,30 @@ def sign_of_divergence(program: Program, facts: FactStore, run: Run) -> Iterator
             continue
         whole = sign["factor"] * (term["factors"][0] if not isinstance(sign.get("inside"), float) else 1)
         if whole > 0:
-            yield Finding("V06", "ok", term.line or 1, "The KL term enters the loss with a positive sign.",
-                          f"On a grid it is {term['factors'][0]:.3g} times the divergence ({term.id}).", file=term.file, facts=(term.id,))  # fmt: skip
+            yield Finding(
+                "V06",
+                "ok",
+                term.line or 1,
+                "The KL term enters the loss with a positive sign.",
+                f"On a grid it is {term['factors'][0]:.3g} times the divergence ({term.id}).",
+                file=term.file,
+                facts=(term.id,),
+            )
             continue
         if not sign.get("with_other") and not re.search("kl|loss", str(term["function"]) + str(term["target"]), re.I):
             continue
         yield Finding(
-            "V06", "error" if sign.get("with_other") else "warning", term.line or 1,
+            "V06",
+            "error" if sign.get("with_other") else "warning",
+            term.line or 1,
             "The KL term has the wrong sign: the loss falls as the posterior moves away from the prior.",
-            f"On a grid the term is {term['factors'][0]:.3g} times the true divergence and enters the sum of line {sign['line']} "
+            f"On a grid the term is {term['factors'][0]:.3g} times the true divergence and enters the sum of line "
+            f"{sign['line']} "
             f"with factor {sign['factor']:.3g} ({term.id}).",
-            "Flip the sign: -0.5 * sum(1 + logvar - mu**2 - exp(logvar)) is the divergence.", file=term.file, facts=(term.id,),
-        )  # fmt: skip
+            "Flip the sign: -0.5 * sum(1 + logvar - mu**2 - exp(logvar)) is the divergence.",
+            file=term.file,
+            facts=(term.id,),
+        )
 
 
 def _genuine(run: Run) -> bool:
@@ -269,10 +330,16 @@ def support(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         line = places[-1] if places else fact.line or 1
         yield Finding(
-            "V07", "error", line, "The output ends in a sigmoid, in [0, 1], while the data go below zero.",
-            f"At line {fact.line} the outputs lie in [{low:.3g}, {high:.3g}] and the targets go down to {least:.3g} ({fact.id}).",
-            "Use tanh for data in [-1, 1], or leave the data in [0, 1].", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "V07",
+            "error",
+            line,
+            "The output ends in a sigmoid, in [0, 1], while the data go below zero.",
+            f"At line {fact.line} the outputs lie in [{low:.3g}, {high:.3g}] and the targets go down to {least:.3g} "
+            f"({fact.id}).",
+            "Use tanh for data in [-1, 1], or leave the data in [0, 1].",
+            file=fact.file,
+            facts=(fact.id,),
+        )
         return
 
 
@@ -287,16 +354,21 @@ def overflow(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if statement.value is None or unit.class_around(statement) is None:
                 continue
             names = " ".join(ast.unparse(t) for t in targets_of(statement))
-            inner = [c for c in unit.calls("exp", under=statement.value)]
+            inner = list(unit.calls("exp", under=statement.value))
             if not inner or not re.search(r"sigma|std|var|scale", names + ast.unparse(statement.value), re.I):
                 continue
             if "clamp" in ast.unparse(statement.value):
                 continue
             yield Finding(
-                "V09", "error", statement.lineno, "The exponential of an unbounded output gives the scale: it overflows.",
+                "V09",
+                "error",
+                statement.lineno,
+                "The exponential of an unbounded output gives the scale: it overflows.",
                 f"The loss was {lost[0]['loss']} at step {lost[0]['step']} ({lost[0].id}).",
-                "Clamp the logarithm (to [-30, 20], say), or use softplus.", file=unit.file, facts=(lost[0].id,),
-            )  # fmt: skip
+                "Clamp the logarithm (to [-30, 20], say), or use softplus.",
+                file=unit.file,
+                facts=(lost[0].id,),
+            )
             return
 
 
@@ -310,10 +382,16 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
         if not off:
             continue
         yield Finding(
-            "V10", "error", fact.line or 1, "New latents are not drawn from the prior that the KL term assumes.",
-            f"{fact['text']} has mean {fact['mean']:.2g} and deviation {fact['std']:.2g} ({fact.id}); the prior has 0 and 1.",
-            "Decode torch.randn(n, latent_dim).", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "V10",
+            "error",
+            fact.line or 1,
+            "New latents are not drawn from the prior that the KL term assumes.",
+            f"{fact['text']} has mean {fact['mean']:.2g} and deviation {fact['std']:.2g} ({fact.id}); the prior has "
+            "0 and 1.",
+            "Decode torch.randn(n, latent_dim).",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 @rule("V11", "Gradients of the quantiser go the wrong way", family="vae")
@@ -324,25 +402,46 @@ def quantiser(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         holder = unit.classes.get(str(fact["class"]))
         node: ast.AST = holder.node if holder is not None else unit.tree
         if fact["out_to_input"] is not None and fact["out_to_input"] == 0:
-            sums = [s for s in unit.all(ast.Assign, ast.Return, under=node)
-                    if s.value is not None and isinstance(s.value, ast.BinOp) and "detach" in ast.unparse(s.value)
-                    and not re.search("loss", ast.unparse(s).partition("=")[0], re.I)]  # fmt: skip
+            sums = [
+                s
+                for s in unit.all(ast.Assign, ast.Return, under=node)
+                if s.value is not None
+                and isinstance(s.value, ast.BinOp)
+                and "detach" in ast.unparse(s.value)
+                and not re.search("loss", ast.unparse(s).partition("=")[0], re.I)
+            ]
             learns = fact["out_to_codebook"] or 0
             yield Finding(
-                "V11", "error", sums[0].lineno if sums else fact.line or 1,
-                "No gradient goes from the quantised output to the encoder: the straight-through step is missing or reversed.",
-                f"The gradient to the input is 0{' and to the codebook ' + format(learns, '.3g') if learns else ''} ({fact.id}).",
-                "Return inputs + (quantized - inputs).detach().", file=fact.file, facts=(fact.id,),
-            )  # fmt: skip
+                "V11",
+                "error",
+                sums[0].lineno if sums else fact.line or 1,
+                "No gradient goes from the quantised output to the encoder: the straight-through step is missing or "
+                "reversed.",
+                f"The gradient to the input is 0{' and to the codebook ' + format(learns, '.3g') if learns else ''} "
+                f"({fact.id}).",
+                "Return inputs + (quantized - inputs).detach().",
+                file=fact.file,
+                facts=(fact.id,),
+            )
         elif fact["codebook_learns"] and fact["loss_to_codebook"] == 0:
-            losses = [s for s in unit.all(ast.Assign, ast.Return, under=node) if s.value is not None and "detach" in ast.unparse(s.value)
-                      and any(last_name(c) in (*_PER_PIXEL, "mean", "pow") for c in unit.all(ast.Call, under=s.value))]  # fmt: skip
+            losses = [
+                s
+                for s in unit.all(ast.Assign, ast.Return, under=node)
+                if s.value is not None
+                and "detach" in ast.unparse(s.value)
+                and any(last_name(c) in (*_PER_PIXEL, "mean", "pow") for c in unit.all(ast.Call, under=s.value))
+            ]
             named = [
                 s for s in losses if re.search(r"q_|codebook|embed|vq|dict", ast.unparse(s).partition("=")[0], re.I)
             ]
             yield Finding(
-                "V11", "error", (named or losses or [node])[0].lineno,
+                "V11",
+                "error",
+                (named or losses or [node])[0].lineno,
                 "The codebook gets no gradient from the loss: it is detached in its own term.",
-                f"The gradient of the quantiser's loss to the codebook is 0 and to its input {fact['loss_to_input']:.3g} ({fact.id}).",
-                "Detach the encoder's output, not the codebook, in the codebook's term.", file=fact.file, facts=(fact.id,),
-            )  # fmt: skip
+                "The gradient of the quantiser's loss to the codebook is 0 and to its input "
+                f"{fact['loss_to_input']:.3g} ({fact.id}).",
+                "Detach the encoder's output, not the codebook, in the codebook's term.",
+                file=fact.file,
+                facts=(fact.id,),
+            )

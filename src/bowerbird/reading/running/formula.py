@@ -1,6 +1,6 @@
 """Formulas of the user's source as functions of chosen names: a probe binds them to grids and looks at the values.
 
-``Formulas.expand`` replaces every name by what it was last assigned in the same function, until only parameters, results
+``Formulas.expand`` replaces names by what they were last assigned in the same function, until only parameters, results
 of calls and the names asked for remain; ``evaluate`` computes such an expression with the program's own namespace.
 """
 
@@ -126,8 +126,10 @@ def coefficient(expression: ast.expr, marker: str, number: Callable[[ast.expr], 
         return None if inner is None else -inner if isinstance(expression.op, ast.USub) else inner
     if isinstance(expression, ast.Call):
         inside = [expression.func.value] if isinstance(expression.func, ast.Attribute) else []
-        return next((coefficient(part, marker, number) for part in (*inside, *expression.args)
-                     if marker in names_in(part)), None)  # fmt: skip
+        return next(
+            (coefficient(part, marker, number) for part in (*inside, *expression.args) if marker in names_in(part)),
+            None,
+        )
     if not isinstance(expression, ast.BinOp):
         return None
     left, right = (marker in names_in(side) for side in (expression.left, expression.right))

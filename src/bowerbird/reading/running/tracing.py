@@ -177,7 +177,7 @@ def contraction(op: Op) -> Contraction | None:
 
 
 def _einsum(op: Op) -> Contraction | None:
-    given = [a for a in op.args[1:]] if op.args and isinstance(op.args[0], str) else []
+    given = list(op.args[1:]) if op.args and isinstance(op.args[0], str) else []
     if len(given) == 1 and isinstance(given[0], list | tuple):
         given = list(given[0])
     if len(given) != 2 or not all(isinstance(t, torch.Tensor) for t in given):

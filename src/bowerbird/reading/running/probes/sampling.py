@@ -76,8 +76,14 @@ def _entropies(value: ast.expr, live: Live) -> tuple[float, float] | None:
         logits = torch.randn(size, generator=torch.Generator().manual_seed(0))
         found = []
         for heat in (0.5, 2.0):
-            values = {n: heat if _TEMPERATURE.match(n) else _Settings(heat) if n in ("self", "args", "cfg", "config", "opt") else logits.clone()
-                      for n in [*free, *(n for n in names_in(value) if _TEMPERATURE.match(n) or n in ("args", "opt"))]}  # fmt: skip
+            values = {
+                n: heat
+                if _TEMPERATURE.match(n)
+                else _Settings(heat)
+                if n in ("self", "args", "cfg", "config", "opt")
+                else logits.clone()
+                for n in [*free, *(n for n in names_in(value) if _TEMPERATURE.match(n) or n in ("args", "opt"))]
+            }
             try:
                 out = evaluate(value, live.namespace, values)
             except Exception:  # another shape, or more than logits and a temperature
@@ -165,11 +171,12 @@ def _left(logits: torch.Tensor, out: torch.Tensor) -> dict[str, Any]:
     order = torch.softmax(rows, -1).sort(descending=True, dim=-1).values.cumsum(-1)
     nucleus = [int((row < 0.6).sum()) + 1 for row in order]
     return {
-        "left": [int(row.sum()) for row in alive], "nucleus": nucleus,
+        "left": [int(row.sum()) for row in alive],
+        "nucleus": nucleus,
         "keeps_likeliest": bool(alive.gather(1, rows.argmax(-1, keepdim=True)).all()),
         "unmoved": float((kept - rows).abs().max()) if not probabilities else None,
         "filled": float(kept[~alive].max()) if bool((~alive).any()) else None,
-    }  # fmt: skip
+    }
 
 
 def _left_by_block(block: ast.If, live: Live) -> dict[str, Any] | None:
@@ -212,8 +219,14 @@ class _Top:
 
 def _compared(node: ast.AST) -> int:
     """The line of the comparison that decides which tokens go."""
-    lines = [n.lineno for n in ast.walk(node) if isinstance(n, ast.Compare) and not (isinstance(node, ast.If) and n in ast.walk(node.test))
-             and isinstance(n.ops[0], ast.Lt | ast.Gt | ast.LtE | ast.GtE) and not isinstance(n.comparators[0], ast.Constant)]  # fmt: skip
+    lines = [
+        n.lineno
+        for n in ast.walk(node)
+        if isinstance(n, ast.Compare)
+        and not (isinstance(node, ast.If) and n in ast.walk(node.test))
+        and isinstance(n.ops[0], ast.Lt | ast.Gt | ast.LtE | ast.GtE)
+        and not isinstance(n.comparators[0], ast.Constant)
+    ]
     return lines[0] if lines else node.lineno  # type: ignore[attr-defined, no-any-return]
 
 

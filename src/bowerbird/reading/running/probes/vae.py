@@ -1,15 +1,12 @@
-"""Probes of variational autoencoders: the KL term and the sampler as functions of what the encoder gives."""
+"""Probes of the KL term: the expressions of the source as functions of what the encoder gives."""
 
 import ast
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from bowerbird.reading.program import Unit, dotted, last_name, names_in, targets_of
 from bowerbird.reading.running.formula import Formulas, calls_in, coefficient, evaluate, terms, units
@@ -22,9 +19,10 @@ _MEAN = re.compile(
 _SCALE = re.compile(
     r"^(z_?|q_?|post_?|posterior_|latent_|enc_)?"
     r"(log_?var(iance)?|logv|lv|ln_?var|log_?sigma(_?(sq|2|squared))?|log_?std|log_?scale|logstd|logsigma|"
-    r"sigma(_?(sq|2|squared))?|std|stddev|stdev|scale|var|variance|σ)(_?(z|q|x|post|enc|phi))?$", re.I
-)  # fmt: skip
-_DRAWS = frozenset("randn randn_like rand rand_like normal normal_ sample rsample new_empty".split())
+    r"sigma(_?(sq|2|squared))?|std|stddev|stdev|scale|var|variance|σ)(_?(z|q|x|post|enc|phi))?$",
+    re.I,
+)
+DRAWS = frozenset("randn randn_like rand rand_like normal normal_ sample rsample new_empty".split())
 _TERM = re.compile(r"kl|latent|reg|divergence|dkl|prior", re.I)
 READINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "the logarithm of the variance": lambda s: s.exp(),
@@ -74,17 +72,7 @@ class Site:
         return evaluate(self.expanded, namespace, {**others, self.mean: mean, self.scale: scale})
 
 
-class UnitNoise(TorchFunctionMode):
-    """Every random draw is one: what multiplies the noise becomes visible."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in _DRAWS and isinstance(out, torch.Tensor) and out.is_floating_point():
-            return out.fill_(1.0) if not out.requires_grad else torch.ones_like(out)
-        return out
-
-
-def _site(formulas: Formulas, statement: ast.stmt, written: ast.expr) -> Site | None:
+def site_of(formulas: Formulas, statement: ast.stmt, written: ast.expr) -> Site | None:
     expanded = formulas.expand(written, statement)
     names = names_in(expanded)
     means, scales = [n for n in names if is_mean(n)], [n for n in names if is_scale(n)]
@@ -93,7 +81,7 @@ def _site(formulas: Formulas, statement: ast.stmt, written: ast.expr) -> Site | 
     return Site(written.lineno, statement, written, expanded, means[0], scales[0])
 
 
-def _free(site: Site, namespace: dict[str, Any]) -> dict[str, Any] | None:
+def free_of(site: Site, namespace: dict[str, Any]) -> dict[str, Any] | None:
     """Values for the other names of a site: weights are one; None where a name stands for something else."""
     found: dict[str, Any] = {}
     for name in names_in(site.expanded) - {site.mean, site.scale}:
@@ -122,8 +110,8 @@ def kl_sites(formulas: Formulas) -> list[Site]:
     found = []
     for statement, value in formulas.statements():
         for term in terms(value, is_latent):
-            site = _site(formulas, statement, term)
-            if site is None or calls_in(site.expanded) & _DRAWS:
+            site = site_of(formulas, statement, term)
+            if site is None or calls_in(site.expanded) & DRAWS:
                 continue
             words = calls_in(term)
             inside = {n.attr for n in ast.walk(term) if isinstance(n, ast.Attribute)}
@@ -138,7 +126,7 @@ def kl_sites(formulas: Formulas) -> list[Site]:
         ):
             for call in ast.walk(value):
                 if isinstance(call, ast.Call) and last_name(call) == "kl_divergence":
-                    site = _site(formulas, statement, call)
+                    site = site_of(formulas, statement, call)
                     if site is not None:
                         found.append(site)
     return found
@@ -159,7 +147,7 @@ def _grid(size: tuple[int, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]
 
 def _identify(site: Site, namespace: dict[str, Any]) -> dict[str, Any] | None:
     """Which reading of the scale makes the term a multiple of the true divergence, and the multiple at two sizes."""
-    others = _free(site, namespace)
+    others = free_of(site, namespace)
     if others is None:
         return None
     sizes = ((4, 6), (8, 6), (4, 12))
@@ -191,9 +179,13 @@ def _identify(site: Site, namespace: dict[str, Any]) -> dict[str, Any] | None:
         fits[name] = (max(errors), factors)
     best = min(fits, key=lambda name: fits[name][0])
     return {
-        "reading": best if fits[best][0] < 1e-3 else "", "error": fits[best][0], "factors": fits[best][1],
-        "shape": shape, "at_prior": zero["log" if "log" in claimed(site.scale) else "plain"], "negative": min(min(v) for v in values.values()) < -1e-6,
-    }  # fmt: skip
+        "reading": best if fits[best][0] < 1e-3 else "",
+        "error": fits[best][0],
+        "factors": fits[best][1],
+        "shape": shape,
+        "at_prior": zero["log" if "log" in claimed(site.scale) else "plain"],
+        "negative": min(min(v) for v in values.values()) < -1e-6,
+    }
 
 
 @probe("vae_kl")
@@ -217,12 +209,19 @@ def kl_terms(live: Live) -> None:
             named = bool(_TERM.search(target) or (function is not None and _TERM.search(function.name)))
             bounded = bool(calls_in(site.expanded) & {"clamp", "clamp_", "max", "maximum", "relu", "clip", "min"})
             value = {
-                **found, "scale": site.scale, "claimed": claimed(site.scale), "named": named, "bounded": bounded,
-                "target": target, "text": ast.unparse(site.written)[:160], "sign": _sign_in_loss(formulas, site, live),
-                "scalar_then_reduced": _reduced_twice(formulas, site, live), "statement": site.statement.lineno,
+                **found,
+                "scale": site.scale,
+                "claimed": claimed(site.scale),
+                "named": named,
+                "bounded": bounded,
+                "target": target,
+                "text": ast.unparse(site.written)[:160],
+                "sign": _sign_in_loss(formulas, site, live),
+                "scalar_then_reduced": _reduced_twice(formulas, site, live),
+                "statement": site.statement.lineno,
                 "function": function.name if function is not None else "",
                 "divergence_of_torch": "kl_divergence" in calls_in(site.written),
-            }  # fmt: skip
+            }
             live.record("probe.kl", target or "kl", value, line=site.line, file=unit.file)
 
 
@@ -314,7 +313,7 @@ def _copied(visitor: ast.NodeTransformer, node: ast.AST) -> ast.AST:
 
 def _reduced_twice(formulas: Formulas, site: Site, live: Live) -> int | None:
     """The line at which a mean or a mask is taken of a divergence that is one number already."""
-    others = _free(site, live.namespace) or {}
+    others = free_of(site, live.namespace) or {}
     mean, scale = _grid((4, 6), 0)
     for node in ast.walk(site.written):
         if not isinstance(node, ast.Call) or last_name(node) not in ("mean", "sum"):
@@ -331,241 +330,4 @@ def _reduced_twice(formulas: Formulas, site: Site, live: Live) -> int | None:
             continue
         if isinstance(value, torch.Tensor) and value.ndim == 0:
             return node.lineno
-    return None
-
-
-@probe("vae_sampler")
-def samplers(live: Live) -> None:
-    """What multiplies the noise when a latent is drawn, as a function of what the encoder gives."""
-    for unit in units(live.files):
-        formulas = Formulas(unit, is_latent)
-        done: set[Any] = set()
-        for statement, value in formulas.statements():
-            site = _site(formulas, statement, value)
-            function = unit.function(statement)
-            if site is None or function in done or not calls_in(site.expanded) & _DRAWS:
-                continue
-            if "kl_divergence" in calls_in(site.expanded) or "log_prob" in calls_in(site.expanded):
-                continue
-            others = _free(site, live.namespace)
-            if others is None:
-                continue
-            try:
-                found = _spread(site, live, others)
-            except Exception:  # the expression needs what is not at hand
-                continue
-            if found is None:
-                continue
-            done.add(function)
-            drawn = calls_in(site.expanded) & _DRAWS
-            line = _line_of_scale(formulas, site)
-            value_ = {**found, "scale": site.scale, "claimed": claimed(site.scale), "draws": sorted(drawn),
-                      "line_of_scale": line, "function": function.name if function else ""}  # fmt: skip
-            live.record("probe.sampler", site.scale, value_, line=site.line, file=unit.file)
-
-
-def _spread(site: Site, live: Live, others: dict[str, Any]) -> dict[str, Any] | None:
-    scale = torch.linspace(0.3, 1.8, 7, dtype=torch.float64)[:, None].expand(7, 2).contiguous()
-    mean = torch.zeros_like(scale)
-    with UnitNoise():
-        at_zero = live.call(site.value, live.namespace, mean, scale, others)
-        at_one = live.call(site.value, live.namespace, mean + 1, scale, others)
-    if not isinstance(at_zero, torch.Tensor) or at_zero.shape != scale.shape:
-        return None
-    if float((at_one - at_zero - 1).abs().max()) > 1e-6:
-        return None
-    for name, variance in READINGS.items():
-        if float((at_zero - variance(scale).sqrt()).abs().max()) < 1e-4:
-            return {"reading": name, "at": [float(scale[3, 0]), float(at_zero[3, 0])]}
-    return {"reading": "", "at": [float(scale[3, 0]), float(at_zero[3, 0])]}
-
-
-def _line_of_scale(formulas: Formulas, site: Site) -> int:
-    """Where the scale is first turned into what multiplies the noise."""
-    function = formulas.unit.function(site.statement)
-    for statement, value in formulas.statements():
-        if formulas.unit.function(statement) is function and statement.lineno <= site.statement.lineno:
-            if site.scale in names_in(value) and isinstance(value, ast.Call | ast.BinOp):
-                if not calls_in(value) & _DRAWS or calls_in(value) & {"exp", "sqrt"}:
-                    return statement.lineno
-    return site.line
-
-
-_REPARAMETERISE = re.compile(r"re_?param|sample_?(z|latent|posterior)?$|sampling|latent_?sample", re.I)
-
-
-@probe("vae_reparameterise")
-def evaluation_branch(live: Live) -> None:
-    """The sampler as a method: what it gives in training and in evaluation for known means and scales."""
-    modules = {type(m): m for m in live.user_modules().values()}
-    for kind, module in modules.items():
-        for name, method in vars(kind).items():
-            code = getattr(method, "__code__", None)
-            if code is None or not _REPARAMETERISE.search(name) or not live.recorder.is_user_code(code):
-                continue
-            given = code.co_varnames[1 : code.co_argcount]
-            if len(given) != 2 or not (is_mean(given[0]) or is_scale(given[1])):
-                continue
-            mean, scale = torch.full((400, 8), 3.0), torch.full((400, 8), 1.0)
-            results = {}
-            with live.frozen(module), torch.no_grad():
-                for mode in (True, False):
-                    module.train(mode)
-                    live.seed(1)
-                    try:
-                        results[mode] = live.call(getattr(module, name), mean, scale)
-                    except Exception:  # it needs other arguments
-                        break
-            if len(results) == 2 and all(
-                isinstance(r, torch.Tensor) and r.shape == mean.shape for r in results.values()
-            ):
-                value = {f"{word}_{what}": float(getattr(results[mode], what)()) for mode, word in
-                         ((True, "train"), (False, "eval")) for what in ("mean", "std")}  # fmt: skip
-                value |= {"name": name, "mean": 3.0, "scale": 1.0, "argument": given[1]}
-                live.record(
-                    "probe.reparameterise",
-                    f"{kind.__name__}.{name}",
-                    value,
-                    line=code.co_firstlineno,
-                    file=code.co_filename,
-                )
-
-
-class _Watched:
-    """Notes which draws of a distribution lose a gradient that could flow."""
-
-    def __init__(self, live: Live) -> None:
-        self.live = live
-        self.lost: dict[tuple[str, int], str] = {}
-
-    def __enter__(self) -> "_Watched":
-        self.original = torch.distributions.Normal.sample
-        watch = self
-
-        def sample(distribution: Any, *args: Any, **kwargs: Any) -> Any:
-            out = watch.original(distribution, *args, **kwargs)
-            if distribution.scale.requires_grad and torch.is_grad_enabled():
-                file, line = watch.live.recorder.here()
-                if line is not None:
-                    watch.lost[file, line] = type(distribution).__name__
-            return out
-
-        torch.distributions.Normal.sample = sample  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        torch.distributions.Normal.sample = self.original  # type: ignore[method-assign]
-
-
-@probe("vae_gradient")
-def gradient_through_sample(live: Live) -> None:
-    """Draws whose parameters are learnt but get no gradient; and models that are the same at every seed."""
-    for name, module in live.roots.items():
-        given = live.inputs(module)
-        if given is None:
-            continue
-        with live.frozen(module), _Watched(live) as watch, torch.enable_grad():
-            module.train()
-            outs = []
-            for seed in (1, 2):
-                live.seed(seed)
-                try:
-                    outs.append(live.call(module, *given[0], **given[1]))
-                except Exception:  # it fails in training mode with these inputs
-                    break
-        for (file, line), kind in watch.lost.items():
-            live.record("probe.sample_without_gradient", name, {"distribution": kind}, line=line, file=file)
-        layers = {path for path, _ in module.named_modules()}
-        latent = sum(is_latent(p.rpartition(".")[2].removeprefix("fc_").removesuffix("_layer")) for p in layers)
-        if len(outs) == 2:
-            from bowerbird.reading.running.observe.modules import tensors
-
-            pairs = zip(tensors(outs[0]), tensors(outs[1]), strict=False)
-            same = all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
-            value = {"same_at_every_seed": same, "class": type(module).__name__, "latent_layers": latent}
-            live.record("probe.stochastic", name, value, line=live.line_of(type(module)))
-
-
-@probe("vq")
-def straight_through(live: Live) -> None:
-    """Where gradients go through a vector quantiser: to its input from what it gives, to the codebook from its loss."""
-    for path, module in live.user_modules().items():
-        books = [m for m in module.children() if isinstance(m, nn.Embedding)]
-        if not re.search(r"quanti[sz]|^vq|codebook", type(module).__name__, re.I) or not books:
-            continue
-        given = live.inputs(module)
-        if given is None or not given[0] or not isinstance(given[0][0], torch.Tensor):
-            continue
-        entry = given[0][0].clone().requires_grad_()
-        if not entry.is_floating_point():
-            continue
-        with live.frozen(module), torch.enable_grad():
-            module.train()
-            out = live.call(module, entry, *given[0][1:], **given[1])
-            parts = [t for t in (out if isinstance(out, list | tuple) else [out]) if isinstance(t, torch.Tensor)]
-            value: dict[str, Any] = {"class": type(module).__name__}
-            like = next((t for t in parts if t.shape == entry.shape and t.is_floating_point()), None)
-            loss = next((t for t in parts if t.ndim == 0 and t.requires_grad), None)
-            book = books[0].weight
-            for word, part in (("out", like), ("loss", loss)):
-                if part is None:
-                    continue
-                target = (part * torch.randn_like(part)).sum()
-                wanted = [entry, book] if book.requires_grad else [entry]
-                grads = (
-                    torch.autograd.grad(target, wanted, retain_graph=True, allow_unused=True)
-                    if target.requires_grad
-                    else [None]
-                )
-                value[f"{word}_to_input"] = _size(grads[0])
-                value[f"{word}_to_codebook"] = _size(grads[1]) if len(grads) > 1 else None
-            value["codebook_learns"] = book.requires_grad
-            live.record("probe.quantiser", path, value, line=live.line_of(type(module)))
-
-
-def _size(gradient: torch.Tensor | None) -> float:
-    return 0.0 if gradient is None else float(gradient.norm())
-
-
-@probe("vae_prior")
-def prior_draws(live: Live) -> None:
-    """What is fed to a decoder when nothing is encoded: expressions of random draws, by their mean and deviation."""
-    for unit in units(live.files):
-        formulas = Formulas(unit, is_latent)
-        for call in unit.all(ast.Call):
-            if not re.search(r"decode|decoder|^dec$", last_name(call), re.I) or not call.args:
-                continue
-            statement = unit.statement(call)
-            if statement is None:
-                continue
-            expanded = formulas.expand(call.args[0], statement)
-            words = calls_in(expanded)
-            if not words & {"randn", "rand", "normal", "randn_like", "rand_like"} or any(
-                map(is_latent, names_in(expanded))
-            ):
-                continue
-            found = _moments(expanded, live)
-            if found is not None:
-                line = next((s.lineno for s, v in formulas.statements() if calls_in(v) & {"randn", "rand", "normal"}
-                             and unit.function(s) is unit.function(statement) and s.lineno <= statement.lineno),
-                            call.lineno)  # fmt: skip
-                live.record("probe.prior", ast.unparse(call.args[0])[:60], {**found, "text": ast.unparse(expanded)[:120]},
-                            line=line, file=unit.file)  # fmt: skip
-
-
-def _moments(expression: ast.expr, live: Live) -> dict[str, Any] | None:
-    """Mean and deviation of an expression of draws, with unknown sizes taken as 64 and ``self`` from a live module."""
-    unknown = {n for n in names_in(expression) if n not in live.namespace and n not in ("self", "torch", "np")}
-    if any(re.search(r"temp|tau|scale|std|sigma|trunc", name, re.I) for name in names_in(expression)):
-        return None
-    hosts: list[Any] = [*live.user_modules().values()] if "self" in names_in(expression) else [None]
-    for host in hosts:
-        values = {**dict.fromkeys(unknown, 64), "device": "cpu", "self": host}
-        try:
-            out = live.call(evaluate, expression, live.namespace, values)
-        except Exception:  # this module is not the one that is meant
-            continue
-        if isinstance(out, torch.Tensor) and out.is_floating_point() and out.numel() >= 64:
-            return {"mean": float(out.mean()), "std": float(out.std()), "min": float(out.min()), "numbers": out.numel(),
-                    "expected": math.sqrt(1.0)}  # fmt: skip
     return None
