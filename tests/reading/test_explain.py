@@ -13,17 +13,19 @@ import pytest
 
 import bowerbird
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.explain import cards, glossary, layers, perturb
+from bowerbird.reading.explain import cards, glossary, layers, pages, perturb
 from bowerbird.reading.explain.read import studied, write
-from bowerbird.reading.explain.reading import Code, Figure, Formula, Output, Reading
+from bowerbird.reading.explain.reading import Code, Figure, Formula, Output, Reading, Told
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.show.html import coloured, html
 from bowerbird.reading.explain.show.markdown import markdown
 from bowerbird.reading.explain.show.terminal import Page
 from bowerbird.reading.explain.study import Study
+from bowerbird.reading.explain.telling import told
 from bowerbird.reading.explain.text import Ref, made, number
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.running.launch import Child
+from bowerbird.reading.tutor.endpoint import Usage
 
 HERE = Path(__file__).parent
 FRAGMENT = '''
@@ -45,18 +47,20 @@ for imgs, _ in dataloader:
     z = torch.randn(imgs.size(0), 100).cuda()
     fake = G(z)
     # 训练判别器
-    loss_D = bce(D(imgs), torch.ones(imgs.size(0), 1).cuda()) + bce(D(fake.detach()), torch.zeros(imgs.size(0), 1).cuda())
+    ones, zeros = torch.ones(imgs.size(0), 1).cuda(), torch.zeros(imgs.size(0), 1).cuda()
+    loss_D = bce(D(imgs), ones) + bce(D(fake.detach()), zeros)
     opt_D.zero_grad(); loss_D.backward(); opt_D.step()
-    loss_G = bce(D(fake), torch.ones(imgs.size(0), 1).cuda())
+    loss_G = bce(D(fake), ones)
     opt_G.zero_grad(); loss_G.backward(); opt_G.step()
 plt.imshow(fake[0, 0].detach().cpu().numpy()); plt.show()
 '''  # fmt: skip
 NOTEBOOK = {
     "cells": [
         {"cell_type": "markdown", "source": ["# VAE"]},
-        {"cell_type": "code", "source": ["%matplotlib inline\n", "import torch\n", "from torch import nn\n", "lr = 1e-3\n"]},
+        {"cell_type": "code", "source": "%matplotlib inline\nimport torch\nfrom torch import nn\nlr = 1e-3"},
         {"cell_type": "code", "source": [
-            "net = nn.Linear(4, 1)\n", "optimizer = torch.optim.SGD(net.parameters(), lr=lr)\n", "for step in range(5):\n",
+            "net = nn.Linear(4, 1)\n", "optimizer = torch.optim.SGD(net.parameters(), lr=lr)\n",
+            "for step in range(5):\n",
             "    x = torch.randn(8, 4)\n", "    loss = ((net(x) - x.sum(1, keepdim=True)) ** 2).mean()\n",
             "    optimizer.zero_grad()\n", "    loss.backward()\n", "    optimizer.step()\n",
         ]},
@@ -87,7 +91,8 @@ def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Both]:
         "        self.fc = nn.Linear(3, 1)\n\n    def forward(self, x):\n        return x + self.fc(x)\n"
     )
     (folder / "package" / "train.py").write_text(
-        "import torch\nfrom nets import Net\n\nWIDTH = 3\nnet = Net()\nopt = torch.optim.Adam(net.parameters(), lr=0.01)\n"
+        "import torch\nfrom nets import Net\n\nWIDTH = 3\nnet = Net()\n"
+        "opt = torch.optim.Adam(net.parameters(), lr=0.01)\n"
         "for i in range(3):\n    loss = net(torch.randn(4, WIDTH)).pow(2).mean()\n    loss.backward()\n    opt.step()\n"
         "    opt.zero_grad()\n    print(i, loss.item())\n"
     )
@@ -245,7 +250,7 @@ def test_losses_are_identified_and_written_as_equations(readings: dict[str, Both
     assert rules == ["sum", "last"], "the critic's number is the sum of two, the generator's is one"
     assert any("−E log σ(D(G(z)))" == f for f in formulas(readings["recipe"].en))
     assert any("penalty = γ/2" in f for f in formulas(readings["recipe"].en))
-    assert formulas(readings["gpt"].en) == ["−E[log softmax(model(x))_y]"]
+    assert formulas(readings["gpt"].en) == ["−E[log softmax(lm(x))_y]"]
     assert formulas(readings["ddpm"].en) == ["E[(model(x) − ε)²]"]
     assert any("KL" in f for f in formulas(readings["vae"].en)), formulas(readings["vae"].en)
 
@@ -323,6 +328,36 @@ def test_code_in_colour_keeps_every_character() -> None:
         assert plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&#x27;", "'") == line
 
 
+class Scripted:
+    """An endpoint that makes two claims, of which one is a lie, and insists."""
+
+    model = "scripted"
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+
+    def stream(self, *_: object, **__: object) -> Iterator[str]:
+        claims = [
+            {"id": 0, "text": "net has 4 parameters.", "kind": "number", "lines": [5, 5]},
+            {"id": 1, "text": "net has 9000 parameters.", "kind": "number", "lines": [5, 5]},
+        ]
+        yield json.dumps({"claims": claims})
+
+
+def test_a_model_stands_beside_the_steps_with_its_score(readings: dict[str, Both]) -> None:
+    both = readings["folder"]
+    reading = told(both.study, both.en, Scripted())  # type: ignore[arg-type]
+    assert reading.score is not None and (reading.score.verified, reading.score.total) == (1, 2)
+    said = [b for step in reading.steps for b in step.blocks if isinstance(b, Told)]
+    assert sorted(b.status for b in said) == ["refuted", "verified"]
+    assert "verified 1 of 2" in markdown(reading) and "verified 1 of 2" in html(reading)
+
+
+def test_readings_of_our_families_are_of_what_they_are_now() -> None:
+    folder = HERE.parents[1] / "docs" / "readings"
+    assert pages.stale(folder) == [], "run: python -m bowerbird.reading.explain.pages docs/readings"
+
+
 # --------------------------------------------------------------------------------------------------------- knowledge
 
 
@@ -331,8 +366,9 @@ def test_what_is_known_of_settings_is_complete() -> None:
         assert all(set(words) == {"en", "zh"} for words in (entry.meaning, entry.why, entry.change))
         assert {card.id for card in cards.all()} >= set(entry.cards)
     for word, identity in (
-        ("learning_rate", "lr"), ("min_lr", "min-lr"), ("b1", "betas"), ("latent_dim", "latent"), ("n_critic", "n-critic"),
-        ("lambda_gp", "penalty-weight"), ("noise_steps", "timesteps"), ("beta_start", "noise-betas"), ("n_embd", "width"),
+        ("learning_rate", "lr"), ("min_lr", "min-lr"), ("b1", "betas"), ("latent_dim", "latent"),
+        ("n_critic", "n-critic"), ("lambda_gp", "penalty-weight"), ("noise_steps", "timesteps"),
+        ("beta_start", "noise-betas"), ("n_embd", "width"),
         ("args.batch_size", "batch"), ("grad_clip", "clip-norm"), ("kl_weight", "kl-weight"),
     ):  # fmt: skip
         found = glossary.find(word)

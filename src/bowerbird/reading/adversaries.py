@@ -1,7 +1,7 @@
 """Who plays against whom: the generator and the discriminator of a program, told apart by what was observed of them.
 
 A discriminator is called on the outputs of another network and on data; its own outputs feed no network; something
-trains it, or its name says what it is.  Feature networks that nobody trains, and the networks of a cycle, are not meant.
+trains it, or its name says what it is.  Feature networks that nobody trains and the networks of a cycle are not meant.
 """
 
 import re
@@ -41,7 +41,8 @@ class Score:
 def pairs(facts: FactStore) -> list[Pair]:
     """Every pair of adversaries."""
     calls = forwards(facts)
-    fed = {calls[n].subject for f in calls.values() for n in f["from"] or () if n in calls and calls[n].subject != f.subject}
+    edges = [(calls[n].subject, f.subject) for f in calls.values() for n in f["from"] or () if n in calls]
+    fed = {source for source, target in edges if source != target}
     trained = {name for names in owners_of(facts).values() for name in names}
     found = []
     for judge in dict.fromkeys(f.subject for f in calls.values()):
@@ -117,14 +118,23 @@ def _constant(target: Any) -> bool:
 
 
 def games(facts: FactStore, pair: Pair) -> tuple[list[list[Score]], list[list[Score]]]:
-    """The scores of the discriminator's phases and of the generator's; phases of both at once are left out."""
+    """The scores of the discriminator's turns and of the generator's.
+
+    Where both are stepped together, a loss that scores data or does not reach the generator is the discriminator's.
+    """
     theirs: list[list[Score]] = []
     ours: list[list[Score]] = []
     for phase in phases(facts):
         judge, maker = pair.discriminator in phase.owners, pair.generator in phase.owners
-        if judge == maker:
-            continue
-        found = scores(facts, pair, phase)
-        if found:
-            (theirs if judge else ours).append(found)
+        found = scores(facts, pair, phase) if judge or maker else []
+        if judge and maker:
+            if len(phase.steps) < 2 or len(phase.backwards) < 2:
+                continue
+            data = {s.backward.id for s in found if not s.fake}
+            judged = [s for s in found if s.backward.id in data or pair.generator not in (s.backward["grads"] or {})]
+            made = [s for s in found if s not in judged]
+        else:
+            judged, made = (found, []) if judge else ([], found)
+        theirs += [judged] if judged else []
+        ours += [made] if made else []
     return theirs, ours

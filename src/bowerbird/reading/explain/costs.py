@@ -32,7 +32,8 @@ def note(study: Study) -> None:
                 rows.append((operations, path))
         if total:
             io = study.facts.first("module.io", tree.subject)
-            batch = (first_shape(io["in"]) or [None])[0] if io is not None else None
+            taken = first_shape(io["in"]) if io is not None else None
+            batch = taken[0] if taken else None
             largest = max(rows)
             value = {
                 "operations": total, "batch": batch, "largest": largest[1], "share": round(largest[0] / total, 3),

@@ -22,6 +22,7 @@ from bowerbird.reading.running.launch import Child
 
 RECIPES = {"gan": "gan", "vae": "vae", "transformer": "shakespeare", "diffusion": "diffusion"}
 """The pages and the recipes that they read."""
+MEASURED = 3
 _FIGURES = re.compile(r"[-−]?\d[\d,.]*(?:e[-+]?\d+)?(?: [kMGT]\b)?|[▁▂▃▄▅▆▇█]+")
 
 
@@ -68,7 +69,9 @@ def pages(folder: Path | None = None) -> Iterator[tuple[str, str]]:
     """The name and the text of every page; pictures go below ``folder``, if there is one."""
     with Child() as child:
         for name, recipe in RECIPES.items():
-            with studied(recipe, child=child) as study:
+            with studied(recipe, measure=MEASURED, patience=3600.0, child=child) as study:
+                if not study.run.ran:
+                    raise BowerbirdError(f"The recipe {recipe} could not be run: {study.run.why_not}.")
                 for lang in LANGUAGES:
                     pictures = None if folder is None else folder / name
                     yield file_of(name, lang), head(name, lang) + markdown(write(study, lang), pictures)

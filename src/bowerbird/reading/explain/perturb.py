@@ -9,16 +9,17 @@ from typing import Any
 
 from bowerbird.reading.explain import glossary
 from bowerbird.reading.explain.glossary import Entry
-from bowerbird.reading.explain.study import Study
+from bowerbird.reading.explain.study import Study, passes
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Edit, Patch
 
 MOST = 6
+PATIENCE = 40.0
 _SET = ("constant", "option", "entry", "argument")
 """Kinds that hold, where a default or a field may be overridden."""
 
 
-def note(study: Study, *, most: int = MOST, seconds: float = 40.0) -> None:
+def note(study: Study, *, most: int = MOST, seconds: float = PATIENCE) -> None:
     """Adds ``setting.changed`` for at most so many settings, the most telling first, until the time is over."""
     if not study.run.ran or study.run.rerun is None:
         return
@@ -94,11 +95,14 @@ def compared(before: FactStore, after: FactStore) -> dict[str, Any]:
     if raised is not None and before.first("run.exception", raised.subject) is None:
         found["failed"] = f"{raised.subject}: {str(raised['message'])[:160]}"
         found["failed_line"] = raised.line
-    for line in dict.fromkeys(f.line for f in before.of("event.backward")):
-        a, b = ([f["loss"] for f in store.of("event.backward") if f.line == line] for store in (before, after))
+    changed = passes(after)
+    for subject, facts in passes(before).items():
+        a, b = [f["loss"] for f in facts], [f["loss"] for f in changed.get(subject, [])]
         n = min(len(a), len(b))
         if n and isinstance(a[n - 1], int | float) and isinstance(b[n - 1], int | float):
-            found["losses"].append({"line": line, "n": n, "was": a[n - 1], "is": b[n - 1], "first": [a[0], b[0]]})
+            through = list(dict.fromkeys(row["module"] for row in facts[0]["through"] or []))
+            row = {"line": facts[0].line, "file": facts[0].file, "through": through if " through " in subject else []}
+            found["losses"].append({**row, "n": n, "was": a[n - 1], "is": b[n - 1], "first": [a[0], b[0]]})
     times = [store.first("run.program") for store in (before, after)]
     found["steps"] = [t["steps"] if t is not None else 0 for t in times]
     deltas = [

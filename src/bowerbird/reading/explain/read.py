@@ -1,5 +1,6 @@
 """``read``: a program explained in seven steps, every number and name of which traces to a fact."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,39 +43,26 @@ def read(
         return write(study, lang)
 
 
-class studied:
-    """A study as a context: inside, patched versions of the program can still be run."""
+@contextlib.contextmanager
+def studied(
+    target: Path | str, *, measure: int = perturb.MOST, patience: float = perturb.PATIENCE, steps: int = 6,
+    seconds: float = 12.0, child: Child | None = None,
+) -> Iterator[Study]:  # fmt: skip
+    """A study as a context: inside, patched versions of the program can still be run.
 
-    def __init__(
-        self, target: Path | str, *, measure: int = perturb.MOST, steps: int = 6, seconds: float = 12.0,
-        child: Child | None = None,
-    ) -> None:  # fmt: skip
-        self.target, self.measure, self.steps, self.seconds = target, measure, steps, seconds
-        self._given = child
-        self._child = child or Child()
-
-    def __enter__(self) -> Study:
-        try:
-            return self._study()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        if self._given is None:
-            self._child.__exit__(None, None, None)
-
-    def _study(self) -> Study:
-        own = driven(self.target)
-        source, shown = own if own is not None else (open_source(self.target), ())
-        program = Program(source)
-        self._run = observe(source, steps=self.steps, seconds=self.seconds, child=self._child)
-        run = self._run.__enter__()  # the child outlives it, so that what it offers stays usable until ours ends
+    ``patience`` is for how many seconds settings are altered and run again.  A warm ``child`` can serve many studies.
+    """
+    own = driven(target)
+    source, shown = own if own is not None else (open_source(target), ())
+    program = Program(source)
+    with contextlib.ExitStack() as stack:
+        child = stack.enter_context(Child()) if child is None else child
+        run = stack.enter_context(observe(source, steps=steps, seconds=seconds, child=child))
         study = Study(source, program, run, in_order(judge(program, run)), shown=shown)
-        study.pictures = _pictures(study, self._child.folder)
+        study.pictures = _pictures(study, child.folder)
         prepare(study)
-        perturb.note(study, most=self.measure)
-        return study
+        perturb.note(study, most=measure, seconds=patience)
+        yield study
 
 
 def prepare(study: Study) -> None:

@@ -43,7 +43,7 @@ def _file(study: Study, unit: Unit) -> None:
         "functions": sum("." not in name for name in unit.functions), "docstring": _first(ast.get_docstring(unit.tree)),
         "cells": len(study.source.cells),
     }  # fmt: skip
-    study.add("source.file", value["name"], value, file=unit.file, line=1)
+    study.add("source.file", study.short(unit.file), value, file=unit.file, line=1)
 
 
 def _first(docstring: str | None) -> str:
@@ -102,7 +102,7 @@ def settings(study: Study) -> list[dict[str, Any]]:
     for file in study.files:
         unit = study.program.units[file]
         for row in _rows(unit):
-            rows.append({**row, "file": file, "uses": _uses(unit, row["name"], row["line"])})
+            rows.append({**row, "file": file, "uses": _uses(unit, row)})
     chosen = {(row["file"], row["line"], row["name"]): row for row in rows}
     return list(chosen.values())[: 3 * MOST_SETTINGS]
 
@@ -240,11 +240,16 @@ def _arguments(unit: Unit) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _uses(unit: Unit, name: str, line: int) -> list[int]:
-    """Lines that read a name (as a name or as the last word of an attribute), apart from the one that sets it."""
-    lines = set()
-    for node in unit.all(ast.Name, ast.Attribute):
-        word = node.id if isinstance(node, ast.Name) else node.attr
-        if word == name and isinstance(node.ctx, ast.Load) and node.lineno != line:
-            lines.add(node.lineno)
-    return sorted(lines)[:12]
+def _uses(unit: Unit, row: dict[str, Any]) -> list[int]:
+    """Lines that read a setting: its name, an attribute or an entry of that name; not the line that sets it."""
+    name, kind, line = row["name"], row["kind"], row["line"]
+    if kind in ("argument", "rounds"):
+        return []
+    lines: set[int] = set()
+    if kind == "entry":
+        keys = [n for n in unit.all(ast.Subscript) if isinstance(n.slice, ast.Constant) and n.slice.value == name]
+        lines |= {n.lineno for n in keys}
+    else:
+        lines |= {n.lineno for n in unit.all(ast.Name) if n.id == name and isinstance(n.ctx, ast.Load)}
+    lines |= {n.lineno for n in unit.all(ast.Attribute) if n.attr == name and isinstance(n.ctx, ast.Load)}
+    return sorted(lines - {line})[:12]

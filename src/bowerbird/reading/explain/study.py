@@ -123,15 +123,7 @@ class Study:
 
     def passes(self) -> dict[str, list[Fact]]:
         """The backward passes by their line, and by the networks that they go through where one line serves several."""
-        groups: dict[tuple[str, int | None, tuple[str, ...]], list[Fact]] = {}
-        for fact in self.facts.of("event.backward"):
-            through = tuple(sorted({row["module"] for row in fact["through"] or []}))
-            groups.setdefault((fact.file, fact.line, through), []).append(fact)
-        lines = [key[:2] for key in groups]
-        return {
-            f"line {key[1]}" + (f" through {' and '.join(key[2])}" if lines.count(key[:2]) > 1 else ""): facts
-            for key, facts in groups.items()
-        }
+        return passes(self.facts)
 
     @cached_property
     def events(self) -> list[Fact]:
@@ -141,3 +133,16 @@ class Study:
 
     def first(self, facts: Iterable[Fact], holds: Callable[[Fact], bool]) -> Fact | None:
         return next((fact for fact in facts if holds(fact)), None)
+
+
+def passes(store: FactStore) -> dict[str, list[Fact]]:
+    """The backward passes of a store by line, and by the networks that they go through where a line serves several."""
+    groups: dict[tuple[str, int | None, tuple[str, ...]], list[Fact]] = {}
+    for fact in store.of("event.backward"):
+        through = tuple(sorted({row["module"] for row in fact["through"] or []}))
+        groups.setdefault((fact.file, fact.line, through), []).append(fact)
+    lines = [key[:2] for key in groups]
+    return {
+        f"line {key[1]}" + (f" through {' and '.join(key[2])}" if lines.count(key[:2]) > 1 else ""): facts
+        for key, facts in groups.items()
+    }

@@ -162,12 +162,13 @@ def _plural(noun: str, value: Any) -> str:
     return many or f"{one}s"
 
 
-def joined(pieces: Sequence[Piece], lang: Language, last: bool = True) -> Text:
+def joined(pieces: Sequence[Piece], lang: Language) -> Text:
     """Pieces as a list in words: ``a, b and c``."""
-    comma, final = (", ", " and ") if lang == "en" else ("、", " 和 ")
+    named = any(isinstance(piece, Ref) and piece.kind == "name" for piece in pieces)
+    comma, final = (", ", " and ") if lang == "en" else ("、", " 和 " if named else "和")
     parts: list[str | Ref] = []
     for i, piece in enumerate(pieces):
         if i:
-            parts.append(final if last and i == len(pieces) - 1 else comma)
+            parts.append(final if i == len(pieces) - 1 else comma)
         parts += [piece] if isinstance(piece, Ref) else piece.parts
     return Text(tuple(parts))

@@ -29,7 +29,7 @@ def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
     for loss in facts.of("loss.call", "binary_cross_entropy_with_logits"):
         source = _source(facts, loss)
         low, high = loss["input"].get("min"), loss["input"].get("max")
-        if source is None or low is None or low < 0 or high > 1 or not _ends_in(facts, source, "Sigmoid", "Softmax"):
+        if source is None or low is None or low < 0 or high > 1 or not _ends_in(program, facts, source, "Sigmoid"):
             continue
         made = list(creations(program, "BCEWithLogitsLoss"))
         places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, loss.line or 1)]
@@ -78,13 +78,18 @@ def _source(facts: FactStore, loss: Fact) -> Fact | None:
     return None
 
 
-def _ends_in(facts: FactStore, call: Fact, *kinds: str) -> bool:
-    """Whether a module's last layer, or the last function of its ``forward``, is of a kind."""
+def _ends_in(program: Program, facts: FactStore, call: Fact, kind: str) -> bool:
+    """Whether a sigmoid is a module's last layer, or is applied where its ``forward`` returns."""
     tree = facts.first("module.tree", call.subject)
     rows = [r for r in (tree["modules"] or []) if r["path"]] if tree is not None else []
-    if any(row["class"] in kinds for row in rows):
+    if rows and rows[-1]["class"] == kind:
         return True
-    return any(facts.of("function.call", kind.lower()) for kind in kinds)
+    for unit in program:
+        forward = unit.functions.get(f"{call['class']}.forward")
+        for told in unit.all(ast.Return, under=forward) if forward is not None else ():
+            if any(last_name(c).lower() == kind.lower() for c in unit.all(ast.Call, under=told)):
+                return True
+    return False
 
 
 def _of(unit: Unit, node: ast.AST, call: Fact) -> bool:

@@ -32,7 +32,7 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         if failed is not None and not fragment:
             severity = "error"
         else:
-            severity = "info" if fragment or (name in replaced and not near) else "warning"
+            severity = "info" if fragment else "warning"
         yield Finding(
             "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
             f"The name {name} is bound nowhere in the program.",

@@ -1,6 +1,7 @@
 """Rules of the optimisation loop, of every family: what is cleared, what is stepped, and in which order."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -301,16 +302,16 @@ def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     for line in sorted(filter(None, lines)):
         own = [b for b in facts.of("event.backward", line=line) if b["retain_graph"]]
         sizes = [b["nodes"] for b in own]
-        grows = len(sizes) >= 3 and all(a < b for a, b in zip(sizes, sizes[1:], strict=False))
+        grown = _growth(own)
         unit = unit_of(program, own[0])
-        if grows:
+        if grown:
             yield Finding(
                 "L11", "error", line,
                 "retain_graph=True hides that the graph of every earlier batch is walked again: the state is not detached.",
-                f"The graph has {sizes[0]} nodes at the first backward pass of this line and {sizes[-1]} at pass "
-                f"{len(sizes)} ({own[0].id}, {own[-1].id}).",
+                f"The graph has {grown[0]['nodes']} nodes at one backward pass of this line and {grown[-1]['nodes']} "
+                f"{len(grown) - 1} passes later, and still goes through the batch of then ({grown[0].id}, {grown[-1].id}).",
                 "Detach what is carried from batch to batch, and drop retain_graph.", file=unit.file,
-                facts=(own[0].id, own[-1].id),
+                facts=(grown[0].id, grown[-1].id),
             )  # fmt: skip
             continue
         yield Finding(
@@ -319,6 +320,21 @@ def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             f"The graph does not grow ({sizes[0]} nodes at each pass, {own[0].id}).",
             "Remove it, and detach what the second pass should not reach.", file=unit.file, facts=(own[0].id,),
         )  # fmt: skip
+
+
+def _growth(passes: list[Fact]) -> list[Fact]:
+    """The first run of three passes or more whose graphs contain that of the pass before and a newer batch."""
+    run = passes[:1]
+    for before, after in itertools.pairwise(passes):
+        old = {row["call"] for row in before["through"] or ()}
+        new = {row["call"] for row in after["through"] or ()}
+        if after["nodes"] > before["nodes"] and old and old < new:
+            run.append(after)
+        elif len(run) >= 3:
+            break
+        else:
+            run = [after]
+    return run if len(run) >= 3 else []
 
 
 @rule("L12", "Weights change between the forward and the backward pass", family="loop")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from bowerbird.reading.adversaries import Pair, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
+from bowerbird.reading.origins import around, calls_at
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import Phase, phases
-from bowerbird.reading.program import Program, last_name, names_in, receiver
+from bowerbird.reading.program import Program, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
@@ -16,12 +17,15 @@ from bowerbird.reading.running.run import Run
 def _name(facts: FactStore, optimizer: Fact) -> str:
     """The user's name for an optimiser."""
     steps = facts.first("optimizer.steps", optimizer.subject)
-    return str(steps["name"]) if steps is not None else str(optimizer["class"])
+    seen = next((s for s in facts.of("event.step") if s["identity"] == optimizer["identity"]), None)
+    return str(steps["name"] if steps is not None else seen.subject if seen is not None else optimizer["class"])
 
 
 def _steps(facts: FactStore, optimizer: Fact) -> int:
+    """How often an optimiser was stepped; where the run ended early, how often that was seen."""
+    seen = sum(s["identity"] == optimizer["identity"] for s in facts.of("event.step"))
     steps = facts.first("optimizer.steps", optimizer.subject)
-    return int(steps["steps"]) if steps is not None else 0
+    return max(seen, int(steps["steps"]) if steps is not None else 0)
 
 
 def _forsaken(facts: FactStore) -> Iterator[Fact]:
@@ -198,16 +202,29 @@ def _unstepped(program: Program, facts: FactStore, module: str) -> Iterator[Find
         return
     name = _name(facts, optimizer)
     place = phase.steps[0] if phase is not None else optimizer
+    handed = _handed(program, place) if phase is not None else None
     yield Finding(
-        "G07", "error", place.line or 1,
+        "G07", "error", handed or place.line or 1,
         f"{name} is never stepped, so {module} stays as it was initialised"
-        + (f"; this line steps {place.subject} instead." if phase is not None else "."),
+        + (f"; {place.subject} is {'handed on' if handed else 'stepped'} here instead." if phase is not None else "."),
         f"{len(facts.of('event.step'))} steps were seen, none of {name} ({optimizer.id})"
         + (f"; the loss before this one reached {module} ({phase.backwards[-1].id})." if phase is not None else "."),
         f"Call {name}.step() after the backward pass of {module}.", place.file,
         (optimizer.id, *((place.id, phase.backwards[-1].id) if phase is not None else ())),
-        _renamed(program, place, name) if phase is not None else None,
+        _renamed(program, place, name) if phase is not None and not handed else None,
     )  # fmt: skip
+
+
+def _handed(program: Program, step: Fact) -> int | None:
+    """The line that hands a function the optimiser that it steps, where the step is of an argument."""
+    unit = program.units.get(step.file, program.main)
+    function = around(unit, step.line)
+    stepped = next((dotted(receiver(c)) for c in calls_at(unit, step.line) if last_name(c) == "step"), None)
+    if function is None or stepped not in [a.arg for a in function.args.args]:
+        return None
+    word = step.subject.rpartition(".")[2]
+    calls = [c for c in unit.calls(function.name) if any(last_name(a) == word for a in c.args)]
+    return calls[0].lineno if calls else None
 
 
 def _phase_of(facts: FactStore, module: str) -> Phase | None:
@@ -236,17 +253,17 @@ def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
     """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
     for pair in pairs(facts):
         if _never(program, facts, pair.generator) is not None:
-            yield from _misdirected(facts, pair)
+            yield from _misdirected(program, facts, pair)
         yield from _without_gradients(program, facts, pair)
 
 
-def _misdirected(facts: FactStore, pair: Pair) -> Iterator[Finding]:
+def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
     for phase in phases(facts):
         reaching = [b for b in phase.backwards if pair.generator in (b["grads"] or {})]
         if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
             step, backward = phase.steps[-1], reaching[-1]
             yield Finding(
-                "G08", "error", step.line or 1,
+                "G08", "error", _handed(program, step) or step.line or 1,
                 f"After the generator's loss {step.subject} is stepped: {pair.discriminator} is moved to please "
                 f"{pair.generator}, which never moves.",
                 f"The loss of line {backward.line} reached {pair.generator} ({backward.id}); the step holds "

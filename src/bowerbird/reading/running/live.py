@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Live:
         self.namespace, self.files, self.optimizers = namespace, files, optimizers
         self.locals: dict[str, dict[str, Any]] = {}
         self.losses: list[dict[str, Any]] = []
+        self.recurrent: Mapping[nn.Module, Any] = {}
         self.cache: dict[str, Any] = {}
         self.roots = modules.roots()
 

@@ -28,6 +28,7 @@ from bowerbird.reading.running.loops import Loops
 from bowerbird.reading.running.observe.functions import FunctionWatch, watch_numpy
 from bowerbird.reading.running.observe.modules import ModuleWatch
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.observe.recurrent import RecurrentWatch
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.probes import all_probes
 from bowerbird.reading.running.recorder import Recorder, summary
@@ -63,6 +64,7 @@ class Session:
         self.names = Names(self.recorder)
         self.modules = ModuleWatch(self.recorder, self.names)
         self.training = TrainingWatch(self.recorder, self.names, self.modules)
+        self.recurrent = RecurrentWatch(self.recorder, self.modules, self.training)
         self.functions = FunctionWatch(self.recorder, self.training, self.replace)
         self.loops = Loops(self.recorder, request.seconds, request.steps, self.training.laggards)
         self.namespace: dict[str, Any] = {}
@@ -107,6 +109,7 @@ class Session:
         limit(request.memory_bytes, request.seconds + request.probe_seconds * 2 + 5)
         self.modules.install()
         self.training.install()
+        self.recurrent.install()
         watch_numpy(self.recorder)
         soften(scratch)
         compat.install(self.replace)
@@ -231,6 +234,7 @@ class Session:
         live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
         live.locals = self.locals
         live.losses = self.functions.losses
+        live.recurrent = self.recurrent.pasts
         return live
 
     def _report(self, cpu_s: float) -> None:

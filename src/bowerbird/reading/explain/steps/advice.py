@@ -1,12 +1,16 @@
 """Step seven: improvements ordered by evidence: findings of ``check``, then suggestions, each with its diff."""
 
+import tomllib
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 from bowerbird.reading.explain import cards
 from bowerbird.reading.explain.perturb import compared
 from bowerbird.reading.explain.reading import Advice, Block
+from bowerbird.reading.explain.steps.settings import place_of
 from bowerbird.reading.explain.suggest import Suggestion, suggestions
-from bowerbird.reading.explain.text import Ref, Text, name, number, quote
+from bowerbird.reading.explain.text import Ref, Text, number, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding
@@ -20,6 +24,12 @@ _WORDS = {
     "info": ("note", "提示"),
     "suggestion": ("suggestion", "建议"),
 }
+
+
+@cache
+def titles() -> dict[str, str]:
+    """What each rule finds, in Chinese."""
+    return tomllib.loads(Path(__file__).parents[1].joinpath("titles.toml").read_text(encoding="utf-8"))
 
 
 def write(w: Writer) -> Iterator[Block]:
@@ -55,11 +65,14 @@ def _finding(w: Writer, finding: Finding) -> Advice:
         "check.finding", finding.rule, value, file=finding.file or w.study.file, line=finding.line, kind=kind
     )
     en, zh = _WORDS[finding.severity]
+    said = quote(fact, "message")
+    chinese = titles().get(finding.rule, "") if w.lang == "zh" else ""
     title = w.say(
         "{s} {r} at {l}: {m}", "{s} {r}，{l}：{m}",
-        s=Ref(w.words(en, zh), fact.id, "quote"), r=quote(fact), l=w.line(fact), m=quote(fact, "message"),
+        s=Ref(w.words(en, zh), fact.id, "quote"), r=quote(fact), l=w.line(fact),
+        m=Ref(chinese, fact.id, "quote") if chinese else said,
     )  # fmt: skip
-    body = []
+    body = [Text((said,))] if chinese else []
     if finding.evidence:
         body.append(w.say("Evidence: {e}", "证据：{e}", e=quote(fact, "evidence", most=600)))
     if finding.facts:
@@ -98,7 +111,7 @@ def _effect(w: Writer, patch: Patch, fact: Fact) -> list[Text]:
         said.append(w.say("With it the program raises {m}.", "修改后程序抛出 {m}。", m=quote(known, "failed")))
     for i, row in enumerate((known["losses"] or [])[:3]):
         given = {
-            "l": w.line(known, row["line"]), "n": number(known, "losses", i, "n"),
+            "l": place_of(w, known, row), "n": number(known, "losses", i, "n"),
             "a": number(known, "losses", i, "was"), "b": number(known, "losses", i, "is"),
         }  # fmt: skip
         if row["was"] != row["is"]:
@@ -118,6 +131,3 @@ def _shortened(w: Writer, diff: str) -> str:
     for file in w.study.source.texts:
         diff = diff.replace(file, w.study.short(file))
     return diff
-
-
-__all__ = ["TITLE", "name", "write"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bowerbird.reading.explain.reading import Block
-from bowerbird.reading.explain.text import Ref, Text, joined, name, number, quote
+from bowerbird.reading.explain.text import Piece, Ref, Text, joined, name, number, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 
@@ -85,7 +85,7 @@ def _driver(w: Writer) -> Iterator[Block]:
 
 
 def _definitions(w: Writer) -> Iterator[Block]:
-    rows = []
+    rows: list[list[Piece]] = []
     for fact in sorted(w.study.facts.of("define.class"), key=lambda f: (f.file, f.line or 0))[:30]:
         kind = w.say("class", "类")
         if fact["module"]:

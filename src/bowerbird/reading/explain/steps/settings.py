@@ -98,13 +98,12 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
                 b=number(changed, "parameters", 1),
             )
         )
-    losses = changed["losses"] or []
-    for i, row in enumerate(losses[:3]):
+    for i, row in enumerate((changed["losses"] or [])[:3]):
         if row["was"] != row["is"]:
             parts.append(
                 w.say(
-                    "loss of {l} after {n:step} {a} → {b}", "{l}的损失在第 {n} 步后 {a} → {b}",
-                    l=w.line(changed, row["line"]), n=number(changed, "losses", i, "n"),
+                    "loss of {p} after {n:step} {a} → {b}", "{p}的损失在第 {n} 步后 {a} → {b}",
+                    p=place_of(w, changed, row), n=number(changed, "losses", i, "n"),
                     a=number(changed, "losses", i, "was"), b=number(changed, "losses", i, "is"),
                 )
             )  # fmt: skip
@@ -123,6 +122,14 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
         v=Ref(str(changed["is"]), changed.id, "number", changed["is"]),
         w=what,
     )
+
+
+def place_of(w: Writer, fact: Fact, row: dict[str, Any]) -> Text:
+    """Where a compared loss is differentiated, and through which networks where one line has several."""
+    at = w.line(fact, row["line"], row["file"])
+    if not row["through"]:
+        return Text((at,))
+    return w.say("{l} through {m}", "{l}经过 {m} ", l=at, m=[Ref(m, fact.id, "name", m) for m in row["through"]])
 
 
 def _listed(w: Writer, fact: Fact, entry: Entry | None) -> list[Text]:

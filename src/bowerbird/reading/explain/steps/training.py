@@ -212,7 +212,7 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
 
 
 def _optimizers(w: Writer) -> Iterator[Block]:
-    rows = []
+    rows: list[list[Piece]] = []
     for fact in w.study.optimizers:
         moved = w.study.facts.first("optimizer.moved", fact.subject)
         owners = [Ref(o, fact.id, "name", o) for o in fact["moves"] or []]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.observe.pulls import Pulls, upstream
@@ -51,8 +52,9 @@ class ModuleWatch:
         self.first: weakref.WeakKeyDictionary[nn.Module, nn.Parameter] = weakref.WeakKeyDictionary()
         self.recent: deque[Forward] = deque(maxlen=32)
         self.pulls = Pulls()
-        self.outputs: dict[int, int] = {}
+        self.outputs: dict[int, tuple[int, StorageWeakRef]] = {}
         self.active: list[nn.Module] = []
+        self.given: tuple[Any, Any] = ((), {})
         self.number = 0
         self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
         self.quiet = False
@@ -136,6 +138,8 @@ class ModuleWatch:
             count.lines[line] += 1
         root = not self.active and not isinstance(module, nn.modules.loss._Loss)
         fresh = count.calls == 1
+        if root:
+            self.given = (args, kwargs)
         with torch._C.DisableTorchFunction():
             before = self.recorder.safely(self._enter, module, args, kwargs, fresh, root)
         self.active.append(module)
@@ -184,12 +188,14 @@ class ModuleWatch:
         nodes = [t.grad_fn for t in found if t.grad_fn is not None]
         self.recent.append(Forward(self.number, name, line, nodes))
         inputs = tensors((args, kwargs))
-        sources = sorted({self.outputs[t.data_ptr()] for t in inputs if t.data_ptr() in self.outputs})
+        sources = sorted({number for t in inputs for number in self._made(t)})
         sources = sources or upstream(inputs, {id(n): call.number for call in self.recent for n in call.nodes})
         self.pulls.listen(self.number, name, found)
         if len(self.outputs) > 400:
             self.outputs.clear()
-        self.outputs |= {t.data_ptr(): self.number for t in found if t.numel()}
+        for made in found:
+            if made.numel() and made.layout == torch.strided:
+                self.outputs[made.data_ptr()] = (self.number, StorageWeakRef(made.untyped_storage()))
         self._at_line[id(module), line] += 1
         if before is None:
             return
@@ -201,6 +207,13 @@ class ModuleWatch:
             "graph": bool(nodes),
         }  # fmt: skip
         self.recorder("event.forward", name, value, file=file, line=line)
+
+    def _made(self, tensor: torch.Tensor) -> list[int]:
+        """The call that wrote this memory, unless the memory was given to another tensor since."""
+        if tensor.layout != torch.strided:
+            return []
+        number, memory = self.outputs.get(tensor.data_ptr(), (0, None))
+        return [number] if memory is not None and not memory.expired() else []
 
     def _snapshot(self, root: nn.Module) -> None:
         if id(root) in self.start and self.start[id(root)][0]() is root:

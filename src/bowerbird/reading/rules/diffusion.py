@@ -1,0 +1,356 @@
+"""Rules of diffusion processes: tables, forward process, targets, data."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program, Unit, last_name
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import assigned_in, class_at, function_at, statements_in, swap, unit_of
+from bowerbird.reading.running.run import Run
+
+_DEFINITIONS = {
+    "alphas": "1 - betas",
+    "bar": "cumprod(1 - betas)",
+    "bar_prev": "alpha-bar of the step before, 1 at the first",
+    "sqrt_bar": "sqrt(alpha-bar)",
+    "sqrt_one_minus_bar": "sqrt(1 - alpha-bar)",
+    "sqrt_recip_bar": "sqrt(1 / alpha-bar)",
+    "sqrt_recipm1_bar": "sqrt(1 / alpha-bar - 1)",
+    "posterior_variance": "beta * (1 - alpha-bar_prev) / (1 - alpha-bar)",
+    "mean_coef1": "beta * sqrt(alpha-bar_prev) / (1 - alpha-bar)",
+    "mean_coef2": "(1 - alpha-bar_prev) * sqrt(alpha) / (1 - alpha-bar)",
+}
+
+
+def _wrong_tables(facts: FactStore) -> list[Fact]:
+    """Tables that differ from their definition; of those that follow from a wrong one, only that one."""
+    wrong = [f for f in facts.of("probe.table") if f["error"] > 2e-2]
+    roots = [f for f in wrong if f["kind"] in ("alphas", "bar", "bar_prev")]
+    if any(f["kind"] == "bar_prev" for f in wrong):
+        wrong = [f for f in wrong if f["kind"] not in ("posterior_variance", "mean_coef1", "mean_coef2")]
+    return [f for f in wrong if f["kind"] in ("alphas", "bar")] or wrong if roots else wrong
+
+
+def _table_finding(identity: str, fact: Fact) -> Finding:
+    return Finding(
+        identity,
+        "error",
+        fact.line or 1,
+        f"The table {fact['name']} is not {_DEFINITIONS[fact['kind']]}.",
+        f"It is off by {fact['error']:.2g} (relative) from what the program's other tables give; its first entry is "
+        f"{fact['first']:.4g} and should be {fact['should_be']:.4g} ({fact.id}).",
+        f"Compute {_DEFINITIONS[fact['kind']]}.",
+        file=fact.file,
+        facts=(fact.id,),
+    )
+
+
+@rule("D01", "The noise schedule is wrong", family="diffusion")
+def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Betas in (0, 1), cumulative products that fall, and the cosine schedule where a function says so."""
+    for fact in _wrong_tables(facts):
+        if fact["kind"] in ("alphas", "bar"):
+            yield _table_finding("D01", fact)
+    for fact in facts.of("probe.schedule"):
+        if fact["falling"] and fact["betas_inside"]:
+            yield Finding(
+                "D01",
+                "ok",
+                fact.line or 1,
+                "The betas lie in (0, 1) and alpha-bar falls.",
+                f"{fact['steps']} steps ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        yield Finding(
+            "D01",
+            "error",
+            fact.line or 1,
+            "The schedule is none: betas leave (0, 1) or alpha-bar rises.",
+            f"{fact.subject} goes from {fact['first']:.4g} to {fact['last'] ** 2:.4g} ({fact.id}).",
+            "Betas must lie between 0 and 1; alpha-bar is the running product of 1 - beta.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+    for fact in facts.of("probe.cosine"):
+        if fact["error"] < 0.03:
+            yield Finding(
+                "D01",
+                "ok",
+                fact.line or 1,
+                "The schedule is the cosine schedule.",
+                f"Off by {fact['error']:.2g} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        root = fact["error_of_root"] < 0.03
+        if not root and fact["error"] < 0.15:
+            continue
+        yield Finding(
+            "D01",
+            "error" if root else "warning",
+            fact.line or 1,
+            "The cosine schedule lacks its square."
+            if root
+            else "This is not the cosine schedule of Nichol and Dhariwal.",
+            f"alpha-bar of {fact.subject} differs from cos^2 by up to {fact['error']:.2g}"
+            + (f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "")
+            + f" ({fact.id}).",
+            "alpha-bar is cos((t/T + s) / (1 + s) * pi / 2) ** 2.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+def _spoilt_by_previous(program: Program, facts: FactStore) -> tuple[Unit, int, Fact] | None:
+    """Where a local alpha-bar of the step before is made, when all tables that follow from it are wrong and no other."""
+    wrong = _wrong_tables(facts)
+    kinds = {f["kind"] for f in wrong}
+    if not kinds or not kinds <= {"posterior_variance", "mean_coef1", "mean_coef2"} or len(kinds) < 2:
+        return None
+    unit = unit_of(program, wrong[0])
+    made = next(iter(assigned_in(unit, r"prev")), None)
+    return (unit, made.lineno, wrong[0]) if made is not None else None
+
+
+@rule("D02", "alpha-bar of the previous step is that of another", family="diffusion")
+def previous(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Its first entry is 1 and the rest are the entries before."""
+    for fact in _wrong_tables(facts):
+        if fact["kind"] == "bar_prev":
+            yield _table_finding("D02", fact)
+    spoilt = _spoilt_by_previous(program, facts)
+    if spoilt is not None:
+        unit, line, fact = spoilt
+        yield Finding(
+            "D02",
+            "error",
+            line,
+            "alpha-bar of the step before is that of another step: every table that uses it is wrong.",
+            f"{fact['name']} begins with {fact['first']:.4g} and should begin with {fact['should_be']:.4g} "
+            f"({fact.id}).",
+            "Put a 1 in front: F.pad(alphas_cumprod[:-1], (1, 0), value=1.0).",
+            file=unit.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("D03", "A coefficient of the forward process is wrong", family="diffusion")
+def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Signal and noise of a variance-preserving process have squares that sum to one."""
+    wrong = [f for f in _wrong_tables(facts) if f["kind"] not in ("alphas", "bar", "bar_prev")]
+    for fact in wrong if _spoilt_by_previous(program, facts) is None else ():
+        yield _table_finding("D03", fact)
+    for fact in facts.of("probe.noising"):
+        off = abs(fact["sum_of_squares"] - 1)
+        if off < 2e-3:
+            yield Finding(
+                "D03",
+                "ok",
+                fact.line or 1,
+                f"{fact.subject} preserves the variance.",
+                f"Signal {fact['signal']:.4g} and noise {fact['noise']:.4g} at t = {fact['t']} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        bar = fact["bar"]
+        if wrong or bar is None:
+            continue
+        unit = unit_of(program, fact)
+        bad_noise = abs(fact["signal"] ** 2 - bar) < 2e-3
+        right = (1 - bar) ** 0.5 if bad_noise else bar**0.5
+        yield Finding(
+            "D03",
+            "error",
+            _line_of_coefficient(unit, fact, bad_noise),
+            f"The {'noise' if bad_noise else 'signal'} is mixed in with the wrong coefficient.",
+            f"At t = {fact['t']} {fact.subject} takes {fact['signal']:.4g} of the data and {fact['noise']:.4g} of "
+            "the noise; the squares sum to "
+            f"{fact['sum_of_squares']:.4g}, and the coefficient should be {right:.4g} ({fact.id}).",
+            "x_t = sqrt(alpha-bar) * x_0 + sqrt(1 - alpha-bar) * noise.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
+    function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
+    if function is None:
+        return fact.line or 1
+    lines = [
+        (s.lineno, ast.unparse(s)) for s in statements_in(unit, function) if isinstance(s, ast.Assign | ast.Return)
+    ]
+    about = [
+        n
+        for n, text in lines
+        if bool(re.search(r"1(\.0)? ?- ?|one_?minus", text)) == noise and re.search("alpha|bar|sqrt|sigma", text)
+    ]
+    return (about or [n for n, _ in lines] or [function.lineno])[0]
+
+
+@rule("D04", "The last step still holds signal", family="diffusion")
+def last_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Sampling starts from pure noise, which training never saw when much signal is left at the end."""
+    for fact in facts.of("probe.schedule"):
+        if fact["last"] <= 0.1 or not fact["falling"] or fact["steps"] < 20:
+            continue
+        unit = unit_of(program, fact)
+        line = next(
+            (c.lineno for c in unit.calls("linspace") if any(isinstance(unit.constant(a), float) for a in c.args)),
+            fact.line or 1,
+        )
+        yield Finding(
+            "D04",
+            "warning",
+            line,
+            f"After the last of {fact['steps']} steps {fact['last']:.0%} of the signal is "
+            "left, while sampling starts from pure noise.",
+            f"The root of the last alpha-bar is {fact['last']:.3g}; betas go from {fact['beta_first'] or 0:.3g} to "
+            f"{fact['beta_last'] or 0:.3g} ({fact.id}).",
+            "Scale the betas by 1000 / T, or use more steps.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+        return
+
+
+@rule("D05", "Target and inverse do not belong together", family="diffusion")
+def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Noise and data were mixed and taken apart again by the program's own functions."""
+    wrong = bool(_wrong_tables(facts))
+    for fact in facts.of("probe.inverse"):
+        if fact["error"] < 1e-2:
+            yield Finding(
+                "D05",
+                "ok",
+                fact.line or 1,
+                f"{fact.subject} undoes the forward process.",
+                f"Off by {fact['error']:.1g} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+        elif not wrong:
+            unit = unit_of(program, fact)
+            function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
+            returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)] if function else []
+            line = (returns[-1].end_lineno or returns[-1].lineno) if returns else fact.line or 1
+            yield Finding(
+                "D05",
+                "error",
+                line,
+                f"{fact.subject} does not undo the forward process.",
+                f"For known data and noise at t = {fact['t']} it is off by {fact['error']:.3g} ({fact.id}).",
+                "x_0 = (x_t - sqrt(1 - alpha-bar) * noise) / sqrt(alpha-bar).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+    for fact in facts.of("probe.target"):
+        velocity, found = fact["velocity"], (fact["of_noise"], fact["of_input"])
+        if not velocity or fact["residual"] > 1e-2 or wrong:
+            continue
+        scale = abs(velocity[0]) + abs(velocity[1])
+        if abs(found[0] + velocity[0]) + abs(found[1] + velocity[1]) < 0.02 * scale and fact["standard_v"]:
+            unit = unit_of(program, fact)
+            function = function_at(unit, fact.line)
+            at = (
+                [
+                    s.lineno
+                    for s in assigned_in(unit, "^target$|^v$", under=function)
+                    if re.search("noise|eps", ast.unparse(s)) and "-" in ast.unparse(s)
+                ]
+                if function
+                else []
+            )
+            yield Finding(
+                "D05",
+                "error",
+                (at or [fact.line or 1])[-1],
+                "The target is minus v, while the sampler's inverse expects v.",
+                f"Fitted on one batch, the target is {found[0]:.4g} * noise + {found[1]:.4g} * x_t; v is "
+                f"{velocity[0]:.4g} and {velocity[1]:.4g} ({fact.id}).",
+                "v = sqrt(alpha-bar) * noise - sqrt(1 - alpha-bar) * x_0.",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+
+
+def _signed_sampling(program: Program) -> bool:
+    """Whether the program clamps samples to [-1, 1] or maps them from there to [0, 1]."""
+    text = program.main.text
+    return bool(re.search(r"clamp_?\(\s*-1(\.0?)?\s*,\s*1|clip\(\s*-1|min=-1|\+ ?1(\.0)?\) ?(\*|/) ?(0?\.5|2)", text))
+
+
+@rule("D06", "Images are not centred", family="diffusion")
+def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Data in [0, 1] against a sampler that works in [-1, 1]."""
+    if any("stand-in images were taken" in s.reason for s in run.stand_ins) or not _signed_sampling(program):
+        return
+    for fact in facts.of("probe.target"):
+        if fact["least"] is None or fact["least"] < -0.2 or fact["most"] < 0.3 or fact["most"] > 1.3:
+            continue
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line)
+        calls = (
+            [
+                c.lineno
+                for c in unit.all(ast.Call, under=holder)
+                if holder
+                and last_name(c) in ("p_losses", "loss", "training_losses")
+                and (f := unit.function(c)) is not None
+                and f.name == "forward"
+            ]
+            if holder
+            else []
+        )
+        yield Finding(
+            "D06",
+            "error",
+            (calls or [fact.line or 1])[0],
+            "Images in [0, 1] are diffused as they are, while sampling works in [-1, 1].",
+            f"Recovered from one noisy batch, the data lie in [{fact['least']:.2g}, {fact['most']:.2g}] ({fact.id}).",
+            "Diffuse 2 * x - 1.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+        return
+    if facts.of("probe.noising") and not re.search(
+        r"Normalize|\* ?2(\.0)? ?- ?1|2(\.0)? ?\* ?\w+ ?- ?1|- ?0?\.5|normalize_to", program.main.text
+    ):
+        for fact in facts.of("data.batch"):
+            first = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
+            if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
+                line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
+                yield Finding(
+                    "D06",
+                    "warning",
+                    line,
+                    "Images in [0, 1] are diffused, while sampling works in [-1, 1].",
+                    f"The first batch lies in [{first['min']:.2g}, {first['max']:.2g}] ({fact.id}).",
+                    "Add Normalize(0.5, 0.5), or diffuse 2 * x - 1.",
+                    facts=(fact.id,),
+                )
+                return
+
+
+@rule("D07", "The weight of min-SNR is clamped from the wrong side", family="diffusion")
+def min_snr(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The clamped ratio on a grid from 0.001 to 1000."""
+    for fact in facts.of("probe.snr"):
+        if fact["most"] > 100 and fact["least"] > 1:
+            yield Finding(
+                "D07",
+                "error",
+                fact.line or 1,
+                "The signal-to-noise ratio is clamped from below: weights of noisy steps explode.",
+                f"Ratios from 0.001 to 1000 become {fact['least']:.3g} to {fact['most']:.3g} ({fact.id}).",
+                "Clamp with max=gamma.",
+                file=fact.file,
+                facts=(fact.id,),
+                patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"),
+            )

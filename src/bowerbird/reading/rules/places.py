@@ -1,0 +1,78 @@
+"""Where to point: lines of the user's source that rules of several families look for."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact
+from bowerbird.reading.patching import Patch, replace_line
+from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
+
+
+def unit_of(program: Program, fact: Fact) -> Unit:
+    """The file that a fact is about."""
+    return program.units.get(fact.file, program.main)
+
+
+def function_at(unit: Unit, line: int | None) -> Function | None:
+    """The innermost function that holds a line."""
+    around = [f for f in unit.functions.values() if line is not None and f.lineno <= line <= (f.end_lineno or f.lineno)]
+    return max(around, key=lambda f: f.lineno, default=None)
+
+
+def class_at(unit: Unit, line: int | None) -> ast.ClassDef | None:
+    """The innermost class that holds a line."""
+    around = [
+        c.node for c in unit.classes.values() if line is not None and c.node.lineno <= line <= (c.node.end_lineno or 0)
+    ]
+    return max(around, key=lambda c: c.lineno, default=None)
+
+
+def statements_in(unit: Unit, node: ast.AST) -> Iterator[ast.stmt]:
+    """The statements below a node, in order."""
+    yield from (s for s in unit.all(ast.stmt, under=node) if s is not node)
+
+
+def assigned_in(
+    unit: Unit, pattern: str, under: ast.AST | None = None
+) -> Iterator[ast.Assign | ast.AnnAssign | ast.AugAssign]:
+    """Assignments to names (their last words) that match."""
+    for statement in unit.all(ast.Assign, ast.AnnAssign, ast.AugAssign, under=under):
+        words = [(dotted(t) or "").rpartition(".")[2] for t in targets_of(statement)]
+        if any(re.search(pattern, word, re.I) for word in words):
+            yield statement
+
+
+def attribute_line(unit: Unit, line: int | None, wanted: str) -> int | None:
+    """For a line that uses ``self.x``: where the class assigns that attribute (its name must match)."""
+    holder = class_at(unit, line)
+    if holder is None or line is None:
+        return None
+    used = {dotted(n) for n in ast.walk(holder) if isinstance(n, ast.Attribute) and n.lineno == line}
+    for name in sorted(filter(None, used)):
+        if name.startswith("self.") and re.search(wanted, name, re.I):
+            for statement in unit.all(ast.Assign, under=holder):
+                if any(dotted(t) == name for t in targets_of(statement)):
+                    return statement.lineno
+    return None
+
+
+def swap(program: Program, fact_file: str, line: int, old: str, new: str, label: str) -> Patch | None:
+    """The patch that writes ``new`` for the only ``old`` at a line of one of the program's files."""
+    unit = program.units.get(fact_file)
+    return replace_line(fact_file, line, old, new, unit.lines, label=label) if unit is not None else None
+
+
+def calls_at(unit: Unit, line: int, pattern: str) -> list[ast.Call]:
+    """Calls on a line whose last word matches."""
+    return [
+        c
+        for c in unit.all(ast.Call)
+        if c.lineno <= line <= (c.end_lineno or c.lineno) and re.search(pattern, last_name(c))
+    ]
+
+
+def mentions(node: ast.AST, pattern: str) -> bool:
+    """Whether a name or attribute below a node matches."""
+    words = names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    return any(re.search(pattern, word, re.I) for word in words)

@@ -1,0 +1,287 @@
+"""Rules of metrics and reports: whether the numbers that are printed are what they are called."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.origins import around, at, bindings
+from bowerbird.reading.patching import replace_line
+from bowerbird.reading.phases import owners_of
+from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
+from bowerbird.reading.rules import rule
+from bowerbird.reading.running.run import Run
+
+Total = tuple[str, ast.AugAssign, ast.For]
+
+
+def _totals(unit: Unit) -> Iterator[Total]:
+    """Running totals: a name to which a loop over batches adds."""
+    for node in unit.all(ast.AugAssign):
+        name = dotted(node.target)
+        around_it = [loop for loop in unit.loops(node) if isinstance(loop, ast.For)]
+        if name is not None and around_it and isinstance(node.op, ast.Add):
+            yield name, node, around_it[0]
+
+
+def _divisions(unit: Unit, name: str, after: ast.AugAssign) -> Iterator[tuple[int, str]]:
+    """Where a total is divided in the same function, and by what (as source text)."""
+    scope = unit.function(after) or unit.tree
+    for node in unit.all(ast.BinOp, ast.AugAssign, under=scope):
+        if not isinstance(node.op, ast.Div) or node.lineno <= after.lineno:
+            continue
+        left, right = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
+        if dotted(left) == name:
+            yield right.lineno, ast.unparse(right)
+
+
+@rule("M01", "A loss is averaged by the wrong number", family="reporting")
+def wrong_denominator(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Sums over samples belong over the number of samples, means of batches over the number of batches."""
+    for unit in program:
+        for name, node, loop in _totals(unit):
+            kind = _reduction(unit, facts, node)
+            weighted = _weighted(node.value)
+            for line, divisor in _divisions(unit, name, node):
+                samples = bool(re.search(r"\.dataset\)|len\((train|test|val\w*)_?(set|data|dataset|ds)\)|n_samples", divisor))
+                batches = bool(re.fullmatch(r"len\(\w*(loader|dl|batches|iter)\w*\)", divisor, re.I))
+                if kind is None or not (samples or batches):
+                    continue
+                per_sample = kind == "sum" or weighted
+                if per_sample == samples:
+                    yield Finding(
+                        "M01", "ok", line, f"{name} is divided by what it was summed over.",
+                        f"It adds {'sums over samples' if per_sample else 'means of batches'}.", "", unit.file,
+                    )  # fmt: skip
+                    continue
+                right = "the number of samples" if per_sample else "the number of batches"
+                yield Finding(
+                    "M01", "warning", line,
+                    f"{name} is divided by {divisor}, but it adds "
+                    f"{'sums over samples' if per_sample else 'the means of batches'}: the printed average is off by the "
+                    "batch size.",
+                    f"Line {node.lineno} adds {ast.unparse(node.value)[:60]}; its loss reduces by {kind}.",
+                    f"Divide by {right}.", unit.file,
+                )  # fmt: skip
+
+
+def _weighted(value: ast.expr) -> bool:
+    """Whether a batch's mean is multiplied by the size of the batch."""
+    return any(
+        isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult)
+        and re.search(r"size\(|shape\[|len\(|numel|batch_?size|\bn\b|\bbs\b", ast.unparse(n)) for n in ast.walk(value)
+    )  # fmt: skip
+
+
+def _reduction(unit: Unit, facts: FactStore, node: ast.AugAssign) -> str | None:
+    """How the loss that is added was reduced: "sum" or "mean" where all that was seen agrees, else None."""
+    lines = _computing(unit, node)
+    if any(_divided(unit, line) for line in lines):
+        return None
+    seen = {f["reduction"] for f in facts.of("loss.call") if f.line in lines and f.file == unit.file}
+    if len(seen) == 1:
+        (kind,) = seen
+        return kind if kind in ("sum", "mean") else None
+    return None
+
+
+def _divided(unit: Unit, line: int) -> bool:
+    statement = at(unit, line)
+    return statement is not None and any(
+        isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div) for n in ast.walk(statement)
+    ) and not isinstance(statement, ast.FunctionDef | ast.For | ast.With)  # fmt: skip
+
+
+def _computing(unit: Unit, node: ast.AugAssign) -> set[int]:
+    """The lines that compute what is added: its own, those that bind its names, and those of functions called there."""
+    scope = unit.function(node) or unit.tree
+    lines, names, seen = {node.lineno}, names_in(node.value), set[str]()
+    values: list[ast.AST] = [node.value]
+    for _ in range(2):
+        for name in names - seen:
+            seen.add(name)
+            for line, value in bindings(unit, name, scope):
+                if line <= node.lineno and re.search(r"loss|bce|kl|mse|nll|ce\b|recon", name, re.I):
+                    lines.add(line)
+                    values.append(value)
+    for value in values:
+        for call in (n for n in ast.walk(value) if isinstance(n, ast.Call)):
+            word = last_name(call)
+            for key, function in unit.functions.items():
+                if key == word or key.endswith(f".{word}"):
+                    lines |= set(range(function.lineno + 1, (function.end_lineno or function.lineno) + 1))
+    return lines
+
+
+_KL = re.compile(r"^(kl|kld|kl_?loss|kl_?div(ergence)?|kld_?loss|dkl)$", re.I)
+
+
+@rule("M02", "A logged quantity has the wrong sign", family="reporting")
+def logged_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A KL divergence is never negative; one that is printed below zero is its negative."""
+    printed = _negative_kl(facts)
+    for unit in program:
+        for key, value in _logged(unit):
+            if not isinstance(value, ast.UnaryOp) or not isinstance(value.op, ast.USub) or not _KL.match(key):
+                continue
+            if not any(_KL.match(name) for name in names_in(value)):
+                continue
+            yield Finding(
+                "M02", "warning", value.lineno, f"What is reported as {key} is the negative of the KL divergence.",
+                f"{ast.unparse(value)[:60]} is stored under {key!r}"
+                + (f"; the program printed {printed!r}, and a divergence cannot be negative." if printed else "."),
+                "Report it without the sign.", unit.file, patch=replace_line(
+                    unit.file, value.lineno, ast.unparse(value), ast.unparse(value.operand), unit.lines, label="M02: sign",
+                ),
+            )  # fmt: skip
+
+
+def _logged(unit: Unit) -> Iterator[tuple[str, ast.expr]]:
+    """What is stored or logged under a name: entries of dicts, keywords, arguments after a tag."""
+    for node in unit.all(ast.Dict, ast.Call):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value, value
+        elif last_name(node) in ("add_scalar", "log", "update", "set_postfix", "add"):
+            yield from ((k.arg, k.value) for k in node.keywords if k.arg)
+            if len(node.args) > 1 and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+                yield re.split(r"[/._ -]", node.args[0].value)[-1], node.args[1]
+
+
+def _negative_kl(facts: FactStore) -> str:
+    output = facts.first("run.output")
+    found = re.search(r"\bkld?\w*['\"]?\s*[:=]?\s*-\d+(\.\d+)?", str(output["text"]), re.I) if output is not None else None
+    return found.group(0) if found is not None else ""
+
+
+@rule("M03", "Perplexity is the mean of exponentials", family="reporting")
+def mean_of_exponentials(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Perplexity is the exponential of the mean loss; the mean of exponentials is larger."""
+    for unit in program:
+        for name, node, _ in _totals(unit):
+            yield from _exponential(unit, facts, node.value, node, name)
+        for call in unit.calls("*.append"):
+            if unit.loops(call) and call.args:
+                yield from _exponential(unit, facts, call.args[0], call, dotted(receiver(call)) or "the list")
+
+
+def _exponential(
+    unit: Unit, facts: FactStore, value: ast.expr, node: ast.AST, name: str
+) -> Iterator[Finding]:  # fmt: skip
+    for call in (n for n in ast.walk(value) if isinstance(n, ast.Call) and last_name(n) == "exp"):
+        given = ast.unparse(call)
+        if not re.search(r"loss|nll|\bce\b|cross_entropy|entropy|\bnl\b", given, re.I):
+            continue
+        function = around(unit, call.lineno)
+        text = ast.unparse(function) if function is not None else unit.text
+        if not re.search(r"ppl|perplex", f"{text}{name}", re.I):
+            continue
+        seen = facts.of("function.call", "exp", line=call.lineno)
+        yield Finding(
+            "M03", "warning", call.lineno,
+            f"The exponential is taken of each batch's loss and then averaged in {name}: perplexity is the exponential of "
+            "the average.",
+            f"{given[:60]} is added batch by batch" + (f"; it ran {seen[0]['count']} times ({seen[0].id})." if seen else "."),
+            "Average the losses, weighted by their tokens, and take the exponential once.", unit.file,
+            tuple(f.id for f in seen[:1]),
+        )  # fmt: skip
+
+
+_STATISTICAL = ("BatchNorm", "Dropout", "AlphaDropout", "FeatureAlphaDropout", "SyncBatchNorm")
+_MEASURES = re.compile(r"incept|fid|lpips|vgg|resnet|extract|feature|metric|eval|judge|classif|percept|clip|scor", re.I)
+
+
+@rule("M04", "A network that measures runs in training mode", family="reporting")
+def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A network that nobody trains and that is called without gradients must be in evaluation mode."""
+    trained = {name for names in owners_of(facts).values() for name in names}
+    classes = {f["class"] for f in facts.of("event.forward") if f.subject in trained}
+    for tree in facts.of("module.tree"):
+        calls = facts.of("event.forward", tree.subject)
+        named = _MEASURES.search(f"{tree.subject} {tree['class']}")
+        if tree.subject in trained or tree["class"] in classes or not calls or named is None:
+            continue
+        moving = [r["class"] for r in tree["modules"] or () if r["class"].startswith(_STATISTICAL)]
+        wrong = [c for c in calls if c["training"] and not c["grad_enabled"]]
+        if not moving or len(wrong) < len(calls):
+            continue
+        call = wrong[0]
+        for file, line in {(tree.file, tree.line), (call.file, call.line)}:
+            if line is None or not file:
+                continue
+            yield Finding(
+                "M04", "warning", line,
+                f"{tree.subject} only measures, and it is in training mode: its {moving[0]} makes the measure depend on the "
+                "batch and on chance.",
+                f"Called {len(wrong)} times without gradients and with training=True ({call.id}); it has {len(moving)} "
+                f"such layers ({tree.id}).",
+                f"Call {tree.subject}.eval() once it is made.", file, (call.id, tree.id),
+            )  # fmt: skip
+
+
+@rule("M05", "The last batch is reported as the epoch", family="reporting")
+def last_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The variable of a loop over batches is read after the loop: it holds the last batch alone."""
+    for unit in program:
+        for loop in unit.training_loops:
+            scope = unit.function(loop) or unit.tree
+            losses = {
+                name for call in unit.all(ast.Call, under=loop) if last_name(call) == "backward"
+                for name in names_in(call) if re.search(r"loss|err", name, re.I)
+            }  # fmt: skip
+            totals = [
+                name for name, added, around_it in _totals(unit) if around_it is loop and names_in(added.value) & losses
+            ]  # fmt: skip
+            for node in unit.all(ast.Return, ast.Call, under=scope):
+                if node.lineno <= (loop.end_lineno or 0) or not _follows(unit, loop, node):
+                    continue
+                read = _reported(node) & losses
+                if not read or _rebound(unit, loop, node, read):
+                    continue
+                name = sorted(read)[0]
+                idle = [t for t in totals if not _read_after(unit, scope, t, loop)]
+                mean = isinstance(node, ast.Call) and re.search(r"avg|average|mean|平均", ast.unparse(node), re.I)
+                strong = isinstance(node, ast.Return) or bool(idle) or bool(mean)
+                yield Finding(
+                    "M05", "warning" if strong else "info", node.lineno,
+                    f"{name} is read after the loop over batches: it is the loss of the last batch, not of the epoch.",
+                    f"Line {loop.lineno} binds it anew in every round"
+                    + (f"; {idle[0]} was added up and is never used." if idle else "."),
+                    f"Report {idle[0] if idle else 'the average of all batches'}.", unit.file,
+                )  # fmt: skip
+                break
+
+
+def _follows(unit: Unit, loop: ast.AST, node: ast.AST) -> bool:
+    """Whether a statement comes after a loop in the same block, or in one around it."""
+    statement = unit.statement(node)
+    blocks = [unit.parents.get(loop), *unit.ancestors(unit.parents.get(loop, loop))]
+    return statement is not None and unit.parents.get(statement) in blocks[:2]
+
+
+def _reported(node: ast.AST) -> set[str]:
+    """The names whose plain values a return, a print or a log shows."""
+    if isinstance(node, ast.Call) and last_name(node) not in ("print", "info", "log", "add_scalar", "append", "write"):
+        return set()
+    values = [node.value] if isinstance(node, ast.Return) else [*getattr(node, "args", ()), *(
+        k.value for k in getattr(node, "keywords", ())
+    )]  # fmt: skip
+    found = set()
+    for value in filter(None, values):
+        for call in ast.walk(value):
+            if isinstance(call, ast.Call) and last_name(call) == "item" and isinstance(receiver(call), ast.Name):
+                found |= names_in(call)
+    return found
+
+
+def _rebound(unit: Unit, loop: ast.AST, node: ast.AST, names: set[str]) -> bool:
+    """Whether another statement binds a name between the loop and its reading."""
+    end = getattr(loop, "end_lineno", 0) or 0
+    return any(end < line < getattr(node, "lineno", 0) for name in names for line, _ in bindings(unit, name))
+
+
+def _read_after(unit: Unit, scope: ast.AST, name: str, loop: ast.AST) -> bool:
+    end = getattr(loop, "end_lineno", 0) or 0
+    return any(n.id == name and n.lineno > end for n in unit.all(ast.Name, under=scope) if isinstance(n.ctx, ast.Load))

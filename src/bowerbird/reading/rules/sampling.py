@@ -1,0 +1,330 @@
+"""Rules of sampling and evaluation: modes, gradients, temperature, filters, ranges of pictures."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import function_at, swap, unit_of
+from bowerbird.reading.running.run import Run
+
+_NOT_TRAINING = re.compile(
+    r"sampl|generat|valid|eval|^test|infer|predict|reconstruct|dream|translate|greedy|show|visuali|accuracy|perplexity|interpolat|estimate",
+    re.I,
+)
+_ADVERSARY = re.compile(r"discriminator|critic|^net_?d$|^d_?net$|^d$|adversar", re.I)
+
+
+def _noisy_layers(facts: FactStore, name: str) -> list[str]:
+    """Layers of a root module that behave differently in training: dropout that drops, batch normalisation."""
+    trees = [t for t in facts.of("module.tree") if name == t.subject or name.startswith(f"{t.subject}.")]
+    found = []
+    for row in trees[-1]["modules"] or () if trees else ():
+        path = name[len(trees[-1].subject) + 1 :]
+        if path and row["path"] != path and not row["path"].startswith(f"{path}."):
+            continue
+        if row["class"].startswith("BatchNorm"):
+            found.append(row["class"])
+        elif row["class"].startswith("Dropout") and not re.search(r"p=0(\.0)?[,)]", row["repr"]):
+            found.append(row["class"])
+        elif re.search(r"dropout=0?\.\d*[1-9]", row["repr"]):
+            found.append(f"{row['class']} with dropout")
+    return found
+
+
+def _adversarial(program: Program, facts: FactStore) -> bool:
+    names = [t.subject for t in facts.of("module.tree")] + [str(t["class"]) for t in facts.of("module.tree")]
+    return any(_ADVERSARY.search(name) for name in names)
+
+
+def _used_in_training(facts: FactStore) -> set[int]:
+    """The numbers of forward calls that a backward pass went through."""
+    return {row["call"] for f in facts.of("event.backward") for row in f["through"] or ()}
+
+
+def _first_line(unit: Unit, function: Function | None, line: int) -> int:
+    """Where ``eval()`` belongs: a ``train()`` that stands there instead, or the head of the function."""
+    if function is None:
+        return line
+    for call in unit.all(ast.Call, under=function):
+        if last_name(call) == "train" and isinstance(call.func, ast.Attribute) and call.lineno <= line:
+            return call.lineno
+    body = function.body
+    lone = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and len(body) > 1
+    return body[1 if lone else 0].lineno if line - function.lineno > 2 else function.lineno
+
+
+@rule("S01", "Sampling or evaluation runs in training mode", family="sampling")
+def training_mode(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Calls without gradients, in functions that sample or evaluate, while dropout or batch statistics are on."""
+    adversarial = _adversarial(program, facts)
+    told = set()
+    for fact in facts.of("event.forward"):
+        if not fact["training"] or fact["grad_enabled"] or fact.line is None:
+            continue
+        unit = unit_of(program, fact)
+        function = function_at(unit, fact.line)
+        home = function
+        noisy = _noisy_layers(facts, fact.subject)
+        if not noisy or (fact.file, fact.subject, function) in told:
+            continue
+        told.add((fact.file, fact.subject, function))
+        inside_training = home is None or not _NOT_TRAINING.search(home.name)
+        if inside_training and _in_training_loop(unit, fact.line):
+            continue
+        if inside_training and home is not None and not re.search("main|run", home.name):
+            continue
+        layers = ", ".join(sorted(set(noisy)))
+        yield Finding(
+            "S01",
+            "info" if adversarial else "error",
+            _first_line(unit, function, fact.line),
+            f"{fact.subject} is in training mode here: its {layers} acts as in training.",
+            f"It was called at line {fact.line} without gradients and with training = True ({fact.id}).",
+            f"Call {fact.subject.partition('.')[0]}.eval() first, and train() afterwards.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+def _in_training_loop(unit: Unit, line: int) -> bool:
+    return any(loop.lineno <= line <= (loop.end_lineno or 0) for loop in unit.training_loops)
+
+
+@rule("S02", "Sampling records gradients", family="sampling")
+def graph_kept(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Outputs with a graph that no backward pass ever uses, in functions that sample or evaluate."""
+    used = _used_in_training(facts)
+    told = set()
+    for fact in facts.of("event.forward"):
+        if not fact["grad_enabled"] or not fact["graph"] or fact["call"] in used or fact.line is None:
+            continue
+        unit = unit_of(program, fact)
+        function = function_at(unit, fact.line)
+        if function is None or not _NOT_TRAINING.search(function.name) or (fact.file, function.name) in told:
+            continue
+        if "backward" in {last_name(c) for c in unit.all(ast.Call, under=function)} or function.name in (
+            "forward",
+            "__call__",
+        ):
+            continue
+        told.add((fact.file, function.name))
+        decorated = function.decorator_list
+        yield Finding(
+            "S02",
+            "warning",
+            function.lineno if not decorated else decorated[0].lineno,
+            f"{function.name} records a graph for every result, which nothing uses.",
+            f"The output of {fact.subject} at line {fact.line} carries a graph and no backward pass went through it "
+            f"({fact.id}).",
+            "Decorate it with @torch.no_grad().",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("S03", "The temperature does not do what it should", family="sampling")
+def temperature(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The entropy of what is drawn from must rise with it."""
+    for fact in facts.of("probe.temperature"):
+        cold, hot = fact["cold"], fact["hot"]
+        if hot > cold + 1e-3:
+            yield Finding(
+                "S03",
+                "ok",
+                fact.line or 1,
+                "A higher temperature gives a higher entropy.",
+                f"{cold:.3g} at 0.5 and {hot:.3g} at 2 ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        idle = abs(hot - cold) <= 1e-3
+        yield Finding(
+            "S03",
+            "error",
+            fact.line or 1,
+            "The temperature has no effect: probabilities are scaled and normalised again."
+            if idle
+            else "The temperature works the wrong way: a lower one makes samples wilder.",
+            f"{fact['text']}: the entropy is {cold:.4g} at temperature 0.5 and {hot:.4g} at 2 ({fact.id}).",
+            "Divide the logits by the temperature before the softmax.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("S04", "A model is left in evaluation mode", family="sampling")
+def left_in_eval(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Training goes on after an evaluation that did not switch back."""
+    used = _used_in_training(facts)
+    trained: dict[str, Fact] = {}
+    told = set()
+    for fact in facts.of("event.forward"):
+        if fact["call"] not in used:
+            continue
+        if fact["training"]:
+            trained.setdefault(fact.subject, fact)
+            continue
+        first = trained.get(fact.subject)
+        noisy = _noisy_layers(facts, fact.subject)
+        if first is None or fact.subject in told or not noisy:
+            continue
+        told.add(fact.subject)
+        mode = [
+            m
+            for m in facts.of("event.mode")
+            if m.subject == fact.subject and not m["training"] and first.position < m.position < fact.position
+        ]
+        switch = mode[-1] if mode else fact
+        yield Finding(
+            "S04",
+            "error",
+            switch.line or 1,
+            f"{fact.subject} stays in evaluation mode: from here on it trains without {', '.join(sorted(set(noisy)))}.",
+            f"It was in training mode at step {first['step']} ({first.id}) and in evaluation mode at step "
+            f"{fact['step']}, with a backward pass "
+            f"through it ({fact.id}).",
+            f"Call {fact.subject}.train() when the evaluation is over.",
+            file=switch.file,
+            facts=(first.id, fact.id, switch.id),
+        )
+    for unit in program:
+        yield from _never_back(unit, facts, told)
+
+
+def _never_back(unit: Unit, facts: FactStore, told: set[str]) -> Iterator[Finding]:
+    """By the text alone: ``eval()`` inside a training loop, ``train()`` only before it."""
+    for loop in unit.training_loops:
+        outer = unit.loops(loop)
+        whole = outer[-1] if outer else loop
+        inside = list(unit.all(ast.Call, under=whole))
+        for call in inside:
+            name = dotted(receiver(call))
+            if last_name(call) != "eval" or not name or name in told or name == "self":
+                continue
+            if any(last_name(c) == "train" and dotted(receiver(c)) == name for c in inside):
+                continue
+            called = [c for c in unit.all(ast.Call, under=loop) if dotted(c.func) == name]
+            if not called or not _noisy_layers(facts, name):
+                continue
+            told.add(name)
+            yield Finding(
+                "S04",
+                "warning",
+                call.lineno,
+                f"{name} is switched to evaluation inside the training loop and never back.",
+                f"Line {whole.lineno} begins the loop; no {name}.train() stands in it.",
+                f"Call {name}.train() after the evaluation.",
+                file=unit.file,
+            )
+
+
+@rule("S05", "The filter of likely tokens keeps the wrong ones", family="sampling")
+def token_filter(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Known logits: the five likeliest, and the smallest set that holds 60 % of the probability."""
+    for fact in facts.of("probe.filter"):
+        left, likeliest = fact["left"], fact["keeps_likeliest"]
+        if fact["kind"] == "k":
+            wrong = any(n != 5 for n in left)
+            said = f"top-k with k = 5 leaves {left} tokens"
+            fix = "Compare with the smallest of the k largest logits: logits < v[..., [-1]]."
+        else:
+            wrong = any(abs(n - right) > 1 for n, right in zip(left, fact["nucleus"], strict=True))
+            said = f"top-p with p = 0.6 leaves {left} tokens; the smallest sets that hold it have {fact['nucleus']}"
+            fix = "Drop the tokens whose predecessors already hold p."
+        if not wrong and likeliest:
+            yield Finding(
+                "S05",
+                "ok",
+                fact.line or 1,
+                "The filter keeps the right number of tokens.",
+                f"{said} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        yield Finding(
+            "S05",
+            "error",
+            fact.line or 1,
+            "The filter keeps the wrong tokens." if likeliest else "The filter throws away the likeliest token.",
+            f"On known logits {said} ({fact.id}).",
+            fix,
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+def _signed(facts: FactStore, program: Program) -> str:
+    """Why pictures of this program lie in [-1, 1]; empty where nothing says so."""
+    for fact in facts.of("data.batch"):
+        if any(
+            isinstance(p, dict)
+            and isinstance(p.get("min"), int | float)
+            and p["min"] < -0.5
+            and len(p.get("shape", ())) == 4
+            for p in fact["parts"] or ()
+        ):
+            return f"the data go below zero ({fact.id})"
+    if re.search(r"Tanh\(\)|torch\.tanh|clamp_?\(\s*-1", program.main.text):
+        return "the program's pictures end in [-1, 1]"
+    return ""
+
+
+@rule("S06", "Pictures in [-1, 1] are written as if in [0, 1]", family="sampling")
+def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The range of what is handed to the function that saves."""
+    why = _signed(facts, program)
+    told = set()
+    for fact in facts.of("image.saved"):
+        shown = fact["input"] or {}
+        low = shown.get("min") if isinstance(shown, dict) else None
+        if (
+            not why
+            or fact["normalize"]
+            or not isinstance(low, int | float)
+            or low > -0.15
+            or shown.get("max", 9) > 1.5
+            or fact.line in told
+        ):
+            continue
+        if fact.subject not in ("save_image", "make_grid", "imshow", "imsave") or (
+            fact.subject != "save_image" and len(shown.get("shape") or ()) < 3
+        ):
+            continue
+        if fact.subject == "make_grid":
+            continue
+        told.add(fact.line)
+        yield Finding(
+            "S06",
+            "error",
+            fact.line or 1,
+            "The picture holds negative values, which are cut off: it was not mapped back to [0, 1].",
+            f"{fact.subject} was given values from {low:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
+            "Save (x + 1) / 2, or pass normalize=True and value_range=(-1, 1).",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("S07", "Dropout is on in evaluation", family="sampling")
+def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``F.dropout(x, p)`` trains unless it is told otherwise."""
+    for fact in facts.of("probe.dropout"):
+        yield Finding(
+            "S07",
+            "error",
+            fact.line or 1,
+            "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
+            f"{fact.subject} was called in evaluation mode and this line dropped with p = {fact['p']:g} ({fact.id}).",
+            "Pass training=self.training, or use nn.Dropout.",
+            file=fact.file,
+            facts=(fact.id,),
+            patch=swap(
+                program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training"
+            ),
+        )

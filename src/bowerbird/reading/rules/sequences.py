@@ -1,0 +1,352 @@
+"""Rules of sequence models: targets, positions, padding, tied weights, caches."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import (
+    assigned_in,
+    class_at,
+    function_at,
+    statements_in,
+    swap,
+    unit_of,
+)
+from bowerbird.reading.running.run import Run
+
+
+@rule("T07", "The decoder is given what it is to predict", family="transformer")
+def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The second sequence of a model is the target itself, at the same positions."""
+    for fact in facts.of("probe.causality"):
+        shift = fact["shift"]
+        if (
+            fact["sequences"] != 2
+            or not isinstance(shift, dict)
+            or shift["by"] != 0
+            or fact["argument"] == 0
+            or not fact["itself"]
+        ):
+            continue
+        call = facts.first("event.forward", fact.subject)
+        yield Finding(
+            "T07",
+            "error",
+            (call.line if call else shift["line"]) or 1,
+            "The decoder is fed the tokens that it is to predict at the same positions.",
+            f"The targets of line {shift['line']} equal the decoder's input, unshifted ({fact.id}).",
+            "Feed tgt[:, :-1] and predict tgt[:, 1:].",
+            file=call.file if call else fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("T08", "The sinusoids of the positions are wrong", family="transformer")
+def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Squares of sine and cosine of one frequency sum to one; frequencies fall geometrically to about 1/10000."""
+    for fact in facts.of("probe.sinusoid"):
+        unit = unit_of(program, fact)
+        broken = fact["identity_error"] > 0.05
+        odd = not broken and (fact["even"] > 0.05 or not 1e-6 < fact["last"] < 0.2) and fact["channels"] >= 8
+        if not broken and not odd:
+            yield Finding(
+                "T08",
+                "ok",
+                fact.line or 1,
+                "Sine and cosine of each pair of channels have the same frequency.",
+                f"sin^2 + cos^2 is off by {fact['identity_error']:.2g}; the longest wave has "
+                f"{fact['longest']:.4g} positions ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        holder = class_at(unit, fact.line)
+        lines = [
+            s.lineno
+            for s in (unit.all(ast.Assign, ast.Return, under=holder) if holder else ())
+            if re.search(r"1e4|10000|10_000|1e5|100000", ast.unparse(s))
+            or re.search(r"\.(sin|cos)\(|\b(sin|cos)\(", ast.unparse(s))
+        ]
+        constant = [n for n in lines if re.search(r"1e4|10000|10_000", unit.lines[n - 1])]
+        line = ((constant[1:] if broken and len(constant) > 1 else constant) or lines or [fact.line or 1])[0]
+        said = (
+            f"sin^2 + cos^2 of neighbouring channels differs from 1 by up to {fact['identity_error']:.2g}"
+            if broken
+            else f"the frequencies end at {fact['last']:.2g} (a wave of {fact['longest']:.3g} positions) instead of "
+            "about 1e-4"
+        )
+        severity = "warning" if fact["of_times"] else "error"
+        yield Finding(
+            "T08",
+            severity,
+            line,
+            "The exponent of the sinusoidal encoding is wrong.",  # type: ignore[arg-type]
+            f"For {fact['channels']} channels {said} ({fact.id}).",
+            "Channels 2i and 2i+1 share the frequency 10000 ** (-2i / d).",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("T09", "Positions do not reach the model", family="transformer")
+def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An encoding that changes nothing, varies along the batch, or a model that does not notice an exchange."""
+    told = False
+    for fact in facts.of("probe.positions"):
+        unit = unit_of(program, fact)
+        lines = [n for n in fact["lines"] or () if isinstance(n, int)]
+        dropped = fact["changes"] < 1e-7
+        flow = facts.first("probe.causality")
+        time_first = bool(
+            flow and (flow["column_before"] or flow["column_after"]) and not (flow["row_before"] or flow["row_after"])
+        )
+        across = (
+            fact["first_axis"] > 1e-6
+            and fact["second_axis"] < 1e-7
+            and not time_first
+            and (flow is not None or _insensitive(facts))
+        )
+        if not dropped and not across:
+            continue
+        told = True
+        function = function_at(unit, lines[0]) if lines else None
+        discarded = (
+            [
+                s.lineno
+                for s in statements_in(unit, function)
+                if isinstance(s, ast.Expr) and isinstance(s.value, ast.BinOp | ast.Call)
+            ]
+            if function
+            else []
+        )
+        line = (discarded if dropped else lines) or [fact.line or 1]
+        yield Finding(
+            "T09",
+            "error",
+            line[0],
+            f"{fact['class']} returns its input unchanged: no position is added."
+            if dropped
+            else f"{fact['class']} counts positions along the batch: all tokens of an example get the same vector.",
+            f"For an input of shape {fact['shape']} that is the same everywhere, the output varies by "
+            f"{fact['first_axis']:.2g} along the "
+            f"first axis and {fact['second_axis']:.2g} along the second ({fact.id}).",
+            "Return x + pe[:, :x.size(1)] for batch-first inputs.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+    for fact in facts.of("probe.order"):
+        if told or fact["change"] > 1e-6:
+            continue
+        unit = unit_of(program, fact)
+        holder = unit.classes.get(str(fact["class"]))
+        places = [s.lineno for s in assigned_in(unit, r"pos|^pe$", under=holder.node)] if holder else []
+        if places:
+            yield Finding(
+                "T09",
+                "error",
+                places[-1],
+                f"{fact.subject} does not notice the order of its tokens: positions have no effect.",
+                f"Exchanging two tokens changed the last output by {fact['change']:.1g} ({fact.id}).",
+                "Add the positional encoding to the embeddings.",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+
+
+def _insensitive(facts: FactStore) -> bool:
+    return any(fact["change"] < 1e-6 for fact in facts.of("probe.order"))
+
+
+@rule("T10", "Targets are not the next tokens", family="transformer")
+def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Targets against inputs, on the batch that the program made."""
+    for fact in facts.of("probe.causality"):
+        shift = fact["shift"]
+        if not isinstance(shift, dict) or (fact["sequences"] == 2 and fact["argument"] != 0):
+            continue
+        by = shift["by"]
+        if by == 1:
+            yield Finding(
+                "T10",
+                "ok",
+                shift["line"] or 1,
+                "Targets are the inputs one position later.",
+                f"On the first batch ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        along = "column" if shift["axis"] == 0 else "row"
+        if by == 0 and (fact[f"{along}_before"] or (not fact[f"{along}_after"] and not fact["generates"])):
+            continue
+        unit = unit_of(program, fact)
+        yield Finding(
+            "T10",
+            "error",
+            _target_line(unit, by) or shift["line"] or 1,
+            "The targets are the inputs themselves: the model learns to copy."
+            if by == 0
+            else f"The targets are {abs(by)} positions {'ahead of' if by > 0 else 'behind'} the inputs, not one ahead.",
+            f"On the first batch y[t] equals x[t{by:+d}] at every position ({fact.id}); the loss is at line "
+            f"{shift['line']}.",
+            "Use x = data[i : i + T] and y = data[i + 1 : i + 1 + T], once.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+def _target_line(unit: Unit, by: int) -> int | None:
+    """Where the targets are cut out of the data: the slice that begins ``by`` later than another."""
+    texts = [(s, ast.unparse(s)) for s in unit.all(ast.Assign, ast.Return)]
+    named = [
+        s.lineno
+        for s, text in texts
+        if re.search(r"^(y|yb|targets?|labels?|y_batch|trg|tgt|b_y)\b", text) and "[" in text and ":" in text
+    ]
+    if by == 0:
+        return (
+            named[0]
+            if named
+            else next(
+                (s.lineno for s, text in texts if re.search(r"\b(y|targets?|labels?)\b.*=.*(clone|\bx\b)", text)), None
+            )
+        )
+    ahead = [s.lineno for s, text in texts if re.search(rf"\+ {abs(by)}\s*:|\[[^\]]*\b{abs(by)}:", text)]
+    return (ahead or named or [None])[0]
+
+
+@rule("T11", "Padding counts in the loss", family="transformer")
+def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Targets that are padding and are not ignored."""
+    for fact in facts.of("probe.padded_targets"):
+        if fact["ignored"] or fact["share"] < 0.03 or fact["reduction"] == "none" or fact["weighted"]:
+            continue
+        unit = unit_of(program, fact)
+        made = next((c.lineno for c in unit.all(ast.Call) if last_name(c) in ("CrossEntropyLoss", "NLLLoss")), None)
+        yield Finding(
+            "T11",
+            "error" if fact["share"] > 0.05 else "warning",
+            made or fact.line or 1,
+            "Padding is predicted like any token: the loss does not ignore it.",
+            f"{fact['share']:.0%} of the first targets are {fact['name']} = {fact['pad']} ({fact.id}), and "
+            "ignore_index is another.",
+            f"Pass ignore_index={fact['name']}.",
+            file=fact.file,
+            facts=(fact.id,),
+            patch=swap(
+                program,
+                fact.file,
+                made,
+                "CrossEntropyLoss()",
+                f"CrossEntropyLoss(ignore_index={fact['name']})",
+                "T11: ignore padding",
+            )
+            if made
+            else None,
+        )
+
+
+@rule("T12", "The mean over a sequence counts its padding", family="transformer")
+def pooled_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """More padding changes the answer, and a mean over positions is taken on the way."""
+    spoilt = any(not f["sums_to_one"] for f in facts.of("probe.attention")) or facts.of("probe.view")
+    for fact in facts.of("probe.padding"):
+        if fact["change"] < 1e-4 or not fact["means"] or spoilt:
+            continue
+        place = fact["means"][-1]
+        unit = program.units.get(place["file"], program.main)
+        masked = re.search("mask|keep|pad|valid", unit.lines[place["line"] - 1], re.I)
+        yield Finding(
+            "T12",
+            "error" if masked else "warning",
+            place["line"],
+            "The mean divides by the padded length, so padding changes the answer.",
+            f"Three more padding tokens changed the output by {fact['change']:.2g} of its size ({fact.id}).",
+            "Divide the masked sum by the number of tokens: (x * keep).sum(1) / keep.sum(1).",
+            file=place["file"],
+            facts=(fact.id,),
+        )
+
+
+@rule("T13", "Tied weights are not one tensor", family="transformer")
+def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An assignment that tied two weights was undone later."""
+    for fact in facts.of("probe.tied"):
+        if fact["one"]:
+            yield Finding(
+                "T13",
+                "ok",
+                fact.line or 1,
+                "The tied weights are one tensor.",
+                f"({fact.id})",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line)
+        bases = {str(fact[k]).removesuffix(".weight") for k in ("left", "right")}
+        later = (
+            [
+                s.lineno
+                for s in unit.all(ast.Assign, under=holder)
+                if s.lineno != fact.line
+                and any((dotted(t) or "") in bases | {f"{b}.weight" for b in bases} for t in targets_of(s))
+                and (s.lineno > (fact.line or 0) or unit.function(s) is not function_at(unit, fact.line))
+            ]
+            if holder
+            else []
+        )
+        yield Finding(
+            "T13",
+            "error",
+            (later or [fact.line or 1])[0],
+            f"{fact['left']} and {fact['right']} were tied, but are two tensors in the end.",
+            f"Their memory differs after the program ran ({fact.id}); line {fact.line} ties them.",
+            "Change tied weights in place, under torch.no_grad().",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("T14", "With a cache positions start at zero again", family="transformer")
+def cached_positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Logits with a cache of the past against those of the whole sequence."""
+    for fact in facts.of("probe.cache"):
+        if fact["change"] < 2e-3:
+            yield Finding(
+                "T14",
+                "ok",
+                fact.line or 1,
+                "Decoding with the cache gives the logits of the whole sequence.",
+                f"They differ by {fact['change']:.1g} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line)
+        counted = (
+            [
+                c.lineno
+                for c in unit.calls("arange", under=holder)
+                if (f := unit.function(c)) is not None and f.name == "forward"
+            ]
+            if holder
+            else []
+        )
+        yield Finding(
+            "T14",
+            "error",
+            (counted or [fact.line or 1])[0],
+            "With a cache the logits differ: new tokens get the positions of the first ones.",
+            f"The last position with {fact['argument']} differs from that of the whole sequence by "
+            f"{fact['change']:.2g} of its size ({fact.id}).",
+            "Start the positions at the length of the cache.",
+            file=fact.file,
+            facts=(fact.id,),
+        )

@@ -1,0 +1,341 @@
+"""Rules of attention: weights, masks, scales, who sees whom."""
+
+import ast
+import math
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import (
+    assigned_in,
+    attribute_line,
+    swap,
+    unit_of,
+)
+from bowerbird.reading.running.run import Run
+
+
+@rule("T01", "Attention weights do not sum to one over what they weigh", family="transformer")
+def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The weights were followed from the softmax to the product with the values."""
+    for fact in facts.of("probe.attention"):
+        if fact["sums_to_one"]:
+            yield Finding(
+                "T01",
+                "ok",
+                fact.line or 1,
+                "The attention weights sum to one over the axis that is summed.",
+                f"{fact.subject}, weights of shape {fact['shape']} ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+        elif not fact["kept_before"] and not fact["nan"]:
+            yield Finding(
+                "T01",
+                "error",
+                fact.line or 1,
+                "The softmax runs over another axis than the one that is summed with the values.",
+                f"Weights of shape {fact['shape']}: along axis {fact['axis']}, which line {fact['use']} sums over, "
+                "they add up to "
+                f"{fact['least']:.3g} to {fact['most']:.3g} instead of 1 ({fact.id}).",
+                "Take the softmax over the keys: dim=-1 for scores of shape (..., queries, keys).",
+                file=fact.file,
+                facts=(fact.id,),
+                patch=next(
+                    filter(
+                        None,
+                        (
+                            swap(program, fact.file, fact.line or 1, f"dim={d}", "dim=-1", "T01: keys")
+                            for d in (fact["dim"],)
+                            if fact["axis"] == len(fact["shape"]) - 1
+                        ),
+                    ),
+                    None,
+                ),
+            )
+    for fact in facts.of("softmax.call"):
+        if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
+            yield Finding(
+                "T01",
+                "warning",
+                fact.line or 1,
+                "The softmax has no dim, and PyTorch guesses one from the number of axes.",
+                f"Its input has shape {fact['shape']} ({fact.id}).",
+                "Give dim explicitly.",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+
+
+def _generates(fact: Fact, program: Program) -> bool:
+    shift = fact["shift"]
+    if isinstance(shift, dict):
+        return shift.get("by") in (1, 2)
+    named = re.search(r"gpt|causal|language|decoder|(^|_)lm$|LM$|autoregress", str(fact["class"]), re.I)
+    return bool(fact["generates"] or named)
+
+
+def leaks(facts: FactStore, program: Program) -> list[Fact]:
+    """Sequence models that predict what comes next and see it."""
+    found = []
+    for fact in facts.of("probe.causality"):
+        shift = fact["shift"] if isinstance(fact["shift"], dict) else {}
+        along = "column" if shift.get("axis") == 0 else "row"
+        if fact[f"{along}_before"] and _generates(fact, program) and not fact["random"]:
+            found.append(fact)
+    return found
+
+
+@rule("T02", "Positions see what they are to predict", family="transformer")
+def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One token was changed and outputs at earlier positions moved."""
+    for fact in facts.of("probe.causality"):
+        if fact["row_before"] is False and _generates(fact, program):
+            yield Finding(
+                "T02",
+                "ok",
+                fact.line or 1,
+                f"{fact.subject} does not see the future.",
+                f"Changing the token at {fact['cell']} moved no earlier output ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+    for fact in leaks(facts, program):
+        unit = unit_of(program, fact)
+        if any(f["sums_to_one"] is False for f in facts.of("probe.attention")) or facts.of("probe.view"):
+            continue
+        line = _mask_line(unit, fact, facts)
+        yield Finding(
+            "T02",
+            "error",
+            line,
+            f"{fact.subject} sees the tokens that it is to predict: no mask hides the future.",
+            f"Changing the token at {fact['cell']} changed outputs at earlier positions by "
+            f"{fact['effect_before']:.2g} of their size ({fact.id}).",
+            "Mask the scores above the diagonal before the softmax, or pass is_causal=True.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
+    """Where the mask is lost or should be: a discarded mask, the target's mask, the attention call, the softmax."""
+    for statement in unit.all(ast.Expr):
+        if isinstance(statement.value, ast.Call) and last_name(statement.value) in ("masked_fill", "tril", "triu"):
+            return statement.lineno
+    tiny = _tiny_masks(facts)
+    if tiny:
+        return tiny[0][1]["line"]  # type: ignore[no-any-return]
+    for call in unit.calls("scaled_dot_product_attention"):
+        words = {k.arg: k.value for k in call.keywords}
+        if len(call.args) < 4 and not ({"is_causal", "attn_mask"} & set(words)):
+            return call.lineno
+        causal = words.get("is_causal")
+        if isinstance(causal, ast.Constant) and causal.value is False:
+            return causal.lineno
+    if fact["sequences"] == 2:
+        for statement in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
+            if not re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(statement)):
+                return statement.lineno
+    for call in unit.all(ast.Call):
+        if (
+            re.search("attn|attention|transformer|encoder|decoder|layers?$", last_name(call), re.I)
+            and call.args
+            and unit.class_around(call) is not None
+        ):
+            same = [dotted(a) for a in call.args[:3]]
+            if (
+                len(same) == 3
+                and len(set(same)) == 1
+                and same[0]
+                and not any(k.arg and "mask" in k.arg for k in call.keywords)
+            ):
+                if len(call.args) == 3:
+                    return call.lineno
+    soft = next((f for f in facts.of("softmax.call") if f.file == unit.file and f.line and _of_attention(f)), None)
+    return (soft.line if soft is not None else fact.line) or 1
+
+
+def _of_attention(fact: Fact) -> bool:
+    shape = fact["shape"] or []
+    return len(shape) >= 3 and shape[-1] == shape[-2]
+
+
+@rule("T03", "A view stands where axes should be exchanged", family="transformer")
+def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A reshape beside a product whose input and output axes do not correspond."""
+    for fact in facts.of("probe.view"):
+        yield Finding(
+            "T03",
+            "error",
+            fact.line or 1,
+            "The reshape gives numbers other axes, where axes should be exchanged: positions and channels are mixed.",
+            f"It turns {fact['from']} into {fact['to']}, and the tensor is {fact['role']} ({fact.id}); no merging "
+            "or splitting of "
+            "neighbouring axes does that.",
+            "Use transpose (or permute), then reshape.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+
+
+@rule("T04", "The mask hides the wrong positions", family="transformer")
+def polarity(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Attention that falls on padding alone; key_padding_mask that is True where there is something."""
+    for fact in facts.of("probe.padding_weight"):
+        if (fact["on_padding"] > 0.98 and fact["share"] < 0.9) or fact["nan"]:
+            unit = unit_of(program, fact)
+            yield Finding(
+                "T04",
+                "error",
+                _polarity_line(unit, fact),
+                "The mask is inverted: only padding is attended to.",
+                f"In sequences with {fact['share']:.0%} padding, {fact['on_padding']:.0%} of the attention falls on "
+                f"it ({fact.id}).",
+                "The attention treats True as visible (or as hidden): invert the mask.",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+    for fact in facts.of("probe.key_padding"):
+        if fact["hidden_first"] > 0.95 and fact["hidden_last"] < 0.5:
+            unit = unit_of(program, fact)
+            line = next((s.lineno for s in assigned_in(unit, "mask") if re.search("!=|ne\\(", ast.unparse(s))), None)
+            if line is None:
+                line = next(
+                    (c.lineno for c in unit.all(ast.Call) for k in c.keywords if k.arg == fact["name"]), fact.line
+                )
+            yield Finding(
+                "T04",
+                "error",
+                line or 1,
+                f"{fact['name']} is True where there are tokens: PyTorch hides what is True.",
+                f"It hides the first position of {fact['hidden_first']:.0%} of the sequences and the last of "
+                f"{fact['hidden_last']:.0%} ({fact.id}).",
+                "Pass ids == pad.",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+
+
+def _polarity_line(unit: Unit, fact: Fact) -> int:
+    masks = [s for s in assigned_in(unit, "mask") if re.search(r"==|!=|\.eq\(|\.ne\(", ast.unparse(s))]
+    equal = [s for s in masks if re.search(r"==|\.eq\(", ast.unparse(s))]
+    chosen = equal if len(equal) == 1 else masks
+    return chosen[0].lineno if chosen else fact.line or 1
+
+
+def _tiny_masks(facts: FactStore) -> list[tuple[Fact, dict[str, object]]]:
+    found = []
+    for fact in facts.of("probe.attention"):
+        for mask in fact["masks"] or ():
+            value = mask.get("value")
+            if (
+                mask["name"].startswith("masked_fill")
+                and isinstance(value, int | float)
+                and value > -30
+                and mask.get("share")
+            ):
+                found.append((fact, mask))
+    return found
+
+
+@rule("T05", "A mask hides nothing", family="transformer")
+def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Discarded, applied after the softmax, or filled with a number that is not small enough."""
+    for fact, mask in _tiny_masks(facts):
+        yield Finding(
+            "T05",
+            "error",
+            int(str(mask["line"])),
+            f"Masked scores are set to {mask['value']:.3g}, which hides nothing.",
+            f"The softmax gives a score of {mask['value']:.3g} about the weight of any other ({fact.id}).",
+            "Fill with float('-inf').",
+            file=fact.file,
+            facts=(fact.id,),
+        )
+    for fact in facts.of("probe.attention"):
+        if not fact["sums_to_one"] and fact["kept_before"] and fact["changed_after"] and fact["keys"] > 1:
+            yield Finding(
+                "T05",
+                "error",
+                fact["changed_after"],
+                "The mask is applied after the softmax: what is left does not sum to one.",
+                f"The weights add up to {fact['least']:.3g} to {fact['most']:.3g} ({fact.id}).",
+                "Mask the scores before the softmax.",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+    leaking = leaks(facts, program)
+    for unit in program:
+        for statement in unit.all(ast.Expr):
+            call = statement.value
+            if isinstance(call, ast.Call) and last_name(call) == "masked_fill" and receiver(call) is not None:
+                seen = facts.first("function.call", "masked_fill", line=statement.lineno)
+                if seen is not None or leaking:
+                    yield Finding(
+                        "T05",
+                        "error",
+                        statement.lineno,
+                        "The masked scores are thrown away: masked_fill returns a new tensor.",
+                        f"The line ran and nothing keeps its result ({seen.id})."
+                        if seen
+                        else f"The future is seen ({leaking[0].id}).",
+                        "Assign the result, or use masked_fill_.",
+                        file=unit.file,
+                        facts=(seen.id,) if seen else (leaking[0].id,),
+                        patch=swap(
+                            program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place"
+                        ),
+                    )
+
+
+@rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
+def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The factor between the product of queries and keys and the softmax."""
+    for fact in facts.of("probe.attention"):
+        factor, width, heads = fact["factor"], fact["width"], fact["heads"] or 1
+        if not factor or not width or factor == 1.0:
+            continue
+        right, ratio = 1 / math.sqrt(width), factor * math.sqrt(width)
+        if abs(ratio - 1) < 0.01:
+            yield Finding(
+                "T06",
+                "ok",
+                fact.line or 1,
+                "Scores are divided by the root of the width of the keys.",
+                f"The factor is {factor:.4g} for {width} channels ({fact.id}).",
+                file=fact.file,
+                facts=(fact.id,),
+            )
+            continue
+        of_model = heads > 1 and abs(factor * math.sqrt(width * heads) - 1) < 0.01
+        multiplied = (
+            abs(factor - math.sqrt(width)) < 0.01 * factor or abs(factor - math.sqrt(width * heads)) < 0.01 * factor
+        )
+        if not (of_model or multiplied):
+            if abs(factor * width - 1) > 0.01 or width == 1:
+                continue
+        unit = unit_of(program, fact)
+        at = fact["scaled_at"] or fact.line or 1
+        line = attribute_line(unit, at, "scale|norm|temp|sqrt|d_?k|dim|size|width") or at
+        line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
+        what = (
+            f"the root of the model's width, {width * heads}"
+            if of_model
+            else "nothing: they are multiplied by the root"
+            if multiplied
+            else "the width itself"
+        )
+        yield Finding(
+            "T06",
+            "error" if of_model or multiplied else "info",
+            line,
+            f"Scores are divided by {what}, not by the root of the width of one head.",
+            f"The factor is {factor:.4g}; for keys of {width} channels it should be {right:.4g} ({fact.id}).",
+            "Divide by math.sqrt(k.size(-1)).",
+            file=fact.file,
+            facts=(fact.id,),
+        )

@@ -1,0 +1,207 @@
+"""Probes of positions: the sinusoids, what is added along which axis, whether order matters; and of tied weights."""
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.observe.modules import tensors
+from bowerbird.reading.running.probes import probe
+from bowerbird.reading.running.probes.causality import run_once, scores_of, tokens_of
+from bowerbird.reading.running.tracing import traced
+
+
+@probe("positions")
+def positions(live: Live) -> None:
+    """Encodings of position: identity of the sinusoid, whether they change their input, and along which axis."""
+    done: set[type] = set()
+    for path, module in live.user_modules().items():
+        kind = type(module)
+        if kind in done:
+            continue
+        tables = [(n, b) for n, b in [*module.named_buffers(recurse=False), *_plain(module)] if b.is_floating_point()]
+        for name, table in tables:
+            found = _sinusoid(table)
+            if found is not None:
+                done.add(kind)
+                live.record("probe.sinusoid", f"{path}.{name}", found, line=live.line_of(kind))
+        if re.search(r"pos", kind.__name__, re.I) and not any(True for m in module.children() if _is_big(m)):
+            found = _added(live, module)
+            if found is not None:
+                done.add(kind)
+                live.record("probe.positions", path, {**found, "class": kind.__name__}, line=live.line_of(kind))
+        if re.search(r"pos|time|sinus", kind.__name__, re.I):
+            _of_times(live, path, module)
+
+
+def _is_big(module: nn.Module) -> bool:
+    return any(isinstance(m, nn.MultiheadAttention | nn.LayerNorm | nn.Conv2d) for m in module.modules())
+
+
+def _plain(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [(n, v) for n, v in vars(module).items() if isinstance(v, torch.Tensor) and not n.startswith("_")]
+
+
+def _of_times(live: Live, path: str, module: nn.Module) -> None:
+    """A module that turns times into sinusoids, asked for times that are known."""
+    for times in (torch.arange(64), torch.arange(64.0)):
+        try:
+            with torch.no_grad():
+                out = live.call(module, times)
+        except Exception:  # it takes other inputs
+            continue
+        if isinstance(out, torch.Tensor) and out.ndim == 2 and out.shape[0] == 64:
+            found = _sinusoid(out)
+            if found is not None:
+                live.record("probe.sinusoid", path, {**found, "of_times": True}, line=live.line_of(type(module)))
+        return
+
+
+def _sinusoid(table: torch.Tensor) -> dict[str, Any] | None:
+    """The squares of sine and cosine and the frequencies of a table of positions; None for another table."""
+    flat = table.detach().squeeze()
+    if flat.ndim != 2 or flat.shape[0] < 8 or flat.shape[1] < 4 or float(flat.abs().max()) > 1.0001:
+        return None
+    if flat.shape[1] % 2:
+        flat = flat[:, :-1]
+    half = flat.shape[1] // 2
+    pairs = {"interleaved": (flat[:, 0::2], flat[:, 1::2]), "halves": (flat[:, :half], flat[:, half:])}
+    for order, (sine, cosine) in pairs.items():
+        if float(sine[0].abs().max()) > 1e-4 or float((cosine[0] - 1).abs().max()) > 1e-4:
+            sine, cosine = cosine, sine
+        if float(sine[0].abs().max()) > 1e-4 or float((cosine[0] - 1).abs().max()) > 1e-4:
+            continue
+        error = float((sine.square() + cosine.square() - 1).abs().max())
+        frequency = torch.atan2(sine[1], cosine[1]).double().abs()
+        steps = frequency.clamp(min=1e-12).log().diff()
+        return {
+            "order": order,
+            "identity_error": error,
+            "channels": flat.shape[1],
+            "first": float(frequency[0]),
+            "last": float(frequency[-1]),
+            "even": float((steps - steps.mean()).abs().max()) if half > 1 else 0.0,
+            "longest": float(2 * torch.pi / frequency[-1].clamp(min=1e-12)),
+        }
+    return None
+
+
+def _added(live: Live, module: nn.Module) -> dict[str, Any] | None:
+    """What a module of positions adds to a constant input, and along which axes that varies."""
+    given = live.inputs(module)
+    if given is None or len(given[0]) < 1 or not isinstance(given[0][0], torch.Tensor):
+        return None
+    entry = given[0][0]
+    if entry.ndim != 3 or not entry.is_floating_point() or min(entry.shape[:2]) < 2:
+        return None
+    constant = torch.randn(1, 1, entry.shape[2]).expand(entry.shape).contiguous()
+    with live.frozen(module), torch.no_grad():
+        module.eval()
+        out = live.call(module, constant, *given[0][1:], **given[1])
+    if not isinstance(out, torch.Tensor):
+        return None
+    if out.shape != entry.shape:
+        return None
+    difference = out - constant
+    return {
+        "changes": float(difference.abs().max()),
+        "first_axis": float((out - out[:1]).abs().max()),
+        "second_axis": float((out - out[:, :1]).abs().max()),
+        "shape": list(entry.shape),
+        "lines": sorted(_lines(live, module, given)),
+    }
+
+
+def _lines(live: Live, module: nn.Module, given: Any) -> set[int]:
+    from bowerbird.reading.running.tracing import trace_call
+
+    found = trace_call(live, "", module, given[0], given[1])
+    return {op.line for op in found.ops if op.line is not None} if found is not None else set()
+
+
+@probe("order")
+def order_matters(live: Live) -> None:
+    """Exchanges two early tokens: where the last output stays the same, the model knows no order."""
+    for trace in traced(live):
+        sequences = tokens_of((trace.args, trace.kwargs))
+        if len(sequences) != 1 or not any(
+            o.name in ("softmax", "scaled_dot_product_attention", "multi_head_attention_forward") for o in trace.ops
+        ):
+            continue
+        place, ids = sequences[0]
+        if ids.shape[1] < 4:
+            continue
+        swapped = ids.clone()
+        row = next((i for i in range(ids.shape[0]) if int(ids[i, 0]) != int(ids[i, 1])), None)
+        if row is None:
+            continue
+        swapped[row, 0], swapped[row, 1] = ids[row, 1], ids[row, 0]
+        args = list(trace.args)
+        args[place] = swapped
+        with live.frozen(trace.module):
+            trace.module.eval()
+            try:
+                other = tensors(run_once(live, trace.module, args, trace.kwargs))
+            except Exception:  # it cannot be asked again
+                continue
+        first = scores_of(trace.out, ids.shape)
+        second = scores_of(other, ids.shape)
+        if first is not None and second is not None:
+            a, b = first[row, -1], second[row, -1]
+        else:
+            flat = [
+                (x, y)
+                for x, y in zip(tensors(trace.out), other, strict=False)
+                if x.ndim == 2 and x.shape[0] == ids.shape[0]
+            ]
+            if not flat:
+                continue
+            a, b = flat[0][0][row], flat[0][1][row]
+        change = float((a - b).abs().max() / (a.abs().max() + 1e-9))
+        live.record(
+            "probe.order",
+            trace.name,
+            {"change": change, "class": type(trace.module).__name__},
+            line=live.line_of(type(trace.module)),
+        )
+
+
+@probe("tying")
+def ties(live: Live) -> None:
+    """Assignments ``self.a.weight = self.b.weight``: whether the two are one tensor in the end."""
+    import ast
+
+    from bowerbird.reading.program import dotted, targets_of
+    from bowerbird.reading.running.formula import units
+
+    for unit in units(live.files):
+        for statement in unit.all(ast.Assign):
+            left, right = dotted(targets_of(statement)[0]), dotted(statement.value)
+            holder = unit.class_around(statement)
+            if (
+                not left
+                or not right
+                or holder is None
+                or not all(n.startswith("self.") and n.endswith(".weight") for n in (left, right))
+            ):
+                continue
+            for path, module in live.user_modules().items():
+                if type(module).__name__ != holder.name:
+                    continue
+                pair = [_attribute(module, n) for n in (left, right)]
+                if all(isinstance(t, torch.Tensor) for t in pair):
+                    value = {
+                        "left": left,
+                        "right": right,
+                        "one": pair[0] is pair[1] or pair[0].data_ptr() == pair[1].data_ptr(),
+                    }
+                    live.record("probe.tied", path, value, line=statement.lineno, file=unit.file)
+                    break
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    for word in name.split(".")[1:]:
+        thing = getattr(thing, word, None)
+    return thing

@@ -1,0 +1,253 @@
+"""Probes of recurrent networks: which axis they take for time, whether batches continue, what padding changes."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.observe.modules import tensors
+from bowerbird.reading.running.probes import probe
+
+NEGLIGIBLE = 1e-5
+
+
+def _recurrent(module: nn.Module) -> dict[str, nn.RNNBase]:
+    return {path: layer for path, layer in module.named_modules() if isinstance(layer, nn.RNNBase)}
+
+
+def _main_input(given: Any) -> tuple[int, torch.Tensor] | None:
+    """The first argument that is a batch of sequences."""
+    if given is None:
+        return None
+    for place, value in enumerate(given[0]):
+        if isinstance(value, torch.Tensor) and value.ndim >= 2 and min(value.shape[:2]) >= 2:
+            return place, value
+    return None
+
+
+def ahead(given: torch.Tensor, target: torch.Tensor) -> tuple[int, torch.Tensor] | None:
+    """The axis along which a target is its input one step later, and the target in the input's shape; or None."""
+    if target.numel() != given.numel() or target.is_floating_point() != given.is_floating_point():
+        return None
+    for axis in (1, 0) if given.ndim > 1 else ():
+        for shaped in _shapes(given, target):
+            length = given.shape[axis] - 1
+            if length >= 2 and torch.equal(shaped.narrow(axis, 0, length), given.narrow(axis, 1, length)):
+                return axis, shaped
+    return None
+
+
+def _shapes(given: torch.Tensor, target: torch.Tensor) -> list[torch.Tensor]:
+    """A flattened target in the input's shape: written row by row or, after a transposition, column by column."""
+    plain = target.reshape(given.shape)
+    turned = target.reshape(given.shape[1], given.shape[0], *given.shape[2:]).transpose(0, 1)
+    return [plain] if target.shape == given.shape else [plain, turned]
+
+
+@probe("succession")
+def succession(live: Live) -> None:
+    """Whether the second batch begins where the targets of the first one end."""
+    for layer, past in list(live.recurrent.items()):
+        if len(past.passes) < 2:
+            continue
+        first, second = past.passes[:2]
+        for x, later in zip(first.given, second.given, strict=False):
+            for loss in live.losses:
+                found = ahead(x, loss["target"]) if x.ndim >= 2 and isinstance(loss["target"], torch.Tensor) else None
+                if found is None or x.ndim != later.ndim:
+                    continue
+                axis, target = found
+                start, end = later.select(axis, 0), target.select(axis, target.shape[axis] - 1)
+                if start.shape != end.shape:
+                    continue
+                same = (start == end).reshape(start.shape[0], -1).all(dim=1).float()
+                value = {"axis": axis, "share": float(same.mean()), "shape": list(x.shape), "loss": loss["line"]}
+                live.record("probe.succession", live.names.of_module(layer), value, line=first.line)
+                return
+
+
+def _batch_axis(live: Live, given: Any, x: torch.Tensor, out: Any) -> tuple[int, str] | None:
+    """Which axis of the input counts examples, where the program itself says so."""
+    unequal = x.shape[0] != x.shape[1]
+    for loss in live.losses:
+        target = loss["target"]
+        if not isinstance(target, torch.Tensor) or not target.ndim:
+            continue
+        found = ahead(x, target)
+        if found is not None:
+            return 1 - found[
+                0
+            ], f"the targets of line {loss['line']} are the inputs one step later along axis {found[0]}"
+        answers = target.ndim == 1 or (target.ndim == 2 and target.is_floating_point())
+        if answers and unequal and target.shape[0] in x.shape[:2]:
+            axis = list(x.shape[:2]).index(target.shape[0])
+            return axis, f"the loss of line {loss['line']} has {target.shape[0]} targets"
+    for value in (*given[0], *given[1].values()):
+        if isinstance(value, torch.Tensor) and value.ndim == 1 and unequal and value.shape[0] in x.shape[:2]:
+            return list(x.shape[:2]).index(value.shape[0]), f"an argument has {value.shape[0]} entries, one per example"
+    return None
+
+
+def _changed(x: torch.Tensor, axis: int, index: int) -> torch.Tensor:
+    """The input with everything at one index of an axis replaced by something else."""
+    new = x.clone()
+    part = new.select(axis, index)
+    if x.is_floating_point():
+        part.add_(x.float().std() + 0.5)
+        return new
+    values = x.unique()
+    low, high = int(values[0]), int(values[-1])
+    part.copy_(torch.where(part == high, low, high))
+    return new
+
+
+@probe("recurrent_axes")
+def axes(live: Live) -> None:
+    """Changes one index along each axis of the input: is it one time step of the layer, or one of its examples?"""
+    for name, module in live.roots.items():
+        given, layers = live.inputs(module), _recurrent(module)
+        main = _main_input(given)
+        if given is None or main is None or not layers or sum(p.numel() for p in module.parameters()) > 30_000_000:
+            continue
+        path, layer = next(iter(layers.items()))
+        with live.frozen(module):
+            module.eval()
+            found = _axes(live, module, layer, given, *main)
+        if found is not None:
+            evidence = _batch_axis(live, given, main[1], None)
+            found |= {"batch_axis": evidence[0] if evidence else None, "because": evidence[1] if evidence else ""}
+            file, line = live.names.place(layer)
+            live.record("probe.recurrent_axes", f"{name}.{path}" if path else name, found, line=line, file=file or None)
+
+
+def _axes(
+    live: Live, module: nn.Module, layer: nn.RNNBase, given: Any, place: int, x: torch.Tensor
+) -> dict[str, Any] | None:  # fmt: skip
+    heard: list[Any] = []
+    hook = layer.register_forward_pre_hook(lambda _, args: heard.append(args[0] if args else None))
+
+    def run(value: torch.Tensor) -> tuple[Any, Any]:
+        heard.clear()
+        args = list(given[0])
+        args[place] = value
+        live.seed(0)
+        with torch.no_grad():
+            out = live.call(module, *args, **given[1])
+        return (heard[0] if heard else None), next(iter(tensors(out)), None)
+
+    try:
+        entered, out = run(x)
+        if not isinstance(entered, torch.Tensor) or entered.ndim != 3:
+            return None
+        roles, others = {}, {}
+        for axis in (0, 1):
+            index = x.shape[axis] // 2
+            again, moved = run(_changed(x, axis, index))
+            roles[axis] = _role(entered, again, index, layer.batch_first)
+            others[axis] = _others(out, moved, x.shape[axis], axis, index)
+    except Exception:  # the user's forward does not take what was changed
+        return None
+    finally:
+        hook.remove()
+    return {
+        "roles": [roles[0], roles[1]], "others": [others[0], others[1]], "shape": list(x.shape),
+        "entered": list(entered.shape), "batch_first": layer.batch_first, "class": type(layer).__name__,
+    }  # fmt: skip
+
+
+def _role(before: torch.Tensor, after: Any, index: int, batch_first: bool) -> str:
+    """What an index of the input is to the layer: one of its examples, one of its time steps, or neither."""
+    if not isinstance(after, torch.Tensor) or after.shape != before.shape:
+        return "neither"
+    moved = (before - after).abs().amax(-1) > NEGLIGIBLE
+    batch = 0 if batch_first else 1
+    examples, times = moved.any(dim=1 - batch).nonzero().flatten(), moved.any(dim=batch).nonzero().flatten()
+    if examples.tolist() == [index] and len(times) > 1:
+        return "example"
+    return "time" if times.tolist() == [index] and len(examples) > 1 else "neither"
+
+
+def _others(before: Any, after: Any, size: int, axis: int, index: int) -> float | None:
+    """How much the outputs of other indices moved, in units of the largest output; None where outputs have no such axis."""
+    if not isinstance(before, torch.Tensor) or before.shape != after.shape or not before.is_floating_point():
+        return None
+    axis = axis if before.ndim > axis and before.shape[axis] == size else 0
+    if before.ndim < 1 or before.shape[axis] != size:
+        return None
+    keep = torch.arange(size) != index
+    moved = (before - after).abs().movedim(axis, 0)[keep]
+    return float(moved.max() / (before.abs().max() + 1e-9))
+
+
+# --- padding
+
+
+def _lengths(x: torch.Tensor, pad: int, axis: int) -> torch.Tensor | None:
+    """The lengths of padded sequences: every row ends with padding alone, one is full, and they differ."""
+    rows = x.movedim(axis, 1)
+    empty = (rows == pad) if rows.ndim == 2 else (rows == 0).flatten(2).all(-1)
+    lengths = rows.shape[1] - empty.flip(1).long().cumprod(1).sum(1)
+    inside = torch.arange(rows.shape[1])[None] < lengths[:, None]
+    clean = rows.ndim > 2 or not bool((empty & inside).any())
+    differ = int(lengths.min()) < int(lengths.max()) == rows.shape[1]
+    return lengths if clean and differ and int(lengths.min()) >= 1 else None
+
+
+def _pad(module: nn.Module) -> int:
+    found = [m.padding_idx for m in module.modules() if isinstance(m, nn.Embedding) and m.padding_idx is not None]
+    return int(found[0]) if found else 0
+
+
+@probe("recurrent_padding")
+def padding(live: Live) -> None:
+    """An example alone and unpadded against the same example in its padded batch."""
+    for name, module in live.roots.items():
+        given, layers = live.inputs(module), _recurrent(module)
+        main = _main_input(given)
+        if given is None or main is None or not layers or sum(p.numel() for p in module.parameters()) > 30_000_000:
+            continue
+        for axis in (1, 0):
+            lengths = _lengths(main[1], _pad(module), axis)
+            if lengths is None:
+                continue
+            with live.frozen(module):
+                module.eval()
+                try:
+                    found = _alone(live, module, given, main[1], lengths, axis)
+                except Exception:  # the model does not take a batch of one
+                    found = None
+            if found is not None:
+                value = {**found, "axis": axis, "lengths": lengths[:16].tolist()}
+                live.record("probe.recurrent_padding", name, value, line=live.line_of(type(module)))
+            break
+
+
+def _alone(
+    live: Live, module: nn.Module, given: Any, x: torch.Tensor, lengths: torch.Tensor, axis: int
+) -> dict[str, Any] | None:  # fmt: skip
+    row, size = int(lengths.argmin()), len(lengths)
+    length = int(lengths[row])
+    names = [*inspect.signature(module.forward).parameters]
+    told = any("len" in n or "mask" in n for n in (*names[: len(given[0])], *given[1]))
+
+    def cut(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return type(value)(map(cut, value)) if type(value) in (list, tuple) else value
+        if value.ndim >= 2 and value.shape[axis] == x.shape[axis] and value.shape[1 - axis] == size:
+            return value.narrow(1 - axis, row, 1).narrow(axis, 0, length)
+        if value.ndim >= 1 and value.shape[0] == size:
+            return value[row : row + 1]
+        return value.narrow(1, row, 1) if value.ndim == 3 and value.shape[1] == size else value
+
+    with torch.no_grad():
+        whole = next(iter(tensors(live.call(module, *given[0], **given[1]))), None)
+        args, kwargs = tuple(cut(a) for a in given[0]), {k: cut(v) for k, v in given[1].items()}
+        single = next(iter(tensors(live.call(module, *args, **kwargs))), None)
+    if whole is None or single is None or not whole.is_floating_point() or whole.shape[:1] != (size,):
+        return None
+    if whole.ndim > 2 or single.shape != whole[row : row + 1].shape:
+        return None
+    change = float((whole[row] - single[0]).abs().max() / (whole.abs().max() + 1e-9))
+    return {"change": change, "row": row, "length": length, "padded_to": x.shape[axis], "told": told}
