@@ -32,7 +32,8 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         if failed is not None and not fragment:
             severity = "error"
         else:
-            severity = "info" if fragment else "warning"
+            slip = bool(near) and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85
+            severity = "info" if fragment and not (slip and name not in replaced) else "warning"
         yield Finding(
             "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
             f"The name {name} is bound nowhere in the program.",

@@ -29,7 +29,7 @@ def _steps(facts: FactStore, optimizer: Fact) -> int:
 
 
 def _forsaken(facts: FactStore) -> Iterator[Fact]:
-    """Modules that were called for training and reached by gradients, but that no optimiser holds (``module.moved``)."""
+    """Modules that were called for training and reached by gradients, but that no optimiser holds."""
     if any(s.subject == "by hand" for s in facts.of("event.step")):
         return
     for moved in facts.of("module.moved"):
@@ -151,8 +151,8 @@ def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             _given(program, wrong, held, lost),
         )  # fmt: skip
     for pair in found:
-        for name in (pair.discriminator, pair.generator):
-            yield from _unstepped(program, facts, name)
+        yield from _unstepped(program, facts, pair.discriminator, pair.generator)
+        yield from _unstepped(program, facts, pair.generator, pair.discriminator)
 
 
 def _fits(optimizer: str, module: str) -> int:
@@ -177,7 +177,9 @@ def _stepped_somewhere(program: Program, name: str) -> bool:
         for call in unit.all(ast.Call):
             if last_name(call) in ("step", "minimize") and word in _words(call):
                 return True
-            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith("LR"):
+            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith(
+                "LR"
+            ):
                 if any(word in _words(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
                     return True
     return False
@@ -195,23 +197,23 @@ def _never(program: Program, facts: FactStore, module: str) -> Fact | None:
     return next((o for o in holding if not _stepped_somewhere(program, _name(facts, o))), None)
 
 
-def _unstepped(program: Program, facts: FactStore, module: str) -> Iterator[Finding]:
+def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> Iterator[Finding]:
     optimizer = _never(program, facts, module)
-    phase = _phase_of(facts, module)
     if optimizer is None:
         return
     name = _name(facts, optimizer)
-    place = phase.steps[0] if phase is not None else optimizer
-    handed = _handed(program, place) if phase is not None else None
+    backward, step = _abandoned(facts, module, other)
+    handed = _handed(program, step) if step is not None else None
+    place = step or backward or optimizer
+    instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
     yield Finding(
         "G07", "error", handed or place.line or 1,
-        f"{name} is never stepped, so {module} stays as it was initialised"
-        + (f"; {place.subject} is {'handed on' if handed else 'stepped'} here instead." if phase is not None else "."),
+        f"{name} is never stepped, so {module} stays as it was initialised{instead}",
         f"{len(facts.of('event.step'))} steps were seen, none of {name} ({optimizer.id})"
-        + (f"; the loss before this one reached {module} ({phase.backwards[-1].id})." if phase is not None else "."),
+        + (f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else "."),
         f"Call {name}.step() after the backward pass of {module}.", place.file,
-        (optimizer.id, *((place.id, phase.backwards[-1].id) if phase is not None else ())),
-        _renamed(program, place, name) if phase is not None and not handed else None,
+        tuple(f.id for f in (optimizer, backward, step) if f is not None),
+        _renamed(program, step, name) if step is not None and not handed else None,
     )  # fmt: skip
 
 
@@ -227,14 +229,21 @@ def _handed(program: Program, step: Fact) -> int | None:
     return calls[0].lineno if calls else None
 
 
-def _phase_of(facts: FactStore, module: str) -> Phase | None:
-    """The first phase whose losses reach a module but whose steps do not hold it."""
-    reaching = [
-        p for p in phases(facts) if module not in p.owners and any(module in (b["grads"] or {}) for b in p.backwards)
+def _abandoned(facts: FactStore, module: str, other: str) -> tuple[Fact | None, Fact | None]:
+    """The backward pass that no step of a module follows, and the step that stands in its place, if one does.
+
+    A pass that reaches the module alone is its own; a step whose own backward pass comes later is not in its place.
+    """
+    found: list[tuple[Fact, Phase, int]] = [
+        (backward, phase, place)
+        for phase in phases(facts) if module not in phase.owners
+        for place, backward in enumerate(phase.backwards) if module in (backward["grads"] or {})
     ]  # fmt: skip
-    others = {name for p in phases(facts) for name in p.owners}
-    own = [p for p in reaching if not any((b["grads"] or {}).keys() & others - {module} for b in p.backwards)]
-    return next(iter(own or reaching), None)
+    alone = [entry for entry in found if other not in (entry[0]["grads"] or {})]
+    for backward, phase, place in alone or found:
+        later = any(phase.owners & set(b["grads"] or {}) for b in phase.backwards[place + 1 :])
+        return backward, None if later else phase.steps[0]
+    return None, None
 
 
 def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
