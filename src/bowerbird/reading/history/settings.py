@@ -79,8 +79,11 @@ def _word_pattern(layers: list[str]) -> str:
 def initial(a: Version, b: Version) -> Iterator[Change]:
     """Scale of the first weights, beyond what two draws of one distribution may differ."""
     right = {b.roles[f.subject]: f for f in b.roots}
+    stepped = {role for fact in a.facts.of("event.step") for role in owners(fact, a)}
     for x in a.roots:
         y = right.get(a.roles[x.subject])
+        if stepped and a.roles[x.subject] not in stepped:
+            continue
         rows = list(zip(x["parameters"] or [], y["parameters"] or [], strict=False)) if y is not None else []
         for p, q in rows:
             if p["shape"] != q["shape"] or not p["start"] or not q["start"]:
@@ -206,9 +209,15 @@ def table(found: Parting, a: Version) -> Change | None:
 def _buffer(fact: Fact, found: Parting) -> str:
     """The name of the buffer that differs, where it is a table."""
     for row in fact["buffers"] or []:
-        if found.before in (row["ends"], row["shape"]) and len(row["shape"]) == 1 and row["shape"][0] >= 4:
+        constant = row["start"] is None or plain_equal(row["start"], row["now"])
+        if found.before in (row["ends"], row["shape"]) and len(row["shape"]) == 1 and row["shape"][0] >= 4 and constant:
             return f"{fact.subject}.{row['name']}"
     return ""
+
+
+def plain_equal(x: list[float], y: list[float]) -> bool:
+    """Whether a table stayed as it was: its numbers are rounded to seven figures when they are told."""
+    return len(x) == len(y) and all(math.isclose(p, q, rel_tol=1e-5, abs_tol=1e-9) for p, q in zip(x, y, strict=True))
 
 
 def loss_calls(a: Version, b: Version) -> Iterator[Change]:
