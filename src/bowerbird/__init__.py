@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bowerbird.api import ask, chat, compare, export, import_model, info, load, measure, read, resume, sample, train
     from bowerbird.config import recipe, recipes
     from bowerbird.reading.check import check
+    from bowerbird.reading.history.track import track
     from bowerbird.reading.learn.learning import learn
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "recipes",
     "resume",
     "sample",
+    "track",
     "train",
 ]
 
@@ -61,6 +63,7 @@ _WHERE = {
     ),
     "bowerbird.config": ("recipe", "recipes"),
     "bowerbird.reading.check": ("check",),
+    "bowerbird.reading.history.track": ("track",),
     "bowerbird.reading.learn.learning": ("learn",),
 }
 _VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}

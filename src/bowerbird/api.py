@@ -23,6 +23,7 @@ from bowerbird.measuring import check_options, measure_folder, measure_model
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
 from bowerbird.reading.check import check
+from bowerbird.reading.history.track import track
 from bowerbird.report.run import write_run_report
 from bowerbird.rundir import RunDir, explaining_full_disk, load_model
 from bowerbird.sampling import sample
@@ -49,6 +50,7 @@ __all__ = [
     "read",
     "resume",
     "sample",
+    "track",
     "train",
 ]
 
