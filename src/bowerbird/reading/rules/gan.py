@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from statistics import fmean
 
-from bowerbird.reading.adversaries import Pair, Score, games, pairs
+from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import argument_line, calls_at, loss_line
@@ -157,6 +157,9 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
             of_fakes = [
                 c for c in scored if any(calls[n].subject == pair.generator for n in c["from"] or () if n in calls)
             ]
+            if scored and not of_fakes and all(did_nothing(step) for step in phase.steps):
+                yield _others_scored(pair, scored[-1], phase.backwards[-1], phase.steps[0])
+                break
             if not of_fakes or not all(c["detached"] for c in of_fakes):
                 continue
             yield _cut(program, facts, pair, of_fakes[-1], phase.backwards[-1], phase.steps[0])
@@ -167,7 +170,9 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
         before = [c for c in calls.values() if c.position < error.position and c.file == program.file]
         for pair in pairs(facts):
             last = [c for c in before if c.subject == pair.discriminator]
-            if last and last[-1]["from"] and not last[-1]["graph"]:
+            own = [c for c in last if c["graph"] and not c["from"] and c["grad_enabled"]]
+            thawed = bool(own) and last and last[-1]["grad_enabled"] and last[-1]["detached"]
+            if last and last[-1]["from"] and not last[-1]["graph"] and not thawed:
                 yield Finding(
                     "G04", "error", last[-1].line or 1,
                     f"The scores of {pair.discriminator} carry no gradient here, so the loss cannot train anything.",
@@ -175,6 +180,18 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
                     "Compute the generator's loss without detach() and outside no_grad().", last[-1].file,
                     (last[-1].id, error.id),
                 )  # fmt: skip
+
+
+def _others_scored(pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
+    return Finding(
+        "G04", "error", call.line or 1,
+        f"The generator's loss scores a batch that {pair.generator} did not make, so no gradient reaches it.",
+        f"The input of line {call.line} comes from no call of {pair.generator} ({call.id}); backward ({backward.id}) "
+        f"reached {', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}, and "
+        f"{step.subject}.step() found "
+        f"no gradient ({step.id}).",
+        "Score G(z) here.", call.file, (call.id, backward.id, step.id),
+    )  # fmt: skip
 
 
 def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
@@ -363,3 +380,27 @@ def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
         f"The loss of line {loss.line} was given targets with mean {loss['target']['mean']:.3g} ({loss.id}).",
         "Smooth the labels of real samples in the discriminator's loss only.", unit.file, (loss.id,),
     )  # fmt: skip
+
+
+@rule("G23", "The generator is trained on one batch of noise", family="gan")
+def same_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Noise that is drawn once, before the loop, teaches the generator a handful of points."""
+    walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
+    for pair in pairs(facts):
+        by_line: dict[int | None, list[Fact]] = {}
+        for call in facts.of("event.forward", pair.generator):
+            if call["call"] in walked and first_tensor(call["in"]).get("mean") is not None and not call["from"]:
+                by_line.setdefault(call.line, []).append(call)
+        for line, calls in by_line.items():
+            seen = {tuple(first_tensor(c["in"])[k] for k in ("min", "max", "mean", "std")) for c in calls}
+            given = first_tensor(calls[0]["in"])
+            drawn = [d for d in facts.of("random.draw") if d["shape"] == given["shape"] and d["mean"] == given["mean"]]
+            if len(calls) >= 4 and len(seen) == 1 and drawn and given.get("std"):
+                yield Finding(
+                    "G23", "warning", drawn[0].line or line or 1,
+                    f"{pair.generator} is trained on the same batch of noise in every step.",
+                    f"The {len(calls)} calls of line {line} were given identical numbers ({calls[0].id}, "
+                    f"{calls[-1].id}), "
+                    f"drawn once ({drawn[0].id}).",
+                    "Draw new noise in every step.", drawn[0].file, (calls[0].id, calls[-1].id, drawn[0].id),
+                )  # fmt: skip

@@ -1,6 +1,7 @@
 """Rules of ownership: every trained module in exactly one optimiser that is stepped with its own loss."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from bowerbird.reading.adversaries import Pair, pairs
@@ -87,6 +88,18 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
         for optimizer in facts.of("optimizer.created"):
             part = (optimizer["owners"] or {}).get(moved.subject)
             known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
+            if part and optimizer["tensors"] == known:
+                yield Finding(
+                    "L03", "warning", optimizer.line or 1,
+                    f"{_name(facts, optimizer)} holds only part of {moved.subject}: {lost[0]} and "
+                    f"{len(lost) - 1} more are reached by the loss and trained by nobody.",
+                    f"It was given {part['tensors']} of {part['of']} tensors ({optimizer.id}); {len(lost)} "
+                    "others require "
+                    f"gradients and are in no optimiser ({moved.id}).",
+                    "Give it all parameters, or freeze the others with requires_grad_(False).", optimizer.file,
+                    (optimizer.id, moved.id),
+                )  # fmt: skip
+                break
             if part and optimizer["tensors"] > known:
                 yield Finding(
                     "L03", "error", optimizer.line or 1,
@@ -127,6 +140,38 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
             f"Give it {forsaken[0].subject if forsaken else 'the trainable module'}.parameters().", optimizer.file,
             (optimizer.id, *(f.id for f in forsaken[:1])),
         )  # fmt: skip
+
+    yield from _still_frozen(program, facts)
+
+
+def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """A network that was frozen for the other's turn and is not thawed for its own."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "does not require grad" not in error["message"]:
+            continue
+        for name in {c.subject for c in facts.of("event.forward")}:
+            calls = [c for c in facts.of("event.forward", name) if c.position < error.position and c["grad_enabled"]]
+            trained = [c for c in calls if c["graph"] and not c["from"]]
+            if (
+                not trained
+                or calls[-1]["graph"]
+                or not any(s.position < error.position for s in facts.of("event.step"))
+            ):
+                continue
+            unit = program.units.get(error.file, program.main)
+            frozen = [
+                n for n, text in enumerate(unit.lines, 1)
+                if re.search(r"requires_grad\s*=\s*False|requires_grad_\(False\)", text) and "Variable" not in text
+            ]  # fmt: skip
+            if frozen:
+                yield Finding(
+                    "L10", "error", frozen[0], f"{name} is frozen here and never thawed for its own step.",
+                    f"Its call of line {trained[0].line} had a graph ({trained[0].id}), that of line "
+                    f"{calls[-1].line} has "
+                    f"none ({calls[-1].id}), and backward() stopped ({error.id}).",
+                    "Set requires_grad to True again before it is trained.", unit.file, (calls[-1].id, error.id),
+                )  # fmt: skip
+                return
 
 
 @rule("G07", "One side of the game is never stepped", family="gan")
@@ -261,9 +306,28 @@ def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
 def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
     for pair in pairs(facts):
+        yield from _both_in_one(facts, pair)
         if _never(program, facts, pair.generator) is not None:
             yield from _misdirected(program, facts, pair)
         yield from _without_gradients(program, facts, pair)
+
+
+def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """The generator's only optimiser also holds the discriminator, which has one of its own."""
+    made = [o for o in facts.of("optimizer.created") if o["owners"] and _steps(facts, o)]
+    makers = [o for o in made if pair.generator in o["owners"]]
+    judges = [o for o in made if set(o["owners"]) == {pair.discriminator}]
+    if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
+        optimizer = makers[0]
+        yield Finding(
+            "G08", "error", optimizer.line or 1,
+            f"{_name(facts, optimizer)} also holds {pair.discriminator}: the generator's loss trains the "
+            "discriminator to "
+            "approve of fakes.",
+            f"It was given {', '.join(sorted(optimizer['owners']))} ({optimizer.id}); {_name(facts, judges[0])} trains "
+            f"{pair.discriminator} too ({judges[0].id}).",
+            f"Give it {pair.generator}.parameters() alone.", optimizer.file, (optimizer.id, judges[0].id),
+        )  # fmt: skip
 
 
 def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:

@@ -177,3 +177,29 @@ def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
 _REPORTS = frozenset(
     "print item append format info log add_scalar update set_postfix set_description write debug".split()
 )
+
+
+@rule("X13", "Only one of two terms is divided", family="general")
+def half_of_one(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``real_loss + fake_loss / 2`` divides the second alone."""
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            left, right = node.left, node.right
+            if (
+                not isinstance(node.op, ast.Add)
+                or not isinstance(right, ast.BinOp)
+                or not isinstance(right.op, ast.Div)
+            ):
+                continue
+            first, second = dotted(left) or "", dotted(right.left) or ""
+            plain = isinstance(right.right, ast.Constant) and right.right.value in (2, 2.0)
+            if plain and _REAL_FAKE.search(first) and _REAL_FAKE.search(second) and first != second:
+                yield Finding(
+                    "X13", "warning", node.lineno,
+                    f"Only {second} is divided by two: {first} counts twice as much.",
+                    f"{ast.unparse(node)} is {first} + ({ast.unparse(right)}).", f"Write ({first} + {second}) / 2.",
+                    unit.file,
+                )  # fmt: skip
+
+
+_REAL_FAKE = re.compile(r"real|fake|gen|true|_[ab]$|[AB]$", re.I)

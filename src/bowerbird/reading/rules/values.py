@@ -214,3 +214,26 @@ def _fresh(unit: Unit, node: ast.expr) -> bool:
             else ast.Constant(0)
         )
     return False
+
+
+_ORDERED = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div")
+
+
+@rule("X12", "Prediction and target are exchanged", family="general")
+def exchanged(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Losses that are not symmetric take the prediction first; only that one should carry gradients."""
+    seen = set()
+    for loss in facts.of("loss.call"):
+        first, second = loss["input"], loss["target"]
+        if loss.subject not in _ORDERED or (loss.file, loss.line) in seen:
+            continue
+        if not isinstance(first, dict) or not isinstance(second, dict) or first.get("requires_grad"):
+            continue
+        if second.get("requires_grad"):
+            seen.add((loss.file, loss.line))
+            yield Finding(
+                "X12", "warning", loss.line or 1,
+                f"{loss.subject} is given the target first: what carries gradients comes second.",
+                f"Its first argument requires no gradient and its second does ({loss.id}).",
+                "Exchange the two arguments.", loss.file, (loss.id,),
+            )  # fmt: skip
