@@ -9,12 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.places import (
-    assigned_in,
-    attribute_line,
-    swap,
-    unit_of,
-)
+from bowerbird.reading.rules.places import assigned_in, attribute_line, function_at, swap, unit_of
 from bowerbird.reading.running.run import Run
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
