@@ -47,7 +47,7 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
     value: dict[str, Any] = {
         "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
-        "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [f.line for f in calls],
+        "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [[f.file, f.line] for f in calls],
         "equation": _joined(equations, rule, patterns), "patterns": [p["name"] for p in patterns],
         "pattern_lines": [[p["file"], p["line"]] for p in patterns], "formulas": [p["formula"] for p in patterns],
         "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
