@@ -1,4 +1,4 @@
-"""Where two trajectories part first, and what that says: the network, its inputs, the loss, a gradient, a step, a sampler."""
+"""Where two trajectories part first, and what that says: a network, its inputs, a loss, a gradient, a step, a sampler."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An execution for comparison: streams of random numbers, counted loops, and what is needed to lay two runs side by side.
+"""An execution for comparison: streams of random numbers, counted loops, and what lays two runs side by side.
 
 Beside the facts of every execution it records ``history.lines`` (lines that ran), ``history.returned`` (what functions
 that use a network without gradient gave back), ``history.state`` (weights and buffers at the end) and ``history.table``

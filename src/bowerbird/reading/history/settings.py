@@ -1,5 +1,6 @@
 """Changes that facts name outright: optimisers, schedules, data, layers, initial weights, tables, calls of losses."""
 
+import ast
 import difflib
 import math
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from bowerbird.reading.history.version import Version, short
 from bowerbird.reading.history.wording import range_of
 
 _TECHNICAL = {"foreach", "fused", "capturable", "differentiable", "lr"}
+_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Identity")
 _LOSS_SETTINGS = ("reduction", "ignore_index", "label_smoothing", "beta", "delta", "log_target", "full", "margin")
 
 
@@ -36,8 +38,8 @@ def trees(a: Version, b: Version) -> Iterator[Change]:
             gone, come = _lost_and_new(old, new)
             dropout = all("Dropout" in layer for layer in (*gone, *come))
             yield Change.of(
-                "dropout" if dropout else "architecture", "tree", _list(gone), _list(come), who=x.subject, phase="model",
-                line_before=x.line, line_after=y.line, words=_word_pattern([*gone, *come]),
+                "dropout" if dropout else "architecture", "tree", _list(gone), _list(come), who=x.subject,
+                phase="model", line_before=x.line, line_after=y.line, words=_word_pattern([*gone, *come]),
             )  # fmt: skip
         if x["parameters"] != y["parameters"]:
             yield Change.of(
@@ -47,14 +49,13 @@ def trees(a: Version, b: Version) -> Iterator[Change]:
 
 
 def _layers(tree: Fact, version: Version) -> list[str]:
-    import ast
-
     own = {n.name for t in version.source.trees.values() for n in ast.walk(t) if isinstance(n, ast.ClassDef)}
-    return [row["repr"] for row in tree["modules"] if row["class"] not in own and row["repr"] != f"{row['class']}()"] + [
-        row["repr"] for row in tree["modules"]
-        if row["class"] not in own and row["repr"] == f"{row['class']}()"
-        and row["class"] not in ("Sequential", "ModuleList", "ModuleDict", "Identity")
-    ]  # fmt: skip
+    found = []
+    for row in tree["modules"]:
+        bare = row["repr"] == f"{row['class']}()"
+        if row["class"] not in own and not (bare and row["class"] in _CONTAINERS):
+            found.append(row["repr"])
+    return found
 
 
 def _lost_and_new(old: list[str], new: list[str]) -> tuple[list[str], list[str]]:

@@ -4,8 +4,8 @@
     trajectories part                                    → a change; its cause is named from facts
     the lines that changed did not run                   → inconclusive, and said so
 
-Equality under any coupling of random numbers proves it.  So where runs part without a setting that explains it, they are
-run once more with other streams and with the weights of the first version copied into the second.
+Equality under any coupling of random numbers proves it.  So where runs part without a setting that explains it, they
+are run once more with other streams and with the weights of the first version copied into the second.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """Two runs side by side: the first place at which losses, gradients, steps, outputs or weights part.
 
-Rounding differs between equal formulas, and training amplifies it; so what may differ grows with the number of optimiser
-steps before an event: 1e-4 of a value at the start, never more than 2 %.
+Rounding differs between equal formulas, and training amplifies it; so what may differ grows with the number of
+optimiser steps before an event: 1e-4 of a value at the start, never more than 2 %.
 """
 
 import math
@@ -20,7 +20,7 @@ STATE_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Parting:
-    """``kind`` says what parted (loss, gradient, step, order, output, state, table, returned, image), ``n`` the when."""
+    """``kind`` says what parted (loss, gradient, step, order, output, state, table, returned, image), ``n`` when."""
 
     kind: str
     n: int
