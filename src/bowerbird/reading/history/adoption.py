@@ -1,4 +1,4 @@
-"""Matched weights: the modules of one version start with the weights of the other, in whatever order they were built."""
+"""Matched weights: the modules of one version start with the weights of the other, built in whatever order."""
 
 from collections.abc import Callable
 from typing import Any

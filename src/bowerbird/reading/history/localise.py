@@ -1,4 +1,4 @@
-"""Where two trajectories part first, and what that says: a network, its inputs, a loss, a gradient, a step, a sampler."""
+"""Where two trajectories part first, and what it says: a network, its inputs, a loss, a gradient, a step."""
 
 import re
 from collections.abc import Iterator
