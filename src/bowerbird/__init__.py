@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from bowerbird.config import recipe, recipes
     from bowerbird.reading.check import check
+    from bowerbird.reading.history.track import track
     from bowerbird.reading.learn.learning import learn
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "recipes",
     "resume",
     "sample",
+    "track",
     "train",
 ]
 
@@ -77,6 +79,7 @@ _WHERE = {
     ),
     "bowerbird.config": ("recipe", "recipes"),
     "bowerbird.reading.check": ("check",),
+    "bowerbird.reading.history.track": ("track",),
     "bowerbird.reading.learn.learning": ("learn",),
 }
 _VERBS = {verb: module for module, verbs in _WHERE.items() for verb in verbs}

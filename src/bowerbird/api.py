@@ -33,6 +33,7 @@ from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.selftest import Check
 from bowerbird.models.base import GenerativeModel
 from bowerbird.reading.check import check
+from bowerbird.reading.history.track import track
 from bowerbird.report.run import write_run_report
 from bowerbird.rundir import RunDir, explaining_full_disk, load_model
 from bowerbird.sampling import sample
@@ -60,6 +61,7 @@ __all__ = [
     "read",
     "resume",
     "sample",
+    "track",
     "train",
 ]
 

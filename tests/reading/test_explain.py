@@ -187,8 +187,9 @@ def test_every_cited_line_is_there_and_every_excerpt_is_as_it_stands(readings: d
                 fact = reading.facts.get(ref.fact)
                 assert fact is not None
                 assert ref.value in figures(fact.value) | {float(fact.line or 1)}
-                file = fact.file if fact.file in source.texts else source.main
-                assert 1 <= ref.value <= max(len(t.splitlines()) for t in (source.texts[file], *source.texts.values()))
+                if ref.file in source.texts:
+                    assert 1 <= ref.value <= len(source.texts[ref.file].splitlines())
+                    assert both.study.short(ref.file) in ref.shown or ref.file == both.study.file
 
 
 def test_what_is_quoted_of_a_line_stands_there(readings: dict[str, Both]) -> None:
@@ -201,6 +202,8 @@ def test_what_is_quoted_of_a_line_stands_there(readings: dict[str, Both]) -> Non
             if fact["expression"]:
                 assert fact["expression"].split(".")[0] in both.study.text(fact.file, fact.line or 0)
                 quoted += 1
+            for file, line in [*fact["at"], *fact["pattern_lines"]]:
+                assert re.search(r"\(|log|\*\*", both.study.text(file, line)), "a loss is computed at this line"
     assert quoted > 10
 
 

@@ -38,7 +38,9 @@ class Story:
     def forward(self, name: str, line: int, *, source: int | None = None, graph: bool = True) -> int:
         number = next(self.numbers)
         width = 2 if name == "G" else 1
-        given = [{"shape": [8, 64 if name == "D" else 16], "dtype": "float32", "requires_grad": graph and source is not None}]
+        given = [
+            {"shape": [8, 64 if name == "D" else 16], "dtype": "float32", "requires_grad": graph and source is not None}
+        ]
         self.event("event.forward", name, {
             "call": number, "class": name, "training": True, "grad_enabled": True, "in": given, "kwargs": {},
             "out": {"shape": [8, width], "min": -1.0, "max": 1.0, "mean": 0.01 * number, "dtype": "float32"},
@@ -51,7 +53,9 @@ class Story:
         for name, norm in reached.items():
             grads[name] = {"tensors": 2, "norm_before": self.gradients.get(name, 0.0), "norm": norm, "trainable": 2}
             self.gradients[name] = self.gradients.get(name, 0.0) + norm
-        rows = [{"call": c, "module": "D", "mean": m, "abs": abs(m), "min": m, "max": m, "of": 8} for c, m in pulls.items()]
+        rows = [
+            {"call": c, "module": "D", "mean": m, "abs": abs(m), "min": m, "max": m, "of": 8} for c, m in pulls.items()
+        ]
         through = [{"module": "D", "call": call, "line": line} for call in pulls]
         value = {"loss": 0.7, "grads": grads, "pulls": rows, "through": through, "not_through": [], "nodes": 9}
         self.event("event.backward", "backward", value, line)
@@ -231,7 +235,8 @@ def test_what_the_text_of_a_class_shows(tmp_path: Path) -> None:
 def test_what_is_right_in_a_class(tmp_path: Path) -> None:
     right = (
         CLASSES.replace("A convolutional", "Not a convolutional").replace("[nn.Linear(4, 4)] * 3", "[nn.Linear(4, 4)]")
-        .replace("        super().__init__()\n", "").replace("        self.first", "        super().__init__()\n        self.first")
+        .replace("        super().__init__()\n", "")
+        .replace("        self.first", "        super().__init__()\n        self.first")
         .replace("return self.norm1", "return self.norm2").replace("ones(1, 1, 1)", "ones(channels, 1, 1)")
     )  # fmt: skip
     assert [f for f in read(right, tmp_path) if f[0] != "X01"] == []

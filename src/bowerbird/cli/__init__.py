@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import asking, commands, languages, learning, measuring, reading, training
+from bowerbird.cli import asking, commands, languages, learning, measuring, reading, tracking, training
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, type[Command]] = {
     "ask": asking.Ask,
     "mcp": asking.Mcp,
     "check": commands.Check,
+    "track": tracking.Track,
     "learn": learning.Learn,
     "chat": languages.Chat,
     "import": languages.Import,

@@ -97,9 +97,23 @@ def scores(facts: FactStore, pair: Pair, phase: Phase) -> list[Score]:
             loss = _comparison(facts, call, backward)
             goal = loss["target"]["mean"] if loss is not None and _constant(loss["target"]) else None
             found.append(Score(call, backward, pair.generator in sources, wish, goal, loss))
-    leaves = [s for s in found if not s.fake and not s.call["from"] and first_tensor(s.call["in"]).get("requires_grad")]
-    real = [s for s in found if not s.fake and s not in leaves]
-    return [s for s in found if s not in leaves] if real else found
+    penalised = [s for s in found if _leaf(s.call)]
+    real = [s for s in found if not s.fake and s not in penalised]
+    return [s for s in found if s not in penalised or (not real and abs(_pull(s)) > LEAST)]
+
+
+LEAST = 1e-3
+"""What a loss must change with the mean score of a call at least, for the call to count as scored by it."""
+
+
+def _leaf(call: Fact) -> bool:
+    """Whether a call's input was made to require a gradient, as gradient penalties do."""
+    return not call["from"] and bool(first_tensor(call["in"]).get("requires_grad"))
+
+
+def _pull(score: Score) -> float:
+    rows = score.backward["pulls"] or ()
+    return float(next((r["mean"] * r["of"] for r in rows if r["call"] == score.call["call"]), 0.0))
 
 
 def _comparison(facts: FactStore, call: Fact, backward: Fact) -> Fact | None:

@@ -62,7 +62,11 @@ def steps_of(facts: FactStore, identity: int) -> list[Fact]:
 def contributions(facts: FactStore, step: Fact, owner: str) -> list[Fact]:
     """The backward passes whose gradients a step of ``owner`` used, in order: all since these were last cleared."""
     cleared = max(
-        (f.position for f in facts.of("event.zero_grad") if f.position < step.position and owner in (f["owners"] or ())),
+        (
+            f.position
+            for f in facts.of("event.zero_grad")
+            if f.position < step.position and owner in (f["owners"] or ())
+        ),
         default=0,
     )
     found: list[Fact] = []

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from bowerbird.reading.explain.costs import first_shape
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Unit, last_name, names_in
@@ -17,8 +18,6 @@ from bowerbird.reading.program import Unit, last_name, names_in
 _CLOSE = 3e-6
 FARTHEST = 30
 """Lines above a backward at which its terms are still looked for."""
-_KL = re.compile(r"exp\(")
-_LOGVAR = re.compile(r"log_?var|log_?sigma|logstd|log_?std|\blv\b", re.IGNORECASE)
 
 
 def note(study: Study) -> None:
@@ -42,13 +41,13 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
     equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
     patterns = (
         []
-        if equations and rule not in ("rest", "weighted")
+        if equations and rule not in ("rest", "shaped")
         else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
     )
     value: dict[str, Any] = {
         "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
-        "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [f.line for f in calls],
+        "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [[f.file, f.line] for f in calls],
         "equation": _joined(equations, rule, patterns), "patterns": [p["name"] for p in patterns],
         "pattern_lines": [[p["file"], p["line"]] for p in patterns], "formulas": [p["formula"] for p in patterns],
         "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
@@ -93,12 +92,16 @@ def _arithmetic(values: list[Any], total: Any) -> tuple[str, list[float]]:
 def _joined(equations: list[str], rule: str, patterns: list[dict[str, Any]]) -> str:
     if rule == "last":
         return equations[-1]
-    if rule in ("sum", "shaped"):
+    if rule == "sum":
         return _summed(equations)
+    if rule == "weighted":
+        return f"c · ({equations[0]})"
     if rule == "mean":
         return f"({_summed(equations)}) / {len(equations)}"
     known = [p["equation"] for p in patterns]
-    if rule in ("rest", "weighted"):
+    if rule == "shaped":
+        return _summed([*equations, *(p["equation"] for p in patterns if p["formula"])])
+    if rule == "rest":
         return _summed([*equations, *(known or ["R"])])
     return _summed(known)
 
@@ -112,7 +115,7 @@ def _summed(terms: list[str]) -> str:
 
 def equation(study: Study, call: Fact, backward: Fact) -> str:
     """What a named loss computes of what it was given, in the program's own names."""
-    output, target = _output(backward), _target(study, call)
+    output, target = _output(study, backward), _target(study, call)
     reduced = {"mean": "E", "sum": "Σ", "none": ""}.get(str(call["reduction"]), "E")
     function, constant = call.subject, _constant(call["target"])
     match function:
@@ -138,13 +141,19 @@ def equation(study: Study, call: Fact, backward: Fact) -> str:
     return f"{reduced}[{function}({output}, {target})]"
 
 
-def _output(backward: Fact) -> str:
+def _output(study: Study, backward: Fact) -> str:
     """The networks that the loss goes through, from the inside outwards: ``netD(netG(z))``."""
     names = [row["module"] for row in backward["through"] or []]
     chain = list(dict.fromkeys(names))
     if not chain:
         return "f(x)"
-    word = "x" if len(chain) == 1 else "z"
+    first = next((f for f in study.facts.of("event.forward") if f["call"] == backward["through"][0]["call"]), None)
+    given = first_shape(first["in"]) if first is not None else None
+    data = [
+        part.get("shape") for f in study.facts.of("data.batch") for part in f["parts"] or [] if isinstance(part, dict)
+    ]
+    drawn = [f["shape"] for f in study.facts.of("random.draw")]
+    word = "z" if given in drawn and given not in data and len(chain) > 1 else "x"
     for name in chain[:3]:
         word = f"{name}({word})"
     return word
@@ -178,7 +187,8 @@ def _target(study: Study, call: Fact) -> str:
 
 _A = r"[\w.\[\]()]+"
 _PATTERNS: tuple[tuple[str, str, str], ...] = (  # "a | b": of a critic | of what it judges; "T = …": a term
-    ("kl-normal", r"(?=.*exp\()(?=.*(?:log_?var|log_?sigma|logstd|\blv\b))(?=.*(?:mu|mean|\bm\b))(?=.*(?:0\.5|/ ?2))",
+    ("kl-normal", r"(?=.*exp\()(?=.*(?:log_?var|log_?sigma|logstd|\blv\b))"
+     r"(?=.*(?:pow\(2|\*\* ?2|square\(|mu ?\* ?mu))(?=.*(?:0\.5|/ ?2))",
      "KL = KL(N(μ, σ²) ‖ N(0, 1)) = −½ Σ (1 + log σ² − μ² − σ²)"),
     ("kl-distributions", r"kl_divergence\(", "KL = KL(q(z|x) ‖ p(z))"),
     ("non-saturating", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*softplus\(-\w*fake\w*\)",

@@ -28,6 +28,8 @@ class Ref:
     fact: str
     kind: Kind
     value: Any = None
+    file: str = ""
+    """Of a line: the file that it is a line of."""
 
     def __str__(self) -> str:
         return f"`{self.shown}`" if self.kind == "name" else self.shown

@@ -57,7 +57,7 @@ class Writer:
         file = file or fact.file
         if file and file != self.study.file:
             words = f"{self.study.short(file)} {words}"
-        return Ref(words, fact.id, "line", number)
+        return Ref(words, fact.id, "line", number, file)
 
     def lines(self, fact: Fact, numbers: Sequence[int]) -> Text:
         """Several lines of a fact's value, the first six."""

@@ -1,4 +1,4 @@
-"""Matched weights: the modules of one version start with the weights of the other, whatever order they were built in."""
+"""Matched weights: the modules of one version start with the weights of the other, built in whatever order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ class Adoption:
 
 
 def matched(own: Kept, other: Kept) -> list[tuple[str, torch.Tensor]]:
-    """Which tensor of the other version goes where: by name where all names and shapes agree, else by shape and order."""
+    """Which tensor of the other version goes where: by name where all names and shapes agree, else by shape."""
     if own.keys() == other.keys() and all(own[key].shape == other[key].shape for key in own):
         return [(key, other[key]) for key in own]
     waiting: dict[tuple[int, ...], list[torch.Tensor]] = {}

@@ -1,4 +1,4 @@
-"""An execution for comparison: streams of random numbers, counted loops, and what is needed to lay two runs side by side.
+"""An execution for comparison: streams of random numbers, counted loops, and what lays two runs side by side.
 
 Beside the facts of every execution it records ``history.lines`` (lines that ran), ``history.returned`` (what functions
 that use a network without gradient gave back), ``history.state`` (weights and buffers at the end) and ``history.table``
@@ -42,6 +42,7 @@ class Traced(Session):
         self.adoption = Adoption(self.modules.roots, other)
         self.lines: dict[str, set[int]] = {file: set() for file in self.files}
         self._entered: dict[int, int] = {}
+        self._buffers: dict[int, dict[str, list[float]]] = {}
         self._returned = 0
 
     def execute(self) -> None:
@@ -65,6 +66,8 @@ class Traced(Session):
 
         def met(root: Any) -> None:
             self.adoption.meet()
+            if id(root) not in self._buffers:
+                self._buffers[id(root)] = {name: state.told(buffer) for name, buffer in root.named_buffers()}
             snapshot(root)
 
         self.modules._snapshot = met  # type: ignore[method-assign]
@@ -112,7 +115,7 @@ class Traced(Session):
         starts = {key: copies for key, (_, copies) in self.modules.start.items()}
         for name, root in self.modules.roots().items():
             file, line = self.names.place(root)
-            value = state.of_module(root, starts.get(id(root)))
+            value = state.of_module(root, starts.get(id(root)), self._buffers.get(id(root)))
             self.recorder("history.state", name, value, file=file, line=line)
         live = self._live()
         spaces = [self.namespace, *self.locals.values()]

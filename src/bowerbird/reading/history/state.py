@@ -33,8 +33,10 @@ def _signs(size: int) -> torch.Tensor:
     return draw.to(torch.float64).mul_(2).sub_(1)
 
 
-def of_module(module: nn.Module, start: dict[str, torch.Tensor] | None) -> dict[str, Any]:
-    """Parameters (with where they started) and buffers, in order of registration."""
+def of_module(
+    module: nn.Module, start: dict[str, torch.Tensor] | None, buffers_before: dict[str, list[float]] | None
+) -> dict[str, Any]:  # fmt: skip
+    """Parameters and buffers in order of registration, with where they started."""
     rows = []
     for name, parameter in list(module.named_parameters())[:MOST_TENSORS]:
         first = (start or {}).get(name)
@@ -42,7 +44,13 @@ def of_module(module: nn.Module, start: dict[str, torch.Tensor] | None) -> dict[
         began = told(first) if first is not None and same else None
         rows.append({"name": name, "shape": list(parameter.shape), "now": told(parameter), "start": began})
     buffers = [
-        {"name": name, "shape": list(buffer.shape), "now": told(buffer), "ends": ends(buffer)}
+        {
+            "name": name,
+            "shape": list(buffer.shape),
+            "now": told(buffer),
+            "ends": ends(buffer),
+            "start": (buffers_before or {}).get(name),
+        }
         for name, buffer in list(module.named_buffers())[:MOST_TENSORS]
     ]
     return {"class": type(module).__name__, "parameters": rows, "buffers": buffers}

@@ -2,8 +2,8 @@
 
 A draw is known by its kind (normal, uniform, …), how many numbers it gives, and how often that was asked before.  Two
 versions of one algorithm then see the same noise although one of them draws its noise earlier, builds its networks in
-another order, or samples a picture in between.  Seeds that the user sets are renamed by order of appearance: a loop that
-seeds again and again keeps its meaning, another seed is no other algorithm.
+another order, or samples a picture in between.  Seeds that the user sets are renamed by order of appearance: a loop
+that seeds again and again keeps its meaning, another seed is no other algorithm.
 """
 
 import random
@@ -20,12 +20,13 @@ from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder
 
 _KINDS = {
-    "randn": "normal", "rand": "uniform", "native_dropout": "bernoulli", "randint": "random", "standard_normal": "normal",
-    "gauss": "normal", "normalvariate": "normal", "randrange": "randint", "random_sample": "uniform",
+    "randn": "normal", "rand": "uniform", "native_dropout": "bernoulli", "randint": "random",
+    "standard_normal": "normal", "gauss": "normal", "normalvariate": "normal", "randrange": "randint",
+    "random_sample": "uniform",
 }  # fmt: skip
 _NUMPY = (
-    "normal uniform randn rand random random_sample standard_normal randint choice permutation shuffle exponential beta "
-    "binomial poisson"
+    "normal uniform randn rand random random_sample standard_normal randint choice permutation shuffle exponential "
+    "beta binomial poisson"
 ).split()
 _PYTHON = "random uniform randint randrange choice choices shuffle sample gauss normalvariate betavariate".split()
 

@@ -20,7 +20,7 @@ SECONDS = 20.0
 
 @dataclass
 class Version:
-    """``request`` is how it was executed; ``roles`` maps its names of root modules to numbers that both versions share."""
+    """``request`` is how it was executed; ``roles`` maps its root modules to numbers that both versions share."""
 
     source: Source
     facts: FactStore

@@ -33,8 +33,12 @@ def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             continue
         made = list(creations(program, "BCEWithLogitsLoss"))
         places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, loss.line or 1)]
-        squash = next(((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None)
-        message = f"{source.subject} ends in a sigmoid and the loss applies another: its scores cannot leave [0.5, 0.73]."
+        squash = next(
+            ((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None
+        )
+        message = (
+            f"{source.subject} ends in a sigmoid and the loss applies another: its scores cannot leave [0.5, 0.73]."
+        )
         evidence = (
             f"The loss of line {loss.line} takes logits and was given values in [{low:.3g}, {high:.3g}], the output of "
             f"{source['class']} ({loss.id}, {source.id})."
@@ -118,7 +122,7 @@ def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
 
 
 def wasserstein(facts: FactStore, pair: Pair) -> tuple[Score, list[Score]] | None:
-    """A phase of the critic whose loss is linear in its scores, as that of Wasserstein is; hinge has a constant more."""
+    """A phase of the critic whose loss is linear in its scores, as that of Wasserstein is (hinge has a constant)."""
     theirs, _ = games(facts, pair)
     calls = forwards(facts)
     for game in theirs:
@@ -162,7 +166,8 @@ def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         file, line = place or (steps[0].file, steps[0].line or 1)
         yield Finding(
             "G10", "error", line,
-            f"{pair.discriminator} is a critic and is stepped less often than {pair.generator}: the ratio is the wrong way "
+            f"{pair.discriminator} is a critic and is stepped less often than {pair.generator}: the ratio is "
+            "the wrong way "
             "round.",
             f"{theirs} steps of {pair.discriminator} against {ours} of {pair.generator} ({steps[0].id}).",
             "Train the critic in every iteration and the generator in every n_critic-th.", file, (steps[0].id,),
@@ -332,7 +337,8 @@ def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             "G13", "warning", line,
             f"{pair.discriminator} normalises over the batch and is penalised for the gradient of single samples: the "
             "penalty couples all of them.",
-            f"{len(norms)} layers of {norms[0]['class']} ({tree.id}); gradients of shape {penalties[0]['shapes'][0]} are "
+            f"{len(norms)} layers of {norms[0]['class']} ({tree.id}); gradients of shape "
+            f"{penalties[0]['shapes'][0]} are "
             f"penalised ({penalties[0].id}).",
             "Use LayerNorm, InstanceNorm or GroupNorm in the critic.", unit.file, (tree.id, penalties[0].id),
         )  # fmt: skip
@@ -347,7 +353,7 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         shape = gradient["shapes"][0] if gradient["shapes"] else []
         draws = [
             f for f in facts.of("random.draw")
-            if f.file == gradient.file and f.line and around(unit, f.line) is function and f.position < gradient.position
+            if f.file == gradient.file and f.position < gradient.position and around(unit, f.line) is function
             and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
         ]  # fmt: skip
         for draw in {f.line: f for f in draws}.values():
@@ -369,4 +375,3 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 f"{draw.subject} drew shape {draw['shape']} for a batch of shape {shape} ({draw.id}, {gradient.id}).",
                 "Draw torch.rand(batch_size, 1, 1, 1).", draw.file, (draw.id, gradient.id),
             )  # fmt: skip
-

@@ -213,6 +213,8 @@ def inference_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
 def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The weight of the conditional answer, and conditions that are dropped while sampling."""
     for fact in facts.of("probe.guidance"):
+        if abs(fact["of_conditional"] + fact["of_unconditional"] - 1) > 0.05:
+            continue
         if fact["of_conditional"] < fact["of_unconditional"] and fact["of_conditional"] <= 0:
             yield Finding(
                 "D11",

@@ -108,7 +108,7 @@ def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
 
 
 def _spoilt_by_previous(program: Program, facts: FactStore) -> tuple[Unit, int, Fact] | None:
-    """Where a local alpha-bar of the step before is made, when all tables that follow from it are wrong and no other."""
+    """Where a local alpha-bar of the step before is made, where all that follow from it are wrong."""
     wrong = _wrong_tables(facts)
     kinds = {f["kind"] for f in wrong}
     if not kinds or not kinds <= {"posterior_variance", "mean_coef1", "mean_coef2"} or len(kinds) < 2:

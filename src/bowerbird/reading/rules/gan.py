@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from statistics import fmean
 
-from bowerbird.reading.adversaries import Pair, Score, games, pairs
+from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import argument_line, calls_at, loss_line
@@ -46,6 +46,11 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 c for c in calls.values() if c.subject == pair.discriminator and c.position < error.position
                 and any(n in walked and calls[n].subject == pair.generator for n in c["from"] or () if n in calls)
             ]  # fmt: skip
+            own = {
+                row["call"] for phase in phases(facts) if pair.generator in phase.owners
+                for b in phase.backwards for row in b["through"] or ()
+            }  # fmt: skip
+            again = [c for c in again if c["call"] not in own] or again
             if not again:
                 continue
             evidence = (
@@ -53,14 +58,20 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 f"({again[0].id}); backward() at line {error.line} stopped: {error['message'][:70]}… ({error.id})."
             )
             fix = "Detach the fakes in the discriminator's step: D(fake.detach())."
-            message = "The fake batch reaches the discriminator's loss with its graph, which that loss's backward() frees."
+            message = (
+                "The fake batch reaches the discriminator's loss with its graph, which that loss's backward() frees."
+            )
             yield Finding(
                 "G01", "error", again[0].line or 1, message, evidence, fix, again[0].file, (again[0].id, error.id),
                 patch=_detached(program, facts, again[0]),
             )  # fmt: skip
             if abs((error.line or 1) - (again[0].line or 1)) > 2:
-                message = f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
-                yield Finding("G01", "error", error.line or 1, message, evidence, fix, error.file, (again[0].id, error.id))
+                message = (
+                    f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
+                )
+                yield Finding(
+                    "G01", "error", error.line or 1, message, evidence, fix, error.file, (again[0].id, error.id)
+                )
             return
 
 
@@ -93,15 +104,20 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         steps = [] if optimizer is None else steps_of(facts, optimizer["identity"])
         used = [b for s in steps for b in contributions(facts, s, pair.generator) if b in theirs]
         through = [calls[r["call"]] for r in theirs[-1]["through"] if r["call"] in calls]
-        fake = next((c for c in through if c.subject == pair.discriminator and c["from"]), through[0] if through else theirs[0])
+        fake = next(
+            (c for c in through if c.subject == pair.discriminator and c["from"]), through[0] if through else theirs[0]
+        )
         norm = theirs[-1]["grads"][pair.generator]["norm"]
-        reached = f"The backward pass of line {theirs[-1].line} gave {pair.generator} gradients (norm {norm:.3g}, {theirs[-1].id})"
+        last = theirs[-1]
+        reached = f"The backward pass of line {last.line} gave {pair.generator} gradients (norm {norm:.3g}, {last.id})"
         known, patch = (theirs[-1].id, fake.id), _detached(program, facts, fake)
         if not used:
             yield Finding(
                 "G02", "info", fake.line or 1,
-                f"The fakes are not detached where {pair.discriminator} is trained; nothing comes of it but wasted work.",
-                f"{reached}, which are cleared before its own step.", "Detach them: D(fake.detach()).", fake.file, known,
+                f"The fakes are not detached where {pair.discriminator} is trained; nothing comes of it but "
+                "wasted work.",
+                f"{reached}, which are cleared before its own step.", "Detach them: D(fake.detach()).", fake.file,
+                known,
                 patch,
             )  # fmt: skip
             continue
@@ -138,7 +154,12 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
                 calls[row["call"]] for b in phase.backwards for row in b["through"] or ()
                 if row["module"] == pair.discriminator and row["call"] in calls
             ]  # fmt: skip
-            of_fakes = [c for c in scored if any(calls[n].subject == pair.generator for n in c["from"] or () if n in calls)]
+            of_fakes = [
+                c for c in scored if any(calls[n].subject == pair.generator for n in c["from"] or () if n in calls)
+            ]
+            if scored and not of_fakes and all(did_nothing(step) for step in phase.steps):
+                yield _others_scored(pair, scored[-1], phase.backwards[-1], phase.steps[0])
+                break
             if not of_fakes or not all(c["detached"] for c in of_fakes):
                 continue
             yield _cut(program, facts, pair, of_fakes[-1], phase.backwards[-1], phase.steps[0])
@@ -149,7 +170,9 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
         before = [c for c in calls.values() if c.position < error.position and c.file == program.file]
         for pair in pairs(facts):
             last = [c for c in before if c.subject == pair.discriminator]
-            if last and last[-1]["from"] and not last[-1]["graph"]:
+            own = [c for c in last if c["graph"] and not c["from"] and c["grad_enabled"]]
+            thawed = bool(own) and last and last[-1]["grad_enabled"] and last[-1]["detached"]
+            if last and last[-1]["from"] and not last[-1]["graph"] and not thawed:
                 yield Finding(
                     "G04", "error", last[-1].line or 1,
                     f"The scores of {pair.discriminator} carry no gradient here, so the loss cannot train anything.",
@@ -157,6 +180,18 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
                     "Compute the generator's loss without detach() and outside no_grad().", last[-1].file,
                     (last[-1].id, error.id),
                 )  # fmt: skip
+
+
+def _others_scored(pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
+    return Finding(
+        "G04", "error", call.line or 1,
+        f"The generator's loss scores a batch that {pair.generator} did not make, so no gradient reaches it.",
+        f"The input of line {call.line} comes from no call of {pair.generator} ({call.id}); backward ({backward.id}) "
+        f"reached {', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}, and "
+        f"{step.subject}.step() found "
+        f"no gradient ({step.id}).",
+        "Score G(z) here.", call.file, (call.id, backward.id, step.id),
+    )  # fmt: skip
 
 
 def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
@@ -187,7 +222,7 @@ def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: F
         f"{pair.generator}.",
         f"The scores of line {call.line} are of a batch without gradient ({call.id}); backward ({backward.id}) reached "
         f"{', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}; {nothing}.",
-        "Score G(z) itself where the generator is trained." if hidden else "Remove the detach() in the generator's step.",
+        "Score G(z) itself where the generator is trained." if hidden else "Remove the detach() in this step.",
         place.file, (call.id, backward.id, step.id), None if hidden else _attached(program, call),
     )  # fmt: skip
 
@@ -265,11 +300,16 @@ def _by_slopes(real: list[Score], fake: list[Score], made: list[Score]) -> tuple
         return None
     if (up > 0) == (down > 0):
         same = "raise" if up > 0 else "lower"
-        return (fake if up > 0 else real), f"the discriminator's loss wants to {same} the scores of real and of fake alike"
+        return (
+            fake if up > 0 else real
+        ), f"the discriminator's loss wants to {same} the scores of real and of fake alike"
     if (aim > 0) != (down > 0):
         return None
     if up < 0:
-        return real, "the discriminator lowers the scores of real samples and raises those of fakes, as the generator does"
+        return (
+            real,
+            "the discriminator lowers the scores of real samples and raises those of fakes, as the generator does",
+        )
     return made, "the generator's loss wants lower scores of its samples, as the discriminator's does"
 
 
@@ -284,7 +324,8 @@ def _wrong(program: Program, pair: Pair, culprit: list[Score], message: str, rul
         rule_id, "error", line or 1,
         f"Both sides pull the same way: {message}.",
         f"{side} ({score.call.id}); the gradient of the loss of line {score.backward.line} at these scores is "
-        f"{_gradient(score):+.3g} on average, so a smaller loss wants {'larger' if score.wish > 0 else 'smaller'} scores "
+        f"{_gradient(score):+.3g} on average, so a smaller loss wants "
+        f"{'larger' if score.wish > 0 else 'smaller'} scores "
         f"({score.backward.id}).",
         "Use the label of real samples in the generator's step." if rule_id == "G05" and score.fake
         else "Flip the sign of this term.", file, known,
@@ -301,7 +342,8 @@ def _fine(pair: Pair, real: list[Score], fake: list[Score], made: list[Score], r
         rule_id, "ok", made[0].backward.line or 1,
         f"{pair.generator} and {pair.discriminator} want opposite things of the scores of fakes.",
         f"Of real samples {fmean(s.wish for s in real):+.2f}, of fakes {fmean(s.wish for s in fake):+.2f}, of the "
-        f"generator's {fmean(s.wish for s in made):+.2f} (+1: all larger; {real[0].backward.id}, {made[0].backward.id}).",
+        f"generator's {fmean(s.wish for s in made):+.2f} (+1: all larger; {real[0].backward.id}, "
+        f"{made[0].backward.id}).",
         "", made[0].backward.file, (real[0].backward.id, made[0].backward.id),
     )  # fmt: skip
 
@@ -320,10 +362,14 @@ def smoothed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         loss = fake[0].loss
         if 0.01 < low < 0.4:
-            yield _label(program, loss, f"the label of fakes is {low:.2g}", "rewards the generator for staying as it is")
+            yield _label(
+                program, loss, f"the label of fakes is {low:.2g}", "rewards the generator for staying as it is"
+            )
         made = [s for game in ours for s in game if s.fake and s.loss is not None and s.goal is not None]
         if made and made[0].loss is not None and made[0].goal is not None and 0.6 < made[0].goal < 0.99:
-            yield _label(program, made[0].loss, f"the generator's label is {made[0].goal:.2g}", "only weakens its gradient")
+            yield _label(
+                program, made[0].loss, f"the generator's label is {made[0].goal:.2g}", "only weakens its gradient"
+            )
 
 
 def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
@@ -334,3 +380,27 @@ def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
         f"The loss of line {loss.line} was given targets with mean {loss['target']['mean']:.3g} ({loss.id}).",
         "Smooth the labels of real samples in the discriminator's loss only.", unit.file, (loss.id,),
     )  # fmt: skip
+
+
+@rule("G23", "The generator is trained on one batch of noise", family="gan")
+def same_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Noise that is drawn once, before the loop, teaches the generator a handful of points."""
+    walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
+    for pair in pairs(facts):
+        by_line: dict[int | None, list[Fact]] = {}
+        for call in facts.of("event.forward", pair.generator):
+            if call["call"] in walked and first_tensor(call["in"]).get("mean") is not None and not call["from"]:
+                by_line.setdefault(call.line, []).append(call)
+        for line, calls in by_line.items():
+            seen = {tuple(first_tensor(c["in"])[k] for k in ("min", "max", "mean", "std")) for c in calls}
+            given = first_tensor(calls[0]["in"])
+            drawn = [d for d in facts.of("random.draw") if d["shape"] == given["shape"] and d["mean"] == given["mean"]]
+            if len(calls) >= 4 and len(seen) == 1 and drawn and given.get("std"):
+                yield Finding(
+                    "G23", "warning", drawn[0].line or line or 1,
+                    f"{pair.generator} is trained on the same batch of noise in every step.",
+                    f"The {len(calls)} calls of line {line} were given identical numbers ({calls[0].id}, "
+                    f"{calls[-1].id}), "
+                    f"drawn once ({drawn[0].id}).",
+                    "Draw new noise in every step.", drawn[0].file, (calls[0].id, calls[-1].id, drawn[0].id),
+                )  # fmt: skip

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program, last_name, receiver
+from bowerbird.reading.patching import replace_line
+from bowerbird.reading.program import Program, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.undefined import undefined_names
@@ -16,6 +17,12 @@ OUT_OF_PLACE = frozenset(
     "flatten contiguous expand detach float long half double add sub mul div exp log sqrt abs clone repeat scatter "
     "index_fill masked_scatter fill_diagonal cpu type_as flip roll tril triu normalize".split()
 )
+
+
+ALWAYS_TENSORS = frozenset(
+    "view reshape permute squeeze unsqueeze clamp detach masked_fill contiguous flatten softmax log_softmax".split()
+)
+METHODS = frozenset("backward step zero_grad eval train cuda cpu update requires_grad_ item detach".split())
 
 
 @rule("X01", "A name is used that is bound nowhere", family="general")
@@ -32,7 +39,8 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         if failed is not None and not fragment:
             severity = "error"
         else:
-            severity = "info" if fragment else "warning"
+            slip = bool(near) and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85
+            severity = "info" if fragment and not (slip and name not in replaced) else "warning"
         yield Finding(
             "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
             f"The name {name} is bound nowhere in the program.",
@@ -60,6 +68,13 @@ def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         seen = [f for f in facts.of("function.call", last_name(call), line=call.lineno) if f["direct"]]
         if seen:
             yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
+        elif last_name(call) in ALWAYS_TENSORS and dotted(receiver(call)) not in unit.modules:
+            yield Finding(
+                "X05", "warning", statement.lineno,
+                f"The result of {ast.unparse(call)[:60]} is thrown away.",
+                f"{last_name(call)} changes nothing in place, and the line was not seen to run.",
+                "Assign the result, or use the operation in place.",
+            )  # fmt: skip
 
 
 def _thrown_away(line: int, text: str, fact: str) -> Finding:
@@ -70,6 +85,24 @@ def _thrown_away(line: int, text: str, fact: str) -> Finding:
         "Assign the result, or use the operation in place.",
         facts=(fact,),
     )  # fmt: skip
+
+
+@rule("X11", "A method is named and not called", family="general")
+def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``optimizer.step`` without parentheses does nothing."""
+    for unit in program:
+        for statement in unit.all(ast.Expr):
+            value = statement.value
+            if isinstance(value, ast.Attribute) and value.attr in METHODS:
+                yield Finding(
+                    "X11", "error" if run.ran else "warning", statement.lineno,
+                    f"{ast.unparse(value)} is named but not called: the line does nothing.",
+                    "The statement is an attribute without parentheses.", f"Write {ast.unparse(value)}().", unit.file,
+                    patch=replace_line(
+                        unit.file, statement.lineno, ast.unparse(value), f"{ast.unparse(value)}()", unit.lines,
+                        label="X11: call",
+                    ),
+                )  # fmt: skip
 
 
 _HARMLESS = ("network", "writing", "foreign code")

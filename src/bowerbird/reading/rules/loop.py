@@ -9,7 +9,7 @@ from bowerbird.reading.adversaries import pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import around, at, calls_at, loss_line
-from bowerbird.reading.patching import Patch, insert_before, replace_line
+from bowerbird.reading.patching import Edit, Patch, insert_before, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
@@ -44,7 +44,8 @@ def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fa
     known = name.isidentifier() and name in unit.text
     return Finding(
         "L01", "error", line,
-        f"The gradients of {owner} are not cleared before this backward pass: every step adds those of earlier batches.",
+        f"The gradients of {owner} are not cleared before this backward pass: every step adds those of earlier "
+        "batches.",
         f"Their norm was already {before:.4g} before it ({backward.id}), left over from before the last step "
         f"({steps[0].id}).",
         f"Call {name}.zero_grad() before backward().", file=unit.file,
@@ -86,7 +87,15 @@ def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[
             )  # fmt: skip
 
 
-_OPTIMIZER_METHODS = ("step", "zero_grads", "zero_gradient", "param_groups", "clear_grad", "add_param_group", "minimize")
+_OPTIMIZER_METHODS = (
+    "step",
+    "zero_grads",
+    "zero_gradient",
+    "param_groups",
+    "clear_grad",
+    "add_param_group",
+    "minimize",
+)
 
 
 @rule("L04", "A method of an optimiser is called on a network", family="loop")
@@ -103,7 +112,12 @@ def step_on_module(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
         }  # fmt: skip
         for call in unit.all(ast.Call):
             word, name = last_name(call), dotted(receiver(call))
-            if word not in _OPTIMIZER_METHODS or word in own or name not in unit.modules or unit.is_optimizer(receiver(call)):
+            if (
+                word not in _OPTIMIZER_METHODS
+                or word in own
+                or name not in unit.modules
+                or unit.is_optimizer(receiver(call))
+            ):
                 continue
             fact = raised.get((unit.file, call.lineno))
             owner = next((s.name for s in unit.optimizers if name in s.modules), "")
@@ -203,15 +217,17 @@ def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 def _earlier(unit: Unit, line: int | None, before: int | None) -> Patch | None:
     """The patch that moves a one-line statement up in front of another of the same block."""
     statement, other = at(unit, line), at(unit, before)
-    if not (isinstance(statement, ast.Expr) and isinstance(other, ast.Expr)) or statement.lineno != statement.end_lineno:
+    if (
+        not (isinstance(statement, ast.Expr) and isinstance(other, ast.Expr))
+        or statement.lineno != statement.end_lineno
+    ):
         return None
     if unit.parents[statement] is not unit.parents[other] or statement.lineno < other.lineno:
         return None
-    from bowerbird.reading.patching import Edit
-
     moved = unit.lines[statement.lineno - 1]
     return Patch("L07: clip before step", (
-        Edit(unit.file, other.lineno, other.lineno - 1, (moved,)), Edit(unit.file, statement.lineno, statement.lineno, ()),
+        Edit(unit.file, other.lineno, other.lineno - 1, (moved,)),
+        Edit(unit.file, statement.lineno, statement.lineno, ()),
     ))  # fmt: skip
 
 
@@ -307,9 +323,11 @@ def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if grown:
             yield Finding(
                 "L11", "error", line,
-                "retain_graph=True hides that the graph of every earlier batch is walked again: the state is not detached.",
+                "retain_graph=True hides that the graph of every earlier batch is walked again: the state is "
+                "not detached.",
                 f"The graph has {grown[0]['nodes']} nodes at one backward pass of this line and {grown[-1]['nodes']} "
-                f"{len(grown) - 1} passes later, and still goes through the batch of then ({grown[0].id}, {grown[-1].id}).",
+                f"{len(grown) - 1} passes later, and still goes through the batch of then ({grown[0].id}, "
+                f"{grown[-1].id}).",
                 "Detach what is carried from batch to batch, and drop retain_graph.", file=unit.file,
                 facts=(grown[0].id, grown[-1].id),
             )  # fmt: skip
@@ -355,7 +373,9 @@ def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         ]  # fmt: skip
         where = f" The graph is entered again at line {reused[-1].line} ({reused[-1].id})." if reused else ""
         roles = pairs(facts)
-        said = "Detach the generator's output where the discriminator is trained" if roles else "Step after the backward"
+        said = (
+            "Detach the generator's output where the discriminator is trained" if roles else "Step after the backward"
+        )
         evidence = f"The backward pass of line {error.line} then stopped: {error['message'][:150]} ({error.id}).{where}"
         fix = f"{said}, or compute the forward pass again after the step."
         known = (step.id, error.id)

@@ -26,7 +26,8 @@ def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         line = _stored(unit, str(fact["class"]), name) or fact.line or 1
         yield Finding(
             "P01", "error" if fact["calls"] else "warning", line,
-            f"{fact['count']} module{'s lie' if fact['count'] > 1 else ' lies'} in the plain {fact['container']} {name} of "
+            f"{fact['count']} module{'s lie' if fact['count'] > 1 else ' lies'} in the plain "
+            f"{fact['container']} {name} of "
             f"{fact['class']}: nothing registers their {fact['parameters']} parameters.",
             f"They were called {fact['calls']} times and are absent from parameters() of {fact['holder']} ({fact.id}).",
             f"Use nn.Module{'Dict' if fact['container'] == 'dict' else 'List'}.", file=fact.file, facts=(fact.id,),
@@ -51,7 +52,9 @@ def _module_list(unit: Unit, line: int) -> Patch | None:
     found = re.match(r"^(\s*self\.\w+\s*=\s*)(\[.*\])\s*$", text)
     if found is None or "nn" not in unit.text:
         return None
-    return replace_line(unit.file, line, text, f"{found[1]}nn.ModuleList({found[2]})", unit.lines, label="P01: ModuleList")
+    return replace_line(
+        unit.file, line, text, f"{found[1]}nn.ModuleList({found[2]})", unit.lines, label="P01: ModuleList"
+    )
 
 
 @rule("P02", "One layer is repeated instead of copied", family="modules")
@@ -60,7 +63,11 @@ def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     shared = [f for f in facts.of("module.shared") if _siblings(f["paths"])]
     for unit in program:
         for node in unit.all(ast.BinOp):
-            if not isinstance(node.op, ast.Mult) or not isinstance(node.left, ast.List) or not _modules_in(unit, node.left):
+            if (
+                not isinstance(node.op, ast.Mult)
+                or not isinstance(node.left, ast.List)
+                or not _modules_in(unit, node.left)
+            ):
                 continue
             seen = shared[0] if shared else None
             if seen is None and not _in_container(unit, node):
@@ -77,7 +84,8 @@ def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     for fact in shared[:1]:
         yield Finding(
             "P02", "warning", fact.line or 1,
-            f"{fact['paths'][0]} and {fact['paths'][1]} are the same layer: all places of the list share one set of weights.",
+            f"{fact['paths'][0]} and {fact['paths'][1]} are the same layer: all places of the list share one "
+            "set of weights.",
             f"{len(fact['paths'])} paths lead to one object ({fact.id}).",
             "Build a new layer for each place, unless they are meant to share.", file=fact.file, facts=(fact.id,),
         )  # fmt: skip
@@ -202,11 +210,12 @@ def never_called(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 elsewhere = len(re.findall(rf"\.{re.escape(name)}\b", unit.text)) - 1
                 if _STATELESS.search(kind) or elsewhere > 0 or _named_elsewhere(program, unit, name):
                     continue
-                idle = [f for f in facts.of("module.calls", f"*.{name}") if f.line == line]
+                idle = [f for f in facts.of("module.calls", f"*.{name}") if f.line == line and not f["calls"]]
                 yield Finding(
                     "P04", "warning", line,
-                    f"{info.name}.{name} ({kind}) is defined and never used: its parameters are saved and never trained.",
-                    f"No line reads .{name}" + (f"; it was called {idle[0]['calls']} times ({idle[0].id})." if idle else "."),
+                    f"{info.name}.{name} ({kind}) is defined and never used: its parameters are saved and "
+                    "never trained.",
+                    f"No line reads .{name}{f'; it was never called ({idle[0].id})' if idle else ''}.",
                     "Use it in forward, or remove it.", file=unit.file, facts=tuple(f.id for f in idle[:1]),
                 )  # fmt: skip
 
@@ -226,8 +235,13 @@ def _named_elsewhere(program: Program, unit: Unit, name: str) -> bool:
     return any(re.search(word, other.text) for other in program if other is not unit)
 
 
-_PER_CHANNEL = re.compile(r"(per|for each|each|every|for every|of each)[ -](channel|feature|dimension|unit)|channel-?wise|每个通道|逐通道", re.I)
-_WIDTHS = re.compile(r"^(n_?)?(channels?|c|dim|features|num_features|width|n_channels|d_model|hidden_size|planes|ch)$", re.I)
+_PER_CHANNEL = re.compile(
+    r"(per|for each|each|every|for every|of each)[ -](channel|feature|dimension|unit)|channel-?wise|每个通道|逐通道",
+    re.I,
+)
+_WIDTHS = re.compile(
+    r"^(n_?)?(channels?|c|dim|features|num_features|width|n_channels|d_model|hidden_size|planes|ch)$", re.I
+)
 
 
 @rule("P05", "One parameter serves all channels", family="modules")
@@ -260,7 +274,9 @@ def one_for_all(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
 
 def _shape(unit: Unit, call: ast.Call) -> tuple[int, ...] | None:
     """The constant shape of ``Parameter(torch.zeros(1, 1, 1))``."""
-    inner = next((c for c in unit.all(ast.Call, under=call) if last_name(c) in ("zeros", "ones", "randn", "rand", "full")), None)
+    inner = next(
+        (c for c in unit.all(ast.Call, under=call) if last_name(c) in ("zeros", "ones", "randn", "rand", "full")), None
+    )
     if inner is None or not inner.args:
         return None
     if last_name(inner) == "full" or isinstance(inner.args[0], ast.Tuple | ast.List):
@@ -330,7 +346,7 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             calls = [c.lineno for c in unit.all(ast.Call, under=init) if last_name(c) == "__init__"]
             first = min((line for _, line in stored.values()), default=None)
             if first is None or (calls and min(calls) < first) or any(
-                f == unit.file and l is not None and init.lineno <= l <= (init.end_lineno or l) for f, l in seen
+                file == unit.file and n is not None and init.lineno <= n <= (init.end_lineno or n) for file, n in seen
             ):  # fmt: skip
                 continue
             yield Finding(

@@ -1,6 +1,7 @@
 """Rules of ownership: every trained module in exactly one optimiser that is stepped with its own loss."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from bowerbird.reading.adversaries import Pair, pairs
@@ -29,7 +30,7 @@ def _steps(facts: FactStore, optimizer: Fact) -> int:
 
 
 def _forsaken(facts: FactStore) -> Iterator[Fact]:
-    """Modules that were called for training and reached by gradients, but that no optimiser holds (``module.moved``)."""
+    """Modules that were called for training and reached by gradients, but that no optimiser holds."""
     if any(s.subject == "by hand" for s in facts.of("event.step")):
         return
     for moved in facts.of("module.moved"):
@@ -87,6 +88,18 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
         for optimizer in facts.of("optimizer.created"):
             part = (optimizer["owners"] or {}).get(moved.subject)
             known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
+            if part and optimizer["tensors"] == known:
+                yield Finding(
+                    "L03", "warning", optimizer.line or 1,
+                    f"{_name(facts, optimizer)} holds only part of {moved.subject}: {lost[0]} and "
+                    f"{len(lost) - 1} more are reached by the loss and trained by nobody.",
+                    f"It was given {part['tensors']} of {part['of']} tensors ({optimizer.id}); {len(lost)} "
+                    "others require "
+                    f"gradients and are in no optimiser ({moved.id}).",
+                    "Give it all parameters, or freeze the others with requires_grad_(False).", optimizer.file,
+                    (optimizer.id, moved.id),
+                )  # fmt: skip
+                break
             if part and optimizer["tensors"] > known:
                 yield Finding(
                     "L03", "error", optimizer.line or 1,
@@ -128,6 +141,38 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
             (optimizer.id, *(f.id for f in forsaken[:1])),
         )  # fmt: skip
 
+    yield from _still_frozen(program, facts)
+
+
+def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """A network that was frozen for the other's turn and is not thawed for its own."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "does not require grad" not in error["message"]:
+            continue
+        for name in {c.subject for c in facts.of("event.forward")}:
+            calls = [c for c in facts.of("event.forward", name) if c.position < error.position and c["grad_enabled"]]
+            trained = [c for c in calls if c["graph"] and not c["from"]]
+            if (
+                not trained
+                or calls[-1]["graph"]
+                or not any(s.position < error.position for s in facts.of("event.step"))
+            ):
+                continue
+            unit = program.units.get(error.file, program.main)
+            frozen = [
+                n for n, text in enumerate(unit.lines, 1)
+                if re.search(r"requires_grad\s*=\s*False|requires_grad_\(False\)", text) and "Variable" not in text
+            ]  # fmt: skip
+            if frozen:
+                yield Finding(
+                    "L10", "error", frozen[0], f"{name} is frozen here and never thawed for its own step.",
+                    f"Its call of line {trained[0].line} had a graph ({trained[0].id}), that of line "
+                    f"{calls[-1].line} has "
+                    f"none ({calls[-1].id}), and backward() stopped ({error.id}).",
+                    "Set requires_grad to True again before it is trained.", unit.file, (calls[-1].id, error.id),
+                )  # fmt: skip
+                return
+
 
 @rule("G07", "One side of the game is never stepped", family="gan")
 def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
@@ -151,8 +196,8 @@ def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             _given(program, wrong, held, lost),
         )  # fmt: skip
     for pair in found:
-        for name in (pair.discriminator, pair.generator):
-            yield from _unstepped(program, facts, name)
+        yield from _unstepped(program, facts, pair.discriminator, pair.generator)
+        yield from _unstepped(program, facts, pair.generator, pair.discriminator)
 
 
 def _fits(optimizer: str, module: str) -> int:
@@ -177,7 +222,9 @@ def _stepped_somewhere(program: Program, name: str) -> bool:
         for call in unit.all(ast.Call):
             if last_name(call) in ("step", "minimize") and word in _words(call):
                 return True
-            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith("LR"):
+            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith(
+                "LR"
+            ):
                 if any(word in _words(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
                     return True
     return False
@@ -195,23 +242,23 @@ def _never(program: Program, facts: FactStore, module: str) -> Fact | None:
     return next((o for o in holding if not _stepped_somewhere(program, _name(facts, o))), None)
 
 
-def _unstepped(program: Program, facts: FactStore, module: str) -> Iterator[Finding]:
+def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> Iterator[Finding]:
     optimizer = _never(program, facts, module)
-    phase = _phase_of(facts, module)
     if optimizer is None:
         return
     name = _name(facts, optimizer)
-    place = phase.steps[0] if phase is not None else optimizer
-    handed = _handed(program, place) if phase is not None else None
+    backward, step = _abandoned(facts, module, other)
+    handed = _handed(program, step) if step is not None else None
+    place = step or backward or optimizer
+    instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
     yield Finding(
         "G07", "error", handed or place.line or 1,
-        f"{name} is never stepped, so {module} stays as it was initialised"
-        + (f"; {place.subject} is {'handed on' if handed else 'stepped'} here instead." if phase is not None else "."),
+        f"{name} is never stepped, so {module} stays as it was initialised{instead}",
         f"{len(facts.of('event.step'))} steps were seen, none of {name} ({optimizer.id})"
-        + (f"; the loss before this one reached {module} ({phase.backwards[-1].id})." if phase is not None else "."),
+        + (f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else "."),
         f"Call {name}.step() after the backward pass of {module}.", place.file,
-        (optimizer.id, *((place.id, phase.backwards[-1].id) if phase is not None else ())),
-        _renamed(program, place, name) if phase is not None and not handed else None,
+        tuple(f.id for f in (optimizer, backward, step) if f is not None),
+        _renamed(program, step, name) if step is not None and not handed else None,
     )  # fmt: skip
 
 
@@ -227,14 +274,21 @@ def _handed(program: Program, step: Fact) -> int | None:
     return calls[0].lineno if calls else None
 
 
-def _phase_of(facts: FactStore, module: str) -> Phase | None:
-    """The first phase whose losses reach a module but whose steps do not hold it."""
-    reaching = [
-        p for p in phases(facts) if module not in p.owners and any(module in (b["grads"] or {}) for b in p.backwards)
+def _abandoned(facts: FactStore, module: str, other: str) -> tuple[Fact | None, Fact | None]:
+    """The backward pass that no step of a module follows, and the step that stands in its place, if one does.
+
+    A pass that reaches the module alone is its own; a step whose own backward pass comes later is not in its place.
+    """
+    found: list[tuple[Fact, Phase, int]] = [
+        (backward, phase, place)
+        for phase in phases(facts) if module not in phase.owners
+        for place, backward in enumerate(phase.backwards) if module in (backward["grads"] or {})
     ]  # fmt: skip
-    others = {name for p in phases(facts) for name in p.owners}
-    own = [p for p in reaching if not any((b["grads"] or {}).keys() & others - {module} for b in p.backwards)]
-    return next(iter(own or reaching), None)
+    alone = [entry for entry in found if other not in (entry[0]["grads"] or {})]
+    for backward, phase, place in alone or found:
+        later = any(phase.owners & set(b["grads"] or {}) for b in phase.backwards[place + 1 :])
+        return backward, None if later else phase.steps[0]
+    return None, None
 
 
 def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
@@ -252,9 +306,28 @@ def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
 def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
     for pair in pairs(facts):
+        yield from _both_in_one(facts, pair)
         if _never(program, facts, pair.generator) is not None:
             yield from _misdirected(program, facts, pair)
         yield from _without_gradients(program, facts, pair)
+
+
+def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """The generator's only optimiser also holds the discriminator, which has one of its own."""
+    made = [o for o in facts.of("optimizer.created") if o["owners"] and _steps(facts, o)]
+    makers = [o for o in made if pair.generator in o["owners"]]
+    judges = [o for o in made if set(o["owners"]) == {pair.discriminator}]
+    if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
+        optimizer = makers[0]
+        yield Finding(
+            "G08", "error", optimizer.line or 1,
+            f"{_name(facts, optimizer)} also holds {pair.discriminator}: the generator's loss trains the "
+            "discriminator to "
+            "approve of fakes.",
+            f"It was given {', '.join(sorted(optimizer['owners']))} ({optimizer.id}); {_name(facts, judges[0])} trains "
+            f"{pair.discriminator} too ({judges[0].id}).",
+            f"Give it {pair.generator}.parameters() alone.", optimizer.file, (optimizer.id, judges[0].id),
+        )  # fmt: skip
 
 
 def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:

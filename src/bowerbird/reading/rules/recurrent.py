@@ -1,4 +1,4 @@
-"""Rules of recurrent networks: where the state of one batch goes, which axis is time, which output is the last."""
+"""Rules of recurrent networks: where the state of one batch goes."""
 
 import ast
 import re
@@ -7,21 +7,19 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, insert_before, replace_line
-from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, targets_of
+from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
 _STATE = re.compile(r"(^|_)(h|c|hx|cx|hc|hn|cn|h_?t|c_?t|s)\d?$|hid|state|memory|carry", re.I)
-_TURNS = re.compile(r"transpose|permute|\.t\(\)|movedim|swapaxes|\.T\b|\.mT\b|rearrange")
-_LAYERS = ("LSTM", "GRU", "RNN")
-
-
-def _unit(program: Program, fact: Fact) -> Unit:
-    return program.units.get(fact.file, program.main)
 
 
 def _carrying(unit: Unit) -> Iterator[tuple[ast.stmt, ast.For | ast.While, str, int]]:
-    """Calls in the innermost loops with a backward() that take a state and assign it: with the loop, its name, the line of backward()."""
+    """Calls in the innermost loops with a backward() that take a state and assign it.
+
+    Each with its loop, the name of the state and the line of backward().
+    """
     for loop in unit.training_loops:
         if not any(True for _ in unit.calls("*backward", under=loop)):
             continue
@@ -64,7 +62,7 @@ def _dropped(unit: Unit, under: ast.AST, name: str = "") -> ast.stmt | None:
 
 
 def _cut(unit: Unit, statement: ast.stmt, name: str) -> Patch | None:
-    """The patch that detaches a state before the call that takes it, tuple or not; none for a state that begins as None."""
+    """The patch that detaches a state before the call that takes it; none for a state that begins as None."""
     values = [ast.unparse(value) for value, _ in unit.assignments.get(name, [])]
     if "None" in values:
         return None
@@ -74,7 +72,7 @@ def _cut(unit: Unit, statement: ast.stmt, name: str) -> Patch | None:
 
 @rule("R01", "The state keeps the graph of earlier batches", family="recurrent")
 def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A pass that starts from the state of an earlier backward pass with its graph; in the text, a state that is never cut."""
+    """A pass that starts from a state and the graph of an earlier backward pass; in the text, a state never cut."""
     told: set[int] = set()
     attached = [f for f in facts.of("recurrent.start") if f["attached"]]
     again = [
@@ -93,23 +91,36 @@ def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
             ]
             told.add(statement.lineno)
             yield Finding(
-                "R01", "error" if proofs else "warning", place.lineno,
-                f"The detached state is thrown away: {name} keeps the graph of all earlier batches." if dropped is not None
+                "R01",
+                "error" if proofs else "warning",
+                place.lineno,
+                f"The detached state is thrown away: {name} keeps the graph of all earlier batches."
+                if dropped is not None
                 else f"{name} goes from one backward pass into the next with its graph.",
-                _said(proofs) or f"Line {statement.lineno} takes and assigns {name}; between two calls of backward() (line {backward}) nothing detaches it.",
-                f"Write {name} = {name}.detach() (each part of a tuple) before line {statement.lineno}.", file=unit.file,
-                facts=tuple(f.id for f in proofs[:1]), patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name),
-            )  # fmt: skip
+                _said(proofs)
+                or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) to the next "
+                "nothing detaches it.",
+                f"Write {name} = {name}.detach() (each part of a tuple) before line {statement.lineno}.",
+                file=unit.file,
+                facts=tuple(f.id for f in proofs[:1]),
+                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name),
+            )
     if told:
         return
     if attached:
         fact = attached[0]
-        unit = _unit(program, fact)
+        unit = unit_of(program, fact)
         dropped = _dropped(unit, unit.tree)
         yield Finding(
-            "R01", "error", dropped.lineno if dropped is not None else _place(unit, fact), "The layer starts from the state of an earlier batch and its graph.",
-            _said(attached), "Detach the state before it is used again.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "R01",
+            "error",
+            dropped.lineno if dropped is not None else _place(unit, fact),
+            "The layer starts from the state of an earlier batch and its graph.",
+            _said(attached),
+            "Detach the state before it is used again.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
         return
     for fact in [f for f in facts.of("recurrent.start") if f["carried"] and not f["attached"]][:1]:
         yield Finding(
@@ -141,11 +152,16 @@ def _said(proofs: list[Fact]) -> str:
     fact = proofs[0]
     if fact.topic == "run.exception":
         return f"The second backward pass fails: {str(fact['message'])[:90]}… ({fact.id})."
-    return f"Pass {fact['era'] + 1} starts from the final state of pass {fact['from_era'] + 1} (norm {fact['norm']:.3g}), which still has its graph ({fact.id})."
+    return f"{_start(fact)}, which still has its graph ({fact.id})."
+
+
+def _start(fact: Fact) -> str:
+    earlier = f"the final state of pass {fact['from_era'] + 1}"
+    return f"Pass {fact['era'] + 1} starts from {earlier} (norm {fact['norm']:.3g})"
 
 
 def _place(unit: Unit, fact: Fact) -> int:
-    """Where a state that a module keeps is taken: in the loop that trains if it is named there, else where the layer is called."""
+    """Where a kept state is taken: in the loop that trains if it is named there, else where the layer is called."""
     for loop in unit.training_loops:
         for statement in unit.all(ast.Assign, under=loop):
             if any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement)):
@@ -161,12 +177,18 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         return
     fact, follows = carried[0], facts.first("probe.succession")
     shuffled = [f for f in facts.of("data.loader") if f["shuffle"]]
-    unit = _unit(program, fact)
-    evidence = f"Pass {fact['era'] + 1} starts from the final state of pass {fact['from_era'] + 1} (norm {fact['norm']:.3g}, {fact.id})"
+    unit = unit_of(program, fact)
+    evidence = f"{_start(fact)} ({fact.id})"
     if follows is not None and follows["share"] > 0.5:
-        yield Finding("R02", "ok", fact.line or 1, "The state goes on where the last batch ended.",
-                      f"{evidence}, and {follows['share']:.0%} of the rows begin at its last targets ({follows.id}).",
-                      file=fact.file, facts=(fact.id, follows.id))  # fmt: skip
+        yield Finding(
+            "R02",
+            "ok",
+            fact.line or 1,
+            "The state goes on where the last batch ended.",
+            f"{evidence}, and {follows['share']:.0%} of the rows begin at its last targets ({follows.id}).",
+            file=fact.file,
+            facts=(fact.id, follows.id),
+        )
         yield from _epochs(unit)
         return
     drawn = _drawn(unit)
@@ -174,20 +196,35 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         yield from _epochs(unit)
         return
     why = (
-        f"only {follows['share']:.0%} of the rows of the next batch begin at the last targets ({follows.id})" if follows is not None
-        else f"the loader of line {shuffled[0].line} shuffles ({shuffled[0].id})" if shuffled else f"line {drawn} draws each batch anew"
-    )  # fmt: skip
+        f"only {follows['share']:.0%} of the rows of the next batch begin at the last targets ({follows.id})"
+        if follows is not None
+        else f"the loader of line {shuffled[0].line} shuffles ({shuffled[0].id})"
+        if shuffled
+        else f"line {drawn} draws each batch anew"
+    )
     place = _carry_line(unit, fact)
     yield Finding(
-        "R02", "error" if follows is not None else "warning", place, "Independent sequences start from the final state of others.",
-        f"{evidence}, but {why}.", "Start each batch from a new state (zeros, or None).", file=fact.file, facts=(fact.id,),
-    )  # fmt: skip
+        "R02",
+        "error" if follows is not None else "warning",
+        place,
+        "Independent sequences start from the final state of others.",
+        f"{evidence}, but {why}.",
+        "Start each batch from a new state (zeros, or None).",
+        file=fact.file,
+        facts=(fact.id,),
+    )
     initial = _initial(unit)
     if initial is not None and abs(initial - place) > 2:
         yield Finding(
-            "R02", "warning", initial, "The state is made once, before the loop over independent sequences.", f"{evidence}.",
-            "Make it within the loop.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+            "R02",
+            "warning",
+            initial,
+            "The state is made once, before the loop over independent sequences.",
+            f"{evidence}.",
+            "Make it within the loop.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
 
 
 def _drawn(unit: Unit) -> int | None:
@@ -239,151 +276,11 @@ def _epochs(unit: Unit) -> Iterator[Finding]:
         before = [s for s in made if s.lineno < outer[-1].lineno]
         if before and not inside and not remade:
             yield Finding(
-                "R02", "warning", before[-1].lineno, "The state is made once for all epochs: each starts from the end of the last one.",
+                "R02",
+                "warning",
+                before[-1].lineno,
+                "The state is made once for all epochs: each starts from the end of the last one.",
                 f"{name} is assigned before the loop of line {outer[-1].lineno} and not at the start of an epoch.",
-                "Make the state anew at the start of each epoch.", file=unit.file,
-            )  # fmt: skip
-
-
-@rule("R03", "The layer takes another axis for time", family="recurrent")
-def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """One example was changed: the layer saw one of its time steps change."""
-    told: set[tuple[str, int]] = set()
-    for fact in facts.of("probe.recurrent_axes"):
-        axis = fact["batch_axis"]
-        if axis is None:
-            continue
-        role, effect = fact["roles"][axis], fact["others"][axis]
-        if role == "example":
-            told.add((fact.file, fact.line or 1))
-            yield Finding("R03", "ok", fact.line or 1, f"{fact.subject} keeps examples apart.",
-                          f"Axis {axis} of {fact['shape']} counts examples, and the layer takes it so ({fact.id}).", file=fact.file, facts=(fact.id,))  # fmt: skip
-            continue
-        turned = next((v for v in facts.of("probe.view") if "recurrent" in str(v["role"])), None)
-        if role == "neither" and turned is None:
-            continue
-        unit = _unit(program, fact)
-        line = turned.line if turned is not None else fact.line
-        told.add((fact.file, line or 1))
-        moved = f", and other examples' outputs move by {effect:.2g} of their size" if effect else ""
-        text = unit.lines[line - 1] if line and line <= len(unit.lines) else ""
-        patch = None
-        if turned is None and not fact["batch_first"] and text.rstrip().endswith(")"):
-            patch = replace_line(
-                fact.file,
-                line or 1,
-                text,
-                text.rstrip()[:-1] + ", batch_first=True)",
-                unit.lines,
-                label="R03: batch first",
+                "Make the state anew at the start of each epoch.",
+                file=unit.file,
             )
-        yield Finding(
-            "R03", "error", line or 1, f"The {fact['class']} runs along the batch: it takes examples for time steps.",
-            f"Axis {axis} of the input {fact['shape']} counts examples ({fact['because']}); changing one of them changes one time step of the layer, "
-            f"whose input is {fact['entered']} with batch_first={fact['batch_first']}{moved} ({fact.id}).",
-            "Pass batch_first=True." if not fact["batch_first"] else "Leave batch_first out, or transpose the input.",
-            file=fact.file, facts=(fact.id,), patch=patch,
-        )  # fmt: skip
-    for unit in program:
-        for line, said in _contradictions(unit):
-            if (unit.file, line) not in told:
-                yield Finding("R03", "warning", line, "The layer expects time first, and its surroundings have the batch first.", said,
-                              "Pass batch_first=True.", file=unit.file)  # fmt: skip
-
-
-def _contradictions(unit: Unit) -> Iterator[tuple[int, str]]:
-    """Layers without batch_first whose output is read, or whose state is made, as if the batch came first."""
-    for statement in unit.all(ast.Assign):
-        call = statement.value
-        if not isinstance(call, ast.Call) or last_name(call) not in _LAYERS or len(call.args) > 4:
-            continue
-        first = keyword(call, "batch_first")
-        if (first is not None and not (isinstance(first, ast.Constant) and first.value is False)) or any(
-            k.arg is None for k in call.keywords
-        ):
-            continue
-        holder, name = unit.class_around(statement), dotted(statement.targets[0])
-        for use in unit.all(ast.Assign, under=holder) if holder is not None and name else ():
-            if not isinstance(use.value, ast.Call) or dotted(use.value.func) != name or not use.value.args:
-                continue
-            said = _read_batch_first(unit, use, use.value)
-            if said:
-                yield call.lineno, said
-                break
-
-
-def _read_batch_first(unit: Unit, use: ast.Assign, call: ast.Call) -> str:
-    function = unit.function(use)
-    given, out = call.args[0], next(iter(targets_of(use)), None)
-    if function is None or out is None or _TURNS.search(ast.unparse(given)) or "pack" in ast.unparse(function):
-        return ""
-    names = {dotted(given), dotted(out)}
-    texts = [
-        ast.unparse(s.value)
-        for s in unit.all(ast.Assign, under=function)
-        if any(dotted(t) in names for t in targets_of(s)) and s is not use
-    ]
-    if any(_TURNS.search(text) for text in texts) or _TURNS.search(ast.unparse(function)):
-        return ""
-    word = re.escape(dotted(out) or "")
-    for node in unit.all(ast.Subscript, under=function):
-        if re.match(rf"{word}\[:, -1", ast.unparse(node)):
-            return f"Line {use.lineno} calls it without batch_first, and line {node.lineno} reads {ast.unparse(node)} as the last step."
-    source = re.escape(dotted(given) or "?")
-    for made in unit.all(ast.Call, under=function):
-        if last_name(made) in ("zeros", "randn", "new_zeros") and re.search(
-            rf", {source}\.(size\(0\)|shape\[0\]),", ast.unparse(made)
-        ):
-            return f"Line {made.lineno} makes a state for {dotted(given)}.size(0) examples, which the layer takes for the number of time steps."
-    return ""
-
-
-@rule("R04", "The final state is taken at padding", family="recurrent")
-def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """An example alone against the same example in its padded batch; lengths that are not sorted."""
-    for fact in facts.of("run.exception"):
-        if "enforce_sorted" in str(fact["message"]):
-            yield Finding("R04", "error", fact.line or 1, "The lengths are not sorted, and packing expects it.", f"{str(fact['message'])[:120]} ({fact.id}).",
-                          "Pass enforce_sorted=False.", file=fact.file, facts=(fact.id,))  # fmt: skip
-    mixed = any(
-        f["batch_axis"] is not None and f["roles"][f["batch_axis"]] != "example"
-        for f in facts.of("probe.recurrent_axes")
-    )
-    for fact in facts.of("probe.recurrent_padding"):
-        if fact["change"] < 1e-4:
-            yield Finding("R04", "ok", fact.line or 1, "Padding does not change the answer.", f"An example of length {fact['length']} alone and padded to {fact['padded_to']} ({fact.id}).",
-                          file=fact.file, facts=(fact.id,))  # fmt: skip
-            continue
-        if mixed:
-            continue
-        unit = _unit(program, fact)
-        line = _last_taken(unit, fact.line)
-        if line is None:
-            continue
-        yield Finding(
-            "R04", "error" if fact["told"] else "warning", line, "What is taken as the last output is, for shorter sequences, that of padding.",
-            f"An example of length {fact['length']}, padded to {fact['padded_to']}, gives another answer than alone: "
-            f"it differs by {fact['change']:.2g} of the outputs' size ({fact.id}).",
-            "Take out[range(B), lengths - 1], or pack the sequence and use the final state.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
-
-
-def _last_taken(unit: Unit, line: int | None) -> int | None:
-    """Where a class takes the last step: an index -1, else the final state of its recurrent layer."""
-    holder = next(
-        (c.node for c in unit.classes.values() if line and c.node.lineno <= line <= (c.node.end_lineno or 0)), None
-    )
-    if holder is None:
-        return None
-    places = [n for n in unit.all(ast.Subscript, under=holder) if re.search(r"\[(:, )?-1\b", ast.unparse(n)[len(ast.unparse(n.value)):])
-              and not re.search(r"shape|size|lengths", ast.unparse(n.value))]  # fmt: skip
-    outputs = [n for n in places if "[:, -1" in ast.unparse(n)]
-    for node in [*outputs, *places]:
-        return node.lineno
-    layers = {
-        dotted(t)
-        for s in unit.all(ast.Assign, under=holder)
-        if isinstance(s.value, ast.Call) and last_name(s.value) in _LAYERS
-        for t in targets_of(s)
-    }
-    return next((c.lineno for c in unit.all(ast.Call, under=holder) if dotted(c.func) in layers), None)

@@ -40,11 +40,13 @@ def _divisions(unit: Unit, name: str, after: ast.AugAssign) -> Iterator[tuple[in
 def wrong_denominator(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Sums over samples belong over the number of samples, means of batches over the number of batches."""
     for unit in program:
-        for name, node, loop in _totals(unit):
+        for name, node, _ in _totals(unit):
             kind = _reduction(unit, facts, node)
             weighted = _weighted(node.value)
             for line, divisor in _divisions(unit, name, node):
-                samples = bool(re.search(r"\.dataset\)|len\((train|test|val\w*)_?(set|data|dataset|ds)\)|n_samples", divisor))
+                samples = bool(
+                    re.search(r"\.dataset\)|len\((train|test|val\w*)_?(set|data|dataset|ds)\)|n_samples", divisor)
+                )
                 batches = bool(re.fullmatch(r"len\(\w*(loader|dl|batches|iter)\w*\)", divisor, re.I))
                 if kind is None or not (samples or batches):
                     continue
@@ -59,7 +61,8 @@ def wrong_denominator(program: Program, facts: FactStore, run: Run) -> Iterator[
                 yield Finding(
                     "M01", "warning", line,
                     f"{name} is divided by {divisor}, but it adds "
-                    f"{'sums over samples' if per_sample else 'the means of batches'}: the printed average is off by the "
+                    f"{'sums over samples' if per_sample else 'the means of batches'}: the printed average is "
+                    "off by the "
                     "batch size.",
                     f"Line {node.lineno} adds {ast.unparse(node.value)[:60]}; its loss reduces by {kind}.",
                     f"Divide by {right}.", unit.file,
@@ -132,7 +135,8 @@ def logged_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 f"{ast.unparse(value)[:60]} is stored under {key!r}"
                 + (f"; the program printed {printed!r}, and a divergence cannot be negative." if printed else "."),
                 "Report it without the sign.", unit.file, patch=replace_line(
-                    unit.file, value.lineno, ast.unparse(value), ast.unparse(value.operand), unit.lines, label="M02: sign",
+                    unit.file, value.lineno, ast.unparse(value), ast.unparse(value.operand), unit.lines,
+                    label="M02: sign",
                 ),
             )  # fmt: skip
 
@@ -152,7 +156,9 @@ def _logged(unit: Unit) -> Iterator[tuple[str, ast.expr]]:
 
 def _negative_kl(facts: FactStore) -> str:
     output = facts.first("run.output")
-    found = re.search(r"\bkld?\w*['\"]?\s*[:=]?\s*-\d+(\.\d+)?", str(output["text"]), re.I) if output is not None else None
+    found = (
+        re.search(r"\bkld?\w*['\"]?\s*[:=]?\s*-\d+(\.\d+)?", str(output["text"]), re.I) if output is not None else None
+    )
     return found.group(0) if found is not None else ""
 
 
@@ -181,9 +187,10 @@ def _exponential(
         seen = facts.of("function.call", "exp", line=call.lineno)
         yield Finding(
             "M03", "warning", call.lineno,
-            f"The exponential is taken of each batch's loss and then averaged in {name}: perplexity is the exponential of "
+            f"The exponential is taken of each batch's loss and then averaged in {name}: perplexity is the "
+            "exponential of "
             "the average.",
-            f"{given[:60]} is added batch by batch" + (f"; it ran {seen[0]['count']} times ({seen[0].id})." if seen else "."),
+            f"{given[:60]} is added batch by batch{f' ({seen[0].id})' if seen else ''}.",
             "Average the losses, weighted by their tokens, and take the exponential once.", unit.file,
             tuple(f.id for f in seen[:1]),
         )  # fmt: skip
@@ -213,7 +220,8 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 continue
             yield Finding(
                 "M04", "warning", line,
-                f"{tree.subject} only measures, and it is in training mode: its {moving[0]} makes the measure depend on the "
+                f"{tree.subject} only measures, and it is in training mode: its {moving[0]} makes the measure "
+                "depend on the "
                 "batch and on chance.",
                 f"Called {len(wrong)} times without gradients and with training=True ({call.id}); it has {len(moving)} "
                 f"such layers ({tree.id}).",

@@ -24,7 +24,7 @@ def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         calls = forwards(facts)
         real = [
             c for c in facts.of("event.forward", pair.discriminator)
-            if not c["from"] and not first_tensor(c["in"]).get("requires_grad") and first_tensor(c["in"]).get("min") is not None
+            if not c["from"] and "min" in (given := first_tensor(c["in"])) and not given.get("requires_grad")
         ]  # fmt: skip
         if kind is None or not real or not calls:
             continue
@@ -42,14 +42,19 @@ def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         made = next((c for c in facts.of("event.forward", pair.generator)), real[0])
         out = first_tensor(made["out"])
         message = (
-            f"The generator ends in a {kind[0]} and real images lie in [{low:.3g}, {high:.3g}]: the discriminator can tell "
+            f"The generator ends in a {kind[0]} and real images lie in [{low:.3g}, {high:.3g}]: the "
+            "discriminator can tell "
             "them apart by range."
         )
         evidence = (
             f"{pair.discriminator} was given real values in [{low:.3g}, {high:.3g}] ({real[0].id}); {pair.generator} "
             f"gave [{out.get('min', 0):.3g}, {out.get('max', 0):.3g}] ({made.id})."
         )
-        fix = "Normalise the data with mean 0.5 and deviation 0.5." if tanh else "Let the last layer reach the data's range."
+        fix = (
+            "Normalise the data with mean 0.5 and deviation 0.5."
+            if tanh
+            else "Let the last layer reach the data's range."
+        )
         known = (real[0].id, made.id)
         places = [*_transforms(program), kind[1:]]
         for file, line in dict.fromkeys((places[0], (kind[1], kind[2]))):
@@ -167,7 +172,8 @@ def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[
             yield Finding(
                 "G17", "error", line or fact.line or 1,
                 f"{fact.subject} ignores {name}: exchanging it changes none of its outputs.",
-                f"The largest change of an output was 0 when {name} (shape {row['shape']}) was exchanged; exchanging the "
+                f"The largest change of an output was 0 when {name} (shape {row['shape']}) was exchanged; "
+                "exchanging the "
                 f"first argument moved it by {rows[0]['moved']:.3g} ({fact.id}).",
                 f"Let {name} enter the computation, in the discriminator too.", unit.file if unit else fact.file,
                 (fact.id,),
@@ -206,7 +212,8 @@ def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Find
     yield Finding(
         "G17", "warning", call.line or 1,
         f"{pair.generator} is given labels and {pair.discriminator} is not, so nothing asks the images to fit them.",
-        f"The generator's call has labels ({made[0].id}), the discriminator's only images of shape {given} ({call.id}).",
+        f"The generator's call has labels ({made[0].id}), the discriminator's only images of shape {given} "
+        f"({call.id}).",
         "Give the labels to the discriminator too.", call.file, (made[0].id, call.id),
     )  # fmt: skip
 
@@ -229,7 +236,8 @@ def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             yield Finding(
                 "G18", "error", line or fact.line or 1,
                 f"{fact.subject} does not depend on its noise {name}: every sample is the same.",
-                f"Other noise moved its output by {noise[0]['moved']:.2g}, of at most {noise[0]['size']:.3g} ({fact.id}).",
+                f"Other noise moved its output by {noise[0]['moved']:.2g}, of at most {noise[0]['size']:.3g} "
+                f"({fact.id}).",
                 f"Let {name} reach the output.", unit.file if unit else fact.file, (fact.id,),
             )  # fmt: skip
         else:
@@ -259,9 +267,9 @@ def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
 
 
 _CLAIMS = (
-    (re.compile(r"\b(dcgan|(deep )?convolution(al|s)?|conv ?nets?|cnn|strided conv\w*)\b|卷积", re.I), "convolutional", "conv"),
+    (re.compile(r"\b(dcgan|(deep )?convolution(al|s)?|conv ?nets?|cnn)\b|卷积", re.I), "convolutional", "conv"),
     (re.compile(r"\b(lstm|gru|recurrent)\b|循环神经网络", re.I), "recurrent", "rnn|lstm|gru"),
-    (re.compile(r"\b(transformer|self-attention)\b|自注意力", re.I), "attention", "attention|transformer|attn|softmax|qkv|query"),
+    (re.compile(r"\b(transformer|self-attention)\b", re.I), "attention", "atten|former|attn|softmax|qkv|query"),
 )  # fmt: skip
 _NOT = re.compile(r"\b(not|no|without|instead|unlike|rather|replace\w*|non|never|than)\b|不|非|没有", re.I)
 
@@ -300,7 +308,9 @@ def _vocabulary(unit: Unit, node: ast.AST, depth: int = 3) -> set[str]:
 
 
 def _layers(unit: Unit, node: ast.AST) -> set[str]:
-    return {last_name(c) for c in unit.all(ast.Call, under=node) if (dotted(c.func) or "").startswith(("nn.", "torch.nn."))}
+    return {
+        last_name(c) for c in unit.all(ast.Call, under=node) if (dotted(c.func) or "").startswith(("nn.", "torch.nn."))
+    }
 
 
 def _descriptions(unit: Unit, node: ast.ClassDef) -> Iterator[tuple[str, int]]:
@@ -328,7 +338,9 @@ def initialised(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             body = ast.unparse(function)
             if "classname" not in body and "isinstance" not in body and "__class__" not in body:
                 continue
-            if len(re.findall(rf"\b{re.escape(word)}\b", text)) == 1 and "nn.init" in body + "nn.init" * ("init." in body):
+            if len(re.findall(rf"\b{re.escape(word)}\b", text)) == 1 and "nn.init" in body + "nn.init" * (
+                "init." in body
+            ):
                 yield Finding(
                     "G21", "warning", function.lineno, f"{word} initialises weights and is never used.",
                     f"Its name occurs only here, in {len(unit.lines)} lines.", f"Call model.apply({word}).", unit.file,
@@ -345,7 +357,8 @@ def _missed(unit: Unit, function: ast.AST, kinds: set[str]) -> Iterator[Finding]
         if not isinstance(holder, ast.Compare):
             yield Finding(
                 "G21", "warning", call.lineno,
-                f"find({wanted!r}) is -1, which is true, where the name is absent, and 0, which is false, at its start.",
+                f"find({wanted!r}) is -1, which is true, where the name is absent, and 0, which is false, at "
+                "its start.",
                 "str.find gives a position, not a truth value.", f"Write {wanted!r} in the name.", unit.file,
             )  # fmt: skip
             continue

@@ -82,7 +82,11 @@ def _too_often(
             f"{left:.1g} of its start"
         )
     seen = facts.of("event.scheduler", kind, line=step.lineno)
-    rates = f"; it went from {seen[0]['lr'][0]:.3g} to {seen[-1]['lr'][0]:.3g} in {len(seen)} steps" if len(seen) > 1 else ""
+    rates = (
+        f"; it went from {seen[0]['lr'][0]:.3g} to {seen[-1]['lr'][0]:.3g} in {len(seen)} steps"
+        if len(seen) > 1
+        else ""
+    )
     yield Finding(
         "L06", "error" if len(seen) > 1 else "warning", step.lineno,
         f"{name} is stepped after every batch, but it counts epochs: the learning rate vanishes far too early.",
@@ -164,4 +168,3 @@ def _warmup(program: Program) -> tuple[Unit, int] | None:
             if kind == "LambdaLR" or "warm" in ast.unparse(call).lower() or "warm" in name.lower():
                 return unit, call.lineno
     return None
-

@@ -181,6 +181,8 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             )
             continue
         along = "column" if shift["axis"] == 0 else "row"
+        if by not in (0, 2) or (by == 0 and not fact["itself"]):
+            continue
         if by == 0 and (fact[f"{along}_before"] or (not fact[f"{along}_after"] and not fact["generates"])):
             continue
         unit = unit_of(program, fact)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.patching import replace_line
+from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
@@ -26,14 +26,15 @@ def bool_flag(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                     "X06", "warning", call.lineno, f"{flag} False means True: type=bool takes any text for true.",
                     "bool('False') is True.",
                     "Use action=argparse.BooleanOptionalAction." if yes else "Use action='store_true'.", unit.file,
-                    patch=None if yes else replace_line(
-                        unit.file, kind.lineno, "type=bool", 'action="store_true"', unit.lines, label="X06: store_true"
-                    ) if not default or not yes and f"default={ast.unparse(default)}" not in unit.lines[kind.lineno - 1]
-                    else replace_line(
-                        unit.file, kind.lineno, f"type=bool, default={ast.unparse(default)}", 'action="store_true"',
-                        unit.lines, label="X06: store_true",
-                    ),
+                    patch=None if yes else _store_true(unit, kind.lineno, default),
                 )  # fmt: skip
+
+
+def _store_true(unit: Unit, line: int, default: ast.expr | None) -> Patch | None:
+    """The patch that makes a flag of an option; its default goes with its type."""
+    given = f", default={ast.unparse(default)}" if default is not None else ""
+    old = f"type=bool{given}" if f"type=bool{given}" in unit.lines[line - 1] else "type=bool"
+    return replace_line(unit.file, line, old, 'action="store_true"', unit.lines, label="X06: store_true")
 
 
 _HELD_OUT = re.compile(r"(^|_|\b)(val|valid|validation|test|eval|dev)", re.I)
@@ -54,7 +55,8 @@ def same_data(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                     shuffle = keyword(value, "shuffle", 2)
                     if isinstance(shuffle, ast.Constant) and shuffle.value is False and _TRAINED_ON.search(name):
                         yield Finding(
-                            "X07", "warning", value.lineno, f"{name} is never shuffled: every epoch has the same batches.",
+                            "X07", "warning", value.lineno,
+                            f"{name} is never shuffled: every epoch has the same batches.",
                             f"{ast.unparse(value)[:100]}", "Use shuffle=True for training.", unit.file,
                         )  # fmt: skip
                 elif isinstance(value, ast.Call) and _HELD_OUT.search(name) and not _TRAINED_ON.search(name):
@@ -90,7 +92,12 @@ def left_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 continue
             for node in unit.all(ast.Assign, under=loop):
                 name = dotted(node.targets[0]) if len(node.targets) == 1 else None
-                if name is None or name in used or not _TERMS.search(name) or not isinstance(node.value, ast.Call | ast.BinOp):
+                if (
+                    name is None
+                    or name in used
+                    or not _TERMS.search(name)
+                    or not isinstance(node.value, ast.Call | ast.BinOp)
+                ):
                     continue
                 if _sums_up(node.value, used) or _MEASURED.search(name) or not _differentiable(unit, node.value):
                     continue
@@ -99,7 +106,7 @@ def left_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 yield Finding(
                     "X08", "warning", node.lineno,
                     f"{name} is computed and enters no loss: nothing is trained by it.",
-                    f"backward() is called on what depends on {', '.join(sorted(used & _named(unit, under))) or 'others'}.",
+                    f"backward() reaches {', '.join(sorted(used & _named(unit, under))) or 'other values'}.",
                     f"Add {name} to the loss, or compute it under no_grad.", unit.file,
                 )  # fmt: skip
 
@@ -119,7 +126,12 @@ def _entering(unit: Unit, under: ast.AST) -> set[str]:
 
 
 def _named(unit: Unit, under: ast.AST) -> set[str]:
-    return {dotted(t) or "" for node in unit.all(ast.Assign, under=under) for t in targets_of(node) if _TERMS.search(dotted(t) or "")}
+    return {
+        dotted(t) or ""
+        for node in unit.all(ast.Assign, under=under)
+        for t in targets_of(node)
+        if _TERMS.search(dotted(t) or "")
+    }
 
 
 _MEASURED = re.compile(r"val|test|eval|avg|mean|total|epoch|best|last|prev|running|losses|curr", re.I)
@@ -149,7 +161,8 @@ def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
         if isinstance(statement, ast.Return | ast.For | ast.While | ast.If):
             return True
         shown = any(
-            isinstance(a, ast.Call) and last_name(a) in _REPORTS for a in unit.ancestors(read) if not isinstance(a, ast.stmt)
+            isinstance(a, ast.Call) and last_name(a) in _REPORTS
+            for a in unit.ancestors(read) if not isinstance(a, ast.stmt)
         )  # fmt: skip
         if isinstance(statement, ast.Assign | ast.AugAssign) and not shown:
             holder = unit.parents.get(read)
@@ -161,4 +174,32 @@ def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
     return False
 
 
-_REPORTS = frozenset("print item append format info log add_scalar update set_postfix set_description write debug".split())
+_REPORTS = frozenset(
+    "print item append format info log add_scalar update set_postfix set_description write debug".split()
+)
+
+
+@rule("X13", "Only one of two terms is divided", family="general")
+def half_of_one(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``real_loss + fake_loss / 2`` divides the second alone."""
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            left, right = node.left, node.right
+            if (
+                not isinstance(node.op, ast.Add)
+                or not isinstance(right, ast.BinOp)
+                or not isinstance(right.op, ast.Div)
+            ):
+                continue
+            first, second = dotted(left) or "", dotted(right.left) or ""
+            plain = isinstance(right.right, ast.Constant) and right.right.value in (2, 2.0)
+            if plain and _REAL_FAKE.search(first) and _REAL_FAKE.search(second) and first != second:
+                yield Finding(
+                    "X13", "warning", node.lineno,
+                    f"Only {second} is divided by two: {first} counts twice as much.",
+                    f"{ast.unparse(node)} is {first} + ({ast.unparse(right)}).", f"Write ({first} + {second}) / 2.",
+                    unit.file,
+                )  # fmt: skip
+
+
+_REAL_FAKE = re.compile(r"real|fake|gen|true|_[ab]$|[AB]$", re.I)

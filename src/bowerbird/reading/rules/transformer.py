@@ -9,12 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.places import (
-    assigned_in,
-    attribute_line,
-    swap,
-    unit_of,
-)
+from bowerbird.reading.rules.places import assigned_in, attribute_line, function_at, swap, unit_of
 from bowerbird.reading.running.run import Run
 
 
@@ -35,7 +30,7 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         elif not fact["kept_before"] and not fact["nan"]:
             yield Finding(
                 "T01",
-                "error",
+                "error" if fact["factor"] else "warning",
                 fact.line or 1,
                 "The softmax runs over another axis than the one that is summed with the values.",
                 f"Weights of shape {fact['shape']}: along axis {fact['axis']}, which line {fact['use']} sums over, "
@@ -74,6 +69,12 @@ def _generates(fact: Fact, program: Program) -> bool:
     shift = fact["shift"]
     if isinstance(shift, dict):
         return shift.get("by") in (1, 2)
+    if (
+        fact["sequences"] != 1
+        or fact["mask_argument"]
+        or re.search(r"bert|mask|mlm|encoder|diffus", fact["class"], re.I)
+    ):
+        return False
     named = re.search(r"gpt|causal|language|decoder|(^|_)lm$|LM$|autoregress", str(fact["class"]), re.I)
     return bool(fact["generates"] or named)
 
@@ -110,7 +111,7 @@ def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         line = _mask_line(unit, fact, facts)
         yield Finding(
             "T02",
-            "error",
+            "error" if isinstance(fact["shift"], dict) else "warning",
             line,
             f"{fact.subject} sees the tokens that it is to predict: no mask hides the future.",
             f"Changing the token at {fact['cell']} changed outputs at earlier positions by "
@@ -248,7 +249,7 @@ def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterato
     for fact, mask in _tiny_masks(facts):
         yield Finding(
             "T05",
-            "error",
+            "error" if float(str(mask["value"])) > -5 else "warning",
             int(str(mask["line"])),
             f"Masked scores are set to {mask['value']:.3g}, which hides nothing.",
             f"The softmax gives a score of {mask['value']:.3g} about the weight of any other ({fact.id}).",
@@ -315,6 +316,9 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         multiplied = (
             abs(factor - math.sqrt(width)) < 0.01 * factor or abs(factor - math.sqrt(width * heads)) < 0.01 * factor
         )
+        home = function_at(unit_of(program, fact), fact.line)
+        if multiplied and home is not None and re.search("norm", ast.unparse(home)):
+            continue
         if not (of_model or multiplied):
             if abs(factor * width - 1) > 0.01 or width == 1:
                 continue

@@ -294,7 +294,7 @@ def sign_of_divergence(program: Program, facts: FactStore, run: Run) -> Iterator
             continue
         yield Finding(
             "V06",
-            "error" if sign.get("with_other") else "warning",
+            "error" if sign.get("with_other") and _reconstruction(program, facts, term) is not None else "warning",
             term.line or 1,
             "The KL term has the wrong sign: the loss falls as the posterior moves away from the prior.",
             f"On a grid the term is {term['factors'][0]:.3g} times the true divergence and enters the sum of line "
@@ -383,7 +383,7 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
             continue
         yield Finding(
             "V10",
-            "error",
+            "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning",
             fact.line or 1,
             "New latents are not drawn from the prior that the KL term assumes.",
             f"{fact['text']} has mean {fact['mean']:.2g} and deviation {fact['std']:.2g} ({fact.id}); the prior has "

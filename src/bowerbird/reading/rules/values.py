@@ -45,7 +45,8 @@ def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
 
 
 _TENSOR_METHODS = frozenset(
-    "pow sum mean abs norm sqrt exp log view reshape size shape detach item backward grad data squeeze unsqueeze clamp max "
+    "pow sum mean abs norm sqrt exp log view reshape size shape detach item backward grad data squeeze "
+    "unsqueeze clamp max "
     "min numel std var dim ndim T t matmul mm mul add sub div cpu numpy clone dot permute transpose flatten".split()
 )
 
@@ -70,7 +71,8 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         seen.add((fact.file, fact.line))
         yield Finding(
             "X03", "error", fact.line or 1,
-            f"Shapes {tuple(first)} and {tuple(second)} are broadcast to {tuple(fact['out'])}: every element of one meets "
+            f"Shapes {tuple(first)} and {tuple(second)} are broadcast to {tuple(fact['out'])}: every element "
+            "of one meets "
             "every element of the other.",
             f"{fact.subject} of {first} and {second} gave {fact['out']} ({fact.id}).",
             "Give both the same shape: squeeze(-1), or view_as.", fact.file, (fact.id,),
@@ -102,11 +104,14 @@ def _subtracts(program: Program, fact: Fact) -> bool:
     if "None" in text or "unsqueeze" in text or "newaxis" in text or "cdist" in text:
         return False
     loss = fact.subject.endswith("_loss")
-    return loss or (fact.subject in ("sub", "__sub__", "__rsub__") and bool(re.search(r"pow|\*\*|abs|mean|square|loss", text)))
+    return loss or (
+        fact.subject in ("sub", "__sub__", "__rsub__") and bool(re.search(r"pow|\*\*|abs|mean|square|loss", text))
+    )
 
 
 _TYPES = re.compile(
-    r"same dtype|expected scalar type|should be the same|expected dtype|Found dtype|same device|Expected object of (scalar|device)"
+    r"same dtype|expected scalar type|should be the same|expected dtype|Found dtype|same device"
+    r"|Expected object of (scalar|device)"
     r"|expected m1 and m2 to have the same dtype|Input type .* and weight type", re.I
 )  # fmt: skip
 
@@ -147,7 +152,9 @@ def _where_from(program: Program, error: Fact) -> tuple[str, int]:
     return file, line
 
 
-_FRESH = frozenset("randn rand zeros ones empty full FloatTensor Tensor tensor from_numpy arange linspace randint".split())
+_FRESH = frozenset(
+    "randn rand zeros ones empty full FloatTensor Tensor tensor from_numpy arange linspace randint".split()
+)
 
 
 def _left_on_cpu(unit: Unit) -> Iterator[Finding]:
@@ -199,5 +206,34 @@ def _fresh(unit: Unit, node: ast.expr) -> bool:
         if word in _FRESH and (dotted(node.func) or "").startswith("torch."):
             return True
         inner = receiver(node)
-        node = node.args[0] if word == "Variable" and node.args else inner if isinstance(inner, ast.Call) else ast.Constant(0)
+        node = (
+            node.args[0]
+            if word == "Variable" and node.args
+            else inner
+            if isinstance(inner, ast.Call)
+            else ast.Constant(0)
+        )
     return False
+
+
+_ORDERED = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div")
+
+
+@rule("X12", "Prediction and target are exchanged", family="general")
+def exchanged(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Losses that are not symmetric take the prediction first; only that one should carry gradients."""
+    seen = set()
+    for loss in facts.of("loss.call"):
+        first, second = loss["input"], loss["target"]
+        if loss.subject not in _ORDERED or (loss.file, loss.line) in seen:
+            continue
+        if not isinstance(first, dict) or not isinstance(second, dict) or first.get("requires_grad"):
+            continue
+        if second.get("requires_grad"):
+            seen.add((loss.file, loss.line))
+            yield Finding(
+                "X12", "warning", loss.line or 1,
+                f"{loss.subject} is given the target first: what carries gradients comes second.",
+                f"Its first argument requires no gradient and its second does ({loss.id}).",
+                "Exchange the two arguments.", loss.file, (loss.id,),
+            )  # fmt: skip

@@ -125,6 +125,8 @@ def coefficient(expression: ast.expr, marker: str, number: Callable[[ast.expr], 
         inner = coefficient(expression.operand, marker, number)
         return None if inner is None else -inner if isinstance(expression.op, ast.USub) else inner
     if isinstance(expression, ast.Call):
+        if last_name(expression) in ("neg", "neg_", "negative", "mul", "mul_", "div", "sub"):
+            return None
         inside = [expression.func.value] if isinstance(expression.func, ast.Attribute) else []
         return next(
             (coefficient(part, marker, number) for part in (*inside, *expression.args) if marker in names_in(part)),

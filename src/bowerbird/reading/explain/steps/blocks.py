@@ -14,7 +14,8 @@ from bowerbird.reading.facts import Fact
 
 TITLE = ("Block by block", "逐块解读")
 MOST_ROWS = 60
-_CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
+_SILENT = ("Sequential", "ModuleList", "ModuleDict", "Identity")
+"""Containers, and what does nothing."""
 
 
 def write(w: Writer) -> Iterator[Block]:
@@ -73,7 +74,7 @@ def _rows(w: Writer, tree: Fact) -> Iterator[list[Any]]:
         path = row["path"]
         if (not path and len(rows) > 1) or any(path == s or path.startswith(f"{s}.") for s in skipped):
             continue
-        if row["class"] in _CONTAINERS:
+        if row["class"] in _SILENT:
             continue
         whole = f"{tree.subject}.{path}" if path else tree.subject
         repeats = _repeats(rows, i)

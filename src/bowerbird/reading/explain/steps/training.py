@@ -143,9 +143,7 @@ def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
 
 def _written_in(w: Writer, fact: Fact) -> Iterator[Block]:
     """The functions of the program in which the terms of a loss are computed."""
-    places = {(fact.file, line) for line in fact["at"] or []} | {
-        (file, line) for file, line in fact["pattern_lines"] or []
-    }
+    places = {(file, line) for file, line in [*(fact["at"] or []), *(fact["pattern_lines"] or [])]}
     shown: set[str] = set()
     for file, line in sorted(places):
         for function in w.study.facts.of("define.function"):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
@@ -55,6 +56,8 @@ def _weights(op: Op, trace: Traced) -> dict[str, Any] | None:
         found = contraction(later)
         if found is not None:
             weights = held[0]
+            if any(isinstance(t, nn.Parameter) for t in (found.left, found.right)):
+                return None
             axes = found.left_axes if weights is found.left else found.right_axes
             return _verdict(op, weights, axes, after, later)
         if later.name in ("mul", "__mul__", "__rmul__") and isinstance(later.out, torch.Tensor):
@@ -174,7 +177,8 @@ def _scale_of_operand(product: Op, operand: torch.Tensor) -> tuple[float, int | 
 
 
 def _heads(queries: torch.Tensor, width: int) -> int | None:
-    return queries.shape[1] if queries.ndim == 4 and queries.shape[-1] == width else None
+    """How many heads there are, by the smaller of the two axes that heads may have."""
+    return min(queries.shape[1:3]) if queries.ndim == 4 and queries.shape[-1] == width else None
 
 
 def _views(product: Op) -> list[str]:

@@ -1,5 +1,6 @@
 """Probes of sequence models: who sees whom, what the targets are, and whether a cache changes the answer."""
 
+import inspect
 import re
 from typing import Any
 
@@ -69,9 +70,18 @@ def causality(live: Live) -> None:
             "sequences": len(sequences),
             "shape": list(ids.shape),
             "shift": _shift(live, ids),
-            "generates": any(hasattr(module, n) for n in ("generate", "sample", "greedy_decode")),
+            "generates": any(hasattr(module, n) for n in ("generate", "greedy_decode")) and not _timed(module),
+            "mask_argument": any(
+                "mask" in p for p in inspect.signature(inspect.unwrap(type(module).forward)).parameters
+            ),
         }
         live.record("probe.causality", name, found, line=live.line_of(type(module)))
+
+
+def _timed(module: nn.Module) -> bool:
+    """Whether a model is told a time: then it denoises and may see everything."""
+    words = inspect.signature(inspect.unwrap(type(module).forward)).parameters
+    return any(re.fullmatch(r"t|time_?steps?|time|sigma", word) for word in words)
 
 
 def _labels(given: Any, sequences: list[tuple[int, torch.Tensor]]) -> bool:
@@ -165,8 +175,6 @@ _CACHE = re.compile(r"cache|past|kv|mems?$", re.I)
 @probe("cache")
 def cached_decoding(live: Live) -> None:
     """The last position with a cache of what came before, against the whole sequence at once."""
-    import inspect
-
     for name, module in live.roots.items():
         given = live.inputs(module)
         sequences = tokens_of(given)

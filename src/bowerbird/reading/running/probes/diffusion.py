@@ -37,6 +37,8 @@ def kind_of(name: str) -> str:
 
 
 def _table(value: Any) -> torch.Tensor | None:
+    if isinstance(value, nn.Parameter):
+        return None
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         value = torch.from_numpy(np.ascontiguousarray(value))
     if (
@@ -78,8 +80,15 @@ def holders(live: Live) -> dict[str, dict[str, torch.Tensor]]:
             if kind and table is not None:
                 found.setdefault(holder, {}).setdefault(kind, table)
                 live.cache.setdefault("table_names", {})[holder, kind] = name
-    live.cache["tables"] = {h: t for h, t in found.items() if len(t) >= 2 or "betas" in t}
+    live.cache["tables"] = {h: t for h, t in found.items() if "bar" in t or _rises(t.get("betas"))}
     return live.cache["tables"]  # type: ignore[no-any-return]
+
+
+def _rises(betas: torch.Tensor | None) -> bool:
+    """Whether a table called beta is a schedule of noise: positive, small, rising."""
+    return (
+        betas is not None and bool((betas > 0).all()) and float(betas.max()) < 1 and float(betas[-1]) > float(betas[0])
+    )
 
 
 def bars(live: Live) -> torch.Tensor | None:
@@ -156,7 +165,9 @@ def _identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     wanted: dict[str, torch.Tensor] = {}
     bar = found.get("bar")
     if "betas" in found and "alphas" in found and len(found["betas"]) == len(found["alphas"]):
-        wanted["alphas"] = 1 - found["betas"]
+        cumulative = torch.cumprod(1 - found["betas"], 0)
+        if float((found["alphas"] - cumulative).abs().max()) > 1e-3:
+            wanted["alphas"] = 1 - found["betas"]
     alphas = 1 - found["betas"] if "betas" in found else found.get("alphas")
     if bar is not None and alphas is not None and len(alphas) == len(bar):
         wanted["bar"] = torch.cumprod(alphas, 0)

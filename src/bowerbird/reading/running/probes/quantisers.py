@@ -25,6 +25,7 @@ def straight_through(live: Live) -> None:
             continue
         with live.frozen(module), torch.enable_grad():
             module.train()
+            book_before = books[0].weight.detach().clone()
             out = live.call(module, entry, *given[0][1:], **given[1])
             parts = [t for t in (out if isinstance(out, list | tuple) else [out]) if isinstance(t, torch.Tensor)]
             value: dict[str, Any] = {"class": type(module).__name__}
@@ -43,7 +44,7 @@ def straight_through(live: Live) -> None:
                 )
                 value[f"{word}_to_input"] = _size(grads[0])
                 value[f"{word}_to_codebook"] = _size(grads[1]) if len(grads) > 1 else None
-            value["codebook_learns"] = book.requires_grad
+            value["codebook_learns"] = book.requires_grad and torch.equal(book_before, book.detach())
             live.record("probe.quantiser", path, value, line=live.line_of(type(module)))
 
 

@@ -170,7 +170,7 @@ def _role(before: torch.Tensor, after: Any, index: int, batch_first: bool) -> st
 
 
 def _others(before: Any, after: Any, size: int, axis: int, index: int) -> float | None:
-    """How much the outputs of other indices moved, in units of the largest output; None where outputs have no such axis."""
+    """How much the outputs of other indices moved, relative to the largest; None where outputs have no such axis."""
     if not isinstance(before, torch.Tensor) or before.shape != after.shape or not before.is_floating_point():
         return None
     axis = axis if before.ndim > axis and before.shape[axis] == size else 0

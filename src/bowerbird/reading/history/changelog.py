@@ -1,0 +1,97 @@
+"""What the commits of a range really changed, one by one, and whether their messages say so."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.reading.history.repository import Repository
+from bowerbird.reading.history.track import TrackResult, compare
+from bowerbird.reading.running.launch import Child
+from bowerbird.reading.source import open_source
+
+_HARMLESS = re.compile(
+    r"\b(refactor|rename|typo|comments?|docs?|docstring|lint|format|style|cleanup|clean up|tidy|cosmetic|reformat|"
+    r"type hints?|logging)",
+    re.I,
+)
+_CLAIM = re.compile(r"\b(fix|change|new|better|improve|correct|increase|decrease|add|train longer|stronger|use)", re.I)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One commit; ``problem`` says why it could not be compared."""
+
+    commit: str
+    message: str
+    result: TrackResult | None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        told = self.result.to_json() if self.result is not None else {"problem": self.problem}
+        return {"commit": self.commit, "message": self.message, "message_fits": self.fits, **told}
+
+    @property
+    def fits(self) -> bool:
+        """Whether the message does not contradict what was found."""
+        if self.result is None or self.result.inconclusive:
+            return True
+        if self.result.behavioural_change:
+            return not _HARMLESS.search(self.message)
+        return not _CLAIM.search(self.message) or bool(_HARMLESS.search(self.message))
+
+
+def track_range(folder: Path | str, file: str | None, commits: str, *, child: Child | None = None) -> TrackResult:
+    """The first commit of ``A..B`` against the last."""
+    repository = Repository(folder)
+    first, last = ends(repository, commits)
+    with repository.checkout(first, file) as one, repository.checkout(last, file) as two:
+        a, b = open_source(one), open_source(two)
+        name = file or repository.root.name
+        return compare(a, b, f"{name}@{first[:9]}", f"{name}@{last[:9]}", child=child)
+
+
+def ends(repository: Repository, commits: str) -> tuple[str, str]:
+    """The commits that ``A..B`` names; without B, what is checked in now."""
+    first, dots, last = commits.partition("..")
+    if not dots or not first:
+        raise BowerbirdError(f"'{commits}' is no range of commits; write A..B.")
+    return repository.commit(first), repository.commit(last or "HEAD")
+
+
+def changelog(folder: Path | str, file: str | None, commits: str) -> list[Entry]:
+    """Every commit of the range that touches the file, oldest first."""
+    repository = Repository(folder)
+    first, last = ends(repository, commits)
+    found = []
+    with Child() as child:
+        for commit, message in repository.commits(first, last, file):
+            try:
+                result = track_range(folder, file, f"{commit}^..{commit}", child=child)
+            except BowerbirdError as error:
+                found.append(Entry(commit, message, None, str(error)))
+                continue
+            found.append(Entry(commit, message, result))
+    return found
+
+
+def since(folder: Path | str, file: str | None, start: str | None, cache: Path) -> list[Entry]:
+    """The commits since a date, a commit, or the last reading, which is remembered under ``cache``."""
+    repository = Repository(folder)
+    key = re.sub(r"\W+", "-", f"{repository.root}-{file or ''}").strip("-")
+    memory = cache / "track" / key
+    if start in (None, "", "last"):
+        if not memory.is_file():
+            raise BowerbirdError("There is no earlier reading of this file; name a date or a commit after --since.")
+        start = memory.read_text(encoding="utf-8").strip()
+    assert start is not None
+    try:
+        first = repository.commit(start)
+    except BowerbirdError:
+        first = repository.before(start)
+    head = repository.commit("HEAD")
+    found = changelog(folder, file, f"{first}..{head}")
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(head + "\n", encoding="utf-8")
+    return found
