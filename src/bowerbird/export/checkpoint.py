@@ -67,7 +67,7 @@ class Checkpoint:
         write_atomically(folder.path / CONFIG_FILE, lambda p: p.write_text(roles, encoding="utf-8"))
         weights = {PREFIX + name: tensor.contiguous() for name, tensor in self.weights.items()}
         folder.save_model(weights, spec, step=0)
-        folder.write_text(FINE_TUNE, config.dumps(_fine_tuning(run, folder.path.resolve())))
+        folder.write_text(FINE_TUNE, config.dumps(_fine_tuning(model, folder.path.resolve())))
         return folder.path
 
     def _check(self, model: AutoregressiveConfig, spec: TokenSpec, source: Path) -> None:
@@ -80,9 +80,9 @@ class Checkpoint:
                 raise BowerbirdError(f"{source}: '{name}' is {what}, but must be of shape {tuple(tensor.shape)}.")
 
 
-def _fine_tuning(imported: config.Run, start: Path) -> config.Run:
+def _fine_tuning(imported: AutoregressiveConfig, start: Path) -> config.Run:
     """A recipe that goes on from ``start`` with low-rank corrections, on data that are still to be named."""
-    model = replace(imported.model, start=str(start), lora=LoRAConfig(rank=16))
+    model = replace(imported, start=str(start), lora=LoRAConfig(rank=16))
     data = config.Data("name-your-own-with--data", text=config.Text(tokenizer=str(start), context=256))
     train = config.Train(
         examples=3000, batch_size=8, optimizer="adamw", lr=1e-3, betas=(0.9, 0.99), warmup_steps=20,
