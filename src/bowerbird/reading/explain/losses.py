@@ -41,11 +41,13 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
     equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
     patterns = (
         []
-        if equations and rule not in ("rest", "shaped")
+        if equations and rule not in ("rest", "shaped", "weighted")
         else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
     )
-    if rule == "shaped":
+    if rule in ("shaped", "weighted"):
         patterns = [p for p in patterns if p["formula"]]
+    if rule == "weighted" and patterns:  # a share of it would be a guess: other terms were added
+        rule, equations = "shaped", [f"c · ({equations[0]})"]
     value: dict[str, Any] = {
         "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
