@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
@@ -121,23 +122,26 @@ def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         return
 
 
-def wasserstein(facts: FactStore, pair: Pair) -> tuple[Score, list[Score]] | None:
-    """A phase of the critic whose loss is linear in its scores, as that of Wasserstein is (hinge has a constant)."""
+def wasserstein(facts: FactStore, pair: Pair) -> Score | None:
+    """A score of a critic whose loss is linear in its scores, as that of Wasserstein is (hinge has a constant)."""
     theirs, _ = games(facts, pair)
     calls = forwards(facts)
     for game in theirs:
-        for backward in {s.backward.id: s.backward for s in game}.values():
-            rows = [r for r in backward["pulls"] or () if r["module"] == pair.discriminator and r["call"] in calls]
-            if not rows or any(abs(r["max"] - r["min"]) > 1e-6 * (abs(r["max"]) + 1e-12) + 1e-9 for r in rows):
-                continue
-            if any((first_tensor(calls[r["call"]]["out"]).get("mean")) is None for r in rows):
-                continue
-            linear = sum(r["mean"] * r["of"] * first_tensor(calls[r["call"]]["out"])["mean"] for r in rows)
-            if backward["loss"] is not None and abs(backward["loss"] - linear) < 1e-3 * (1 + abs(linear)):
-                own = [s for s in game if s.backward is backward]
-                if own:
-                    return own[0], own
+        if len({s.fake for s in game}) == 2 and all(_linear(s.backward, pair, calls) for s in game):
+            return game[0]
     return None
+
+
+def _linear(backward: Fact, pair: Pair, calls: dict[int, Fact]) -> bool:
+    """Whether a loss is the sum of its scores, each with one weight for the whole call."""
+    rows = [r for r in backward["pulls"] or () if r["module"] == pair.discriminator and r["call"] in calls]
+    means = [first_tensor(calls[r["call"]]["out"]).get("mean") for r in rows]
+    if not rows or None in means or backward["loss"] is None:
+        return False
+    if any(abs(r["max"] - r["min"]) > 1e-6 * abs(r["max"]) + 1e-9 for r in rows):
+        return False
+    linear = sum(r["mean"] * r["of"] * mean for r, mean in zip(rows, means, strict=True))
+    return bool(abs(backward["loss"] - linear) < 1e-3 * (1 + abs(linear)))
 
 
 def _penalties(facts: FactStore) -> list[Fact]:
@@ -181,7 +185,8 @@ def _gate(program: Program, facts: FactStore, pair: Pair) -> tuple[str, int] | N
         for owner in step["owners"] or {}:
             lines.setdefault(owner, set()).add(step.line or 0)
     unit = program.main
-    for node in unit.all(ast.If, ast.For):
+    nodes: Iterator[Any] = unit.all(ast.If, ast.For)
+    for node in nodes:
         body = _reached(unit, node.body)
         judge, maker = bool(body & lines[pair.discriminator]), bool(body & lines[pair.generator])
         if isinstance(node, ast.If) and judge and not maker and "%" in ast.unparse(node.test):
@@ -227,10 +232,10 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
             continue
         steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
         vain = _vain_clipping(program)
-        if vain == "kept" or not steps:
+        if isinstance(vain, str) or not steps:
             continue
         file, line = vain or (steps[0].file, steps[0].line or 1)
-        score = found[0]
+        score = found
         yield Finding(
             "G11", "error", line,
             f"The loss of {pair.discriminator} is that of Wasserstein and nothing bounds its slope"

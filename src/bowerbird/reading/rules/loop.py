@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from bowerbird.reading.adversaries import pairs
 from bowerbird.reading.facts import Fact, FactStore
@@ -173,7 +174,8 @@ def _divides(unit: Unit, line: int | None) -> bool:
     calls = [c for c in calls_at(unit, line) if last_name(c) == "backward"]
     names = {n for c in calls for n in names_in(c)}
     for _ in range(3):
-        for node in unit.all(ast.Assign, ast.AugAssign, under=function):
+        statements: Iterator[Any] = unit.all(ast.Assign, ast.AugAssign, under=function)
+        for node in statements:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if dotted(target) in names:
                 names |= names_in(node.value)

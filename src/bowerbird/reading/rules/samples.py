@@ -207,7 +207,7 @@ def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Find
         return
     given, said = first_tensor(call["in"]).get("shape"), first_tensor(made[0]["out"]).get("shape")
     width = first_tensor(call["out"]).get("shape", [0, 0])
-    if given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
+    if given is None or given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
         return
     yield Finding(
         "G17", "warning", call.line or 1,
