@@ -149,7 +149,9 @@ def _differentiable(unit: Unit, value: ast.expr) -> bool:
     text = ast.unparse(value)
     own = unit.functions.get(last_name(value)) if isinstance(value, ast.Call) else None
     text += ast.unparse(own) if own is not None and "no_grad" in ast.unparse(own) else ""
-    return not re.search(r"\.item\(|\.detach\(|\.data\b|no_grad|float\(|\.numpy\(|sum\([\w\[\]:-]*loss\w*\)|np\.", text)
+    return not re.search(
+        r"\.(item|detach|cpu|numpy|tolist)\(\)$|\.data$|no_grad|^float\(|^np\.|^sum\([\w\[\]:-]*loss", text
+    )
 
 
 def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
