@@ -312,7 +312,7 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "error",
             fact.line or 1,
             "The picture holds negative values, which are cut off: it was not mapped back to [0, 1].",
-            f"{fact.subject} was given values from {low:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
+            f"{fact.subject} was given values from {shown['min']:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
             "Save (x + 1) / 2, or pass normalize=True and value_range=(-1, 1).",
             file=fact.file,
             facts=(fact.id,),
