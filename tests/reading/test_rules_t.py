@@ -39,16 +39,25 @@ STREAM = """
 import torch
 from torch import nn
 
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(12, 8), nn.Linear(16, 12)
+        self.rnn = nn.LSTM(8, 16, batch_first=True)
+
+    def forward(self, x, hidden):
+        features, hidden = self.rnn(self.embed(x), hidden)
+        return self.out(features), hidden
+
 text = torch.randint(0, 12, (4, 200), generator=torch.Generator().manual_seed(0))
-embed, rnn, out = nn.Embedding(12, 8), nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 12)
-model = nn.ModuleList([embed, rnn, out])
+model = Reader()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 hidden = (torch.zeros(1, 4, 16), torch.zeros(1, 4, 16))
 for i in range(0, 80, 10):
     x, y = text[:, i : i + 10], text[:, i + 1 : i + 11]
     hidden = tuple(h.detach() for h in hidden)
-    features, hidden = rnn(embed(x), hidden)
-    loss = nn.functional.cross_entropy(out(features).reshape(-1, 12), y.reshape(-1))
+    logits, hidden = model(x, hidden)
+    loss = nn.functional.cross_entropy(logits.reshape(-1, 12), y.reshape(-1))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -115,7 +124,7 @@ def test_state_with_its_graph(child: Child, tmp_path: Path, backward: str):
     cut = "    hidden = tuple(h.detach() for h in hidden)\n"
     text = STREAM.replace(cut, "").replace("loss.backward()", backward)
     findings = found(child, tmp_path, text)
-    assert [(f.rule, f.severity, f.line) for f in findings] == [("R01", "error", line_of(text, "rnn(embed(x)"))]
+    assert [(f.rule, f.severity, f.line) for f in findings] == [("R01", "error", line_of(text, "= model(x, hidden)"))]
     assert findings[0].patch is not None
     assert found(child, tmp_path, findings[0].patch.apply({str(tmp_path / "program.py"): text}).popitem()[1]) == []
 
