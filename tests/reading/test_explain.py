@@ -336,20 +336,22 @@ class Scripted:
 
     model = "scripted"
 
-    def __init__(self) -> None:
-        self.usage = Usage()
+    def __init__(self, fact: str) -> None:
+        self.fact, self.usage = fact, Usage()
 
     def stream(self, *_: object, **__: object) -> Iterator[str]:
         claims = [
-            {"id": 0, "text": "net has 4 parameters.", "kind": "number", "lines": [5, 5]},
-            {"id": 1, "text": "net has 9000 parameters.", "kind": "number", "lines": [5, 5]},
+            {"id": 0, "text": "`net` has 4 parameters.", "kind": "number", "facts": [self.fact]},
+            {"id": 1, "text": "`net` has 9000 parameters.", "kind": "number", "facts": [self.fact]},
         ]
         yield json.dumps({"claims": claims})
 
 
 def test_a_model_stands_beside_the_steps_with_its_score(readings: dict[str, Both]) -> None:
     both = readings["folder"]
-    reading = told(both.study, both.en, Scripted())  # type: ignore[arg-type]
+    fact = both.study.facts.first("module.parameters", "net")
+    assert fact is not None
+    reading = told(both.study, both.en, Scripted(fact.id))  # type: ignore[arg-type]
     assert reading.score is not None and (reading.score.verified, reading.score.total) == (1, 2)
     said = [b for step in reading.steps for b in step.blocks if isinstance(b, Told)]
     assert sorted(b.status for b in said) == ["refuted", "verified"]

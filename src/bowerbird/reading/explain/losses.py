@@ -41,9 +41,13 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
     equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
     patterns = (
         []
-        if equations and rule not in ("rest", "shaped")
+        if equations and rule not in ("rest", "shaped", "weighted")
         else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
     )
+    if rule in ("shaped", "weighted"):
+        patterns = [p for p in patterns if p["formula"]]
+    if rule == "weighted" and patterns:  # a share of it would be a guess: other terms were added
+        rule, equations = "shaped", [f"c · ({equations[0]})"]
     value: dict[str, Any] = {
         "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
@@ -223,7 +227,8 @@ def _patterns(
         text = study.text(file, line or 0)
         if (file, line) in known:
             continue
-        if (file, line) not in near and not text.strip().startswith("return"):
+        apart = bool(study.shown) and file != backward.file  # the file that a driver of ours drives
+        if (file, line) not in near and not apart and not text.strip().startswith("return"):
             continue
         for name, pattern, formula in _PATTERNS:
             if name not in seen and re.search(pattern, text):

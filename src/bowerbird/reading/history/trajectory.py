@@ -34,7 +34,7 @@ class Parting:
 
 def partings(a: Version, b: Version) -> list[Parting]:
     """The first difference of each kind; none where the trajectories are one."""
-    kinds = (losses, steps, outputs, states, tables, returned, images)
+    kinds = (losses, steps, states, tables, outputs, returned, images)
     return [found for kind in kinds if (found := next(kind(a, b), None)) is not None]
 
 

@@ -198,7 +198,7 @@ def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
 def last_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Sampling starts from pure noise, which training never saw when much signal is left at the end."""
     for fact in facts.of("probe.schedule"):
-        if fact["last"] <= 0.1 or not fact["falling"] or fact["steps"] < 20:
+        if fact["last"] <= 0.2 or not fact["falling"] or fact["steps"] < 20:
             continue
         unit = unit_of(program, fact)
         line = next(

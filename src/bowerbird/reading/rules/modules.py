@@ -4,17 +4,13 @@ import ast
 import re
 from collections.abc import Iterator
 
-from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
-
-
-def unit_of(program: Program, fact: Fact) -> Unit:
-    """The file that a fact was seen in."""
-    return program.units.get(fact.file, program.main)
 
 
 @rule("P01", "Modules are kept in a plain list", family="modules")

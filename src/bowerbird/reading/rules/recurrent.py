@@ -98,8 +98,8 @@ def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 if dropped is not None
                 else f"{name} goes from one backward pass into the next with its graph.",
                 _said(proofs)
-                or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) to the next "
-                "nothing detaches it.",
+                or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) "
+                "to the next nothing detaches it.",
                 f"Write {name} = {name}.detach() (each part of a tuple) before line {statement.lineno}.",
                 file=unit.file,
                 facts=tuple(f.id for f in proofs[:1]),

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
@@ -28,7 +29,8 @@ def _totals(unit: Unit) -> Iterator[Total]:
 def _divisions(unit: Unit, name: str, after: ast.AugAssign) -> Iterator[tuple[int, str]]:
     """Where a total is divided in the same function, and by what (as source text)."""
     scope = unit.function(after) or unit.tree
-    for node in unit.all(ast.BinOp, ast.AugAssign, under=scope):
+    nodes: Iterator[Any] = unit.all(ast.BinOp, ast.AugAssign, under=scope)
+    for node in nodes:
         if not isinstance(node.op, ast.Div) or node.lineno <= after.lineno:
             continue
         left, right = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
@@ -104,10 +106,10 @@ def _computing(unit: Unit, node: ast.AugAssign) -> set[int]:
     for _ in range(2):
         for name in names - seen:
             seen.add(name)
-            for line, value in bindings(unit, name, scope):
+            for line, bound in bindings(unit, name, scope):
                 if line <= node.lineno and re.search(r"loss|bce|kl|mse|nll|ce\b|recon", name, re.I):
                     lines.add(line)
-                    values.append(value)
+                    values.append(bound)
     for value in values:
         for call in (n for n in ast.walk(value) if isinstance(n, ast.Call)):
             word = last_name(call)
@@ -143,7 +145,8 @@ def logged_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
 
 def _logged(unit: Unit) -> Iterator[tuple[str, ast.expr]]:
     """What is stored or logged under a name: entries of dicts, keywords, arguments after a tag."""
-    for node in unit.all(ast.Dict, ast.Call):
+    nodes: Iterator[Any] = unit.all(ast.Dict, ast.Call)
+    for node in nodes:
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
@@ -242,7 +245,8 @@ def last_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             totals = [
                 name for name, added, around_it in _totals(unit) if around_it is loop and names_in(added.value) & losses
             ]  # fmt: skip
-            for node in unit.all(ast.Return, ast.Call, under=scope):
+            nodes: Iterator[Any] = unit.all(ast.Return, ast.Call, under=scope)
+            for node in nodes:
                 if node.lineno <= (loop.end_lineno or 0) or not _follows(unit, loop, node):
                     continue
                 read = _reported(node) & losses

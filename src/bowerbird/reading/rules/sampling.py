@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
@@ -275,6 +276,15 @@ def _signed(facts: FactStore, program: Program) -> str:
     return ""
 
 
+def _left_signed(shown: dict[str, Any], why: str) -> bool:
+    """Whether what is saved lies around zero, as pictures in [-1, 1] do, and not around a half."""
+    low, high, mean = (shown.get(key) for key in ("min", "max", "mean"))
+    if not all(isinstance(value, int | float) for value in (low, high, mean)):
+        return False
+    near_zero = low < 0 and abs(mean) < 0.15 and why.startswith("the data")
+    return high <= 1.5 and mean < 0.35 and (low < -0.15 or near_zero)
+
+
 @rule("S06", "Pictures in [-1, 1] are written as if in [0, 1]", family="sampling")
 def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The range of what is handed to the function that saves."""
@@ -282,14 +292,12 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     told = set()
     for fact in facts.of("image.saved"):
         shown = fact["input"] or {}
-        low = shown.get("min") if isinstance(shown, dict) else None
         if (
             not why
             or fact["normalize"]
-            or not isinstance(low, int | float)
-            or low > -0.15
-            or shown.get("max", 9) > 1.5
             or fact.line in told
+            or not isinstance(shown, dict)
+            or not _left_signed(shown, why)
         ):
             continue
         if fact.subject not in ("save_image", "make_grid", "imshow", "imsave") or (
@@ -304,7 +312,7 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "error",
             fact.line or 1,
             "The picture holds negative values, which are cut off: it was not mapped back to [0, 1].",
-            f"{fact.subject} was given values from {low:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
+            f"{fact.subject} was given values from {shown['min']:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
             "Save (x + 1) / 2, or pass normalize=True and value_range=(-1, 1).",
             file=fact.file,
             facts=(fact.id,),

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
@@ -66,14 +67,14 @@ def same_data(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                             "X07", "warning", value.lineno, f"{name} holds the training split (train=True).",
                             f"{ast.unparse(value)[:100]}", "Use train=False.", unit.file,
                         )  # fmt: skip
-        for data, loaders in given.items():
+        for source, loaders in given.items():
             held = [(n, line) for n, line in loaders if _HELD_OUT.search(n) and not _TRAINED_ON.search(n)]
             others = [n for n, _ in loaders if n not in {h[0] for h in held}]
             if held and others:
                 yield Finding(
                     "X07", "warning", held[0][1],
-                    f"{held[0][0]} reads {data}, the data that {others[0]} trains on.",
-                    f"Both loaders are given {data}.", "Give it the data that were held out.", unit.file,
+                    f"{held[0][0]} reads {source}, the data that {others[0]} trains on.",
+                    f"Both loaders are given {source}.", "Give it the data that were held out.", unit.file,
                 )  # fmt: skip
 
 
@@ -117,7 +118,8 @@ def _entering(unit: Unit, under: ast.AST) -> set[str]:
     used |= {dotted(receiver(c)) or "" for c in unit.all(ast.Call, under=under) if last_name(c) == "backward"}
     for _ in range(6):
         size = len(used)
-        for node in unit.all(ast.Assign, ast.AugAssign, under=under):
+        statements: Iterator[Any] = unit.all(ast.Assign, ast.AugAssign, under=under)
+        for node in statements:
             if any(dotted(t) in used for t in targets_of(node)):
                 used |= names_in(node.value)
         if len(used) == size:
@@ -147,14 +149,17 @@ def _differentiable(unit: Unit, value: ast.expr) -> bool:
     text = ast.unparse(value)
     own = unit.functions.get(last_name(value)) if isinstance(value, ast.Call) else None
     text += ast.unparse(own) if own is not None and "no_grad" in ast.unparse(own) else ""
-    return not re.search(r"\.item\(|\.detach\(|\.data\b|no_grad|float\(|\.numpy\(|sum\([\w\[\]:-]*loss\w*\)|np\.", text)
+    return not re.search(
+        r"\.(item|detach|cpu|numpy|tolist)\(\)$|\.data$|no_grad|^float\(|^np\.|^sum\([\w\[\]:-]*loss", text
+    )
 
 
 def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
     """Whether a term is read by anything but reports: returned, passed on, or part of another value that is."""
     if any(isinstance(a, ast.With) and "no_grad" in ast.unparse(a.items[0]) for a in unit.ancestors(node)):
         return True
-    for read in unit.all(ast.Name, ast.Attribute, under=under):
+    reads: Iterator[Any] = unit.all(ast.Name, ast.Attribute, under=under)
+    for read in reads:
         if dotted(read) != name or not isinstance(read.ctx, ast.Load):
             continue
         statement = unit.statement(read)

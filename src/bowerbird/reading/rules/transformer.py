@@ -104,6 +104,21 @@ def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 file=fact.file,
                 facts=(fact.id,),
             )
+    for fact in facts.of("probe.raster"):
+        if not fact["before"] and not fact["itself"]:
+            continue
+        yield Finding(
+            "T02",
+            "error",
+            fact.line or 1,
+            "The first masked convolution sees the pixel that is predicted."
+            if not fact["before"]
+            else "Masked convolutions see pixels that come later.",
+            f"Changing one pixel moved the output at {'earlier pixels' if fact['before'] else 'itself'} ({fact.id}).",
+            "The first layer needs a mask of kind A (centre hidden), all others one of kind B.",
+            file=fact.file,
+            facts=(fact.id,),
+        )
     for fact in leaks(facts, program):
         unit = unit_of(program, fact)
         if any(f["sums_to_one"] is False for f in facts.of("probe.attention")) or facts.of("probe.view"):

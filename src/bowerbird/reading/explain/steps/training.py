@@ -162,7 +162,8 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
     calls = [
         w.say(
             "{f} ({r}) at {l} gave {v}", "{l}的 {f}（{r}）得到 {v}",
-            f=name(fact, "functions", i), r=name(fact, "reductions", i), l=w.line(fact, fact["at"][i]),
+            f=name(fact, "functions", i), r=name(fact, "reductions", i),
+            l=w.line(fact, fact["at"][i][1], fact["at"][i][0]),
             v=number(fact, "values", i, form="exact"),
         )
         for i in range(len(fact["functions"] or [])) if fact["values"][i] is not None

@@ -225,3 +225,32 @@ def padded_targets(live: Live) -> None:
             "weighted": loss["kwargs"].get("weight") is not None,
         }
         live.record("probe.padded_targets", loss["name"], value, line=loss["line"], file=loss["file"])
+
+
+@probe("raster")
+def masked_convolutions(live: Live) -> None:
+    """Changes one pixel of a network of masked convolutions: the outputs up to that pixel must not move."""
+    for name, module in live.roots.items():
+        given = live.inputs(module)
+        masked = [m for m in module.modules() if re.search(r"mask\w*conv|causal\w*conv2d", type(m).__name__, re.I)]
+        if given is None or not masked or not given[0] or not isinstance(given[0][0], torch.Tensor):
+            continue
+        picture = given[0][0]
+        if picture.ndim != 4 or not picture.is_floating_point() or min(picture.shape[2:]) < 4:
+            continue
+        row, column = picture.shape[2] // 2, picture.shape[3] // 2
+        changed = picture.clone()
+        changed[:, :, row, column] += 0.5
+        with live.frozen(module):
+            module.eval()
+            try:
+                outs = [tensors(run_once(live, module, [x, *given[0][1:]], given[1]))[0] for x in (picture, changed)]
+            except Exception:  # it cannot be asked again
+                continue
+        if outs[0].shape[-2:] != picture.shape[-2:]:
+            continue
+        moved = (outs[0] - outs[1]).abs().flatten(0, -3).amax(0) > 1e-6
+        before = bool(moved[:row].any()) or bool(moved[row, :column].any())
+        place = live.names.place(masked[0])
+        value = {"before": before, "itself": bool(moved[row, column]), "class": type(module).__name__}
+        live.record("probe.raster", name, value, line=place[1], file=place[0] or live.main)

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from bowerbird.reading.running import rewrite
 from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.loops import _plain as counted
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 
@@ -103,7 +104,7 @@ def time_matters(live: Live) -> None:
                     outs.append(tensors(live.call(module, *args, **kwargs))[0])
                 except Exception:  # the time is outside what it takes
                     outs.append(None)
-        if outs[0] is None or (outs[1] is None and outs[2] is None):
+        if outs[0] is None or (outs[1] is None and outs[2] is None) or not bool(outs[0].isfinite().all()):
             continue
         change = max(float((outs[0] - o).abs().max()) for o in outs[1:] if o is not None)
         live.record(
@@ -199,6 +200,9 @@ class Watch(TorchFunctionMode):
 
 def _few(items: Any, line: int, file: str) -> Iterator[Any]:
     """The first and last rounds of a loop."""
+    items = counted(items)
+    if type(items).__name__ == "range_iterator":
+        items = list(items)
     try:
         size = len(items)
     except TypeError:

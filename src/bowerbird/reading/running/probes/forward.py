@@ -56,7 +56,7 @@ def forward_process(live: Live) -> None:
         zero, of_data, of_noise = results[0.0, 0.0], results[1.0, 0.0], results[0.0, 1.0]
         a, s = float((of_data - zero).mean()), float((of_noise - zero).mean())
         spread = float((of_data - zero).std() + (of_noise - zero).std())
-        if spread > 1e-4 or abs(s) < 1e-9:
+        if not spread <= 1e-4 or not abs(s) >= 1e-9 or not abs(a) < 1e6:
             continue
         file, line = place_of(function)
         value = {
@@ -154,7 +154,7 @@ def target_of_training(live: Live) -> None:
             continue
         mixed, target, time = steps[-1].value, losses[-1].value, steps[-1].time
         draws = [e.value for e in watch.events if e.what == "draw" and e.value.shape == mixed.shape]
-        if target.shape != mixed.shape or not draws:
+        if target.shape != mixed.shape or not draws or not bool((mixed + target).isfinite().all()):
             continue
         _identify_target(live, name, mixed, target, draws[0], time, losses[-1].line, losses[-1].file)
 

@@ -60,8 +60,8 @@ def _exchanged(value: torch.Tensor) -> torch.Tensor | None:
         low, high = value.min(), value.max()
         return other.clamp(float(low), float(high)) if low < high else other
     if value.dtype in (torch.int64, torch.int32):
-        low, high = int(value.min()), int(value.max())
-        return low + high - value if low < high else None
+        first, last = int(value.min()), int(value.max())
+        return first + last - value if first < last else None
     return None
 
 

@@ -39,7 +39,7 @@ def padding(live: Live) -> None:
             for a, b in zip(tensors(trace.out), wide, strict=False)
             if a.shape == b.shape and a.is_floating_point()
         ]
-        if not pairs or pairs[0][0].ndim > 2:
+        if not pairs or pairs[0][0].ndim > 2 or not bool((pairs[0][0] + pairs[0][1]).isfinite().all()):
             continue
         a, b = pairs[0]
         change = float((a - b).abs().max() / (a.abs().max() + 1e-9))

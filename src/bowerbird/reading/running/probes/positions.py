@@ -160,6 +160,8 @@ def order_matters(live: Live) -> None:
             if not flat:
                 continue
             a, b = flat[0][0][row], flat[0][1][row]
+        if not bool((a + b).isfinite().all()):
+            continue
         change = float((a - b).abs().max() / (a.abs().max() + 1e-9))
         live.record(
             "probe.order",

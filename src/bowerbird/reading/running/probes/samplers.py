@@ -108,7 +108,7 @@ def _steps(live: Live, name: str, events: list[Event], out: Any, file: str, line
         last = number == len(groups) - 1
         after = final if last else events[groups[number + 1][0]].value
         here = events[group[0]]
-        if after is None or after.shape != here.value.shape:
+        if after is None or after.shape != here.value.shape or not bool((after + here.value).isfinite().all()):
             continue
         start = groups[number - 1][-1] if number else -1
         stop = len(events) if last else groups[number + 1][0]
