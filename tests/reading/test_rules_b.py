@@ -8,7 +8,7 @@ import pytest
 from bowerbird.reading.check import check
 from bowerbird.reading.running.launch import Child
 
-VAE = '''
+VAE = """
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -44,9 +44,9 @@ for step in range(3):
     optimizer.step()
 z = torch.randn(16, 4)
 image = model.dec(z)
-'''
+"""
 
-GPT = '''
+GPT = """
 import math
 import torch
 from torch import nn
@@ -99,9 +99,9 @@ def generate(ids, n, temperature=1.0, top_k=None):
             logits[logits < v[:, [-1]]] = -float("inf")
         ids = torch.cat([ids, torch.multinomial(logits.softmax(-1), 1)], dim=1)
     return ids
-'''
+"""
 
-DIFFUSION = '''
+DIFFUSION = """
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -109,7 +109,8 @@ from torch.nn import functional as F
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.time, self.first, self.last = nn.Embedding(60, 8), nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+        self.time = nn.Embedding(60, 8)
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
 
     def forward(self, x, t):
         return self.last(torch.relu(self.first(x) + self.time(t)[:, :, None, None]))
@@ -147,7 +148,7 @@ for step in range(3):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-'''
+"""
 
 SLIPS = [
     (VAE, "V02", "torch.exp(0.5 * logvar)", "torch.exp(logvar)"),
@@ -185,8 +186,12 @@ def findings(text: str, folder: Path, child: Child) -> list[tuple[str, str, int]
     return [(f.rule, f.severity, f.line) for f in result.findings if f.rule[0] in "VTDS"]
 
 
-@pytest.mark.parametrize(("text", "rule", "right", "wrong"), SLIPS, ids=[f"{r}-{w.strip()[:24]}" for _, r, _, w in SLIPS])
-def test_a_slip_is_named_at_its_line(text: str, rule: str, right: str, wrong: str, tmp_path: Path, child: Child) -> None:
+@pytest.mark.parametrize(
+    ("text", "rule", "right", "wrong"), SLIPS, ids=[f"{r}-{w.strip()[:24]}" for _, r, _, w in SLIPS]
+)
+def test_a_slip_is_named_at_its_line(
+    text: str, rule: str, right: str, wrong: str, tmp_path: Path, child: Child
+) -> None:
     assert text.count(right) == 1
     line = text[: text.index(right)].count("\n") + 1
     found = findings(text.replace(right, wrong), tmp_path, child)

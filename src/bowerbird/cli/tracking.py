@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -40,7 +40,7 @@ class Track(Command):
         with only_json(self.json):
             if self.since is not None and 1 <= len(words) <= 2:
                 cache = Path(os.environ.get("BOWERBIRD_CACHE") or Path.home() / ".cache" / "bowerbird")
-                made: object = since(words[0], words[1] if len(words) == 2 else None, self.since, cache)
+                made: Any = since(words[0], words[1] if len(words) == 2 else None, self.since, cache)
             elif is_range and 2 <= len(words) <= 3:
                 file = words[1] if len(words) == 3 else None
                 made = (changelog if self.changelog else track_range)(words[0], file, words[-1])
@@ -50,11 +50,11 @@ class Track(Command):
                 raise BowerbirdError("Give two files, or a repository, a file of it and a range: REPO FILE A..B.")
         entries = made if isinstance(made, list) else None
         if self.json:
-            rows = made.to_json() if entries is None else [entry.to_json() for entry in entries]  # type: ignore[attr-defined]
+            rows = made.to_json() if entries is None else [entry.to_json() for entry in entries]
             print(jsonlib.dumps(rows, indent=2, ensure_ascii=False))
             return
-        write = show.lines if entries is None else show.changelog_lines
-        text = "\n".join(write(made, self.lang, markdown=self.md is not None))  # type: ignore[operator]
+        write: Any = show.lines if entries is None else show.changelog_lines
+        text = "\n".join(write(made, self.lang, markdown=self.md is not None))
         if self.md is None:
             print(text)
             return

@@ -11,7 +11,7 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from bowerbird.reading.source import Source
 
@@ -127,7 +127,13 @@ class Unit:
                 queue.append(child)
         self.nodes.sort(key=lambda n: (getattr(n, "lineno", 0), getattr(n, "col_offset", 0)))
 
-    def all(self, *kinds: type[N], under: ast.AST | None = None) -> Iterator[N]:
+    @overload
+    def all(self, kind: type[N], /, *, under: ast.AST | None = None) -> Iterator[N]: ...
+
+    @overload
+    def all(self, *kinds: type[ast.AST], under: ast.AST | None = None) -> Iterator[Any]: ...
+
+    def all(self, *kinds: type[ast.AST], under: ast.AST | None = None) -> Iterator[Any]:
         """Nodes of these kinds in source order, of the whole file or below (and including) one node."""
         if under is None:
             yield from (n for n in self.nodes if isinstance(n, kinds))

@@ -30,7 +30,7 @@ class Adoption:
             self.kept.append({"name": name, "class": type(root).__name__, "state": state})
 
     def _adopt(self, name: str, root: nn.Module) -> None:
-        own = dict(root.named_parameters())
+        own: Kept = dict(root.named_parameters())
         shapes = _shapes(own)
         fitting = [row for row in self.other or [] if _shapes(row["state"]) == shapes]
         if not fitting or not own:

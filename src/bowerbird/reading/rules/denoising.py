@@ -148,6 +148,7 @@ def average(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             for s in (unit.all(ast.Assign, ast.Expr, ast.AugAssign, ast.Return, under=holder) if holder else ())
             if re.search(r"decay|beta|alpha|lerp|mu\b", ast.unparse(s))
             and re.search(r"\*|mul|lerp|add", ast.unparse(s))
+            and holder is not None
             and s.lineno > holder.lineno
         ]
         line = body[0].lineno if body else fact.line or 1

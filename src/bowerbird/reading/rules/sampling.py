@@ -278,9 +278,10 @@ def _signed(facts: FactStore, program: Program) -> str:
 
 def _left_signed(shown: dict[str, Any], why: str) -> bool:
     """Whether what is saved lies around zero, as pictures in [-1, 1] do, and not around a half."""
-    low, high, mean = (shown.get(key) for key in ("min", "max", "mean"))
-    if not all(isinstance(value, int | float) for value in (low, high, mean)):
+    known: list[Any] = [shown.get(key) for key in ("min", "max", "mean")]
+    if not all(isinstance(value, int | float) for value in known):
         return False
+    low, high, mean = known
     near_zero = low < 0 and abs(mean) < 0.15 and why.startswith("the data")
     return high <= 1.5 and mean < 0.35 and (low < -0.15 or near_zero)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
-from bowerbird.reading.findings import Finding
+from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
@@ -79,12 +79,12 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             else f"the frequencies end at {fact['last']:.2g} (a wave of {fact['longest']:.3g} positions) instead of "
             "about 1e-4"
         )
-        severity = "warning" if fact["of_times"] else "error"
+        severity: Severity = "warning" if fact["of_times"] else "error"
         yield Finding(
             "T08",
             severity,
             line,
-            "The exponent of the sinusoidal encoding is wrong.",  # type: ignore[arg-type]
+            "The exponent of the sinusoidal encoding is wrong.",
             f"For {fact['channels']} channels {said} ({fact.id}).",
             "Channels 2i and 2i+1 share the frequency 10000 ** (-2i / d).",
             file=fact.file,
@@ -218,7 +218,7 @@ def _target_line(unit: Unit, by: int) -> int | None:
             )
         )
     ahead = [s.lineno for s, text in texts if re.search(rf"\+ {abs(by)}\s*:|\[[^\]]*\b{abs(by)}:", text)]
-    return (ahead or named or [None])[0]
+    return next(iter(ahead or named), None)
 
 
 @rule("T11", "Padding counts in the loss", family="transformer")

@@ -144,7 +144,7 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
             return statement.lineno
     tiny = _tiny_masks(facts)
     if tiny:
-        return tiny[0][1]["line"]  # type: ignore[no-any-return]
+        return int(str(tiny[0][1]["line"]))
     for call in unit.calls("scaled_dot_product_attention"):
         words = {k.arg: k.value for k in call.keywords}
         if len(call.args) < 4 and not ({"is_causal", "attn_mask"} & set(words)):
@@ -153,9 +153,9 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
         if isinstance(causal, ast.Constant) and causal.value is False:
             return causal.lineno
     if fact["sequences"] == 2:
-        for statement in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
-            if not re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(statement)):
-                return statement.lineno
+        for assigned in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
+            if not re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned)):
+                return assigned.lineno
     for call in unit.all(ast.Call):
         if (
             re.search("attn|attention|transformer|encoder|decoder|layers?$", last_name(call), re.I)

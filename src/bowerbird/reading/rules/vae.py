@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
@@ -146,7 +147,8 @@ def evaluation_branch(program: Program, facts: FactStore, run: Run) -> Iterator[
         if function is not None:
             returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return) and s.value is not None]
             plain = [s for s in returns if isinstance(s.value, ast.Name | ast.Call | ast.Attribute)]
-            line = (plain or returns or [function])[-1].lineno
+            last: list[Any] = plain or returns or [function]
+            line = last[-1].lineno
         yield Finding(
             "V03",
             "error",
@@ -166,7 +168,7 @@ def _reconstruction(program: Program, facts: FactStore, term: Fact) -> Fact | No
     home = function_at(unit, term.line)
     losses = [f for f in facts.of("loss.call") if f.subject in _PER_PIXEL and f.file == term.file and f.line]
     beside = [f for f in losses if function_at(unit, f.line) is home]
-    return (beside or losses or [None])[0]
+    return next(iter(beside or losses), None)
 
 
 def _weight_of_reconstruction(program: Program, fact: Fact) -> float | None:
@@ -318,9 +320,10 @@ def support(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         return
     for fact in facts.of("loss.call"):
         out, data = fact["input"] or {}, fact["target"] or {}
-        low, high, least = (d.get(k) for d, k in ((out, "min"), (out, "max"), (data, "min")))
-        if fact.subject not in _PER_PIXEL or not all(isinstance(v, int | float) for v in (low, high, least)):
+        limits: list[Any] = [out.get("min"), out.get("max"), data.get("min")]
+        if fact.subject not in _PER_PIXEL or not all(isinstance(v, int | float) for v in limits):
             continue
+        low, high, least = limits
         if not (low >= 0 and high <= 1 and least < -0.3 and len(out.get("shape") or []) >= 2):
             continue
         unit = unit_of(program, fact)

@@ -56,7 +56,7 @@ class Formulas:
                     return node
                 return inner
 
-        return Inline().visit(copy.deepcopy(expression))  # type: ignore[no-any-return]
+        return Inline().visit(copy.deepcopy(expression))
 
     def _assigned(self, function: Function | None, before: int) -> dict[str, tuple[ast.expr, ast.stmt]]:
         """The last plain assignment of each name before a line, in one function (or at module level)."""
@@ -70,8 +70,8 @@ class Formulas:
                 whole = isinstance(statement, ast.Assign | ast.AnnAssign) and (
                     isinstance(statement, ast.AnnAssign) or target in statement.targets
                 )
-                if whole and statement.value is not None and target.id not in names_in(statement.value):  # type: ignore[union-attr]
-                    found[target.id] = (statement.value, statement)  # type: ignore[union-attr, assignment]
+                if whole and statement.value is not None and target.id not in names_in(statement.value):
+                    found[target.id] = (statement.value, statement)
                 elif target.id not in found or not whole:
                     found.pop(target.id, None)
         return found

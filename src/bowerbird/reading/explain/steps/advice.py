@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bowerbird.reading.explain import cards
 from bowerbird.reading.explain.perturb import compared
@@ -110,7 +111,7 @@ def _effect(w: Writer, patch: Patch, fact: Fact) -> list[Text]:
     if known["failed"]:
         said.append(w.say("With it the program raises {m}.", "修改后程序抛出 {m}。", m=quote(known, "failed")))
     for i, row in enumerate((known["losses"] or [])[:3]):
-        given = {
+        given: dict[str, Any] = {
             "l": place_of(w, known, row), "n": number(known, "losses", i, "n"),
             "a": number(known, "losses", i, "was"), "b": number(known, "losses", i, "is"),
         }  # fmt: skip

@@ -100,7 +100,8 @@ def _verdict(op: Op, weights: torch.Tensor, axes: tuple[int, ...], after: list[O
 
 def _scores(op: Op) -> dict[str, Any]:
     """From the softmax back to queries and keys: the factor of their product, and what masked it."""
-    factor, scaled_at, masks = 1.0, None, []
+    masks: list[Any] = []
+    factor, scaled_at = 1.0, None
     at: Op | None = op
     for _ in range(14):
         parents = [p for p in at.parents if p is not at] if at is not None else []

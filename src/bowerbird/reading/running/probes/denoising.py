@@ -52,7 +52,7 @@ _TIME = re.compile(
 def denoisers(live: Live) -> dict[str, nn.Module]:
     """Modules that take pictures (or vectors) and times."""
     if "denoisers" in live.cache:
-        return live.cache["denoisers"]  # type: ignore[no-any-return]
+        return live.cache["denoisers"]
     found: dict[str, nn.Module] = {}
     for path, module in live.user_modules().items():
         given = live.inputs(module)
@@ -97,7 +97,7 @@ def time_matters(live: Live) -> None:
             module.eval()
             for parameter in module.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
-            outs = []
+            outs: list[Any] = []
             for args, kwargs in (given, other, less):
                 live.seed(0)
                 try:

@@ -54,7 +54,7 @@ def _table(value: Any) -> torch.Tensor | None:
 def holders(live: Live) -> dict[str, dict[str, torch.Tensor]]:
     """Tables by holder and kind: of modules, of plain objects, of the namespace, of functions."""
     if "tables" in live.cache:
-        return live.cache["tables"]  # type: ignore[no-any-return]
+        return live.cache["tables"]
     spaces: dict[str, dict[str, Any]] = {"": live.namespace}
     for name, value in list(live.namespace.items()):
         if not isinstance(value, nn.Module) and live.line_of(type(value)) is not None and hasattr(value, "__dict__"):
@@ -81,7 +81,7 @@ def holders(live: Live) -> dict[str, dict[str, torch.Tensor]]:
                 found.setdefault(holder, {}).setdefault(kind, table)
                 live.cache.setdefault("table_names", {})[holder, kind] = name
     live.cache["tables"] = {h: t for h, t in found.items() if "bar" in t or _rises(t.get("betas"))}
-    return live.cache["tables"]  # type: ignore[no-any-return]
+    return live.cache["tables"]
 
 
 def _rises(betas: torch.Tensor | None) -> bool:

@@ -126,7 +126,7 @@ def evaluation_branch(live: Live) -> None:
             if len(results) == 2 and all(
                 isinstance(r, torch.Tensor) and r.shape == mean.shape for r in results.values()
             ):
-                value = {
+                value: dict[str, Any] = {
                     f"{word}_{what}": float(getattr(results[mode], what)())
                     for mode, word in ((True, "train"), (False, "eval"))
                     for what in ("mean", "std")
@@ -160,7 +160,7 @@ class _Watched:
                     watch.lost[file, line] = type(distribution).__name__
             return out
 
-        torch.distributions.Normal.sample = sample  # type: ignore[method-assign]
+        torch.distributions.Normal.sample = sample  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: Any) -> None:

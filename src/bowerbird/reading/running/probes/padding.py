@@ -1,6 +1,7 @@
 """Probes of padding: whether it changes answers, and how much attention falls on it."""
 
 import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -122,5 +123,10 @@ def masks(live: Live) -> None:
                 and mask.ndim == 2
             ):
                 first, last = float(mask[:, 0].float().mean()), float(mask[:, -1].float().mean())
-                value = {"hidden_first": first, "hidden_last": last, "share": float(mask.float().mean()), "name": name}
-                live.record("probe.key_padding", path, value, line=live.line_of(module))
+                keys: dict[str, Any] = {
+                    "hidden_first": first,
+                    "hidden_last": last,
+                    "share": float(mask.float().mean()),
+                    "name": name,
+                }
+                live.record("probe.key_padding", path, keys, line=live.line_of(module))

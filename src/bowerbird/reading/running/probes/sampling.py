@@ -227,7 +227,7 @@ def _compared(node: ast.AST) -> int:
         and isinstance(n.ops[0], ast.Lt | ast.Gt | ast.LtE | ast.GtE)
         and not isinstance(n.comparators[0], ast.Constant)
     ]
-    return lines[0] if lines else node.lineno  # type: ignore[attr-defined, no-any-return]
+    return lines[0] if lines else node.lineno  # type: ignore[attr-defined]
 
 
 @probe("dropout")

@@ -298,7 +298,7 @@ def _marked(value: ast.expr, written: ast.expr) -> ast.expr:
                 return ast.copy_location(ast.Name("__kl__", ast.Load()), node)
             return _copied(self, node)
 
-    return Mark().visit(value)  # type: ignore[no-any-return]
+    return Mark().visit(value)
 
 
 def _copied(visitor: ast.NodeTransformer, node: ast.AST) -> ast.AST:
