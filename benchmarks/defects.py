@@ -87,7 +87,7 @@ def main() -> None:
     named = [r for r in results if r["named"]]
     silent = [bool(r["named"]) for r in results if r["silent"]]
     print(
-        f"\nnamed {len(named)} of {len(results)}; of the silent ones {sum(bool(r['named']) for r in silent)} of",
+        f"\nnamed {len(named)} of {len(results)}; of the silent ones {sum(silent)} of",
         end=" ",
     )
     print(f"mended programs with errors: {sum(bool(r['mended']) for r in results)};", end=" ")

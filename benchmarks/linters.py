@@ -86,9 +86,13 @@ def written_out(known: list[Case], folder: Path) -> None:
 
 
 def messages(command: list[str], folder: Path, code: str) -> Found:
+    """What a command prints, read by the pattern of its codes; without one the lines are ruff's JSON."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     found: Found = defaultdict(list)
-    for match in PATTERN.finditer(done.stdout):
+    if not code:
+        for told in map(json.loads, done.stdout.splitlines()):
+            found[Path(told["filename"]).name].append((told["location"]["row"], told["code"]))
+    for match in PATTERN.finditer(done.stdout) if code else ():
         coded = re.search(code, match["rest"])
         if coded:
             found[Path(match["file"]).name].append((int(match["line"]), coded[1]))
@@ -103,10 +107,7 @@ def tools(folder: Path, programs: Path) -> dict[str, Found]:
     names = sorted(path.name for path in programs.glob("*.py"))
     typed = ["--ignore-missing-imports", "--check-untyped-defs", "--python-executable", sys.executable]
     commands = {
-        "ruff": (
-            ["ruff", "check", "--isolated", "--select", "ALL", "--preview", "--output-format", "concise"],
-            r"^(\w+)",
-        ),
+        "ruff": (["ruff", "check", "--isolated", "--select", "ALL", "--preview", "--output-format", "json-lines"], ""),
         "pylint": (["pylint", "--enable=all", "--disable=import-error,duplicate-code", "-f", "text"], r"^(\w\d+)"),
         "TorchFix": (["torchfix", "--select", "ALL"], r"^(TOR\d+)"),
         "mypy": (["mypy", *typed], r"\[([\w-]+)\]$"),

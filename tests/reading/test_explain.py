@@ -25,7 +25,7 @@ from bowerbird.reading.explain.telling import told
 from bowerbird.reading.explain.text import Ref, made, number
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.running.launch import Child
-from bowerbird.reading.tutor.endpoint import Usage
+from bowerbird.reading.tutor.endpoint import Endpoint
 
 HERE = Path(__file__).parent
 FRAGMENT = '''
@@ -331,15 +331,14 @@ def test_code_in_colour_keeps_every_character() -> None:
         assert plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&#x27;", "'") == line
 
 
-class Scripted:
+class Scripted(Endpoint):
     """An endpoint that makes two claims, of which one is a lie, and insists."""
 
-    model = "scripted"
-
     def __init__(self, fact: str) -> None:
-        self.fact, self.usage = fact, Usage()
+        super().__init__("http://127.0.0.1:9/v1", "scripted")
+        self.fact = fact
 
-    def stream(self, *_: object, **__: object) -> Iterator[str]:
+    def stream(self, *_: object, **__: object) -> Iterator[str]:  # type: ignore[override]
         claims = [
             {"id": 0, "text": "`net` has 4 parameters.", "kind": "number", "facts": [self.fact]},
             {"id": 1, "text": "`net` has 9000 parameters.", "kind": "number", "facts": [self.fact]},
@@ -351,7 +350,7 @@ def test_a_model_stands_beside_the_steps_with_its_score(readings: dict[str, Both
     both = readings["folder"]
     fact = both.study.facts.first("module.parameters", "net")
     assert fact is not None
-    reading = told(both.study, both.en, Scripted(fact.id))  # type: ignore[arg-type]
+    reading = told(both.study, both.en, Scripted(fact.id))
     assert reading.score is not None and (reading.score.verified, reading.score.total) == (1, 2)
     said = [b for step in reading.steps for b in step.blocks if isinstance(b, Told)]
     assert sorted(b.status for b in said) == ["refuted", "verified"]

@@ -15,6 +15,7 @@ from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Unit, last_name, names_in
 
+Places = set[tuple[str, int | None]]
 _CLOSE = 3e-6
 FARTHEST = 30
 """Lines above a backward at which its terms are still looked for."""
@@ -210,9 +211,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (  # "a | b": of a critic | of wha
 )  # fmt: skip
 
 
-def _patterns(
-    study: Study, backward: Fact, lines: list[int], known: set[tuple[str, int | None]]
-) -> Iterator[dict[str, Any]]:
+def _patterns(study: Study, backward: Fact, lines: list[int], known: Places) -> Iterator[dict[str, Any]]:
     """Lines that ran before this backward and are written like a loss, each loss once; not those known already."""
     before = max((f["seq"] for f in study.facts.of("event.backward") if f["seq"] < backward["seq"]), default=0)
     ran = {
@@ -221,7 +220,7 @@ def _patterns(
     }  # fmt: skip
     crossed = len({row["module"] for row in backward["through"] or []}) > 1
     unit = study.program.units.get(backward.file)
-    near = _neighbourhood(study, unit, lines, backward.line)
+    near = _neighbourhood(study, unit, lines, backward.line, known)
     seen: set[str] = set()
     for file, line in sorted(ran, key=lambda place: (not ran[place], place[0], place[1] or 0)):
         text = study.text(file, line or 0)
@@ -244,15 +243,16 @@ def _patterns(
                 break
 
 
-def _neighbourhood(study: Study, unit: Unit | None, lines: list[int], at: int | None) -> set[tuple[str, int | None]]:
-    """The lines of the expression, and those of the functions that it calls."""
+def _neighbourhood(study: Study, unit: Unit | None, lines: list[int], at: int | None, known: Places) -> Places:
+    """The lines of the expression, and of the functions that it calls or in which a part of it was observed."""
     if unit is None:
         return set()
     found: set[tuple[str, int | None]] = {(unit.file, line) for line in lines} | {(unit.file, at)}
     called = {last_name(call) for call in unit.all(ast.Call) if call.lineno in lines}
     for name, node in unit.functions.items():
-        if name.rpartition(".")[2] in called:
-            found |= {(unit.file, line) for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+        own = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        if name.rpartition(".")[2] in called or any(f == unit.file and n in own for f, n in known if n):
+            found |= {(unit.file, line) for line in own}
     return found
 
 
@@ -293,6 +293,8 @@ def _losslike(value: ast.expr) -> bool:
         return False
     words = [word.lower() for word in called]
     return any(
-        re.search(r"loss|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w)
+        re.search(
+            r"loss|objective|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w
+        )
         for w in words
     )

@@ -36,7 +36,7 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     for name, line in undefined_names(unit.text, unit.tree, unit.file).items():
         near = difflib.get_close_matches(name, bound - {name}, n=1, cutoff=0.75)
         failed = next((f for message, f in raised.items() if f"'{name}'" in message), None)
-        if failed is not None and not fragment:
+        if failed is not None and near and not fragment:
             severity = "error"
         else:
             slip = bool(near) and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85

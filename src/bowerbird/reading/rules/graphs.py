@@ -26,10 +26,8 @@ def total_keeps_graph(program: Program, facts: FactStore, run: Run) -> Iterator[
                 if name not in trained or total in trained or _used_in_loss(unit, loop, total, trained):
                     continue
                 seen = [f for f in facts.of("function.call", line=line) if f["direct"] and "add" in f.subject]
-                backward = facts.first("event.backward")
-                proved = bool(seen) and backward is not None
                 yield Finding(
-                    "L09", "error" if proved else "warning", line,
+                    "L09", "warning", line,
                     f"{total} adds up the tensor {name} with its graph, which is kept for every batch.",
                     f"The line added tensors ({seen[0].id}), and {name} is what backward() is called on." if seen
                     else f"{name} is what backward() is called on in this loop, and it is kept as a tensor.",

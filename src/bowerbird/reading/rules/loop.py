@@ -192,7 +192,8 @@ def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         for owner in clip["owners"] or {}:
             steps = [s for s in facts.of("event.step") if s.position < clip.position and owner in (s["owners"] or {})]
             backwards = [
-                b for b in facts.of("event.backward") if b.position < clip.position and owner in (b["grads"] or {})
+                b for b in facts.of("event.backward")
+                if b.position < clip.position and (b["grads"] is None or owner in b["grads"])
             ]  # fmt: skip
             late = steps and backwards and steps[-1].position > backwards[-1].position
             if not late or clip.line in seen:

@@ -21,7 +21,7 @@ def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         name = fact.subject.rpartition(".")[2]
         line = _stored(unit, str(fact["class"]), name) or fact.line or 1
         yield Finding(
-            "P01", "error" if fact["calls"] else "warning", line,
+            "P01", "error" if fact["calls"] and not _set_aside(unit, str(fact["class"])) else "warning", line,
             f"{fact['count']} module{'s lie' if fact['count'] > 1 else ' lies'} in the plain "
             f"{fact['container']} {name} of "
             f"{fact['class']}: nothing registers their {fact['parameters']} parameters.",
@@ -29,6 +29,12 @@ def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             f"Use nn.Module{'Dict' if fact['container'] == 'dict' else 'List'}.", file=fact.file, facts=(fact.id,),
             patch=_module_list(unit, line) if fact["container"] == "list" else None,
         )  # fmt: skip
+
+
+def _set_aside(unit: Unit, kind: str) -> bool:
+    """Whether a class freezes something: networks that are not to be trained are sometimes hidden in a list."""
+    info = unit.classes.get(kind)
+    return info is not None and bool(re.search(r"requires_grad|\.eval\(\)|pretrained", ast.unparse(info.node)))
 
 
 def _stored(unit: Unit, kind: str, name: str) -> int | None:
@@ -66,10 +72,11 @@ def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             ):
                 continue
             seen = shared[0] if shared else None
+            meant = re.search(r"shar|tied|same|共享", " ".join(unit.lines[max(node.lineno - 4, 0) : node.lineno]), re.I)
             if seen is None and not _in_container(unit, node):
                 continue
             yield Finding(
-                "P02", "error" if seen else "warning", node.lineno,
+                "P02", "error" if seen and not meant else "warning", node.lineno,
                 "A list that is multiplied holds the same layer several times: all share one set of weights.",
                 f"{', '.join(seen['paths'][:3])} are one object ({seen.id})." if seen
                 else f"{ast.unparse(node)[:80]} copies references, not layers.",

@@ -49,7 +49,7 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
         return
     for moved in _forsaken(facts):
         called = {c.subject for c in facts.of("event.forward")}
-        idle = [o for o in optimizers if o["owners"] and not set(o["owners"]) & called and _steps(facts, o)]
+        idle = [o for o in optimizers if o["owners"] and not _called(o["owners"], called) and _steps(facts, o)]
         lost = [o for o in optimizers if not o["owners"] and o["tensors"] and _steps(facts, o)]
         twice = _doubled(facts)
         blamed = (idle or lost or [o for pair in twice for o in pair] or optimizers[-1:])[-1:]
@@ -68,6 +68,11 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
             (moved.id, optimizer.id),
         )  # fmt: skip
     yield from _replaced(facts)
+
+
+def _called(owners: dict[str, object], called: set[str]) -> bool:
+    """Whether any of these modules, or a part of one, was called."""
+    return any(name == owner or name.startswith(f"{owner}.") for owner in owners for name in called)
 
 
 def _doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:

@@ -164,6 +164,8 @@ def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[
         rows = fact["arguments"] or []
         if fact.subject not in roles or len(rows) < 2 or not any(r["moved"] > 0 for r in rows):
             continue
+        if len([s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]) < 2:
+            continue
         for row in rows:
             if row["moved"] > 0 or row["argument"] == 0:
                 continue
@@ -230,7 +232,10 @@ def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         noise = [r for r in fact["arguments"] or () if r["argument"] == 0 and "float" in r["dtype"]]
         if fact.subject not in makers or not noise:
             continue
+        trained = [s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]
         if noise[0]["moved"] <= 1e-6 * max(noise[0]["size"], 1e-6):
+            if len(trained) < 2:
+                continue
             unit, line, name = _parameter(program, str(fact["class"]), 0)
             yield Finding(
                 "G18", "error", line or fact.line or 1,

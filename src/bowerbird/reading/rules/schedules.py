@@ -69,11 +69,13 @@ def _too_often(
     span = keyword(call, {"CosineAnnealingLR": "T_max", "StepLR": "step_size"}.get(kind, "milestones"), 1)
     epochs = _rounds(unit, facts, loops[1]) if len(loops) > 1 else _callers(unit, facts, step)
     batches = _rounds(unit, facts, loops[0]) or 1
+    counts = True
     if span is not None and kind != "ExponentialLR" and re.search(r"epoch", ast.unparse(span), re.I):
         why = f"{kind} is told to span {ast.unparse(span)}, which counts epochs"
     elif kind == "CosineAnnealingLR" and epochs and unit.constant(span) == epochs:
         why = f"T_max is {epochs}, the number of epochs"
     else:
+        counts = False
         left = _left(unit, kind, call, span, batches * (epochs or 1))
         if left is None or left > _SPENT:
             return
@@ -88,7 +90,7 @@ def _too_often(
         else ""
     )
     yield Finding(
-        "L06", "error" if len(seen) > 1 else "warning", step.lineno,
+        "L06", "error" if len(seen) > 1 and counts else "warning", step.lineno,
         f"{name} is stepped after every batch, but it counts epochs: the learning rate vanishes far too early.",
         f"{why}{rates}{f' ({seen[0].id}, {seen[-1].id})' if seen else ''}.",
         f"Step {name} once per epoch, after the loop over batches.", file=unit.file,

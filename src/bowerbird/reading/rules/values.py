@@ -123,8 +123,9 @@ def mismatch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if error["phase"] != "program" or not _TYPES.search(error["message"]) or not error["stack"]:
             continue
         file, line = _where_from(program, error)
+        half = any(s.name == "CUDA" for s in run.stand_ins) and re.search(r"half|float16", error["message"], re.I)
         yield Finding(
-            "X04", "error", line,
+            "X04", "warning" if half else "error", line,
             "A tensor of another type (or on another device) than the weights is made here or given on from here.",
             f"Line {error.line} raised: {error['message'][:130]} ({error.id}).",
             "Make it float32 (and on the right device): .float(), dtype=, device=.", file, (error.id,),

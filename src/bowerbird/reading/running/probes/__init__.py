@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 
 Experiment = Callable[["Live"], None]
 _PROBES: dict[str, Experiment] = {}
+_CHEAP: set[str] = set()
 
 
-def probe(name: str) -> Callable[[Experiment], Experiment]:
-    """Registers an experiment under a name that its facts and failures carry."""
+def probe(name: str, *, cheap: bool = False) -> Callable[[Experiment], Experiment]:
+    """Registers an experiment under a name that its facts carry; cheap ones run no network and come first."""
 
     def register(experiment: Experiment) -> Experiment:
         _PROBES[name] = experiment
+        if cheap:
+            _CHEAP.add(name)
         return experiment
 
     return register
 
 
 def all_probes() -> dict[str, Experiment]:
-    """Every probe by name."""
+    """Every probe by name, in the order in which they run."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    return dict(sorted(_PROBES.items()))
+    return dict(sorted(_PROBES.items(), key=lambda entry: (entry[0] not in _CHEAP, entry[0])))

@@ -200,7 +200,7 @@ def cached_decoding(live: Live) -> None:
             live.record("probe.cache", name, {"change": change, "argument": words[0]}, line=live.line_of(type(module)))
 
 
-@probe("targets")
+@probe("targets", cheap=True)
 def padded_targets(live: Live) -> None:
     """How much of the targets of a cross-entropy is padding that it does not ignore."""
     named = {

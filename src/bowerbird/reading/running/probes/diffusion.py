@@ -117,7 +117,7 @@ def _line_of_table(live: Live, name: str) -> tuple[str, int | None]:
     return live.main, None
 
 
-@probe("diffusion_tables")
+@probe("diffusion_tables", cheap=True)
 def tables(live: Live) -> None:
     """Every table against its definition by the others."""
     names: dict[tuple[str, str], str] = live.cache.setdefault("table_names", {})
@@ -190,7 +190,7 @@ def _identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {kind: table for kind, table in wanted.items() if kind in found and len(table) == len(found[kind])}
 
 
-@probe("diffusion_cosine")
+@probe("diffusion_cosine", cheap=True)
 def cosine(live: Live) -> None:
     """Functions that say they give the cosine schedule, against it."""
     steps = 200

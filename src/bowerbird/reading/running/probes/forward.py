@@ -35,7 +35,7 @@ class FixedNoise(TorchFunctionMode):
         return out
 
 
-@probe("diffusion_forward")
+@probe("diffusion_forward", cheap=True)
 def forward_process(live: Live) -> None:
     """What multiplies the data and the noise when they are mixed, and whether the inverses undo it."""
     bar = bars(live)

@@ -15,7 +15,7 @@ from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.denoising import bound_callables
 
 
-@probe("guidance")
+@probe("guidance", cheap=True)
 def guidance(live: Live) -> None:
     """Sums of a conditional and an unconditional answer: the weight of the conditional one."""
     free = re.compile(r"uncond|unconditional|_free|free_|null|empty|no_?cond|eps_u$|uc$", re.I)
@@ -60,7 +60,7 @@ class _Weights:
         return 3.0
 
 
-@probe("snr")
+@probe("snr", cheap=True)
 def clamped_ratio(live: Live) -> None:
     """Where a signal-to-noise ratio is clamped by a gamma: from above or from below."""
     for unit in units(live.files):
@@ -97,7 +97,7 @@ _AVERAGE = re.compile(
 )
 
 
-@probe("ema")
+@probe("ema", cheap=True)
 def moving_average(live: Live) -> None:
     """One update with all weights of the online copy at one and all of the average at zero."""
     for name, function, owner in bound_callables(live, _AVERAGE):

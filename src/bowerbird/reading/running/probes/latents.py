@@ -35,7 +35,7 @@ class UnitNoise(TorchFunctionMode):
         return out
 
 
-@probe("vae_sampler")
+@probe("vae_sampler", cheap=True)
 def samplers(live: Live) -> None:
     """What multiplies the noise when a latent is drawn, as a function of what the encoder gives."""
     for unit in units(live.files):
@@ -196,7 +196,7 @@ def gradient_through_sample(live: Live) -> None:
             live.record("probe.stochastic", name, value, line=live.line_of(type(module)))
 
 
-@probe("vae_prior")
+@probe("vae_prior", cheap=True)
 def prior_draws(live: Live) -> None:
     """What is fed to a decoder when nothing is encoded: expressions of random draws, by their mean and deviation."""
     for unit in units(live.files):

@@ -171,7 +171,7 @@ def order_matters(live: Live) -> None:
         )
 
 
-@probe("tying")
+@probe("tying", cheap=True)
 def ties(live: Live) -> None:
     """Assignments ``self.a.weight = self.b.weight``: whether the two are one tensor in the end."""
     import ast

@@ -18,7 +18,7 @@ _DRAWS = {"multinomial", "argmax", "Categorical", "choice", "topk"}
 SIZES = ((2, 3, 50), (2, 50), (50,), (3, 50))
 
 
-@probe("temperature")
+@probe("temperature", cheap=True)
 def temperature(live: Live) -> None:
     """Expressions with a temperature: the entropy of what is drawn from, at 0.5 and at 2."""
     for unit in units(live.files):
@@ -101,7 +101,7 @@ def _entropies(value: ast.expr, live: Live) -> tuple[float, float] | None:
     return None
 
 
-@probe("filters")
+@probe("filters", cheap=True)
 def filters(live: Live) -> None:
     """Filters of the likeliest tokens, on known numbers: how many tokens are left."""
     for unit in units(live.files):

@@ -188,7 +188,7 @@ def _identify(site: Site, namespace: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-@probe("vae_kl")
+@probe("vae_kl", cheap=True)
 def kl_terms(live: Live) -> None:
     """Every divergence that the source writes, against torch.distributions on a grid."""
     for unit in units(live.files):
