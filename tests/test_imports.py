@@ -110,6 +110,7 @@ def test_the_public_names_are_these() -> None:
         "recipes",
         "resume",
         "sample",
+        "track",
         "train",
     ]
     assert all(getattr(bowerbird, name) is not None for name in bowerbird.__all__)

@@ -28,6 +28,10 @@ def digits():
     return open_data(config.Data("digits"))
 
 
+STANDS_FOR = {"multi30k": "tatoeba"}
+"""Built-in data of the same kind in place of what has to be fetched; of images digits."""
+
+
 def shortened(name: str, steps: int) -> config.Run:
     """A shipped recipe with its own losses, nets and optimiser, but few and small steps."""
     run = config.load(name)
@@ -36,7 +40,7 @@ def shortened(name: str, steps: int) -> config.Run:
         run,
         data=replace(
             run.data,
-            source=run.data.source if run.data.source in built_in else "digits",
+            source=run.data.source if run.data.source in built_in else STANDS_FOR.get(run.data.source, "digits"),
             text=replace(run.data.text, context=32),
             music=replace(run.data.music, context=32),
         ),

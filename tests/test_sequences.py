@@ -132,10 +132,14 @@ def test_measuring_takes_all_that_applies(poet: Path) -> None:
         api.measure([str(poet)], metrics=["frechet_distance"])
 
 
-def test_other_tokens_are_refused(poet: Path, tmp_path: Path) -> None:
+def test_other_texts_are_read_in_the_tokens_of_the_run(poet: Path, tmp_path: Path) -> None:
+    known = open_data(RunDir.open(poet).config().data).texts("train")
     other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": text[::-1]}) + "\n" for text in known))
+    measured = api.measure([str(poet)], against=str(other), metrics=["nll_per_token"])[str(poet)]
+    assert measured[0].protocol.reference == "other.jsonl" and measured[0].value > 0
     other.write_text("".join(json.dumps({"text": f"text number {i}"}) + "\n" for i in range(40)))
-    with pytest.raises(BowerbirdError, match="other tokens"):
+    with pytest.raises(BowerbirdError, match="not in the vocabulary"):
         api.measure([str(poet)], against=str(other))
 
 
