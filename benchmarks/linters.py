@@ -31,15 +31,18 @@ UNUSED, UNDEFINED, DISCARDED = (
 )
 ATTRIBUTE, ARGUMENT = ("E1101", "E1102", "attr-defined"), ("ARG001", "ARG002", "W0613")
 ABOUT: dict[str, tuple[str, ...]] = {
+    "D09": ("PLW2901", "W2901"),
     "D12": ARGUMENT,
     "G03": (*UNUSED, "B007", "F811"),
     "G04": UNUSED,
     "G07": UNUSED,
+    "G11": ("PLW2901", "W2901", "assignment"),
     "G17": ARGUMENT,
     "L03": UNUSED,
-    "L04": ATTRIBUTE,
+    "L04": (*ATTRIBUTE, "operator"),
     "M05": (*UNUSED, "W0631"),
     "P04": (*UNUSED, "W0238"),
+    "P05": ARGUMENT,
     "P07": ("W0231", "W0201", "E0203", "PLE0237", "misc"),
     "R01": (*DISCARDED, "E1111", "func-returns-value"),
     "R02": UNUSED,
@@ -47,12 +50,13 @@ ABOUT: dict[str, tuple[str, ...]] = {
     "T02": DISCARDED,
     "T05": DISCARDED,
     "T09": DISCARDED,
+    "V01": UNUSED,
     "X01": UNDEFINED,
     "X02": (*ATTRIBUTE, "operator", "call-overload", "arg-type"),
     "X03": ("operator", "arg-type"),
     "X04": ("arg-type", "call-overload"),
     "X05": (*DISCARDED, *UNUSED),
-    "X06": ("FBT001", "PLW", "W", "arg-type", "TOR"),
+    "X07": UNUSED,
     "X08": UNUSED,
 }
 """Codes that, at the right line, say what is wrong in a defect of each id; of the other ids no tool has a code."""
