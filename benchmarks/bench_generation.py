@@ -8,7 +8,8 @@ With ``--transformers`` a Llama of the same sizes is timed against transformers'
 draws on both sides; the package is an extra (``hub``).
 
 ``--nanogpt FOLDER`` (a checkout of karpathy/nanoGPT) times that one's ``generate`` and training step as its users call
-them, on random weights of the same sizes, with draws at temperature 1.
+them, on random weights of the same sizes, with draws at temperature 1; with ``--compile`` our training step is
+compiled, as by ``train.compile``, and nanoGPT's is not.
 """
 
 import argparse
@@ -141,7 +142,7 @@ def training(sizes: tuple[int, int, int, int], pairs: int) -> None:
     compare(f"training {sizes[0]}×{sizes[2]}", lambda: one_step(fused), plain_step, "the plain network", pairs)
 
 
-def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int) -> None:
+def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int, compiled: bool) -> None:
     """Generation and a training step (forward, backward, AdamW) of the same sizes in both projects."""
     sys.path.insert(0, str(folder))
     peer_code = importlib.import_module("model")
@@ -183,6 +184,10 @@ def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int) -> None:
         steps[1].zero_grad()
 
     name = f"training step {n_layer}×{n_embd}, batch 12, context {context}"
+    if compiled:
+        name += ", compiled"
+        for network in ours.children():
+            network.compile()
     compare(f"{name}, fp32", our_step, their_step, "nanoGPT in fp32", pairs)
     if bf16_is_faster("cpu"):
         compare(f"{name}, bf16", partial(our_step, True), their_step, "nanoGPT in fp32", pairs)
@@ -224,13 +229,14 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true")
     parser.add_argument("--transformers", action="store_true")
     parser.add_argument("--nanogpt", type=Path, help="folder of nanoGPT's model.py")
+    parser.add_argument("--compile", action="store_true", help="compile our side of the training step")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     for sizes in SIZES[: 1 if options.small else None]:
         generation(sizes, options.pairs)
         if options.nanogpt:
-            nanogpt(options.nanogpt, sizes, options.pairs)
+            nanogpt(options.nanogpt, sizes, options.pairs, options.compile)
         if options.transformers:
             transformers(sizes, options.pairs)
         if options.parts:

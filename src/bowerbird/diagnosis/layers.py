@@ -1,7 +1,7 @@
 """Gradients, updates and idle units by layer, seen while an optimiser steps.
 
-A layer is a module that owns a weight matrix or kernel; embeddings are left out, since rows of absent tokens have no
-gradient for a good reason.  Of each layer, in the order of the network:
+A layer is a weight matrix or kernel of a module (a recurrent one owns several); embeddings are left out, since rows of
+absent tokens have no gradient for a good reason.  Of each layer, in the order of the network:
 
     gradient     root mean square of the gradient before clipping
     update       ‖new - old‖ / ‖old‖ of the weights in one step
@@ -24,14 +24,15 @@ class LayerWatch:
     """The layers of one player's module."""
 
     def __init__(self, module: nn.Module):
-        found: dict[str, tuple[nn.Parameter, nn.Parameter | None]] = {
-            name: (layer.weight, bias if isinstance(bias := getattr(layer, "bias", None), nn.Parameter) else None)
-            for name, layer in module.named_modules()
-            if not isinstance(layer, nn.Embedding)
-            and isinstance(getattr(layer, "weight", None), nn.Parameter)
-            and layer.weight.ndim >= 2
-            and layer.weight.requires_grad
-        }
+        found: dict[str, tuple[nn.Parameter, nn.Parameter | None]] = {}
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Embedding):
+                continue
+            own = dict(layer.named_parameters(recurse=False))
+            for key, weight in own.items():
+                if key.startswith("weight") and weight.ndim >= 2 and weight.requires_grad:
+                    path = name if key == "weight" else f"{name}.{key}"
+                    found[path] = weight, own.get(key.replace("weight", "bias"))
         names = list(found)
         if len(names) > MOST_LAYERS:
             names = [names[round(i * (len(names) - 1) / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)]

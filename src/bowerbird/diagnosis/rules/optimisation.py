@@ -144,7 +144,8 @@ def exploding_gradients(s: Signals) -> Verdict | None:
     if s.failure is not None and s.failure["failure"]["what"] == "norm":
         where, step = s.failure["failure"]["player"], s.failure["step"]
         text = f"the norm of {where}'s gradient overflowed float32, every single entry being finite"
-        return Verdict(0.95, [Evidence(f"{where}/grad_norm", text, step, step)], advice)
+        confidence = 0.7 if _steps_too_far(s) else 0.95
+        return Verdict(confidence, [Evidence(f"{where}/grad_norm", text, step, step)], advice)
     first, best = s.facts.get("first_loss"), s.series("model/loss")
     if first is not None and len(best) > 2 and not s.facts.get("tokens") and first > 100 * max(abs(best.last), 1.0):
         text = f"before the first step the loss was {first:.3g}, later {best.last:.3g}: what passes the layers grows"
@@ -163,6 +164,20 @@ def exploding_gradients(s: Signals) -> Verdict | None:
             text = f"{player}: its norm is {norm.median:.2g} at most steps and {peak:.2g} in {bursts.sum()} of them"
             return Verdict(0.75, [observed(norm, text, peak)], advice)
     return None
+
+
+TAME = 1e3
+"""Root mean square of a gradient above which it is large before anything was learnt."""
+
+
+def _steps_too_far(s: Signals) -> bool:
+    """Gradients were tame at first, and then a step changed most weights by much: it is the weights that exploded."""
+    for player in s.players:
+        _, _, gradient = layer_table(s, player, "gradient", since=0)
+        _, _, update = layer_table(s, player, "update", since=0)
+        if len(update) and np.median(gradient[0]) < TAME and np.median(update, axis=1).max() > FAST:
+            return True
+    return False
 
 
 @rule(
