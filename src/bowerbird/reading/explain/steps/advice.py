@@ -94,7 +94,8 @@ def _suggested(w: Writer, suggestion: Suggestion) -> Advice:
         m=Ref(suggestion.said[w.lang], fact.id, "general"),
     )  # fmt: skip
     diff = suggestion.patch.diff(w.study.source.texts) if suggestion.patch is not None else ""
-    body = _effect(w, suggestion.patch, fact) if suggestion.patch is not None else []
+    silent = fact.topic == "suggest.seed"  # readings are seeded anyway
+    body = _effect(w, suggestion.patch, fact) if suggestion.patch is not None and not silent else []
     return Advice("suggestion", title, tuple(body), _shortened(w, diff), fact.id)
 
 
