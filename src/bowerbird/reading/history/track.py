@@ -119,7 +119,10 @@ def _judged(a: Version, b: Version, hunks: list[normal.Hunk], child: Child) -> T
     if not found and not decisive and broken is None:
         unseen = [h for h in hunks if not a.ran_at(h.before) and not b.ran_at(h.after)]
         if unseen:
-            return TrackResult("", "", (_unverified(unseen[0], "unseen"),), "unseen", numbers)
+            stopped = a.facts.first("run.exception")
+            why = f"{stopped.subject}: {stopped['message'][:80]}" if stopped is not None else ""
+            change = _unverified(unseen[0], "stopped" if why else "unseen", why)
+            return TrackResult("", "", (change,), "unseen", numbers)
         return TrackResult("", "", (), "matched" if "matched" in numbers else "trajectory", numbers)
     changes = [_placed(c, hunks) for c in _causes(a, b, found, settings, broken)]
     return TrackResult("", "", tuple(_of_loss(c, hunks) for c in changes), "parted", numbers)

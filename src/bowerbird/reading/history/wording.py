@@ -113,6 +113,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "This is inconclusive: the changed lines did not run in either version, so only their text is known to differ.",
         "无法定论:两个版本中被改动的行都没有运行,只知道文字不同。",
     ),
+    "stopped": (
+        "This is inconclusive: both versions stop before the changed lines ({key}), so only their text is known to "
+        "differ.",
+        "无法定论:两个版本都在被改动的行之前停止({key}),只知道文字不同。",
+    ),
     "not_run": (
         "This is inconclusive: the program could not be run ({key}), so only its text is known to differ.",
         "无法定论:程序无法运行({key}),只知道文字不同。",
