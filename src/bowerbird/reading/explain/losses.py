@@ -214,7 +214,8 @@ def _patterns(study: Study, backward: Fact, lines: list[int], known: Places) -> 
         (f.file, f.line): (f["seq"] or 0) > before for f in study.facts.of("function.call")
         if f.file in study.files and f["direct"] and (f["seq"] or 0) < backward["seq"]
     }  # fmt: skip
-    crossed = len({row["module"] for row in backward["through"] or []}) > 1
+    through = list(dict.fromkeys(row["module"] for row in backward["through"] or []))
+    crossed = len(through) > 1
     unit = study.program.units.get(backward.file)
     near = _neighbourhood(study, unit, lines, backward.line, known)
     seen: set[str] = set()
@@ -229,6 +230,8 @@ def _patterns(study: Study, backward: Fact, lines: list[int], known: Places) -> 
             if name not in seen and re.search(pattern, text):
                 seen.add(name)
                 one, _, other = formula.partition(" | ")
+                if through:
+                    one = one.replace("f(x)", f"{through[-1]}(x)")
                 short, _, longer = one.partition(" = ")
                 if longer and not ran[file, line]:
                     break  # a term that ran for another loss

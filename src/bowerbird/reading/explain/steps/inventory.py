@@ -54,7 +54,7 @@ _REASONS_WITH_VALUES = (
     (r"the name is not defined; (\(.*?\)) stand-in images were taken", r"名称没有定义，采用了 \1 的替身图像"),
     (r"a loader gives (\d+) batches of its data set", r"每个加载器只给出数据集的 \1 个批次"),
     (r"the argument is required; (.*) was taken", r"该参数必须给出，取了 \1"),
-    (r"\(line (\d+)\)", r"（第 \1 行）"),
+    (r"\s*\(line (\d+)\)", r"（第 \1 行）"),
 )
 
 

@@ -51,7 +51,7 @@ def write(w: Writer) -> Iterator[Block]:
 
 
 def _ranked(w: Writer) -> list[tuple[Fact, Entry | None]]:
-    pairs = [(fact, glossary.find(fact.subject)) for fact in w.study.facts.of("setting.value")]
+    pairs = [(fact, glossary.fitting(fact.subject, fact["value"])) for fact in w.study.facts.of("setting.value")]
     order = {"constant": 0, "option": 0, "entry": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
     kept = [(f, e) for f, e in pairs if e is not None or f["uses"] or f["help"]]
     return sorted(kept, key=lambda p: (p[1].rank if p[1] else 99, order.get(p[0]["kind"], 5), p[0].position))
@@ -112,7 +112,7 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
                 )
             )  # fmt: skip
     first = changed["first_step"]
-    if first and first[0] != first[1]:
+    if first and figure(first[0]) != figure(first[1]):
         parts.append(
             w.say(
                 "length of the first step {a} → {b}", "第一步的长度 {a} → {b}",

@@ -214,9 +214,9 @@ def _optimizers(
                 source = f"loss {backwards.get(backward.id, '')}"
                 arrows.setdefault((source, key), Arrow(source, key))
         for owner in owners:
-            if f"net {owner}" in nodes:
-                label = w.say("updates {n}", "更新 {n}", n=Ref(owner, optimizer.id, "name", owner))
-                arrows[key, f"net {owner}"] = Arrow(key, f"net {owner}", label, back=True)
+            label = w.say("updates {n}", "更新 {n}", n=Ref(owner, optimizer.id, "name", owner))
+            for node in [n for n in nodes if n == f"net {owner}" or n.startswith(f"net {owner}.")]:
+                arrows[key, node] = Arrow(key, node, label, back=True)
 
 
 def _feeding(log: list[Fact], step: Fact, owners: set[str]) -> list[Fact]:
