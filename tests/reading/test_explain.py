@@ -15,7 +15,7 @@ import bowerbird
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.explain import cards, glossary, layers, pages, perturb
 from bowerbird.reading.explain.read import studied, write
-from bowerbird.reading.explain.reading import Advice, Code, Figure, Formula, Output, Reading, Told
+from bowerbird.reading.explain.reading import Advice, Code, Figure, Formula, Output, Picture, Reading, Spark, Told
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.show.html import coloured, html
 from bowerbird.reading.explain.show.markdown import markdown
@@ -155,6 +155,18 @@ def holds(fact: Fact, ref: Ref) -> bool:
     return True
 
 
+def quotes(fact: Fact, ref: Ref, lang: str) -> bool:
+    """Whether quoted words are a fact's own: in a translation at least every number, in English every word."""
+    words = json.dumps([fact.id, fact.subject, fact.value], ensure_ascii=False).replace('\\"', '"')
+    known = figures(fact.value) | figures(fact.subject) | {float(fact.line or 0), float(fact.id[1:])}
+    numbers = re.findall(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", ref.shown.rstrip("…").replace(",", ""))
+    if not all(any(abs(n - float(m)) <= 6e-3 * abs(n) for n in known) for m in numbers):
+        return False
+    ours = {"note", "suggestion", "warning", "error"}
+    tokens = re.findall(r"[A-Za-z_]{3,}", ref.shown.rstrip("…"))
+    return lang == "zh" or all(token in words or token in ours for token in (tokens[:-1] or tokens))
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_number_and_name_traces_to_a_fact_that_holds_it(readings: dict[str, Both], key: str) -> None:
     for reading in readings[key]:
@@ -172,7 +184,26 @@ def test_every_number_and_name_traces_to_a_fact_that_holds_it(readings: dict[str
                 if ref.kind in ("number", "name"):
                     n += 1
                     assert holds(fact, ref), f"{ref.shown!r} is not in {fact}"
+                if ref.kind == "quote":
+                    assert quotes(fact, ref, reading.lang), f"{ref.shown!r} is not said by {fact}"
         assert n > 30
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_is_shown_beside_the_text_is_the_programs_own(readings: dict[str, Both], key: str) -> None:
+    """Output, curves and pictures carry no reference: they are compared with their facts."""
+    both = readings[key]
+    for block in (b for step in both.en.steps for b in step.blocks):
+        fact = both.en.facts.get(block.fact) if isinstance(block, Output | Spark | Picture) else None
+        if isinstance(block, Output):
+            assert fact is not None
+            assert all(line in fact["text"] for line in block.words.splitlines() if line != "⋮")
+        if isinstance(block, Spark):
+            assert fact is not None and list(block.values) == fact["values"]
+            backwards = [f["loss"] for f in both.study.facts.of("event.backward")]
+            assert all(value in backwards for value in block.values)
+        if isinstance(block, Picture):
+            assert fact is not None and len(block.data) == fact["bytes"]
 
 
 @pytest.mark.parametrize("key", KEYS)

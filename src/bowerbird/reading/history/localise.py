@@ -8,7 +8,7 @@ from typing import Any
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.history.change import Change
 from bowerbird.reading.history.settings import table, who
-from bowerbird.reading.history.trajectory import Parting, alike, calls, near, owners
+from bowerbird.reading.history.trajectory import Parting, alike, calls, near, owners, parts
 from bowerbird.reading.history.version import Version
 from bowerbird.reading.history.wording import number, range_of
 
@@ -66,9 +66,10 @@ def _ratio(parting: Parting) -> str:
 def _forward(a: Version, b: Version, before_a: int, before_b: int) -> Iterator[Change]:
     """The first call of a network, before an event, that was given or gave something else."""
     rows = []
-    for role in sorted(set(a.roles.values()) & set(b.roles.values())):
-        left = [f for f in calls(a, role) if f["grad_enabled"] and f["seq"] < before_a]
-        right = [f for f in calls(b, role) if f["grad_enabled"] and f["seq"] < before_b]
+    roles = sorted(set(a.roles.values()) & set(b.roles.values()))
+    for role, part in [(r, p) for r in roles for p in parts(a, r) if p in parts(b, r)]:
+        left = [f for f in calls(a, role, part) if f["grad_enabled"] and f["seq"] < before_a]
+        right = [f for f in calls(b, role, part) if f["grad_enabled"] and f["seq"] < before_b]
         rows += [(x["seq"], x, y) for x, y in zip(left, right, strict=False)]
     for _, x, y in sorted(rows, key=lambda row: row[0]):
         step = x["step"] or 0
