@@ -14,6 +14,8 @@ from bowerbird.reading.facts import Fact
 from bowerbird.reading.history.version import Version
 
 START, GROWTH, MOST = 1e-4, 2.0, 0.02
+UNTRAINED = -5
+"""The step of what no training amplifies: one forward pass differs by its own rounding alone."""
 STATE_SHARE = 0.15
 """How far apart weights may end, as a share of how far training moved them."""
 
@@ -134,7 +136,7 @@ def outputs(a: Version, b: Version) -> Iterator[Parting]:
             if x is None or y is None:
                 yield Parting("calls", n, len(left), len(right), x, y, role)
                 break
-            step = x["step"] or 0
+            step = (x["step"] or 0) if trains else UNTRAINED
             if x["training"] != y["training"]:
                 yield Parting("mode", n, x["training"], y["training"], x, y, role)
             if not alike(x["in"], y["in"], step + 2):
