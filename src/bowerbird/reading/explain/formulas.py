@@ -92,7 +92,7 @@ class Writer:
                 if not _plain(factor):
                     raise Unknown
                 return f"{ast.unparse(factor)} · {self._bracketed(rest, depth)}"
-            case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=number)):
+            case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=int() | float() as number)):
                 return f"{self._bracketed(left, depth)} / {number}"
             case ast.Name():
                 return self.loss(self._value(node), depth + 1)
@@ -183,4 +183,4 @@ def _plain(node: ast.expr) -> bool:
     """A number or a setting by name: what may scale a term."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, int | float)
-    return isinstance(node, ast.Name | ast.Attribute) and bool(_SETTING.fullmatch(dotted(node).rpartition(".")[2]))
+    return isinstance(node, ast.Name | ast.Attribute) and bool(_SETTING.fullmatch(last_name(node)))
