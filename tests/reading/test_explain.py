@@ -15,15 +15,17 @@ import bowerbird
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.explain import cards, glossary, layers, pages, perturb
 from bowerbird.reading.explain.read import studied, write
-from bowerbird.reading.explain.reading import Code, Figure, Formula, Output, Reading, Told
+from bowerbird.reading.explain.reading import Advice, Code, Figure, Formula, Output, Picture, Reading, Spark, Told
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.show.html import coloured, html
 from bowerbird.reading.explain.show.markdown import markdown
 from bowerbird.reading.explain.show.terminal import Page
+from bowerbird.reading.explain.steps.advice import remedies, titles
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.explain.telling import told
 from bowerbird.reading.explain.text import Ref, made, number
 from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.rules import all_rules
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor.endpoint import Endpoint
 
@@ -153,6 +155,18 @@ def holds(fact: Fact, ref: Ref) -> bool:
     return True
 
 
+def quotes(fact: Fact, ref: Ref, lang: str) -> bool:
+    """Whether quoted words are a fact's own: in a translation at least every number, in English every word."""
+    words = json.dumps([fact.id, fact.subject, fact.value], ensure_ascii=False).replace('\\"', '"')
+    known = figures(fact.value) | figures(fact.subject) | {float(fact.line or 0), float(fact.id[1:])}
+    numbers = re.findall(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", ref.shown.rstrip("…").replace(",", ""))
+    if not all(any(abs(n - float(m)) <= 6e-3 * abs(n) for n in known) for m in numbers):
+        return False
+    ours = {"note", "suggestion", "warning", "error"}
+    tokens = re.findall(r"[A-Za-z_]{3,}", ref.shown.rstrip("…"))
+    return lang == "zh" or all(token in words or token in ours for token in (tokens[:-1] or tokens))
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_number_and_name_traces_to_a_fact_that_holds_it(readings: dict[str, Both], key: str) -> None:
     for reading in readings[key]:
@@ -170,7 +184,26 @@ def test_every_number_and_name_traces_to_a_fact_that_holds_it(readings: dict[str
                 if ref.kind in ("number", "name"):
                     n += 1
                     assert holds(fact, ref), f"{ref.shown!r} is not in {fact}"
+                if ref.kind == "quote":
+                    assert quotes(fact, ref, reading.lang), f"{ref.shown!r} is not said by {fact}"
         assert n > 30
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_is_shown_beside_the_text_is_the_programs_own(readings: dict[str, Both], key: str) -> None:
+    """Output, curves and pictures carry no reference: they are compared with their facts."""
+    both = readings[key]
+    for block in (b for step in both.en.steps for b in step.blocks):
+        fact = both.en.facts.get(block.fact) if isinstance(block, Output | Spark | Picture) else None
+        if isinstance(block, Output):
+            assert fact is not None
+            assert all(line in fact["text"] for line in block.words.splitlines() if line != "⋮")
+        if isinstance(block, Spark):
+            assert fact is not None and list(block.values) == fact["values"]
+            backwards = [f["loss"] for f in both.study.facts.of("event.backward")]
+            assert all(value in backwards for value in block.values)
+        if isinstance(block, Picture):
+            assert fact is not None and len(block.data) == fact["bytes"]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -244,6 +277,40 @@ def test_the_family_is_known(readings: dict[str, Both], key: str, family: str) -
 
 def formulas(reading: Reading) -> list[str]:
     return [str(b.text) for b in reading.steps[4].blocks if isinstance(b, Formula)]
+
+
+def test_a_detached_sample_is_still_named_in_the_equation(readings: dict[str, Both]) -> None:
+    """The critic's two terms judge different things, also where no gradient goes back to the generator."""
+    critic = next(f for f in readings["gan"].study.facts.of("loss.identified") if f["rule"] == "sum")
+    assert critic["equation"].count("netG(") + critic["equation"].count("G(") >= 1, critic["equation"]
+
+
+def test_a_loss_that_is_written_out_is_an_equation(tmp_path: Path) -> None:
+    (tmp_path / "wgan.py").write_text(
+        "import torch\nfrom torch import nn\nmaker = nn.Linear(4, 8)\ncritic = nn.Linear(8, 1)\n"
+        "opt = torch.optim.Adam(critic.parameters(), lr=0.001)\nlambda_gp = 10\n\n\n"
+        "def slope(real):\n    real.requires_grad_(True)\n"
+        "    (g,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)\n"
+        "    return ((g.norm(2, dim=1) - 1) ** 2).mean()\n\n\n"
+        "for _ in range(3):\n    fake = maker(torch.randn(5, 4)).detach()\n    real = torch.rand(5, 8)\n"
+        "    judged = critic(fake)\n    gp = slope(real)\n"
+        "    loss = -torch.mean(critic(real)) + judged.mean() + lambda_gp * gp\n"
+        "    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
+    )
+    reading = bowerbird.read(tmp_path / "wgan.py", measure=0)
+    assert "−E[critic(x)] + E[critic(maker(z))] + lambda_gp · penalty" in formulas(reading)
+
+
+def test_a_chinese_reading_tells_findings_in_chinese(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(
+        "import torch\nfrom torch import nn\nnet = nn.Linear(4, 1)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+        "for _ in range(3):\n    loss = net(torch.randn(8, 4)).pow(2).mean()\n    loss.backward()\n"
+        "    opt.zero_grad()\n    opt.step()\n"
+    )
+    reading = bowerbird.read(tmp_path / "late.py", measure=0, lang="zh")
+    told = next(b for b in reading.steps[6].blocks if isinstance(b, Advice) and "L02" in str(b.title))
+    assert [re.match(r"[\u4e00-\u9fff]", str(t)) is not None for t in told.body] == [True] * len(told.body)
+    assert {rule for rule in all_rules() if rule not in titles() or rule not in remedies()} <= {"X09"}
 
 
 def test_losses_are_identified_and_written_as_equations(readings: dict[str, Both]) -> None:
@@ -370,7 +437,7 @@ def test_what_is_known_of_settings_is_complete() -> None:
         assert all(set(words) == {"en", "zh"} for words in (entry.meaning, entry.why, entry.change))
         assert {card.id for card in cards.all()} >= set(entry.cards)
     for word, identity in (
-        ("learning_rate", "lr"), ("min_lr", "min-lr"), ("b1", "betas"), ("latent_dim", "latent"),
+        ("learning_rate", "lr"), ("min_lr", "min-lr"), ("b1", "beta1"), ("latent_dim", "latent"),
         ("n_critic", "n-critic"), ("lambda_gp", "penalty-weight"), ("noise_steps", "timesteps"),
         ("beta_start", "noise-betas"), ("n_embd", "width"),
         ("args.batch_size", "batch"), ("grad_clip", "clip-norm"), ("kl_weight", "kl-weight"),
@@ -382,6 +449,10 @@ def test_what_is_known_of_settings_is_complete() -> None:
 def test_layers_are_told_apart() -> None:
     assert layers.known("Conv2d") and layers.known("ConvTranspose2d") and layers.known("Mystery") is None
     assert layers.residual("x = x + self.attn(x)") and not layers.residual("y = a + b")
+    assert layers.residual("identity = x\nout = self.conv(x)\nout = self.norm(out)\ny = out + identity")
+    assert not layers.residual("x = x + self.pe[:, : x.size(1)]"), "a table of positions is no function of x"
+    assert layers.attention("s = q @ k.mT / d\ns = s.masked_fill(m, -1e9)\ny = F.softmax(s, -1) @ v")
+    assert not layers.attention("q = q.softmax(-1)\nc = torch.einsum('bdn,ben->bde', k, v)\ny = c @ q"), "linear"
 
 
 def test_a_change_that_fails_is_said() -> None:

@@ -326,13 +326,19 @@ def test_a_small_model_is_asked_for_prose_alone(script: Script, materials: dict[
     first = talk.ask("生成器有多少参数？")
     assert first.lang == "zh"
     asked = script.asked[0]["messages"][-1]["content"]
-    identity = re.search(r"\{(F\d+)\} `generator` 有 7,716 个参数", asked)
+    identity = re.search(r"\{(F\d+)\} `generator` 是 Generator，共 7,716 个参数", asked)
     assert identity
     script.answers = [f"好的。{{{identity[1]}}}"]
     second = talk.ask("生成器的参数有多少个？")
     assert second.mode == "prose"
     assert any("7,716" in v.claim.text and v.status == "verified" for v in second.verdicts)
     assert len(script.asked) == 2
+    copied = re.search(r"\{F\d+\} (`generator` 是.*?) \[F", asked)
+    assert copied
+    script.answers = [copied[1]]  # where its placeholder was asked for
+    third = talk.ask("生成器的参数是多少？")
+    told = [v.status for v in third.verdicts if "`generator` 是" in v.claim.text]
+    assert told == ["verified"], ("a fact that is copied is that fact, once", third.verdicts)
 
 
 # ------------------------------------------------------------------------------------------------ memory, cost, cache

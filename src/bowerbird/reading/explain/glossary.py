@@ -10,6 +10,7 @@ from typing import Any, Literal
 from bowerbird.reading.explain.cards import Language
 
 FILE = Path(__file__).with_name("glossary.toml")
+_SWITCHES = ("shuffle", "drop-last", "device")
 Perturb = Literal["double", "half", "zero", "first-beta", ""]
 
 
@@ -33,6 +34,12 @@ def entries() -> tuple[Entry, ...]:
     """All entries in their order."""
     rows: list[dict[str, Any]] = tomllib.loads(FILE.read_text(encoding="utf-8"))["entry"]
     return tuple(Entry(**{**row, "names": tuple(row["names"]), "cards": tuple(row.get("cards", ()))}) for row in rows)
+
+
+def fitting(name: str, value: Any) -> Entry | None:
+    """The entry of a name, where the value is of its kind: no truth value is a number of something."""
+    entry = find(name)
+    return None if entry is not None and isinstance(value, bool) and entry.id not in _SWITCHES else entry
 
 
 def find(name: str) -> Entry | None:

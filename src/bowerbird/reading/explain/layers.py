@@ -1,9 +1,14 @@
 """What the usual layers compute: an equation and a clause for each, in both languages.  General knowledge."""
 
+import ast
 import re
+import textwrap
 from dataclasses import dataclass
 
 from bowerbird.reading.explain.cards import Language
+
+Values = dict[str, list[ast.expr]]
+"""What each name of a function was assigned."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +53,12 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
      "缩小图像"),
     (r"Upsample|UpsamplingNearest2d|PixelShuffle", "y(p) = x(p / s)", "enlarges the image without weights",
      "不带权重地放大图像"),
-    (r"TransformerEncoderLayer", "x + Attn(LN x), then x + MLP(LN x)",
+    (r"TransformerEncoderLayer", "LN(x + Attn(x)), then LN(x + MLP(x)); norm_first: x + Attn(LN x), x + MLP(LN x)",
      "attention and a network for each position, each with a shortcut",
      "注意力和逐位置网络，各带残差"),
     (r"TransformerDecoderLayer", "x + Attn(x), x + Attn(x, source), x + MLP(x)", "a decoder block of a transformer",
      "Transformer 解码块"),
 )  # fmt: skip
-
-
-_RESIDUAL = re.compile(
-    r"\bx\s*=\s*x\s*\+|\breturn\s+x\s*\+"
-    r"|\+\s*(?:x|res\w*|identity|shortcut\w*|h|self\.\w*(?:res|skip|shortcut)\w*\(x\))\s*$",
-    re.MULTILINE,
-)
 
 
 def known(kind: str) -> Layer | None:
@@ -72,10 +70,76 @@ def known(kind: str) -> Layer | None:
 
 
 def residual(code: str) -> bool:
-    """Whether the text of a ``forward`` adds something to its own input."""
-    return _RESIDUAL.search(code) is not None
+    """Whether code adds something that was computed from a value to that value: ``x + f(x)``."""
+    tree = ast.parse(textwrap.dedent(code))
+    values = _assigned(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            pairs = [(node.left, node.right), (node.right, node.left)]
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            pairs = [(node.target, node.value)]
+        else:
+            continue
+        if any(kept and _computed(other, kept, values) for one, other in pairs for kept in _kept(one, values)):
+            return True
+    return False
+
+
+def _assigned(tree: ast.AST) -> Values:
+    found: Values = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                for name in [n.id for n in ast.walk(target) if isinstance(n, ast.Name)]:
+                    found.setdefault(name, []).append(node.value)
+    return found
+
+
+def _kept(node: ast.expr, values: Values) -> set[str]:
+    """The names whose value an expression passes on: itself, another name for it, a shortcut of it."""
+    if isinstance(node, ast.Name):
+        others = {v.id for v in values.get(node.id, []) if isinstance(v, ast.Name)}
+        return {node.id} | others
+    if isinstance(node, ast.Call) and re.search(r"res|skip|shortcut|identity|downsample", ast.unparse(node.func)):
+        return {n.id for a in node.args for n in ast.walk(a) if isinstance(n, ast.Name)}
+    return set()
+
+
+def _computed(node: ast.expr, name: str, values: Values) -> bool:
+    """Whether a call that was given ``name`` enters an expression."""
+    calls = [n for e in _sources(node, values, but=name) for n in ast.walk(e) if isinstance(n, ast.Call)]
+    return any(isinstance(n, ast.Name) and n.id == name for c in calls for a in c.args for n in ast.walk(a))
+
+
+def _sources(node: ast.expr, values: Values, but: str = "") -> list[ast.expr]:
+    """An expression and all that its names were assigned, and the names in that; not what ``but`` was assigned."""
+    found, seen = [node], {but}
+    for expression in found:
+        for name in {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)} - seen:
+            seen.add(name)
+            found += values.get(name, [])
+    return found
 
 
 def attention(code: str) -> bool:
-    """Whether the text of a ``forward`` writes attention out."""
-    return "softmax" in code and re.search(r"transpose\(-?[12], -?[12]\)|\.mT|einsum|matmul|bmm| @ ", code) is not None
+    """Whether code takes the softmax of a product, or has PyTorch do so: attention written out."""
+    tree = ast.parse(textwrap.dedent(code))
+    values = _assigned(tree)
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+        called = ast.unparse(call.func).rpartition(".")[2]
+        if called == "scaled_dot_product_attention":
+            return True
+        if called in ("softmax", "Softmax"):
+            inner = [*call.args, *([call.func.value] if isinstance(call.func, ast.Attribute) else [])]
+            if any(_product(part, values) for part in inner):
+                return True
+    return False
+
+
+def _product(node: ast.expr, values: Values) -> bool:
+    """Whether an expression is a product of two tensors, scaled or masked."""
+    parts = [part for e in _sources(node, values) for part in ast.walk(e)]
+    named = [ast.unparse(part.func).rpartition(".")[2] for part in parts if isinstance(part, ast.Call)]
+    return bool({"matmul", "bmm", "einsum", "baddbmm"} & set(named)) or any(
+        isinstance(part, ast.BinOp) and isinstance(part.op, ast.MatMult) for part in parts
+    )

@@ -10,13 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bowerbird.reading.explain.costs import first_shape
+from bowerbird.reading.explain import formulas
+from bowerbird.reading.explain.answers import output
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Unit, last_name, names_in
 
 Places = set[tuple[str, int | None]]
 _CLOSE = 3e-6
+MOST_PARTS = 4096
+"""Micro-batches among which a loss may be divided."""
 FARTHEST = 30
 """Lines above a backward at which its terms are still looked for."""
 
@@ -38,8 +41,9 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
     if not calls:
         late = _at_the_end(study, here[-1])
         if late is not None:
-            calls, (rule, parts), value_then = [late], ("last", [late["value"]]), late["value"]
-    equations = [equation(study, f, backward) for f in calls] if rule != "unknown" else []
+            calls, value_then = [late], here[-1]["loss"]
+            rule, parts = _arithmetic([late["value"]], value_then)
+    equations = [equation(study, f, backward) for f in calls]
     patterns = (
         []
         if equations and rule not in ("rest", "shaped", "weighted")
@@ -49,11 +53,16 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
         patterns = [p for p in patterns if p["formula"]]
     if rule == "weighted" and patterns:  # a share of it would be a guess: other terms were added
         rule, equations = "shaped", [f"c · ({equations[0]})"]
+    joined = _joined(equations, rule, parts, patterns)
+    if not calls and unit is not None:
+        by_hand = formulas.by_hand(study, unit, backward, patterns)
+        if by_hand is not None:
+            joined, patterns = by_hand
     value: dict[str, Any] = {
         "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
         "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [[f.file, f.line] for f in calls],
-        "equation": _joined(equations, rule, patterns), "patterns": [p["name"] for p in patterns],
+        "equation": joined, "patterns": [p["name"] for p in patterns],
         "pattern_lines": [[p["file"], p["line"]] for p in patterns], "formulas": [p["formula"] for p in patterns],
         "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
     }  # fmt: skip
@@ -61,14 +70,14 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
 
 
 def _at_the_end(study: Study, backward: Fact) -> Fact | None:
-    """A named loss whose last value is the one that was differentiated last: its first calls were evaluations."""
+    """A named loss whose last value, or a whole part of it, was differentiated last: its first calls evaluated."""
+    total = backward["loss"]
     for last in study.facts.of("loss.last"):
         number = last["value"]
         first = study.facts.first("loss.call", last.subject, line=last.line)
-        close = isinstance(number, int | float) and abs(number - (backward["loss"] or 0)) < _CLOSE * max(
-            abs(number), 1e-6
-        )
-        if close and first is not None:
+        if first is None or not isinstance(number, int | float) or not isinstance(total, int | float):
+            continue
+        if _arithmetic([number], total)[0] in ("last", "divided"):
             return study.add("loss.call.last", last.subject, {**first.value, **last.value}, like=last)
     return None
 
@@ -89,12 +98,15 @@ def _arithmetic(values: list[Any], total: Any) -> tuple[str, list[float]]:
         return "sum", known
     if abs(sum(known) / len(known) - total) < _CLOSE * scale:
         return "mean", known
+    share = round(known[-1] / total) if total else 0
+    if len(known) == 1 and 2 <= share <= MOST_PARTS and abs(known[0] / share - total) < _CLOSE * scale:
+        return "divided", [known[0], share]
     if len(known) == 1 and known[0] and abs(total) < abs(known[0]):
         return "weighted", [*known, float(f"{total / known[0]:.6g}")]
     return "rest", [*known, float(f"{total - sum(known):.6g}")]
 
 
-def _joined(equations: list[str], rule: str, patterns: list[dict[str, Any]]) -> str:
+def _joined(equations: list[str], rule: str, parts: list[float], patterns: list[dict[str, Any]]) -> str:
     if rule == "last":
         return equations[-1]
     if rule == "sum":
@@ -103,6 +115,8 @@ def _joined(equations: list[str], rule: str, patterns: list[dict[str, Any]]) -> 
         return f"c · ({equations[0]})"
     if rule == "mean":
         return f"({_summed(equations)}) / {len(equations)}"
+    if rule == "divided":
+        return f"({equations[-1]}) / {parts[-1]:g}"
     known = [p["equation"] for p in patterns]
     if rule == "shaped":
         return _summed([*equations, *(p["equation"] for p in patterns if p["formula"])])
@@ -120,48 +134,30 @@ def _summed(terms: list[str]) -> str:
 
 def equation(study: Study, call: Fact, backward: Fact) -> str:
     """What a named loss computes of what it was given, in the program's own names."""
-    output, target = _output(study, backward), _target(study, call)
+    judged, target = output(study, call, backward), _target(study, call)
     reduced = {"mean": "E", "sum": "Σ", "none": ""}.get(str(call["reduction"]), "E")
     function, constant = call.subject, _constant(call["target"])
     match function:
         case "binary_cross_entropy" | "binary_cross_entropy_with_logits":
-            p = output if function == "binary_cross_entropy" else f"σ({output})"
+            p = judged if function == "binary_cross_entropy" else f"σ({judged})"
             if constant == 1:
                 return f"−{reduced}[log {p}]"
             if constant == 0:
                 return f"−{reduced}[log(1 − {p})]"
             return f"−{reduced}[{target} log {p} + (1 − {target}) log(1 − {p})]"
         case "mse_loss":
-            return f"{reduced}[({output} − {target})²]"
+            return f"{reduced}[({judged} − {target})²]"
         case "l1_loss":
-            return f"{reduced}[|{output} − {target}|]"
+            return f"{reduced}[|{judged} − {target}|]"
         case "smooth_l1_loss" | "huber_loss":
-            return f"{reduced}[huber({output} − {target})]"
+            return f"{reduced}[huber({judged} − {target})]"
         case "cross_entropy":
-            return f"−{reduced}[log softmax({output})_{target}]"
+            return f"−{reduced}[log softmax({judged})_{target}]"
         case "nll_loss":
-            return f"−{reduced}[{output}_{target}]"
+            return f"−{reduced}[{judged}_{target}]"
         case "kl_div":
-            return f"{reduced}[{target} (log {target} − {output})]"
-    return f"{reduced}[{function}({output}, {target})]"
-
-
-def _output(study: Study, backward: Fact) -> str:
-    """The networks that the loss goes through, from the inside outwards: ``netD(netG(z))``."""
-    names = [row["module"] for row in backward["through"] or []]
-    chain = list(dict.fromkeys(names))
-    if not chain:
-        return "f(x)"
-    first = next((f for f in study.facts.of("event.forward") if f["call"] == backward["through"][0]["call"]), None)
-    given = first_shape(first["in"]) if first is not None else None
-    data = [
-        part.get("shape") for f in study.facts.of("data.batch") for part in f["parts"] or [] if isinstance(part, dict)
-    ]
-    drawn = [f["shape"] for f in study.facts.of("random.draw")]
-    word = "z" if given in drawn and given not in data and len(chain) > 1 else "x"
-    for name in chain[:3]:
-        word = f"{name}({word})"
-    return word
+            return f"{reduced}[{target} (log {target} − {judged})]"
+    return f"{reduced}[{function}({judged}, {target})]"
 
 
 def _constant(summary: Any) -> float | None:
@@ -218,7 +214,8 @@ def _patterns(study: Study, backward: Fact, lines: list[int], known: Places) -> 
         (f.file, f.line): (f["seq"] or 0) > before for f in study.facts.of("function.call")
         if f.file in study.files and f["direct"] and (f["seq"] or 0) < backward["seq"]
     }  # fmt: skip
-    crossed = len({row["module"] for row in backward["through"] or []}) > 1
+    through = list(dict.fromkeys(row["module"] for row in backward["through"] or []))
+    crossed = len(through) > 1
     unit = study.program.units.get(backward.file)
     near = _neighbourhood(study, unit, lines, backward.line, known)
     seen: set[str] = set()
@@ -233,6 +230,8 @@ def _patterns(study: Study, backward: Fact, lines: list[int], known: Places) -> 
             if name not in seen and re.search(pattern, text):
                 seen.add(name)
                 one, _, other = formula.partition(" | ")
+                if through:
+                    one = one.replace("f(x)", f"{through[-1]}(x)")
                 short, _, longer = one.partition(" = ")
                 if longer and not ran[file, line]:
                     break  # a term that ran for another loss

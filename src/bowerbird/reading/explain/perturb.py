@@ -38,14 +38,20 @@ def note(study: Study, *, most: int = MOST, seconds: float = PATIENCE) -> None:
                 )
 
 
+def shrunk(study: Study, setting: str) -> Fact | None:
+    """The stand-in by which a setting was made smaller, so that the program runs within the time."""
+    found = study.facts.of("run.stand_in")
+    return next((f for f in found if "→" in f.subject and f.subject.partition(" ")[0] == setting), None)
+
+
 def candidates(study: Study) -> list[tuple[Fact, Entry]]:
     """The numeric settings that have a meaning and can be altered in place, one for each meaning."""
     found: dict[str, tuple[Fact, Entry]] = {}
     for fact in study.facts.of("setting.value"):
-        entry = glossary.find(fact.subject)
+        entry = glossary.fitting(fact.subject, fact["value"])
         if entry is None or not entry.perturb or fact["from"] is None or not other(fact["value"], entry):
             continue
-        if fact["kind"] in _SET or fact["uses"]:
+        if (fact["kind"] in _SET or fact["uses"]) and shrunk(study, fact.subject) is None:
             known = found.get(entry.id)
             if known is None or (known[0]["kind"] not in _SET and fact["kind"] in _SET):
                 found[entry.id] = (fact, entry)

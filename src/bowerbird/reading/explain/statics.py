@@ -1,6 +1,7 @@
 """What the source alone says, as facts: files, definitions, settings, what is printed."""
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,11 +74,17 @@ def _prints(study: Study, unit: Unit) -> None:
         for expression in _printed(call):
             root = next((n.id for n in ast.walk(expression) if isinstance(n, ast.Name)), "")
             places = [s.lineno for _, s in unit.assignments.get(root, []) if s.lineno <= call.lineno]
-            added = [s.lineno for s in unit.all(ast.AugAssign) if dotted(s.target) == root and s.lineno <= call.lineno]
+            around = unit.loops(call)
+            again = around[-1].end_lineno or 0 if around else 0  # a round later what follows comes before
+            added = [
+                s.lineno for s in unit.all(ast.AugAssign)
+                if dotted(s.target) == root and s.lineno <= max(call.lineno, again)
+            ]  # fmt: skip
             places = added or places
             shown.append({"expression": ast.unparse(expression), "name": root, "set": max(places, default=None)})
         if shown:
-            study.add("output.print", f"line {call.lineno}", {"shown": shown[:10]}, file=unit.file, line=call.lineno)
+            value = {"shown": shown[:10], "words": _words(call)}
+            study.add("output.print", f"line {call.lineno}", value, file=unit.file, line=call.lineno)
 
 
 def _printed(call: ast.Call) -> Iterator[ast.expr]:
@@ -91,6 +98,13 @@ def _printed(call: ast.Call) -> Iterator[ast.expr]:
             yield from argument.args
         elif not isinstance(argument, ast.Constant):
             yield argument
+
+
+def _words(call: ast.Call) -> str:
+    """The longest words that a call prints whatever its values are: by them its output is known."""
+    texts = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    pieces = [piece.strip() for text in texts for piece in re.split(r"%[-+ #0-9.]*[a-zA-Z%]|\{[^}]*\}|\n", text)]
+    return max(pieces, key=len, default="")
 
 
 # ---------------------------------------------------------------------------------------------------------- settings

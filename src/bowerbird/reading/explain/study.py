@@ -78,6 +78,7 @@ class Study:
         """The networks: trees of modules, those that were called first."""
         called = {f.subject: f["calls"] or 0 for f in self.facts.of("module.calls")}
         trees = [f for f in self.facts.of("module.tree") if f["parameters"] or called.get(f.subject)]
+        trees = [f for f in trees if f.line or called.get(f.subject)] or trees  # those without a line were only tried
         return sorted(trees, key=lambda f: called.get(f.subject, 0) == 0)
 
     @cached_property

@@ -101,7 +101,7 @@ def _averaged(study: Study) -> Iterator[Suggestion]:
         r"\bema\b|moving average|AveragedModel", text, re.IGNORECASE
     ):
         return
-    step = study.facts.last("event.step")
+    step = _sampled(study)
     if step is None:
         return
     fact = study.add("suggest.ema", step.subject, {"because": step.id}, like=step)
@@ -111,9 +111,20 @@ def _averaged(study: Study) -> Iterator[Suggestion]:
     })  # fmt: skip
 
 
+def _sampled(study: Study) -> Fact | None:
+    """The last step of what is sampled: in a GAN of the network that judges nothing, else of any."""
+    judges = {f.subject for f in study.facts.of("event.forward") if f["from"]}
+    steps = study.facts.of("event.step")
+    makers = {o.subject for o in study.optimizers if not judges & set(o["moves"] or [])}
+    own = [s for s in steps if s.subject in makers] if _family(study) == "gan" else []
+    return (own or steps)[-1] if steps else None
+
+
 def _seed(study: Study) -> Iterator[Suggestion]:
     unit = study.program.units[study.file]
     if re.search(r"manual_seed|seed_everything|set_seed", unit.text) or not study.facts.of("random.draw"):
+        return
+    if not study.facts.of("event.step"):
         return
     after = next(
         (n for n in unit.tree.body if not isinstance(n, ast.Import | ast.ImportFrom) and not _docstring(n)), None

@@ -8,7 +8,7 @@ from typing import Any
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.history.change import Change
 from bowerbird.reading.history.settings import table, who
-from bowerbird.reading.history.trajectory import Parting, alike, calls, near, owners
+from bowerbird.reading.history.trajectory import Parting, alike, calls, near, owners, parts
 from bowerbird.reading.history.version import Version
 from bowerbird.reading.history.wording import number, range_of
 
@@ -66,9 +66,10 @@ def _ratio(parting: Parting) -> str:
 def _forward(a: Version, b: Version, before_a: int, before_b: int) -> Iterator[Change]:
     """The first call of a network, before an event, that was given or gave something else."""
     rows = []
-    for role in sorted(set(a.roles.values()) & set(b.roles.values())):
-        left = [f for f in calls(a, role) if f["grad_enabled"] and f["seq"] < before_a]
-        right = [f for f in calls(b, role) if f["grad_enabled"] and f["seq"] < before_b]
+    roles = sorted(set(a.roles.values()) & set(b.roles.values()))
+    for role, part in [(r, p) for r in roles for p in parts(a, r) if p in parts(b, r)]:
+        left = [f for f in calls(a, role, part) if f["grad_enabled"] and f["seq"] < before_a]
+        right = [f for f in calls(b, role, part) if f["grad_enabled"] and f["seq"] < before_b]
         rows += [(x["seq"], x, y) for x, y in zip(left, right, strict=False)]
     for _, x, y in sorted(rows, key=lambda row: row[0]):
         step = x["step"] or 0
@@ -76,9 +77,27 @@ def _forward(a: Version, b: Version, before_a: int, before_b: int) -> Iterator[C
         if same_in and not same_out:
             yield _inside(a, b, x, y)
         elif not same_in:
-            yield Change.of("data" if step == 0 else "noise", "inputs", range_of(x["in"]), range_of(y["in"]),
-                            who=x.subject, line_before=x.line, line_after=y.line,
-                            words="rand|noise|data|transform|input|alpha|beta|sqrt|x_t")  # fmt: skip
+            yield _given(x, y, step)
+
+
+def _given(x: Fact, y: Fact, step: int) -> Change:
+    """A call that was given something else: other tensors, or a plain number that the program computes."""
+    before, after = next(_apart(x["in"], y["in"], step + 2), (x["in"], y["in"]))
+    lines: dict[str, Any] = {"who": x.subject, "line_before": x.line, "line_after": y.line}
+    if isinstance(before, int | float) and isinstance(after, int | float):
+        return Change.of("schedule", "argument", before, after, n=x["call"], **lines,
+                         words="warm|anneal|schedul|ramp|step|beta|weight|epoch")  # fmt: skip
+    return Change.of("data" if step == 0 else "noise", "inputs", range_of(before), range_of(after), **lines,
+                     words="rand|noise|data|transform|input|alpha|beta|sqrt|x_t")  # fmt: skip
+
+
+def _apart(x: Any, y: Any, step: int) -> Iterator[tuple[Any, Any]]:
+    """The entries of two lists of arguments that differ, in order."""
+    if isinstance(x, list) and isinstance(y, list) and len(x) == len(y):
+        for p, q in zip(x, y, strict=True):
+            yield from _apart(p, q, step)
+    elif not alike(x, y, step):
+        yield x, y
 
 
 def _inside(a: Version, b: Version, x: Fact, y: Fact) -> Change:

@@ -5,8 +5,10 @@ that use a network without gradient gave back), ``history.state`` (weights and b
 (tensors of the program that belong to no module).
 """
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -52,7 +54,7 @@ class Traced(Session):
         with self._clock(self.request.seconds):
             self._program()
         if not self.recorder.steps or not self.modules.number:
-            with self._clock(self.request.probe_seconds), self.functions, self.streams:
+            with self._clock(self.request.probe_seconds), self.functions, self.streams, self._traced():
                 exercise.exercise(self._live(), self.request.wanted, self.replace)
         self._report(time.process_time() - started)
         with torch._C.DisableTorchFunction(), torch.no_grad():
@@ -73,10 +75,15 @@ class Traced(Session):
         self.modules._snapshot = met  # type: ignore[method-assign]
 
     def _program(self) -> None:
+        with self._traced(), self.streams:
+            super()._program()
+
+    @contextlib.contextmanager
+    def _traced(self) -> Iterator[None]:
+        """Inside, the lines of the program that run are written down."""
         sys.settrace(self._enter)
         try:
-            with self.streams:
-                super()._program()
+            yield
         finally:
             sys.settrace(None)
 

@@ -10,6 +10,7 @@ are run once more with other streams and with the weights of the first version c
 
 import ast
 import contextlib
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,13 @@ def _judged(a: Version, b: Version, hunks: list[normal.Hunk], child: Child) -> T
     if not found and not decisive and broken is None:
         unseen = [h for h in hunks if not a.ran_at(h.before) and not b.ran_at(h.after)]
         if unseen:
-            return TrackResult("", "", (_unverified(unseen[0], "unseen"),), "unseen", numbers)
+            stopped = a.facts.first("run.exception")
+            why = f"{stopped.subject}: {stopped['message'][:80]}" if stopped is not None else ""
+            change = _unverified(unseen[0], "stopped" if why else "unseen", why)
+            return TrackResult("", "", (change,), "unseen", numbers)
         return TrackResult("", "", (), "matched" if "matched" in numbers else "trajectory", numbers)
-    changes = _causes(a, b, found, settings, broken)
-    return TrackResult("", "", tuple(_placed(c, hunks) for c in changes), "parted", numbers)
+    changes = [_placed(c, hunks) for c in _causes(a, b, found, settings, broken)]
+    return TrackResult("", "", tuple(_of_loss(c, hunks) for c in changes), "parted", numbers)
 
 
 def _causes(
@@ -164,6 +168,18 @@ def _placed(change: Change, hunks: list[normal.Hunk]) -> Change:
     before = change.line_before if hunk.holds(change.line_before) else _first(hunk.before)
     after = change.line_after if hunk.holds(change.line_after, after=True) else _first(hunk.after)
     return change.at(before or change.line_before, after or change.line_after)
+
+
+_LOSSLIKE = re.compile(r"\b\w*(loss|objective|penalty|criterion|\bkl|elbo)\w*\b.*=|return .*loss", re.I)
+_CUTTING = re.compile(r"backward|zero_grad|clip|requires_grad|\.step\(|autocast|no_grad", re.I)
+
+
+def _of_loss(change: Change, hunks: list[normal.Hunk]) -> Change:
+    """Gradients that part at a statement which computes a loss are the loss's own."""
+    hunk = next((h for h in hunks if h.holds(change.line_before) or h.holds(change.line_after, after=True)), None)
+    if change.reason != "gradient" or hunk is None or _CUTTING.search(hunk.text) or not _LOSSLIKE.search(hunk.text):
+        return change
+    return replace(change, what="loss", reason="pull")
 
 
 def _first(found: tuple[normal.Statement, ...]) -> int | None:

@@ -14,6 +14,8 @@ from bowerbird.reading.facts import Fact
 from bowerbird.reading.history.version import Version
 
 START, GROWTH, MOST = 1e-4, 2.0, 0.02
+UNTRAINED = -5
+"""The step of what no training amplifies: one forward pass differs by its own rounding alone."""
 STATE_SHARE = 0.15
 """How far apart weights may end, as a share of how far training moved them."""
 
@@ -111,22 +113,30 @@ def _rates(x: Any, y: Any) -> bool:
     )
 
 
-def calls(version: Version, role: int) -> list[Fact]:
-    """The calls of a root module, in order."""
-    return [f for f in version.facts.of("event.forward") if version.role(f.subject) == role]
+def calls(version: Version, role: int, part: str = "") -> list[Fact]:
+    """The calls of a root module, or of a part of it that is called from outside, in order."""
+    found = [f for f in version.facts.of("event.forward") if version.role(f.subject) == role]
+    return [f for f in found if version.part(f.subject) == part]
+
+
+def parts(version: Version, role: int) -> list[str]:
+    """The parts of a root module that are called from outside, the root itself first."""
+    found = [f for f in version.facts.of("event.forward") if version.role(f.subject) == role]
+    return list(dict.fromkeys(["", *(version.part(f.subject) for f in found)]))
 
 
 def outputs(a: Version, b: Version) -> Iterator[Parting]:
     """What networks give without gradient (sampling, evaluation); with it, where nothing is trained."""
     trains = bool(a.facts.of("event.step")) or bool(b.facts.of("event.step"))
-    for role in sorted(set(a.roles.values()) & set(b.roles.values())):
-        left = [f for f in calls(a, role) if not trains or not f["grad_enabled"]]
-        right = [f for f in calls(b, role) if not trains or not f["grad_enabled"]]
+    roles = sorted(set(a.roles.values()) & set(b.roles.values()))
+    for role, part in [(r, p) for r in roles for p in parts(a, r) if p in parts(b, r)]:
+        left = [f for f in calls(a, role, part) if not trains or not f["grad_enabled"]]
+        right = [f for f in calls(b, role, part) if not trains or not f["grad_enabled"]]
         for n, (x, y) in enumerate(zip_longest(left, right), 1):
             if x is None or y is None:
                 yield Parting("calls", n, len(left), len(right), x, y, role)
                 break
-            step = x["step"] or 0
+            step = (x["step"] or 0) if trains else UNTRAINED
             if x["training"] != y["training"]:
                 yield Parting("mode", n, x["training"], y["training"], x, y, role)
             if not alike(x["in"], y["in"], step + 2):

@@ -53,6 +53,13 @@ class Version:
             name = name.rpartition(".")[0]
         return self.roles.get(name, -1)
 
+    def part(self, name: str) -> str:
+        """What of a root module a name means: ``.fc3`` of ``model.fc3``; empty for the root itself."""
+        root = name
+        while root and root not in self.roles:
+            root = root.rpartition(".")[0]
+        return name[len(root) :]
+
     def named(self, role: int) -> str:
         return next((name for name, number in self.roles.items() if number == role), "")
 

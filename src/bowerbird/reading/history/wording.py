@@ -78,6 +78,15 @@ REASONS: dict[str, tuple[str, str]] = {
         "With equal weights and inputs, {who} gives {before}, then {after}.",
         "权重与输入相同时,{who} 的输出由 {before} 变为 {after}。",
     ),
+    "argument": (
+        "Call {n} is that of {who}: it is given the number {before}, then {after}.",
+        "第 {n} 次调用({who})得到的数由 {before} 变为 {after}。",
+    ),
+    "pull": (
+        "The losses have equal values, but at step {n} their gradient in {who} has norm {before}, then {after}: their "
+        "terms are weighted or cut off otherwise.",
+        "损失的数值相同,但第 {n} 步时它对 {who} 的梯度范数由 {before} 变为 {after}:各项的权重或截断不同。",
+    ),
     "inputs": ("{who} is given {before}, then {after}.", "{who} 的输入由 {before} 变为 {after}。"),
     "mode": (
         "{who} is called in {before} mode, then in {after} mode, where no gradients are recorded.",
@@ -103,6 +112,11 @@ REASONS: dict[str, tuple[str, str]] = {
     "unseen": (
         "This is inconclusive: the changed lines did not run in either version, so only their text is known to differ.",
         "无法定论:两个版本中被改动的行都没有运行,只知道文字不同。",
+    ),
+    "stopped": (
+        "This is inconclusive: both versions stop before the changed lines ({key}), so only their text is known to "
+        "differ.",
+        "无法定论:两个版本都在被改动的行之前停止({key}),只知道文字不同。",
     ),
     "not_run": (
         "This is inconclusive: the program could not be run ({key}), so only its text is known to differ.",

@@ -28,7 +28,9 @@ _ASK = {
 
 def chosen_facts(material: Material, question: str, lang: Language, most: int = 6) -> list[str]:
     """The ids of the facts that answer a question best; the plainest ones where nothing matches."""
-    facts = material.telling()
+    told = material.telling()
+    whole = {f.subject for f in told if f.topic == "module.tree"}  # whose number of parameters is said with its class
+    facts = [f for f in told if f.topic != "module.parameters" or f.subject not in whole]
     ranked = [facts[i].id for _, i in rank(question, [sentence(f, lang) for f in facts])][:most]
     return ranked or [f.id for f in facts[:most]]
 
@@ -43,12 +45,15 @@ def read_prose(answer: str, material: Material, ids: Sequence[str], lang: Langua
     """The facts in the order in which the model placed them, its own words between them, then the facts it left out."""
     verdicts: list[Verdict] = []
     placed: list[str] = []
+    given = {_bare(sentence(fact, lang)): fact.id for fact in material.telling() if fact.id in ids}
     answer = plain(answer)[:4_000]
     for a, b in sentences(answer):
         part = answer[a:b].strip()
-        here = [i for i in _PLACE.findall(part) if i in ids and i not in placed]
         words = _PLACE.sub("", part).strip(" ,.;:，。；：-*")
-        if len(re.findall(r"\w", words)) > 2:
+        copied = given.get(_bare(words))
+        found = [*_PLACE.findall(part), *([copied] if copied else [])]
+        here = [i for i in dict.fromkeys(found) if i in ids and i not in placed]
+        if len(re.findall(r"\w", words)) > 2 and copied is None:
             verdicts.append(
                 verify(Claim(part if not _PLACE.search(part) else words, kind="reason", id=len(verdicts)), material)
             )
@@ -56,6 +61,11 @@ def read_prose(answer: str, material: Material, ids: Sequence[str], lang: Langua
             verdicts.append(stated(material, identity, lang))
             placed.append(identity)
     return verdicts + [stated(material, i, lang) for i in ids if i not in placed]
+
+
+def _bare(words: str) -> str:
+    """A sentence without its marks and its id: a model that copies a fact has placed it."""
+    return re.sub(r"[\W_]+", "", _PLACE.sub("", words)).lower()
 
 
 def stated(material: Material, identity: str, lang: Language) -> Verdict:

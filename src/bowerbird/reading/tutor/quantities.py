@@ -116,12 +116,10 @@ class Quantity:
 
     def states(self, value: float, *, measured: bool) -> bool:
         """Whether this quantity is a fair statement of a value; one that stands in the code is stated exactly."""
-        stated = (self.value, self.value / 100) if self.percent else (self.value,)
-        slack = (self.tolerance, self.tolerance / 100) if self.percent else (self.tolerance,)
-        return any(
-            abs(value - v) <= max(s if measured or _rounded_by_form(self.text) else 0.0, 1e-9 * abs(v))
-            for v, s in zip(stated, slack, strict=True)
-        )
+        share = 100 if self.percent else 1
+        stated, slack = self.value / share, self.tolerance / share
+        loose = measured or _rounded_by_form(self.text)
+        return abs(value - stated) <= max(slack if loose else 0.0, 1e-9 * abs(stated))
 
 
 def _rounded_by_form(text: str) -> bool:

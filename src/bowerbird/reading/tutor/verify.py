@@ -44,9 +44,21 @@ _HERE = re.compile(
     r"training|network)|"
     r"the (?:code|program|script|file|author|implementation|above|below)|your|our|verified|line|lines)\b"
     r"|这里|此处|本(?:程序|代码|文件|例|模型)|该(?:程序|代码|模型|行|脚本)|这(?:段|个|行|份)|上面|上述|"
-    r"你的|作者|已验证",
+    r"你的|作者|已验证|at hand|in question|\bthe (?:present|given|current)\b|"
+    r"该(?:网络|生成器|判别器|优化器|损失)|当前|现有",
     re.I,
 )
+_AUTHORITY = re.compile(
+    r"\bet al\b|\barxiv\b|\bdoi\b|\bpapers?\b|\bdocumentation\b|\bdocs\b|\bprove[sdn]?\b|\baccording to\b"
+    r"|\b(?:showed|demonstrated|recommends?)\b|论文|文献|文档|证明|等人",
+    re.I,
+)
+"""Somebody else is said to have said so: a model's citation is not looked up, so it is no background."""
+_EVERY = re.compile(
+    r"\b(?:both|all|every|each|only|always)\b|全部|所有|都|均(?!方|值|匀)|任何|总是|仅|只(?!需|要)", re.I
+)
+_IS = re.compile(r"`(?P<name>[A-Za-z_]\w*)`\s*(?:is|are|equals|denotes|means|是|表示|等于)\s*(?P<what>.{2,60})", re.I)
+_SUFFERS = re.compile(r"\bthe (?:network|model|loss|training)s?\b.*\b(?:suffers?|has|have|is|are|was|were)\b", re.I)
 _MANNER = re.compile(
     r"\b(?:takes?|receives?|feeds?|fed|inputs?|outputs?|gives?|given|passes|passed|goes|before|after|than|"
     r"precedes?|follows?|from|into|shares?)\b"
@@ -120,6 +132,22 @@ class _Case(Cited):
             return code in around or bool(re.search(rf"(?<!\w){spaced}(?!\w)", line))
 
         return holds
+
+    def check_reach(self, derived: Derived) -> None:
+        """What is said of each of several, or of one name as another: neither is shown by words that stand there."""
+        for a, b in clauses(self.text):
+            if _EVERY.search(CODE.sub(" ", self.text[a:b])) and not derived.ordered and not self.claim.predicate:
+                self.unproven.append("that it is so of each of them, or of no other, is not shown")
+            named = _IS.search(self.text[a:b])
+            if named is None or NEGATION.search(self.text[a:b]):
+                continue
+            if re.search(r"\bof\b|的", named["what"]):  # it is computed from the other, which is another question
+                continue
+            said, own = concepts(CODE.sub(" ", named["what"])), code_concepts(named["name"])
+            for other in self.material.unit.assignments:
+                if other != named["name"] and re.search(rf"\b{re.escape(other)}\b", self.code):
+                    if code_concepts(other) & said and not own & said:
+                        self.unproven.append(f"`{named['name']}` and `{other}` are two names")
 
     def check_truths(self, derived: Derived) -> set[int]:
         """Yes-or-no facts against clauses that name them; returns the starts of clauses whose denial is settled."""
@@ -262,6 +290,8 @@ class _Case(Cited):
             quantities(self.text)
             or CODE.search(self.text)
             or _HERE.search(self.text)
+            or _AUTHORITY.search(self.text)
+            or (DEFECT.search(self.text) and _SUFFERS.search(self.text))
             or self.material.names.unknown(self.text)
         ):
             return False
@@ -284,6 +314,7 @@ class _Case(Cited):
         self.check_facts()
         derived = self.check_relations()
         self.check_pairs(derived)
+        self.check_reach(derived)
         settled = self.check_truths(derived)
         self.check_denials(derived, settled)
         self.check_numbers(derived)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.reading.explain import cards
+from bowerbird.reading.explain.evidence import in_chinese
 from bowerbird.reading.explain.perturb import compared
 from bowerbird.reading.explain.reading import Advice, Block
 from bowerbird.reading.explain.steps.settings import place_of
 from bowerbird.reading.explain.suggest import Suggestion, suggestions
-from bowerbird.reading.explain.text import Ref, Text, number, quote
+from bowerbird.reading.explain.text import Ref, Text, general, number, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding
@@ -33,13 +34,19 @@ def titles() -> dict[str, str]:
     return tomllib.loads(Path(__file__).parents[1].joinpath("titles.toml").read_text(encoding="utf-8"))
 
 
+@cache
+def remedies() -> dict[str, dict[str, str]]:
+    """What goes wrong where a rule finds something (``why``), and what to do (``fix``), in Chinese."""
+    return tomllib.loads(Path(__file__).parents[1].joinpath("remedies.toml").read_text(encoding="utf-8"))
+
+
 def write(w: Writer) -> Iterator[Block]:
     shown = [f for f in w.study.findings if f.severity != "ok"]
     fine = [f for f in w.study.findings if f.severity == "ok"]
     if not shown:
         yield w.said("Checking found no defect.", "检查没有发现缺陷。")
-    for finding in shown[:20]:
-        yield _finding(w, finding)
+    for finding, others in _grouped(shown)[:20]:
+        yield _finding(w, finding, others)
         for card in cards.for_rule(finding.rule)[:1]:
             fact = w.study.facts.first("check.finding", finding.rule, line=finding.line)
             if fact is not None:
@@ -57,9 +64,24 @@ def write(w: Writer) -> Iterator[Block]:
         yield from w.question(suggestion.card, suggestion.fact)
 
 
-def _finding(w: Writer, finding: Finding) -> Advice:
+def _grouped(findings: list[Finding]) -> list[tuple[Finding, list[Finding]]]:
+    """Notes of one rule are told once, with the other lines; errors and warnings each by themselves."""
+    groups: list[tuple[Finding, list[Finding]]] = []
+    for finding in findings:
+        first = next(
+            (g for f, g in groups if f.severity == finding.severity == "info" and f.rule == finding.rule), None
+        )
+        if first is not None:
+            first.append(finding)
+        else:
+            groups.append((finding, []))
+    return groups
+
+
+def _finding(w: Writer, finding: Finding, others: list[Finding]) -> Advice:
     rule = all_rules().get(finding.rule)
-    value = {**finding.to_json(), "title": rule.title if rule is not None else ""}
+    also = [f.line for f in others]
+    value = {**finding.to_json(), "title": rule.title if rule is not None else "", "also": also}
     value.pop("file")
     kind = "probed" if finding.severity == "error" else "observed" if finding.facts else "static"
     fact = w.study.add(
@@ -73,17 +95,37 @@ def _finding(w: Writer, finding: Finding) -> Advice:
         s=Ref(w.words(en, zh), fact.id, "quote"), r=quote(fact), l=w.line(fact),
         m=Ref(chinese, fact.id, "quote") if chinese else said,
     )  # fmt: skip
-    body = [Text((said,))] if chinese else []
+    known = remedies().get(finding.rule) if chinese else None
+    body = _in_chinese(w, finding, fact, known) if known is not None else _in_english(w, finding, fact, bool(chinese))
+    if others:
+        lines = [w.line(fact, f.line, f.file) for f in others[:8]]
+        body.append(w.say("The same at {l}.", "{l}同样如此。", l=lines))
+    diff = finding.patch.diff(w.study.source.texts) if finding.patch is not None else ""
+    if finding.patch is not None:
+        body += _effect(w, finding.patch, fact)
+    return Advice(finding.severity, title, tuple(body), _shortened(w, diff), fact.id)
+
+
+def _in_english(w: Writer, finding: Finding, fact: Fact, titled: bool) -> list[Text]:
+    """Evidence and remedy in the rule's own words; ``titled`` where its message is not the title."""
+    body = [Text((quote(fact, "message"),))] if titled else []
     if finding.evidence:
         body.append(w.say("Evidence: {e}", "证据：{e}", e=quote(fact, "evidence", most=600)))
     if finding.facts:
         body.append(w.say("It rests on {f}.", "依据 {f}。", f=[Ref(i, fact.id, "quote") for i in finding.facts[:8]]))
     if finding.fix:
         body.append(w.say("Remedy: {x}", "改法：{x}", x=quote(fact, "fix", most=400)))
-    diff = finding.patch.diff(w.study.source.texts) if finding.patch is not None else ""
-    if finding.patch is not None:
-        body += _effect(w, finding.patch, fact)
-    return Advice(finding.severity, title, tuple(body), _shortened(w, diff), fact.id)
+    return body
+
+
+def _in_chinese(w: Writer, finding: Finding, fact: Fact, known: dict[str, str]) -> list[Text]:
+    """What goes wrong, the facts, and the remedy in Chinese; the rule's own words, which name the place, last."""
+    body = [Text((general(fact, known["why"]),))]
+    body += [w.say("证据：{e}", "证据：{e}", e=said) for said in in_chinese(w, finding)]
+    body.append(w.say("改法：{x}", "改法：{x}", x=general(fact, known["fix"])))
+    words = " ".join(part for part in (finding.message, finding.evidence, finding.fix) if part)
+    body.append(w.say("检查的原话：{m}", "检查的原话：{m}", m=Ref(" ".join(words.split()), fact.id, "quote", words)))
+    return body
 
 
 def _suggested(w: Writer, suggestion: Suggestion) -> Advice:
@@ -94,7 +136,8 @@ def _suggested(w: Writer, suggestion: Suggestion) -> Advice:
         m=Ref(suggestion.said[w.lang], fact.id, "general"),
     )  # fmt: skip
     diff = suggestion.patch.diff(w.study.source.texts) if suggestion.patch is not None else ""
-    body = _effect(w, suggestion.patch, fact) if suggestion.patch is not None else []
+    silent = fact.topic == "suggest.seed"  # readings are seeded anyway
+    body = _effect(w, suggestion.patch, fact) if suggestion.patch is not None and not silent else []
     return Advice("suggestion", title, tuple(body), _shortened(w, diff), fact.id)
 
 

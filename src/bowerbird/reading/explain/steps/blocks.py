@@ -47,6 +47,7 @@ def _network(w: Writer, tree: Fact) -> Iterator[Block]:
         )  # fmt: skip
     else:
         yield w.said("It has {p:parameter}.", "共 {p} 个参数。", p=number(tree, "parameters"))
+    yield from _tied(w, tree)
     rows = list(_rows(w, tree))
     head = (
         ("block", "块"), ("what", "类型"), ("in", "输入"), ("out", "输出"), ("parameters", "参数"),
@@ -54,9 +55,21 @@ def _network(w: Writer, tree: Fact) -> Iterator[Block]:
     )  # fmt: skip
     if rows:
         yield w.table(head, rows[:MOST_ROWS])
+    if len(rows) > MOST_ROWS:
+        left = w.study.add("block.left_out", tree.subject, {"rows": len(rows) - MOST_ROWS}, like=tree)
+        yield w.said("{n:more block} are not listed.", "另有 {n} 个块未列出。", n=number(left, "rows"))
     unused = [f for f in w.study.facts.of("module.calls", f"{tree.subject}.*") if not f["calls"] and f["own"]]
     if unused and w.study.facts.first("module.io", tree.subject) is not None:
         yield w.said("Never called: {u}.", "从未被调用：{u}。", u=[name(f) for f in unused[:8]])
+
+
+def _tied(w: Writer, tree: Fact) -> Iterator[Block]:
+    for fact in w.study.facts.of("probe.tied", tree.subject):
+        if fact["one"]:
+            yield w.said(
+                "{l}: {a} and {b} are one tensor, counted once.", "{l}：{a} 与 {b} 是同一个张量，只计一次。",
+                l=w.line(fact), a=name(fact, "left"), b=name(fact, "right"),
+            )  # fmt: skip
 
 
 def _large(fact: Fact) -> Ref:
@@ -138,9 +151,10 @@ def _shape(rows: list[dict[str, Any]], path: str) -> list[tuple[str, str, int]]:
 def _layers(w: Writer) -> Iterator[Block]:
     """The usual layers that occur, each once, with their equation."""
     seen: dict[str, Fact] = {}
+    own = {f.subject for f in w.study.facts.of("define.class")}  # what they compute stands in the program
     for tree in w.study.roots[:6]:
         for row in tree["modules"] or []:
-            if layers.known(row["class"]) is not None:
+            if layers.known(row["class"]) is not None and row["class"] not in own:
                 seen.setdefault(row["class"], tree)
     if not seen:
         return
@@ -178,11 +192,12 @@ def _classes(w: Writer) -> Iterator[Block]:
 def _recognised(w: Writer, fact: Fact, code: str) -> Iterator[Block]:
     if layers.attention(code):
         yield w.said("Its forward is attention written out:", "它的 forward 写出了注意力：")
-        yield Formula(Text((general(fact, "softmax(Q Kᵀ / √d_k + mask) V"),)))
+        mask = " + mask" if re.search(r"mask|causal|tril|-inf", code) else ""
+        yield Formula(Text((general(fact, f"softmax(Q Kᵀ / √d_k{mask}) V"),)))
     if layers.residual(code):
         yield w.said("It adds to its own input, a residual connection:", "它把结果加回自己的输入，即残差连接：")
         yield Formula(Text((general(fact, "y = x + f(x)"),)))
-    if "randn_like" in code or "reparam" in code:
+    if "reparam" in code or ("randn_like" in code and re.search(r"exp\(.*(?:var|sigma|std)|\bstd\b", code)):
         yield w.said("It draws its latent code so that gradients pass:", "它以可传梯度的方式采样隐变量：")
         yield Formula(Text((general(fact, "z = μ + σ ⊙ ε,  ε ~ N(0, I)"),)))
 
@@ -200,6 +215,6 @@ def _cards(w: Writer) -> Iterator[Block]:
     if softmax is not None and len(softmax["shape"] or []) == 4:
         yield from w.question("sqrt-dk", softmax)
         yield from w.question("causal-mask", softmax)
-    shared = w.study.facts.first("module.shared")
+    shared = w.study.facts.first("module.shared") or w.study.facts.first("probe.tied")
     if shared is not None:
         yield from w.question("weight-tying", shared)

@@ -1,5 +1,6 @@
 """Step one: what is here, and what was needed to run it."""
 
+import re
 from collections.abc import Iterator
 
 from bowerbird.reading.explain.reading import Block
@@ -33,6 +34,27 @@ _REASONS = (
     ("there is no notebook", "没有运行笔记本"),
     ("the program only defines it; built with these arguments", "程序只定义了它，用这些参数构造"),
     ("the program does not call it; given tensors of shape", "程序没有调用它，输入张量的形状为"),
+    ("the name is not imported; the usual library was taken", "名称没有导入，采用了常用的库"),
+    ("the name is not defined; the CPU was taken", "名称没有定义，采用了 CPU"),
+    ("the name is not defined; settings with usual values were taken", "名称没有定义，采用了取常用值的设置"),
+    ("the name is not defined; a usual value was taken", "名称没有定义，采用了常用的值"),
+    ("the name is not defined; a stand-in took its place", "名称没有定义，用替身代替"),
+    ("what is written outside the working folder goes to a scratch folder", "写到工作目录之外的内容改存到临时目录"),
+    ("it is not there; stand-in pictures took its place", "文件夹不存在，用替身图片代替"),
+    ("the files are not there; stand-in pictures took their place", "文件不存在，用替身图片代替"),
+    ("there is no network; short text took its place", "没有网络，用短文本代替"),
+    ("the file is not there; modules keep their initial weights", "文件不存在，网络保留初始权重"),
+    ("nobody is asked; the answer is '1'", "没有人可问，回答一律为 '1'"),
+)
+_REASONS_WITH_VALUES = (
+    (
+        r"the name is not defined; a loader of (\(.*?\)) stand-in images was taken",
+        r"名称没有定义，采用了 \1 替身图像的加载器",
+    ),
+    (r"the name is not defined; (\(.*?\)) stand-in images were taken", r"名称没有定义，采用了 \1 的替身图像"),
+    (r"a loader gives (\d+) batches of its data set", r"每个加载器只给出数据集的 \1 个批次"),
+    (r"the argument is required; (.*) was taken", r"该参数必须给出，取了 \1"),
+    (r"\s*\(line (\d+)\)", r"（第 \1 行）"),
 )
 
 
@@ -160,6 +182,8 @@ def _stand_in(w: Writer, fact: Fact) -> Text:
         words = str(fact["reason"])
         for en, zh in _REASONS:
             words = words.replace(en, zh)
+        for pattern, zh in _REASONS_WITH_VALUES:
+            words = re.sub(pattern, zh, words)
         reason = Ref(words, fact.id, "quote", fact["reason"])
     at = w.say(", first at {l}", "，首次出现在{l}", l=w.line(fact)) if fact.line else Text()
     return w.say("{n}: {r}{at}", "{n}：{r}{at}", n=name(fact), r=reason, at=at)

@@ -45,7 +45,11 @@ def write(w: Writer) -> Iterator[Block]:
 
 def _printed(w: Writer) -> Iterator[Block]:
     rows = []
+    output = w.study.facts.first("run.output")
+    printed = str(output["text"]) if output is not None else ""
     for fact in w.study.facts.of("output.print"):
+        if fact["words"] not in printed:
+            continue  # it did not run
         for i, row in enumerate(fact["shown"] or []):
             if row["name"] and row["set"]:
                 rows.append([

@@ -5,8 +5,9 @@ from typing import Any
 
 from bowerbird.reading.explain import glossary
 from bowerbird.reading.explain.glossary import Entry
+from bowerbird.reading.explain.perturb import shrunk
 from bowerbird.reading.explain.reading import Block
-from bowerbird.reading.explain.text import Ref, Text, general, joined, name, number, quote
+from bowerbird.reading.explain.text import Ref, Text, figure, general, joined, name, number, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 
@@ -50,7 +51,7 @@ def write(w: Writer) -> Iterator[Block]:
 
 
 def _ranked(w: Writer) -> list[tuple[Fact, Entry | None]]:
-    pairs = [(fact, glossary.find(fact.subject)) for fact in w.study.facts.of("setting.value")]
+    pairs = [(fact, glossary.fitting(fact.subject, fact["value"])) for fact in w.study.facts.of("setting.value")]
     order = {"constant": 0, "option": 0, "entry": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
     kept = [(f, e) for f, e in pairs if e is not None or f["uses"] or f["help"]]
     return sorted(kept, key=lambda p: (p[1].rank if p[1] else 99, order.get(p[0]["kind"], 5), p[0].position))
@@ -67,6 +68,9 @@ def _told(w: Writer, fact: Fact, entry: Entry, changed: dict[str, Fact]) -> Iter
     items = [where]
     if fact["help"]:
         items.append(w.say("In the program's words: “{h}”", "程序中的说明：“{h}”", h=quote(fact, "help", most=220)))
+    smaller = shrunk(w.study, fact.subject)
+    if smaller is not None:
+        items.append(w.say("Made smaller for this run: {s}.", "这次运行中缩小为：{s}。", s=quote(smaller)))
     items.append(Text((general(fact, entry.meaning[w.lang]),)))
     items.append(w.say("Why this value: {y}", "为何取此值：{y}", y=general(fact, entry.why[w.lang])))
     items.append(w.say("If it changes: {c}", "改变它会怎样：{c}", c=general(fact, entry.change[w.lang])))
@@ -99,7 +103,7 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
             )
         )
     for i, row in enumerate((changed["losses"] or [])[:3]):
-        if row["was"] != row["is"]:
+        if figure(row["was"]) != figure(row["is"]):
             parts.append(
                 w.say(
                     "loss of {p} after {n:step} {a} → {b}", "{p}的损失在第 {n} 步后 {a} → {b}",
@@ -108,13 +112,15 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
                 )
             )  # fmt: skip
     first = changed["first_step"]
-    if first and first[0] != first[1]:
+    if first and figure(first[0]) != figure(first[1]):
         parts.append(
             w.say(
                 "length of the first step {a} → {b}", "第一步的长度 {a} → {b}",
                 a=number(changed, "first_step", 0), b=number(changed, "first_step", 1),
             )
         )  # fmt: skip
+    if not parts and not changed["losses"]:
+        return w.say("Not measured: nothing in this run was trained with it.", "未实测：这次运行中没有用它训练。")
     what = joined(parts, w.lang) if parts else w.say("nothing that a few steps show", "几步之内看不出变化")
     return w.say(
         "Measured with {v}: {w}.",
@@ -126,6 +132,8 @@ def _measured(w: Writer, fact: Fact, changed: Fact | None) -> Text:
 
 def place_of(w: Writer, fact: Fact, row: dict[str, Any]) -> Text:
     """Where a compared loss is differentiated, and through which networks where one line has several."""
+    if not row["line"]:
+        return w.say("what it returns", "它返回的值")
     at = w.line(fact, row["line"], row["file"])
     if not row["through"]:
         return Text((at,))

@@ -49,10 +49,11 @@ def _data(w: Writer) -> Iterator[Text]:
 def _networks(w: Writer) -> Iterator[Text]:
     for tree in w.study.networks[:8]:
         io = w.study.facts.first("module.io", tree.subject)
+        at = w.say("made at {l}", "创建于{l}", l=w.line(tree)) if tree.line else _unmade(w)
         made = w.say(
-            "{n} is a {c}, made at {l}, with {p:parameter}",
-            "{n} 是 {c}，创建于{l}，有 {p} 个参数",
-            n=name(tree), c=name(tree, "class"), l=w.line(tree), p=number(tree, "parameters"),
+            "{n} is a {c}, {l}, with {p:parameter}",
+            "{n} 是 {c}，{l}，有 {p} 个参数",
+            n=name(tree), c=name(tree, "class"), l=at, p=number(tree, "parameters"),
         )  # fmt: skip
         if tree["trainable"] != tree["parameters"]:
             made += w.say(", {t} of them trainable", "，其中 {t} 个可训练", t=number(tree, "trainable"))
@@ -65,6 +66,10 @@ def _networks(w: Writer) -> Iterator[Text]:
         else:
             made += w.say(".", "。")
         yield made
+
+
+def _unmade(w: Writer) -> Text:
+    return w.say("built for this reading", "为这次解读而构造")
 
 
 def _summaries(fact: Fact, side: str) -> list[Ref]:
@@ -94,7 +99,7 @@ def draw(w: Writer) -> Diagram:
     nodes: dict[str, Node] = {}
     arrows: dict[tuple[str, str], Arrow] = {}
     calls: dict[int, Fact] = {f["call"]: f for f in study.facts.of("event.forward") if f["call"] is not None}
-    backwards = {subject: facts[0] for subject, facts in study.passes().items()}
+    backwards = {subject: facts[0] for subject, facts in study.passes().items() if _own(facts[0], calls)}
     used = {row["call"] for f in backwards.values() for row in f["through"] or []}
     used |= {c for number_ in list(used) if number_ in calls for c in calls[number_]["from"] or []}
     chosen = [calls[c] for c in sorted(used) if c in calls] or list(calls.values())[:4]
@@ -111,6 +116,12 @@ def draw(w: Writer) -> Diagram:
         _loss(w, subject, backward, calls, last + 1, nodes, arrows)
     _optimizers(w, {f.id: subject for subject, f in backwards.items()}, last + 2, nodes, arrows)
     return Diagram(tuple(nodes.values()), tuple(a for a in arrows.values() if a.source in nodes and a.target in nodes))
+
+
+def _own(backward: Fact, calls: dict[int, Fact]) -> bool:
+    """Whether a loss is the program's: it stands at a line of it, or a network returned it."""
+    through = [calls[row["call"]] for row in backward["through"] or [] if row["call"] in calls]
+    return bool(backward.line) or any(first_shape(call["out"]) == [] for call in through)
 
 
 def _network(w: Writer, call: Fact, depth: dict[str, int], nodes: dict[str, Node]) -> None:
@@ -172,7 +183,7 @@ def _loss(
     label = w.say("loss", "损失")
     if found is not None and found["expression"]:
         label = Text((name(found, "expression"),))
-    nodes[key] = Node(key, "loss", label, Text((w.line(backward),)), column)
+    nodes[key] = Node(key, "loss", label, Text((w.line(backward),)) if backward.line else Text(), column)
     through = backward["through"] or []
     feeding = {c for row in through for c in (calls[row["call"]]["from"] or [] if row["call"] in calls else [])}
     for row in through:
@@ -203,9 +214,9 @@ def _optimizers(
                 source = f"loss {backwards.get(backward.id, '')}"
                 arrows.setdefault((source, key), Arrow(source, key))
         for owner in owners:
-            if f"net {owner}" in nodes:
-                label = w.say("updates {n}", "更新 {n}", n=Ref(owner, optimizer.id, "name", owner))
-                arrows[key, f"net {owner}"] = Arrow(key, f"net {owner}", label, back=True)
+            label = w.say("updates {n}", "更新 {n}", n=Ref(owner, optimizer.id, "name", owner))
+            for node in [n for n in nodes if n == f"net {owner}" or n.startswith(f"net {owner}.")]:
+                arrows[key, node] = Arrow(key, node, label, back=True)
 
 
 def _feeding(log: list[Fact], step: Fact, owners: set[str]) -> list[Fact]:

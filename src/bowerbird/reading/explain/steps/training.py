@@ -24,6 +24,9 @@ def write(w: Writer) -> Iterator[Block]:
     round_ = study.facts.first("training.round")
     if round_ is None:
         yield w.said("No training was observed.", "没有观察到训练。")
+        for fact in study.facts.of("loss.identified"):
+            if fact["functions"]:
+                yield from _loss(w, fact)
         yield from _untrained(w)
         return
     yield w.heading("One round of training, in order", "一轮训练的先后顺序")
@@ -119,7 +122,10 @@ def _counts(w: Writer, round_: Fact) -> Iterator[Block]:
 
 def _loss(w: Writer, fact: Fact) -> Iterator[Block]:
     title = name(fact, "expression") if fact["expression"] else Text((name(fact),))
-    yield w.heading("The loss {n}, differentiated at {l}", "损失 {n}，在{l}求导", n=title, l=w.line(fact))
+    if fact.line:
+        yield w.heading("The loss {n}, differentiated at {l}", "损失 {n}，在{l}求导", n=title, l=w.line(fact))
+    else:
+        yield w.heading("The loss that it returns", "它返回的损失")
     lines = fact["lines"] or []
     if lines and max(lines) - min(lines) < 30:
         code = w.excerpt(
@@ -176,6 +182,12 @@ def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
             c=calls[-1:],
             t=total,
         )
+    elif calls and rule == "divided":
+        yield w.said(
+            "Identified by number: {c}; divided by {k} it is {t}, which was differentiated.",
+            "以数值认定：{c}；除以 {k} 得 {t}，正是求导的数。",
+            c=calls[-1:], k=number(fact, "parts", -1), t=total,
+        )  # fmt: skip
     elif calls and rule in ("sum", "mean"):
         how = w.say("their sum", "它们之和") if rule == "sum" else w.say("their mean", "它们的平均")
         yield w.said(
