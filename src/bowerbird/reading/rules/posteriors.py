@@ -111,6 +111,7 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 file=sampler.file,
                 facts=(sampler.id,),
             )
+    yield from _against_its_name(facts, told)
     for term in facts.of("probe.kl"):
         if term["reading"] or term["bounded"] or not term["named"] or term.id in told or (term["error"] or 1) < 0.02:
             continue
@@ -128,6 +129,24 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
             file=term.file,
             facts=(term.id,),
         )
+
+
+def _against_its_name(facts: FactStore, told: set[str]) -> Iterator[Finding]:
+    """A formula that stands alone and takes what is called a log-variance for something else."""
+    sites = [*facts.of("probe.kl"), *facts.of("probe.sampler")]
+    for fact in sites:
+        explicit = re.search(r"log_?(var|std)", str(fact["scale"]), re.I)
+        alone = not any(_related(fact, other) and other.topic != fact.topic and other["reading"] for other in sites)
+        if fact.id in told or not fact["reading"] or fact["reading"] == fact["claimed"] or not explicit or not alone:
+            continue
+        what = "KL term" if fact.topic == "probe.kl" else "sampler"
+        yield Finding(
+            "V02", "warning", (fact["line_of_scale"] if fact.topic == "probe.sampler" else fact.line) or 1,
+            f"{fact['scale']} is called {fact['claimed']}, and the {what} takes it for {fact['reading']}.",
+            f"Evaluated on a grid, the {what} of line {fact.line} is right only if {fact['scale']} is "
+            f"{fact['reading']} ({fact.id}).",
+            f"Treat {fact['scale']} as {fact['claimed']}, or rename it.", file=fact.file, facts=(fact.id,),
+        )  # fmt: skip
 
 
 @rule("V03", "In evaluation the latent is not the posterior mean", family="vae")

@@ -10,14 +10,23 @@ from bowerbird.reading.origins import around, calls_at
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import Phase, phases
 from bowerbird.reading.program import Program, dotted, last_name, names_in, receiver
-from bowerbird.reading.rules import rule
+from bowerbird.reading.rules import handing, rule
 from bowerbird.reading.rules.ownership import doubled, forsaken, name_of, steps_taken
 from bowerbird.reading.running.run import Run
 
 
 @rule("G07", "One side of the game is never stepped", family="gan")
 def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Both optimisers hold the same network, or one of them is never stepped."""
+    """Both optimisers hold the same network, or one of them is never stepped; else what the text says of it."""
+    observed = list(_observed(program, facts))
+    yield from observed
+    if not observed:
+        yield from handing.handed_twice(program)
+        yield from handing.never_stepped(program)
+        yield from handing.exchanged(program)
+
+
+def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:
     found = pairs(facts)
     sides = {name for pair in found for name in (pair.generator, pair.discriminator)}
     untrained = {moved.subject: moved for moved in forsaken(facts)}

@@ -13,6 +13,7 @@ from torch import nn
 
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins.anything import Anything
 
 Replace = Callable[[str, str], None]
 
@@ -25,6 +26,7 @@ def install(replace: Replace) -> None:
     _arguments(replace)
     _saved_weights(replace)
     _input(replace)
+    _old_tensors(replace)
 
 
 def _cuda(replace: Replace) -> None:
@@ -74,7 +76,8 @@ _CUDA_VALUES = {
 
 def _cpu(value: Any, replace: Replace) -> Any:
     kind = value.type if isinstance(value, torch.device) else value.partition(":")[0] if isinstance(value, str) else ""
-    if kind in ("cuda", "mps", "xpu", "npu") or (isinstance(value, int) and not isinstance(value, bool)):
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if kind in ("cuda", "mps", "xpu", "npu") or number or isinstance(value, Anything):
         replace("CUDA", "there is no GPU; everything runs on the CPU")
         return torch.device("cpu")
     return value
@@ -147,6 +150,20 @@ def _old_names() -> None:
     for name, kind in removed.items():
         if name not in np.__dict__:
             setattr(np, name, kind)
+
+
+def _old_tensors(replace: Replace) -> None:
+    """Masks of bytes, which PyTorch took before 1.2."""
+    fill, fill_ = torch.Tensor.masked_fill, torch.Tensor.masked_fill_
+
+    def boolean(mask: Any) -> Any:
+        if isinstance(mask, torch.Tensor) and mask.dtype == torch.uint8:
+            replace("masks of bytes", "they were removed from PyTorch; masks of booleans were taken")
+            return mask.bool()
+        return mask
+
+    put(torch.Tensor, masked_fill=lambda tensor, mask, value: fill(tensor, boolean(mask), value))
+    put(torch.Tensor, masked_fill_=lambda tensor, mask, value: fill_(tensor, boolean(mask), value))
 
 
 def _arguments(replace: Replace) -> None:

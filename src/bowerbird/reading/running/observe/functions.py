@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.recorder import Recorder, summary
+from bowerbird.reading.running.standins.anything import Anything
 
 LOSSES = frozenset(
     "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits cross_entropy "
@@ -110,7 +111,7 @@ class FunctionWatch(TorchFunctionMode):
         gone = (isinstance(value, str) and value.partition(":")[0] in _GONE) or (
             isinstance(value, torch.device) and value.type in _GONE
         )
-        if gone or (isinstance(value, int) and not isinstance(value, bool)):
+        if gone or isinstance(value, Anything) or (isinstance(value, int) and not isinstance(value, bool)):
             self.replaced("CUDA", "there is no GPU; everything runs on the CPU")
             return torch.device("cpu")
         return value
