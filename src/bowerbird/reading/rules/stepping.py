@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from bowerbird.reading.adversaries import Pair, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, calls_at
+from bowerbird.reading.origins import around, calls_at, loss_line
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.phases import Phase, phases
+from bowerbird.reading.phases import Phase, did_nothing, phases
 from bowerbird.reading.program import Program, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import handing, rule
 from bowerbird.reading.rules.ownership import doubled, forsaken, name_of, steps_taken
+from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
 
@@ -155,6 +156,7 @@ def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
 @rule("G08", "A loss is followed by the step of the other network", family="gan")
 def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
+    yield from _other_judge(program, facts)
     for pair in pairs(facts):
         yield from _both_in_one(facts, pair)
         if _never(program, facts, pair.generator) is not None:
@@ -178,6 +180,29 @@ def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
             f"trains {pair.discriminator} too ({judges[0].id}).",
             f"Give it {pair.generator}.parameters() alone.", optimizer.file, (optimizer.id, judges[0].id),
         )  # fmt: skip
+
+
+def _other_judge(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """Of several discriminators, one is stepped after a loss that goes through another."""
+    judges = {pair.discriminator for pair in pairs(facts)}
+    for phase in phases(facts) if len(judges) > 1 else ():
+        own = phase.owners & judges
+        reached = {name for b in phase.backwards for name in (b["grads"] or {})}
+        if len(own) != 1 or not own == phase.owners or own & reached or not reached & judges:
+            continue
+        if not all(did_nothing(step) for step in phase.steps):
+            continue
+        (mine,), other = own, sorted(reached & judges)[0]
+        backward, step = phase.backwards[-1], phase.steps[-1]
+        lines = loss_line(unit_of(program, backward), backward.line), backward.line
+        yield Finding(
+            "G08", "error", lines[0] or lines[1] or 1,
+            f"{step.subject} is stepped after a loss of {other}: {mine} gets no gradient and never changes.",
+            f"backward() of line {backward.line} reached {', '.join(sorted(filter(None, reached)))} ({backward.id}); "
+            f"the step found no gradient for {mine} ({step.id}).",
+            f"Compute this loss with {mine}.", backward.file, (backward.id, step.id),
+        )  # fmt: skip
+        return
 
 
 def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:

@@ -178,6 +178,8 @@ class _Guesses:
     def _network(self, name: str) -> nn.Module:
         bound = self.live.namespace.get(name)
         network = bound if isinstance(bound, nn.Module) else module_for(name, self.live, self.replace)
+        if all(network is not made for made in self.live.names.modules()):
+            self.live.names.created.append((network, self.live.main, None))
         self.networks[name] = network
         self.live.namespace.setdefault(name, network)
         return network
