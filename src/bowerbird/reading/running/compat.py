@@ -26,7 +26,7 @@ def install(replace: Replace) -> None:
     _arguments(replace)
     _saved_weights(replace)
     _input(replace)
-    _old_tensors(replace)
+    _tensors(replace)
 
 
 def _cuda(replace: Replace) -> None:
@@ -152,18 +152,16 @@ def _old_names() -> None:
             setattr(np, name, kind)
 
 
-def _old_tensors(replace: Replace) -> None:
-    """Masks of bytes, which PyTorch took before 1.2."""
-    fill, fill_ = torch.Tensor.masked_fill, torch.Tensor.masked_fill_
+def _tensors(replace: Replace) -> None:
+    """``x.to(device)`` where the device came from a package that is not there."""
+    original = torch.Tensor.to
 
-    def boolean(mask: Any) -> Any:
-        if isinstance(mask, torch.Tensor) and mask.dtype == torch.uint8:
-            replace("masks of bytes", "they were removed from PyTorch; masks of booleans were taken")
-            return mask.bool()
-        return mask
+    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if any(isinstance(a, Anything) for a in args):
+            args = tuple(_cpu(a, replace) if isinstance(a, Anything) else a for a in args)
+        return original(tensor, *args, **kwargs)
 
-    put(torch.Tensor, masked_fill=lambda tensor, mask, value: fill(tensor, boolean(mask), value))
-    put(torch.Tensor, masked_fill_=lambda tensor, mask, value: fill_(tensor, boolean(mask), value))
+    put(torch.Tensor, to=to)
 
 
 def _arguments(replace: Replace) -> None:

@@ -42,6 +42,7 @@ _WRAPPERS = (
     "torch/functional.py",
     "nn/functional.py",
     "torch/_jit_internal.py",
+    "reading/running/compat.py",
 )
 _GONE = ("cuda", "mps", "xpu", "hip", "xla", "npu")
 
@@ -66,6 +67,9 @@ class FunctionWatch(TorchFunctionMode):
         if name == "__getitem__" and len(args) == 2 and args[0].ndim == 0 and args[1] == 0 and isinstance(args[1], int):
             self.replaced("x[0] of a single number", "it was allowed in PyTorch before 0.5; the number was taken")
             return args[0]
+        if name in ("masked_fill", "masked_fill_") and len(args) > 1 and _is_bytes(args[1]):
+            self.replaced("masks of bytes", "they were removed from PyTorch; masks of booleans were taken")
+            args = (args[0], args[1].bool(), *args[2:])
         if name in ("cuda", "to", "type", "pin_memory") or "device" in kwargs:
             args, kwargs, done = self._on_cpu(name, args, kwargs)
             if done is not None:
@@ -196,6 +200,10 @@ class FunctionWatch(TorchFunctionMode):
             self.recorder("loss.last", name, value, file=file, line=line)
         for (file, line, name), row in self.rows.items():
             self.recorder("function.call", name, row, file=file, line=line)
+
+
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == torch.uint8
 
 
 def _asker(frame: FrameType | None) -> FrameType | None:
