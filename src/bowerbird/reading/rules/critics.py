@@ -184,6 +184,3 @@ def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
                 return "kept"
             return unit.file, call.lineno
     return None
-
-
-_NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")

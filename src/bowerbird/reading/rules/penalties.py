@@ -14,6 +14,9 @@ from bowerbird.reading.rules.critics import creations, penalties
 from bowerbird.reading.running.run import Run
 
 
+_NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")
+
+
 @rule("G12", "The gradient penalty takes the norm over the wrong axes", family="gan")
 def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One norm per sample: over all axes but the first."""

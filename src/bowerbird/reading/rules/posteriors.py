@@ -1,6 +1,7 @@
 """Rules of the posterior's sample: whether the encoder learns from it, and what its scale stands for."""
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Any
 
