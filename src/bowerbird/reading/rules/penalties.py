@@ -13,7 +13,6 @@ from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.critics import creations, penalties
 from bowerbird.reading.running.run import Run
 
-
 _NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")
 
 
