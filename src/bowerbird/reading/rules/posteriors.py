@@ -7,7 +7,7 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program
+from bowerbird.reading.program import Program, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import class_at, function_at, statements_in, swap, unit_of
 from bowerbird.reading.running.run import Run
@@ -30,6 +30,7 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
             facts=(fact.id,),
             patch=swap(program, fact.file, fact.line or 1, ".sample(", ".rsample(", "V01: rsample"),
         )
+    yield from _sampler_unused(program)
     divergences = facts.of("probe.kl")
     for fact in facts.of("probe.stochastic"):
         if not fact["same_at_every_seed"] or not divergences:
@@ -53,6 +54,35 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
                 file=fact.file,
                 facts=(fact.id, sampler.id),
             )
+
+
+_SAMPLER = re.compile(r"re_?param|sample_?(z|latent|posterior)$", re.I)
+_DRAWS = frozenset("randn randn_like normal_ normal rsample".split())
+
+
+def _sampler_unused(program: Program) -> Iterator[Finding]:
+    """A method that samples the posterior and that nothing calls: its class decodes something else."""
+    for unit in program:
+        for info in unit.classes.values():
+            forward = info.methods.get("forward")
+            for name, method in info.methods.items() if info.is_module and forward is not None else ():
+                draws = any(last_name(c) in _DRAWS for c in unit.all(ast.Call, under=method))
+                called = any(re.search(rf"\.{name}\b", other.text) for other in program)
+                inherited = any(info.name in other.bases for u in program for other in u.classes.values())
+                if not _SAMPLER.search(name) or not draws or called or inherited or forward is None:
+                    continue
+                taken = [
+                    s for s in unit.all(ast.Assign, under=forward)
+                    if isinstance(s.value, ast.Name) and re.search(r"mu|mean|loc", s.value.id, re.I)
+                ]  # fmt: skip
+                decodes = [c for c in unit.all(ast.Call, under=forward) if re.search("deco", last_name(c), re.I)]
+                place = (taken or decodes or [method])[0]
+                yield Finding(
+                    "V01", "warning", place.lineno,
+                    f"{info.name}.{name} draws the latent and is never called: the decoder gets a code without noise.",
+                    f"Line {method.lineno} defines it and no line of the program names it.",
+                    f"Decode self.{name}(…).", file=unit.file,
+                )  # fmt: skip
 
 
 def _related(first: Fact, second: Fact) -> bool:

@@ -109,7 +109,7 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         own = [c for c in facts.of("event.forward", pair.generator) if _figures(c)]
         taught = _taught(facts, pair)
         trained = [c for c in own if c["call"] in taught] or [c for c in own if c["call"] in walked | judged]
-        if not trained:
+        if not trained or not any(_is_noise(facts, call) for call in own):
             continue
         told: set[int] = set()
         for call in {c.line: c for c in own if c.line != trained[0].line}.values():
@@ -124,6 +124,16 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if drawn and all(abs(source - line) > 2 for line in told):
                 told.add(source)
                 yield replace(_another_prior(pair, call, trained[0], source, drawn), severity="warning")
+
+
+def _is_noise(facts: FactStore, call: Fact) -> bool:
+    """Whether a call was given something that was drawn at random."""
+    given = first_tensor(call["in"])
+    return any(
+        draw["mean"] is not None and draw["std"] is not None
+        and abs(draw["mean"] - given["mean"]) < 1e-5 and abs(draw["std"] - given["std"]) < 0.01 * given["std"]
+        for draw in facts.of("random.draw")
+    )  # fmt: skip
 
 
 def _taught(facts: FactStore, pair: Pair) -> set[int]:

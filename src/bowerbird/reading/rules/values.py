@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import at, bound, calls_at
-from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
@@ -95,7 +95,7 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             f"{fact.subject} of {first} and {second} gave {fact['out']} ({fact.id}).",
             "Give both the same shape: squeeze(-1), or view_as.", fact.file, (fact.id,),
         )  # fmt: skip
-    yield from _channels(facts)
+    yield from list(_channels(facts)) or {f.line: f for f in _grey(program)}.values()
     guessed = any("stand-in images" in s.reason for s in run.stand_ins)
     for error in facts.of("run.exception"):
         if "Using a target size" in error["message"] and error["phase"] == "program" and error.line:
@@ -118,6 +118,30 @@ def _channels(facts: FactStore) -> Iterator[Finding]:
             "in place.",
             f"Give it {fact['channels']} mean and deviation.", fact.file, (fact.id,),
         )  # fmt: skip
+
+
+_GREY = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS")
+
+
+def _grey(program: Program) -> Iterator[Finding]:
+    """In the text: three means for a data set of grey pictures, where its transform was not seen to run."""
+    for unit in program:
+        for call in unit.all(ast.Call):
+            given = keyword(call, "transform") if last_name(call) in _GREY else None
+            name = dotted(given)
+            found = bound(unit, name, call.lineno, unit.function(call)) if name is not None else None
+            pipeline = found[1] if found is not None else given
+            if pipeline is None or re.search("Grayscale|Lambda|RGB", ast.unparse(pipeline)):
+                continue
+            for inner in unit.calls("Normalize", under=pipeline):
+                means = unit.constant(inner.args[0]) if inner.args else None
+                if isinstance(means, tuple) and len(means) == 3:
+                    yield Finding(
+                        "X03", "warning", inner.lineno,
+                        f"Normalize is given 3 means for the grey pictures of {last_name(call)}.",
+                        f"Line {call.lineno} gives it to {last_name(call)}, whose pictures have one channel.",
+                        "Give it 1 mean and deviation.", unit.file,
+                    )  # fmt: skip
 
 
 def _column_against_row(first: list[int], second: list[int]) -> bool:

@@ -91,10 +91,12 @@ class Session:
         live = None
         if self.request.probes:
             if not self.recorder.steps or not self.modules.number:
+                if self.request.wanted is None:
+                    left = self.request.seconds - (time.process_time() - started)
+                    with self._clock(max(left, 1.0)), self.functions:
+                        trainers.exercise(self._live(), self.replace, lambda: self.recorder.steps)
                 with self._clock(self.request.probe_seconds):
                     with self.functions:
-                        if self.request.wanted is None:
-                            trainers.exercise(self._live(), self.replace, lambda: self.recorder.steps)
                         exercise.exercise(self._live(), self.request.wanted, self.replace)
             live = self._live()
         self._report(time.process_time() - started)

@@ -177,7 +177,7 @@ class _Guesses:
 
     def _network(self, name: str) -> nn.Module:
         bound = self.live.namespace.get(name)
-        network = bound if isinstance(bound, nn.Module) else module_for(name, self.live, self.replace)
+        network = bound if isinstance(bound, nn.Module) else module_for(name, self.live, self.replace, 0)
         if all(network is not made for made in self.live.names.modules()):
             self.live.names.created.append((network, self.live.main, None))
         self.networks[name] = network

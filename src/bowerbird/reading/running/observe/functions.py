@@ -148,7 +148,7 @@ class FunctionWatch(TorchFunctionMode):
             ]
             value |= {"input": summary(named[0]), "target": summary(named[1]), "kwargs": {
                 k: _short(v) for k, v in kwargs.items() if k not in ("input", "target") and v is not None
-            }, "reduction": kwargs.get("reduction", "mean")}  # fmt: skip
+            }, "reduction": _reduction(kwargs)}  # fmt: skip
             self._keep(name, file, line, seen, named, kwargs)
         elif kind == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -167,7 +167,7 @@ class FunctionWatch(TorchFunctionMode):
             copies = [t.detach().clone() for t in named]
             self.losses.append({"name": name, "file": file, "line": line, "input": copies[0], "target": copies[1],
                                 "kwargs": {k: v for k, v in kwargs.items() if k not in ("input", "target")},
-                                "module": kwargs.get("reduction", "mean")})  # fmt: skip
+                                "module": _reduction(kwargs)})  # fmt: skip
 
     def _after(self, name: str, file: str, line: int | None, value: dict[str, Any], out: Any) -> None:
         kind = value.pop("kind")
@@ -200,6 +200,13 @@ class FunctionWatch(TorchFunctionMode):
             self.recorder("loss.last", name, value, file=file, line=line)
         for (file, line, name), row in self.rows.items():
             self.recorder("function.call", name, row, file=file, line=line)
+
+
+def _reduction(kwargs: dict[str, Any]) -> str:
+    """How a loss is reduced, also where it is said as older versions had it."""
+    if kwargs.get("reduce") is False:
+        return "none"
+    return "sum" if kwargs.get("size_average") is False else str(kwargs.get("reduction", "mean"))
 
 
 def _is_bytes(value: Any) -> bool:
