@@ -107,14 +107,41 @@ def exchanged(program: Program) -> Iterator[Finding]:
                         )  # fmt: skip
 
 
+def given_alike(program: Program) -> Iterator[Finding]:
+    """Two optimisers of one module, while another module, which the name of one speaks of, has none."""
+    for unit in program:
+        owned = {name for site in unit.optimizers for name in site.modules}
+        for place, site in enumerate(unit.optimizers):
+            for other in unit.optimizers[:place]:
+                same = len(site.modules) == 1 and site.modules == other.modules and site.name != other.name
+                if not same or unit.function(site.call) is not unit.function(other.call):
+                    continue
+                free = [name for name in unit.modules if name not in owned and name.count(".") < 2]
+                for wrong in (site, other):
+                    missed = [name for name in free if _letters(wrong) & {name.rpartition(".")[2][0].lower()}]
+                    if missed and not _fits(wrong, wrong):
+                        yield Finding(
+                            "G07", "warning", wrong.line,
+                            f"{wrong.name} is given the parameters of {site.modules[0]}, like "
+                            f"{(other if wrong is site else site).name}; {missed[0]} is in no optimiser.",
+                            f"Lines {other.line} and {site.line} name the same module.",
+                            f"Give it {missed[0]}.parameters().", unit.file,
+                        )  # fmt: skip
+
+
 def _given(site: OptimizerSite) -> str:
     return ast.unparse(site.parameters)[:50] if site.parameters is not None else "nothing"
 
 
+def _letters(optimizer: OptimizerSite) -> set[str]:
+    """The first letters of the words of an optimiser's name that say whose it is."""
+    words = re.split(r"_|(?<=[a-z])(?=[A-Z])", optimizer.name.rpartition(".")[2])
+    return {w[0].lower() for w in words if w and not re.match(r"(optim|optm|opt|trainer|solver)", w, re.I)}
+
+
 def _fits(optimizer: OptimizerSite, parameters: OptimizerSite) -> bool:
     """Whether the name of one optimiser begins with the letter of the module that another was given."""
-    words = re.split(r"_|(?<=[a-z])(?=[A-Z])", optimizer.name.rpartition(".")[2])
-    letters = {w[0].lower() for w in words if w and not re.match(r"(optim|opt|trainer|solver)", w, re.I)}
+    letters = _letters(optimizer)
     given = parameters.parameters
     if given is None:
         return False

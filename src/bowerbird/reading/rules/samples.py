@@ -9,7 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import bound, calls_at
 from bowerbird.reading.phases import forwards, phases
-from bowerbird.reading.program import Program, Unit, last_name
+from bowerbird.reading.program import Program, Unit, last_name, names_in
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
@@ -185,12 +185,20 @@ def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
 
 
 def _draw_line(program: Program, call: Fact) -> int:
+    """Where the noise of a call was bound to its name; past lines that only wrap it or move it."""
     unit = program.units.get(call.file, program.main)
     line = call.line or 1
     for node in calls_at(unit, line):
         if last_name(node) == call.subject.rpartition(".")[2] and node.args and isinstance(node.args[0], ast.Name):
-            found = bound(unit, node.args[0].id, line, unit.function(node))
-            return found[0] if found is not None else line
+            name = node.args[0].id
+            for _ in range(4):
+                found = bound(unit, name, line, unit.function(node))
+                if found is None or found[0] >= line:
+                    break
+                line = found[0]
+                if name not in names_in(found[1]):
+                    break
+            return line
     return line
 
 

@@ -25,6 +25,7 @@ def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         yield from handing.handed_twice(program)
         yield from handing.never_stepped(program)
         yield from handing.exchanged(program)
+        yield from handing.given_alike(program)
 
 
 def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:

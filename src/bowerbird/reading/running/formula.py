@@ -94,7 +94,7 @@ def batch_sizes(expression: ast.expr, keep: Keep) -> ast.expr:
             return self.generic_visit(node)
 
         def counted(self, node: ast.expr, of: ast.expr) -> ast.AST:
-            if not isinstance(of, ast.Name) or keep(of.id):
+            if any(map(keep, words_in(of))):
                 return self.generic_visit(node)
             return ast.copy_location(ast.Name("batch", ast.Load()), node)
 
@@ -110,7 +110,7 @@ def terms(expression: ast.expr, wanted: Keep) -> Iterator[ast.expr]:
     """The summands that hold wanted names, taken out of sums with summands that hold none."""
     if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Add | ast.Sub):
         sides = expression.left, expression.right
-        has = [any(map(wanted, names_in(side))) for side in sides]
+        has = [any(map(wanted, words_in(side))) for side in sides]
         plain = [not isinstance(side, ast.Constant) and bool(names_in(side)) for side in sides]
         if has[0] != has[1] and plain[has.index(False)]:
             yield from terms(sides[has.index(True)], wanted)
@@ -119,8 +119,15 @@ def terms(expression: ast.expr, wanted: Keep) -> Iterator[ast.expr]:
         for element in expression.elts:
             yield from terms(element, wanted)
         return
-    if any(map(wanted, names_in(expression))):
+    if any(map(wanted, words_in(expression))):
         yield expression
+
+
+def words_in(node: ast.AST) -> set[str]:
+    """Names, and the last words of attributes that are values (``model.logstd``) and not methods that are called."""
+    called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+    values = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and id(n) not in called}
+    return names_in(node) | values
 
 
 def evaluate(expression: ast.expr, namespace: dict[str, Any], values: dict[str, Any]) -> Any:

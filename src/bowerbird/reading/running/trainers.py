@@ -43,21 +43,21 @@ def _trainers(live: Live) -> Iterator[Trainer]:
         if issubclass(kind, nn.Module):
             continue
         methods = _outermost({n: f for n, f in vars(kind).items() if inspect.isfunction(f)})
-        if methods:
-            yield lambda *told, kind=kind, name=methods[0]: _by_class(kind, name, *told)
+        for name in methods[:2]:
+            yield lambda *told, kind=kind, name=name: _by_class(kind, name, *told)
     functions = live.functions()
     for name in _outermost(functions):
         yield lambda *told, name=name: _by_function(name, functions[name], *told)
 
 
 def _outermost(functions: dict[str, Any]) -> list[str]:
-    """The functions that train, by themselves or through another of them, and are called by none that does."""
+    """The functions that train, by themselves or through another of them; first those that none of them calls."""
     words = {name: _words(inspect.unwrap(function).__code__) for name, function in functions.items()}
     training = {name for name, said in words.items() if "backward" in said}
     while more := {name for name, said in words.items() if name not in training and said & training}:
         training |= more
     inner = {callee for name in training for callee in words[name] & training if callee != name}
-    return sorted(training - inner - {"__init__"}, key=lambda name: ("train" not in name.lower(), name))
+    return sorted(training - {"__init__"}, key=lambda name: (name in inner, "train" not in name.lower(), name))
 
 
 def _words(code: CodeType) -> set[str]:
