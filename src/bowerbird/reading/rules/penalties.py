@@ -121,7 +121,7 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             size = 1
             for length in draw["shape"] or ():
                 size *= length
-            if len(shape) < 2 or shape[0] < 2:
+            if len(shape) < 2 or (shape[0] < 2 and draw["shape"] != shape):
                 continue
             if size == 1 and shape[0] > 1:
                 what = f"one coefficient serves all {shape[0]} samples"
