@@ -1,6 +1,7 @@
 """Rules of what goes in and out of a generator: ranges, priors, labels, initial weights, and what the text promises."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import bound, calls_at
 from bowerbird.reading.phases import forwards, phases
-from bowerbird.reading.program import Program, Unit, last_name, names_in
+from bowerbird.reading.program import Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
@@ -189,14 +190,14 @@ def _draw_line(program: Program, call: Fact) -> int:
     unit = program.units.get(call.file, program.main)
     line = call.line or 1
     for node in calls_at(unit, line):
-        if last_name(node) == call.subject.rpartition(".")[2] and node.args and isinstance(node.args[0], ast.Name):
-            name = node.args[0].id
+        name = dotted(node.args[0]) if node.args else None
+        if last_name(node) == call.subject.rpartition(".")[2] and name is not None:
             for _ in range(4):
                 found = bound(unit, name, line, unit.function(node))
                 if found is None or found[0] >= line:
                     break
                 line = found[0]
-                if name not in names_in(found[1]):
+                if not re.search(rf"\b{re.escape(name)}\b", ast.unparse(found[1])):
                     break
             return line
     return line
