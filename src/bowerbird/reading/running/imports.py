@@ -29,6 +29,7 @@ _OURS = {
     "tqdm": f"{_HERE}.tqdm",
     "einops": f"{_HERE}.einops",
     "tensorflow": f"{_HERE}.tensorflow",
+    "unidecode": f"{_HERE}.unidecode",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",
