@@ -131,7 +131,9 @@ def test_both_may_be_written_the_other_way_round(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_sides_that_pull_alike(tmp_path: Path, pulls: dict[str, float], line: int) -> None:
     found = told(game(tmp_path, **pulls), PROGRAM, tmp_path, "G05", "G06")  # type: ignore[arg-type]
-    assert [(f.rule, f.severity, f.line) for f in found] == [("G06", "error", line)]
+    assert [(f.rule, f.line) for f in found if f.severity == "error"] == [("G06", line)]
+    turned = "real" in pulls  # a critic turned round: the generator's line may be the wrong one
+    assert [(f.rule, f.line) for f in found if f.severity == "warning"] == ([("G06", 22)] if turned else [])
 
 
 def test_missing_detach_matters_only_where_gradients_stay(tmp_path: Path) -> None:

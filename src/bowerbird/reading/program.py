@@ -268,7 +268,7 @@ class Unit:
             if kind not in OPTIMIZERS:
                 continue
             statement = self.statement(call)
-            names = [dotted(t) for t in targets_of(statement)] if statement is not None else []
+            names = [dotted(t) for t in targets_of(statement) if _holds(statement, t, call)] if statement else []
             given = keyword(call, "params", 0)
             owners = []
             for inner in ast.walk(given) if given is not None else ():
@@ -352,6 +352,12 @@ class Program:
         """The text of a line, empty where there is none."""
         lines = (self.units.get(file or self.file) or self.main).lines
         return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _holds(statement: ast.stmt, target: ast.expr, call: ast.Call) -> bool:
+    """Whether a target is given a call, or something with the call in it."""
+    whole = not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None
+    return whole or any(node is call for node in ast.walk(_element(statement, target)))  # type: ignore[arg-type]
 
 
 def _element(statement: ast.Assign | ast.AnnAssign, target: ast.expr) -> ast.expr:

@@ -1,14 +1,12 @@
 """Rules of critics: the loss that fits the last layer, Lipschitz bounds, gradient penalties, the ratio of updates."""
 
 import ast
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, calls_at
 from bowerbird.reading.phases import forwards
 from bowerbird.reading.program import Program, Unit, last_name
 from bowerbird.reading.rules import rule
@@ -45,7 +43,7 @@ def _linear(backward: Fact, pair: Pair, calls: dict[int, Fact]) -> bool:
     return bool(abs(backward["loss"] - linear) < 1e-3 * (1 + abs(linear)))
 
 
-def _penalties(facts: FactStore) -> list[Fact]:
+def penalties(facts: FactStore) -> list[Fact]:
     """Gradients with respect to inputs that are differentiated again."""
     return [f for f in facts.of("autograd.grad") if f["create_graph"]]
 
@@ -62,7 +60,7 @@ def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         clipped = any(f.subject == pair.discriminator for f in facts.of("event.clamp"))
         linear = wasserstein(facts, pair)
         theirs, ours = _steps(facts, pair.discriminator), _steps(facts, pair.generator)
-        if (linear is None and not clipped and not _penalties(facts)) or ours < theirs + 2 or ours < 1.5 * theirs:
+        if (linear is None and not clipped and not penalties(facts)) or ours < theirs + 2 or ours < 1.5 * theirs:
             continue
         place = _gate(program, facts, pair)
         steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
@@ -126,7 +124,7 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
                     f"Clip the parameters of {pair.discriminator}.", clamp.file, (clamp.id,),
                 )  # fmt: skip
         clamps = facts.of("event.clamp", pair.discriminator)
-        if found is None or _penalties(facts) or _normalised(program):
+        if found is None or penalties(facts) or _normalised(program):
             continue
         if clamps:
             yield from _before_step(facts, pair, clamps)
@@ -186,98 +184,3 @@ def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
                 return "kept"
             return unit.file, call.lineno
     return None
-
-
-_NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")
-
-
-@rule("G12", "The gradient penalty takes the norm over the wrong axes", family="gan")
-def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """One norm per sample: over all axes but the first."""
-    for gradient in {f.line: f for f in _penalties(facts)}.values():
-        shape = gradient["shapes"][0] if gradient["shapes"] else []
-        unit = program.units.get(gradient.file, program.main)
-        function = around(unit, gradient.line)
-        for call in facts.of("function.call"):
-            if call.file != gradient.file or not call["args"] or around(unit, call.line) is not function:
-                continue
-            given, out = call["args"][0], call["out"]
-            norm = call.subject in _NORMS or (call.subject == "sum" and _rooted(unit, call.line))
-            if not norm or given != shape or len(shape) < 2 or not isinstance(out, list):
-                continue
-            if out in ([shape[0]], [shape[0], 1], [shape[0], *([1] * (len(shape) - 1))]):
-                continue
-            yield Finding(
-                "G12", "error", call.line or 1,
-                f"The norm of the gradient has shape {out}, not one value for each of the {shape[0]} samples"
-                + (": every pixel is pushed towards norm one." if len(out) > 1 else "."),
-                f"The gradient has shape {shape} ({gradient.id}); {call.subject} of it gives {out} ({call.id}).",
-                "Flatten first: gradients.flatten(1).norm(2, dim=1).", call.file, (gradient.id, call.id),
-            )  # fmt: skip
-            break
-
-
-def _rooted(unit: Unit, line: int | None) -> bool:
-    """Whether the square root of a sum is taken in the statement at a line."""
-    return any(last_name(c) == "sqrt" for c in calls_at(unit, line))
-
-
-@rule("G13", "Batch normalisation in a critic with a gradient penalty", family="gan")
-def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The penalty is on the gradient of each sample; batch statistics make it depend on all others."""
-    penalties = _penalties(facts)
-    for pair in pairs(facts) if penalties else ():
-        tree = facts.first("module.tree", pair.discriminator)
-        norms = [r for r in tree["modules"] if r["class"].startswith(("BatchNorm", "SyncBatch"))] if tree else []
-        shapes = [s for f in penalties for s in f["shapes"]]
-        fed = [first_tensor(c["in"]).get("shape") for c in facts.of("event.forward", pair.discriminator)]
-        training = any(c["training"] for c in facts.of("event.forward", pair.discriminator))
-        if not norms or tree is None or not training or not any(s in fed for s in shapes):
-            continue
-        lines = [
-            (unit, call.lineno) for unit, call in creations(program, *{r["class"] for r in norms})
-            if (holder := unit.class_around(call)) is None or holder.name == tree["class"]
-        ]  # fmt: skip
-        unit, line = lines[0] if lines else (program.main, penalties[0].line or 1)
-        yield Finding(
-            "G13", "warning", line,
-            f"{pair.discriminator} normalises over the batch and is penalised for the gradient of single samples: the "
-            "penalty couples all of them.",
-            f"{len(norms)} layers of {norms[0]['class']} ({tree.id}); gradients of shape "
-            f"{penalties[0]['shapes'][0]} are "
-            f"penalised ({penalties[0].id}).",
-            "Use LayerNorm, InstanceNorm or GroupNorm in the critic.", unit.file, (tree.id, penalties[0].id),
-        )  # fmt: skip
-
-
-@rule("G22", "The interpolation is not drawn per sample", family="gan")
-def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The points between real and fake need one coefficient for each sample."""
-    for gradient in {f.line: f for f in _penalties(facts)}.values():
-        unit = program.units.get(gradient.file, program.main)
-        function = around(unit, gradient.line)
-        shape = gradient["shapes"][0] if gradient["shapes"] else []
-        draws = [
-            f for f in facts.of("random.draw")
-            if f.file == gradient.file and f.position < gradient.position and around(unit, f.line) is function
-            and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
-        ]  # fmt: skip
-        for draw in {f.line: f for f in draws}.values():
-            size = 1
-            for length in draw["shape"] or ():
-                size *= length
-            if len(shape) < 2 or shape[0] < 2:
-                continue
-            if size == 1 and shape[0] > 1:
-                what = f"one coefficient serves all {shape[0]} samples"
-            elif size == shape[1] and size != shape[0] and len(draw["shape"]) == 1:
-                what = f"{size} coefficients run along the wrong axis"
-            elif draw["shape"] == shape and len(shape) == 4 and "dragan" not in unit.text.lower():
-                what = "every pixel has a coefficient of its own, so the points do not lie between real and fake"
-            else:
-                continue
-            yield Finding(
-                "G22", "warning", draw.line or 1, f"In the gradient penalty {what}.",
-                f"{draw.subject} drew shape {draw['shape']} for a batch of shape {shape} ({draw.id}, {gradient.id}).",
-                "Draw torch.rand(batch_size, 1, 1, 1).", draw.file, (draw.id, gradient.id),
-            )  # fmt: skip

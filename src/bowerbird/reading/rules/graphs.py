@@ -15,6 +15,18 @@ from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
 
+@rule("L13", "Weights are changed in place while gradients are recorded", family="loop")
+def leaf_in_place(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``p.add_(…)`` of a parameter: PyTorch refuses it outside ``no_grad``."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "a leaf Variable that requires grad" in error["message"] and error["phase"] == "program" and error.line:
+            yield Finding(
+                "L13", "error", error.line, "A parameter is changed in place while gradients are recorded.",
+                f"The line raised: {error['message'][:110]} ({error.id}).",
+                "Change it under torch.no_grad().", file=error.file, facts=(error.id,),
+            )  # fmt: skip
+
+
 @rule("L09", "A running total keeps the graph of every batch", family="loop")
 def total_keeps_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``total += loss`` where ``loss`` still has its graph: memory grows from batch to batch."""

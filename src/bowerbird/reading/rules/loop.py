@@ -67,6 +67,8 @@ def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[
                 if reached[-1].position < f.position < step.position and owner in (f["owners"] or ())
             ]  # fmt: skip
             others = [s for s in facts.of("event.step") if reached[-1].position < s.position < step.position]
+            if clears and earlier[-1].position > clears[0].position:
+                continue
             if not clears or any(owner in (s["owners"] or {}) for s in others):
                 continue
             seen.add(step["identity"])

@@ -1,6 +1,7 @@
 """Rules of objectives: whether the two sides oppose each other, by the gradients at the discriminator's scores."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import fmean
 
 from bowerbird.reading.adversaries import Pair, Score, games, pairs
@@ -63,7 +64,11 @@ def _opposition(program: Program, facts: FactStore, *, compared: bool) -> Iterat
             continue
         culprit, message = wrong
         if (culprit[0].loss is not None) == compared:
-            yield _wrong(program, pair, culprit, message, "G05" if compared else "G06")
+            identity = "G05" if compared else "G06"
+            yield _wrong(program, pair, culprit, message, identity)
+            if culprit[0] in real and (made[0].loss is not None) == compared:
+                other = "or else the generator's loss has the sign that does not fit the critic's"
+                yield replace(_wrong(program, pair, made, other, identity), severity="warning")
 
 
 def _by_goals(real: list[Score], fake: list[Score], made: list[Score]) -> tuple[list[Score], str] | None:

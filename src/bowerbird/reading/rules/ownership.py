@@ -1,35 +1,31 @@
-"""Rules of ownership: every trained module in exactly one optimiser that is stepped with its own loss."""
+"""Rules of ownership: which parameters each optimiser holds, and which are in none."""
 
-import ast
 import re
 from collections.abc import Iterator
 
-from bowerbird.reading.adversaries import Pair, pairs
+from bowerbird.reading.adversaries import pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, calls_at
-from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.phases import Phase, phases
-from bowerbird.reading.program import Program, dotted, last_name, names_in, receiver
+from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
 
-def _name(facts: FactStore, optimizer: Fact) -> str:
+def name_of(facts: FactStore, optimizer: Fact) -> str:
     """The user's name for an optimiser."""
     steps = facts.first("optimizer.steps", optimizer.subject)
     seen = next((s for s in facts.of("event.step") if s["identity"] == optimizer["identity"]), None)
     return str(steps["name"] if steps is not None else seen.subject if seen is not None else optimizer["class"])
 
 
-def _steps(facts: FactStore, optimizer: Fact) -> int:
+def steps_taken(facts: FactStore, optimizer: Fact) -> int:
     """How often an optimiser was stepped; where the run ended early, how often that was seen."""
     seen = sum(s["identity"] == optimizer["identity"] for s in facts.of("event.step"))
     steps = facts.first("optimizer.steps", optimizer.subject)
     return max(seen, int(steps["steps"]) if steps is not None else 0)
 
 
-def _forsaken(facts: FactStore) -> Iterator[Fact]:
+def forsaken(facts: FactStore) -> Iterator[Fact]:
     """Modules that were called for training and reached by gradients, but that no optimiser holds."""
     if any(s.subject == "by hand" for s in facts.of("event.step")):
         return
@@ -47,11 +43,11 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
     optimizers = facts.of("optimizer.created")
     if not facts.of("event.step"):
         return
-    for moved in _forsaken(facts):
+    for moved in forsaken(facts):
         called = {c.subject for c in facts.of("event.forward")}
-        idle = [o for o in optimizers if o["owners"] and not _called(o["owners"], called) and _steps(facts, o)]
-        lost = [o for o in optimizers if not o["owners"] and o["tensors"] and _steps(facts, o)]
-        twice = _doubled(facts)
+        idle = [o for o in optimizers if o["owners"] and not _called(o["owners"], called) and steps_taken(facts, o)]
+        lost = [o for o in optimizers if not o["owners"] and o["tensors"] and steps_taken(facts, o)]
+        twice = doubled(facts)
         blamed = (idle or lost or [o for pair in twice for o in pair] or optimizers[-1:])[-1:]
         if not blamed or (twice and not idle and pairs(facts)):
             continue
@@ -61,9 +57,9 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
         yield Finding(
             "L03", "error" if proved else "warning", optimizer.line or 1,
             f"{moved.subject} is trained by nobody: no optimiser holds its parameters"
-            + (f", and {_name(facts, optimizer)} holds those of a module that is never called." if proved else "."),
+            + (f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else "."),
             f"The loss reached {len(moved['reached'])} tensors of {moved.subject} and none of them moved "
-            f"({moved.id}); {_name(facts, optimizer)} was given {held} ({optimizer.id}).",
+            f"({moved.id}); {name_of(facts, optimizer)} was given {held} ({optimizer.id}).",
             f"Build the optimiser from {moved.subject}.parameters(), after the module is final.", optimizer.file,
             (moved.id, optimizer.id),
         )  # fmt: skip
@@ -75,7 +71,7 @@ def _called(owners: dict[str, object], called: set[str]) -> bool:
     return any(name == owner or name.startswith(f"{owner}.") for owner in owners for name in called)
 
 
-def _doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
+def doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
     """Optimisers that were given the same parameters."""
     made = [o for o in facts.of("optimizer.created") if o["owners"]]
     return [
@@ -96,7 +92,7 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
             if part and optimizer["tensors"] == known:
                 yield Finding(
                     "L03", "warning", optimizer.line or 1,
-                    f"{_name(facts, optimizer)} holds only part of {moved.subject}: {lost[0]} and "
+                    f"{name_of(facts, optimizer)} holds only part of {moved.subject}: {lost[0]} and "
                     f"{len(lost) - 1} more are reached by the loss and trained by nobody.",
                     f"It was given {part['tensors']} of {part['of']} tensors ({optimizer.id}); {len(lost)} "
                     "others require "
@@ -108,7 +104,7 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
             if part and optimizer["tensors"] > known:
                 yield Finding(
                     "L03", "error", optimizer.line or 1,
-                    f"{_name(facts, optimizer)} was built before {moved.subject} was final: it holds parameters that "
+                    f"{name_of(facts, optimizer)} was built before {moved.subject} was final: it holds parameters that "
                     f"are no longer in it and not {lost[0]}.",
                     f"{optimizer['tensors'] - known} of its {optimizer['tensors']} tensors belong to no module "
                     f"({optimizer.id}); the loss reaches {len(lost)} tensors that no optimiser holds ({moved.id}).",
@@ -119,15 +115,15 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
 @rule("L10", "The optimiser is given frozen parameters", family="loop")
 def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Parameters that require no gradient cannot be trained."""
-    forsaken = list(_forsaken(facts))
+    untrained = list(forsaken(facts))
     for optimizer in facts.of("optimizer.created"):
         frozen, tensors = optimizer["frozen"], optimizer["tensors"]
         if not frozen or not tensors:
             continue
-        if frozen < tensors and not forsaken:
+        if frozen < tensors and not untrained:
             yield Finding(
                 "L10", "info", optimizer.line or 1,
-                f"{frozen} of the {tensors} tensors of {_name(facts, optimizer)} were frozen when it was built.",
+                f"{frozen} of the {tensors} tensors of {name_of(facts, optimizer)} were frozen when it was built.",
                 f"They do not require gradients ({optimizer.id}).", "Give it only what requires gradients.",
                 optimizer.file, (optimizer.id,),
             )  # fmt: skip
@@ -135,15 +131,15 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
         idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
         if idle:
             continue
-        instead = f", while {forsaken[0].subject}, which the loss reaches, is in none" if forsaken else ""
+        instead = f", while {untrained[0].subject}, which the loss reaches, is in none" if untrained else ""
         yield Finding(
             "L10", "error", optimizer.line or 1,
-            f"{_name(facts, optimizer)} holds {frozen} frozen tensors of {tensors}{instead}: it can train nothing.",
+            f"{name_of(facts, optimizer)} holds {frozen} frozen tensors of {tensors}{instead}: it can train nothing.",
             f"requires_grad is False for {frozen} of its {tensors} tensors ({optimizer.id})"
-            + (f"; {len(forsaken[0]['reached'])} tensors of {forsaken[0].subject} have gradients and no optimiser "
-               f"({forsaken[0].id})." if forsaken else "."),
-            f"Give it {forsaken[0].subject if forsaken else 'the trainable module'}.parameters().", optimizer.file,
-            (optimizer.id, *(f.id for f in forsaken[:1])),
+            + (f"; {len(untrained[0]['reached'])} tensors of {untrained[0].subject} have gradients and no optimiser "
+               f"({untrained[0].id})." if untrained else "."),
+            f"Give it {untrained[0].subject if untrained else 'the trainable module'}.parameters().", optimizer.file,
+            (optimizer.id, *(f.id for f in untrained[:1])),
         )  # fmt: skip
 
     yield from _still_frozen(program, facts)
@@ -175,197 +171,5 @@ def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
                     f"{calls[-1].line} has "
                     f"none ({calls[-1].id}), and backward() stopped ({error.id}).",
                     "Set requires_grad to True again before it is trained.", unit.file, (calls[-1].id, error.id),
-                )  # fmt: skip
-                return
-
-
-@rule("G07", "One side of the game is never stepped", family="gan")
-def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Both optimisers hold the same network, or one of them is never stepped."""
-    found = pairs(facts)
-    sides = {name for pair in found for name in (pair.generator, pair.discriminator)}
-    forsaken = {moved.subject: moved for moved in _forsaken(facts)}
-    for first, second in _doubled(facts):
-        lost = next((name for name in sides if name in forsaken), None)
-        if lost is None:
-            continue
-        wrong = max((first, second), key=lambda o: (_fits(_name(facts, o), lost), o.position))
-        held = next(iter(wrong["owners"]))
-        yield Finding(
-            "G07", "error", wrong.line or 1,
-            f"{_name(facts, wrong)} holds the parameters of {held}, like the other optimiser; {lost} is in none and "
-            "never changes.",
-            f"Both were given {wrong['tensors']} tensors of {held} ({first.id}, {second.id}); {lost} was reached by "
-            f"gradients and did not move ({forsaken[lost].id}).",
-            f"Give it {lost}.parameters().", wrong.file, (first.id, second.id, forsaken[lost].id),
-            _given(program, wrong, held, lost),
-        )  # fmt: skip
-    for pair in found:
-        yield from _unstepped(program, facts, pair.discriminator, pair.generator)
-        yield from _unstepped(program, facts, pair.generator, pair.discriminator)
-
-
-def _fits(optimizer: str, module: str) -> int:
-    """How well an optimiser's name speaks of a module."""
-    letter = module.removeprefix("net").lstrip("_.").lower()[:1]
-    words = optimizer.lower().replace("optimizer", " ").replace("optim", " ").replace("opt", " ").replace("_", " ")
-    return sum(word.strip()[:1] == letter for word in words.split())
-
-
-def _given(program: Program, optimizer: Fact, held: str, wanted: str) -> Patch | None:
-    unit = program.units.get(optimizer.file, program.main)
-    label = f"G07: {wanted}"
-    return replace_line(
-        unit.file, optimizer.line or 1, f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
-    )
-
-
-def _stepped_somewhere(program: Program, name: str) -> bool:
-    """Whether the source steps an optimiser of this name, or hands it to something that may."""
-    word = name.rpartition(".")[2].partition("[")[0]
-    for unit in program:
-        for call in unit.all(ast.Call):
-            if last_name(call) in ("step", "minimize") and word in _words(call):
-                return True
-            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith(
-                "LR"
-            ):
-                if any(word in _words(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
-                    return True
-    return False
-
-
-def _words(node: ast.AST) -> set[str]:
-    return names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-
-
-def _never(program: Program, facts: FactStore, module: str) -> Fact | None:
-    """The optimiser that holds a module, where the program never steps it although it trains."""
-    holding = [o for o in facts.of("optimizer.created") if module in (o["owners"] or {})]
-    if not holding or any(_steps(facts, o) for o in holding) or len(facts.of("event.step")) < 2:
-        return None
-    return next((o for o in holding if not _stepped_somewhere(program, _name(facts, o))), None)
-
-
-def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> Iterator[Finding]:
-    optimizer = _never(program, facts, module)
-    if optimizer is None:
-        return
-    name = _name(facts, optimizer)
-    backward, step = _abandoned(facts, module, other)
-    handed = _handed(program, step) if step is not None else None
-    place = step or backward or optimizer
-    instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
-    yield Finding(
-        "G07", "error", handed or place.line or 1,
-        f"{name} is never stepped, so {module} stays as it was initialised{instead}",
-        f"{len(facts.of('event.step'))} steps were seen, none of {name} ({optimizer.id})"
-        + (f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else "."),
-        f"Call {name}.step() after the backward pass of {module}.", place.file,
-        tuple(f.id for f in (optimizer, backward, step) if f is not None),
-        _renamed(program, step, name) if step is not None and not handed else None,
-    )  # fmt: skip
-
-
-def _handed(program: Program, step: Fact) -> int | None:
-    """The line that hands a function the optimiser that it steps, where the step is of an argument."""
-    unit = program.units.get(step.file, program.main)
-    function = around(unit, step.line)
-    stepped = next((dotted(receiver(c)) for c in calls_at(unit, step.line) if last_name(c) == "step"), None)
-    if function is None or stepped not in [a.arg for a in function.args.args]:
-        return None
-    word = step.subject.rpartition(".")[2]
-    calls = [c for c in unit.calls(function.name) if any(last_name(a) == word for a in c.args)]
-    return calls[0].lineno if calls else None
-
-
-def _abandoned(facts: FactStore, module: str, other: str) -> tuple[Fact | None, Fact | None]:
-    """The backward pass that no step of a module follows, and the step that stands in its place, if one does.
-
-    A pass that reaches the module alone is its own; a step whose own backward pass comes later is not in its place.
-    """
-    found: list[tuple[Fact, Phase, int]] = [
-        (backward, phase, place)
-        for phase in phases(facts) if module not in phase.owners
-        for place, backward in enumerate(phase.backwards) if module in (backward["grads"] or {})
-    ]  # fmt: skip
-    alone = [entry for entry in found if other not in (entry[0]["grads"] or {})]
-    for backward, phase, place in alone or found:
-        later = any(phase.owners & set(b["grads"] or {}) for b in phase.backwards[place + 1 :])
-        return backward, None if later else phase.steps[0]
-    return None, None
-
-
-def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
-    unit = program.units.get(step.file, program.main)
-    for call in unit.all(ast.Call):
-        if call.lineno == step.line and last_name(call) == "step" and receiver(call) is not None:
-            old = ast.unparse(receiver(call))  # type: ignore[arg-type]
-            prefix = old.rpartition(".")[0]
-            new = f"{prefix}.{name.rpartition('.')[2]}" if prefix else name
-            return replace_line(unit.file, call.lineno, f"{old}.step(", f"{new}.step(", unit.lines, label=f"step {new}")
-    return None
-
-
-@rule("G08", "A loss is followed by the step of the other network", family="gan")
-def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
-    for pair in pairs(facts):
-        yield from _both_in_one(facts, pair)
-        if _never(program, facts, pair.generator) is not None:
-            yield from _misdirected(program, facts, pair)
-        yield from _without_gradients(program, facts, pair)
-
-
-def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    """The generator's only optimiser also holds the discriminator, which has one of its own."""
-    made = [o for o in facts.of("optimizer.created") if o["owners"] and _steps(facts, o)]
-    makers = [o for o in made if pair.generator in o["owners"]]
-    judges = [o for o in made if set(o["owners"]) == {pair.discriminator}]
-    if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
-        optimizer = makers[0]
-        yield Finding(
-            "G08", "error", optimizer.line or 1,
-            f"{_name(facts, optimizer)} also holds {pair.discriminator}: the generator's loss trains the "
-            "discriminator to "
-            "approve of fakes.",
-            f"It was given {', '.join(sorted(optimizer['owners']))} ({optimizer.id}); {_name(facts, judges[0])} trains "
-            f"{pair.discriminator} too ({judges[0].id}).",
-            f"Give it {pair.generator}.parameters() alone.", optimizer.file, (optimizer.id, judges[0].id),
-        )  # fmt: skip
-
-
-def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    for phase in phases(facts):
-        reaching = [b for b in phase.backwards if pair.generator in (b["grads"] or {})]
-        if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
-            step, backward = phase.steps[-1], reaching[-1]
-            yield Finding(
-                "G08", "error", _handed(program, step) or step.line or 1,
-                f"After the generator's loss {step.subject} is stepped: {pair.discriminator} is moved to please "
-                f"{pair.generator}, which never moves.",
-                f"The loss of line {backward.line} reached {pair.generator} ({backward.id}); the step holds "
-                f"{', '.join(step['owners'] or {})} ({step.id}).",
-                f"Step the optimiser of {pair.generator} here.", step.file, (backward.id, step.id),
-            )  # fmt: skip
-            return
-
-
-def _without_gradients(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    """A step whose own network the loss before it does not reach, while the network that it reaches is not stepped."""
-    for phase in phases(facts):
-        for step in phase.steps:
-            owners = set(step["owners"] or {})
-            reached = {name for b in phase.backwards for name in b["grads"] or {} if name}
-            if pair.generator in owners and pair.discriminator in reached and not owners & reached:
-                if _never(program, facts, pair.discriminator) is None or not phase.backwards:
-                    continue
-                backward = phase.backwards[-1]
-                yield Finding(
-                    "G08", "error", step.line or 1,
-                    f"{step.subject} is stepped after a loss that does not reach {pair.generator}.",
-                    f"The loss of line {backward.line} reached {', '.join(sorted(reached))} ({backward.id}); the step "
-                    f"holds {', '.join(sorted(owners))} ({step.id}).",
-                    f"Step the optimiser of {pair.discriminator} here.", step.file, (backward.id, step.id),
                 )  # fmt: skip
                 return

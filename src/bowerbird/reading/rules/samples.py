@@ -1,14 +1,16 @@
 """Rules of what goes in and out of a generator: ranges, priors, labels, initial weights, and what the text promises."""
 
 import ast
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bowerbird.reading.adversaries import Pair, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import bound, calls_at
-from bowerbird.reading.phases import forwards
-from bowerbird.reading.program import Program, Unit, last_name
+from bowerbird.reading.phases import forwards, phases
+from bowerbird.reading.program import Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
@@ -106,27 +108,65 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
         judged = {n for c in facts.of("event.forward", pair.discriminator) for n in c["from"] or ()}
         own = [c for c in facts.of("event.forward", pair.generator) if _figures(c)]
-        trained = [c for c in own if c["call"] in walked | judged]
-        others = {c.line: c for c in own if c["call"] not in walked | judged and c.line != (trained or [c])[0].line}
-        if not trained:
+        taught = _taught(facts, pair)
+        trained = [c for c in own if c["call"] in taught] or [c for c in own if c["call"] in walked | judged]
+        if not trained or not any(_is_noise(facts, call) for call in own):
             continue
-        known = _figures(trained[0])
-        for call in others.values():
-            seen = _figures(call)
-            if seen["count"] < 60 or known["count"] < 60 or seen["std"] == 0 or known["std"] == 0:
+        told: set[int] = set()
+        for call in {c.line: c for c in own if c.line != trained[0].line}.values():
+            if _alike(trained[0], call):
                 continue
-            ratio = seen["std"] / known["std"]
-            shifted = abs(seen["mean"] - known["mean"]) > 0.3 * known["std"] + 0.1
-            one_sided = (seen["min"] >= 0) != (known["min"] >= 0)
-            if not (one_sided or shifted or ratio > 1.6):
-                continue
-            yield Finding(
-                "G15", "error" if one_sided and _drawn(facts, program, call) else "warning", _draw_line(program, call),
-                f"{pair.generator} is sampled with other noise than it was trained with.",
-                f"In training mean {known['mean']:.3g}, deviation {known['std']:.3g}, least {known['min']:.3g} "
-                f"({trained[0].id}); here {seen['mean']:.3g}, {seen['std']:.3g}, {seen['min']:.3g} ({call.id}).",
-                "Draw both with the same function.", call.file, (trained[0].id, call.id),
-            )  # fmt: skip
+            drawn = _drawn(facts, program, call)
+            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (call.line or 1,)))):
+                if line not in told:
+                    told.add(line)
+                    yield _another_prior(pair, trained[0], call, line, drawn)
+            source = _draw_line(program, trained[0])
+            if drawn and all(abs(source - line) > 2 for line in told):
+                told.add(source)
+                yield replace(_another_prior(pair, call, trained[0], source, drawn), severity="warning")
+
+
+def _is_noise(facts: FactStore, call: Fact) -> bool:
+    """Whether a call was given something that was drawn at random."""
+    given = first_tensor(call["in"])
+    return any(
+        draw["mean"] is not None and draw["std"] is not None
+        and abs(draw["mean"] - given["mean"]) < 1e-5 and abs(draw["std"] - given["std"]) < 0.01 * given["std"]
+        for draw in facts.of("random.draw")
+    )  # fmt: skip
+
+
+def _taught(facts: FactStore, pair: Pair) -> set[int]:
+    """The calls of the generator that its own steps learned from."""
+    return {
+        row["call"]
+        for phase in phases(facts) if pair.generator in phase.owners
+        for b in phase.backwards for row in b["through"] or () if row["module"] == pair.generator
+    }  # fmt: skip
+
+
+def _alike(known: Fact, call: Fact) -> bool:
+    """Whether the inputs of two calls may come from one distribution."""
+    first, second = _figures(known), _figures(call)
+    if second["count"] < 60 or first["count"] < 60 or second["std"] == 0 or first["std"] == 0:
+        return True
+    shifted = abs(second["mean"] - first["mean"]) > 0.3 * first["std"] + 0.1
+    return not ((second["min"] >= 0) != (first["min"] >= 0) or shifted or second["std"] / first["std"] > 1.6)
+
+
+def _another_prior(pair: Pair, known: Fact, call: Fact, line: int, drawn: bool) -> Finding:
+    first, second = _figures(known), _figures(call)
+    one_sided = (second["min"] >= 0) != (first["min"] >= 0)
+    what = "noise" if drawn else "inputs"
+    return Finding(
+        "G15", "error" if one_sided and drawn else "warning", line,
+        f"{pair.generator} is given other {what} here than at line {known.line}.",
+        f"There mean {first['mean']:.3g}, deviation {first['std']:.3g}, least {first['min']:.3g} "
+        f"({known.id}); here {second['mean']:.3g}, {second['std']:.3g}, {second['min']:.3g} ({call.id}).",
+        "Draw both with the same function." if drawn else "Give it what it was trained on.", call.file,
+        (known.id, call.id),
+    )  # fmt: skip
 
 
 def _figures(call: Fact) -> dict[str, float]:
@@ -146,12 +186,20 @@ def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
 
 
 def _draw_line(program: Program, call: Fact) -> int:
+    """Where the noise of a call was bound to its name; past lines that only wrap it or move it."""
     unit = program.units.get(call.file, program.main)
     line = call.line or 1
     for node in calls_at(unit, line):
-        if last_name(node) == call.subject.rpartition(".")[2] and node.args and isinstance(node.args[0], ast.Name):
-            found = bound(unit, node.args[0].id, line, unit.function(node))
-            return found[0] if found is not None else line
+        name = dotted(node.args[0]) if node.args else None
+        if last_name(node) == call.subject.rpartition(".")[2] and name is not None:
+            for _ in range(4):
+                found = bound(unit, name, line, unit.function(node))
+                if found is None or found[0] >= line:
+                    break
+                line = found[0]
+                if not re.search(rf"\b{re.escape(name)}\b", ast.unparse(found[1])):
+                    break
+            return line
     return line
 
 

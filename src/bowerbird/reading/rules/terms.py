@@ -184,6 +184,28 @@ _REPORTS = frozenset(
 )
 
 
+@rule("X14", "A transform is composed and never applied", family="general")
+def transform_unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A pipeline of transforms that no data set is given: the data stay as they are."""
+    for unit in program:
+        for name, values in unit.assignments.items():
+            for value, statement in values:
+                if not isinstance(value, ast.Call) or last_name(value) != "Compose" or "." in name:
+                    continue
+                scope = unit.function(statement) or unit.tree
+                reads = [n for n in unit.all(ast.Name, under=scope) if n.id == name and isinstance(n.ctx, ast.Load)]
+                if not reads and not (scope is unit.tree and _imported_elsewhere(program, unit, name)):
+                    yield Finding(
+                        "X14", "warning", statement.lineno,
+                        f"{name} is composed and given to nothing: no data go through it.",
+                        f"No line reads {name}.", f"Give it to the data set: transform={name}.", unit.file,
+                    )  # fmt: skip
+
+
+def _imported_elsewhere(program: Program, unit: Unit, name: str) -> bool:
+    return any(re.search(rf"\b{re.escape(name)}\b", other.text) for other in program if other is not unit)
+
+
 @rule("X13", "Only one of two terms is divided", family="general")
 def half_of_one(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``real_loss + fake_loss / 2`` divides the second alone."""

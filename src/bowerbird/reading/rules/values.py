@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import at, bound, calls_at
-from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
@@ -22,6 +22,7 @@ _MODULE_AS_TENSOR = (
 def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``layer.pow(2)`` instead of ``layer.weight.pow(2)``."""
     kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
+    told: set[tuple[str, int | None]] = set()
     for error in facts.of("run.exception"):
         if error.subject not in ("AttributeError", "TypeError") or error.line is None or error["phase"] != "program":
             continue
@@ -36,12 +37,29 @@ def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
         }  # fmt: skip
         if not (attribute in _TENSOR_METHODS or error.subject == "TypeError") or attribute in defined:
             continue
+        told.add((error.file, error.line))
         yield Finding(
             "X02", "error", error.line,
             f"An operation on tensors is asked of a module of class {sorted(named)[0]}.",
             f"The line raised: {error['message'][:140]} ({error.id}).",
             "Call the module on a tensor, or use its .weight or .bias.", error.file, (error.id,),
         )  # fmt: skip
+
+    yield from _initialised(program, told)
+
+
+def _initialised(program: Program, told: set[tuple[str, int | None]]) -> Iterator[Finding]:
+    """``nn.init.zeros_(self.layer)``: the layer's weight is meant."""
+    for unit in program:
+        for call in unit.calls("*init.*_"):
+            name = dotted(call.args[0]) if call.args else None
+            kind = unit.modules.get(name or "")
+            if kind is not None and (unit.file, call.lineno) not in told:
+                yield Finding(
+                    "X02", "warning", call.lineno,
+                    f"{dotted(call.func)} takes a tensor, and {name} is a module of class {kind}.",
+                    f"The program binds {name} to {kind}.", f"Use {name}.weight.", unit.file,
+                )  # fmt: skip
 
 
 _TENSOR_METHODS = frozenset(
@@ -77,6 +95,7 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             f"{fact.subject} of {first} and {second} gave {fact['out']} ({fact.id}).",
             "Give both the same shape: squeeze(-1), or view_as.", fact.file, (fact.id,),
         )  # fmt: skip
+    yield from list(_channels(facts)) or {f.line: f for f in _grey(program)}.values()
     guessed = any("stand-in images" in s.reason for s in run.stand_ins)
     for error in facts.of("run.exception"):
         if "Using a target size" in error["message"] and error["phase"] == "program" and error.line:
@@ -86,6 +105,43 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 f"The line raised: {error['message'][:150]} ({error.id}).",
                 "Give both the same shape.", error.file, (error.id,),
             )  # fmt: skip
+
+
+def _channels(facts: FactStore) -> Iterator[Finding]:
+    """Three means for a grey picture: old versions of torchvision took the first, newer ones raise."""
+    for fact in facts.of("transform.mismatch"):
+        yield Finding(
+            "X03", "warning", fact.line or 1,
+            f"Normalize is given {fact['given']} means for pictures of {fact['channels']} channel"
+            f"{'s' if fact['channels'] > 1 else ''}.",
+            f"The first picture that it met has {fact['channels']} ({fact.id}); torchvision cannot broadcast that "
+            "in place.",
+            f"Give it {fact['channels']} mean and deviation.", fact.file, (fact.id,),
+        )  # fmt: skip
+
+
+_GREY = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS")
+
+
+def _grey(program: Program) -> Iterator[Finding]:
+    """In the text: three means for a data set of grey pictures, where its transform was not seen to run."""
+    for unit in program:
+        for call in unit.all(ast.Call):
+            given = keyword(call, "transform") if last_name(call) in _GREY else None
+            name = dotted(given)
+            found = bound(unit, name, call.lineno, unit.function(call)) if name is not None else None
+            pipeline = found[1] if found is not None else given
+            if pipeline is None or re.search("Grayscale|Lambda|RGB", ast.unparse(pipeline)):
+                continue
+            for inner in unit.calls("Normalize", under=pipeline):
+                means = unit.constant(inner.args[0]) if inner.args else None
+                if isinstance(means, tuple) and len(means) == 3:
+                    yield Finding(
+                        "X03", "warning", inner.lineno,
+                        f"Normalize is given 3 means for the grey pictures of {last_name(call)}.",
+                        f"Line {call.lineno} gives it to {last_name(call)}, whose pictures have one channel.",
+                        "Give it 1 mean and deviation.", unit.file,
+                    )  # fmt: skip
 
 
 def _column_against_row(first: list[int], second: list[int]) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins.anything import Anything
 
 Replace = Callable[[str, str], None]
 
@@ -25,6 +26,7 @@ def install(replace: Replace) -> None:
     _arguments(replace)
     _saved_weights(replace)
     _input(replace)
+    _tensors(replace)
 
 
 def _cuda(replace: Replace) -> None:
@@ -74,7 +76,8 @@ _CUDA_VALUES = {
 
 def _cpu(value: Any, replace: Replace) -> Any:
     kind = value.type if isinstance(value, torch.device) else value.partition(":")[0] if isinstance(value, str) else ""
-    if kind in ("cuda", "mps", "xpu", "npu") or (isinstance(value, int) and not isinstance(value, bool)):
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if kind in ("cuda", "mps", "xpu", "npu") or number or isinstance(value, Anything):
         replace("CUDA", "there is no GPU; everything runs on the CPU")
         return torch.device("cpu")
     return value
@@ -147,6 +150,18 @@ def _old_names() -> None:
     for name, kind in removed.items():
         if name not in np.__dict__:
             setattr(np, name, kind)
+
+
+def _tensors(replace: Replace) -> None:
+    """``x.to(device)`` where the device came from a package that is not there."""
+    original = torch.Tensor.to
+
+    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if any(isinstance(a, Anything) for a in args):
+            args = tuple(_cpu(a, replace) if isinstance(a, Anything) else a for a in args)
+        return original(tensor, *args, **kwargs)
+
+    put(torch.Tensor, to=to)
 
 
 def _arguments(replace: Replace) -> None:

@@ -47,7 +47,7 @@ def _made_plain(kind: type, live: Live, replace: Callable[[str, str], None]) -> 
     public = {name for name in vars(kind) if not name.startswith("_")}
     if not public & _PROCESSES or any(isinstance(value, kind) for value in live.namespace.values()):
         return
-    for arguments in itertools.islice(_candidates(kind, live, replace), 4):
+    for arguments in itertools.islice(candidates(kind, live, replace), 4):
         try:
             made = kind(**arguments)
         except Exception:  # the user's constructor, given guesses: others follow
@@ -87,7 +87,7 @@ def _tried(kind: type[nn.Module], live: Live, replace: Callable[[str, str], None
     until = time.process_time() + MOST_SECONDS_EACH * 2
     failure: Exception | None = None
     kept: nn.Module | None = None
-    for arguments in _candidates(kind, live, replace):
+    for arguments in candidates(kind, live, replace):
         if time.process_time() > until:
             break
         try:
@@ -114,14 +114,14 @@ def _variable(kind: type) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def _module_for(name: str, live: Live, replace: Callable[[str, str], None], depth: int) -> nn.Module:
+def module_for(name: str, live: Live, replace: Callable[[str, str], None], depth: int = 0) -> nn.Module:
     """A module for an argument that takes one: of the class whose name fits best."""
     kinds = [k for k in live.classes().values() if issubclass(k, nn.Module)]
     hints = (name.lower().replace("_", ""), *_NETWORKS)
     best = next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
     if best is None or depth > 1:
         return StandInNet() if name.lower() in _PREDICTORS else nn.Identity()
-    for arguments in _candidates(best, live, replace, depth + 1):
+    for arguments in candidates(best, live, replace, depth + 1):
         try:
             return best(**arguments)
         except Exception:  # the user's constructor, given guesses: others follow
@@ -151,7 +151,7 @@ def _said(value: Any) -> str:
     return type(value).__name__ if isinstance(value, nn.Module | fragments.Options) else repr(value)
 
 
-def _candidates(
+def candidates(
     kind: type, live: Live, replace: Callable[[str, str], None], depth: int = 0
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Arguments for a constructor: the usual value of each name first, then all widths alike, then smaller ones."""
@@ -183,13 +183,13 @@ def _usual(parameter: inspect.Parameter, live: Live, replace: Callable[[str, str
     if name.lower() in ("config", "cfg", "args", "opt", "hparams", "conf"):
         return _settings(live, note)
     if name.lower() in _MODULES or "Module" in note:
-        return _module_for(name, live, replace, depth)
+        return module_for(name, live, replace, depth)
     if any(k.__name__ == note.rpartition(".")[2].strip("'>") for k in live.classes().values()):
         return _settings(live, note)
     if name in ("act", "activation", "nonlinearity", "act_fn", "norm_layer"):
         return nn.ReLU()
     if name.endswith(("_model", "_net")) and name not in ("d_model", "dim_model", "n_model") and "int" not in note:
-        return _module_for(name, live, replace, depth)
+        return module_for(name, live, replace, depth)
     if "List" in note or "list" in note or "Sequence" in note:
         return [16, 32]
     if name.endswith(("_mults", "_mult", "dims", "sizes", "channels_list", "widths")):

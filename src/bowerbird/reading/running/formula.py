@@ -77,11 +77,40 @@ class Formulas:
         return found
 
 
+def batch_sizes(expression: ast.expr, keep: Keep) -> ast.expr:
+    """The expression with ``x.size(0)``, ``x.shape[0]`` and ``len(x)`` of names that are no variables as ``batch``."""
+
+    class Sizes(ast.NodeTransformer):
+        def visit_Call(self, node: ast.Call) -> ast.AST:
+            if isinstance(node.func, ast.Name) and node.func.id == "len" and len(node.args) == 1:
+                return self.counted(node, node.args[0])
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "size" and _zero(node.args):
+                return self.counted(node, node.func.value)
+            return self.generic_visit(node)
+
+        def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+            if isinstance(node.value, ast.Attribute) and node.value.attr == "shape" and _zero([node.slice]):
+                return self.counted(node, node.value.value)
+            return self.generic_visit(node)
+
+        def counted(self, node: ast.expr, of: ast.expr) -> ast.AST:
+            if any(map(keep, words_in(of))):
+                return self.generic_visit(node)
+            return ast.copy_location(ast.Name("batch", ast.Load()), node)
+
+    changed: ast.expr = Sizes().visit(expression)
+    return changed
+
+
+def _zero(arguments: list[ast.expr]) -> bool:
+    return len(arguments) == 1 and isinstance(arguments[0], ast.Constant) and arguments[0].value == 0
+
+
 def terms(expression: ast.expr, wanted: Keep) -> Iterator[ast.expr]:
     """The summands that hold wanted names, taken out of sums with summands that hold none."""
     if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Add | ast.Sub):
         sides = expression.left, expression.right
-        has = [any(map(wanted, names_in(side))) for side in sides]
+        has = [any(map(wanted, words_in(side))) for side in sides]
         plain = [not isinstance(side, ast.Constant) and bool(names_in(side)) for side in sides]
         if has[0] != has[1] and plain[has.index(False)]:
             yield from terms(sides[has.index(True)], wanted)
@@ -90,8 +119,15 @@ def terms(expression: ast.expr, wanted: Keep) -> Iterator[ast.expr]:
         for element in expression.elts:
             yield from terms(element, wanted)
         return
-    if any(map(wanted, names_in(expression))):
+    if any(map(wanted, words_in(expression))):
         yield expression
+
+
+def words_in(node: ast.AST) -> set[str]:
+    """Names, and the last words of attributes that are values (``model.logstd``) and not methods that are called."""
+    called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+    values = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and id(n) not in called}
+    return names_in(node) | values
 
 
 def evaluate(expression: ast.expr, namespace: dict[str, Any], values: dict[str, Any]) -> Any:

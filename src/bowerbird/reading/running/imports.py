@@ -28,9 +28,12 @@ _OURS = {
     "matplotlib": f"{_HERE}.matplotlib",
     "tqdm": f"{_HERE}.tqdm",
     "einops": f"{_HERE}.einops",
+    "tensorflow": f"{_HERE}.tensorflow",
+    "unidecode": f"{_HERE}.unidecode",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",
+    "pylab": "pictures are recorded, not drawn",
     "tqdm": "a progress bar that shows nothing",
     "wandb": "a logger that sends nothing",
     "tensorboard": "a logger that writes nothing",
@@ -95,9 +98,17 @@ class Finder(importlib.abc.MetaPathFinder):
         if top in sys.builtin_module_names or top in sys.stdlib_module_names or _asked_by_a_library():
             return None
         parent = sys.modules.get(top)
+        if parent is not None and self._is_own(parent):
+            self.replace(fullname, "the file is not there")
+            return importlib.machinery.ModuleSpec(fullname, StandInLoader(fullname, fullname), is_package=True)
         if parent is not None and not isinstance(parent, Stub) and top not in _OURS:
             return None
         return self._stand_in(fullname, top, "the package is not installed")
+
+    def _is_own(self, package: types.ModuleType) -> bool:
+        """Whether a package is the user's own folder."""
+        places = [*getattr(package, "__path__", ()), getattr(package, "__file__", None) or ""]
+        return any(place and Path(place).is_relative_to(folder) for place in places for folder in self.folders)
 
     def _stand_in(self, fullname: str, top: str, reason: str) -> importlib.machinery.ModuleSpec:
         self.replace(fullname if fullname in _SUBMODULES else top, reason)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bowerbird.reading.running import compat, exercise, imports, kernel, rewrite, shrinking
+from bowerbird.reading.running import compat, exercise, imports, kernel, rewrite, shrinking, trainers
 from bowerbird.reading.running.guards import Guard, limit, soften
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import Loops
@@ -34,6 +34,7 @@ from bowerbird.reading.running.probes import all_probes
 from bowerbird.reading.running.recorder import Recorder, summary
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.standins import data, files, fragments
+from bowerbird.reading.running.standins.torchvision import transforms
 from bowerbird.reading.running.standins.torchvision import utils as pictures_saved
 from bowerbird.reading.undefined import undefined_names
 
@@ -90,6 +91,10 @@ class Session:
         live = None
         if self.request.probes:
             if not self.recorder.steps or not self.modules.number:
+                if self.request.wanted is None:
+                    left = self.request.seconds - (time.process_time() - started)
+                    with self._clock(max(left, 1.0)), self.functions:
+                        trainers.exercise(self._live(), self.replace, lambda: self.recorder.steps)
                 with self._clock(self.request.probe_seconds):
                     with self.functions:
                         exercise.exercise(self._live(), self.request.wanted, self.replace)
@@ -117,6 +122,7 @@ class Session:
         files.install(self.recorder, self.replace, Path(request.root))
         imports.install(request, self.files, self.replace)
         pictures_saved.watch(self._pictured)
+        transforms.watch(self.recorder.here, self._mismatched)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
         setattr(builtins, rewrite.WHILE, self.loops.loop_while)
         setattr(builtins, rewrite.LEAVE, self._left)
@@ -143,6 +149,10 @@ class Session:
             if isinstance(pictures, np.ndarray) and pictures.dtype.kind in "fiub":
                 pictures = torch.from_numpy(np.ascontiguousarray(pictures))
             self.recorder("image.saved", function, {**self.recorder.tick(), "input": summary(pictures), **settings})
+
+    def _mismatched(self, given: int, channels: int, place: tuple[str, int | None]) -> None:
+        value = {"given": given, "channels": channels}
+        self.recorder("transform.mismatch", "Normalize", value, file=place[0], line=place[1])
 
     def _warned(self, message: Any, category: Any, filename: str, lineno: int, *_: Any, **__: Any) -> None:
         if not self.modules.quiet:

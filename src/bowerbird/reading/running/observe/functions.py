@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.recorder import Recorder, summary
+from bowerbird.reading.running.standins.anything import Anything
 
 LOSSES = frozenset(
     "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits cross_entropy "
@@ -41,6 +42,7 @@ _WRAPPERS = (
     "torch/functional.py",
     "nn/functional.py",
     "torch/_jit_internal.py",
+    "reading/running/compat.py",
 )
 _GONE = ("cuda", "mps", "xpu", "hip", "xla", "npu")
 
@@ -65,6 +67,9 @@ class FunctionWatch(TorchFunctionMode):
         if name == "__getitem__" and len(args) == 2 and args[0].ndim == 0 and args[1] == 0 and isinstance(args[1], int):
             self.replaced("x[0] of a single number", "it was allowed in PyTorch before 0.5; the number was taken")
             return args[0]
+        if name in ("masked_fill", "masked_fill_") and len(args) > 1 and _is_bytes(args[1]):
+            self.replaced("masks of bytes", "they were removed from PyTorch; masks of booleans were taken")
+            args = (args[0], args[1].bool(), *args[2:])
         if name in ("cuda", "to", "type", "pin_memory") or "device" in kwargs:
             args, kwargs, done = self._on_cpu(name, args, kwargs)
             if done is not None:
@@ -110,7 +115,7 @@ class FunctionWatch(TorchFunctionMode):
         gone = (isinstance(value, str) and value.partition(":")[0] in _GONE) or (
             isinstance(value, torch.device) and value.type in _GONE
         )
-        if gone or (isinstance(value, int) and not isinstance(value, bool)):
+        if gone or isinstance(value, Anything) or (isinstance(value, int) and not isinstance(value, bool)):
             self.replaced("CUDA", "there is no GPU; everything runs on the CPU")
             return torch.device("cpu")
         return value
@@ -143,7 +148,7 @@ class FunctionWatch(TorchFunctionMode):
             ]
             value |= {"input": summary(named[0]), "target": summary(named[1]), "kwargs": {
                 k: _short(v) for k, v in kwargs.items() if k not in ("input", "target") and v is not None
-            }, "reduction": kwargs.get("reduction", "mean")}  # fmt: skip
+            }, "reduction": _reduction(kwargs)}  # fmt: skip
             self._keep(name, file, line, seen, named, kwargs)
         elif kind == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -162,7 +167,7 @@ class FunctionWatch(TorchFunctionMode):
             copies = [t.detach().clone() for t in named]
             self.losses.append({"name": name, "file": file, "line": line, "input": copies[0], "target": copies[1],
                                 "kwargs": {k: v for k, v in kwargs.items() if k not in ("input", "target")},
-                                "module": kwargs.get("reduction", "mean")})  # fmt: skip
+                                "module": _reduction(kwargs)})  # fmt: skip
 
     def _after(self, name: str, file: str, line: int | None, value: dict[str, Any], out: Any) -> None:
         kind = value.pop("kind")
@@ -195,6 +200,17 @@ class FunctionWatch(TorchFunctionMode):
             self.recorder("loss.last", name, value, file=file, line=line)
         for (file, line, name), row in self.rows.items():
             self.recorder("function.call", name, row, file=file, line=line)
+
+
+def _reduction(kwargs: dict[str, Any]) -> str:
+    """How a loss is reduced, also where it is said as older versions had it."""
+    if kwargs.get("reduce") is False:
+        return "none"
+    return "sum" if kwargs.get("size_average") is False else str(kwargs.get("reduction", "mean"))
+
+
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == torch.uint8
 
 
 def _asker(frame: FrameType | None) -> FrameType | None:

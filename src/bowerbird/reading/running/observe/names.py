@@ -23,6 +23,12 @@ class Names:
         self._final: set[int] = set()
         self._counted = -1
 
+    def forget_after(self, count: int) -> None:
+        """Forgets all modules but the first ``count``: those of an attempt that led nowhere."""
+        for module, _, _ in self.created[count:]:
+            self._known.pop(id(module), None)
+        del self.created[count:]
+
     def modules(self) -> list[nn.Module]:
         """Every module that the program made, in order of creation; they are kept alive, so that they can be judged."""
         return [module for module, _, _ in self.created]

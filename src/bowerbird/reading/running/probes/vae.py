@@ -9,15 +9,17 @@ from typing import Any
 import torch
 
 from bowerbird.reading.program import Unit, dotted, last_name, names_in, targets_of
-from bowerbird.reading.running.formula import Formulas, calls_in, coefficient, evaluate, terms, units
+from bowerbird.reading.running.formula import Formulas, batch_sizes, calls_in, coefficient, evaluate, terms, units
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
 
 _MEAN = re.compile(
-    r"^(z_?|q_?|post_?|posterior_|latent_|enc_|encoded_)?(mu|mus|mean|means|loc|μ)(_?(z|q|x|post|enc|phi))?$", re.I
+    r"^(z_?|q_?|post_?|posterior_|latent_|enc_|encoded_|weight_|bias_)?"
+    r"(mu|mus|mean|means|loc|μ)(_?(z|q|x|post|enc|phi))?$",
+    re.I,
 )
 _SCALE = re.compile(
-    r"^(z_?|q_?|post_?|posterior_|latent_|enc_)?"
+    r"^(z_?|q_?|post_?|posterior_|latent_|enc_|encoded_|weight_|bias_)?"
     r"(log_?var(iance)?|logv|lv|ln_?var|log_?sigma(_?(sq|2|squared))?|log_?std|log_?scale|logstd|logsigma|"
     r"sigma(_?(sq|2|squared))?|std|stddev|stdev|scale|var|variance|σ)(_?(z|q|x|post|enc|phi))?$",
     re.I,
@@ -73,7 +75,7 @@ class Site:
 
 
 def site_of(formulas: Formulas, statement: ast.stmt, written: ast.expr) -> Site | None:
-    expanded = formulas.expand(written, statement)
+    expanded = batch_sizes(formulas.expand(written, statement), is_latent)
     names = names_in(expanded)
     means, scales = [n for n in names if is_mean(n)], [n for n in names if is_scale(n)]
     if len(means) != 1 or len(scales) != 1:

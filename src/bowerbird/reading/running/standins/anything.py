@@ -1,11 +1,20 @@
 """An object that accepts everything: what stands for a part of a package that is not installed."""
 
+import dis
+import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 
+def _asked_for(frame: FrameType) -> int:
+    """How many values an unpacking assignment wants of what it is given: ``a, b = thing`` wants two, a loop none."""
+    code, place = frame.f_code.co_code, frame.f_lasti
+    return code[place + 1] if dis.opname[code[place]].startswith("UNPACK_SEQUENCE") else 0
+
+
 class Anything:
-    """Callable, iterable (empty), a context manager, a number (zero) and a container, all at once."""
+    """Callable, iterable (empty, or as long as an unpacking asks), a context manager, a number (zero), a container."""
 
     def __init__(self, name: str = "stand-in") -> None:
         self.__dict__["_name"] = name
@@ -30,7 +39,7 @@ class Anything:
         pass
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(())
+        return iter([Anything(f"{self._name}[{i}]") for i in range(_asked_for(sys._getframe(1)))])
 
     def __len__(self) -> int:
         return 0

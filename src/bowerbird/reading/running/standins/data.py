@@ -12,8 +12,10 @@ from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 from bowerbird.reading.running.standins import pictures
+from bowerbird.reading.running.standins.anything import Anything
 
 BATCHES = 4
+BATCHES_BY_HAND = 40
 
 
 class Shortened(Dataset[Any]):
@@ -72,6 +74,9 @@ def install(
 
     def created(loader: DataLoader[Any], dataset: Any, *args: Any, **kwargs: Any) -> None:
         settings = dict(zip(_POSITIONAL, args, strict=False)) | kwargs
+        if isinstance(dataset, Anything):
+            replace("a data set", "its class is not there; stand-in images were taken")
+            dataset, settings["collate_fn"] = Images(shape or (3, 64, 64)), gathered
         for name in ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "multiprocessing_context",
                      "pin_memory_device", "timeout"):  # fmt: skip
             settings.pop(name, None)
@@ -84,10 +89,10 @@ def install(
         recorder("data.loader", type(dataset).__name__, told)
 
     def iterated(loader: DataLoader[Any]) -> Iterator[Any]:
-        batches = iterate(loader)
+        batches: Iterator[Any] = iterate(loader)
         first = not getattr(loader, "_bowerbird_seen", False)
         loader.__dict__["_bowerbird_seen"] = True
-        return _recorded(batches, recorder, names, loader) if first else batches
+        return Batches(_recorded(batches, recorder, names, loader) if first else batches, lambda: iterate(loader))
 
     put(DataLoader, __init__=created)
     put(DataLoader, __iter__=iterated)
@@ -125,6 +130,49 @@ def _recorded(batches: Any, recorder: Recorder, names: Names, loader: Any) -> It
         yield batch
 
 
+class Batches:
+    """The iterator of a loader, with ``next()`` as older versions had it.
+
+    A program that asks for its length draws batches by hand, a number of them in each round (``n_critic``): it gets
+    enough for several rounds, beginning anew where the data end.
+    """
+
+    def __init__(self, batches: Iterator[Any], again: Callable[[], Iterator[Any]]) -> None:
+        self.batches, self.again = batches, again
+        self.left = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __len__(self) -> int:
+        self.left = self.left or BATCHES_BY_HAND
+        return BATCHES_BY_HAND
+
+    def __next__(self) -> Any:
+        self.left -= 1
+        try:
+            return next(self.batches)
+        except StopIteration:
+            if self.left <= 0:
+                raise
+        self.batches = self.again()
+        return next(self.batches)
+
+    next = __next__
+
+
+class Batch(list[Any]):
+    """Pictures and labels that can also be asked for by name: ``batch["image"]``."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return super().__getitem__(1 if any(word in key.lower() for word in _LABELS) else 0)
+        return super().__getitem__(key)
+
+
+_LABELS = ("label", "target", "class", "y", "gt", "mask")
+
+
 class Loader:
     """A loader that nobody defined: a few batches of pictures and labels, of the size that is asked for."""
 
@@ -138,4 +186,9 @@ class Loader:
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
         for start in range(0, BATCHES * self.batch_size, self.batch_size):
             rows = [self.dataset[i] for i in itertools.islice(itertools.count(start), self.batch_size)]
-            yield [torch.stack([picture for picture, _ in rows]), torch.tensor([label for _, label in rows])]
+            yield gathered(rows)
+
+
+def gathered(rows: list[tuple[torch.Tensor, int]]) -> Batch:
+    """Examples as one batch."""
+    return Batch([torch.stack([picture for picture, _ in rows]), torch.tensor([label for _, label in rows])])

@@ -76,7 +76,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"(output|out|y)_?(dim|size|features)", 784),
         (r"(n_|num_)?embeddings?|codebook_size|^k$", 32), (r"(pad|padding)_?(idx|id|token)?$", 0),
         (r"beta_?start", 1e-4), (r"beta_?end", 0.02), (r"^(beta|kl_weight|kld_weight|gamma|temperature|tau)$", 1.0),
-        (r"n_?cpu|num_?workers|workers|local_rank|rank|gpu", 0), (r"world_size", 1),
+        (r"iter(ation)?s?$", 6), (r"n_?cpu|num_?workers|workers|local_rank|rank|gpu", 0), (r"world_size", 1),
         (r"log_?interval|print_?(every|freq)|sample_?interval|eval_?interval|save_?(every|interval|freq)", 1),
         (r"seed|manual_?seed", 0), (r"eps(ilon)?$", 1e-5), (r"decay|momentum|ema", 0.99),
         (r"cuda|use_gpu|use_cuda|parallel|resume|debug|ddp|amp|fp16", False),

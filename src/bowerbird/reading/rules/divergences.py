@@ -1,0 +1,161 @@
+"""Rules of the KL term: how it is reduced against the reconstruction, and its sign."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program, names_in, targets_of
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
+from bowerbird.reading.running.formula import coefficient
+from bowerbird.reading.running.run import Run
+
+PER_PIXEL = frozenset("mse_loss l1_loss smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits".split())
+
+
+def _reconstruction(program: Program, facts: FactStore, term: Fact) -> Fact | None:
+    """The loss of the pixels that stands beside a KL term."""
+    unit = unit_of(program, term)
+    home = function_at(unit, term.line)
+    losses = [f for f in facts.of("loss.call") if f.subject in PER_PIXEL and f.file == term.file and f.line]
+    beside = [f for f in losses if function_at(unit, f.line) is home]
+    return next(iter(beside or losses), None)
+
+
+def _weight_of_reconstruction(program: Program, fact: Fact) -> float | None:
+    """By what the loss is multiplied where it is written; None where that cannot be read."""
+    unit = unit_of(program, fact)
+    for call in calls_at(unit, fact.line or 0, "loss|entropy|criterion|mse|bce"):
+        statement = unit.statement(call)
+        value = getattr(statement, "value", None)
+        if value is None or statement is None:
+            continue
+        if value is call:
+            return _weight_later(unit, statement)
+        if isinstance(value, ast.BinOp | ast.Call):
+            return None if re.search(r"[*/]|mean|sum", ast.unparse(value).replace(ast.unparse(call), "")) else 1.0
+    return 1.0
+
+
+def _weight_later(unit: object, statement: ast.stmt) -> float | None:
+    names = [t.id for t in targets_of(statement) if isinstance(t, ast.Name)]
+    for other in unit.all(ast.Assign, ast.Return, ast.AugAssign):  # type: ignore[attr-defined]
+        if other.lineno <= statement.lineno or other.value is None:
+            continue
+        for name in names:
+            if name in names_in(other.value) and isinstance(other.value, ast.BinOp):
+                found = coefficient(other.value, name, lambda node: unit.constant(node))  # type: ignore[attr-defined]
+                return found if found is None or found > 0 else -found
+    return 1.0
+
+
+@rule("V04", "Reconstruction and KL are reduced differently", family="vae")
+def reductions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The weight that the reductions give the KL against the reconstruction, per image."""
+    for term in facts.of("probe.kl"):
+        sign = term["sign"]
+        beside = _reconstruction(program, facts, term)
+        if not term["reading"] or beside is None or not isinstance(sign, dict) or not sign.get("factor"):
+            continue
+        shape = (beside["input"] or {}).get("shape") or []
+        if len(shape) < 2 or beside["reduction"] not in ("mean", "sum"):
+            continue
+        batch, pixels = shape[0], 1
+        for size in shape[1:]:
+            pixels *= size
+        weight = _weight_of_reconstruction(program, beside)
+        a, b, c = (abs(f) for f in term["factors"])
+        per_element = c < 0.75 * a
+        per_sample = not per_element and (b < 0.75 * a or len(term["shape"]) >= 1)
+        if weight is None or per_element or (len(term["shape"]) == 2):
+            continue
+        scale = {"sum": batch, "mean": 1.0 / pixels}[beside["reduction"]] * weight
+        kl = (
+            abs(sign["factor"])
+            * (1.0 if per_sample else batch)
+            * max(a * (4 if b < 0.75 * a else 1), 1e-9)
+            * (2 if 0.4 < a < 0.6 else 1)
+        )
+        beta = kl / scale
+        if (beside["reduction"] == "sum" and not per_sample) or 0.01 < beta < 60:
+            continue
+        line = beside.line if beside["reduction"] == "mean" else term.line
+        gross = beta > 5_000 or beta < 0.004
+        yield Finding(
+            "V04",
+            "error" if gross else "warning",
+            line or 1,
+            "The reconstruction is averaged over the pixels while the KL is summed: the KL weighs "
+            f"about {beta:,.0f} times too much."
+            if beta > 1
+            else f"The reconstruction is summed over the batch while the KL is averaged: the KL has only {beta:.3g} of "
+            "its weight.",
+            f"{beside.subject} has reduction '{beside['reduction']}' over {batch} x {pixels} numbers ({beside.id}); "
+            "the KL at line "
+            f"{term.line} is {'one number per image' if per_sample else 'the sum over the whole batch'} ({term.id}).",
+            "Sum both over pixels and dimensions and average both over the batch (or weigh the KL on purpose).",
+            file=beside.file,
+            facts=(beside.id, term.id),
+            patch=swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
+            if not per_sample and beta > 1
+            else None,
+        )
+
+
+@rule("V05", "The KL is one number before it is averaged or masked", family="vae")
+def reduced_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A sum without ``dim`` inside a mean over the batch."""
+    for term in facts.of("probe.kl"):
+        line = term["scalar_then_reduced"]
+        if not line:
+            continue
+        beside = _reconstruction(program, facts, term)
+        summed = beside is not None and beside["reduction"] == "sum"
+        yield Finding(
+            "V05",
+            "info" if summed else "error",
+            line,
+            "The KL is summed over the whole batch before its mean is taken: the mean of one number changes nothing.",
+            f"Evaluated for 4 x 6 parameters, what is averaged here has no dimension left ({term.id}).",
+            "Sum over the latent dimensions only: sum(dim=1).",
+            file=term.file,
+            facts=(term.id,),
+            patch=swap(program, term.file, line, ".sum())", ".sum(dim=1))", "V05: sum over the latent"),
+        )
+
+
+@rule("V06", "The KL term has the wrong sign", family="vae")
+def sign_of_divergence(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The term as a multiple of the true divergence, times the sign with which it enters the loss."""
+    for term in facts.of("probe.kl"):
+        sign = term["sign"]
+        if not term["reading"] or not isinstance(sign, dict) or not sign.get("factor"):
+            continue
+        whole = sign["factor"] * (term["factors"][0] if not isinstance(sign.get("inside"), float) else 1)
+        if whole > 0:
+            yield Finding(
+                "V06",
+                "ok",
+                term.line or 1,
+                "The KL term enters the loss with a positive sign.",
+                f"On a grid it is {term['factors'][0]:.3g} times the divergence ({term.id}).",
+                file=term.file,
+                facts=(term.id,),
+            )
+            continue
+        if not sign.get("with_other") and not re.search("kl|loss", str(term["function"]) + str(term["target"]), re.I):
+            continue
+        yield Finding(
+            "V06",
+            "error" if sign.get("with_other") and _reconstruction(program, facts, term) is not None else "warning",
+            term.line or 1,
+            "The KL term has the wrong sign: the loss falls as the posterior moves away from the prior.",
+            f"On a grid the term is {term['factors'][0]:.3g} times the true divergence and enters the sum of line "
+            f"{sign['line']} "
+            f"with factor {sign['factor']:.3g} ({term.id}).",
+            "Flip the sign: -0.5 * sum(1 + logvar - mu**2 - exp(logvar)) is the divergence.",
+            file=term.file,
+            facts=(term.id,),
+        )

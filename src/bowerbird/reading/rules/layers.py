@@ -1,0 +1,233 @@
+"""Rules of the layers that a class stores: shared by two branches, never called, stored too early."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.patching import replace_line
+from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, keyword, last_name, targets_of
+from bowerbird.reading.rules import rule
+from bowerbird.reading.running.run import Run
+
+
+def _uses(unit: Unit, info: ClassInfo, name: str) -> list[ast.Attribute]:
+    """Where a class reads one of its attributes outside its constructor's assignments."""
+    return [
+        n for n in unit.all(ast.Attribute, under=info.node)
+        if n.attr == name and isinstance(n.ctx, ast.Load) and dotted(n) == f"self.{name}"
+    ]  # fmt: skip
+
+
+def _layers(unit: Unit, info: ClassInfo) -> dict[str, tuple[str, int]]:
+    """The layers that a constructor stores: attribute → class and line."""
+    found = {}
+    init = info.methods.get("__init__")
+    for node in unit.all(ast.Assign, under=init) if init is not None else ():
+        value = node.value
+        for target in node.targets:
+            name = dotted(target)
+            if not name or not name.startswith("self.") or name.count(".") > 1 or not isinstance(value, ast.Call):
+                continue
+            kind = last_name(value)
+            if (dotted(value.func) or "").startswith(("nn.", "torch.nn.")) or (
+                kind in unit.classes and unit.classes[kind].is_module
+            ):
+                found[name[5:]] = (kind, node.lineno)
+    return found
+
+
+_STATELESS = re.compile(
+    r"ReLU|Tanh|Sigmoid|GELU|SiLU|Softmax|Dropout|Identity|Pool|Upsample|Flatten|Loss|Pad|ELU|Parameter|Softplus|Mish|"
+    r"PixelShuffle|Unfold|Fold"
+)
+
+
+@rule("P03", "One layer serves two branches", family="modules")
+def two_branches(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A normalisation that is called where its unused twin was meant, or that mixes two distributions."""
+    for unit in program:
+        for info in unit.classes.values():
+            layers = _layers(unit, info) if info.is_module else {}
+            for name, (kind, _) in layers.items():
+                calls = [
+                    u for u in _uses(unit, info, name)
+                    if isinstance(unit.parents.get(u), ast.Call) and unit.parents[u].func is u  # type: ignore[attr-defined]
+                ]  # fmt: skip
+                within = [c for c in calls if (f := unit.function(c)) is not None and f.name != "__init__"]
+                if len({unit.function(c) for c in within}) != 1 or len(within) < 2 or _STATELESS.search(kind):
+                    continue
+                twins = [
+                    t for t, (k, _) in layers.items() if k == kind and t != name and not _uses(unit, info, t)
+                    and _stem(t) == _stem(name)
+                ]  # fmt: skip
+                if _exclusive(unit, within) or not (twins or "Norm" in kind):
+                    continue
+                found = _second_call(unit, facts, info, name, kind, within, twins)
+                yield found
+                made = layers[name][1]
+                if not twins and abs(made - found.line) > 2:
+                    yield replace(found, line=made, patch=None)
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("0123456789").rstrip("_")
+
+
+def _exclusive(unit: Unit, calls: list[ast.Attribute]) -> bool:
+    """Whether two calls stand in different arms of one condition, so that only one of them runs."""
+    around = [[a for a in unit.ancestors(c) if isinstance(a, ast.If | ast.IfExp)] for c in calls]
+    return any(around) and len({tuple(map(id, a)) for a in around}) == 1 and len(calls) == 2 and any(
+        isinstance(a, ast.IfExp) or (isinstance(a, ast.If) and a.orelse) for a in around[0]
+    )  # fmt: skip
+
+
+def _second_call(
+    unit: Unit, facts: FactStore, info: ClassInfo, name: str, kind: str, calls: list[ast.Attribute], twins: list[str]
+) -> Finding:  # fmt: skip
+    seen = [f for f in facts.of("module.calls", f"*{name}") if f["class"] == kind and f["calls"] > 1]
+    instead = f", and {twins[0]}, of the same class, is never called" if twins else ""
+    lines = " and ".join(str(c.lineno) for c in calls)
+    counted = f"; it was called {seen[0]['calls']} times ({seen[0].id})" if seen else ""
+    patch = None
+    if twins and unit.lines[calls[1].lineno - 1].count(f"self.{name}(") == 1:
+        patch = replace_line(
+            unit.file, calls[1].lineno, f"self.{name}(", f"self.{twins[0]}(", unit.lines, label=f"P03: {twins[0]}"
+        )
+    return Finding(
+        "P03", "warning", calls[1].lineno,
+        f"{info.name} calls {name} in two places{instead}: both share one set of weights and statistics.",
+        f"self.{name} ({kind}) is called at lines {lines}{counted}.",
+        f"Call {twins[0] if twins else 'a layer of its own'} here.", file=unit.file,
+        facts=tuple(f.id for f in seen[:1]), patch=patch,
+    )  # fmt: skip
+
+
+@rule("P04", "A layer is defined and never used", family="modules")
+def never_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Parameters that no forward pass reads are saved, counted and never trained."""
+    for unit in program:
+        for info in unit.classes.values():
+            if not info.is_module or _reflects(unit, info):
+                continue
+            for name, (kind, line) in _layers(unit, info).items():
+                elsewhere = len(re.findall(rf"\.{re.escape(name)}\b", unit.text)) - 1
+                if _STATELESS.search(kind) or elsewhere > 0 or _named_elsewhere(program, unit, name):
+                    continue
+                idle = [f for f in facts.of("module.calls", f"*.{name}") if f.line == line and not f["calls"]]
+                yield Finding(
+                    "P04", "warning", line,
+                    f"{info.name}.{name} ({kind}) is defined and never used: its parameters are saved and "
+                    "never trained.",
+                    f"No line reads .{name}{f'; it was never called ({idle[0].id})' if idle else ''}.",
+                    "Use it in forward, or remove it.", file=unit.file, facts=tuple(f.id for f in idle[:1]),
+                )  # fmt: skip
+
+
+def _reflects(unit: Unit, info: ClassInfo) -> bool:
+    """Whether a class reads its layers by other means than their names, or is a base of another."""
+    text = ast.unparse(info.node)
+    if re.search(r"getattr\(|\.children\(|\._modules|named_children|__dict__|\.modules\(\)", text):
+        return True
+    if any(base in unit.classes for base in info.bases):
+        return True
+    return any(info.name in base for other in unit.classes.values() for base in other.bases)
+
+
+def _named_elsewhere(program: Program, unit: Unit, name: str) -> bool:
+    word = rf"\.{re.escape(name)}\b|['\"]{re.escape(name)}['\"]"
+    return any(re.search(word, other.text) for other in program if other is not unit)
+
+
+@rule("P08", "An activation in place changes what a skip connection adds", family="modules")
+def skip_overwritten(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``x + self.block(x)`` where the block begins with ``ReLU(inplace=True)``: x is rectified before it is added."""
+    for unit in program:
+        for info in unit.classes.values():
+            first = _begins_in_place(unit, info) if info.is_module else {}
+            forward = info.methods.get("forward")
+            if not first or forward is None:
+                continue
+            for call in unit.all(ast.Call, under=forward):
+                name = dotted(call.func) or ""
+                given = dotted(call.args[0]) if len(call.args) == 1 else None
+                if name[5:] not in first or given is None or not _added(unit, forward, call, given):
+                    continue
+                yield Finding(
+                    "P08", "warning", first[name[5:]],
+                    f"The first activation of {name} works in place: it changes {given}, which is added again "
+                    f"at the end of {info.name}.",
+                    f"Line {call.lineno} gives {given} to {name}, and a sum of {info.name} reads it afterwards.",
+                    "Leave out inplace=True in the first layer of the block.", file=unit.file,
+                )  # fmt: skip
+
+
+def _begins_in_place(unit: Unit, info: ClassInfo) -> dict[str, int]:
+    """Sequences of a class whose first layer is an activation in place: attribute → line of that layer."""
+    found = {}
+    init = info.methods.get("__init__")
+    for node in unit.all(ast.Assign, under=init) if init is not None else ():
+        name = dotted(node.targets[0]) or ""
+        if not name.startswith("self.") or not isinstance(node.value, ast.Call) or not node.value.args:
+            continue
+        layer = node.value.args[0]
+        layer = layer.elts[0] if isinstance(layer, ast.List) and layer.elts else layer
+        layer = layer.value if isinstance(layer, ast.Starred) else layer
+        if last_name(node.value) == "Sequential" and isinstance(layer, ast.Call):
+            place = keyword(layer, "inplace", 0 if last_name(layer) in ("ReLU", "SiLU") else 1)
+            if isinstance(place, ast.Constant) and place.value is True and re.search("LU$|Mish", last_name(layer)):
+                found[name[5:]] = layer.lineno
+    return found
+
+
+def _added(unit: Unit, forward: ast.AST, call: ast.Call, name: str) -> bool:
+    """Whether a value is added to what a call gives: in the same sum, or in a later one."""
+    around = [a for a in unit.ancestors(call) if isinstance(a, ast.BinOp) and isinstance(a.op, ast.Add)]
+    if any(name in {dotted(a.left), dotted(a.right)} for a in around):
+        return True
+    statement = unit.statement(call)
+    outs = {dotted(t) for t in targets_of(statement)} if statement is not None else set()
+    if name in outs:
+        return False
+    for later in unit.all(ast.BinOp, ast.AugAssign, under=forward):
+        if later.lineno <= call.lineno or not isinstance(later.op, ast.Add):
+            continue
+        sides = (later.target, later.value) if isinstance(later, ast.AugAssign) else (later.left, later.right)
+        if {dotted(s) for s in sides} & outs and name in {dotted(s) for s in sides}:
+            return True
+    return False
+
+
+@rule("P07", "A module is used before it is initialised", family="modules")
+def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Layers and parameters can be stored only after ``super().__init__()``."""
+    seen = set()
+    for error in facts.of("run.exception", "AttributeError"):
+        if re.search(r"before Module\.__init__\(\) call|has no attribute '_(modules|parameters)'", error["message"]):
+            seen.add((error.file, error.line))
+            yield Finding(
+                "P07", "error", error.line or 1,
+                "A layer or parameter is stored before the base class is initialised.",
+                f"The line raised: {error['message'][:100]} ({error.id}).",
+                "Call super().__init__() first.", file=error.file, facts=(error.id,),
+            )  # fmt: skip
+    for unit in program:
+        for info in unit.classes.values():
+            init = info.methods.get("__init__")
+            if not info.is_module or init is None or not any(b.rpartition(".")[2] == "Module" for b in info.bases):
+                continue
+            stored = _layers(unit, info)
+            calls = [c.lineno for c in unit.all(ast.Call, under=init) if last_name(c) == "__init__"]
+            first = min((line for _, line in stored.values()), default=None)
+            if first is None or (calls and min(calls) < first) or any(
+                file == unit.file and n is not None and init.lineno <= n <= (init.end_lineno or n) for file, n in seen
+            ):  # fmt: skip
+                continue
+            yield Finding(
+                "P07", "warning", first,
+                f"{info.name} stores a layer before super().__init__().",
+                "super().__init__() comes later." if calls else "The constructor never calls super().__init__().",
+                "Call super().__init__() first.", file=unit.file,
+            )  # fmt: skip

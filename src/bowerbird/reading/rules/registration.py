@@ -1,0 +1,114 @@
+"""Rules of containers: modules that nothing registers, and lists of one module many times."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.patching import Patch, replace_line
+from bowerbird.reading.program import Program, Unit, dotted, last_name
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.places import unit_of
+from bowerbird.reading.running.run import Run
+
+
+@rule("P01", "Modules are kept in a plain list", family="modules")
+def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Modules that no module holds have parameters that no optimiser, no ``.to`` and no checkpoint sees."""
+    for fact in facts.of("module.unregistered"):
+        unit = unit_of(program, fact)
+        name = fact.subject.rpartition(".")[2]
+        line = _stored(unit, str(fact["class"]), name) or fact.line or 1
+        yield Finding(
+            "P01", "error" if fact["calls"] and not _set_aside(unit, str(fact["class"])) else "warning", line,
+            f"{fact['count']} module{'s lie' if fact['count'] > 1 else ' lies'} in the plain "
+            f"{fact['container']} {name} of "
+            f"{fact['class']}: nothing registers their {fact['parameters']} parameters.",
+            f"They were called {fact['calls']} times and are absent from parameters() of {fact['holder']} ({fact.id}).",
+            f"Use nn.Module{'Dict' if fact['container'] == 'dict' else 'List'}.", file=fact.file, facts=(fact.id,),
+            patch=_module_list(unit, line) if fact["container"] == "list" else None,
+        )  # fmt: skip
+
+
+def _set_aside(unit: Unit, kind: str) -> bool:
+    """Whether a class freezes something: networks that are not to be trained are sometimes hidden in a list."""
+    info = unit.classes.get(kind)
+    return info is not None and bool(re.search(r"requires_grad|\.eval\(\)|pretrained", ast.unparse(info.node)))
+
+
+def _stored(unit: Unit, kind: str, name: str) -> int | None:
+    """The line at which a class assigns an attribute."""
+    info = unit.classes.get(kind)
+    if info is None:
+        return None
+    assigned = [
+        n.lineno for n in unit.all(ast.Assign, under=info.node)
+        if any(dotted(t) == f"self.{name}" for t in n.targets)
+    ]  # fmt: skip
+    return assigned[0] if assigned else None
+
+
+def _module_list(unit: Unit, line: int) -> Patch | None:
+    text = unit.lines[line - 1]
+    found = re.match(r"^(\s*self\.\w+\s*=\s*)(\[.*\])\s*$", text)
+    if found is None or "nn" not in unit.text:
+        return None
+    return replace_line(
+        unit.file, line, text, f"{found[1]}nn.ModuleList({found[2]})", unit.lines, label="P01: ModuleList"
+    )
+
+
+@rule("P02", "One layer is repeated instead of copied", family="modules")
+def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``[layer] * n`` holds the same layer n times."""
+    shared = [f for f in facts.of("module.shared") if _siblings(f["paths"])]
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            if (
+                not isinstance(node.op, ast.Mult)
+                or not isinstance(node.left, ast.List)
+                or not _modules_in(unit, node.left)
+            ):
+                continue
+            seen = shared[0] if shared else None
+            meant = re.search(r"shar|tied|same|共享", " ".join(unit.lines[max(node.lineno - 4, 0) : node.lineno]), re.I)
+            if seen is None and not _in_container(unit, node):
+                continue
+            yield Finding(
+                "P02", "error" if seen and not meant else "warning", node.lineno,
+                "A list that is multiplied holds the same layer several times: all share one set of weights.",
+                f"{', '.join(seen['paths'][:3])} are one object ({seen.id})." if seen
+                else f"{ast.unparse(node)[:80]} copies references, not layers.",
+                "Build each: nn.ModuleList([copy.deepcopy(layer) for _ in range(n)]).", file=unit.file,
+                facts=(seen.id,) if seen else (),
+            )  # fmt: skip
+            return
+    for fact in shared[:1]:
+        yield Finding(
+            "P02", "warning", fact.line or 1,
+            f"{fact['paths'][0]} and {fact['paths'][1]} are the same layer: all places of the list share one "
+            "set of weights.",
+            f"{len(fact['paths'])} paths lead to one object ({fact.id}).",
+            "Build a new layer for each place, unless they are meant to share.", file=fact.file, facts=(fact.id,),
+        )  # fmt: skip
+
+
+def _siblings(paths: list[str] | None) -> bool:
+    """Whether the paths of one module are numbered neighbours of one list."""
+    parts = [p.rpartition(".") for p in paths or ()]
+    return len(parts) > 1 and len({p[0] for p in parts}) == 1 and all(p[2].isdigit() for p in parts)
+
+
+def _modules_in(unit: Unit, display: ast.List) -> bool:
+    for element in display.elts:
+        word, name = last_name(element), dotted(element)
+        if isinstance(element, ast.Call) and ((dotted(element.func) or "").startswith("nn.") or word in unit.classes):
+            return word not in ("ReLU", "Tanh", "Sigmoid", "GELU", "Dropout", "Identity", "SiLU", "Parameter")
+        if name is not None and re.search(r"layer|module|block|net|encoder|decoder|attn", name, re.I):
+            return True
+    return False
+
+
+def _in_container(unit: Unit, node: ast.AST) -> bool:
+    return any(isinstance(a, ast.Call) and last_name(a) in ("ModuleList", "Sequential") for a in unit.ancestors(node))

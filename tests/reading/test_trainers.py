@@ -1,0 +1,143 @@
+"""Programs as they are published: training that is only defined, loaders that are driven by hand, packages of old."""
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bowerbird.reading.check import CheckResult, check
+from bowerbird.reading.program import Program
+from bowerbird.reading.rules import handing
+from bowerbird.reading.running.launch import Child
+from bowerbird.reading.source import open_source
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    with Child() as warm:
+        yield warm
+
+
+def run(child: Child, folder: Path, code: str) -> CheckResult:
+    file = folder / "program.py"
+    file.write_text(textwrap.dedent(code), encoding="utf-8")
+    return check(file, seconds=6.0, child=child)
+
+
+def test_a_class_that_trains_is_built_and_started(child: Child, tmp_path: Path) -> None:
+    result = run(
+        child,
+        tmp_path,
+        """
+        import torch
+        from torch import nn
+        class Classifier:
+            def __init__(self, args):
+                self.net = nn.Sequential(nn.Conv2d(args.channels, 8, 4, 4), nn.Flatten(), nn.Linear(8 * 8 * 8, 10))
+                self.optimizer = torch.optim.SGD(self.net.parameters(), lr=args.lr)
+                self.batch_size = 12
+            def fit(self, train_loader, epochs):
+                for epoch in range(epochs):
+                    for x, y in train_loader:
+                        assert len(x) == self.batch_size
+                        self.update(x, y)
+            def update(self, x, y):
+                self.optimizer.zero_grad()
+                nn.functional.cross_entropy(self.net(x), y).backward()
+                self.optimizer.step()
+        """,
+    )
+    assert result.facts.first("run.program")["steps"] >= 4
+    assert {f.subject for f in result.facts.of("event.forward")} == {"self.net"}
+    assert any(s.name == "Classifier(…).fit(…)" and "(1, 32, 32)" in s.reason for s in result.run.stand_ins)
+    assert result.errors == []
+
+
+def test_a_function_that_trains_is_called_with_what_its_arguments_say(child: Child, tmp_path: Path) -> None:
+    code = """
+        def train_epoch(model, loader, optimizer, criterion, device, epoch):
+            model.train()
+            for batch in loader:
+                out = model(batch["image"].to(device))
+                loss = criterion(out, batch["image"])
+                loss.backward()
+                optimizer.step()
+        """
+    result = run(child, tmp_path, code)
+    assert [(f.rule, f.line) for f in result.errors] == [("L01", 7)]
+    assert (
+        run(child, tmp_path, code.replace("optimizer.step()", "optimizer.step(); optimizer.zero_grad()")).errors == []
+    )
+
+
+def test_loaders_driven_by_hand_and_packages_of_old(child: Child, tmp_path: Path) -> None:
+    result = run(
+        child,
+        tmp_path,
+        """
+        import torch
+        from tensorflow.examples.tutorials.mnist import input_data
+        from torchvision import datasets, transforms
+        from nowhere import settings
+        mnist = input_data.read_data_sets("data", one_hot=True)
+        x, y = mnist.train.next_batch(8)
+        print(x.shape, y.shape, float(x.min()) >= 0, mnist.train.images.shape[1])
+        grey = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])
+        loader = torch.utils.data.DataLoader(datasets.MNIST("data", transform=grey), batch_size=4)
+        batches = iter(loader)
+        print(len(batches) // 5, len([batches.next() for _ in range(12)]), len(list(loader)), batches.next()[0].shape)
+        device, names = settings()
+        print(torch.zeros(1).to(device).device)
+        """,
+    )
+    assert not result.run.exceptions()
+    text = result.facts.first("run.output")["text"].splitlines()
+    assert text == ["(8, 784) (8, 10) True 784", "8 12 4 torch.Size([4, 1, 28, 28])", "cpu"]
+    assert [(f.rule, f.severity, f.line) for f in result.findings if f.rule == "X03"] == [("X03", "warning", 9)]
+
+
+OPTIMISERS = """
+import torch
+from torch import optim
+
+def train(g_optimizer, d_optimizer, loader):
+    g_optimizer.step()
+    d_optimizer.step()
+
+def main(encoder, decoder, loader):
+    d_optimizer = optim.Adam({}.parameters())
+    g_optimizer = optim.Adam(encoder.parameters())
+    train(g_optimizer, {}, loader)
+
+def alone(generator, critic):
+    optimizer_g, optimizer_c = optim.Adam(generator.parameters()), optim.Adam(critic.parameters())
+    optimizer_c.zero_grad()
+    critic(generator()).mean().backward()
+    {}
+    optimizer_g.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("decoder", "d_optimizer", "optimizer_c.step()"), []),
+        (("decoder", "g_optimizer", "optimizer_c.step()"), [12]),
+        (("decoder", "d_optimizer", "pass"), [17, 15]),
+    ],
+)
+def test_what_the_text_says_of_optimisers(tmp_path: Path, given: tuple[str, str, str], expected: list[int]) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(OPTIMISERS.format(*given), encoding="utf-8")
+    program = Program(open_source(file))
+    assert [f.line for f in (*handing.handed_twice(program), *handing.never_stepped(program))] == expected
+
+
+def test_optimisers_given_each_others_parameters(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    text = "import torch\ntrainer_E = torch.optim.Adam(vae.{}_params)\ntrainer_D = torch.optim.Adam(vae.{}_params)\n"
+    file.write_text(text.format("decoder", "encoder"), encoding="utf-8")
+    assert {f.line for f in handing.exchanged(Program(open_source(file)))} == {2, 3}
+    file.write_text(text.format("encoder", "decoder"), encoding="utf-8")
+    assert list(handing.exchanged(Program(open_source(file)))) == []
