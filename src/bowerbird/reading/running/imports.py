@@ -28,6 +28,7 @@ _OURS = {
     "matplotlib": f"{_HERE}.matplotlib",
     "tqdm": f"{_HERE}.tqdm",
     "einops": f"{_HERE}.einops",
+    "tiktoken": f"{_HERE}.tiktoken",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",

@@ -2,14 +2,16 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.denoising import Event, Watch, bound_callables, denoisers, place_of
 from bowerbird.reading.running.probes.diffusion import bars
@@ -19,49 +21,99 @@ _SAMPLERS = re.compile(
 )
 
 
+_STEP = re.compile(r"^(p_sample|(ddpm_|ddim_|sample_|denoise_|reverse_)?step|p_sample_ddim|denoise|sample_timestep)$")
+_PICTURE = re.compile(r"^(x|x_?t|xt|x_?i|x_?T|img|image|noise|z|latents?|sample|noisy)$")
+_WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
+
+
 @probe("diffusion_sampler")
 def sampler_steps(live: Live) -> None:
     """Runs a sampler with answers and noise of our own, and fits each step as a sum of input, answer and noise."""
     nets = denoisers(live)
     if not nets:
         return
-    for name, function, _ in bound_callables(live, _SAMPLERS):
-        net = next(iter(nets.values()))
+    for name, function, _ in _loops(live):
         arguments = _arguments(live, function, nets)
         if arguments is None:
             continue
-        modules = list(nets.values())
-        with live.frozen(*live.roots.values()), torch.no_grad():
-            watch = Watch(live, modules, scale=0.1)
-            live.seed(5)
-            try:
-                with watch:
-                    out = live.call(function, **arguments)
-            except Exception:  # it wants other arguments
-                continue
+        watched = _watched(live, nets, function, arguments)
+        if watched is None:
+            continue
+        watch, out = watched
         file, line = place_of(function)
         for kind, at, number in watch.dropped[:1]:
-            live.record(
-                "probe.dropped_while_sampling",
-                name,
-                {"function": kind, "net": type(net).__name__},
-                line=number,
-                file=at,
-            )
+            told = {"function": kind, "net": type(next(iter(nets.values()))).__name__}
+            live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
         _steps(live, name, watch.events, out, file, line)
         if sum(e.what == "net" for e in watch.events) > 1:
             return
+    for name, function, _ in bound_callables(live, _STEP):
+        if _single_steps(live, nets, name, function):
+            return
 
 
-def _arguments(live: Live, function: Callable[..., Any], nets: dict[str, nn.Module]) -> dict[str, Any] | None:
-    """Arguments for a sampler by their names; None where one cannot be guessed."""
+def _loops(live: Live) -> Iterator[tuple[str, Callable[..., Any], Any]]:
+    """What runs all steps: methods with such a name, and the call of a class that is called a sampler."""
+    yield from bound_callables(live, _SAMPLERS)
+    for name, function, owner in bound_callables(live, re.compile(r"^(forward|__call__)$")):
+        if re.search("sampler|sampling", type(owner).__name__, re.I):
+            yield name, function, owner
+
+
+def _watched(
+    live: Live, nets: dict[str, nn.Module], function: Callable[..., Any], arguments: dict[str, Any]
+) -> tuple[Watch, Any] | None:  # fmt: skip
+    """What happened while a sampler ran, and what it gave; None where it wants other arguments."""
+    with live.frozen(*live.roots.values()), torch.no_grad():
+        watch = Watch(live, list(nets.values()), scale=0.1)
+        live.seed(5)
+        try:
+            with watch:
+                return watch, live.call(function, **arguments)
+        except Exception:  # it wants other arguments
+            return None
+
+
+def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: Callable[..., Any]) -> bool:
+    """Single steps from a picture of ours, at a middle time, at the last but one and at the last."""
+    words = list(inspect.signature(function).parameters)
+    picture = next((w for w in words if _PICTURE.match(w)), None)
+    when = next((w for w in words if _WHEN.match(w)), None)
+    bar = bars(live)
+    if picture is None or when is None or bar is None:
+        return False
+    file, line = place_of(function)
+    found = False
+    for t in (len(bar) // 2, 1, 0):
+        for time in (torch.full((2,), t), t):
+            x = torch.randn(2, *_size(live, nets), generator=torch.Generator().manual_seed(7)) * 0.1
+            rest = _arguments(live, function, nets, given=frozenset({picture, when}))
+            watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
+            if watched is not None:
+                found = _steps(live, name, watched[0].events, watched[1], file, line, last=t == 0) or found
+                break
+    return found
+
+
+def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
+    """The shape of one picture, as a network was given it."""
     net = next(iter(nets.values()))
-    given = live.inputs(net)
-    size = list(given[0][0].shape[1:]) if given is not None else [1, 28, 28]
+    if isinstance(net, StandInNet):
+        return net.shape[1:] or [1, 28, 28]
+    found = tensors(live.inputs(net))
+    return list(found[0].shape[1:]) if found else [1, 28, 28]
+
+
+def _arguments(
+    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset()
+) -> dict[str, Any] | None:  # fmt: skip
+    """Arguments for a sampler by their names, but for those given; None where one cannot be guessed."""
+    net = next(iter(nets.values()))
+    size = _size(live, nets)
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         word = parameter.name
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or word in given:
             continue
         if re.fullmatch(r"(eps_|denoise_|score_)?(model|net|network|unet|denoiser|fn|eps_model)", word):
             found[word] = net
@@ -69,6 +121,8 @@ def _arguments(live: Live, function: Callable[..., Any], nets: dict[str, nn.Modu
             found[word] = 2
         elif parameter.default is not inspect.Parameter.empty:
             continue
+        elif _PICTURE.match(word):
+            found[word] = torch.randn(2, *size, generator=torch.Generator().manual_seed(7)) * 0.1
         elif re.fullmatch(r"shape|x_shape", word):
             found[word] = (2, *size)
         elif re.fullmatch(r"size|img_shape|image_shape", word):
@@ -93,8 +147,10 @@ def _arguments(live: Live, function: Callable[..., Any], nets: dict[str, nn.Modu
     return found
 
 
-def _steps(live: Live, name: str, events: list[Event], out: Any, file: str, line: int) -> None:
-    """Groups the calls of the network by their input and fits what comes after each."""
+def _steps(
+    live: Live, name: str, events: list[Event], out: Any, file: str, line: int, last: bool = True
+) -> bool:  # fmt: skip
+    """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
     groups: list[list[int]] = []
     for place, event in enumerate(events):
         if event.what != "net":
@@ -104,24 +160,25 @@ def _steps(live: Live, name: str, events: list[Event], out: Any, file: str, line
         else:
             groups.append([place])
     final = _final(out, events[groups[-1][0]].value.shape) if groups else None
+    found_any = False
     for number, group in enumerate(groups):
-        last = number == len(groups) - 1
-        after = final if last else events[groups[number + 1][0]].value
+        at_end = number == len(groups) - 1
+        after = final if at_end else events[groups[number + 1][0]].value
         here = events[group[0]]
         if after is None or after.shape != here.value.shape or not bool((after + here.value).isfinite().all()):
             continue
         start = groups[number - 1][-1] if number else -1
-        stop = len(events) if last else groups[number + 1][0]
+        stop = len(events) if at_end else groups[number + 1][0]
         draws = [e for e in events[start + 1 : stop] if e.what == "draw" and e.value.shape == here.value.shape]
         draws = [e for e in draws if not torch.equal(e.value, here.value)]
         answers = [events[i].out for i in group]
         found = _fit(here.value, [a for a in answers if a is not None], [d.value for d in draws], after)
         if found is None:
             continue
-        made = events[groups[number + 1][0]].made if not last else here.made
+        made = events[groups[number + 1][0]].made if not at_end else here.made
         value = {
             **found,
-            "last": last,
+            "last": last and at_end,
             "calls": len(group),
             "draw_line": draws[-1].line if draws else None,
             "draw_file": draws[-1].file if draws else "",
@@ -132,6 +189,8 @@ def _steps(live: Live, name: str, events: list[Event], out: Any, file: str, line
             "conditional": [_is_conditional(events[i].others) for i in group],
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
+        found_any = True
+    return found_any
 
 
 def _is_conditional(others: tuple[Any, ...]) -> bool:
