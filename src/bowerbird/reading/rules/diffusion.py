@@ -27,7 +27,7 @@ _DEFINITIONS = {
 
 def _wrong_tables(facts: FactStore) -> list[Fact]:
     """Tables that differ from their definition; of those that follow from a wrong one, only that one."""
-    wrong = [f for f in facts.of("probe.table") if f["error"] > 2e-2]
+    wrong = [f for f in facts.of("probe.table") if f["error"] > (5e-3 if f["kind"] == "bar_prev" else 2e-2)]
     roots = [f for f in wrong if f["kind"] in ("alphas", "bar", "bar_prev")]
     if any(f["kind"] == "bar_prev" for f in wrong):
         wrong = [f for f in wrong if f["kind"] not in ("posterior_variance", "mean_coef1", "mean_coef2")]
