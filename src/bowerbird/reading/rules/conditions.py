@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program, Unit, keyword, targets_of
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
     function_at,
@@ -104,6 +104,8 @@ def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 @rule("D13", "Steps are drawn from the wrong range", family="diffusion")
 def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The bounds of randint against the tables and the steps that the sampler visits."""
+    for unit in program:
+        yield from _standing_step(unit)
     lengths = {f["steps"] for f in facts.of("probe.schedule")}
     visited = [
         int(f["t"])
@@ -139,6 +141,41 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 file=unit.file,
                 patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
             )
+
+
+def _standing_step(unit: Unit) -> Iterator[Finding]:
+    """A loop over steps that stores something for each, while the step it passes on was set before and stays."""
+    for loop in unit.all(ast.For):
+        if not isinstance(loop.target, ast.Name) or "range" not in ast.unparse(loop.iter):
+            continue
+        index = loop.target.id
+        inside = list(unit.all(ast.Call, under=loop))
+        stored = any(
+            isinstance(n.ctx, ast.Store) and index in names_in(n.slice) for n in unit.all(ast.Subscript, under=loop)
+        )
+        passed = {
+            k.value.id for c in inside for k in c.keywords
+            if k.arg and _STEP_NAME.match(k.arg) and isinstance(k.value, ast.Name)
+        }  # fmt: skip
+        body = [c for c in inside if c.lineno > loop.lineno]
+        told = any(index in names_in(a) for c in body for a in (*c.args, *(k.value for k in c.keywords)))
+        changed = {n for s in unit.all(ast.stmt, under=loop) for n in map(dotted, targets_of(s)) if n}
+        changed |= {dotted(receiver(c)) or "" for c in inside if last_name(c).endswith("_")} | {index}
+        for name in sorted(passed - changed) if stored and not told else ():
+            before = [
+                n.lineno for n in unit.all(ast.Assign, ast.Expr, under=unit.function(loop) or unit.tree)
+                if n.lineno < loop.lineno and name in names_in(n)
+            ]  # fmt: skip
+            yield Finding(
+                "D13", "warning", max(before, default=loop.lineno),
+                f"Every round of the loop over {index} is given the same step: {name} never changes in it.",
+                f"Line {loop.lineno} loops over {ast.unparse(loop.iter)[:40]}; only where results are stored does "
+                f"{index} appear.",
+                f"Set {name} from {index} in each round.", file=unit.file,
+            )  # fmt: skip
+
+
+_STEP_NAME = re.compile(r"^(t|ts|time_?steps?|time)$")
 
 
 def _draws_steps(unit: Unit, call: ast.Call, statement: ast.stmt) -> bool:

@@ -119,11 +119,11 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             facts=(fact.id,),
         )
         return
-    if facts.of("probe.noising") and not re.search(
-        r"Normalize|\* ?2(\.0)? ?- ?1|2(\.0)? ?\* ?\w+ ?- ?1|- ?0?\.5|normalize_to", program.main.text
-    ):
+    seen = False
+    if facts.of("probe.noising") and not _SCALED.search(program.main.text):
         for fact in facts.of("data.batch"):
             first = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
+            seen = seen or first is not None
             if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
                 line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
                 yield Finding(
@@ -136,6 +136,27 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                     facts=(fact.id,),
                 )
                 return
+    yield from _unscaled(program, seen)
+
+
+def _unscaled(program: Program, seen: bool) -> Iterator[Finding]:
+    """By the text alone: transforms that end in [0, 1] in a file that diffuses and clamps to [-1, 1]."""
+    text = "\n".join(unit.text for unit in program)
+    diffuses = re.search(r"def (q_sample|p_losses|noise_images?|add_noise|forward_diffusion)\b", program.main.text)
+    if seen or diffuses is None or _SCALED.search(text):
+        return
+    for call in program.main.calls("ToTensor"):
+        yield Finding(
+            "D06", "warning", call.lineno, "Images in [0, 1] are diffused, while sampling works in [-1, 1].",
+            "ToTensor gives [0, 1]; nothing in the program maps it to [-1, 1], and samples are clamped to [-1, 1].",
+            "Add Normalize(0.5, 0.5), or diffuse 2 * x - 1.", file=program.main.file,
+        )  # fmt: skip
+        return
+
+
+_SCALED = re.compile(
+    r"Normalize\(|\* ?2(\.0?)?\)? ?- ?1|2(\.0?)? ?\* ?\w+ ?- ?1|- ?0?\.5|normalize_to|to_neg_one|/ ?127\.5"
+)
 
 
 @rule("D07", "The weight of min-SNR is clamped from the wrong side", family="diffusion")

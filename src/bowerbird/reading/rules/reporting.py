@@ -42,6 +42,7 @@ def _divisions(unit: Unit, name: str, after: ast.AugAssign) -> Iterator[tuple[in
 def wrong_denominator(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Sums over samples belong over the number of samples, means of batches over the number of batches."""
     for unit in program:
+        yield from _interval_for_count(unit)
         for name, node, _ in _totals(unit):
             kind = _reduction(unit, facts, node)
             weighted = _weighted(node.value)
@@ -68,6 +69,23 @@ def wrong_denominator(program: Program, facts: FactStore, run: Run) -> Iterator[
                     "batch size.",
                     f"Line {node.lineno} adds {ast.unparse(node.value)[:60]}; its loss reduces by {kind}.",
                     f"Divide by {right}.", unit.file,
+                )  # fmt: skip
+
+
+def _interval_for_count(unit: Unit) -> Iterator[Finding]:
+    """A total over a loader's batches that is divided by how often something is printed, not by the batches."""
+    for name, node, loop in _totals(unit):
+        over = re.search(r"\b\w*(loader|_dl|batches)\b", ast.unparse(loop.iter), re.I)
+        sometimes = [n for n in unit.all(ast.If, under=loop) if any(inner is node for inner in ast.walk(n))]
+        if over is None or sometimes or any(isinstance(n, ast.Break) for n in ast.walk(loop)):
+            continue
+        for line, divisor in _divisions(unit, name, node):
+            if re.fullmatch(r"(\w+\.)*\w*(log|eval|print|save|display)\w*_?(rate|interval|every|freq|steps?)", divisor):
+                yield Finding(
+                    "M01", "warning", line,
+                    f"{name} adds up all batches of {over.group()} and is divided by {divisor}: the average is off.",
+                    f"Line {loop.lineno} loops over {ast.unparse(loop.iter)[:40]}.",
+                    f"Divide by len({over.group()}).", file=unit.file,
                 )  # fmt: skip
 
 
@@ -208,6 +226,7 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     """A network that nobody trains and that is called without gradients must be in evaluation mode."""
     trained = {name for names in owners_of(facts).values() for name in names}
     classes = {f["class"] for f in facts.of("event.forward") if f.subject in trained}
+    told = set[tuple[str, int]]()
     for tree in facts.of("module.tree"):
         calls = facts.of("event.forward", tree.subject)
         named = _MEASURES.search(f"{tree.subject} {tree['class']}")
@@ -221,6 +240,7 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         for file, line in {(tree.file, tree.line), (call.file, call.line)}:
             if line is None or not file:
                 continue
+            told.add((file, line))
             yield Finding(
                 "M04", "warning", line,
                 f"{tree.subject} only measures, and it is in training mode: its {moving[0]} makes the measure "
@@ -230,6 +250,42 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 f"such layers ({tree.id}).",
                 f"Call {tree.subject}.eval() once it is made.", file, (call.id, tree.id),
             )  # fmt: skip
+    if not told:
+        yield from _never_in_evaluation(program, told)
+
+
+def _never_in_evaluation(program: Program, told: set[tuple[str, int]]) -> Iterator[Finding]:
+    """By the text alone: a network called inception (or the like) that is asked for features and never told eval()."""
+    for unit in program:
+        evaluated = {dotted(receiver(c)) for c in unit.all(ast.Call) if last_name(c) == "eval"}
+        if any(name and _FEATURES.search(name) for name in evaluated):
+            continue
+        for call in unit.all(ast.Call):
+            name = dotted(call.func) or ""
+            function = unit.function(call)
+            if not _FEATURES.search(name.rpartition(".")[2]) or function is None or not call.args:
+                continue
+            called = isinstance(call.func, ast.Attribute | ast.Name) and name not in unit.classes
+            about = re.search("feature|fid|inception|activation|statistic|score", function.name, re.I)
+            made = any(last_name(value) == "eval" for value, _ in unit.assignments.get(name, ()))
+            if (
+                called
+                and about
+                and not made
+                and (unit.file, call.lineno) not in told
+                and name.rpartition(".")[2].islower()
+            ):
+                yield Finding(
+                    "M04", "warning", call.lineno,
+                    f"{name} only measures, and nothing puts it into evaluation mode: its normalisation depends on the "
+                    "batch.",
+                    f"{function.name} calls it; no eval() of such a network stands in this file.",
+                    f"Call {name}.eval() once it is made.", file=unit.file,
+                )  # fmt: skip
+                return
+
+
+_FEATURES = re.compile(r"^(self\.)?\w*(inception|lpips|vgg|fid_(model|net))\w*$", re.I)
 
 
 @rule("M05", "The last batch is reported as the epoch", family="reporting")

@@ -323,17 +323,28 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 @rule("S07", "Dropout is on in evaluation", family="sampling")
 def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``F.dropout(x, p)`` trains unless it is told otherwise."""
+    told = set()
     for fact in facts.of("probe.dropout"):
+        told.add((fact.file, fact.line))
         yield Finding(
-            "S07",
-            "error",
-            fact.line or 1,
+            "S07", "error", fact.line or 1,
             "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
             f"{fact.subject} was called in evaluation mode and this line dropped with p = {fact['p']:g} ({fact.id}).",
-            "Pass training=self.training, or use nn.Dropout.",
-            file=fact.file,
-            facts=(fact.id,),
+            "Pass training=self.training, or use nn.Dropout.", file=fact.file, facts=(fact.id,),
             patch=swap(
                 program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training"
             ),
-        )
+        )  # fmt: skip
+    for unit in program:
+        for call in unit.calls("dropout"):
+            named = dotted(call.func) in ("F.dropout", "functional.dropout", "nn.functional.dropout")
+            function = unit.function(call)
+            if not named or function is None or function.name != "forward" or (unit.file, call.lineno) in told:
+                continue
+            if len(call.args) < 3 and not any(k.arg == "training" for k in call.keywords):
+                yield Finding(
+                    "S07", "warning", call.lineno,
+                    "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
+                    f"{ast.unparse(call)[:80]} takes the default training=True; the line was not seen in evaluation.",
+                    "Pass training=self.training, or use nn.Dropout.", file=unit.file,
+                )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program, Unit, last_name
+from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
     swap,
@@ -104,6 +104,8 @@ def _target_line(unit: Unit, by: int) -> int | None:
 @rule("T11", "Padding counts in the loss", family="transformer")
 def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Targets that are padding and are not ignored."""
+    for unit in program:
+        yield from _compared_with_itself(unit)
     for fact in facts.of("probe.padded_targets"):
         if fact["ignored"] or fact["share"] < 0.03 or fact["reduction"] == "none" or fact["weighted"]:
             continue
@@ -130,6 +132,24 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             if made
             else None,
         )
+
+
+def _compared_with_itself(unit: Unit) -> Iterator[Finding]:
+    """A distribution that is masked where it equals the padding index itself, instead of where the tokens do."""
+    for call in unit.all(ast.Call):
+        whole = receiver(call)
+        test = call.args[0] if call.args else None
+        if last_name(call) not in ("masked_fill", "masked_fill_") or whole is None or not isinstance(test, ast.Compare):
+            continue
+        same = dotted(test.left) is not None and dotted(test.left) == dotted(whole)
+        index = re.search(r"pad|ignore", ast.unparse(test.comparators[0]), re.I)
+        if same and index and not re.search(r"id|token|seq|src|tgt|label", str(dotted(whole)), re.I):
+            yield Finding(
+                "T11", "warning", call.lineno,
+                f"{dotted(whole)} is compared with the index of padding: it holds weights, not tokens; padding stays.",
+                f"{ast.unparse(test)[:80]} is asked of the tensor that is filled.",
+                "Compare the target tokens with the index of padding.", file=unit.file,
+            )  # fmt: skip
 
 
 @rule("T12", "The mean over a sequence counts its padding", family="transformer")

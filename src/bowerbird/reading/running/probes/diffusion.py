@@ -133,7 +133,7 @@ def tables(live: Live) -> None:
     """Every table against its definition by the others."""
     names: dict[tuple[str, str], str] = live.cache.setdefault("table_names", {})
     for holder, found in holders(live).items():
-        wanted = _identities(found)
+        wanted = identities(found)
         for kind, right in wanted.items():
             have = found[kind]
             shared = min(len(have), len(right))
@@ -150,6 +150,7 @@ def tables(live: Live) -> None:
                 "steps": len(have),
                 "name": name,
             }
+            live.cache.setdefault("measured_tables", set()).add((file, line))
             live.record("probe.table", f"{holder}.{name}" if holder else name, value, line=line, file=file)
         bar = found.get("bar")
         betas = found.get("betas")
@@ -172,7 +173,8 @@ def tables(live: Live) -> None:
             live.record("probe.schedule", f"{holder}.{name}" if holder else name, value, line=line, file=file)
 
 
-def _identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What each of the tables should be by its definition, where the others tell."""
     wanted: dict[str, torch.Tensor] = {}
     bar = found.get("bar")
     if "betas" in found and "alphas" in found and len(found["betas"]) == len(found["alphas"]):
