@@ -5,12 +5,13 @@ import math
 import re
 from collections.abc import Iterator
 
-from bowerbird.reading.facts import FactStore
+from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program
+from bowerbird.reading.program import Program, dotted
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
     attribute_line,
+    calls_at,
     function_at,
     swap,
     unit_of,
@@ -36,7 +37,7 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             yield Finding(
                 "T01",
                 "error" if fact["factor"] else "warning",
-                fact.line or 1,
+                _softmax_line(program, fact),
                 "The softmax runs over another axis than the one that is summed with the values.",
                 f"Weights of shape {fact['shape']}: along axis {fact['axis']}, which line {fact['use']} sums over, "
                 "they add up to "
@@ -68,6 +69,17 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 file=fact.file,
                 facts=(fact.id,),
             )
+
+
+def _softmax_line(program: Program, fact: Fact) -> int:
+    """Where the axis is written: the line of the call, or where the layer is made that is called there."""
+    unit = unit_of(program, fact)
+    for statement in unit.all(ast.Assign):
+        names = {dotted(t) for t in statement.targets}
+        called = any(dotted(c.func) in names for c in calls_at(unit, fact.line or 0, ""))
+        if called and re.search(r"Softmax\(", ast.unparse(statement.value)):
+            return statement.lineno
+    return fact.line or 1
 
 
 @rule("T03", "A view stands where axes should be exchanged", family="transformer")

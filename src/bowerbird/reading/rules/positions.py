@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, dotted, targets_of
+from bowerbird.reading.program import Program, Unit, dotted, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
     assigned_in,
@@ -37,7 +37,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 facts=(fact.id,),
             )
             continue
-        holder = class_at(unit, fact.line)
+        holder = class_at(unit, fact.line) or function_at(unit, fact.line)
         lines = [
             s.lineno
             for s in (unit.all(ast.Assign, ast.Return, under=holder) if holder else ())
@@ -83,7 +83,8 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             and not time_first
             and (flow is not None or _insensitive(facts))
         )
-        if not dropped and not across:
+        same = not dropped and not across and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
+        if not dropped and not across and not same:
             continue
         told = True
         function = function_at(unit, lines[0]) if lines else None
@@ -103,6 +104,8 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             line[0],
             f"{fact['class']} returns its input unchanged: no position is added."
             if dropped
+            else f"{fact['class']} adds the same vector at every position."
+            if same
             else f"{fact['class']} counts positions along the batch: all tokens of an example get the same vector.",
             f"For an input of shape {fact['shape']} that is the same everywhere, the output varies by "
             f"{fact['first_axis']:.2g} along the "
@@ -163,6 +166,8 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if holder
             else []
         )
+        if not later and _conditional(unit, fact.line):
+            continue  # the assignment that ties them may not have run
         yield Finding(
             "T13",
             "error",
@@ -173,6 +178,11 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             file=fact.file,
             facts=(fact.id,),
         )
+
+
+def _conditional(unit: Unit, line: int | None) -> bool:
+    """Whether a line stands in a branch."""
+    return any(branch.lineno < (line or 0) <= (branch.end_lineno or 0) for branch in unit.all(ast.If))
 
 
 @rule("T14", "With a cache positions start at zero again", family="transformer")

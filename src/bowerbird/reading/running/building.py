@@ -10,7 +10,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -35,9 +35,11 @@ class StandInNet(nn.Module):
 
     channels = out_dim = in_channels = out_channels = 3
     self_condition = random_or_learned_sinusoidal_cond = learned_sinusoidal_cond = False
+    made: ClassVar[list["StandInNet"]] = []
 
     def __init__(self) -> None:
         super().__init__()
+        self.made.append(self)
         self.scale = nn.Parameter(torch.tensor(0.5))
         self.shape: list[int] = []
 
@@ -80,6 +82,10 @@ def candidates(kind: type, live: Live, replace: Replace, depth: int = 0) -> Iter
     usual = {p.name: _usual(p, live, replace, depth) for p in needed}
     usual |= {name: words[0] for name, words in chosen.items() if name in usual}
     usual = _fitting(usual)
+    small = {p.name: _small(p.name, p.default) for p in signature.parameters.values()}
+    changed = {name: value for name, value in small.items() if value is not None}
+    if changed:
+        yield {**usual, **changed}
     yield usual
     for name, words in chosen.items():  # a default that the constructor itself refuses
         if name in signature.parameters and signature.parameters[name].default not in (*words, None):
@@ -92,6 +98,18 @@ def candidates(kind: type, live: Live, replace: Replace, depth: int = 0) -> Iter
         yield {**usual, **{n: width for n in numbers if usual[n] > 12 and "vocab" not in n}}
     yield {**usual, **dict.fromkeys(numbers, 4)}
     yield {**usual, **dict.fromkeys(numbers, 8)}
+
+
+_WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_model)$", re.I)
+
+
+def _small(name: str, default: Any) -> int | None:
+    """A smaller default of a size that makes a network slow; None where it is small, or no such size."""
+    if not isinstance(default, int) or isinstance(default, bool):
+        return None
+    least = min(smaller(name, default), 64 if _WIDTHS.search(name) else default)
+    least = 32 if re.search(r"(^|_)channels$", name) and default > 32 else least
+    return least if least < default else None
 
 
 def _fitting(usual: dict[str, Any]) -> dict[str, Any]:

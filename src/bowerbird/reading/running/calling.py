@@ -33,14 +33,19 @@ def called(
     """The module's answer and the inputs that were taken in the end; raises the first failure."""
     names = [p.name for p in needed(module) if p.kind is p.KEYWORD_ONLY]
     first: Exception | None = None
+    masks: dict[str, Any] = {}
     for _ in range(MOST_REPAIRS):
         plain, named = inputs[: len(inputs) - len(names)], inputs[len(inputs) - len(names) :]
         try:
             torch.manual_seed(0)
-            return module(*plain, **dict(zip(names, named, strict=True)), **_targets(module, plain)), inputs
+            return module(*plain, **dict(zip(names, named, strict=True)), **_targets(module, plain), **masks), inputs
         except Exception as raised:  # the user's forward, given guesses
             first = first or raised
             forget(module)
+            if isinstance(raised, AttributeError) and not masks:
+                masks = _masks(module, plain)
+                if masks:
+                    continue
             other = repaired(inputs, raised)
             if other is None:
                 break
@@ -58,6 +63,18 @@ def _targets(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     order = torch.randperm(inputs[0].numel(), generator=generator)
     return {p.name: inputs[0].flatten()[order].view_as(inputs[0]) for p in optional if _LABELS.match(p.name)}
+
+
+def _masks(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """Masks that hide nothing, for optional arguments that the code takes for granted."""
+    first = next((x for x in inputs if isinstance(x, torch.Tensor) and x.ndim >= 2), None)
+    forward = inspect.unwrap(type(module).forward)
+    optional = [p.name for p in inspect.signature(forward).parameters.values() if p.default is None]
+    if first is None:
+        return {}
+    length = first.shape[-2] if first.is_floating_point() else first.shape[-1]
+    visible = torch.zeros(first.shape[0], length, length, dtype=torch.bool)
+    return {name: visible.clone() for name in optional if "mask" in name.lower()}
 
 
 def _is_tokens(value: Any) -> bool:
