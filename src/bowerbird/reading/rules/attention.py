@@ -13,6 +13,7 @@ from bowerbird.reading.rules.places import (
     attribute_line,
     calls_at,
     function_at,
+    given_at,
     swap,
     unit_of,
 )
@@ -133,6 +134,7 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         at = fact["scaled_at"] or fact.line or 1
         line = attribute_line(unit, at, "scale|norm|temp|sqrt|d_?k|dim|size|width") or at
         line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
+        given = given_at(program, unit, line, r"scale|temp|norm|^d_|dim|size|width")
         what = (
             f"the root of the model's width, {width * heads}"
             if of_model
@@ -143,10 +145,10 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         yield Finding(
             "T06",
             "error" if of_model or multiplied else "info",
-            line,
+            given[1] if given else line,
             f"Scores are divided by {what}, not by the root of the width of one head.",
             f"The factor is {factor:.4g}; for keys of {width} channels it should be {right:.4g} ({fact.id}).",
             "Divide by math.sqrt(k.size(-1)).",
-            file=fact.file,
+            file=given[0].file if given else fact.file,
             facts=(fact.id,),
         )

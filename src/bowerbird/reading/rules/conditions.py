@@ -47,6 +47,7 @@ def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 file=fact.file,
                 facts=(fact.id,),
             )
+    yield from _steps_against(program, facts)
     for fact in facts.of("probe.dropped_while_sampling"):
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
@@ -62,6 +63,32 @@ def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             file=fact.file,
             facts=(fact.id,),
         )
+
+
+def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """Steps of a sampler that ask the network twice: the share of the answer with the condition."""
+    for fact in facts.of("probe.sampler_step"):
+        answers, bound = fact["of_answers"] or (), list(fact["conditional"] or ())
+        if len(answers) != 2 or sorted(bound) != [False, True] or fact["residual"] > 5e-3 or not fact["guided"]:
+            continue
+        total = sum(answers)
+        share = answers[bound.index(True)] / total if abs(total) > 1e-9 else 0.0
+        if share > 0.02:
+            return
+        unit = unit_of(program, fact)
+        function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
+        mixed = [
+            s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
+            if re.search(r"guid|cfg|scale|\bw\b", ast.unparse(s.value)) and isinstance(s.value, ast.BinOp)
+        ]  # fmt: skip
+        yield Finding(
+            "D11", "error", (mixed or [fact["update_line"] or fact.line or 1])[0],
+            "Guidance leads away from the condition: the conditional answer has no positive weight.",
+            f"With a guidance of 2, a step takes {share:.3g} of its answer from the conditional call and "
+            f"{1 - share:.3g} from the other ({fact.id}).",
+            "eps = eps_uncond + w * (eps_cond - eps_uncond).", file=fact.file, facts=(fact.id,),
+        )  # fmt: skip
+        return
 
 
 @rule("D12", "The network ignores the time", family="diffusion")

@@ -129,40 +129,35 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 f"Call {tree.subject}.eval() once it is made.", file, (call.id, tree.id),
             )  # fmt: skip
     if not told:
-        yield from _never_in_evaluation(program, told)
+        yield from _never_in_evaluation(program)
 
 
-def _never_in_evaluation(program: Program, told: set[tuple[str, int]]) -> Iterator[Finding]:
-    """By the text alone: a network called inception (or the like) that is asked for features and never told eval()."""
+def _never_in_evaluation(program: Program) -> Iterator[Finding]:
+    """By the text alone: a function that computes features or statistics calls a network that nobody sets to eval()."""
     for unit in program:
-        evaluated = {dotted(receiver(c)) for c in unit.all(ast.Call) if last_name(c) == "eval"}
-        if any(name and _FEATURES.search(name) for name in evaluated):
-            continue
+        evaluated = {dotted(receiver(c)) or "" for c in unit.all(ast.Call) if last_name(c) == "eval"}
         for call in unit.all(ast.Call):
-            name = dotted(call.func) or ""
-            function = unit.function(call)
-            if not _FEATURES.search(name.rpartition(".")[2]) or function is None or not call.args:
+            name, function = dotted(call.func) or "", unit.function(call)
+            if function is None or not call.args or not _COMPUTES.search(function.name) or name in unit.classes:
                 continue
-            called = isinstance(call.func, ast.Attribute | ast.Name) and name not in unit.classes
-            about = re.search("feature|fid|inception|activation|statistic|score", function.name, re.I)
+            lent = name in {a.arg for a in function.args.args} and re.fullmatch(r"(model|net|network)", name)
             made = any(last_name(value) == "eval" for value, _ in unit.assignments.get(name, ()))
-            if (
-                called
-                and about
-                and not made
-                and (unit.file, call.lineno) not in told
-                and name.rpartition(".")[2].islower()
-            ):
-                yield Finding(
-                    "M04", "warning", call.lineno,
-                    f"{name} only measures, and nothing puts it into evaluation mode: its normalisation depends on the "
-                    "batch.",
-                    f"{function.name} calls it; no eval() of such a network stands in this file.",
-                    f"Call {name}.eval() once it is made.", file=unit.file,
-                )  # fmt: skip
-                return
+            if not (lent or _FEATURES.search(name)) or made or evaluated & {name, "model", "self.model"}:
+                continue
+            if any(_FEATURES.search(other) for other in evaluated):
+                continue
+            head = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
+            yield Finding(
+                "M04", "warning", head.lineno if lent else call.lineno,
+                f"{name} only measures, and nothing puts it into evaluation mode: its normalisation depends on the "
+                "batch.",
+                f"{function.name} calls it at line {call.lineno}; no eval() of it stands in this file.",
+                f"Call {name}.eval() before.", file=unit.file,
+            )  # fmt: skip
+            return
 
 
+_COMPUTES = re.compile(r"(inception|fid)_?\w*(feature|stat|activation)|activation|statistics|inception|^fid_", re.I)
 _FEATURES = re.compile(r"^(self\.)?\w*(inception|lpips|vgg|fid_(model|net))\w*$", re.I)
 
 

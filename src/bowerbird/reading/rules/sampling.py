@@ -82,13 +82,28 @@ def training_mode(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         yield Finding(
             "S01",
             "info" if adversarial else "error",
-            _first_line(unit, function, fact.line),
+            _where_called(unit, function, facts) or _first_line(unit, function, fact.line),
             f"{fact.subject} is in training mode here: its {layers} acts as in training.",
             f"It was called at line {fact.line} without gradients and with training = True ({fact.id}).",
             f"Call {fact.subject.partition('.')[0]}.eval() first, and train() afterwards.",
             file=fact.file,
             facts=(fact.id,),
         )
+
+
+def _where_called(unit: Unit, function: Function | None, facts: FactStore) -> int | None:
+    """For a method of the module itself: where a function that trains calls it (or opens no_grad for that)."""
+    holder = unit.class_around(function) if function is not None else None
+    if function is None or holder is None or not ({t["class"] for t in facts.of("module.tree")} & {holder.name}):
+        return None
+    for call in unit.all(ast.Call):
+        around = unit.function(call)
+        if last_name(call) != function.name or around is None or unit.class_around(call) is holder:
+            continue
+        if any(last_name(c) in ("train", "backward") for c in unit.all(ast.Call, under=around)):
+            opened = [w for w in unit.all(ast.With, under=around) if w.lineno < call.lineno <= (w.end_lineno or 0)]
+            return opened[0].lineno if opened else call.lineno
+    return None
 
 
 def _in_training_loop(unit: Unit, line: int) -> bool:

@@ -44,11 +44,12 @@ def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Find
 @rule("T10", "Targets are not the next tokens", family="transformer")
 def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Targets against inputs, on the batch that the program made."""
+    seen = False
     for fact in facts.of("probe.causality"):
         shift = fact["shift"]
         if not isinstance(shift, dict) or (fact["sequences"] == 2 and fact["argument"] != 0):
             continue
-        by = shift["by"]
+        by, seen = shift["by"], True
         if by == 1:
             yield Finding(
                 "T10",
@@ -79,6 +80,29 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             file=fact.file,
             facts=(fact.id,),
         )
+    for unit in program if not seen else ():
+        yield from _same_slices(unit)
+
+
+def _same_slices(unit: Unit) -> Iterator[Finding]:
+    """By the text alone: inputs and targets that are cut out of one sequence at the same places."""
+    for function in unit.functions.values():
+        cut = {
+            name: s for s in unit.all(ast.Assign, under=function) if isinstance(s.value, ast.Subscript)
+            for t in s.targets if (name := dotted(t)) and isinstance(s.value.slice, ast.Slice)
+        }  # fmt: skip
+        for name, statement in cut.items():
+            same = [
+                other for other, s in cut.items()
+                if other != name and ast.unparse(s.value) == ast.unparse(statement.value) and s.lineno < statement.lineno
+            ]  # fmt: skip
+            if re.match(r"(y|target|label)", name, re.I) and any(re.match(r"(x|input|src)", o, re.I) for o in same):
+                yield Finding(
+                    "T10", "warning", statement.lineno,
+                    "The targets are the inputs themselves: the model learns to copy.",
+                    f"{name} and {same[0]} are both {ast.unparse(statement.value)[:60]}.",
+                    "Cut the targets one position later: ids[i + 1 : i + 1 + length].", file=unit.file,
+                )  # fmt: skip
 
 
 def _target_line(unit: Unit, by: int) -> int | None:

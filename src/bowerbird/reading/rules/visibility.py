@@ -20,6 +20,8 @@ def _generates(fact: Fact, program: Program) -> bool:
     shift = fact["shift"]
     if isinstance(shift, dict):
         return shift.get("by") in (1, 2)
+    if fact["sequences"] == 2 and re.search(r"tgt|trg|target|dec", str(fact["named"] or ""), re.I):
+        return True
     if (
         fact["sequences"] != 1
         or fact["mask_argument"]

@@ -6,12 +6,14 @@ schedule to each other.
 
 import ast
 import contextlib
+import enum
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -154,6 +156,11 @@ def compared_strings(kind: type) -> dict[str, list[str]]:
 
 def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: int) -> Any:
     name, note = parameter.name, str(parameter.annotation)
+    member = _member(name, live)
+    if member is not None:
+        return member
+    if name == "betas" and "tuple" not in note.lower():
+        return np.linspace(1e-4, 0.02, 1000)
     bound = live.namespace.get(name)
     if isinstance(bound, int | float | tuple) and not isinstance(bound, bool):
         return bound
@@ -174,6 +181,17 @@ def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: in
     if "bool" in note:
         return False
     return fragments.option(name)
+
+
+def _member(name: str, live: Live) -> Any:
+    """A member of the enumeration whose name an argument has: the usual choice, or the first."""
+    plain = name.lower().replace("_", "")
+    kinds = [k for k in live.namespace.values() if isinstance(k, enum.EnumMeta) and k.__name__.lower() == plain]
+    for kind in kinds:
+        members = list(kind)
+        usual = [m for m in members if re.search(r"^(EPS|EPSILON|FIXED_LARGE|MSE|NOISE)$", m.name)]
+        return (usual or members or [None])[0]
+    return None
 
 
 def _settings(live: Live, note: str) -> Any:

@@ -177,8 +177,9 @@ class Watch(TorchFunctionMode):
             v for k, v in kwargs.items() if k != named
         )
         file, line = self.live.recorder.here()
-        self.shape = kept.shape
-        self.events.append(Event("net", kept, line, file, time=time, out=answer, made=self.last, others=others))
+        for x, given, result in _halves(kept, others, answer):
+            self.shape = x.shape
+            self.events.append(Event("net", x, line, file, time=time, out=result, made=self.last, others=given))
         return answer if isinstance(out, torch.Tensor) else out
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -201,6 +202,25 @@ class Watch(TorchFunctionMode):
         elif self.shape is not None and out.shape == self.shape:
             self.last = self.live.recorder.here()
         return out
+
+
+def _halves(
+    x: torch.Tensor, others: tuple[Any, ...], answer: torch.Tensor
+) -> list[tuple[torch.Tensor, tuple[Any, ...], torch.Tensor]]:  # fmt: skip
+    """A call for a batch that was doubled, with and without a condition, as two calls."""
+    half = x.shape[0] // 2
+    if x.shape[0] % 2 or not half or answer.shape != x.shape or not torch.equal(x[:half], x[half:]):
+        return [(x, others, answer)]
+
+    def part(value: Any, where: slice) -> Any:
+        whole = isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == 2 * half
+        return value[where] if whole else value
+
+    with torch._C.DisableTorchFunction():
+        return [
+            (x[where], tuple(part(o, where) for o in others), answer[where])
+            for where in (slice(0, half), slice(half, None))
+        ]
 
 
 def _few(items: Any, line: int, file: str) -> Iterator[Any]:

@@ -29,9 +29,7 @@ _WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
 @probe("diffusion_sampler")
 def sampler_steps(live: Live) -> None:
     """Runs a sampler with answers and noise of our own, and fits each step as a sum of input, answer and noise."""
-    nets = denoisers(live)
-    if not nets:
-        return
+    nets = denoisers(live) or {"stand-in": StandInNet()}
     for name, function, _ in _loops(live):
         arguments = _arguments(live, function, nets)
         if arguments is None:
@@ -44,7 +42,8 @@ def sampler_steps(live: Live) -> None:
         for kind, at, number in watch.dropped[:1]:
             told = {"function": kind, "net": type(next(iter(nets.values()))).__name__}
             live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
-        _steps(live, name, watch.events, out, file, line)
+        guided = any(re.search("guid|cfg|scale|^w$", word) for word in arguments)
+        _steps(live, name, watch.events, out, file, line, guided=guided)
         if sum(e.what == "net" for e in watch.events) > 1:
             return
     for name, function, _ in bound_callables(live, _STEP):
@@ -119,6 +118,8 @@ def _arguments(
             found[word] = net
         elif re.fullmatch(r"n|num|n_samples?|num_samples?|batch_?size|bs|n_images|num_images|n_sample|b|amount", word):
             found[word] = 2
+        elif re.search(r"guid|cfg|cond_scale", word) and isinstance(parameter.default, float | int):
+            found[word] = 2.0
         elif parameter.default is not inspect.Parameter.empty:
             continue
         elif _PICTURE.match(word):
@@ -148,7 +149,7 @@ def _arguments(
 
 
 def _steps(
-    live: Live, name: str, events: list[Event], out: Any, file: str, line: int, last: bool = True
+    live: Live, name: str, events: list[Event], out: Any, file: str, line: int, last: bool = True, guided: bool = False
 ) -> bool:  # fmt: skip
     """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
     groups: list[list[int]] = []
@@ -187,6 +188,7 @@ def _steps(
             **_expected(live, here.time),
             **({} if at_end else _jump(live, here.time, events[groups[number + 1][0]].time)),
             "function": name,
+            "guided": guided,
             "conditional": [_is_conditional(events[i].others) for i in group],
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
