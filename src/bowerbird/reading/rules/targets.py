@@ -94,7 +94,7 @@ def _same_slices(unit: Unit) -> Iterator[Finding]:
         for name, statement in cut.items():
             same = [
                 other for other, s in cut.items()
-                if other != name and ast.unparse(s.value) == ast.unparse(statement.value) and s.lineno < statement.lineno
+                if s.lineno < statement.lineno and ast.unparse(s.value) == ast.unparse(statement.value)
             ]  # fmt: skip
             if re.match(r"(y|target|label)", name, re.I) and any(re.match(r"(x|input|src)", o, re.I) for o in same):
                 yield Finding(

@@ -43,7 +43,7 @@ def sampler_steps(live: Live) -> None:
             told = {"function": kind, "net": type(next(iter(nets.values()))).__name__}
             live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
         guided = any(re.search("guid|cfg|scale|^w$", word) for word in arguments)
-        _steps(live, name, watch.events, out, file, line, guided=guided)
+        _steps(live, name, watch, out, file, line, guided=guided)
         if sum(e.what == "net" for e in watch.events) > 1:
             return
     for name, function, _ in bound_callables(live, _STEP):
@@ -89,7 +89,7 @@ def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: C
             rest = _arguments(live, function, nets, given=frozenset({picture, when}))
             watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
             if watched is not None:
-                found = _steps(live, name, watched[0].events, watched[1], file, line, last=t == 0) or found
+                found = _steps(live, name, watched[0], watched[1], file, line, last=t == 0) or found
                 break
     return found
 
@@ -149,9 +149,10 @@ def _arguments(
 
 
 def _steps(
-    live: Live, name: str, events: list[Event], out: Any, file: str, line: int, last: bool = True, guided: bool = False
+    live: Live, name: str, watch: Watch, out: Any, file: str, line: int, last: bool = True, guided: bool = False
 ) -> bool:  # fmt: skip
     """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
+    events = watch.events
     groups: list[list[int]] = []
     for place, event in enumerate(events):
         if event.what != "net":
@@ -176,7 +177,7 @@ def _steps(
         found = _fit(here.value, [a for a in answers if a is not None], [d.value for d in draws], after)
         if found is None:
             continue
-        made = events[groups[number + 1][0]].made if not at_end else here.made
+        made = events[groups[number + 1][0]].made if not at_end else watch.last
         value = {
             **found,
             "last": last and at_end,
