@@ -120,7 +120,10 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 facts=(fact.id,),
             )
             continue
+        taken = round(1 / factor**2) if factor < 1 else 0
         of_model = heads > 1 and abs(factor * math.sqrt(width * heads) - 1) < 0.01
+        if not of_model and taken != width and taken in (fact["widths"] or ()):
+            of_model = abs(factor * math.sqrt(taken) - 1) < 0.005
         multiplied = (
             abs(factor - math.sqrt(width)) < 0.01 * factor or abs(factor - math.sqrt(width * heads)) < 0.01 * factor
         )
@@ -136,7 +139,7 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
         given = given_at(program, unit, line, r"scale|temp|norm|^d_|dim|size|width")
         what = (
-            f"the root of the model's width, {width * heads}"
+            f"the root of the model's width, {taken}"
             if of_model
             else "nothing: they are multiplied by the root"
             if multiplied

@@ -83,7 +83,9 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             and not time_first
             and (flow is not None or _insensitive(facts))
         )
-        same = not dropped and not across and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
+        same = (
+            not dropped and not across and fact["additive"] and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
+        )
         if not dropped and not across and not same:
             continue
         told = True

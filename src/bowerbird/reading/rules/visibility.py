@@ -21,7 +21,7 @@ def _generates(fact: Fact, program: Program) -> bool:
     if isinstance(shift, dict):
         return shift.get("by") in (1, 2)
     if fact["sequences"] == 2 and re.search(r"tgt|trg|target|dec", str(fact["named"] or ""), re.I):
-        return True
+        return not fact["mask_argument"]
     if (
         fact["sequences"] != 1
         or fact["mask_argument"]
@@ -98,6 +98,12 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
     tiny = _tiny_masks(facts)
     if tiny:
         return int(str(tiny[0][1]["line"]))
+    masked = [
+        m["line"] for f in facts.of("probe.attention") if f.file == unit.file
+        for m in f["masks"] or () if m.get("share") and str(m["name"]).startswith("masked_fill")
+    ]  # fmt: skip
+    if masked and fact["sequences"] == 1:
+        return int(masked[0])
     for call in unit.calls("scaled_dot_product_attention"):
         words = {k.arg: k.value for k in call.keywords}
         if len(call.args) < 4 and not ({"is_causal", "attn_mask"} & set(words)):

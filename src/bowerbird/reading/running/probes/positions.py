@@ -126,13 +126,14 @@ def _added(live: Live, module: nn.Module) -> dict[str, Any] | None:
         module.eval()
         for parameter in module.parameters():  # learned positions may begin at zero
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        out = live.call(module, constant, *given[0][1:], **given[1])
+        out, other = (live.call(module, x, *given[0][1:], **given[1]) for x in (constant, constant * 0.5))
     if not isinstance(out, torch.Tensor):
         return None
     if out.shape != entry.shape:
         return None
     difference = out - constant
     return {
+        "additive": bool(torch.allclose(difference, other - constant * 0.5, atol=1e-5)),
         "changes": float(difference.abs().max()),
         "first_axis": float((out - out[:1]).abs().max()),
         "second_axis": float((out - out[:, :1]).abs().max()),

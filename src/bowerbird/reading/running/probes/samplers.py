@@ -13,7 +13,7 @@ from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
-from bowerbird.reading.running.probes.denoising import Event, Watch, bound_callables, denoisers, place_of
+from bowerbird.reading.running.probes.denoising import Watch, bound_callables, denoisers, place_of
 from bowerbird.reading.running.probes.diffusion import bars
 
 _SAMPLERS = re.compile(

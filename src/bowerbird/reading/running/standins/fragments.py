@@ -66,7 +66,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"(n_?|num_?)heads?$|^(h|heads|n_?head|nhead)$", 4),
         (r"(n_?|num_?)layers?$|^(depth|nlayers|n)$|n_blocks?", 2),
         (r"d_?model|emb(ed(ding)?)?_?(dim|size)?$|n_?embd|hidden_?(dim|size|units)?$", 64),
-        (r"^(dim|d|nhid|width|ninp|emsize)$", 64),
+        (r"^dim$", 96), (r"^(d|nhid|width|ninp|emsize)$", 64),
         (r"d_?ff|ff(n)?_?(dim|size)|inner_dim|mlp_dim|dim_feedforward", 128),
         (r"(src_|tgt_|trg_|n_)?vocab(_?size)?|ntokens?|num_tokens|vocab_len|input_vocab", 100),
         (r"(max_?)?(seq(uence)?_?)?len(gth)?$|block_size|context|max_len|bptt|window", 32),
