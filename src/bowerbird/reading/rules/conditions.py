@@ -209,7 +209,7 @@ def _draws_steps(unit: Unit, call: ast.Call, statement: ast.stmt) -> bool:
     function = unit.function(call)
     names = " ".join(ast.unparse(t) for t in targets_of(statement))
     return bool(
-        re.search(r"^t$|^ts$|time|step|^t\b", names) or (function is not None and re.search("time|step", function.name))
+        re.search(r"^_?ts?$|time|step|^t\b", names) or (function is not None and re.search("time|step", function.name))
     )
 
 

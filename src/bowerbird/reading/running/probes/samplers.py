@@ -31,11 +31,12 @@ def sampler_steps(live: Live) -> None:
     """Runs a sampler with answers and noise of our own, and fits each step as a sum of input, answer and noise."""
     nets = denoisers(live) or {"stand-in": StandInNet()}
     for name, function, _ in _loops(live):
-        arguments = _arguments(live, function, nets)
-        if arguments is None:
-            continue
-        watched = _watched(live, nets, function, arguments)
-        if watched is None:
+        for count in (2, 10):  # some want a multiple of the number of classes
+            arguments = _arguments(live, function, nets, count=count)
+            watched = _watched(live, nets, function, arguments) if arguments is not None else None
+            if watched is not None:
+                break
+        if watched is None or arguments is None:
             continue
         watch, out = watched
         file, line = place_of(function)
@@ -104,7 +105,8 @@ def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
 
 
 def _arguments(
-    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset()
+    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset(),
+    count: int = 2,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Arguments for a sampler by their names, but for those given; None where one cannot be guessed."""
     net = next(iter(nets.values()))
@@ -117,15 +119,15 @@ def _arguments(
         if re.fullmatch(r"(eps_|denoise_|score_)?(model|net|network|unet|denoiser|fn|eps_model)", word):
             found[word] = net
         elif re.fullmatch(r"n|num|n_samples?|num_samples?|batch_?size|bs|n_images|num_images|n_sample|b|amount", word):
-            found[word] = 2
+            found[word] = count
         elif re.search(r"guid|cfg|cond_scale", word) and isinstance(parameter.default, float | int):
             found[word] = 2.0
         elif parameter.default is not inspect.Parameter.empty:
             continue
         elif _PICTURE.match(word):
-            found[word] = torch.randn(2, *size, generator=torch.Generator().manual_seed(7)) * 0.1
+            found[word] = torch.randn(count, *size, generator=torch.Generator().manual_seed(7)) * 0.1
         elif re.fullmatch(r"shape|x_shape", word):
-            found[word] = (2, *size)
+            found[word] = (count, *size)
         elif re.fullmatch(r"size|img_shape|image_shape", word):
             found[word] = tuple(size)
         elif re.fullmatch(r"image_size|img_size|resolution|h|w", word):
@@ -135,7 +137,7 @@ def _arguments(
         elif re.fullmatch(r"device|dev", word):
             found[word] = "cpu"
         elif re.fullmatch(r"labels?|y|classes|c|context", word):
-            found[word] = torch.zeros(2, dtype=torch.long)
+            found[word] = torch.zeros(count, dtype=torch.long)
         elif word in live.namespace and not callable(live.namespace[word]):
             found[word] = live.namespace[word]
         elif re.search(r"steps|^t$|timesteps", word, re.I):
