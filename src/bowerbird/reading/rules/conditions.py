@@ -82,7 +82,7 @@ def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
             if re.search(r"guid|cfg|scale|\bw\b", ast.unparse(s.value)) and isinstance(s.value, ast.BinOp)
         ]  # fmt: skip
         yield Finding(
-            "D11", "error", (mixed or [fact["update_line"] or fact.line or 1])[0],
+            "D11", "warning", (mixed or [fact["update_line"] or fact.line or 1])[0],
             "Guidance leads away from the condition: the conditional answer has no positive weight.",
             f"With a guidance of 2, a step takes {share:.3g} of its answer from the conditional call and "
             f"{1 - share:.3g} from the other ({fact.id}).",

@@ -192,11 +192,22 @@ def _steps(
             **({} if at_end else _jump(live, here.time, events[groups[number + 1][0]].time)),
             "function": name,
             "guided": guided,
-            "conditional": [_is_conditional(events[i].others) for i in group],
+            "conditional": _conditional([events[i].others for i in group]),
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
         found_any = True
     return found_any
+
+
+def _conditional(calls: list[tuple[Any, ...]]) -> list[bool]:
+    """Which of several calls of the network were given the condition: a mask of ones hides it, one of zeros does not."""
+    if len(calls) == 2:
+        for pair in zip(*calls, strict=False):
+            if all(isinstance(x, torch.Tensor) and x.numel() > 1 for x in pair):
+                filled = [[bool((x == n).all()) for x in pair] for n in (0, 1)]
+                if filled[0][0] and filled[1][1] or filled[0][1] and filled[1][0]:
+                    return filled[0]
+    return [_is_conditional(others) for others in calls]
 
 
 def _is_conditional(others: tuple[Any, ...]) -> bool:
