@@ -200,13 +200,13 @@ def _steps(
 
 
 def _conditional(calls: list[tuple[Any, ...]]) -> list[bool]:
-    """Which of several calls of the network were given the condition: a mask of ones hides it, one of zeros does not."""
+    """Which calls of the network were given the condition: a mask of ones hides it, one of zeros does not."""
     if len(calls) == 2:
         for pair in zip(*calls, strict=False):
             if all(isinstance(x, torch.Tensor) and x.numel() > 1 for x in pair):
-                filled = [[bool((x == n).all()) for x in pair] for n in (0, 1)]
-                if filled[0][0] and filled[1][1] or filled[0][1] and filled[1][0]:
-                    return filled[0]
+                shown, hidden = ([bool((x == n).all()) for x in pair] for n in (0, 1))
+                if shown != hidden and shown == [not h for h in hidden]:
+                    return shown
     return [_is_conditional(others) for others in calls]
 
 
