@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
     assigned_in,
@@ -113,8 +113,10 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
             return causal.lineno
     if fact["sequences"] == 2:
         for assigned in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
-            if not re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned)):
-                return assigned.lineno
+            names = " ".join(dotted(t) or "" for t in targets_of(assigned))
+            made = re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned))
+            if not made and not re.search("src|enc|cross|mem", names, re.I):
+                return _triangle(unit, assigned) or assigned.lineno
     for call in unit.all(ast.Call):
         if (
             re.search("attn|attention|transformer|encoder|decoder|layers?$", last_name(call), re.I)
@@ -132,6 +134,17 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
                     return call.lineno
     soft = next((f for f in facts.of("softmax.call") if f.file == unit.file and f.line and _of_attention(f)), None)
     return (soft.line if soft is not None else fact.line) or 1
+
+
+def _triangle(unit: Unit, assigned: ast.AST) -> int | None:
+    """Where a triangle is made in a method that an assignment calls: it hides the wrong half."""
+    called = {last_name(c) for c in ast.walk(assigned) if isinstance(c, ast.Call)}
+    for function in unit.functions.values():
+        if function.name in called:
+            for call in unit.all(ast.Call, under=function):
+                if last_name(call) in ("tril", "triu"):
+                    return call.lineno
+    return None
 
 
 def _of_attention(fact: Fact) -> bool:

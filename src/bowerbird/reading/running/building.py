@@ -188,7 +188,7 @@ def _member(name: str, live: Live) -> Any:
     plain = name.lower().replace("_", "")
     kinds = [k for k in live.namespace.values() if isinstance(k, enum.EnumMeta) and k.__name__.lower() == plain]
     for kind in kinds:
-        members = list(kind)
+        members: list[enum.Enum] = list(kind)
         usual = [m for m in members if re.search(r"^(EPS|EPSILON|FIXED_LARGE|MSE|NOISE)$", m.name)]
         return (usual or members or [None])[0]
     return None

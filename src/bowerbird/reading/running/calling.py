@@ -182,8 +182,8 @@ def _tensors(lower: str, module: nn.Module) -> Iterator[torch.Tensor]:
     embeds = [m for m in module.modules() if isinstance(m, nn.Embedding)]
     if embeds and (isinstance(first, nn.Embedding) or lower in _TOKENS):
         most = min(m.num_embeddings for m in embeds[:2])
-        yield torch.randint(0, max(most, 2), (BATCH, LENGTH))
-        yield torch.randint(0, max(most, 2), (LENGTH,))
+        yield torch.randint(1, max(most, 2), (BATCH, LENGTH))  # 0 is often padding
+        yield torch.randint(1, max(most, 2), (LENGTH,))
     if isinstance(first, nn.Conv2d | nn.ConvTranspose2d):
         for size in (28, 32, 64, 16, 256):
             yield torch.randn(BATCH, first.in_channels, size, size)

@@ -107,7 +107,7 @@ def _line_of_table(live: Live, name: str, holder: str = "") -> tuple[str, int | 
     module = live.user_modules().get(holder)
     held_by = type(module).__name__ if module is not None else holder.removesuffix("()").partition(".")[0]
     for unit in units(live.files):
-        under = unit.classes[held_by].node if held_by in unit.classes else None
+        under: ast.AST | None = unit.classes[held_by].node if held_by in unit.classes else None
         under = under or next((f for f in unit.functions.values() if f.name == held_by), None)
         if under is not None and (line := _made_at(unit, name, under)) is not None:
             return unit.file, line
