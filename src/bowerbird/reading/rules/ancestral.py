@@ -113,7 +113,8 @@ def sampler_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         first_steps = fact["t"] is None or fact["t"] < 2
         if fact["last"] and first_steps and share > max(1e-4, 5 * fact["residual"]):
             yield Finding(
-                "D08", "error", fact["draw_line"] or fact.line or 1, "The last step of sampling adds noise, too.",
+                "D08", "error" if fact["steps"] > 1 else "warning", fact["draw_line"] or fact.line or 1,
+                "The last step of sampling adds noise, too.",
                 f"After the last call of the network (t = {fact['t']}) fresh noise enters with {share:.3g} of the "
                 f"weight of the image ({fact.id}).",
                 "Add noise only where t > 0.", file=fact["draw_file"] or fact.file, facts=(fact.id,),

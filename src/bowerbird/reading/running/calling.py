@@ -42,7 +42,7 @@ def called(
         except Exception as raised:  # the user's forward, given guesses
             first = first or raised
             forget(module)
-            if isinstance(raised, AttributeError) and not masks:
+            if "NoneType" in str(raised) and not masks:
                 masks = _masks(module, plain)
                 if masks:
                     continue

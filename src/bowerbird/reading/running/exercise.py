@@ -60,7 +60,7 @@ def _made_plain(kind: type, live: Live, replace: Replace) -> None:
 
 _PROCESSES = frozenset(
     "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
-    "sample_timesteps noise_images p_mean_variance q_posterior update_model_average update_average step_ema ema_update".split()
+    "sample_timesteps noise_images p_mean_variance q_posterior update_model_average update_average step_ema".split()
 )
 
 
