@@ -190,7 +190,7 @@ def _member(name: str, live: Live) -> Any:
     for kind in kinds:
         members: list[enum.Enum] = list(kind)
         usual = [m for m in members if re.search(r"^(EPS|EPSILON|FIXED_LARGE|MSE|NOISE)$", m.name)]
-        return (usual or members or [None])[0]
+        return next(iter(usual or members), None)
     return None
 
 
