@@ -34,10 +34,32 @@ def undefined_names(text: str, tree: ast.Module, file: str = "<program>") -> dic
     }
     missing -= set(dir(builtins)) | _IMPLICIT
     lines: dict[str, int] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in missing:
-            lines[node.id] = min(node.lineno, lines.get(node.id, node.lineno))
+    for name, line in _reads(tree, frozenset()):
+        if name in missing:
+            lines[name] = min(line, lines.get(name, line))
     return dict(sorted(lines.items(), key=lambda item: item[1]))
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def _reads(node: ast.AST, bound: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Names that are read where no function around binds them, with their lines."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Name):
+            if isinstance(child.ctx, ast.Load) and child.id not in bound:
+                yield child.id, child.lineno
+        elif isinstance(child, _SCOPES):
+            yield from _reads(child, bound | _bound_by(child))
+        else:
+            yield from _reads(child, bound)
+
+
+def _bound_by(function: ast.AST) -> frozenset[str]:
+    """The names that a function's arguments and assignments bind."""
+    arguments = {n.arg for n in ast.walk(function) if isinstance(n, ast.arg)}
+    stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    return frozenset(arguments | stored)
 
 
 def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:

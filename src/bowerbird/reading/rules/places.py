@@ -1,8 +1,10 @@
 """Where to point: lines of the user's source that rules of several families look for."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.patching import Patch, replace_line
@@ -10,8 +12,17 @@ from bowerbird.reading.program import Function, Program, Unit, dotted, last_name
 
 
 def unit_of(program: Program, fact: Fact) -> Unit:
-    """The file that a fact is about."""
-    return program.units.get(fact.file, program.main)
+    """The file that a fact is about, read from the disk where it is one that the program imports."""
+    return program.units.get(fact.file) or _read(fact.file) or program.main
+
+
+@functools.lru_cache(maxsize=32)
+def _read(file: str) -> Unit | None:
+    try:
+        text = Path(file).read_text(encoding="utf-8") if file.endswith(".py") else ""
+        return Unit(file, text, ast.parse(text)) if text else None
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def function_at(unit: Unit, line: int | None) -> Function | None:
@@ -54,6 +65,28 @@ def attribute_line(unit: Unit, line: int | None, wanted: str) -> int | None:
             for statement in unit.all(ast.Assign, under=holder):
                 if any(dotted(t) == name for t in targets_of(statement)):
                     return statement.lineno
+    return None
+
+
+def given_at(program: Program, unit: Unit, line: int, wanted: str) -> tuple[Unit, int] | None:
+    """Where an argument that a line takes as it is was given: the call of the function or class around the line."""
+    function = function_at(unit, line)
+    if function is None:
+        return None
+    holder = class_at(unit, line)
+    names = {a.arg for a in function.args.args if re.search(wanted, a.arg, re.I)}
+    used = {n for s in unit.all(ast.stmt, under=function) if s.lineno == line for n in names_in(s)} & names
+    if not used or (holder is not None and function.name != "__init__"):
+        return None
+    if holder is not None and not any(
+        isinstance(s.value, ast.Name) for s in unit.all(ast.Assign, under=function) if s.lineno == line
+    ):
+        return None
+    called = holder.name if holder is not None else function.name
+    for other in (program.main, unit):
+        for call in other.all(ast.Call):
+            if last_name(call) == called and (call.args or call.keywords):
+                return other, call.lineno
     return None
 
 

@@ -7,117 +7,13 @@ from typing import Any
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, at, bindings
+from bowerbird.reading.origins import around, bindings
 from bowerbird.reading.patching import replace_line
 from bowerbird.reading.phases import owners_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.denominators import totals
 from bowerbird.reading.running.run import Run
-
-Total = tuple[str, ast.AugAssign, ast.For]
-
-
-def _totals(unit: Unit) -> Iterator[Total]:
-    """Running totals: a name to which a loop over batches adds."""
-    for node in unit.all(ast.AugAssign):
-        name = dotted(node.target)
-        around_it = [loop for loop in unit.loops(node) if isinstance(loop, ast.For)]
-        if name is not None and around_it and isinstance(node.op, ast.Add):
-            yield name, node, around_it[0]
-
-
-def _divisions(unit: Unit, name: str, after: ast.AugAssign) -> Iterator[tuple[int, str]]:
-    """Where a total is divided in the same function, and by what (as source text)."""
-    scope = unit.function(after) or unit.tree
-    nodes: Iterator[Any] = unit.all(ast.BinOp, ast.AugAssign, under=scope)
-    for node in nodes:
-        if not isinstance(node.op, ast.Div) or node.lineno <= after.lineno:
-            continue
-        left, right = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
-        if dotted(left) == name:
-            yield right.lineno, ast.unparse(right)
-
-
-@rule("M01", "A loss is averaged by the wrong number", family="reporting")
-def wrong_denominator(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Sums over samples belong over the number of samples, means of batches over the number of batches."""
-    for unit in program:
-        for name, node, _ in _totals(unit):
-            kind = _reduction(unit, facts, node)
-            weighted = _weighted(node.value)
-            for line, divisor in _divisions(unit, name, node):
-                samples = bool(
-                    re.search(r"\.dataset\)|len\((train|test|val\w*)_?(set|data|dataset|ds)\)|n_samples", divisor)
-                )
-                batches = bool(re.fullmatch(r"len\(\w*(loader|dl|batches|iter)\w*\)", divisor, re.I))
-                if kind is None or not (samples or batches):
-                    continue
-                per_sample = kind == "sum" or weighted
-                if per_sample == samples:
-                    yield Finding(
-                        "M01", "ok", line, f"{name} is divided by what it was summed over.",
-                        f"It adds {'sums over samples' if per_sample else 'means of batches'}.", "", unit.file,
-                    )  # fmt: skip
-                    continue
-                right = "the number of samples" if per_sample else "the number of batches"
-                yield Finding(
-                    "M01", "warning", line,
-                    f"{name} is divided by {divisor}, but it adds "
-                    f"{'sums over samples' if per_sample else 'the means of batches'}: the printed average is "
-                    "off by the "
-                    "batch size.",
-                    f"Line {node.lineno} adds {ast.unparse(node.value)[:60]}; its loss reduces by {kind}.",
-                    f"Divide by {right}.", unit.file,
-                )  # fmt: skip
-
-
-def _weighted(value: ast.expr) -> bool:
-    """Whether a batch's mean is multiplied by the size of the batch."""
-    return any(
-        isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult)
-        and re.search(r"size\(|shape\[|len\(|numel|batch_?size|\bn\b|\bbs\b", ast.unparse(n)) for n in ast.walk(value)
-    )  # fmt: skip
-
-
-def _reduction(unit: Unit, facts: FactStore, node: ast.AugAssign) -> str | None:
-    """How the loss that is added was reduced: "sum" or "mean" where all that was seen agrees, else None."""
-    lines = _computing(unit, node)
-    if any(_divided(unit, line) for line in lines):
-        return None
-    seen = {f["reduction"] for f in facts.of("loss.call") if f.line in lines and f.file == unit.file}
-    if len(seen) == 1:
-        (kind,) = seen
-        return kind if kind in ("sum", "mean") else None
-    return None
-
-
-def _divided(unit: Unit, line: int) -> bool:
-    statement = at(unit, line)
-    return statement is not None and any(
-        isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div) for n in ast.walk(statement)
-    ) and not isinstance(statement, ast.FunctionDef | ast.For | ast.With)  # fmt: skip
-
-
-def _computing(unit: Unit, node: ast.AugAssign) -> set[int]:
-    """The lines that compute what is added: its own, those that bind its names, and those of functions called there."""
-    scope = unit.function(node) or unit.tree
-    lines, names, seen = {node.lineno}, names_in(node.value), set[str]()
-    values: list[ast.AST] = [node.value]
-    for _ in range(2):
-        for name in names - seen:
-            seen.add(name)
-            for line, bound in bindings(unit, name, scope):
-                if line <= node.lineno and re.search(r"loss|bce|kl|mse|nll|ce\b|recon", name, re.I):
-                    lines.add(line)
-                    values.append(bound)
-    for value in values:
-        for call in (n for n in ast.walk(value) if isinstance(n, ast.Call)):
-            word = last_name(call)
-            for key, function in unit.functions.items():
-                if key == word or key.endswith(f".{word}"):
-                    lines |= set(range(function.lineno + 1, (function.end_lineno or function.lineno) + 1))
-    return lines
-
 
 _KL = re.compile(r"^(kl|kld|kl_?loss|kl_?div(ergence)?|kld_?loss|dkl)$", re.I)
 
@@ -169,7 +65,7 @@ def _negative_kl(facts: FactStore) -> str:
 def mean_of_exponentials(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Perplexity is the exponential of the mean loss; the mean of exponentials is larger."""
     for unit in program:
-        for name, node, _ in _totals(unit):
+        for name, node, _ in totals(unit):
             yield from _exponential(unit, facts, node.value, node, name)
         for call in unit.calls("*.append"):
             if unit.loops(call) and call.args:
@@ -208,6 +104,7 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     """A network that nobody trains and that is called without gradients must be in evaluation mode."""
     trained = {name for names in owners_of(facts).values() for name in names}
     classes = {f["class"] for f in facts.of("event.forward") if f.subject in trained}
+    told = set[tuple[str, int]]()
     for tree in facts.of("module.tree"):
         calls = facts.of("event.forward", tree.subject)
         named = _MEASURES.search(f"{tree.subject} {tree['class']}")
@@ -221,6 +118,7 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         for file, line in {(tree.file, tree.line), (call.file, call.line)}:
             if line is None or not file:
                 continue
+            told.add((file, line))
             yield Finding(
                 "M04", "warning", line,
                 f"{tree.subject} only measures, and it is in training mode: its {moving[0]} makes the measure "
@@ -230,6 +128,37 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 f"such layers ({tree.id}).",
                 f"Call {tree.subject}.eval() once it is made.", file, (call.id, tree.id),
             )  # fmt: skip
+    if not told:
+        yield from _never_in_evaluation(program)
+
+
+def _never_in_evaluation(program: Program) -> Iterator[Finding]:
+    """By the text alone: a function that computes features or statistics calls a network that nobody sets to eval()."""
+    for unit in program:
+        evaluated = {dotted(receiver(c)) or "" for c in unit.all(ast.Call) if last_name(c) == "eval"}
+        for call in unit.all(ast.Call):
+            name, function = dotted(call.func) or "", unit.function(call)
+            if function is None or not call.args or not _COMPUTES.search(function.name) or name in unit.classes:
+                continue
+            lent = name in {a.arg for a in function.args.args} and re.fullmatch(r"(model|net|network)", name)
+            made = any(last_name(value) == "eval" for value, _ in unit.assignments.get(name, ()))
+            if not (lent or _FEATURES.search(name)) or made or evaluated & {name, "model", "self.model"}:
+                continue
+            if any(_FEATURES.search(other) for other in evaluated):
+                continue
+            head = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
+            yield Finding(
+                "M04", "warning", head.lineno if lent else call.lineno,
+                f"{name} only measures, and nothing puts it into evaluation mode: its normalisation depends on the "
+                "batch.",
+                f"{function.name} calls it at line {call.lineno}; no eval() of it stands in this file.",
+                f"Call {name}.eval() before.", file=unit.file,
+            )  # fmt: skip
+            return
+
+
+_COMPUTES = re.compile(r"(inception|fid)_?\w*(feature|stat|activation)|activation|statistics|inception|^fid_", re.I)
+_FEATURES = re.compile(r"^(self\.)?\w*(inception|lpips|vgg|fid_(model|net))\w*$", re.I)
 
 
 @rule("M05", "The last batch is reported as the epoch", family="reporting")
@@ -242,8 +171,8 @@ def last_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 name for call in unit.all(ast.Call, under=loop) if last_name(call) == "backward"
                 for name in names_in(call) if re.search(r"loss|err", name, re.I)
             }  # fmt: skip
-            totals = [
-                name for name, added, around_it in _totals(unit) if around_it is loop and names_in(added.value) & losses
+            sums = [
+                name for name, added, around_it in totals(unit) if around_it is loop and names_in(added.value) & losses
             ]  # fmt: skip
             nodes: Iterator[Any] = unit.all(ast.Return, ast.Call, under=scope)
             for node in nodes:
@@ -253,7 +182,7 @@ def last_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 if not read or _rebound(unit, loop, node, read):
                     continue
                 name = sorted(read)[0]
-                idle = [t for t in totals if not _read_after(unit, scope, t, loop)]
+                idle = [t for t in sums if not _read_after(unit, scope, t, loop)]
                 mean = isinstance(node, ast.Call) and re.search(r"avg|average|mean|平均", ast.unparse(node), re.I)
                 strong = isinstance(node, ast.Return) or bool(idle) or bool(mean)
                 yield Finding(

@@ -82,13 +82,28 @@ def training_mode(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         yield Finding(
             "S01",
             "info" if adversarial else "error",
-            _first_line(unit, function, fact.line),
+            _where_called(unit, function, facts) or _first_line(unit, function, fact.line),
             f"{fact.subject} is in training mode here: its {layers} acts as in training.",
             f"It was called at line {fact.line} without gradients and with training = True ({fact.id}).",
             f"Call {fact.subject.partition('.')[0]}.eval() first, and train() afterwards.",
             file=fact.file,
             facts=(fact.id,),
         )
+
+
+def _where_called(unit: Unit, function: Function | None, facts: FactStore) -> int | None:
+    """For a method of the module itself: where a function that trains calls it (or opens no_grad for that)."""
+    holder = unit.class_around(function) if function is not None else None
+    if function is None or holder is None or not ({t["class"] for t in facts.of("module.tree")} & {holder.name}):
+        return None
+    for call in unit.all(ast.Call):
+        around = unit.function(call)
+        if last_name(call) != function.name or around is None or unit.class_around(call) is holder:
+            continue
+        if any(last_name(c) in ("train", "backward") for c in unit.all(ast.Call, under=around)):
+            opened = [w for w in unit.all(ast.With, under=around) if w.lineno < call.lineno <= (w.end_lineno or 0)]
+            return opened[0].lineno if opened else call.lineno
+    return None
 
 
 def _in_training_loop(unit: Unit, line: int) -> bool:
@@ -323,17 +338,28 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 @rule("S07", "Dropout is on in evaluation", family="sampling")
 def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``F.dropout(x, p)`` trains unless it is told otherwise."""
+    told = set()
     for fact in facts.of("probe.dropout"):
+        told.add((fact.file, fact.line))
         yield Finding(
-            "S07",
-            "error",
-            fact.line or 1,
+            "S07", "error", fact.line or 1,
             "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
             f"{fact.subject} was called in evaluation mode and this line dropped with p = {fact['p']:g} ({fact.id}).",
-            "Pass training=self.training, or use nn.Dropout.",
-            file=fact.file,
-            facts=(fact.id,),
+            "Pass training=self.training, or use nn.Dropout.", file=fact.file, facts=(fact.id,),
             patch=swap(
                 program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training"
             ),
-        )
+        )  # fmt: skip
+    for unit in program:
+        for call in unit.calls("dropout"):
+            named = dotted(call.func) in ("F.dropout", "functional.dropout", "nn.functional.dropout")
+            function = unit.function(call)
+            if not named or function is None or function.name != "forward" or (unit.file, call.lineno) in told:
+                continue
+            if len(call.args) < 3 and not any(k.arg == "training" for k in call.keywords):
+                yield Finding(
+                    "S07", "warning", call.lineno,
+                    "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
+                    f"{ast.unparse(call)[:80]} takes the default training=True; the line was not seen in evaluation.",
+                    "Pass training=self.training, or use nn.Dropout.", file=unit.file,
+                )  # fmt: skip

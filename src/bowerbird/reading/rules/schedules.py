@@ -159,6 +159,19 @@ def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[F
             "Count from one: (it + 1) / (warmup + 1).", file=unit.file, facts=(first.id, later[0].id),
         )  # fmt: skip
 
+    for fact in facts.of("probe.rate"):
+        found = _warmup(program)
+        if said or fact["first"] != 0 or not 0 < fact["second"] <= fact["later"] or found is None:
+            continue
+        unit, line = found
+        said.add((unit.file, line))
+        yield Finding(
+            "L08", "warning", line,
+            "The learning rate of the first step is exactly zero: the step moves nothing and a batch is lost.",
+            f"{fact.subject} gives 0 at step 0 and {fact['second']:.3g} at step 1 ({fact.id}).",
+            "Count from one: (it + 1) / (warmup + 1).", file=unit.file, facts=(fact.id,),
+        )  # fmt: skip
+
 
 def _warmup(program: Program) -> tuple[Unit, int] | None:
     """The division by the length of the warm-up, or what makes the schedule."""

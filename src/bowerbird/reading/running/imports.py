@@ -30,6 +30,7 @@ _OURS = {
     "einops": f"{_HERE}.einops",
     "tensorflow": f"{_HERE}.tensorflow",
     "unidecode": f"{_HERE}.unidecode",
+    "tiktoken": f"{_HERE}.tiktoken",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",

@@ -25,6 +25,7 @@ class Live:
         self.recorder, self.names, self._modules = recorder, names, modules
         self.namespace, self.files, self.optimizers = namespace, files, optimizers
         self.locals: dict[str, dict[str, Any]] = {}
+        self.tables: dict[str, dict[str, Any]] = {}  # local names of functions that multiply up a schedule
         self.losses: list[dict[str, Any]] = []
         self.recurrent: Mapping[nn.Module, Any] = {}
         self.cache: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from bowerbird.reading.source import Source
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 32, 32))
 MOST_ATTEMPTS = 4
 MOST_RERUNS = 12
+LARGEST_PROBED = 30_000_000
 
 
 @contextlib.contextmanager
@@ -74,7 +75,7 @@ def attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:
 
 def _others(facts: FactStore, why: str, request: Request) -> list[Request]:
     program = facts.first("run.program")
-    slow = why or facts.first("run.cut") or (program and program["cpu_s"] > 0.7 * request.seconds)
+    slow = why or _too_large(facts) or facts.first("run.cut") or (program and program["cpu_s"] > 0.7 * request.seconds)
     if slow and not request.shrink:
         return [replace(request, shrink=True)]
     failed = facts.of("run.exception")
@@ -93,9 +94,14 @@ def _merit(facts: FactStore) -> int:
     if program is None:
         return min(steps, 5) + min(forwards, 5)
     if facts.first("run.cut") is None and not failures:
-        return 100
+        return 95 if _too_large(facts) else 100
     trained = 40 if steps >= 2 else 20 * steps
     return trained + min(forwards, 10) + max(0, 10 - 2 * failures) + (10 if program["finished"] else 0)
+
+
+def _too_large(facts: FactStore) -> bool:
+    """Whether a module is too large for probes to call it again and again."""
+    return any(int(tree["parameters"]) > LARGEST_PROBED for tree in facts.of("module.tree"))
 
 
 def _ran(facts: FactStore) -> bool:

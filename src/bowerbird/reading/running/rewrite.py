@@ -2,7 +2,7 @@
 
 Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
-A function that trains hands over its local names when it ends.
+A function that trains, or multiplies up a noise schedule, hands over its local names when it ends.
 """
 
 import ast
@@ -12,12 +12,20 @@ from types import CodeType
 FOR, WHILE, LEAVE = "__bowerbird_for__", "__bowerbird_while__", "__bowerbird_leave__"
 
 _TRAINING = ("backward", "zero_grad")
+_SCHEDULES = ("cumprod", "cumsum")
 
 
 class _Guarded(ast.NodeTransformer):
     def __init__(self, file: str) -> None:
         self.file = file
         self.count = 0
+        self.classes: list[str] = []
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self.classes.append(node.name)
+        self.generic_visit(node)
+        self.classes.pop()
+        return node
 
     def visit_For(self, node: ast.For) -> ast.For:
         self.generic_visit(node)
@@ -36,20 +44,22 @@ class _Guarded(ast.NodeTransformer):
         return [ast.fix_missing_locations(enter), ast.fix_missing_locations(node)]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        trains = any(isinstance(n, ast.Attribute) and n.attr in _TRAINING for n in ast.walk(node))
+        words = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
         self.generic_visit(node)
-        if trains or node.name in ("main", "run"):
-            node.body = self._leaving(node)
+        if words.intersection(_TRAINING) or node.name in ("main", "run"):
+            node.body = self._leaving(node, node.name)
+        elif words.intersection(_SCHEDULES):
+            node.body = self._leaving(node, ".".join(["", *self.classes[-1:], node.name]))
         return node
 
-    def _leaving(self, node: ast.FunctionDef) -> list[ast.stmt]:
+    def _leaving(self, node: ast.FunctionDef, name: str) -> list[ast.stmt]:
         """The body in ``try: … finally:`` that hands over the function's local names."""
         lone = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
         head, body = (node.body[:1], node.body[1:]) if lone else ([], node.body)
         if not body:
             return node.body
         values = ast.Call(ast.Name("locals", ast.Load()), [], [])
-        leave = ast.Expr(ast.Call(ast.Name(LEAVE, ast.Load()), [ast.Constant(node.name), values], []))
+        leave = ast.Expr(ast.Call(ast.Name(LEAVE, ast.Load()), [ast.Constant(name), values], []))
         guarded_body = ast.Try(body, [], [], [ast.copy_location(leave, body[-1])])
         return [*head, ast.fix_missing_locations(ast.copy_location(guarded_body, body[0]))]
 

@@ -70,6 +70,7 @@ class Session:
         self.loops = Loops(self.recorder, request.seconds, request.steps, self.training.laggards)
         self.namespace: dict[str, Any] = {}
         self.locals: dict[str, dict[str, Any]] = {}
+        self.tables: dict[str, dict[str, Any]] = {}
         self.output = _Output()
         self.finished = False
         self.executed = 0
@@ -136,7 +137,10 @@ class Session:
         guard.arm()
 
     def _left(self, function: str, values: dict[str, Any]) -> None:
-        """A function that trains has ended: what it called things stays known."""
+        """A function has ended: what it called things stays known, where it trained also as names of modules."""
+        if function.startswith("."):
+            self.tables[function[1:]] = values
+            return
         self.locals[function] = values
         self.names.namespaces.append(values)
         del self.names.namespaces[8:]
@@ -243,6 +247,7 @@ class Session:
         optimizers = {self.names.of(optimizer): optimizer for optimizer in self.training.optimizers}
         live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
         live.locals = self.locals
+        live.tables = self.tables
         live.losses = self.functions.losses
         live.recurrent = self.recurrent.pasts
         return live

@@ -12,7 +12,12 @@ _MOST = (
     (re.compile(r"(n_?layers?|num_(hidden_)?layers|^depth$|^N$|nlayers)", re.I), 2),
     (re.compile(r"(block_size|max_?len(gth)?|seq_?len(gth)?|context_length|bptt)", re.I), 32),
     (re.compile(r"^eval_(iters|steps)$", re.I), 2),
-    (re.compile(r"(n_embd|d_model|embed_dim|emb_size|hidden_size|hid_dim|nhid|emsize|d_ff|ffn_dim)", re.I), 96),
+    (
+        re.compile(
+            r"(n_embd|d_model|embed_dim|emb_size|emb_dim|hidden_size|hidden_dim|hid_dim|nhid|emsize|d_ff|ffn_dim)", re.I
+        ),
+        96,
+    ),
     (re.compile(r"(^n?(gf|df)$|base_channels|model_channels)", re.I), 16),
     (re.compile(r"^(img|image|im)_?(size|height|width|dim)$|^(height|width)$|^(hr|lr)_(height|width)$", re.I), 64),
     (re.compile(r"n_?res(idual)?_?(blocks)?$", re.I), 2),
@@ -65,6 +70,9 @@ def _settings(node: ast.AST) -> list[tuple[str, ast.Constant]]:
             name = max(flags, key=len).lstrip("-").replace("-", "_")
             return [(name, value) for key, value in found if key == "default"]
         return found
+    if isinstance(node, ast.Dict):
+        keyed = zip(node.keys, node.values, strict=True)
+        return [(str(k.value), v) for k, v in keyed if isinstance(k, ast.Constant) and isinstance(v, ast.Constant)]
     if isinstance(node, ast.FunctionDef):
         arguments = [*node.args.posonlyargs, *node.args.args]
         pairs = list(zip(reversed(arguments), reversed(node.args.defaults), strict=False))

@@ -21,6 +21,7 @@ _SILENT = frozenset(
 )
 MOST_CALLS = 4_000
 MOST_ELEMENTS = 40_000_000
+LARGEST = 100_000_000
 
 
 @dataclass(eq=False)
@@ -102,7 +103,7 @@ def traced(live: Live) -> list[Traced]:
     live.cache["traces"] = found
     for name, module in list(live.roots.items()):
         given = live.inputs(module)
-        if given is None or len(found) >= 8 or sum(p.numel() for p in module.parameters()) > 30_000_000:
+        if given is None or len(found) >= 8 or sum(p.numel() for p in module.parameters()) > LARGEST:
             continue
         result = trace_call(live, name, module, *small(*given))
         if result is not None:

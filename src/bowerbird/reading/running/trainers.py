@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bowerbird.reading.running.exercise import candidates, module_for
+from bowerbird.reading.running.building import candidates, module_for
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.standins.anything import Anything

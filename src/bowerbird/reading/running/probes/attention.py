@@ -29,19 +29,26 @@ def _whole(tensor: torch.Tensor, axes: tuple[int, ...]) -> bool:
 @probe("attention")
 def attention(live: Live) -> None:
     """Every softmax whose result is contracted with values."""
-    seen: set[tuple[str, int | None]] = set()
+    found: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
     for trace in traced(live):
+        widths = sorted({m.in_features for m in trace.module.modules() if isinstance(m, nn.Linear)})
         for op in trace.ops:
-            if op.name != "softmax" or not isinstance(op.out, torch.Tensor) or op.out.ndim < 2:
+            if op.name != "softmax" or not isinstance(op.out, torch.Tensor) or op.out.ndim < 2 or op.line is None:
                 continue
-            if (op.file, op.line) in seen or op.line is None:
+            weights = _weights(op, trace)
+            if weights is None:
                 continue
-            found = _weights(op, trace)
-            if found is None:
-                continue
-            seen.add((op.file, op.line))
-            scores = _scores(op)
-            live.record("probe.attention", trace.name, {**found, **scores}, line=op.line, file=op.file)
+            value = {**weights, **_scores(op), "widths": widths[:20]}
+            known = found.setdefault((op.file, op.line), (trace.name, value))[1]
+            if not _hides(known) and _hides(value):
+                known["masks"] = value["masks"]
+    for (file, line), (name, value) in found.items():
+        live.record("probe.attention", name, value, line=line, file=file)
+
+
+def _hides(value: dict[str, Any]) -> bool:
+    """Whether a mask hid something in a call of attention."""
+    return any(mask.get("share") for mask in value["masks"])
 
 
 def _weights(op: Op, trace: Traced) -> dict[str, Any] | None:

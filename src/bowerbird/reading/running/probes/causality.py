@@ -67,6 +67,7 @@ def causality(live: Live) -> None:
         found |= {
             "class": type(module).__name__,
             "argument": place,
+            "named": _argument_name(module, place),
             "sequences": len(sequences),
             "shape": list(ids.shape),
             "shift": _shift(live, ids),
@@ -76,6 +77,11 @@ def causality(live: Live) -> None:
             ),
         }
         live.record("probe.causality", name, found, line=live.line_of(type(module)))
+
+
+def _argument_name(module: nn.Module, place: int) -> str:
+    words = list(inspect.signature(inspect.unwrap(type(module).forward)).parameters)[1:]
+    return words[place] if place < len(words) else ""
 
 
 def _timed(module: nn.Module) -> bool:

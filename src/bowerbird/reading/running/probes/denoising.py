@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from bowerbird.reading.running import rewrite
+from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import _plain as counted
 from bowerbird.reading.running.observe.modules import tensors
@@ -54,6 +55,7 @@ def denoisers(live: Live) -> dict[str, nn.Module]:
     if "denoisers" in live.cache:
         return live.cache["denoisers"]
     found: dict[str, nn.Module] = {}
+    found |= {f"stand-in {number}": net for number, net in enumerate(StandInNet.made)}
     for path, module in live.user_modules().items():
         given = live.inputs(module)
         if given is None or any(path.startswith(f"{other}.") for other in found):
@@ -89,6 +91,8 @@ def time_matters(live: Live) -> None:
     """Whether the output of a denoiser depends on the time that it is given."""
     for path, module in denoisers(live).items():
         given = live.inputs(module)
+        if isinstance(module, StandInNet):
+            continue
         other = _with_time(module, given, lambda t: t + 3 if not t.is_floating_point() else t * 0.5 + 0.1)
         less = _with_time(module, given, lambda t: (t - 3).clamp(min=0) if not t.is_floating_point() else t * 0.25)
         if other is None or less is None or given is None:
@@ -142,6 +146,8 @@ class Watch(TorchFunctionMode):
     def __enter__(self) -> "Watch":
         super().__enter__()
         for net in self.nets:
+            if self.scale < 1:
+                object.__setattr__(net, "forward", _light(net.forward))
             self._handles.append(net.register_forward_pre_hook(self._before))
             self._handles.append(net.register_forward_hook(self._after, with_kwargs=True))
         self._loop = getattr(builtins, rewrite.FOR)
@@ -152,6 +158,8 @@ class Watch(TorchFunctionMode):
         setattr(builtins, rewrite.FOR, self._loop)
         for handle in self._handles:
             handle.remove()
+        for net in self.nets:
+            net.__dict__.pop("forward", None)
         super().__exit__(*details)
 
     def _before(self, *_: Any) -> None:
@@ -164,16 +172,18 @@ class Watch(TorchFunctionMode):
             return out
         words = list(inspect.signature(inspect.unwrap(type(net).forward)).parameters)[1:]
         place = next(i for i, word in enumerate(words) if _TIME.match(word))
-        time = args[place] if place < len(args) else kwargs.get(words[place])
+        named = next((k for k in kwargs if _TIME.match(k)), words[place])
+        time = args[place] if place < len(args) else kwargs.get(named)
         with torch._C.DisableTorchFunction():
             answer = torch.randn(found[0].shape) * 0.1 if self.scale < 1 else found[0].clone()
-            kept = args[0].detach().clone()
+            kept = tensors((args, kwargs))[0].detach().clone()
         others = tuple(a for i, a in enumerate(args) if i not in (0, place)) + tuple(
-            v for k, v in kwargs.items() if k != words[place]
+            v for k, v in kwargs.items() if k != named
         )
         file, line = self.live.recorder.here()
-        self.shape = kept.shape
-        self.events.append(Event("net", kept, line, file, time=time, out=answer, made=self.last, others=others))
+        for x, given, result in _halves(kept, others, answer):
+            self.shape = x.shape
+            self.events.append(Event("net", x, line, file, time=time, out=result, made=self.last, others=given))
         return answer if isinstance(out, torch.Tensor) else out
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -196,6 +206,42 @@ class Watch(TorchFunctionMode):
         elif self.shape is not None and out.shape == self.shape:
             self.last = self.live.recorder.here()
         return out
+
+
+def _light(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A network that computes once for each shape of its input; later answers are made up, as they are replaced."""
+    shapes: dict[tuple[int, ...], torch.Size] = {}
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        given = tuple(tensors((args, kwargs))[0].shape)
+        if given in shapes:
+            return torch.zeros(shapes[given])
+        out = forward(*args, **kwargs)
+        if isinstance(out, torch.Tensor):
+            shapes[given] = out.shape
+        return out
+
+    answer.__wrapped__ = forward  # type: ignore[attr-defined]
+    return answer
+
+
+def _halves(
+    x: torch.Tensor, others: tuple[Any, ...], answer: torch.Tensor
+) -> list[tuple[torch.Tensor, tuple[Any, ...], torch.Tensor]]:  # fmt: skip
+    """A call for a batch that was doubled, with and without a condition, as two calls."""
+    half = x.shape[0] // 2
+    if x.shape[0] % 2 or not half or answer.shape != x.shape or not torch.equal(x[:half], x[half:]):
+        return [(x, others, answer)]
+
+    def part(value: Any, where: slice) -> Any:
+        whole = isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == 2 * half
+        return value[where] if whole else value
+
+    with torch._C.DisableTorchFunction():
+        return [
+            (x[where], tuple(part(o, where) for o in others), answer[where])
+            for where in (slice(0, half), slice(half, None))
+        ]
 
 
 def _few(items: Any, line: int, file: str) -> Iterator[Any]:

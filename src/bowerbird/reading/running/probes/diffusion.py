@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from bowerbird.reading.program import dotted, last_name, targets_of
+from bowerbird.reading.program import Unit, dotted, last_name, targets_of
 from bowerbird.reading.running.formula import units
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
 
-_BAR = r"(alphas?(cum(ulative)?(prod(uct)?s?)?|bars?|hats?)|abars?|alphasbar|alphascum)"
+_BAR = r"(alphas?(cum(ulative)?(prod(uct)?s?)?|bars?|hats?)|abars?|alphasbar|alphascum|ab)"
 _KINDS = {
     "betas": r"betas?",
     "alphas": r"alphas?",
     "bar": _BAR,
     "bar_prev": rf"({_BAR}prev|prev{_BAR})",
     "sqrt_bar": rf"sqrt{_BAR}",
-    "sqrt_one_minus_bar": rf"sqrt(oneminus|1minus|1m|om|minusone|minus1){_BAR}",
+    "sqrt_one_minus_bar": rf"sqrt(oneminus|1minus|1m|om|m|minusone|minus1){_BAR}",
     "sqrt_recip_bar": rf"sqrtrecip{_BAR}",
     "sqrt_recipm1_bar": rf"sqrtrecipm1{_BAR}",
     "posterior_variance": r"posterior(variance|var)s?",
@@ -32,7 +32,7 @@ _KINDS = {
 
 def kind_of(name: str) -> str:
     """Which table of a diffusion process a name stands for; empty for another."""
-    plain = name.lower().replace("_", "")
+    plain = name.lower().removesuffix("_t").replace("_", "")
     return next((kind for kind, pattern in _KINDS.items() if re.fullmatch(pattern, plain)), "")
 
 
@@ -73,6 +73,7 @@ def holders(live: Live) -> dict[str, dict[str, torch.Tensor]]:
                 and live.line_of(type(value)) is not None
             ):
                 spaces[name] = vars(value)
+    spaces |= {f"{function}()": values for function, values in live.tables.items()}
     found: dict[str, dict[str, torch.Tensor]] = {}
     for holder, values in spaces.items():
         for name, value in list(values.items()):
@@ -94,27 +95,37 @@ def _rises(betas: torch.Tensor | None) -> bool:
 def bars(live: Live) -> torch.Tensor | None:
     """The table of cumulative products, wherever it is."""
     for tables in holders(live).values():
+        if "betas" in tables and len(tables.get("bar", ())) != len(tables["betas"]):
+            return torch.cumprod(1 - tables["betas"], 0)
         if "bar" in tables:
             return tables["bar"]
-        if "betas" in tables:
-            return torch.cumprod(1 - tables["betas"], 0)
     return None
 
 
-def _line_of_table(live: Live, name: str) -> tuple[str, int | None]:
+def _line_of_table(live: Live, name: str, holder: str = "") -> tuple[str, int | None]:
+    """Where a table is made: in the class or function that holds it, else anywhere."""
+    module = live.user_modules().get(holder)
+    held_by = type(module).__name__ if module is not None else holder.removesuffix("()").partition(".")[0]
     for unit in units(live.files):
-        for call in unit.all(ast.Call):
-            if (
-                "buffer" in last_name(call)
-                and call.args
-                and isinstance(call.args[0], ast.Constant)
-                and call.args[0].value == name
-            ):
-                return unit.file, call.lineno
-        for statement in unit.all(ast.Assign, ast.AnnAssign):
-            if any((dotted(t) or "").rpartition(".")[2] == name for t in targets_of(statement)):
-                return unit.file, statement.lineno
+        under: ast.AST | None = unit.classes[held_by].node if held_by in unit.classes else None
+        under = under or next((f for f in unit.functions.values() if f.name == held_by), None)
+        if under is not None and (line := _made_at(unit, name, under)) is not None:
+            return unit.file, line
+    for unit in units(live.files):
+        if (line := _made_at(unit, name, None)) is not None:
+            return unit.file, line
     return live.main, None
+
+
+def _made_at(unit: Unit, name: str, under: ast.AST | None) -> int | None:
+    for call in unit.all(ast.Call, under=under):
+        if "buffer" in last_name(call) and call.args and isinstance(call.args[0], ast.Constant):
+            if call.args[0].value == name:
+                return call.lineno
+    for statement in unit.all(ast.Assign, ast.AnnAssign, under=under):
+        if any((dotted(t) or "").rpartition(".")[2] == name for t in targets_of(statement)):
+            return statement.lineno
+    return None
 
 
 @probe("diffusion_tables", cheap=True)
@@ -122,14 +133,14 @@ def tables(live: Live) -> None:
     """Every table against its definition by the others."""
     names: dict[tuple[str, str], str] = live.cache.setdefault("table_names", {})
     for holder, found in holders(live).items():
-        wanted = _identities(found)
+        wanted = identities(found)
         for kind, right in wanted.items():
             have = found[kind]
             shared = min(len(have), len(right))
             difference = (have[:shared] - right[:shared]).abs()
             error = float((difference / (right[:shared].abs() + 1e-3)).max())
             name = names[holder, kind]
-            file, line = _line_of_table(live, name)
+            file, line = _line_of_table(live, name, holder)
             value = {
                 "kind": kind,
                 "error": error,
@@ -139,6 +150,7 @@ def tables(live: Live) -> None:
                 "steps": len(have),
                 "name": name,
             }
+            live.cache.setdefault("measured_tables", set()).add((file, line))
             live.record("probe.table", f"{holder}.{name}" if holder else name, value, line=line, file=file)
         bar = found.get("bar")
         betas = found.get("betas")
@@ -146,7 +158,7 @@ def tables(live: Live) -> None:
             bar = torch.cumprod(1 - betas, 0)
         if bar is not None:
             name = names.get((holder, "bar")) or names[holder, "betas"]
-            file, line = _line_of_table(live, names.get((holder, "betas"), name))
+            file, line = _line_of_table(live, names.get((holder, "betas"), name), holder)
             falling = bool((bar.diff() <= 1e-9).all())
             value = {
                 "steps": len(bar),
@@ -161,7 +173,8 @@ def tables(live: Live) -> None:
             live.record("probe.schedule", f"{holder}.{name}" if holder else name, value, line=line, file=file)
 
 
-def _identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What each of the tables should be by its definition, where the others tell."""
     wanted: dict[str, torch.Tensor] = {}
     bar = found.get("bar")
     if "betas" in found and "alphas" in found and len(found["betas"]) == len(found["alphas"]):
@@ -171,6 +184,8 @@ def _identities(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     alphas = 1 - found["betas"] if "betas" in found else found.get("alphas")
     if bar is not None and alphas is not None and len(alphas) == len(bar):
         wanted["bar"] = torch.cumprod(alphas, 0)
+    if bar is None and "betas" in found:
+        bar = torch.cumprod(1 - found["betas"], 0)
     if bar is None:
         return wanted
     before = torch.cat([torch.ones(1, dtype=torch.float64), bar[:-1]])

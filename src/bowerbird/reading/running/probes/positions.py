@@ -1,8 +1,10 @@
 """Probes of positions: the sinusoids, what is added along which axis, whether order matters; and of tied weights."""
 
+import inspect
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -36,6 +38,23 @@ def positions(live: Live) -> None:
             _of_times(live, path, module)
 
 
+@probe("position_functions")
+def position_functions(live: Live) -> None:
+    """Functions that make a table of positions, asked for fifty positions of 64 channels."""
+    for name, function in live.functions().items():
+        needed = [p for p in inspect.signature(function).parameters.values() if p.default is inspect.Parameter.empty]
+        if len(needed) != 2 or not re.search(r"sinusoid|position(al)?_?enc|pos_enc", name, re.I):
+            continue
+        try:
+            table = live.call(function, 50, 64)
+        except Exception:  # it takes something else than two sizes
+            continue
+        table = torch.from_numpy(table) if isinstance(table, np.ndarray) and table.dtype.kind == "f" else table
+        found = _sinusoid(table) if isinstance(table, torch.Tensor) else None
+        if found is not None:
+            live.record("probe.sinusoid", name, found, line=live.line_of(function))
+
+
 def _is_big(module: nn.Module) -> bool:
     return any(isinstance(m, nn.MultiheadAttention | nn.LayerNorm | nn.Conv2d) for m in module.modules())
 
@@ -66,15 +85,17 @@ def _sinusoid(table: torch.Tensor) -> dict[str, Any] | None:
         return None
     if flat.shape[1] % 2:
         flat = flat[:, :-1]
+    blank = not bool(flat[0].any())  # position 0 is padding and has no encoding
+    flat = flat[1:] if blank else flat
     half = flat.shape[1] // 2
     pairs = {"interleaved": (flat[:, 0::2], flat[:, 1::2]), "halves": (flat[:, :half], flat[:, half:])}
     for order, (sine, cosine) in pairs.items():
-        if float(sine[0].abs().max()) > 1e-4 or float((cosine[0] - 1).abs().max()) > 1e-4:
+        if not blank and not _from_zero(sine, cosine):
             sine, cosine = cosine, sine
-        if float(sine[0].abs().max()) > 1e-4 or float((cosine[0] - 1).abs().max()) > 1e-4:
+        if not blank and not _from_zero(sine, cosine):
             continue
         error = float((sine.square() + cosine.square() - 1).abs().max())
-        frequency = torch.atan2(sine[1], cosine[1]).double().abs()
+        frequency = torch.atan2(sine[0 if blank else 1], cosine[0 if blank else 1]).double().abs()
         steps = frequency.clamp(min=1e-12).log().diff()
         return {
             "order": order,
@@ -88,6 +109,10 @@ def _sinusoid(table: torch.Tensor) -> dict[str, Any] | None:
     return None
 
 
+def _from_zero(sine: torch.Tensor, cosine: torch.Tensor) -> bool:
+    return float(sine[0].abs().max()) < 1e-4 and float((cosine[0] - 1).abs().max()) < 1e-4
+
+
 def _added(live: Live, module: nn.Module) -> dict[str, Any] | None:
     """What a module of positions adds to a constant input, and along which axes that varies."""
     given = live.inputs(module)
@@ -99,13 +124,16 @@ def _added(live: Live, module: nn.Module) -> dict[str, Any] | None:
     constant = torch.randn(1, 1, entry.shape[2]).expand(entry.shape).contiguous()
     with live.frozen(module), torch.no_grad():
         module.eval()
-        out = live.call(module, constant, *given[0][1:], **given[1])
+        for parameter in module.parameters():  # learned positions may begin at zero
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        out, other = (live.call(module, x, *given[0][1:], **given[1]) for x in (constant, constant * 0.5))
     if not isinstance(out, torch.Tensor):
         return None
     if out.shape != entry.shape:
         return None
     difference = out - constant
     return {
+        "additive": bool(torch.allclose(difference, other - constant * 0.5, atol=1e-5)),
         "changes": float(difference.abs().max()),
         "first_axis": float((out - out[:1]).abs().max()),
         "second_axis": float((out - out[:, :1]).abs().max()),

@@ -2,75 +2,132 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
-from bowerbird.reading.running.probes.denoising import Event, Watch, bound_callables, denoisers, place_of
+from bowerbird.reading.running.probes.denoising import Watch, bound_callables, denoisers, place_of
 from bowerbird.reading.running.probes.diffusion import bars
 
 _SAMPLERS = re.compile(
-    r"^(p_sample_loop|ddpm_sample|sample|sample_images?|sampling|generate|sample_ddpm|reverse_process|p_sampling|ddpm_sampling|denoise_loop|reverse_diffusion|sample_plot_image|reverse|sample_backward|infer(ence)?)$"
+    r"^(p_sample_loop|ddpm_sample|ddim_sample(_loop)?|sample|sample_images?|sampling|generate|sample_ddpm|reverse_process|p_sampling|ddpm_sampling|denoise_loop|reverse_diffusion|sample_plot_image|reverse|sample_backward|infer(ence)?)$"
 )
+
+
+_STEP = re.compile(r"^(p_sample|(ddpm_|ddim_|sample_|denoise_|reverse_)?step|p_sample_ddim|denoise|sample_timestep)$")
+_PICTURE = re.compile(r"^(x|x_?t|xt|x_?i|x_?T|img|image|noise|z|latents?|sample|noisy)$")
+_WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
 
 
 @probe("diffusion_sampler")
 def sampler_steps(live: Live) -> None:
     """Runs a sampler with answers and noise of our own, and fits each step as a sum of input, answer and noise."""
-    nets = denoisers(live)
-    if not nets:
-        return
-    for name, function, _ in bound_callables(live, _SAMPLERS):
-        net = next(iter(nets.values()))
-        arguments = _arguments(live, function, nets)
-        if arguments is None:
+    nets = denoisers(live) or {"stand-in": StandInNet()}
+    for name, function, _ in _loops(live):
+        for count in (2, 10):  # some want a multiple of the number of classes
+            arguments = _arguments(live, function, nets, count=count)
+            watched = _watched(live, nets, function, arguments) if arguments is not None else None
+            if watched is not None:
+                break
+        if watched is None or arguments is None:
             continue
-        modules = list(nets.values())
-        with live.frozen(*live.roots.values()), torch.no_grad():
-            watch = Watch(live, modules, scale=0.1)
-            live.seed(5)
-            try:
-                with watch:
-                    out = live.call(function, **arguments)
-            except Exception:  # it wants other arguments
-                continue
+        watch, out = watched
         file, line = place_of(function)
         for kind, at, number in watch.dropped[:1]:
-            live.record(
-                "probe.dropped_while_sampling",
-                name,
-                {"function": kind, "net": type(net).__name__},
-                line=number,
-                file=at,
-            )
-        _steps(live, name, watch.events, out, file, line)
+            told = {"function": kind, "net": type(next(iter(nets.values()))).__name__}
+            live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
+        guided = any(re.search("guid|cfg|scale|^w$", word) for word in arguments)
+        _steps(live, name, watch, out, file, line, guided=guided)
         if sum(e.what == "net" for e in watch.events) > 1:
+            return
+    for name, function, _ in bound_callables(live, _STEP):
+        if _single_steps(live, nets, name, function):
             return
 
 
-def _arguments(live: Live, function: Callable[..., Any], nets: dict[str, nn.Module]) -> dict[str, Any] | None:
-    """Arguments for a sampler by their names; None where one cannot be guessed."""
+def _loops(live: Live) -> Iterator[tuple[str, Callable[..., Any], Any]]:
+    """What runs all steps: methods with such a name, and the call of a class that is called a sampler."""
+    yield from bound_callables(live, _SAMPLERS)
+    for name, function, owner in bound_callables(live, re.compile(r"^(forward|__call__)$")):
+        if re.search("sampler|sampling", type(owner).__name__, re.I):
+            yield name, function, owner
+
+
+def _watched(
+    live: Live, nets: dict[str, nn.Module], function: Callable[..., Any], arguments: dict[str, Any]
+) -> tuple[Watch, Any] | None:  # fmt: skip
+    """What happened while a sampler ran, and what it gave; None where it wants other arguments."""
+    with live.frozen(*live.roots.values()), torch.no_grad():
+        watch = Watch(live, list(nets.values()), scale=0.1)
+        live.seed(5)
+        try:
+            with watch:
+                return watch, live.call(function, **arguments)
+        except Exception:  # it wants other arguments
+            return None
+
+
+def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: Callable[..., Any]) -> bool:
+    """Single steps from a picture of ours, at a middle time, at the last but one and at the last."""
+    words = list(inspect.signature(function).parameters)
+    picture = next((w for w in words if _PICTURE.match(w)), None)
+    when = next((w for w in words if _WHEN.match(w)), None)
+    bar = bars(live)
+    if picture is None or when is None or bar is None:
+        return False
+    file, line = place_of(function)
+    found = False
+    for t in (len(bar) // 2, 1, 0):
+        for time in (torch.full((2,), t), t):
+            x = torch.randn(2, *_size(live, nets), generator=torch.Generator().manual_seed(7)) * 0.1
+            rest = _arguments(live, function, nets, given=frozenset({picture, when}))
+            watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
+            if watched is not None:
+                found = _steps(live, name, watched[0], watched[1], file, line, last=t == 0) or found
+                break
+    return found
+
+
+def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
+    """The shape of one picture, as a network was given it."""
     net = next(iter(nets.values()))
-    given = live.inputs(net)
-    size = list(given[0][0].shape[1:]) if given is not None else [1, 28, 28]
+    if isinstance(net, StandInNet):
+        return net.shape[1:] or [1, 28, 28]
+    found = tensors(live.inputs(net))
+    return list(found[0].shape[1:]) if found else [1, 28, 28]
+
+
+def _arguments(
+    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset(),
+    count: int = 2,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Arguments for a sampler by their names, but for those given; None where one cannot be guessed."""
+    net = next(iter(nets.values()))
+    size = _size(live, nets)
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         word = parameter.name
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or word in given:
             continue
         if re.fullmatch(r"(eps_|denoise_|score_)?(model|net|network|unet|denoiser|fn|eps_model)", word):
             found[word] = net
         elif re.fullmatch(r"n|num|n_samples?|num_samples?|batch_?size|bs|n_images|num_images|n_sample|b|amount", word):
-            found[word] = 2
+            found[word] = count
+        elif re.search(r"guid|cfg|cond_scale", word) and isinstance(parameter.default, float | int):
+            found[word] = 2.0
         elif parameter.default is not inspect.Parameter.empty:
             continue
+        elif _PICTURE.match(word):
+            found[word] = torch.randn(count, *size, generator=torch.Generator().manual_seed(7)) * 0.1
         elif re.fullmatch(r"shape|x_shape", word):
-            found[word] = (2, *size)
+            found[word] = (count, *size)
         elif re.fullmatch(r"size|img_shape|image_shape", word):
             found[word] = tuple(size)
         elif re.fullmatch(r"image_size|img_size|resolution|h|w", word):
@@ -80,7 +137,7 @@ def _arguments(live: Live, function: Callable[..., Any], nets: dict[str, nn.Modu
         elif re.fullmatch(r"device|dev", word):
             found[word] = "cpu"
         elif re.fullmatch(r"labels?|y|classes|c|context", word):
-            found[word] = torch.zeros(2, dtype=torch.long)
+            found[word] = torch.zeros(count, dtype=torch.long)
         elif word in live.namespace and not callable(live.namespace[word]):
             found[word] = live.namespace[word]
         elif re.search(r"steps|^t$|timesteps", word, re.I):
@@ -93,8 +150,11 @@ def _arguments(live: Live, function: Callable[..., Any], nets: dict[str, nn.Modu
     return found
 
 
-def _steps(live: Live, name: str, events: list[Event], out: Any, file: str, line: int) -> None:
-    """Groups the calls of the network by their input and fits what comes after each."""
+def _steps(
+    live: Live, name: str, watch: Watch, out: Any, file: str, line: int, last: bool = True, guided: bool = False
+) -> bool:  # fmt: skip
+    """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
+    events = watch.events
     groups: list[list[int]] = []
     for place, event in enumerate(events):
         if event.what != "net":
@@ -104,34 +164,50 @@ def _steps(live: Live, name: str, events: list[Event], out: Any, file: str, line
         else:
             groups.append([place])
     final = _final(out, events[groups[-1][0]].value.shape) if groups else None
+    found_any = False
     for number, group in enumerate(groups):
-        last = number == len(groups) - 1
-        after = final if last else events[groups[number + 1][0]].value
+        at_end = number == len(groups) - 1
+        after = final if at_end else events[groups[number + 1][0]].value
         here = events[group[0]]
         if after is None or after.shape != here.value.shape or not bool((after + here.value).isfinite().all()):
             continue
         start = groups[number - 1][-1] if number else -1
-        stop = len(events) if last else groups[number + 1][0]
+        stop = len(events) if at_end else groups[number + 1][0]
         draws = [e for e in events[start + 1 : stop] if e.what == "draw" and e.value.shape == here.value.shape]
         draws = [e for e in draws if not torch.equal(e.value, here.value)]
         answers = [events[i].out for i in group]
         found = _fit(here.value, [a for a in answers if a is not None], [d.value for d in draws], after)
         if found is None:
             continue
-        made = events[groups[number + 1][0]].made if not last else here.made
+        made = events[groups[number + 1][0]].made if not at_end else watch.last
         value = {
             **found,
-            "last": last,
+            "last": last and at_end,
             "calls": len(group),
             "draw_line": draws[-1].line if draws else None,
             "draw_file": draws[-1].file if draws else "",
             "update_line": made[1],
             "steps": len(groups),
             **_expected(live, here.time),
+            **({} if at_end else _jump(live, here.time, events[groups[number + 1][0]].time)),
             "function": name,
-            "conditional": [_is_conditional(events[i].others) for i in group],
+            "guided": guided,
+            "conditional": _conditional([events[i].others for i in group]),
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
+        found_any = True
+    return found_any
+
+
+def _conditional(calls: list[tuple[Any, ...]]) -> list[bool]:
+    """Which calls of the network were given the condition: a mask of ones hides it, one of zeros does not."""
+    if len(calls) == 2:
+        for pair in zip(*calls, strict=False):
+            if all(isinstance(x, torch.Tensor) and x.numel() > 1 for x in pair):
+                shown, hidden = ([bool((x == n).all()) for x in pair] for n in (0, 1))
+                if shown != hidden and shown == [not h for h in hidden]:
+                    return shown
+    return [_is_conditional(others) for others in calls]
 
 
 def _is_conditional(others: tuple[Any, ...]) -> bool:
@@ -173,6 +249,21 @@ def _fit(
     split = 1 + len(answers)
     noise = max((abs(v) for v in numbers[split:-1]), default=0.0)
     return {"of_input": numbers[0], "of_answers": numbers[1:split], "of_noise": noise, "residual": residual}
+
+
+def _jump(live: Live, time: Any, following: Any) -> dict[str, Any]:
+    """What DDIM takes of the picture and of the answer between two times that the network was asked at."""
+    bar = bars(live)
+    pair = [t.reshape(-1)[0].item() if isinstance(t, torch.Tensor) and t.numel() else t for t in (time, following)]
+    if bar is None or not all(isinstance(t, int | float) and t == int(t) and 0 <= t < len(bar) for t in pair):
+        return {}
+    now, after = (float(bar[int(t)]) for t in pair)
+    if after <= now:
+        return {}
+    return {
+        "next": int(pair[1]),
+        "jump": [(after / now) ** 0.5, (1 - after) ** 0.5 - (after * (1 - now) / now) ** 0.5],
+    }
 
 
 def _expected(live: Live, time: Any) -> dict[str, Any]:

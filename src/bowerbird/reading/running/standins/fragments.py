@@ -66,7 +66,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"(n_?|num_?)heads?$|^(h|heads|n_?head|nhead)$", 4),
         (r"(n_?|num_?)layers?$|^(depth|nlayers|n)$|n_blocks?", 2),
         (r"d_?model|emb(ed(ding)?)?_?(dim|size)?$|n_?embd|hidden_?(dim|size|units)?$", 64),
-        (r"^(dim|d|nhid|width|ninp|emsize)$", 64),
+        (r"^dim$", 96), (r"^(d|nhid|width|ninp|emsize)$", 64),
         (r"d_?ff|ff(n)?_?(dim|size)|inner_dim|mlp_dim|dim_feedforward", 128),
         (r"(src_|tgt_|trg_|n_)?vocab(_?size)?|ntokens?|num_tokens|vocab_len|input_vocab", 100),
         (r"(max_?)?(seq(uence)?_?)?len(gth)?$|block_size|context|max_len|bptt|window", 32),
@@ -83,7 +83,9 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"ngf|ndf|base_?(ch|dim)|filters|features|^f$", 16), (r"(n_|num_)?groups|num_residual|patch(_size)?|size$", 4),
         (r"dataset$|data_?name", "mnist"),
         (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
-        (r"name|mode|type|model|arch", "model"), (r"device", "cpu"), (r"prompt|text", "The bower was built"),
+        (r"dimension$", 64),
+        (r"(^|_)(name|mode|type|arch)s?$|^model$|^model_|model_(name|type|id)", "model"),
+        (r"device", "cpu"), (r"prompt|text", "The bower was built"),
         (r"bidirectional|causal", False), (r"(n_|num_)?samples?|^n", 8), (r"dim|size|channels|units", 32),
     )
 )  # fmt: skip

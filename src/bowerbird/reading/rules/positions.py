@@ -1,4 +1,4 @@
-"""Rules of sequence models: targets, positions, padding, tied weights, caches."""
+"""Rules of positions and of weights that are shared: encodings, tied embeddings, caches."""
 
 import ast
 import re
@@ -6,43 +6,16 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
+from bowerbird.reading.program import Program, Unit, dotted, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.places import (
     assigned_in,
     class_at,
     function_at,
     statements_in,
-    swap,
     unit_of,
 )
 from bowerbird.reading.running.run import Run
-
-
-@rule("T07", "The decoder is given what it is to predict", family="transformer")
-def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The second sequence of a model is the target itself, at the same positions."""
-    for fact in facts.of("probe.causality"):
-        shift = fact["shift"]
-        if (
-            fact["sequences"] != 2
-            or not isinstance(shift, dict)
-            or shift["by"] != 0
-            or fact["argument"] == 0
-            or not fact["itself"]
-        ):
-            continue
-        call = facts.first("event.forward", fact.subject)
-        yield Finding(
-            "T07",
-            "error",
-            (call.line if call else shift["line"]) or 1,
-            "The decoder is fed the tokens that it is to predict at the same positions.",
-            f"The targets of line {shift['line']} equal the decoder's input, unshifted ({fact.id}).",
-            "Feed tgt[:, :-1] and predict tgt[:, 1:].",
-            file=call.file if call else fact.file,
-            facts=(fact.id,),
-        )
 
 
 @rule("T08", "The sinusoids of the positions are wrong", family="transformer")
@@ -64,7 +37,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 facts=(fact.id,),
             )
             continue
-        holder = class_at(unit, fact.line)
+        holder = class_at(unit, fact.line) or function_at(unit, fact.line)
         lines = [
             s.lineno
             for s in (unit.all(ast.Assign, ast.Return, under=holder) if holder else ())
@@ -110,7 +83,10 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             and not time_first
             and (flow is not None or _insensitive(facts))
         )
-        if not dropped and not across:
+        same = (
+            not dropped and not across and fact["additive"] and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
+        )
+        if not dropped and not across and not same:
             continue
         told = True
         function = function_at(unit, lines[0]) if lines else None
@@ -130,6 +106,8 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             line[0],
             f"{fact['class']} returns its input unchanged: no position is added."
             if dropped
+            else f"{fact['class']} adds the same vector at every position."
+            if same
             else f"{fact['class']} counts positions along the batch: all tokens of an example get the same vector.",
             f"For an input of shape {fact['shape']} that is the same everywhere, the output varies by "
             f"{fact['first_axis']:.2g} along the "
@@ -161,119 +139,6 @@ def _insensitive(facts: FactStore) -> bool:
     return any(fact["change"] < 1e-6 for fact in facts.of("probe.order"))
 
 
-@rule("T10", "Targets are not the next tokens", family="transformer")
-def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Targets against inputs, on the batch that the program made."""
-    for fact in facts.of("probe.causality"):
-        shift = fact["shift"]
-        if not isinstance(shift, dict) or (fact["sequences"] == 2 and fact["argument"] != 0):
-            continue
-        by = shift["by"]
-        if by == 1:
-            yield Finding(
-                "T10",
-                "ok",
-                shift["line"] or 1,
-                "Targets are the inputs one position later.",
-                f"On the first batch ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
-            continue
-        along = "column" if shift["axis"] == 0 else "row"
-        if by not in (0, 2) or (by == 0 and not fact["itself"]):
-            continue
-        if by == 0 and (fact[f"{along}_before"] or (not fact[f"{along}_after"] and not fact["generates"])):
-            continue
-        unit = unit_of(program, fact)
-        yield Finding(
-            "T10",
-            "error",
-            _target_line(unit, by) or shift["line"] or 1,
-            "The targets are the inputs themselves: the model learns to copy."
-            if by == 0
-            else f"The targets are {abs(by)} positions {'ahead of' if by > 0 else 'behind'} the inputs, not one ahead.",
-            f"On the first batch y[t] equals x[t{by:+d}] at every position ({fact.id}); the loss is at line "
-            f"{shift['line']}.",
-            "Use x = data[i : i + T] and y = data[i + 1 : i + 1 + T], once.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
-
-
-def _target_line(unit: Unit, by: int) -> int | None:
-    """Where the targets are cut out of the data: the slice that begins ``by`` later than another."""
-    texts = [(s, ast.unparse(s)) for s in unit.all(ast.Assign, ast.Return)]
-    named = [
-        s.lineno
-        for s, text in texts
-        if re.search(r"^(y|yb|targets?|labels?|y_batch|trg|tgt|b_y)\b", text) and "[" in text and ":" in text
-    ]
-    if by == 0:
-        return (
-            named[0]
-            if named
-            else next(
-                (s.lineno for s, text in texts if re.search(r"\b(y|targets?|labels?)\b.*=.*(clone|\bx\b)", text)), None
-            )
-        )
-    ahead = [s.lineno for s, text in texts if re.search(rf"\+ {abs(by)}\s*:|\[[^\]]*\b{abs(by)}:", text)]
-    return next(iter(ahead or named), None)
-
-
-@rule("T11", "Padding counts in the loss", family="transformer")
-def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Targets that are padding and are not ignored."""
-    for fact in facts.of("probe.padded_targets"):
-        if fact["ignored"] or fact["share"] < 0.03 or fact["reduction"] == "none" or fact["weighted"]:
-            continue
-        unit = unit_of(program, fact)
-        made = next((c.lineno for c in unit.all(ast.Call) if last_name(c) in ("CrossEntropyLoss", "NLLLoss")), None)
-        yield Finding(
-            "T11",
-            "error" if fact["share"] > 0.05 else "warning",
-            made or fact.line or 1,
-            "Padding is predicted like any token: the loss does not ignore it.",
-            f"{fact['share']:.0%} of the first targets are {fact['name']} = {fact['pad']} ({fact.id}), and "
-            "ignore_index is another.",
-            f"Pass ignore_index={fact['name']}.",
-            file=fact.file,
-            facts=(fact.id,),
-            patch=swap(
-                program,
-                fact.file,
-                made,
-                "CrossEntropyLoss()",
-                f"CrossEntropyLoss(ignore_index={fact['name']})",
-                "T11: ignore padding",
-            )
-            if made
-            else None,
-        )
-
-
-@rule("T12", "The mean over a sequence counts its padding", family="transformer")
-def pooled_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """More padding changes the answer, and a mean over positions is taken on the way."""
-    spoilt = any(not f["sums_to_one"] for f in facts.of("probe.attention")) or facts.of("probe.view")
-    for fact in facts.of("probe.padding"):
-        if fact["change"] < 1e-4 or not fact["means"] or spoilt:
-            continue
-        place = fact["means"][-1]
-        unit = program.units.get(place["file"], program.main)
-        masked = re.search("mask|keep|pad|valid", unit.lines[place["line"] - 1], re.I)
-        yield Finding(
-            "T12",
-            "error" if masked else "warning",
-            place["line"],
-            "The mean divides by the padded length, so padding changes the answer.",
-            f"Three more padding tokens changed the output by {fact['change']:.2g} of its size ({fact.id}).",
-            "Divide the masked sum by the number of tokens: (x * keep).sum(1) / keep.sum(1).",
-            file=place["file"],
-            facts=(fact.id,),
-        )
-
-
 @rule("T13", "Tied weights are not one tensor", family="transformer")
 def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """An assignment that tied two weights was undone later."""
@@ -303,6 +168,8 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if holder
             else []
         )
+        if not later and _conditional(unit, fact.line):
+            continue  # the assignment that ties them may not have run
         yield Finding(
             "T13",
             "error",
@@ -313,6 +180,11 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             file=fact.file,
             facts=(fact.id,),
         )
+
+
+def _conditional(unit: Unit, line: int | None) -> bool:
+    """Whether a line stands in a branch."""
+    return any(branch.lineno < (line or 0) <= (branch.end_lineno or 0) for branch in unit.all(ast.If))
 
 
 @rule("T14", "With a cache positions start at zero again", family="transformer")

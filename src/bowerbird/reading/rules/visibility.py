@@ -1,74 +1,27 @@
-"""Rules of attention: weights, masks, scales, who sees whom."""
+"""Rules of masks: who sees whom, which positions are hidden, and masks that hide nothing."""
 
 import ast
-import math
 import re
 from collections.abc import Iterator
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.places import assigned_in, attribute_line, function_at, swap, unit_of
+from bowerbird.reading.rules.places import (
+    assigned_in,
+    swap,
+    unit_of,
+)
 from bowerbird.reading.running.run import Run
-
-
-@rule("T01", "Attention weights do not sum to one over what they weigh", family="transformer")
-def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The weights were followed from the softmax to the product with the values."""
-    for fact in facts.of("probe.attention"):
-        if fact["sums_to_one"]:
-            yield Finding(
-                "T01",
-                "ok",
-                fact.line or 1,
-                "The attention weights sum to one over the axis that is summed.",
-                f"{fact.subject}, weights of shape {fact['shape']} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
-        elif not fact["kept_before"] and not fact["nan"]:
-            yield Finding(
-                "T01",
-                "error" if fact["factor"] else "warning",
-                fact.line or 1,
-                "The softmax runs over another axis than the one that is summed with the values.",
-                f"Weights of shape {fact['shape']}: along axis {fact['axis']}, which line {fact['use']} sums over, "
-                "they add up to "
-                f"{fact['least']:.3g} to {fact['most']:.3g} instead of 1 ({fact.id}).",
-                "Take the softmax over the keys: dim=-1 for scores of shape (..., queries, keys).",
-                file=fact.file,
-                facts=(fact.id,),
-                patch=next(
-                    filter(
-                        None,
-                        (
-                            swap(program, fact.file, fact.line or 1, f"dim={d}", "dim=-1", "T01: keys")
-                            for d in (fact["dim"],)
-                            if fact["axis"] == len(fact["shape"]) - 1
-                        ),
-                    ),
-                    None,
-                ),
-            )
-    for fact in facts.of("softmax.call"):
-        if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
-            yield Finding(
-                "T01",
-                "warning",
-                fact.line or 1,
-                "The softmax has no dim, and PyTorch guesses one from the number of axes.",
-                f"Its input has shape {fact['shape']} ({fact.id}).",
-                "Give dim explicitly.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
 
 
 def _generates(fact: Fact, program: Program) -> bool:
     shift = fact["shift"]
     if isinstance(shift, dict):
         return shift.get("by") in (1, 2)
+    if fact["sequences"] == 2 and re.search(r"tgt|trg|target|dec", str(fact["named"] or ""), re.I):
+        return not fact["mask_argument"]
     if (
         fact["sequences"] != 1
         or fact["mask_argument"]
@@ -145,6 +98,12 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
     tiny = _tiny_masks(facts)
     if tiny:
         return int(str(tiny[0][1]["line"]))
+    masked = [
+        m["line"] for f in facts.of("probe.attention") if f.file == unit.file
+        for m in f["masks"] or () if m.get("share") and str(m["name"]).startswith("masked_fill")
+    ]  # fmt: skip
+    if masked and fact["sequences"] == 1:
+        return int(masked[0])
     for call in unit.calls("scaled_dot_product_attention"):
         words = {k.arg: k.value for k in call.keywords}
         if len(call.args) < 4 and not ({"is_causal", "attn_mask"} & set(words)):
@@ -154,8 +113,10 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
             return causal.lineno
     if fact["sequences"] == 2:
         for assigned in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
-            if not re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned)):
-                return assigned.lineno
+            names = " ".join(dotted(t) or "" for t in targets_of(assigned))
+            made = re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned))
+            if not made and not re.search("src|enc|cross|mem", names, re.I):
+                return _triangle(unit, assigned) or assigned.lineno
     for call in unit.all(ast.Call):
         if (
             re.search("attn|attention|transformer|encoder|decoder|layers?$", last_name(call), re.I)
@@ -175,27 +136,20 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
     return (soft.line if soft is not None else fact.line) or 1
 
 
+def _triangle(unit: Unit, assigned: ast.AST) -> int | None:
+    """Where a triangle is made in a method that an assignment calls: it hides the wrong half."""
+    called = {last_name(c) for c in ast.walk(assigned) if isinstance(c, ast.Call)}
+    for function in unit.functions.values():
+        if function.name in called:
+            for call in unit.all(ast.Call, under=function):
+                if last_name(call) in ("tril", "triu"):
+                    return call.lineno
+    return None
+
+
 def _of_attention(fact: Fact) -> bool:
     shape = fact["shape"] or []
     return len(shape) >= 3 and shape[-1] == shape[-2]
-
-
-@rule("T03", "A view stands where axes should be exchanged", family="transformer")
-def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A reshape beside a product whose input and output axes do not correspond."""
-    for fact in facts.of("probe.view"):
-        yield Finding(
-            "T03",
-            "error",
-            fact.line or 1,
-            "The reshape gives numbers other axes, where axes should be exchanged: positions and channels are mixed.",
-            f"It turns {fact['from']} into {fact['to']}, and the tensor is {fact['role']} ({fact.id}); no merging "
-            "or splitting of "
-            "neighbouring axes does that.",
-            "Use transpose (or permute), then reshape.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
 
 
 @rule("T04", "The mask hides the wrong positions", family="transformer")
@@ -306,55 +260,3 @@ def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterato
                             program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place"
                         ),
                     )
-
-
-@rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
-def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The factor between the product of queries and keys and the softmax."""
-    for fact in facts.of("probe.attention"):
-        factor, width, heads = fact["factor"], fact["width"], fact["heads"] or 1
-        if not factor or not width or factor == 1.0:
-            continue
-        right, ratio = 1 / math.sqrt(width), factor * math.sqrt(width)
-        if abs(ratio - 1) < 0.01:
-            yield Finding(
-                "T06",
-                "ok",
-                fact.line or 1,
-                "Scores are divided by the root of the width of the keys.",
-                f"The factor is {factor:.4g} for {width} channels ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
-            continue
-        of_model = heads > 1 and abs(factor * math.sqrt(width * heads) - 1) < 0.01
-        multiplied = (
-            abs(factor - math.sqrt(width)) < 0.01 * factor or abs(factor - math.sqrt(width * heads)) < 0.01 * factor
-        )
-        home = function_at(unit_of(program, fact), fact.line)
-        if multiplied and home is not None and re.search("norm", ast.unparse(home)):
-            continue
-        if not (of_model or multiplied):
-            if abs(factor * width - 1) > 0.01 or width == 1:
-                continue
-        unit = unit_of(program, fact)
-        at = fact["scaled_at"] or fact.line or 1
-        line = attribute_line(unit, at, "scale|norm|temp|sqrt|d_?k|dim|size|width") or at
-        line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
-        what = (
-            f"the root of the model's width, {width * heads}"
-            if of_model
-            else "nothing: they are multiplied by the root"
-            if multiplied
-            else "the width itself"
-        )
-        yield Finding(
-            "T06",
-            "error" if of_model or multiplied else "info",
-            line,
-            f"Scores are divided by {what}, not by the root of the width of one head.",
-            f"The factor is {factor:.4g}; for keys of {width} channels it should be {right:.4g} ({fact.id}).",
-            "Divide by math.sqrt(k.size(-1)).",
-            file=fact.file,
-            facts=(fact.id,),
-        )

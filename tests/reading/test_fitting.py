@@ -1,0 +1,133 @@
+"""What a program only defines: arguments and inputs fitted to it; and rules that read the text alone."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from bowerbird.reading.check import judge
+from bowerbird.reading.facts import FactStore
+from bowerbird.reading.program import Program
+from bowerbird.reading.running.building import compared_strings
+from bowerbird.reading.running.calling import called, repaired
+from bowerbird.reading.running.run import Run
+from bowerbird.reading.source import open_source
+from bowerbird.reading.undefined import undefined_names
+
+
+class Choosy:
+    def __init__(self, kind, width):
+        assert kind in ["wide", "narrow"]
+        self.width = width
+
+
+class Masked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = torch.nn.Linear(8, 8)
+
+    def forward(self, x, mask=None):
+        return self.project(x) * (~mask).float().mean(-1, keepdim=True)
+
+
+def test_the_strings_a_constructor_accepts_are_read_from_its_text():
+    assert compared_strings(Choosy) == {"kind": ["wide", "narrow"]}
+
+
+@pytest.mark.parametrize(
+    ("message", "given", "shape"),
+    [
+        ("mat1 and mat2 shapes cannot be multiplied (48x64 and 8x64)", torch.zeros(4, 12, 64), (4, 12, 8)),
+        ("expected input[4, 3, 32, 32] to have 1 channels, but got 3 channels instead", torch.zeros(4, 3, 32, 32),
+         (4, 1, 32, 32)),
+        ("not enough values to unpack (expected 4, got 3)", torch.zeros(4, 12, 64), (4, 4, 12, 16)),
+    ],
+)  # fmt: skip
+def test_inputs_become_what_the_message_asks_for(message, given, shape):
+    changed = repaired((given,), RuntimeError(message))
+    assert changed is not None and tuple(changed[0].shape) == shape
+
+
+def test_a_message_without_sizes_changes_nothing():
+    assert repaired((torch.zeros(2, 3),), RuntimeError("something else")) is None
+
+
+def test_a_call_is_corrected_until_it_works_and_given_the_mask_it_takes_for_granted():
+    out, given = called(Masked(), (torch.zeros(4, 12, 64),), forget=lambda module: None)
+    assert out.shape == (4, 12, 8) and given[0].shape == (4, 12, 8)
+
+
+def test_an_undefined_name_is_placed_where_no_function_binds_it():
+    text = "def f(scale):\n    return scale\n\ndef g(x):\n    return x * scale\n"
+    assert undefined_names(text, ast.parse(text)) == {"scale": 5}
+
+
+TEXTS = {
+    "X14": "clip = lambda x: x.clamp(-1, 1) if signed else lambda x: x\n",
+    "X15": """
+class Sampler:
+    def __init__(self, model):
+        self.model = model
+
+    def sample(self, model, x):
+        return self.model(x) + model(x)
+""",
+    "S07": """
+import torch.nn.functional as F
+from torch import nn
+
+class Block(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.1)
+""",
+    "D13": """
+def bound(process, x, steps):
+    t = torch.full((2,), steps - 1)
+    for i in range(steps):
+        noisy = process.q_sample(x, t=t)
+        losses[:, i] = noisy.mean()
+""",
+    "T10": """
+def pair(ids, i, length):
+    inputs = ids[i : i + length]
+    targets = ids[i : i + length]
+    return inputs, targets
+""",
+    "T11": """
+def smooth(weights, targets, pad_idx):
+    weights.masked_fill_(weights == pad_idx, 0.0)
+    return weights
+""",
+    "M01": """
+def evaluate(model, test_loader, log_rate):
+    total = 0.0
+    for x, y in test_loader:
+        total += model(x, y).item()
+    total /= log_rate
+    return total
+""",
+}
+RIGHT = {
+    "X14": "clip = (lambda x: x.clamp(-1, 1)) if signed else (lambda x: x)\n",
+    "X15": TEXTS["X15"].replace("self.model(x) + model(x)", "model(x)"),
+    "S07": TEXTS["S07"].replace("0.1)", "0.1, training=self.training)"),
+    "D13": TEXTS["D13"].replace("noisy =", "t = torch.full((2,), i)\n        noisy ="),
+    "T10": TEXTS["T10"].replace("targets = ids[i : i", "targets = ids[i + 1 : i + 1"),
+    "T11": TEXTS["T11"].replace("weights == pad", "targets == pad"),
+    "M01": TEXTS["M01"].replace("total /= log_rate", "total /= len(test_loader)"),
+}
+
+
+def said(text: str, folder: Path) -> set[str]:
+    file = folder / "program.py"
+    file.write_text(text)
+    run = Run(ran=False, facts=FactStore(), stand_ins=(), why_not="")
+    findings = judge(Program(open_source(file)), run)
+    return {finding.rule for finding in findings if finding.severity in ("error", "warning")}
+
+
+@pytest.mark.parametrize("rule", TEXTS)
+def test_the_text_alone_shows_the_defect_and_its_absence(rule, tmp_path):
+    assert rule in said(TEXTS[rule], tmp_path)
+    assert rule not in said(RIGHT[rule], tmp_path)
