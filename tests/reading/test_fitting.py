@@ -64,7 +64,7 @@ def test_an_undefined_name_is_placed_where_no_function_binds_it():
 
 
 TEXTS = {
-    "X14": "clip = lambda x: x.clamp(-1, 1) if signed else lambda x: x\n",
+    "X16": "clip = lambda x: x.clamp(-1, 1) if signed else lambda x: x\n",
     "X15": """
 class Sampler:
     def __init__(self, model):
@@ -109,7 +109,7 @@ def evaluate(model, test_loader, log_rate):
 """,
 }
 RIGHT = {
-    "X14": "clip = (lambda x: x.clamp(-1, 1)) if signed else (lambda x: x)\n",
+    "X16": "clip = (lambda x: x.clamp(-1, 1)) if signed else (lambda x: x)\n",
     "X15": TEXTS["X15"].replace("self.model(x) + model(x)", "model(x)"),
     "S07": TEXTS["S07"].replace("0.1)", "0.1, training=self.training)"),
     "D13": TEXTS["D13"].replace("noisy =", "t = torch.full((2,), i)\n        noisy ="),

@@ -10,7 +10,7 @@ from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run
 
 
-@rule("X14", "A conditional in a lambda gives a function", family="general")
+@rule("X16", "A conditional in a lambda gives a function", family="general")
 def lambda_of_lambda(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``lambda x: f(x) if c else lambda x: x`` is one lambda whose other branch is a function, not two lambdas."""
     for unit in program:
@@ -20,7 +20,7 @@ def lambda_of_lambda(program: Program, facts: FactStore, run: Run) -> Iterator[F
                 continue
             if isinstance(choice.orelse, ast.Lambda):
                 yield Finding(
-                    "X14", "warning", node.lineno,
+                    "X16", "warning", node.lineno,
                     "The conditional belongs to the first lambda: otherwise it returns a function instead of a value.",
                     f"{ast.unparse(node)[:100]} gives {ast.unparse(choice.orelse)[:40]} where "
                     f"{ast.unparse(choice.test)[:40]} is false.",

@@ -151,7 +151,11 @@ def _lines(live: Live, module: nn.Module, given: Any) -> set[int]:
 
 @probe("order")
 def order_matters(live: Live) -> None:
-    """Exchanges two early tokens: where the last output stays the same, the model knows no order."""
+    """Exchanges two early tokens: where the last output stays the same, the model knows no order.
+
+    Time may be either axis of the ids.  Along an axis of independent rows an exchange changes no other row, so the
+    larger of the two changes is that along time.
+    """
     for trace in traced(live):
         sequences = tokens_of((trace.args, trace.kwargs))
         if len(sequences) != 1 or not any(
@@ -161,42 +165,52 @@ def order_matters(live: Live) -> None:
         place, ids = sequences[0]
         if ids.shape[1] < 4:
             continue
-        swapped = ids.clone()
-        row = next((i for i in range(ids.shape[0]) if int(ids[i, 0]) != int(ids[i, 1])), None)
-        if row is None:
+        changes = [_change(live, trace, place, ids, axis) for axis in ((1, 0) if ids.shape[0] > 2 else (1,))]
+        if changes[0] is None:
             continue
-        swapped[row, 0], swapped[row, 1] = ids[row, 1], ids[row, 0]
-        args = list(trace.args)
-        args[place] = swapped
-        with live.frozen(trace.module):
-            trace.module.eval()
-            for parameter in trace.module.parameters():
-                parameter.data.add_(torch.randn_like(parameter) * 0.05)
-            try:
-                one = run_once(live, trace.module, list(trace.args), trace.kwargs)
-                other = tensors(run_once(live, trace.module, args, trace.kwargs))
-            except Exception:  # it cannot be asked again
-                continue
-        first = scores_of(one, ids.shape)
-        second = scores_of(other, ids.shape)
-        if first is not None and second is not None:
-            a, b = first[row, -1], second[row, -1]
-        else:
-            flat = [
-                (x, y) for x, y in zip(tensors(one), other, strict=False) if x.ndim == 2 and x.shape[0] == ids.shape[0]
-            ]
-            if not flat:
-                continue
-            a, b = flat[0][0][row], flat[0][1][row]
-        if not bool((a + b).isfinite().all()):
-            continue
-        change = float((a - b).abs().max() / (a.abs().max() + 1e-9))
         live.record(
             "probe.order",
             trace.name,
-            {"change": change, "class": type(trace.module).__name__},
+            {"change": max(c for c in changes if c is not None), "class": type(trace.module).__name__},
             line=live.line_of(type(trace.module)),
         )
+
+
+def _change(live: Live, trace: Any, place: int, ids: torch.Tensor, axis: int) -> float | None:
+    """By how much the last output along ``axis`` differs when the first two ids are exchanged; None: not comparable."""
+    along = ids if axis == 1 else ids.T
+    row = next((i for i in range(along.shape[0]) if int(along[i, 0]) != int(along[i, 1])), None)
+    if row is None:
+        return None
+    swapped = along.clone()
+    swapped[row, 0], swapped[row, 1] = along[row, 1], along[row, 0]
+    args = list(trace.args)
+    args[place] = swapped if axis == 1 else swapped.T
+    with live.frozen(trace.module):
+        trace.module.eval()
+        for parameter in trace.module.parameters():
+            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+        try:
+            one = run_once(live, trace.module, list(trace.args), trace.kwargs)
+            other = run_once(live, trace.module, args, trace.kwargs)
+        except Exception:  # it cannot be asked again
+            return None
+    first, second = scores_of(one, ids.shape), scores_of(other, ids.shape)
+    if first is not None and second is not None:
+        last = (row, -1) if axis == 1 else (-1, row)
+        a, b = first[last], second[last]
+    else:
+        flat = [
+            (x, y)
+            for x, y in zip(tensors(one), tensors(other), strict=False)
+            if x.ndim == 2 and x.shape[0] == ids.shape[0]
+        ]
+        if not flat or axis == 0:
+            return None
+        a, b = flat[0][0][row], flat[0][1][row]
+    if not bool((a + b).isfinite().all()):
+        return None
+    return float((a - b).abs().max() / (a.abs().max() + 1e-9))
 
 
 @probe("tying", cheap=True)
