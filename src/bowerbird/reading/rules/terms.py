@@ -85,13 +85,13 @@ _TERMS = re.compile(r"loss|penalty|kld?|_reg|reg_|regul|^reg$|^gp$|div$|divergen
 def left_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What is called a loss or a penalty and enters nothing that backward() is called on."""
     for unit in program:
-        for loop in unit.training_loops:
-            scope = unit.function(loop) or unit.tree
-            under = scope if isinstance(scope, ast.FunctionDef) else loop
+        for steps in (*unit.training_loops, *_single_steps(unit)):
+            scope = unit.function(steps) or unit.tree
+            under = scope if isinstance(scope, ast.FunctionDef) else steps
             used = _entering(unit, under)
             if not used:
                 continue
-            for node in unit.all(ast.Assign, under=loop):
+            for node in unit.all(ast.Assign, under=steps):
                 name = dotted(node.targets[0]) if len(node.targets) == 1 else None
                 if (
                     name is None
@@ -110,6 +110,16 @@ def left_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                     f"backward() reaches {', '.join(sorted(used & _named(unit, under))) or 'other values'}.",
                     f"Add {name} to the loss, or compute it under no_grad.", unit.file,
                 )  # fmt: skip
+
+
+def _single_steps(unit: Unit) -> list[ast.FunctionDef]:
+    """Functions that take one training step, called from a loop elsewhere."""
+    return [
+        f for f in unit.functions.values()
+        if isinstance(f, ast.FunctionDef)
+        and any(last_name(c) == "backward" for c in unit.all(ast.Call, under=f))
+        and not any(unit.all(ast.For, ast.While, under=f))
+    ]  # fmt: skip
 
 
 def _entering(unit: Unit, under: ast.AST) -> set[str]:
@@ -166,7 +176,7 @@ def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
         if isinstance(statement, ast.Return | ast.For | ast.While | ast.If):
             return True
         shown = any(
-            isinstance(a, ast.Call) and last_name(a) in _REPORTS
+            isinstance(a, ast.Call) and (last_name(a) in _REPORTS or _under_a_name(a))
             for a in unit.ancestors(read) if not isinstance(a, ast.stmt)
         )  # fmt: skip
         if isinstance(statement, ast.Assign | ast.AugAssign) and not shown:
@@ -177,6 +187,12 @@ def _consumed(unit: Unit, under: ast.AST, name: str, node: ast.Assign) -> bool:
         elif not shown and isinstance(statement, ast.Expr):
             return True
     return False
+
+
+def _under_a_name(call: ast.Call) -> bool:
+    """Whether a call files its arguments under a name that is given as text: ``tracker.add("loss", loss)``."""
+    first = call.args[0] if len(call.args) > 1 else None
+    return isinstance(first, ast.Constant) and isinstance(first.value, str)
 
 
 _REPORTS = frozenset(
