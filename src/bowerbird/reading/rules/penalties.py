@@ -108,13 +108,15 @@ def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
 @rule("G22", "The interpolation is not drawn per sample", family="gan")
 def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The points between real and fake need one coefficient for each sample."""
+    started = min((f.position for f in facts.of("event.forward")), default=0)  # what is drawn before fills weights
     for gradient in {f.line: f for f in penalties(facts)}.values():
         unit = program.units.get(gradient.file, program.main)
         function = around(unit, gradient.line)
         shape = gradient["shapes"][0] if gradient["shapes"] else []
         draws = [
             f for f in facts.of("random.draw")
-            if f.file == gradient.file and f.position < gradient.position and around(unit, f.line) is function
+            if f.file == gradient.file and started < f.position < gradient.position
+            and around(unit, f.line) is function
             and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
         ]  # fmt: skip
         for draw in {f.line: f for f in draws}.values():

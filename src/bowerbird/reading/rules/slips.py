@@ -54,7 +54,8 @@ def _instead(unit: Unit, function: Function) -> Iterator[tuple[str, ast.Call]]:
     }  # fmt: skip
     for name in (*(n for n in arguments[1:] if not _either(unit, function, n)), *sorted(chosen)):
         called = {dotted(c.func): c for c in unit.all(ast.Call, under=function)}
-        if f"self.{name}" in called and (name in called or name not in chosen):
+        read = any(n.id == name and isinstance(n.ctx, ast.Load) for n in unit.all(ast.Name, under=function))
+        if f"self.{name}" in called and (name in called or not read):
             yield name, called[f"self.{name}"]
 
 
