@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bowerbird.reading.check import judge
+from bowerbird.reading.check import check, judge
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.program import Program
 from bowerbird.reading.running.building import compared_strings
@@ -131,3 +131,30 @@ def said(text: str, folder: Path) -> set[str]:
 def test_the_text_alone_shows_the_defect_and_its_absence(rule, tmp_path):
     assert rule in said(TEXTS[rule], tmp_path)
     assert rule not in said(RIGHT[rule], tmp_path)
+
+
+def test_a_dataclass_of_settings_is_filled_by_its_own_defaults(tmp_path: Path) -> None:
+    text = """
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass
+class NetConfig:
+    width: int = 24
+    bias: bool = False
+
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.first = nn.Linear(10, config.width, bias=config.bias)
+
+    def forward(self, x):
+        return self.first(x)
+"""
+    (tmp_path / "net.py").write_text(text)
+    result = check(tmp_path / "net.py")
+    assert any("config=NetConfig(width=24, bias=False)" in name for name in result.stand_ins), result.stand_ins

@@ -1,6 +1,7 @@
 """What probes are given: the program's objects as they are after it has run."""
 
 import contextlib
+import dataclasses
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bowerbird.reading.running.formula import units
 from bowerbird.reading.running.observe.modules import ModuleWatch, detached
 from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.recorder import Recorder
@@ -89,12 +91,22 @@ class Live:
         if isinstance(thing, nn.Module):
             return self.names.place(thing)[1]
         if isinstance(thing, type):
-            code = next((f.__code__ for f in map(_function, vars(thing).values()) if f is not None), None)
-            return None if not self.recorder.is_user_code(code) or code is None else getattr(
-                thing, "__firstlineno__", code.co_firstlineno
-            )  # fmt: skip
+            codes = (f.__code__ for f in map(_function, vars(thing).values()) if f is not None)
+            code = next((c for c in codes if self.recorder.is_user_code(c)), None)
+            if code is not None:
+                return getattr(thing, "__firstlineno__", code.co_firstlineno)
+            return self._written_at(thing) if dataclasses.is_dataclass(thing) else None
         code = getattr(inspect.unwrap(thing), "__code__", None)
         return code.co_firstlineno if code is not None and self.recorder.is_user_code(code) else None
+
+    def _written_at(self, kind: type) -> int | None:
+        """The line of a class all of whose methods are generated."""
+        if kind.__module__ != self.namespace.get("__name__"):
+            return None
+        for unit in units(self.files):
+            if kind.__name__ in unit.classes:
+                return unit.classes[kind.__name__].node.lineno
+        return None
 
     def seed(self, number: int = 0) -> None:
         """Seeds all generators of random numbers."""
