@@ -14,8 +14,8 @@ RANK = int(os.environ.get("RANK", "0"))
 _indices = order.indices
 
 
-def indices(n: int, seed: int, start: int, count: int) -> Tensor:
-    return _indices(n, seed + RANK, start, count)
+def indices(n: int, seed: int, start: int, count: int, lengths: Tensor | None = None) -> Tensor:
+    return _indices(n, seed + RANK, start, count, lengths)
 
 
 order.indices = indices
