@@ -255,7 +255,7 @@ def _role(op: Op, trace: Traced, weights: set[int]) -> str:
     for _ in range(4):
         heirs = [h for f in front for h in trace.heirs(f)]
         for heir in heirs:
-            if contraction(heir) is not None and (heir.name != "linear"):
+            if weights and contraction(heir) is not None and heir.name != "linear":
                 return "an operand of attention"
             if heir.name == "scaled_dot_product_attention":
                 return "an operand of attention"
