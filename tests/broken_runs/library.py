@@ -21,6 +21,7 @@ from pathlib import Path
 from bowerbird import api, config
 from bowerbird.data import catalogue
 from bowerbird.errors import RunFailed
+from bowerbird.models.seq2seq import Seq2SeqConfig
 
 HERE = Path(__file__).parent
 SAMPLE = (
@@ -59,7 +60,8 @@ def shortened(name: str) -> config.Run:
     """A shipped recipe as a run of some seconds."""
     run = config.load(name)
     built_in = {record.name for record in catalogue.RECORDS if record.kind == "data" and record.built_in}
-    source = run.data.source if run.data.source in built_in else "digits"
+    instead = "tatoeba" if isinstance(run.model, Seq2SeqConfig) else "digits"
+    source = run.data.source if run.data.source in built_in else instead
     return replace(
         run,
         model=_narrow(run.model),
