@@ -60,8 +60,9 @@ class Watch(Observer):
         with _untouched(trainer):
             self.probes = _Probes(trainer)
             if trainer.step == 0:
-                batch = trainer.batch(0, min(N_EXAMPLES, len(trainer.data.train)))
-                facts = facts_of(trainer.model, trainer.data.spec, batch) | {"examples": samples.compared(trainer.data)}
+                facts = facts_of(trainer.model, trainer.data.spec, _first_examples(trainer)) | {
+                    "examples": samples.compared(trainer.data)
+                }
                 self._write(trainer, {"step": 0, "facts": facts | self.probes.first_loss(trainer)})
                 self._write(trainer, {"step": 0, "used": 0.0, "weights": _weight_norms(trainer)})
 
@@ -218,6 +219,16 @@ class _Probes:
         with trainer.average.applied(), trainer.autocast():
             x, label, _ = samples.draw(trainer.model, trainer.data.spec, samples.N_SAMPLES)
         return samples.statistics(x, label, self.reference)
+
+
+def _first_examples(trainer: Trainer) -> Batch:
+    """Those of the first steps; where batches hold rows of like lengths, rows of all lengths, which pad one another."""
+    train = trainer.data.train
+    n = min(N_EXAMPLES, len(train))
+    if train.lengths is None:
+        return trainer.batch(0, n)
+    fields: dict[str, Any] = train.batch(torch.linspace(0, len(train) - 1, n).long(), trainer.device)
+    return Batch(**fields)
 
 
 def _fixed_batches(trainer: Trainer) -> dict[str, Batch]:

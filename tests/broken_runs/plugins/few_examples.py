@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from bowerbird import trainer
+from bowerbird import api
 from bowerbird.data.images import ImageData, ImageSet
 
-_open_data = trainer.open_data
+_open_data = api.open_data
 
 
 def open_data(data: Any) -> Any:
@@ -19,4 +19,4 @@ def open_data(data: Any) -> Any:
     return opened
 
 
-trainer.open_data = open_data
+api.open_data = open_data

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from bowerbird import trainer
+from bowerbird import api
 
-_open_data = trainer.open_data
+_open_data = api.open_data
 
 
 def open_data(data: Any) -> Any:
@@ -16,4 +16,4 @@ def open_data(data: Any) -> Any:
     return opened
 
 
-trainer.open_data = open_data
+api.open_data = open_data
