@@ -46,17 +46,9 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 "Take the softmax over the keys: dim=-1 for scores of shape (..., queries, keys).",
                 file=fact.file,
                 facts=(fact.id,),
-                patch=next(
-                    filter(
-                        None,
-                        (
-                            swap(program, fact.file, fact.line or 1, f"dim={d}", "dim=-1", "T01: keys")
-                            for d in (fact["dim"],)
-                            if fact["axis"] == len(fact["shape"]) - 1
-                        ),
-                    ),
-                    None,
-                ),
+                patch=swap(program, fact.file, fact.line or 1, f"dim={fact['dim']}", "dim=-1", "T01: keys")
+                if fact["axis"] == len(fact["shape"]) - 1
+                else None,
             )
     for fact in facts.of("softmax.call"):
         if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
