@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from bowerbird import config
-from bowerbird.data import open_data, order
+from bowerbird.data import order
+from bowerbird.media import open_data
 
 N, BATCH = 4096, 128
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from bowerbird import config
 from bowerbird.diagnosis import Watch
-from bowerbird.trainer import Trainer, train
+from bowerbird.media import open_data
+from bowerbird.training.trainer import Trainer, train
 
 STEPS = 300
 
@@ -66,7 +67,7 @@ def main(recipes: list[str]) -> None:
         )
         watch = Timed()
         with tempfile.TemporaryDirectory() as folder:
-            train(replace(run, train=short), Path(folder) / "run", quiet=True, observer=watch)
+            train(replace(run, train=short), Path(folder) / "run", open_data(run.data), quiet=True, observer=watch)
         spent = watch.seconds
         share = spent["training"] / (spent["steps"] - spent["training"])
         print(

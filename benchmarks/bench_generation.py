@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from paired import compare
 from torch import Tensor, nn
 
-from bowerbird.data.spec import TokenSpec
 from bowerbird.machine import bf16_is_faster, keep_freed_memory
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Batch
 from bowerbird.nets import attention as forms
 from bowerbird.nets.transformer import Transformer, TransformerConfig
+from bowerbird.spec import TokenSpec
 
 VOCAB = 65
 SIZES = [(4, 4, 128, 64), (6, 6, 384, 256)]

@@ -3,9 +3,9 @@
 import torch
 from paired import compare
 
-from bowerbird.data.spec import ImageSpec
 from bowerbird.models.flow import FlowConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.spec import ImageSpec
 
 N, STEPS = 64, 25
 

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bowerbird.data.spec import ImageSpec
 from bowerbird.machine import bf16_is_faster, keep_freed_memory
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.spec import ImageSpec
 
 BATCH, SIDE = 32, 32
 

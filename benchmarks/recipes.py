@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from bowerbird import api, config
-from bowerbird.rundir import RunDir
+from bowerbird.training.rundir import RunDir
 
 
 def check(name: str, out: Path) -> bool:

@@ -13,16 +13,16 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from bowerbird import config
-from bowerbird.data.spec import ImageSpec, TokenSpec, to_float
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.autoregressive import AutoregressiveConfig, LanguageModel
 from bowerbird.models.base import Batch, Completes, Scores, counting_evaluations
 from bowerbird.models.decoding import Sampling
-from bowerbird.models.pixels import PixelModel, to_images, to_values
+from bowerbird.models.pixel_model import PixelModel, to_images, to_values
 from bowerbird.nets.lora import LoRAConfig, adapters, merged_state
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.optimizers import MovingAverage, PlayerOptimizer
+from bowerbird.spec import ImageSpec, TokenSpec, to_float
+from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer
 
 BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
 SPEC = TokenSpec("text", VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,))

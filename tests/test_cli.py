@@ -106,7 +106,7 @@ def test_help_lists_and_errors_need_no_torch(words: str, status: int) -> None:
 def test_importing_the_package_is_light_and_its_verbs_are_verbs() -> None:
     code = (
         "import sys, bowerbird; assert not {'torch', 'tyro', 'numpy'} & set(sys.modules); assert bowerbird.recipes();"
-        "import bowerbird.trainer, bowerbird.comparison, bowerbird.measuring;"
+        "import bowerbird.training.trainer, bowerbird.comparing.compare, bowerbird.measuring;"
         "assert bowerbird.train.__module__ == bowerbird.measure.__module__ == 'bowerbird.api';"
         "assert all(hasattr(bowerbird, name) for name in bowerbird.__all__)"
     )

@@ -14,13 +14,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from bowerbird import comparison, config
-from bowerbird.budget import describe_budget, parse_budget
+from bowerbird import config
+from bowerbird.comparing import compare as comparison
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.metrics.measurement import Measurement, Protocol, measured
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.report.terminal import print_comparison
-from bowerbird.rundir import RunDir
+from bowerbird.training.budget import describe_budget, parse_budget
+from bowerbird.training.rundir import RunDir
 
 # ------------------------------------------------------------------------------------------------- budgets
 
@@ -65,7 +66,7 @@ def test_budgets_are_said_in_words() -> None:
 
 
 def test_budgets_need_no_torch() -> None:
-    code = "import sys, bowerbird.budget; sys.exit('torch' in sys.modules)"
+    code = "import sys, bowerbird.training.budget; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -85,13 +86,15 @@ class FakeTrainer:
         self.fail: tuple[str, ...] = ()
 
     def train(
-        self, run: config.Run, folder: Path, *, quiet: bool, data: Any, evaluate: Any, observer: Any
+        self, run: config.Run, folder: Path, data: Any, *, quiet: bool, evaluate: Any, preview: Any, observer: Any
     ) -> SimpleNamespace:
         self.calls.append(("train", folder.name))
         rundir = RunDir.create(folder, run, {"processor": "Abacus 3000"})
         return self._end(rundir, run)
 
-    def resume(self, folder: Path, *, quiet: bool, data: Any, evaluate: Any, observer: Any) -> SimpleNamespace:
+    def resume(
+        self, folder: Path, data: Any, *, quiet: bool, evaluate: Any, preview: Any, observer: Any
+    ) -> SimpleNamespace:
         self.calls.append(("resume", folder.name))
         return self._end(RunDir.open(folder), RunDir.open(folder).config())
 

@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 
 from bowerbird.config import Data
-from bowerbird.data import ImageData, ImageSet, builtin, fetch, open_data, order, pixels, sources, split
-from bowerbird.data.images import binarized
-from bowerbird.data.spec import to_float
+from bowerbird.data import builtin, fetch, order, split
 from bowerbird.errors import BowerbirdError
+from bowerbird.media import open_data
+from bowerbird.media.image import pixels, sources
+from bowerbird.media.image.imageset import ImageData, ImageSet, binarized
+from bowerbird.spec import to_float
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:

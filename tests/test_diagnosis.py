@@ -12,8 +12,6 @@ import torch
 
 import bowerbird
 from bowerbird import cli, config
-from bowerbird.data import open_data
-from bowerbird.data.images import ImageSet
 from bowerbird.diagnosis import Watch, diagnose_run, find
 from bowerbird.diagnosis.finding import Finding
 from bowerbird.diagnosis.rule import RULES, ranked
@@ -21,9 +19,11 @@ from bowerbird.diagnosis.samples import spread
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.diagnosis.sweep import find_learning_rate, steepest, text_plot
 from bowerbird.errors import BowerbirdError
+from bowerbird.media import open_data
+from bowerbird.media.image.imageset import ImageSet
 from bowerbird.models.bound import discretised_gaussian_log_prob
-from bowerbird.rundir import RunDir
-from bowerbird.trainer import Trainer, resume, train
+from bowerbird.training.rundir import RunDir
+from bowerbird.training.trainer import Trainer, resume, train
 from broken_runs import library
 
 ALL = os.environ.get("BOWERBIRD_BROKEN_RUNS") == "all"
@@ -53,8 +53,8 @@ def timeless(rows: list[dict]) -> list[dict]:
 def test_a_watched_run_is_bit_for_bit_the_same(recipe: str, digits, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
     run = small(recipe)
-    train(run, tmp_path / "alone", quiet=True, data=digits)
-    train(run, tmp_path / "watched", quiet=True, data=digits, observer=Watch())
+    train(run, tmp_path / "alone", digits, quiet=True)
+    train(run, tmp_path / "watched", digits, quiet=True, observer=Watch())
     alone, watched = (RunDir(tmp_path / name).load_state() for name in ("alone", "watched"))
     assert [name for name in alone if not torch.equal(alone[name], watched[name])] == []
     assert timeless(RunDir(tmp_path / "alone").metrics()) == timeless(RunDir(tmp_path / "watched").metrics())
@@ -65,8 +65,8 @@ def test_batch_statistics_and_dropout_are_left_alone(digits, tmp_path: Path, mon
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
     run = small("vae")
     run = replace(run, model=replace(run.model, net=replace(run.model.net, norm="batch")))
-    train(run, tmp_path / "alone", quiet=True, data=digits)
-    train(run, tmp_path / "watched", quiet=True, data=digits, observer=Watch())
+    train(run, tmp_path / "alone", digits, quiet=True)
+    train(run, tmp_path / "watched", digits, quiet=True, observer=Watch())
     alone, watched = (RunDir(tmp_path / name).load_state() for name in ("alone", "watched"))
     assert any("running_mean" in name for name in alone)
     assert [name for name in alone if not torch.equal(alone[name], watched[name])] == []
@@ -80,7 +80,7 @@ class Killed(BaseException):
 def test_the_signals_of_a_resumed_run_are_those_of_a_whole_one(digits, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
     run, step = small("vae"), Trainer.train_step
-    train(run, tmp_path / "whole", quiet=True, data=digits, observer=Watch())
+    train(run, tmp_path / "whole", digits, quiet=True, observer=Watch())
 
     def dies(self):
         if self.step == 14:
@@ -89,9 +89,9 @@ def test_the_signals_of_a_resumed_run_are_those_of_a_whole_one(digits, tmp_path:
 
     monkeypatch.setattr(Trainer, "train_step", dies)
     with pytest.raises(Killed):
-        train(run, tmp_path / "parts", quiet=True, data=digits, observer=Watch())
+        train(run, tmp_path / "parts", digits, quiet=True, observer=Watch())
     monkeypatch.setattr(Trainer, "train_step", step)
-    resume(tmp_path / "parts", quiet=True, data=digits, observer=Watch())
+    resume(tmp_path / "parts", digits, quiet=True, observer=Watch())
     whole, parts = (timeless(read_lines(tmp_path / name / FILE)) for name in ("whole", "parts"))
     assert whole == parts
 
@@ -106,7 +106,7 @@ def test_a_failing_run_names_the_origin_everywhere(digits, tmp_path: Path, monke
 
     monkeypatch.setattr(ImageSet, "batch", poisoned)
     run = small("vae")
-    monkeypatch.setattr("bowerbird.trainer.open_data", lambda data: digits)
+    monkeypatch.setattr("bowerbird.api.open_data", lambda data: digits)
     with pytest.raises(bowerbird.RunFailed, match="the batch itself holds values that are not finite"):
         bowerbird.train(run, tmp_path / "run")
     said = capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_a_failing_run_names_the_origin_everywhere(digits, tmp_path: Path, monke
 
 def test_a_run_without_extra_signals_can_be_diagnosed(digits, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
-    train(small("vae"), tmp_path / "run", quiet=True, data=digits)
+    train(small("vae"), tmp_path / "run", digits, quiet=True)
     assert not (tmp_path / "run" / FILE).exists()
     assert diagnose_run(tmp_path / "run") == bowerbird.diagnose(tmp_path / "run") == []
     assert cli.main(["diagnose", str(tmp_path / "run")]) == 0

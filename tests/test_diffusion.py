@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, Scores, counting_evaluations
 from bowerbird.models.bound import discretised_gaussian_log_prob, gaussian_kl
@@ -20,6 +19,7 @@ from bowerbird.samplers import schedule as S
 from bowerbird.samplers.density import transport
 from bowerbird.samplers.integrate import posterior
 from bowerbird.samplers.prediction import target_weights
+from bowerbird.spec import ImageSpec
 
 MU, STD = 0.1, 0.25
 SPEC = ImageSpec(1, 4, 4)

@@ -9,18 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bowerbird import config, energy
+from bowerbird import config
 from bowerbird.config import Data, Run, Train
-from bowerbird.data import open_data
-from bowerbird.data.spec import to_float
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.training import InTraining, evaluator
+from bowerbird.media import open_data
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.report.run import best_and_last
-from bowerbird.rundir import RunDir, load_model
-from bowerbird.trainer import resume, train
+from bowerbird.spec import to_float
+from bowerbird.training import energy
+from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.training.trainer import resume, train
 
 
 def small_run(tiny: Path, steps: int = 12, **options: Any) -> Run:
@@ -40,13 +41,15 @@ def scripted(scores: list[float]) -> Any:
 
 def test_best_weights_are_kept_beside_the_last(tiny: Path, tmp_path: Path) -> None:
     run = small_run(tiny, evaluate_every=3, evaluate_share=1e9)
-    folder = train(run, tmp_path / "run", quiet=True, evaluate=scripted([0.5, 0.1, float("nan"), 0.3])).folder
+    folder = train(
+        run, tmp_path / "run", open_data(run.data), quiet=True, evaluate=scripted([0.5, 0.1, float("nan"), 0.3])
+    ).folder
     rows = [row for row in RunDir(folder).metrics() if "eval/kid" in row]
     assert [row["step"] for row in rows] == [3, 6, 9, 12]
     assert RunDir(folder).best() == (6, 0.1)
     best, last = (load_model(folder, best=best)[0].state_dict() for best in (True, False))
     assert any(not torch.equal(best[name], last[name]) for name in best)
-    plain = train(small_run(tiny), tmp_path / "plain", quiet=True).folder
+    plain = train(small_run(tiny), tmp_path / "plain", open_data(small_run(tiny).data), quiet=True).folder
     for name, value in load_file(RunDir(plain).model_file).items():  # evaluating changes nothing of the training
         assert torch.equal(value, last[name])
     with pytest.raises(BowerbirdError, match="evaluate-every"):
@@ -66,14 +69,16 @@ def test_resumed_runs_remember_their_best(tiny: Path, tmp_path: Path) -> None:
     calls: list[int] = []
     run = small_run(tiny, evaluate_every=3, evaluate_share=1e9)
     with pytest.raises(Stop):
-        train(run, tmp_path / "run", quiet=True, evaluate=failing)
-    resume(tmp_path / "run", quiet=True, evaluate=scripted([0.9, 0.9, 0.9]))
+        train(run, tmp_path / "run", open_data(run.data), quiet=True, evaluate=failing)
+    resume(tmp_path / "run", open_data(run.data), quiet=True, evaluate=scripted([0.9, 0.9, 0.9]))
     assert RunDir(tmp_path / "run").best() == (3, 0.2)
 
 
 def test_evaluations_stay_within_their_share_of_the_time(tiny: Path, tmp_path: Path) -> None:
     run = small_run(tiny, evaluate_every=2, evaluate_share=0.0)
-    folder = train(run, tmp_path / "run", quiet=True, evaluate=scripted([0.5, 0.4, 0.3, 0.2, 0.1])).folder
+    folder = train(
+        run, tmp_path / "run", open_data(run.data), quiet=True, evaluate=scripted([0.5, 0.4, 0.3, 0.2, 0.1])
+    ).folder
     rows = [row["step"] for row in RunDir(folder).metrics() if "eval/kid" in row]
     assert rows == [2, 12]  # the first finds nothing spent yet, the last is always made
 
@@ -146,7 +151,7 @@ def test_energy_without_counters_is_an_estimate_that_says_so(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(energy, "POWERCAP", tmp_path / "nothing")
-    result = train(small_run(tiny), tmp_path / "run", quiet=True)
+    result = train(small_run(tiny), tmp_path / "run", open_data(small_run(tiny).data), quiet=True)
     assert result.energy == energy.ESTIMATED and result.joules > 0
     assert json.dumps(RunDir(result.folder).status()).count("joules") == 1
     assert config.load(str(result.folder / "run.toml")).train.evaluate_every == 0

@@ -14,16 +14,17 @@ from gguf import GGMLQuantizationType as Kind
 
 from bowerbird import api, config
 from bowerbird.config import Data, Run
-from bowerbird.data import fetch, tokenizers
-from bowerbird.data.tokenizers import SPECIALS, Tokenizer
+from bowerbird.data import fetch
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, from_run
+from bowerbird.media.text import tokenizers
+from bowerbird.media.text.tokenizers import SPECIALS, Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig, merged_state
 from bowerbird.nets.positions import rotated, rotation
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.rundir import RunDir, load_model
+from bowerbird.training.rundir import RunDir, load_model
 
 LLAMA = TransformerConfig(
     n_layer=2,

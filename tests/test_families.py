@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from bowerbird import config, registry
-from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Encodes, GenerativeModel, Scores, counting_evaluations
+from bowerbird.spec import ImageSpec
 
 registry.load_plugin(Path(__file__).parents[1] / "docs" / "examples" / "my_family.py")
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from bowerbird.config import Data
-from bowerbird.data import builtin, fetch, open_data
+from bowerbird.data import builtin, fetch
 from bowerbird.data.catalogue import RECORDS, File, Record, Source
 from bowerbird.errors import BowerbirdError
+from bowerbird.media import open_data
 
 A, B = b"first file " * 500, b"second file"
 NOWHERE = "http://127.0.0.1:9/{name}.gz"  # the discard port: connections are refused

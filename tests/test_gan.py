@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError
 from bowerbird.models import augment
 from bowerbird.models.base import Batch
@@ -24,6 +23,7 @@ from bowerbird.models.gan import (
     zero_centred_penalty,
 )
 from bowerbird.nets.base import LabelEmbedding, NetConfig
+from bowerbird.spec import ImageSpec
 
 REAL = torch.tensor([2.0, -1.0])
 FAKE = torch.tensor([0.5, -3.0])

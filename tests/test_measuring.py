@@ -13,8 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from bowerbird import api, cli, config
-from bowerbird.data import ImageData, open_data
-from bowerbird.data.spec import to_float
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import (
     as_digits,
@@ -29,6 +27,8 @@ from bowerbird.measuring import (
 from bowerbird.measuring.images import COST_METRICS
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.selftest import require_quick
+from bowerbird.media import open_data
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics import selftest as quick
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
@@ -37,6 +37,7 @@ from bowerbird.metrics.features import Digits
 from bowerbird.metrics.measurement import METRICS, Measurement
 from bowerbird.metrics.selftest import Check, quick_checks
 from bowerbird.models.base import Batch, GenerativeModel, Loss
+from bowerbird.spec import to_float
 
 
 @pytest.fixture(scope="module")

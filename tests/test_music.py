@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from bowerbird import config
-from bowerbird.data import abc, builtin, open_data
-from bowerbird.data.events import EventCodec
-from bowerbird.data.grid import REST, GridCodec, held
-from bowerbird.data.music import SEMITONES, MusicCodec
-from bowerbird.data.score import Meter, Note, Piece, Tempo, Voice, read_midi, write_midi
+from bowerbird.data import builtin
 from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError
-from bowerbird.report import sound
-from bowerbird.report.pianoroll import COLOURS, pianoroll
-from bowerbird.report.sound import ORGAN, PEAK, PIANO, SAMPLE_RATE_HZ, synthesise, write_music
+from bowerbird.media import open_data
+from bowerbird.media.music import abc, sound
+from bowerbird.media.music.events import EventCodec
+from bowerbird.media.music.grid import REST, GridCodec, held
+from bowerbird.media.music.pianoroll import COLOURS, pianoroll
+from bowerbird.media.music.pieces import SEMITONES, MusicCodec
+from bowerbird.media.music.score import Meter, Note, Piece, Tempo, Voice, read_midi, write_midi
+from bowerbird.media.music.sound import ORGAN, PEAK, PIANO, SAMPLE_RATE_HZ, synthesise, write_music
 
 VOICES = ("soprano", "alto", "tenor", "bass")
 PIANO_VOICE, ORGAN_VOICE = Voice("piano", 0), Voice("organ", 19)

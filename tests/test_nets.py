@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.attention import EXPLICIT_AT_MOST, SelfAttention, attention, explicit_attention, n_heads
 from bowerbird.nets.base import NetConfig
@@ -20,6 +19,7 @@ from bowerbird.nets.dit import DiTConfig, positions
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.patches import from_patches, to_patches
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.spec import ImageSpec
 
 DENOISERS = [
     UNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(0, -1), head_channels=4),

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from bowerbird import cli, config, registry
-from bowerbird.data.spec import ImageSpec
 from bowerbird.models.base import Encodes, GenerativeModel, Scores
-from bowerbird.rundir import RunDir, load_model
-from bowerbird.trainer import Trainer
+from bowerbird.spec import ImageSpec
+from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.training.trainer import Trainer
 
 DOCS = Path(__file__).parents[1] / "docs"
 MODULE = "bowerbird_plugin_my_family"

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from bowerbird.data import ImageSet
-from bowerbird.data.spec import ImageSpec
+from bowerbird.media.image.imageset import ImageSet
+from bowerbird.media.image.pictures import GAP, picture, save_png, sheet
+from bowerbird.media.image.sheets import ROWS, real_sheet
 from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
-from bowerbird.report.pictures import GAP, picture, save_png, sheet
 from bowerbird.report.run import MOST_GRIDS, write_run_report
-from bowerbird.report.sheets import ROWS, real_sheet
 from bowerbird.report.table import marks, summarise, value_text
+from bowerbird.spec import ImageSpec
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:

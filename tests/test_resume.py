@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from bowerbird import config
-from bowerbird.data import catalogue, open_data
-from bowerbird.rundir import RunDir
-from bowerbird.trainer import Trainer, resume, train
+from bowerbird.data import catalogue
+from bowerbird.media import open_data
+from bowerbird.training.rundir import RunDir
+from bowerbird.training.trainer import Trainer, resume, train
 
 KILLS = int(os.environ.get("BOWERBIRD_KILLS", "3"))
 """Random kills in test_kill; ``make kill`` does 20."""
@@ -70,14 +71,14 @@ def assert_identical(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(digits, tmp_path, monkeypatch):
     run = shortened("vae", steps=3)
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
-    train(run, tmp_path / "whole", quiet=True, data=digits)
+    train(run, tmp_path / "whole", digits, quiet=True)
     save = Trainer.save_checkpoint
     monkeypatch.setattr(Trainer, "save_checkpoint", lambda self: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        train(run, tmp_path / "parts", quiet=True, data=digits)
+        train(run, tmp_path / "parts", digits, quiet=True)
     assert RunDir(tmp_path / "parts").metrics()
     monkeypatch.setattr(Trainer, "save_checkpoint", save)
-    resume(tmp_path / "parts", quiet=True, data=digits)
+    resume(tmp_path / "parts", digits, quiet=True)
     assert_identical(contents(tmp_path / "whole"), contents(tmp_path / "parts"))
     assert scalars(tmp_path / "whole") == scalars(tmp_path / "parts")
 
@@ -91,7 +92,7 @@ def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
     run = shortened(recipe, steps=5)
     data = digits if run.data.source == "digits" and run.data.binarize == "none" else open_data(run.data)
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)  # many network evaluations, and no part of the state
-    train(run, tmp_path / "whole", quiet=True, data=data)
+    train(run, tmp_path / "whole", data, quiet=True)
 
     step = Trainer.train_step
 
@@ -103,11 +104,11 @@ def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "train_step", dies_in_the_fourth_step)
     with pytest.raises(Killed):
-        train(run, tmp_path / "parts", quiet=True, data=data)
+        train(run, tmp_path / "parts", data, quiet=True)
     monkeypatch.setattr(Trainer, "train_step", step)
     assert RunDir(tmp_path / "parts").status()["step"] == 2
     torch.manual_seed(random.randrange(2**31))  # a new process does not have the old one's random state
-    result = resume(tmp_path / "parts", quiet=True, data=data)
+    result = resume(tmp_path / "parts", data, quiet=True)
 
     assert result.finished and result.step == 5
     assert_identical(contents(tmp_path / "whole"), contents(tmp_path / "parts"))

@@ -9,13 +9,13 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from bowerbird.data.spec import ImageSpec, TokenSpec
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Scores, Translates, counting_evaluations
 from bowerbird.models.decoding import length_normalised
 from bowerbird.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.spec import ImageSpec, TokenSpec
 
 BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
 SPEC = TokenSpec("pairs", VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,), source_context=9)

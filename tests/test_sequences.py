@@ -11,20 +11,20 @@ import safetensors.torch
 import torch
 
 from bowerbird import api, cli, config
-from bowerbird.completing import Conversation, complete, stream
-from bowerbird.data import open_data
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.grid import GridCodec
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring import measure_model, sequences
+from bowerbird.media import open_data
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.grid import GridCodec
+from bowerbird.media.text.completing import Conversation, complete, stream
+from bowerbird.media.text.tokenizers import Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.rundir import RunDir, load_model
-from bowerbird.trainer import train
+from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.training.trainer import train
 
 VERSES = ["春眠不覺曉，處處聞啼鳥。", "夜來風雨聲，花落知多少。", "白日依山盡，黃河入海流。"]
 TINY = config.Train(steps=2, batch_size=4, device="cpu", threads=1, sample_every=2, validate_every=2, log_every=1)
@@ -238,7 +238,7 @@ def test_images_cannot_be_prompted(folder: Path) -> None:
     data = replace(config.Data("digits"), size=8)
     net = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
     run = config.Run(AutoregressiveConfig(net=net, levels=2), data, replace(TINY, sample_every=0, validate_every=0))
-    result = train(run, folder / "pixels", quiet=True)
+    result = train(run, folder / "pixels", open_data(run.data), quiet=True)
     with pytest.raises(BowerbirdError, match="--prompt means nothing"):
         api.sample(result.folder, prompt="7")
     measured = {

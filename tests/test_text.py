@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird.config import Data, Text
-from bowerbird.data import TokenData, builtin, chat, dialogues, open_data, tokenizers
-from bowerbird.data.tokenizers import SPECIALS, Tokenizer
-from bowerbird.data.tokens import Ragged, Rows, Stream, framed, joined, packed, pieces, windows
+from bowerbird.data import builtin
+from bowerbird.data.tokens import Ragged, Rows, Stream, TokenData, framed, joined, packed, pieces, windows
 from bowerbird.errors import BowerbirdError
+from bowerbird.media import open_data
+from bowerbird.media.text import chat, dialogues, tokenizers
+from bowerbird.media.text.tokenizers import SPECIALS, Tokenizer
 
 ODD = "Tab\tand\nline, é 明月 🐦‍⬛ <bos> \x00\u2028end"
 WORDS = ["the frog jumps in", "an old pond", "and the sound of water", "明月", "x"]

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from bowerbird import config, machine, registry
-from bowerbird.data.images import ImageData, ImageSet
-from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.media.image.imageset import ImageData, ImageSet
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.models.gan import GANConfig
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
-from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate, orthogonal
-from bowerbird.preflight import preflight
-from bowerbird.rundir import RunDir, load_model
-from bowerbird.trainer import VALIDATION_EXAMPLES, Trainer, resume, train
+from bowerbird.spec import ImageSpec
+from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer, learning_rate, orthogonal
+from bowerbird.training.preflight import preflight
+from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.training.trainer import VALIDATION_EXAMPLES, Trainer, resume, train
 
 SPEC = ImageSpec(1, 2, 2)
 
@@ -143,7 +143,7 @@ def test_a_frozen_parameter_of_a_player_stays_as_it_is(data, tmp_path):
             return game
 
     registry.families.register("frozen-game")(Frozen)
-    train(config.Run(Frozen(), train=config.Train(steps=2)), tmp_path / "run", data=data, quiet=True)
+    train(config.Run(Frozen(), train=config.Train(steps=2)), tmp_path / "run", data, quiet=True)
     trained, _ = load_model(tmp_path / "run")
     torch.manual_seed(0)
     untrained = Frozen().build(data.spec)
@@ -152,7 +152,7 @@ def test_a_frozen_parameter_of_a_player_stays_as_it_is(data, tmp_path):
 
 
 def test_preflight_refuses_what_cannot_fit(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("bowerbird.preflight.available_memory", lambda device: 100)
+    monkeypatch.setattr("bowerbird.training.preflight.available_memory", lambda device: 100)
     with pytest.raises(BowerbirdError, match=r"--train.batch-size"):
         trainer_for(toy_run(), data, tmp_path / "run")
 
@@ -174,25 +174,25 @@ def test_preflight_scales_operations_with_the_batch(data, tmp_path):
     [({"steps": 6}, 6), ({"examples": 40}, 5), ({"steps": 4, "examples": 80}, 4), ({"seconds": 1e-9}, 1)],
 )
 def test_the_first_budget_reached_ends_the_run(budget, steps, data, tmp_path):
-    result = train(toy_run(**({"steps": None} | budget)), tmp_path / "run", quiet=True, data=data)
+    result = train(toy_run(**({"steps": None} | budget)), tmp_path / "run", data, quiet=True)
     assert (result.step, result.finished) == (steps, True)
     assert RunDir(tmp_path / "run").status()["examples"] == 8 * steps
 
 
 def test_a_run_without_end_is_refused(data, tmp_path):
     with pytest.raises(BowerbirdError, match="no end"):
-        train(toy_run(steps=None), tmp_path / "run", quiet=True, data=data)
+        train(toy_run(steps=None), tmp_path / "run", data, quiet=True)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_run_is_never_overwritten(data, tmp_path):
-    train(toy_run(), tmp_path / "run", quiet=True, data=data)
+    train(toy_run(), tmp_path / "run", data, quiet=True)
     with pytest.raises(BowerbirdError, match="already holds a run"):
-        train(toy_run(), tmp_path / "run", quiet=True, data=data)
+        train(toy_run(), tmp_path / "run", data, quiet=True)
 
 
 def test_the_finished_run_loads_with_averaged_weights(data, tmp_path):
-    train(toy_run(ema_decay=0.5), tmp_path / "run", quiet=True, data=data)
+    train(toy_run(ema_decay=0.5), tmp_path / "run", data, quiet=True)
     model, spec = load_model(tmp_path / "run")
     state = RunDir(tmp_path / "run").load_state()
     assert spec == SPEC and not model.training
@@ -203,7 +203,7 @@ def test_the_finished_run_loads_with_averaged_weights(data, tmp_path):
 @pytest.mark.parametrize("poison, names", [("module", "'G.inner' .Linear."), ("gradient", "'inner.bias'")])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_origin(poison, names, data, tmp_path):
     with pytest.raises(RunFailed, match=rf"step 3: .*{names}.*checkpoint of step 2 is kept"):
-        train(toy_run(poison=poison), tmp_path / "run", quiet=True, data=data)
+        train(toy_run(poison=poison), tmp_path / "run", data, quiet=True)
     state = RunDir(tmp_path / "run").load_state()
     assert all(torch.isfinite(value).all() for value in state.values())
     assert RunDir(tmp_path / "run").status()["step"] == 2
@@ -220,10 +220,10 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypat
 
     monkeypatch.setattr(RunDir, "save_state", full_at_step_four)
     with pytest.raises(RunFailed, match="disk is full.*bowerbird resume"):
-        train(toy_run(), folder, quiet=True, data=data)
+        train(toy_run(), folder, data, quiet=True)
     assert RunDir(folder).status()["step"] == 2
     monkeypatch.setattr(RunDir, "save_state", save)
-    assert resume(folder, quiet=True, data=data).finished
+    assert resume(folder, data, quiet=True).finished
 
 
 def test_a_device_that_is_not_there_is_one_sentence():
@@ -319,7 +319,7 @@ def test_gradients_are_clipped_to_the_norm():
 def test_compile_is_refused_where_a_loss_holds_a_gradient(data, tmp_path):
     model = GANConfig(net=MLPConfig(hidden=(4,)), r1_gamma=1.0)
     with pytest.raises(BowerbirdError, match="gradient penalties"):
-        train(config.Run(model, train=config.Train(steps=1, compile=True)), tmp_path / "run", data=data)
+        train(config.Run(model, train=config.Train(steps=1, compile=True)), tmp_path / "run", data)
 
 
 def test_validation_losses_are_those_of_the_averaged_weights(data, tmp_path):
@@ -327,7 +327,7 @@ def test_validation_losses_are_those_of_the_averaged_weights(data, tmp_path):
         VAEConfig(net=MLPConfig(hidden=(4,)), n_latent=2),
         train=config.Train(steps=4, batch_size=8, validate_every=2, log_every=2, ema_decay=0.5, precision="fp32"),
     )
-    train(run, tmp_path / "run", data=data, quiet=True)
+    train(run, tmp_path / "run", data, quiet=True)
     rows = RunDir(tmp_path / "run").metrics()
     model, _ = load_model(tmp_path / "run")
     torch.manual_seed(0)
@@ -341,13 +341,13 @@ def test_validation_losses_are_those_of_the_averaged_weights(data, tmp_path):
 def test_validation_needs_one_player(data, tmp_path):
     run = config.Run(GameConfig(), train=config.Train(steps=1, validate_every=1))
     with pytest.raises(BowerbirdError, match="2 players"):
-        train(run, tmp_path / "run", data=data)
+        train(run, tmp_path / "run", data)
 
 
 def test_files_are_readable_as_the_user_wants(data, tmp_path):
     mask = os.umask(0o027)
     try:
-        train(config.Run(GameConfig(), train=config.Train(steps=1)), tmp_path / "run", data=data, quiet=True)
+        train(config.Run(GameConfig(), train=config.Train(steps=1)), tmp_path / "run", data, quiet=True)
     finally:
         os.umask(mask)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").glob("*.*") if path.is_file()}

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 from torch.nn import functional as F
 
-from bowerbird.data.spec import ImageSpec, to_float
 from bowerbird.errors import BowerbirdError
 from bowerbird.models import vae as family
 from bowerbird.models.base import Batch, Encodes, Scores
@@ -23,6 +22,7 @@ from bowerbird.models.vae import (
     with_free_bits,
 )
 from bowerbird.nets.base import LabelEmbedding, NetConfig
+from bowerbird.spec import ImageSpec, to_float
 
 EIGHT_BIT = to_float(torch.arange(256, dtype=torch.uint8)).view(256, 1, 1, 1)
 

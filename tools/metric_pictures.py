@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 
 import bowerbird
 from bowerbird.config import Data
-from bowerbird.data import open_data
 from bowerbird.data.fetch import cache_folder
-from bowerbird.data.spec import to_uint8
 from bowerbird.measuring.images import find_extractor
 from bowerbird.measuring.selftest import cifar_halves
+from bowerbird.media import open_data
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.frechet import fit_gaussian, frechet_distance
@@ -26,6 +25,7 @@ from bowerbird.metrics.infinity import frechet_infinity
 from bowerbird.metrics.kid import kid
 from bowerbird.metrics.prdc import prdc
 from bowerbird.metrics.scores import diversity
+from bowerbird.spec import to_uint8
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 RED, BLUE, GREY = "#c0392b", "#2463a8", "#777777"

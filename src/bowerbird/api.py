@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bowerbird import config, machine, registry
-from bowerbird.comparison import compare as compare_recipes
-from bowerbird.completing import Conversation
-from bowerbird.data import open_data
+from bowerbird.comparing.compare import compare as compare_recipes
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Finding, Watch, diagnose_run
@@ -28,6 +26,9 @@ from bowerbird.measuring import check_options, measure_folder, measure_model, se
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.training import evaluator
+from bowerbird.media import open_data
+from bowerbird.media.preview import previewer
+from bowerbird.media.text.completing import Conversation
 from bowerbird.metrics.features import Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.selftest import Check
@@ -35,10 +36,10 @@ from bowerbird.models.base import GenerativeModel
 from bowerbird.reading.check import check
 from bowerbird.reading.history.track import track
 from bowerbird.report.run import write_run_report
-from bowerbird.rundir import RunDir, explaining_full_disk, load_model
 from bowerbird.sampling import sample
-from bowerbird.trainer import resume as resume_run
-from bowerbird.trainer import train as train_run
+from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model
+from bowerbird.training.trainer import resume as resume_run
+from bowerbird.training.trainer import train as train_run
 
 if TYPE_CHECKING:
     from bowerbird.reading.explain.reading import Reading
@@ -78,8 +79,25 @@ def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
     data = open_data(run.data)
     with _reporting(folder):
-        train_run(run, folder, quiet=quiet, data=data, evaluate=evaluator(data, run.train), observer=Watch())
+        train_run(
+            run,
+            folder,
+            data,
+            quiet=quiet,
+            evaluate=evaluator(data, run.train),
+            preview=previewer(data, run.train.seed),
+            observer=Watch(),
+        )
     return folder
+
+
+def _handed_in(run: config.Run, data: Any) -> dict[str, Any]:
+    """What the trainer is given besides the data: how to evaluate, to preview and to watch."""
+    return {
+        "evaluate": evaluator(data, run.train),
+        "preview": previewer(data, run.train.seed),
+        "observer": Watch(),
+    }
 
 
 def find_lr(run: config.Run, out: Path | str | None = None) -> Sweep:
@@ -92,10 +110,16 @@ def find_lr(run: config.Run, out: Path | str | None = None) -> Sweep:
 def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
     """Continues an interrupted run exactly; does nothing to a finished one."""
     run = RunDir.open(run_dir).config()
-    data = open_data(run.data) if run.train.evaluate_every else None
-    evaluate = evaluator(data, run.train) if data is not None else None
+    data = open_data(run.data)
     with _reporting(Path(run_dir)):
-        resume_run(Path(run_dir), quiet=quiet, data=data, evaluate=evaluate, observer=Watch())
+        resume_run(
+            Path(run_dir),
+            data,
+            quiet=quiet,
+            evaluate=evaluator(data, run.train),
+            preview=previewer(data, run.train.seed),
+            observer=Watch(),
+        )
     return Path(run_dir)
 
 

@@ -8,16 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bowerbird.completing import complete, translate
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.spec import ImageSpec, TokenSpec
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.measuring import check_options, draw, draw_tokens
+from bowerbird.media.image.pictures import picture, save_png, sheet
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.sound import write_music
+from bowerbird.media.preview import texts_of, write_text
+from bowerbird.media.text.completing import complete, translate
 from bowerbird.models.base import GenerativeModel, Translates
-from bowerbird.report.pictures import picture, save_png, sheet
-from bowerbird.report.preview import texts_of, write_text
-from bowerbird.report.sound import write_music
-from bowerbird.rundir import explaining_full_disk, load_model, write_atomically
+from bowerbird.spec import ImageSpec, TokenSpec
+from bowerbird.training.rundir import explaining_full_disk, load_model, write_atomically
 
 SHEET_IMAGES = 256
 N_TOKENS = 256

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from bowerbird import __version__, config
-from bowerbird.budget import parse_budget
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.printing import only_json, print_columns, print_findings
 from bowerbird.errors import BowerbirdError
+from bowerbird.training.budget import parse_budget
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
 

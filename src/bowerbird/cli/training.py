@@ -9,11 +9,11 @@ from typing import Annotated, Any, Self
 from tyro.conf import Positional, arg
 
 from bowerbird import config, registry
-from bowerbird.budget import parse_budget
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.flags import parse_flags, value_of
 from bowerbird.cli.printing import print_sweep
 from bowerbird.errors import BowerbirdError
+from bowerbird.training.budget import parse_budget
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Bool, Int, Int32, Int64
 from torch import Tensor
 
-from bowerbird.data.spec import TokenSpec
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import unknown
+from bowerbird.spec import TokenSpec
 
 
 class Ragged(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bowerbird.data.spec import ImageSpec, TokenSpec
 from bowerbird.models.base import Batch
+from bowerbird.spec import ImageSpec, TokenSpec
 
 N_EXAMPLES = 256
 

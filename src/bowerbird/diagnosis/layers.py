@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bowerbird.optimizers import PlayerOptimizer
+from bowerbird.training.optimizers import PlayerOptimizer
 
 MOST_LAYERS = 24
 """Layers watched per player; of more, evenly spaced ones with the first and the last."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bowerbird.data.images import ImageData, ImageSet
+from bowerbird.media.image.imageset import ImageData, ImageSet
 from bowerbird.models.base import GenerativeModel, counting_evaluations
 
 N_SAMPLES = 64

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bowerbird import config
-from bowerbird.rundir import RunDir
+from bowerbird.training.rundir import RunDir
 
 FILE = "signals.jsonl"
 

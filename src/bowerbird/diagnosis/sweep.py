@@ -14,10 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bowerbird import config, machine
-from bowerbird.data import ImageData, TokenData, open_data
+from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.rundir import RunDir
-from bowerbird.trainer import Trainer
+from bowerbird.media import open_data
+from bowerbird.media.image.imageset import ImageData
+from bowerbird.training.rundir import RunDir
+from bowerbird.training.trainer import Trainer
 
 LOW, HIGH = 1e-6, 1.0
 STEPS = 120

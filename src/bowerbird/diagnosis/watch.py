@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bowerbird.data.images import ImageData
 from bowerbird.diagnosis import samples
 from bowerbird.diagnosis.facts import N_EXAMPLES, facts_of
 from bowerbird.diagnosis.finding import Finding
 from bowerbird.diagnosis.layers import BatchNormWatch, LayerWatch, watched_layers
 from bowerbird.diagnosis.rules import find
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.models.base import Batch
-from bowerbird.nonfinite import Origin
-from bowerbird.observer import Observer
-from bowerbird.optimizers import PlayerOptimizer
-from bowerbird.trainer import Trainer
+from bowerbird.training.nonfinite import Origin
+from bowerbird.training.observer import Observer
+from bowerbird.training.optimizers import PlayerOptimizer
+from bowerbird.training.trainer import Trainer
 
 SHARE_OF_SAMPLES, SHARE_OF_LOSSES = 0.01, 0.005
 """Of the run's operations."""

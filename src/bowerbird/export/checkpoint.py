@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from bowerbird import config, machine
-from bowerbird.data.spec import TokenSpec
-from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.vocabulary import beginning, begins_with_bos
+from bowerbird.media.text.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.rundir import RunDir, load_model, write_atomically
+from bowerbird.spec import TokenSpec
+from bowerbird.training.rundir import RunDir, load_model, write_atomically
 
 PREFIX = "net."
 """Begins the names of a net's tensors in its model."""

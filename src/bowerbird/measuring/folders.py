@@ -17,11 +17,11 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder
-from bowerbird.data.images import open_images
-from bowerbird.data.loose import LooseImages, open_loose
-from bowerbird.data.sources import pictures
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.images import default_metrics, find_extractor
+from bowerbird.media.image.imageset import open_images
+from bowerbird.media.image.loose import LooseImages, open_loose
+from bowerbird.media.image.sources import pictures
 from bowerbird.metrics.cache import FeatureCache, FeatureSet
 from bowerbird.metrics.chosen import check_names, subset
 from bowerbird.metrics.compared import (

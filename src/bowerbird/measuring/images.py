@@ -20,10 +20,10 @@ from torch import Tensor
 
 from bowerbird import machine
 from bowerbird.data.fetch import cache_folder, locate
-from bowerbird.data.images import ImageData
-from bowerbird.data.spec import to_float, to_uint8
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.measuring.pairs import nearest_pairs
+from bowerbird.media.image.imageset import ImageData
+from bowerbird.media.image.pictures import save_png
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import check_names, subset
@@ -33,7 +33,7 @@ from bowerbird.metrics.images import IMAGE_METRICS, in_order, measure_images, me
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
 from bowerbird.metrics.progress import progress_bar
 from bowerbird.models.base import Encodes, GenerativeModel, Scores, ScoresByFlow, counting_evaluations, evaluating
-from bowerbird.report.pictures import save_png
+from bowerbird.spec import to_float, to_uint8
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
 LIKELIHOOD_METRICS = ("nll", "bits_per_dim")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bowerbird.data import TokenData
-from bowerbird.data.images import ImageData
+from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.images import measure_image_model
 from bowerbird.measuring.sequences import measure_sequence_model
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics.features import Extractor, Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel

@@ -5,10 +5,10 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from bowerbird.media.image.pictures import sheet
 from bowerbird.metrics.cache import FeatureCache, FeatureSet
 from bowerbird.metrics.features import Extractor
 from bowerbird.metrics.neighbours import gap
-from bowerbird.report.pictures import sheet
 
 PAIRS = 32
 COLUMNS = 8

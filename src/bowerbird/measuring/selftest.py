@@ -14,9 +14,9 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder, locate
-from bowerbird.data.sources import pictures
 from bowerbird.errors import RunFailed
 from bowerbird.measuring.images import find_extractor
+from bowerbird.media.image.sources import pictures
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.frechet import frechet_distance
 from bowerbird.metrics.kid import kid

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.grid import GridCodec
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.measuring.images import check_options
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.grid import GridCodec
+from bowerbird.media.text.tokenizers import Tokenizer
 from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, settings
 from bowerbird.metrics.music import MIDI_METRICS, MUSIC_METRICS, Piece, measure_music
 from bowerbird.metrics.ngram import fit_bigram

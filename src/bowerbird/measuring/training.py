@@ -9,10 +9,11 @@ import inspect
 from typing import Any
 
 from bowerbird import config
-from bowerbird.data import ImageData, TokenData
 from bowerbird.data.fetch import cache_folder
+from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.images import draw, find_extractor
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.infinity import frechet_infinity

@@ -4,7 +4,7 @@
     loss     = mean over the counted tokens of -log p(x_i | x_<i)
 
 One loss and one sampler for every ``SequenceNet``, recurrent or Transformer.  Data of tokens (text, music) are modelled
-here; images are made into tokens first, which is ``bowerbird/models/pixels.py``.
+here; images are made into tokens first, which is ``bowerbird/models/pixel_model.py``.
 
 Truncated backpropagation (Williams and Peng 1990), for recurrent nets: a row is read in segments of ``segment`` tokens,
 each has a loss and a step of its own, and the state is carried on without its gradient.  One segment that covers the
@@ -23,7 +23,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bowerbird import config
-from bowerbird.data.spec import ImageSpec
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.models.decoding import Reader, Sampling, choose, continuations
@@ -31,6 +30,7 @@ from bowerbird.nets import lora
 from bowerbird.nets.base import NetConfig, SequenceState
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.spec import ImageSpec
 
 Tokens = Int[Tensor, "n length"]
 
@@ -70,7 +70,7 @@ class AutoregressiveConfig(config.ModelConfig):
 
     def build(self, spec: Any) -> "Autoregressive":
         if isinstance(spec, ImageSpec):
-            from bowerbird.models.pixels import PixelModel  # which is built on this module
+            from bowerbird.models.pixel_model import PixelModel  # which is built on this module
 
             return PixelModel(self, spec)
         return LanguageModel(self, spec)

@@ -53,7 +53,7 @@ class GenerativeModel(nn.Module, ABC):
     """A family's model: its networks, its losses, its sampler."""
 
     spec: Any
-    """The data's spec (see ``bowerbird.data.spec``)."""
+    """The data's spec (see ``bowerbird.spec``)."""
     n_classes: int = 0
     """Classes that ``sample`` can be asked for; 0 when the data have no labels or the model does not use them."""
     differentiates_twice: bool = False

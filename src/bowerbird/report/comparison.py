@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bowerbird.budget import describe_budget, parse_budget
+from bowerbird.media.image.pictures import data_uri
 from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration
 from bowerbird.report.page import write_page
-from bowerbird.report.pictures import data_uri
 from bowerbird.report.run import findings_of, merged_steps, series_of
 from bowerbird.report.table import Summary, cell_text, heading, marks, metric, sentence, summarise, unit_text
-from bowerbird.rundir import RunDir
+from bowerbird.training.budget import describe_budget, parse_budget
+from bowerbird.training.rundir import RunDir
 
 SAMPLING_COST = ("network_evaluations", "seconds_per_image")
 COST: dict[str, tuple[str, Callable[[float], str]]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from bowerbird.report import numbers
-from bowerbird.rundir import write_atomically
+from bowerbird.training.rundir import write_atomically
 
 
 def _across(n: int) -> int:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird import __version__
-from bowerbird.energy import HOW
+from bowerbird.media.image.pictures import data_uri
 from bowerbird.report.curves import Panel, Series, curve, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.page import write_page
-from bowerbird.report.pictures import data_uri
 from bowerbird.report.table import heading, metric, sentence, unit_text, value_text
-from bowerbird.rundir import RunDir
+from bowerbird.training.energy import HOW
+from bowerbird.training.rundir import RunDir
 
 MOST_GRIDS = 12
 """Sample grids or texts shown; of more, evenly spaced ones with the first and the last."""

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bowerbird.budget import describe_budget, parse_budget
 from bowerbird.report.comparison import quality, read_comparison, rows_of, training_cost
+from bowerbird.training.budget import describe_budget, parse_budget
 
 _STYLES = {"best": "[bold green]* {}[/]", "tied": "~ {}", "": "{}"}
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from bowerbird.optimizers import MovingAverage
+from bowerbird.training.optimizers import MovingAverage
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bowerbird import api
-from bowerbird.data.images import ImageData, ImageSet
+from bowerbird.media.image.imageset import ImageData, ImageSet
 
 _open_data = api.open_data
 

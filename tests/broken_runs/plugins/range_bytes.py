@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bowerbird.data.images import ImageSet
+from bowerbird.media.image.imageset import ImageSet
 
 _batch = ImageSet.batch
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bowerbird.data.images import ImageSet
+from bowerbird.media.image.imageset import ImageSet
 
 _batch = ImageSet.batch
 

@@ -26,7 +26,7 @@ _IMAGES = '''"""Drives the recipe {name} in a small size, on made-up images: a s
 
 import torch
 from bowerbird import config
-from bowerbird.data.spec import ImageSpec
+from bowerbird.spec import ImageSpec
 from bowerbird.models.base import Batch
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -53,7 +53,7 @@ _TOKENS = '''"""Drives the recipe {name} in a small size, on made-up tokens: a s
 
 import torch
 from bowerbird import config
-from bowerbird.data.spec import TokenSpec
+from bowerbird.spec import TokenSpec
 from bowerbird.models.base import Batch
 
 torch.manual_seed(0)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from bowerbird.data.score import Note, Piece
+from bowerbird.media.music.score import Note, Piece
 
 COLOURS = ("#c8452f", "#e09f2b", "#2f8f6f", "#2c5fa8", "#8a4f9e", "#5b6770", "#b5567f", "#6f8f2f")
 """Of voices; further voices use them again."""

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, corpus, fetch, files
+from bowerbird.data import builtin, catalogue, fetch, files
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.text import corpus
 
 if TYPE_CHECKING:
-    from bowerbird.data.images import ImageData
     from bowerbird.data.tokens import TokenData
+    from bowerbird.media.image.imageset import ImageData
 
 MUSIC_SUFFIXES = (".mid", ".midi", ".abc")
 MODALITIES = ("auto", "images", "text", "pairs", "chat", "music")
@@ -21,14 +22,14 @@ def open_data(data: config.Data) -> Union["ImageData", "TokenData"]:
     """The examples of a source, split and ready to be batched; errors say what is wrong with it."""
     match modality(data):
         case "images":
-            from bowerbird.data.images import open_images
+            from bowerbird.media.image.imageset import open_images
 
             return open_images(data)
         case "music":
-            from bowerbird.data.music import open_music
+            from bowerbird.media.music.pieces import open_music
 
             return open_music(data)
-    from bowerbird.data.text import open_text
+    from bowerbird.media.text.documents import open_text
 
     record = next((record for record in catalogue.RECORDS if record.name == data.source), None)
     if record is not None:

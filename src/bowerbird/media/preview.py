@@ -4,21 +4,26 @@ Images become a sheet (.png), texts a .txt with one sample after the other, tran
 their sources and references, music what one needs to look at and listen to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.spec import ImageSpec, TokenSpec, to_uint8
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import TokenData
+from bowerbird.media.image.pictures import save_png, sheet
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.sound import write_music
+from bowerbird.media.text.tokenizers import Tokenizer
 from bowerbird.models.base import GenerativeModel, Translates
-from bowerbird.report.pictures import save_png, sheet
-from bowerbird.report.sound import write_music
-from bowerbird.rundir import write_atomically
+from bowerbird.spec import ImageSpec, TokenSpec, to_uint8
+from bowerbird.training.rundir import write_atomically
+
+
+def previewer(data: Any, seed: int) -> Callable[[GenerativeModel, Path], None]:
+    """What the trainer is handed to show a model with."""
+    return lambda model, stem: write_preview(model, data, stem, seed=seed)
 
 
 def write_preview(model: GenerativeModel, data: Any, stem: Path, *, seed: int = 0) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from bowerbird.data.score import Note, Piece, write_midi
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.music.score import Note, Piece, write_midi
 
 
 class MusicCodec(ABC):
@@ -43,8 +43,8 @@ class MusicCodec(ABC):
 
     @staticmethod
     def from_json(text: str) -> "MusicCodec":
-        from bowerbird.data.events import EventCodec
-        from bowerbird.data.grid import GridCodec
+        from bowerbird.media.music.events import EventCodec
+        from bowerbird.media.music.grid import GridCodec
 
         table: dict[str, Any] = json.loads(text)
         match table.pop("kind", None):

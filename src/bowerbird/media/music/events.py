@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.score import Meter, Note, Piece, Tempo, Voice, from_beginning_tempos
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.score import Meter, Note, Piece, Tempo, Voice, from_beginning_tempos
 
 TICKS = 12
 """Per quarter."""

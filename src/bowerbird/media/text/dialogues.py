@@ -15,8 +15,8 @@ import json
 import re
 import textwrap
 
-from bowerbird.data.chat import ANSWERS, Message
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.text.chat import ANSWERS, Message
 
 ITEM = re.compile(r"(?P<first>- (?:- )?|  - ) *(?P<text>\S.*)")
 """A line that begins an utterance: "- - text" the first of a dialogue, "  - text" another."""

@@ -15,23 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from bowerbird import config, machine
-from bowerbird.data import ImageData, TokenData, open_data, order
-from bowerbird.energy import EnergyMeter
+from bowerbird.data import order
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
-from bowerbird.nonfinite import Origin, explain_gradient, explain_loss
-from bowerbird.observer import Observer
-from bowerbird.optimizers import MovingAverage, PlayerOptimizer, learning_rate
-from bowerbird.preflight import Preflight, preflight
-from bowerbird.progress import Progress
-from bowerbird.report.preview import write_preview
-from bowerbird.rundir import RunDir, explaining_full_disk
+from bowerbird.training.energy import EnergyMeter
+from bowerbird.training.nonfinite import Origin, explain_gradient, explain_loss
+from bowerbird.training.observer import Observer
+from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer, learning_rate
+from bowerbird.training.preflight import Preflight, preflight
+from bowerbird.training.progress import Progress
+from bowerbird.training.rundir import RunDir, explaining_full_disk
 
 VALIDATION_EXAMPLES = 512
 """Evenly spaced over the validation split."""
@@ -39,6 +38,41 @@ VALIDATION_EXAMPLES = 512
 
 Evaluate = Callable[[GenerativeModel], dict[str, float]]
 """Scores of a model by name; the first decides which weights are best, and is better when lower."""
+
+
+Preview = Callable[[GenerativeModel, Path], object]
+"""Writes a few samples of a model into files whose names begin with the path."""
+
+
+class Examples(Protocol):
+    """A split, as the trainer needs it."""
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Size of each example, where batches of like sizes are cheaper; else None."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, device: torch.device) -> dict[str, Any]:
+        """The fields of a ``Batch`` for these examples, on the device."""
+
+
+class Data(Protocol):
+    """An opened source, as the trainer needs it; every medium opens one."""
+
+    @property
+    def spec(self) -> Any: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def train(self) -> Examples: ...
+
+    @property
+    def val(self) -> Examples: ...
+
+    def summary(self) -> str: ...
 
 
 class Interrupted(BowerbirdError):
@@ -70,29 +104,30 @@ class TrainResult:
 def train(
     run: config.Run,
     folder: Path,
+    data: Data,
     *,
     quiet: bool = False,
-    data: ImageData | TokenData | None = None,
     evaluate: Evaluate | None = None,
+    preview: Preview | None = None,
     observer: Observer | None = None,
 ) -> TrainResult:
     """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
     _check(run.train)
-    data = data or open_data(run.data)
     run = replace(run, train=_resolve(run))
     with explaining_full_disk(folder):
         rundir = RunDir.create(
             folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint}
         )
-        return Trainer(run, rundir, data, quiet, evaluate, observer).run_to_the_end()
+        return Trainer(run, rundir, data, quiet, evaluate, preview, observer).run_to_the_end()
 
 
 def resume(
     folder: Path,
+    data: Data,
     *,
     quiet: bool = False,
-    data: ImageData | TokenData | None = None,
     evaluate: Evaluate | None = None,
+    preview: Preview | None = None,
     observer: Observer | None = None,
 ) -> TrainResult:
     """Continues the run in ``folder`` exactly where its last checkpoint left it."""
@@ -100,9 +135,8 @@ def resume(
     run = rundir.config()
     if rundir.status().get("finished"):
         return TrainResult(folder=rundir.path, **rundir.status())
-    data = data or open_data(run.data)
     with explaining_full_disk(folder):
-        trainer = Trainer(run, rundir, data, quiet, evaluate, observer)
+        trainer = Trainer(run, rundir, data, quiet, evaluate, preview, observer)
         if rundir.status():
             trainer.load_checkpoint()
         else:
@@ -145,13 +179,15 @@ class Trainer:
         self,
         run: config.Run,
         rundir: RunDir,
-        data: ImageData | TokenData,
+        data: Data,
         quiet: bool,
         evaluate: Evaluate | None = None,
+        preview: Preview | None = None,
         observer: Observer | None = None,
     ):
         self.config = run.train
         self.evaluate = evaluate
+        self.preview = preview
         self.rundir = rundir
         self.data = data
         self.observer = observer or Observer()
@@ -364,9 +400,11 @@ class Trainer:
         return {f"eval/{name}": torch.tensor(value) for name, value in scores.items()}
 
     def _preview(self) -> None:
+        if self.preview is None:
+            return
         stem = self.rundir.samples / f"step-{self.step:08d}"
         with self.average.applied(), torch.no_grad(), self.autocast():
-            write_preview(self.model, self.data, stem, seed=self.config.seed)
+            self.preview(self.model, stem)
 
     # ------------------------------------------------------------------------------------------- checkpoints
 

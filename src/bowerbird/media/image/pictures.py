@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from bowerbird.rundir import write_atomically
+from bowerbird.training.rundir import write_atomically
 
 GAP = 2
 """Pixels between images and around the sheet."""

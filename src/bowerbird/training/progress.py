@@ -10,7 +10,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from torch import Tensor
 
-from bowerbird.rundir import RunDir
+from bowerbird.training.rundir import RunDir
 
 SECONDS_BETWEEN_LINES = 30
 """How often a line is printed when the output is not a terminal."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bowerbird.models.base import Batch, GenerativeModel
-from bowerbird.optimizers import PlayerOptimizer
+from bowerbird.training.optimizers import PlayerOptimizer
 
 
 @dataclass(frozen=True)

@@ -18,23 +18,25 @@ from rich.console import Console
 from rich.markup import escape
 
 from bowerbird import __version__, config, machine
-from bowerbird.budget import parse_budget
-from bowerbird.data import ImageData, TokenData, open_data
+from bowerbird.data.tokens import TokenData
 from bowerbird.diagnosis import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring import measure_model
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.training import evaluator
+from bowerbird.media import open_data
+from bowerbird.media.image.imageset import ImageData
+from bowerbird.media.image.pictures import save_png
+from bowerbird.media.image.sheets import column_per_class, real_sheet, sampled_sheet
+from bowerbird.media.preview import previewer, write_preview, write_real
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
-from bowerbird.report.pictures import save_png
-from bowerbird.report.preview import write_preview, write_real
 from bowerbird.report.run import write_run_report
-from bowerbird.report.sheets import column_per_class, real_sheet, sampled_sheet
 from bowerbird.report.terminal import print_comparison
-from bowerbird.rundir import RunDir, load_model, write_atomically
-from bowerbird.trainer import Interrupted, resume, train
+from bowerbird.training.budget import parse_budget
+from bowerbird.training.rundir import RunDir, load_model, write_atomically
+from bowerbird.training.trainer import Interrupted, resume, train
 
 SHEETS = (".png", ".txt", ".mid")
 LOG_EVERY = 10
@@ -222,12 +224,12 @@ def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: 
         return 0.0
     options: dict[str, Any] = {
         "quiet": quiet,
-        "data": data,
         "evaluate": evaluator(data, run.train),
+        "preview": previewer(data, run.train.seed),
         "observer": Watch(),
     }
     there = rundir.run_toml.is_file()
-    result = resume(rundir.path, **options) if there else train(run, rundir.path, **options)
+    result = resume(rundir.path, data, **options) if there else train(run, rundir.path, data, **options)
     return max(0.0, time.perf_counter() - start - (result.seconds - trained))
 
 

@@ -24,8 +24,8 @@ from jaxtyping import Int32, Int64
 from safetensors import safe_open
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from bowerbird.data.spec import TokenSpec
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.spec import TokenSpec
 
 Specials = tuple[str, str, str]
 SPECIALS = ("<bos>", "<eos>", "<pad>")

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bowerbird.data import chat
-from bowerbird.data.spec import TokenSpec
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.text import chat
+from bowerbird.media.text.tokenizers import Tokenizer
 from bowerbird.models.base import Completes, GenerativeModel, Translates
+from bowerbird.spec import TokenSpec
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What decoding gives for the bytes of an unfinished character."""

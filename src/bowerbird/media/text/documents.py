@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from bowerbird import config
-from bowerbird.data import chat, corpus, split, tokenizers
-from bowerbird.data.chat import Message
-from bowerbird.data.corpus import Corpus
-from bowerbird.data.spec import TokenSpec
+from bowerbird.data import split
 from bowerbird.data.split import SPLITS
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import Ragged, Rows, Stream, TokenData, TokenSet, flat, framed, packed, pieces
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.text import chat, corpus, tokenizers
+from bowerbird.media.text.chat import Message
+from bowerbird.media.text.corpus import Corpus
+from bowerbird.media.text.tokenizers import Tokenizer
+from bowerbird.spec import TokenSpec
 
 LONGEST_CONTEXT = 256
 """Of models whose context is not given."""

@@ -8,10 +8,10 @@ from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
-from bowerbird.data import ImageSet
-from bowerbird.data.spec import ImageSpec, to_uint8
+from bowerbird.media.image.imageset import ImageSet
+from bowerbird.media.image.pictures import sheet
 from bowerbird.models.base import GenerativeModel
-from bowerbird.report.pictures import sheet
+from bowerbird.spec import ImageSpec, to_uint8
 
 ROWS = 8
 MOST_CLASSES = 12

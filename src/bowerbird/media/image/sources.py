@@ -11,8 +11,10 @@ from typing import TypeVar
 import numpy as np
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, fetch, fetched, files, pixels
+from bowerbird.data import builtin, catalogue, fetch, files
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.image import pixels
+from bowerbird.media.image import published as fetched
 
 LARGEST_DEFAULT_SIZE = 64
 """Pixels: larger images are reduced to this unless a size is asked for."""

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Literal
 
 from bowerbird import config
-from bowerbird.data import chat, dialogues, files, tables
-from bowerbird.data.chat import Message
+from bowerbird.data import files, tables
 from bowerbird.data.tables import Row
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.text import chat, dialogues
+from bowerbird.media.text.chat import Message
 
 Kind = Literal["text", "pairs", "chat"]
 TABLES = (".jsonl", ".csv", ".tsv", ".yml", ".yaml")

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from bowerbird.data.score import Meter, Note, Piece, Tempo, Voice, believable, from_beginning, from_beginning_tempos
+from bowerbird.media.music.score import (
+    Meter,
+    Note,
+    Piece,
+    Tempo,
+    Voice,
+    believable,
+    from_beginning,
+    from_beginning_tempos,
+)
 
 MELODY = Voice("melody")
 LONGEST = 100_000

@@ -13,12 +13,13 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
-from bowerbird.data import pixels, sources, split
+from bowerbird.data import split
 from bowerbird.data.files import natural
-from bowerbird.data.sources import Pictures
-from bowerbird.data.spec import ImageSpec, to_float
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.image import pixels, sources
+from bowerbird.media.image.sources import Pictures
+from bowerbird.spec import ImageSpec, to_float
 
 DEFAULT_LABELS = ("folder", "label", "class")
 """The label is the first of these columns that sorts the images into classes."""

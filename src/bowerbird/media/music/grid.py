@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.score import Note, Piece, Tempo, Voice
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.score import Note, Piece, Tempo, Voice
 
 REST = -1
 """In a grid; other entries are MIDI pitches."""

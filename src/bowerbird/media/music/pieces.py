@@ -19,15 +19,16 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from bowerbird import config
-from bowerbird.data import abc, builtin, files, split
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.events import TICKS, EventCodec
-from bowerbird.data.grid import GridCodec
-from bowerbird.data.score import Piece, read_midi
-from bowerbird.data.spec import TokenSpec
+from bowerbird.data import builtin, files, split
 from bowerbird.data.split import SPLITS
 from bowerbird.data.tokens import Rows, TokenData, TokenSet, flat, framed, pieces
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.music import abc
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.events import TICKS, EventCodec
+from bowerbird.media.music.grid import GridCodec
+from bowerbird.media.music.score import Piece, read_midi
+from bowerbird.spec import TokenSpec
 
 __all__ = ["MusicCodec", "TransposedRows", "open_music"]
 

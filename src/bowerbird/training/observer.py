@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bowerbird.nonfinite import Origin
-    from bowerbird.optimizers import PlayerOptimizer
-    from bowerbird.trainer import Trainer
+    from bowerbird.training.nonfinite import Origin
+    from bowerbird.training.optimizers import PlayerOptimizer
+    from bowerbird.training.trainer import Trainer
 
 
 class Observer:

@@ -29,8 +29,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bowerbird import config, registry
-from bowerbird.data.spec import IN_FILES, spec_from_json, spec_to_json
 from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.spec import IN_FILES, spec_from_json, spec_to_json
 
 
 def _umask() -> int:

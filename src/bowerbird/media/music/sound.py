@@ -23,11 +23,11 @@ from jaxtyping import Float
 from scipy.signal import lfilter, oaconvolve
 from torch import Tensor
 
-from bowerbird.data.codec import MusicCodec
-from bowerbird.data.score import Note, Piece, Voice, write_midi
-from bowerbird.report.pianoroll import pianoroll
-from bowerbird.report.pictures import save_png
-from bowerbird.rundir import write_atomically
+from bowerbird.media.image.pictures import save_png
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.pianoroll import pianoroll
+from bowerbird.media.music.score import Note, Piece, Voice, write_midi
+from bowerbird.training.rundir import write_atomically
 
 SAMPLE_RATE_HZ = 22_050
 PEAK = 0.9

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bowerbird.data import files, pixels
-from bowerbird.data.sources import reasons
+from bowerbird.data import files
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.image import pixels
+from bowerbird.media.image.sources import reasons
 
 
 @dataclass(frozen=True)
