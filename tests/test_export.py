@@ -18,8 +18,8 @@ from bowerbird.data import fetch
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, from_run
-from bowerbird.media.text import tokenizers
-from bowerbird.media.text.tokenizers import SPECIALS, Tokenizer
+from bowerbird.data import tokenizers
+from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig, merged_state
 from bowerbird.nets.positions import rotated, rotation

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from bowerbird.media.image.imageset import ImageSet
-from bowerbird.media.image.pictures import GAP, picture, save_png, sheet
+from bowerbird.media.image.pictures import GAP, picture, sheet
+from bowerbird.data.writing import save_png
 from bowerbird.media.image.sheets import ROWS, real_sheet
 from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error

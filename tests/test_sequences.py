@@ -17,7 +17,7 @@ from bowerbird.media import open_data
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.text.completing import Conversation, complete, stream
-from bowerbird.media.text.tokenizers import Tokenizer
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.nets.lora import LoRAConfig

@@ -23,7 +23,7 @@ from bowerbird.data.tokens import Ragged, Rows, Stream, TokenData, framed, joine
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.text import chat, dialogues, tokenizers
-from bowerbird.media.text.tokenizers import SPECIALS, Tokenizer
+from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 
 ODD = "Tab\tand\nline, é 明月 🐦‍⬛ <bos> \x00\u2028end"
 WORDS = ["the frog jumps in", "an old pond", "and the sound of water", "明月", "x"]

@@ -7,7 +7,7 @@ bowerbird.measure([str(run)])
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,22 +22,24 @@ from bowerbird.diagnosis import Finding, Watch, diagnose_run
 from bowerbird.diagnosis.sweep import Sweep, find_learning_rate
 from bowerbird.diagnosis.sweep import plot as plot_sweep
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.measuring import check_options, measure_folder, measure_model, selftest
+from bowerbird.generating import Samples, previewer
+from bowerbird.generating import generate as generate_samples
+from bowerbird.measuring import measure_folder, measure_model, selftest
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.training import evaluator
 from bowerbird.media import open_data
-from bowerbird.media.preview import previewer
+from bowerbird.media.base import medium
+from bowerbird.media.giving import read_given
 from bowerbird.media.text.completing import Conversation
 from bowerbird.metrics.features import Precision
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.selftest import Check
-from bowerbird.models.base import GenerativeModel
+from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.reading.check import check
 from bowerbird.reading.history.track import track
 from bowerbird.report.run import write_run_report
-from bowerbird.sampling import sample
-from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model
+from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
 from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
 
@@ -54,6 +56,7 @@ __all__ = [
     "conversation",
     "diagnose",
     "export",
+    "generate",
     "import_model",
     "info",
     "load",
@@ -152,13 +155,77 @@ def load(run_dir: Path | str, device: str = "cpu", *, best: bool = False) -> Gen
     return load_model(run_dir, device, best=best)[0]
 
 
+def options_of(run_dir: Path | str) -> type:
+    """The sampling options of a run: a dataclass whose fields are what ``sample`` and ``measure`` take as options."""
+    return model_of(run_dir).Options
+
+
+def generate(
+    run_dir: Path | str,
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Samples:
+    """Samples of a run in memory: arrays, texts or pieces, which a notebook shows and ``save`` writes.
+
+    ``n`` None: 64 images, 8 texts or 1 piece of music, or one for each source.  ``given`` is what they are made from,
+    by name, one value for all or a sequence: the name of a class, a text (``prompt``), a picture's file or array
+    (``source``).  ``options`` are the family's own (steps, guidance, temperature …).  BowerbirdError for what the run
+    does not take.  Sample i of a seed is the same for every n.
+    """
+    model = load(run_dir)
+    chosen = options_from(model, options)
+    tensors, n_given, names = read_given(model.spec, given or {}, n)
+    if n_given is None:
+        n_given = medium(model.spec.medium).n_samples
+        tensors, _, names = read_given(model.spec, given or {}, n_given)
+    origin = {"generated_by": str(run_dir)}
+    return generate_samples(model, n_given, seed=seed, given=tensors, options=chosen, origin=origin, names=names)
+
+
+def sample(
+    run_dir: Path | str,
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    label: str | None = None,
+    prompt: str | None = None,
+    source: Path | str | None = None,
+    given: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
+
+    ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
+    translated is a source of its own.
+    """
+    asked = dict(given or {}) | {
+        name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
+    }
+    if prompt is not None and "source" in model_of(run_dir).spec.given:
+        asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
+    folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
+    samples = generate(run_dir, n, seed=seed, given=asked, options=options)
+    with explaining_full_disk(folder):
+        return samples.save(folder)
+
+
 def chat(
-    run_dir: Path | str, *, system: str | None = None, seed: int = 0, options: dict[str, Any] | None = None
+    run_dir: Path | str, *, system: str | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Conversation:
     """A conversation with a run; ``answer(words)`` yields the model's answer piece by piece."""
     model = load(run_dir)
-    check_options(model, options or {}, "complete")
-    return Conversation(model, system=system, seed=seed, options=options)
+    if not isinstance(model, Streams) or model.spec.medium != "text":
+        raise BowerbirdError(f"{run_dir} cannot hold a conversation: its model does not write text from left to right.")
+    chosen = options_from(model, options)
+
+    def at_most(n_tokens: int) -> Any:
+        return replace(chosen, n_tokens=min(chosen.n_tokens or n_tokens, n_tokens))
+
+    return Conversation(model, at_most, system=system, seed=seed)
 
 
 def import_model(source: Path | str, out: Path | str | None = None) -> Path:

@@ -265,23 +265,24 @@ def run_from(table: dict[str, Any], where: str) -> Run:
     if "family" not in model:
         raise BowerbirdError(f"{where}: [model] needs family = one of {', '.join(registry.families.names())}.")
     table["model"] = model_from(model, where)
-    return _build(Run, table, where, "")
+    return build(Run, table, where, "")
 
 
 def model_from(table: dict[str, Any], where: str) -> ModelConfig:
     family = registry.families.get(table["family"])
     rest = {key: value for key, value in table.items() if key != "family"}
-    return _build(family, rest, where, "model")
+    return build(family, rest, where, "model")
 
 
 def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetConfig:
     if "name" not in table:
         raise BowerbirdError(f"{where}: [{prefix}] needs name = one of {', '.join(registry.nets.names())}.")
     rest = {key: value for key, value in table.items() if key != "name"}
-    return _build(registry.nets.get(table["name"]), rest, where, prefix)
+    return build(registry.nets.get(table["name"]), rest, where, prefix)
 
 
-def _build(cls: type[T], table: dict[str, Any], where: str, prefix: str) -> T:
+def build(cls: type[T], table: dict[str, Any], where: str, prefix: str = "") -> T:
+    """A dataclass from a table of its fields; BowerbirdError that names ``where`` for a wrong key, type or value."""
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
     values = {}
@@ -341,7 +342,7 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
         if issubclass(hint, NetConfig):  # type: ignore[arg-type]
             return _net_from(value, where, key)
-        return _build(hint, value, where, key)  # type: ignore[arg-type]
+        return build(hint, value, where, key)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):

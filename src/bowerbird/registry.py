@@ -1,4 +1,4 @@
-"""Names for everything that can be chosen: families and networks.
+"""Names for everything that can be chosen: families, media and networks.
 
 Built-in names are stored as ``module:attribute`` and imported when first asked for, so that listing them imports no
 torch.  Other packages add theirs through entry points, single files through ``--plugin FILE`` and the decorator
@@ -22,6 +22,7 @@ class Registry:
     """A table from names to configuration classes."""
 
     def __init__(self, kind: str, group: str, builtin: dict[str, str]):
+        """``builtin``: where each name is, as ``module:attribute``, or as a module that registers it when imported."""
         self.kind = kind
         self._where = builtin | {entry.name: entry.value for entry in entry_points(group=group)}
         self._classes: dict[str, type] = {}
@@ -43,7 +44,9 @@ class Registry:
             if name not in self._where:
                 raise unknown(self.kind, name, self.names())
             module, _, attribute = self._where[name].partition(":")
-            self._classes[name] = getattr(importlib.import_module(module), attribute)
+            imported = importlib.import_module(module)
+            if attribute:
+                self._classes[name] = getattr(imported, attribute)
         return self._classes[name]
 
     def name_of(self, cls: type) -> str:
@@ -57,18 +60,21 @@ class Registry:
         raise BowerbirdError(f"{cls.__name__} is not a registered {self.kind}; decorate it with @register('name').")
 
 
-families = Registry(
-    "family",
-    "bowerbird.families",
-    {
-        "gan": "bowerbird.models.gan:GANConfig",
-        "vae": "bowerbird.models.vae:VAEConfig",
-        "diffusion": "bowerbird.models.diffusion:DiffusionConfig",
-        "flow": "bowerbird.models.flow:FlowConfig",
-        "autoregressive": "bowerbird.models.autoregressive:AutoregressiveConfig",
-        "seq2seq": "bowerbird.models.seq2seq:Seq2SeqConfig",
-    },
-)
+def _files(package: str) -> dict[str, str]:
+    """Every file of a package registers what it is named after; ``base`` is the contract."""
+    found = Path(__file__).parent.joinpath(package).glob("*.py")
+    return {path.stem: f"bowerbird.{package}.{path.stem}" for path in found if path.stem not in ("__init__", "base")}
+
+
+def _folders(package: str) -> dict[str, str]:
+    """Every folder of a package registers what it is named after."""
+    found = Path(__file__).parent.joinpath(package).glob("*/__init__.py")
+    return {path.parent.name: f"bowerbird.{package}.{path.parent.name}" for path in found}
+
+
+families = Registry("family", "bowerbird.families", _files("models"))
+
+media = Registry("medium", "bowerbird.media", _folders("media"))
 
 nets = Registry(
     "net",
@@ -85,7 +91,7 @@ nets = Registry(
 
 
 def load_plugin(path: Path) -> None:
-    """Runs a user's Python file once, so that the families and nets that it registers can be named."""
+    """Runs a user's Python file once, so that what it registers can be named."""
     path = Path(path).resolve()
     name = f"bowerbird_plugin_{path.stem}"
     if name in sys.modules and Path(str(sys.modules[name].__file__)) == path:

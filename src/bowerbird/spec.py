@@ -1,96 +1,142 @@
-"""The shape of data.  A spec is written once, by the data; models are built from it."""
+"""The shape of data: what is to be made, and from what.  Written once, by the data; models are built from it.
+
+    target  the x of a batch            Tensors (images, latents), or Tokens (text, music)
+    given   what x is made from         Classes (a label, or several attributes), Tokens (a caption, a source sentence),
+                                        Tensors (a picture to translate, a mask); nothing for unconditional data
+
+A spec lies in the header of a run's weights as JSON, save its long texts, which have files of their own.  Imports no
+torch.
+"""
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from bowerbird.errors import BowerbirdError
 
 
 @dataclass(frozen=True)
-class ImageSpec:
-    """Images of one size.  As stored: uint8.  For models: float32 in [-1, 1], black = -1."""
+class Tensors:
+    """Real numbers in arrays of one shape.  Pictures are (channels, height, width), black = -1."""
 
-    channels: int
-    height: int
-    width: int
-    classes: tuple[str, ...] = ()
-    """Names of the labels, in the order of their numbers; empty when there are none."""
-    class_counts: tuple[int, ...] = ()
-    """Training examples per class: the label distribution that unconditional sampling draws from."""
-
-    n_preview: ClassVar[int] = 64
-    """Samples that show at a glance how a model does."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.height, self.width)
+    shape: tuple[int, ...]
+    bounds: tuple[float, float] | None = (-1.0, 1.0)
+    """The interval that holds every number, to which samplers may clip; None where there is none."""
 
     @property
     def dims(self) -> int:
-        """Numbers per image: the D of bits per dimension."""
-        return self.channels * self.height * self.width
-
-    @property
-    def n_classes(self) -> int:
-        return len(self.classes)
-
-    def draw_labels(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n labels with the frequencies of the training data, on the CPU."""
-        weights = torch.tensor(self.class_counts or [1] * self.n_classes, dtype=torch.float64)
-        return torch.multinomial(weights, n, replacement=True, generator=generator)
+        """Numbers per example: the D of bits per dimension."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
-class TokenSpec:
-    """Sequences of integers in 0 … vocab_size - 1: text, music, pairs of texts, chats."""
+class Tokens:
+    """Sequences of integers in 0 … vocab_size - 1."""
 
-    kind: Literal["text", "pairs", "chat", "grid", "midi"]
-    """What the sequences are; grid is music of a fixed number of voices, midi music as events."""
     vocab_size: int
     context: int
-    """Most tokens that a model reads at once; an example has at most one more, its last target."""
+    """Most tokens that a model reads at once; a target has at most one more, its last."""
     bos: int
     eos: int
     pad: int
-    start: tuple[int, ...]
-    """What sampling without a prompt begins with."""
-    source_context: int = 0
-    """Pairs: most tokens of a source; 0 when the data are no pairs."""
+    start: tuple[int, ...] = ()
+    """Targets: what sampling without a prompt begins with."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One name out of several, as its number."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...] = ()
+    """Training examples of each, with whose frequencies a class is drawn when none is asked for; empty: alike."""
+
+
+Field = Tensors | Tokens | Classes
+F = TypeVar("F", Tensors, Tokens, Classes)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a model makes, and from what."""
+
+    medium: str
+    """The medium that opens, writes and previews x: image, text, music …"""
+    target: Field
+    given: Mapping[str, Field] = field(default_factory=dict)
     codec: str = ""
     """JSON that turns tokens into text or music and back; lies in a run folder as tokenizer.json."""
     chat_template: str = ""
-    """Jinja program that writes a chat as one text; lies in a run folder as chat_template.jinja."""
+    """Chats: the Jinja program that writes one as text; lies in a run folder as chat_template.jinja."""
 
-    n_preview: ClassVar[int] = 8
+    def alone(self) -> "Spec":
+        """The same target, made from nothing."""
+        return dataclasses.replace(self, given={})
+
+    def needs(self, kind: type[F], family: str) -> F:
+        """The target, which has to be of this kind; BowerbirdError that says what the family is for."""
+        if isinstance(self.target, kind):
+            return self.target
+        made, instead = ("tensors", "autoregressive") if kind is Tensors else ("tokens", "gan, vae, diffusion or flow")
+        raise BowerbirdError(
+            f"The family {family} makes {made}, but these data are {self.medium}; use the family {instead}."
+        )
 
 
-def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """0…255 to [-1, 1]."""
-    return x.float() / 127.5 - 1
-
-
-def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """[-1, 1] to 0…255, rounded to nearest, clamped: the inverse of ``to_float``."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-_SPECS = {"ImageSpec": ImageSpec, "TokenSpec": TokenSpec}
+def shape_of_picture(spec: Spec) -> tuple[int, int, int]:
+    """(channels, height, width) of the target; BowerbirdError when it is no picture."""
+    if not isinstance(spec.target, Tensors) or len(spec.target.shape) != 3:
+        raise BowerbirdError(f"This network is made for pictures; the data are {spec.medium}.")
+    channels, height, width = spec.target.shape
+    return channels, height, width
 
 
 IN_FILES = {"codec": "tokenizer.json", "chat_template": "chat_template.jinja"}
 """Fields of a spec that may be megabytes, and the file of a run folder that each is kept in."""
 
+_KINDS: dict[str, type[Field]] = {kind.__name__: kind for kind in (Tensors, Tokens, Classes)}
 
-def spec_to_json(spec: Any) -> dict[str, Any]:
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
     """Everything but what has a file of its own."""
-    table = {"type": type(spec).__name__} | dataclasses.asdict(spec)
-    return {key: value for key, value in table.items() if key not in IN_FILES}
+    return {
+        "medium": spec.medium,
+        "target": _field_to_json(spec.target),
+        "given": {name: _field_to_json(one) for name, one in spec.given.items()},
+    }
 
 
-def spec_from_json(table: dict[str, Any], **in_files: str) -> Any:
+def spec_from_json(table: dict[str, Any], **in_files: str) -> Spec:
     """The inverse of ``spec_to_json``; KeyError for a type that this version does not know."""
-    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items() if key != "type"}
-    return _SPECS[table["type"]](**fields, **in_files)
+    if "type" in table:
+        table = _of_first_version(table)
+    given = {name: _field_from_json(one) for name, one in table["given"].items()}
+    return Spec(table["medium"], _field_from_json(table["target"]), given, **in_files)
+
+
+def _field_to_json(one: Field) -> dict[str, Any]:
+    return {"type": type(one).__name__} | dataclasses.asdict(one)
+
+
+def _field_from_json(table: dict[str, Any]) -> Field:
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items() if key != "type"}
+    return _KINDS[table["type"]](**values)
+
+
+def _of_first_version(old: dict[str, Any]) -> dict[str, Any]:
+    """Runs of version 0.1 have a spec for images and one for sequences of every kind."""
+    if old["type"] == "ImageSpec":
+        target = {"type": "Tensors", "shape": [old["channels"], old["height"], old["width"]]}
+        label = {"type": "Classes", "names": old["classes"], "counts": old["class_counts"]}
+        return {"medium": "image", "target": target, "given": {"label": label} if old["classes"] else {}}
+    if old["type"] != "TokenSpec":
+        raise KeyError(old["type"])
+    target = {name: old[name] for name in ("vocab_size", "context", "bos", "eos", "pad", "start")} | {"type": "Tokens"}
+    source = target | {"context": old["source_context"], "start": []}
+    return {
+        "medium": "music" if old["kind"] in ("grid", "midi") else "text",
+        "target": target,
+        "given": {"source": source} if old["source_context"] else {},
+    }

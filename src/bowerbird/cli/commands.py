@@ -3,19 +3,19 @@
 A command imports what it needs only when it is called, so that help, lists and most errors load no torch.
 """
 
-import dataclasses
 import json as jsonlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from bowerbird import __version__, config
 from bowerbird.cli.command import Command, Switch
-from bowerbird.cli.printing import only_json, print_columns, print_findings
+from bowerbird.cli.options import chosen, parse_with_options
+from bowerbird.cli.printing import heard, only_json, print_columns, print_findings, print_notes
 from bowerbird.errors import BowerbirdError
 from bowerbird.training.budget import parse_budget
 
@@ -108,80 +108,68 @@ class Info(Command):
 
 
 @dataclass(frozen=True)
-class SampleOptions:
-    """How a family draws samples.  What is not given is left to the family; what it does not know is refused."""
-
-    steps: int | None = None
-    """Steps of the sampler (diffusion, flow)."""
-    sampler: str | None = None
-    """Name of the sampler, such as ddim, heun or dpm++."""
-    guidance: float | None = None
-    """Strength of classifier-free guidance."""
-    grid: str | None = None
-    """Spacing of the sampler's times (diffusion, flow)."""
-    noise: Literal["mean", "sample"] | None = None
-    """The expected image, or one with the likelihood's pixel noise (vae)."""
-    temperature: float | None = None
-    """Sequences: below 1 more cautious, 0 always the likeliest token."""
-    top_k: int | None = None
-    """Sequences: draw among this many of the likeliest tokens."""
-    top_p: float | None = None
-    """Sequences: draw among the likeliest tokens that together have this probability."""
-    min_p: float | None = None
-    """Sequences: drop tokens less likely than this part of the likeliest."""
-    repetition_penalty: float | None = None
-    """Sequences: above 1, tokens that were said become less likely."""
-    n_tokens: int | None = None
-    """Sequences: most tokens of each."""
-    beam: int | None = None
-    """Translations: hypotheses that are followed at a time."""
-    length_penalty: float | None = None
-    """Translations: above 0 favours longer ones."""
-
-    def given(self) -> dict[str, Any]:
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-
-
-@dataclass(frozen=True)
 class Sample(Command):
-    """Draws samples from a run: pictures, texts, translations or music."""
+    """Draws samples from a run: pictures, texts, translations or music.
+
+    `sample RUN --help` shows the options of that run's family as well.
+    """
 
     run: Positional[Path]
     """The run folder."""
-    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
     n: Annotated[int | None, arg(aliases=("-n",))] = None
-    """How many (default: 64 images, 8 texts, 1 piece of music)."""
+    """How many (default: 64 images, 8 texts, 1 piece of music, or one for each source)."""
     seed: int = 0
-    """The same seed gives the same samples."""
+    """The same seed gives the same samples, however many are drawn."""
     label: str | None = None
     """Name of the class to draw (default: classes as frequent as in the training data)."""
     prompt: str | None = None
-    """Text to continue, or to translate."""
+    """Text to continue, to translate (a line each), or to make a picture of."""
+    given: tuple[str, ...] = ()
+    """What else the samples are made from: NAME=VALUE, such as hair=short09 glasses=dark01."""
+    source: Path | None = None
+    """A picture, or a folder of pictures, to make others from; files of the same names are written."""
     out: Path | None = None
     """Folder to write to (default: inside the run)."""
     json: Switch = False
     """Print JSON."""
+    options: Suppress[Any] = None
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        return parse_with_options(cls, argv, prog)
 
     def __call__(self) -> None:
         from bowerbird import api
 
-        with only_json(self.json):
+        given = dict(_named(word) for word in self.given)
+        with heard() as notes, only_json(self.json):
             folder = api.sample(
                 self.run,
                 n=self.n,
                 seed=self.seed,
                 label=self.label,
                 prompt=self.prompt,
+                source=self.source,
+                given=given,
                 out=self.out,
-                options=self.options.given(),
+                options=chosen(self.options),
             )
         files = sorted(path.name for path in folder.iterdir() if path.suffix in SAMPLE_SUFFIXES)
         if self.json:
-            print(jsonlib.dumps({"folder": str(folder), "files": files}, indent=2))
+            print(jsonlib.dumps({"folder": str(folder), "files": files, "notes": notes}, indent=2))
         elif (texts := folder / "samples.txt").is_file():
             print(texts.read_text(encoding="utf-8"), end="")
         else:
             print(folder / ("sheet.png" if "sheet.png" in files else files[0]))
+        if not self.json:
+            print_notes(notes)
+
+
+def _named(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not (name and equals):
+        raise BowerbirdError(f"--given {word} is not NAME=VALUE; write for example --given label=7.")
+    return name, value
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """The commands for models of text: a conversation, and models that come from or go elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal, Self
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress
 
 from bowerbird.cli.command import Command
-from bowerbird.cli.commands import SampleOptions
+from bowerbird.cli.options import chosen, parse_with_options
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,20 @@ class Chat(Command):
 
     run: Positional[Path]
     """The run folder."""
-    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
     system: str | None = None
     """What the model is told before the conversation."""
     seed: int = 0
     """The same seed and words give the same answers."""
+    options: Suppress[Any] = None
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        return parse_with_options(cls, argv, prog)
 
     def __call__(self) -> None:
         from bowerbird import api
 
-        talk = api.chat(self.run, system=self.system, seed=self.seed, options=self.options.given())
+        talk = api.chat(self.run, system=self.system, seed=self.seed, options=chosen(self.options))
         while words := _read():
             for piece in talk.answer(words):
                 print(piece, end="", flush=True)

@@ -1,18 +1,16 @@
 """The command that measures."""
 
 import json as jsonlib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal, Self
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress
 
 from bowerbird.cli.command import Command, Switch
-from bowerbird.cli.commands import SampleOptions
-from bowerbird.cli.printing import only_json, print_columns, print_measurements
+from bowerbird.cli.options import chosen, parse_with_options
+from bowerbird.cli.printing import heard, only_json, print_columns, print_measurements
 from bowerbird.errors import BowerbirdError, RunFailed
 
 
@@ -22,7 +20,6 @@ class Measure(Command):
 
     targets: Positional[tuple[str, ...]] = ()
     """Run folders, or folders or zips of images."""
-    options: Annotated[SampleOptions, arg(name="")] = SampleOptions()
     against: str | None = None
     """Reference: a folder of images, or data (default: what the run was trained on)."""
     metrics: tuple[str, ...] | None = None
@@ -49,6 +46,11 @@ class Measure(Command):
     """Recompute known constants instead, and fail where one is missed."""
     json: Switch = False
     """Print JSON."""
+    options: Suppress[Any] = None
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        return parse_with_options(cls, argv, prog)
 
     def __call__(self) -> None:
         if self.self_test:
@@ -58,7 +60,7 @@ class Measure(Command):
             raise BowerbirdError("Say what to measure: bowerbird measure RUN|FOLDER …")
         from bowerbird import api
 
-        with _heard() as notes, only_json(self.json):
+        with heard() as notes, only_json(self.json):
             results = api.measure(
                 list(self.targets),
                 against=self.against,
@@ -72,7 +74,7 @@ class Measure(Command):
                 seeds=self.seeds,
                 pairs=self.pairs,
                 best=self.best,
-                options=self.options.given(),
+                options=chosen(self.options),
             )
         print_measurements(results, notes, self.json)
 
@@ -92,16 +94,3 @@ def _self_test(json: bool) -> None:
         print(*missing, sep="\n", end="\n" if missing else "")
     if failed:
         raise RunFailed(f"{len(failed)} of {len(checks)} checks failed, the first: {failed[0].name}.")
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collects what is warned of, without repetitions, instead of printing it with line numbers."""
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        yield notes
-    for warning in caught:
-        if not issubclass(warning.category, UserWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    notes += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))

@@ -3,6 +3,7 @@
 import contextlib
 import json as jsonlib
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,24 @@ def only_json(json: bool) -> Iterator[None]:
     """With --json, whatever the work itself prints goes to standard error, so that the output is JSON alone."""
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         yield
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collects what is warned of, without repetitions, instead of printing it with line numbers."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield notes
+    for warning in caught:
+        if not issubclass(warning.category, UserWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    notes += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+
+
+def print_notes(notes: list[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def print_columns(rows: list[list[str]]) -> None:
@@ -37,8 +56,7 @@ def print_measurements(results: dict[str, list[Any]], notes: list[str], json: bo
         from bowerbird.metrics.table import table
 
         Console(highlight=False).print(table(results))
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes(notes)
 
 
 def print_findings(findings: list[Any], json: bool) -> None:

@@ -18,24 +18,23 @@ from rich.console import Console
 from rich.markup import escape
 
 from bowerbird import __version__, config, machine
-from bowerbird.data.tokens import TokenData
+from bowerbird.data.writing import write_text
 from bowerbird.diagnosis import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.generating import preview, previewer
 from bowerbird.measuring import measure_model
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.training import evaluator
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import ImageData
-from bowerbird.media.image.pictures import save_png
-from bowerbird.media.image.sheets import column_per_class, real_sheet, sampled_sheet
-from bowerbird.media.preview import previewer, write_preview, write_real
+from bowerbird.media.base import Opened, medium
+from bowerbird.media.image.sheets import column_per_class
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
 from bowerbird.report.run import write_run_report
 from bowerbird.report.terminal import print_comparison
 from bowerbird.training.budget import parse_budget
-from bowerbird.training.rundir import RunDir, load_model, write_atomically
+from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import Interrupted, resume, train
 
 SHEETS = (".png", ".txt", ".mid")
@@ -95,7 +94,7 @@ def compare(
     require_quick()
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     earlier = _earlier(plan)
-    opened: dict[config.Data, ImageData | TokenData] = {}
+    opened: dict[config.Data, Opened] = {}
     threads = _threads(plan)
     entries: list[dict[str, Any]] = []
     for number, (name, seed, run) in enumerate(plan.runs(), start=1):
@@ -192,7 +191,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _one_run(
-    plan: Plan, name: str, seed: int, run: config.Run, data: ImageData | TokenData, before: dict[str, Any], quiet: bool
+    plan: Plan, name: str, seed: int, run: config.Run, data: Opened, before: dict[str, Any], quiet: bool
 ) -> dict[str, Any]:
     """Trains and measures one run as far as that is not done yet, and says what it cost."""
     rundir = RunDir(plan.folder(name, seed))
@@ -217,7 +216,7 @@ def _one_run(
     return entry | {"status": rundir.status()}
 
 
-def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: bool) -> float:
+def _train(rundir: RunDir, run: config.Run, data: Opened, quiet: bool) -> float:
     """Brings the run to its end; returns the seconds that this took beside the training itself."""
     start, trained = time.perf_counter(), rundir.status().get("seconds", 0.0)
     if rundir.status().get("finished"):
@@ -233,7 +232,7 @@ def _train(rundir: RunDir, run: config.Run, data: ImageData | TokenData, quiet: 
     return max(0.0, time.perf_counter() - start - (result.seconds - trained))
 
 
-def _measure(plan: Plan, rundir: RunDir, data: ImageData | TokenData) -> tuple[list[dict[str, Any]], float]:
+def _measure(plan: Plan, rundir: RunDir, data: Opened) -> tuple[list[dict[str, Any]], float]:
     """The run's measurements and the seconds they took (0 when they were there already, under the same settings)."""
     settings = {"n_samples": plan.n_samples, "extractor": plan.extractor, "code_version": CODE_VERSION}
     file = rundir.path / "measurements.json"
@@ -241,7 +240,7 @@ def _measure(plan: Plan, rundir: RunDir, data: ImageData | TokenData) -> tuple[l
         return found["measurements"], 0.0
     model = _model(rundir)
     start = time.perf_counter()
-    n_samples = plan.n_samples if isinstance(data, ImageData) else None
+    n_samples = min(plan.n_samples, medium(data.spec.medium).n_measured)
     measured = measure_model(model, data, n_samples=n_samples, extractor=plan.extractor)
     seconds = time.perf_counter() - start
     measurements = [m.to_json() for m in measured]
@@ -257,25 +256,19 @@ def _model(rundir: RunDir) -> GenerativeModel:
     return model
 
 
-def _draw_sheets(plan: Plan, rundir: RunDir, data: ImageData | TokenData) -> None:
+def _draw_sheets(plan: Plan, rundir: RunDir, data: Opened) -> None:
     """Samples of the run and real test examples at a glance, unless they are there."""
     real, own = plan.out / "real", rundir.path / "sheet"
     if not any(real.with_suffix(suffix).is_file() for suffix in SHEETS):
-        if isinstance(data, ImageData):
-            save_png(real.with_suffix(".png"), real_sheet(data.test, data.spec))
-        else:
-            write_real(data, real)
+        medium(data.spec.medium).real(data, real)
     if not any(own.with_suffix(suffix).is_file() for suffix in SHEETS):
-        if isinstance(data, ImageData):
-            save_png(own.with_suffix(".png"), sampled_sheet(_model(rundir), data.spec))
-        else:
-            write_preview(_model(rundir), data, own)
+        preview(_model(rundir), data, own)
 
 
 # ------------------------------------------------------------------------------------------- results
 
 
-def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData | TokenData) -> None:
+def _write(plan: Plan, entries: list[dict[str, Any]], data: Opened) -> None:
     """report.json and report.html of what is done so far."""
     _refuse_different_protocols(entries)
     comparison = {
@@ -287,7 +280,7 @@ def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData | TokenDat
             "seeds": plan.seeds,
             "n_samples": plan.n_samples,
             "extractor": plan.extractor,
-            "column_per_class": isinstance(data, ImageData) and column_per_class(data.spec),
+            "column_per_class": column_per_class(data.spec),
         },
         "n_runs": len(plan.recipes) * plan.seeds,
         "data": {"source": plan.data, "summary": data.summary(), "fingerprint": data.fingerprint},
@@ -296,7 +289,7 @@ def _write(plan: Plan, entries: list[dict[str, Any]], data: ImageData | TokenDat
         "table": [table_row(name, entries) for name in plan.recipes if any(e["recipe"] == name for e in entries)],
     }
     text = json.dumps(comparison, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(plan.out / "report.json", lambda p: p.write_text(text, encoding="utf-8"))
+    write_text(plan.out / "report.json", text)
     write_comparison_report(plan.out)
 
 

@@ -35,6 +35,10 @@ SPLITS = {
 """Top folders that name a split."""
 
 
+BRACES = re.compile(r"(?P<before>.*)\{(?P<source>[^{},]+),(?P<target>[^{},]+)\}(?P<after>[^{}]*)")
+"""Two parallel files as one path."""
+
+
 class Files(Protocol):
     """A folder or a zip."""
 

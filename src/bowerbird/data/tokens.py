@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import unknown
-from bowerbird.spec import TokenSpec
+from bowerbird.spec import Spec, Tokens
 
 
 class Ragged(NamedTuple):
@@ -55,7 +55,7 @@ class TokenSet(ABC):
         """How many examples there are."""
 
     @abstractmethod
-    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Any]:
         """The fields of ``models.base.Batch`` for these examples, padded at the end to the longest, on the device."""
 
 
@@ -68,12 +68,12 @@ class Stream(TokenSet):
     def __len__(self) -> int:
         return max(1, len(self.tokens) - self.context)
 
-    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Any]:
         length = min(self.context + 1, len(self.tokens))
         x = self.tokens[indices[:, None] + torch.arange(length)].long()
         counted = torch.ones(x.shape, dtype=torch.bool)
         counted[:, 0] = False
-        return {"x": x.to(device), "counted": counted.to(device)}
+        return {"x": x.to(device), "weight": counted.to(device)}
 
 
 @dataclass
@@ -100,26 +100,27 @@ class Rows(TokenSet):
     def __len__(self) -> int:
         return len(self.begin)
 
-    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Any]:
         at, present = _positions(self.begin[indices], self.end[indices])
         counted = present.clone()
         counted[:, :1] = False
         if self.counted is not None:
             counted &= self.counted[at.clamp(max=len(self.tokens) - 1)]
-        fields = {"x": _gathered(self.tokens, at, present, self.pad), "counted": counted}
+        x, given = _gathered(self.tokens, at, present, self.pad), {}
         if self.documents is not None:
             number = torch.searchsorted(self.documents, at, right=True)
             counted[:, 1:] &= number[:, 1:] == number[:, :-1]  # the first token of a document follows from nothing
-            fields["document"] = torch.where(present, number - number[:, :1] + 1, 0)
+            given["document"] = torch.where(present, number - number[:, :1] + 1, 0)
         if self.source is not None:
             begin, end = self.source.offsets[:-1], self.source.offsets[1:]
             at, present = _positions(begin[indices], end[indices])
-            fields["source"] = _gathered(self.source.values, at, present, self.pad)
-        return {name: value.to(device) for name, value in fields.items()}
+            given["source"] = _gathered(self.source.values, at, present, self.pad)
+        given = {name: value.to(device) for name, value in given.items()}
+        return {"x": x.to(device), "given": given, "weight": counted.to(device)}
 
     def n_counted(self) -> int:
         """How many tokens one pass over all examples predicts."""
-        return sum(int(self.batch(part)["counted"].sum()) for part in torch.arange(len(self)).split(1024))
+        return sum(int(self.batch(part)["weight"].sum()) for part in torch.arange(len(self)).split(1024))
 
 
 def _positions(begin: Int64[Tensor, "b"], end: Int64[Tensor, "b"]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
@@ -239,7 +240,7 @@ class TokenData:
     """All splits of one source of sequences, and how it was read."""
 
     name: str
-    spec: TokenSpec
+    spec: Spec
     train: TokenSet
     val: TokenSet
     test: TokenSet
@@ -259,6 +260,11 @@ class TokenData:
     read: dict[str, list[str]] = field(default_factory=dict)
     """Pairs: the source of each ``written``."""
 
+    @property
+    def tokens(self) -> Tokens:
+        """What a model learns to write."""
+        return self.spec.needs(Tokens, "autoregressive")
+
     def split(self, name: str) -> TokenSet:
         """train, val or test, or several joined by "+"."""
         return joined([getattr(self, part) for part in _parts(name)])
@@ -277,14 +283,15 @@ class TokenData:
 
         What a training split does to its examples at random is not done here.
         """
-        chosen, context = self.split(split), self.spec.context
+        chosen, target = self.split(split), self.tokens
+        context = target.context
         if isinstance(chosen, Rows):
             begin, end = chosen.begin, chosen.end
             if chosen.documents is not None:
                 begin, end = pieces(chosen.documents, context)
             examples = Rows(chosen.tokens, begin, end, chosen.pad, chosen.counted, source=chosen.source)
         else:
-            examples = windows(chosen.tokens, self.spec.start, context, self.spec.pad)
+            examples = windows(chosen.tokens, target.start, context, target.pad)
         texts = self.texts(split)
         n_bytes, n_characters = sum(len(text.encode()) for text in texts), sum(len(text) for text in texts)
         return Evaluation(examples, examples.n_counted(), n_bytes, n_characters)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.models.base import Batch
-from bowerbird.spec import ImageSpec, TokenSpec
+from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
 N_EXAMPLES = 256
 
@@ -19,16 +19,18 @@ class HasSchedule(Protocol):
     schedule: Any
 
 
-def facts_of(model: Any, spec: Any, batch: Batch) -> dict[str, Any]:
+def facts_of(model: Any, spec: Spec, batch: Batch) -> dict[str, Any]:
     """One batch of training examples and the model's constants as plain numbers."""
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    if isinstance(spec, ImageSpec):
-        facts |= {"dims": spec.dims, "n_classes": spec.n_classes, "uses_labels": bool(model.n_classes)}
+    if isinstance(spec.target, Tensors):
+        label = spec.given.get("label")
+        n_classes = len(label.names) if isinstance(label, Classes) else 0
+        facts |= {"dims": spec.target.dims, "n_classes": n_classes, "uses_labels": "label" in model.spec.given}
         facts["data"] = _range(batch.x)
         if isinstance(model, HasSchedule):
             facts["noise"] = _end_of_schedule(model.schedule, facts["data"]["std"])
-    if isinstance(spec, TokenSpec):
-        facts["tokens"] = _tokens(spec, batch)
+    if isinstance(spec.target, Tokens):
+        facts["tokens"] = _tokens(spec.target, batch)
     return facts
 
 
@@ -52,8 +54,8 @@ def _end_of_schedule(schedule: Any, data_std: float) -> dict[str, float]:
     return {"alpha": alpha, "sigma": sigma, "signal_to_noise": alpha * data_std / max(sigma, 1e-12)}
 
 
-def _tokens(spec: TokenSpec, batch: Batch) -> dict[str, float]:
-    counted = torch.ones_like(batch.x, dtype=torch.bool) if batch.counted is None else batch.counted
+def _tokens(spec: Tokens, batch: Batch) -> dict[str, float]:
+    counted = torch.ones_like(batch.x, dtype=torch.bool) if batch.weight is None else batch.weight
     padding = batch.x == spec.pad
     # Where padding is a token of its own, nothing else has its number, and it must not be predicted.
     own = spec.pad not in (spec.eos, spec.bos) and spec.pad >= 0

@@ -13,15 +13,17 @@ Cheap numbers that need no network, all relative to what the data would give:
 They tell a collapsed or memorising model from a working one and rank nothing: for that there is `bowerbird measure`.
 """
 
-import inspect
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bowerbird.media.image.imageset import ImageData, ImageSet
-from bowerbird.models.base import GenerativeModel, counting_evaluations
+from bowerbird.generating import draw
+from bowerbird.media.image.imageset import LABEL, ImageData, ImageSet
+from bowerbird.models.base import GenerativeModel, Streams, with_steps
+from bowerbird.spec import Classes, Tensors
 
 N_SAMPLES = 64
 N_TRAIN, N_HELD = 1024, 256
@@ -48,10 +50,10 @@ class Reference(NamedTuple):
     held_accuracy: float
 
 
-def chosen(split: ImageSet, n: int, device: torch.device) -> dict[str, Tensor]:
+def chosen(split: ImageSet, n: int, device: torch.device) -> dict[str, Any]:
     """At most n images, evenly spaced over a split, without random changes."""
     indices = torch.linspace(0, len(split) - 1, min(len(split), n)).long()
-    return ImageSet(split.images, split.labels).batch(indices, device)
+    return replace(split, flip=False).batch(indices, device)
 
 
 def compared(data: Any) -> tuple[int, int]:
@@ -61,10 +63,10 @@ def compared(data: Any) -> tuple[int, int]:
 
 def reference(data: ImageData, device: torch.device, uses_labels: bool) -> Reference:
     train, held = chosen(data.train, N_TRAIN, device), chosen(data.val, N_HELD, device)
-    x, y = small(train["x"]), train.get("label") if uses_labels else None
+    x, y = small(train["x"]), train["given"].get(LABEL) if uses_labels else None
     own = torch.cdist(x, x).fill_diagonal_(float("inf"))
-    weights = _ridge(x, y, data.spec.n_classes) if y is not None else None
-    accuracy = _accuracy(small(held["x"]), held["label"], weights) if weights is not None else 0.0
+    weights = _ridge(x, y, len(data.classes)) if y is not None else None
+    accuracy = _accuracy(small(held["x"]), held["given"][LABEL], weights) if weights is not None else 0.0
     edge = float((train["x"].abs() > EDGE).float().mean())
     return Reference(x, own.min(1).values.median(), spread(x, y), edge, weights, accuracy)
 
@@ -85,24 +87,22 @@ def spread(x: Tensor, label: Tensor | None) -> Tensor:
     return 2 * torch.stack(sums).sum() / max(1, len(x) - len(parts)) if sums else x.new_zeros(())
 
 
-def sampling_options(model: GenerativeModel) -> dict[str, Any] | None:
-    """Options that make sampling cheap; None for models that go number by number."""
-    known = inspect.signature(model.sample).parameters
-    if "temperature" in known:
-        return None
-    return {"steps": STEPS} if "steps" in known else {}
+def is_cheap(model: GenerativeModel) -> bool:
+    """Whether a few samples of pictures can be drawn in passing: not from models that go number by number, nor where
+    what they are made from cannot be drawn."""
+    drawable = all(isinstance(field, Classes) for field in model.spec.given.values())
+    return isinstance(model.spec.target, Tensors) and drawable and not isinstance(model, Streams)
 
 
-def draw(model: GenerativeModel, spec: Any, n: int) -> tuple[Tensor, Tensor | None, float]:
+def few(model: GenerativeModel, n: int) -> tuple[Tensor, Tensor | None, float]:
     """Samples with their labels (each label several times) and the network evaluations per sample."""
-    label = None
-    if model.n_classes:
-        kinds = min(model.n_classes, 16)
-        label = torch.linspace(0, model.n_classes - 1, kinds).round().long().repeat(-(-n // kinds))[:n]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad(), counting_evaluations(model) as rows:
-        x = model.sample(n, cond=label, generator=generator, **(sampling_options(model) or {}))
-    return x.float(), label, rows[0] / n
+    field, label = model.spec.given.get(LABEL), None
+    if isinstance(field, Classes):
+        kinds = min(len(field.names), 16)
+        label = torch.linspace(0, len(field.names) - 1, kinds).round().long().repeat(-(-n // kinds))[:n]
+    given = {} if label is None else {LABEL: label}
+    drawn = draw(model, n, given=given, options=with_steps(model, STEPS), shown=False)
+    return drawn.x.float().to(model.device), label, drawn.evaluations
 
 
 def statistics(x: Tensor, label: Tensor | None, real: Reference) -> dict[str, float]:

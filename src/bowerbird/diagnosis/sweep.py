@@ -14,10 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bowerbird import config, machine
-from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import ImageData
+from bowerbird.media.base import Opened
 from bowerbird.training.rundir import RunDir
 from bowerbird.training.trainer import Trainer
 
@@ -44,7 +43,7 @@ class Sweep:
 def find_learning_rate(
     run: config.Run,
     *,
-    data: ImageData | TokenData | None = None,
+    data: Opened | None = None,
     steps: int = STEPS,
     low: float = LOW,
     high: float = HIGH,

@@ -23,7 +23,7 @@ from bowerbird.diagnosis.layers import BatchNormWatch, LayerWatch, watched_layer
 from bowerbird.diagnosis.rules import find
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData
-from bowerbird.models.base import Batch
+from bowerbird.models.base import Batch, Encodes
 from bowerbird.training.nonfinite import Origin
 from bowerbird.training.observer import Observer
 from bowerbird.training.optimizers import PlayerOptimizer
@@ -181,12 +181,12 @@ class _Probes:
         loss_cost = 3 * min(N_FIXED, trainer.config.batch_size) * per_example
         self.loss_every = math.ceil(loss_cost / SHARE_OF_LOSSES) if self.batches else 0
         self.sample_every = 0
-        if isinstance(trainer.data, ImageData) and samples.sampling_options(trainer.model) is not None:
+        if isinstance(trainer.data, ImageData) and samples.is_cheap(trainer.model):
             with trainer.average.applied(), trainer.autocast():
-                _, _, evaluations = samples.draw(trainer.model, trainer.data.spec, 2)
+                _, _, evaluations = samples.few(trainer.model, 2)
             cost = samples.N_SAMPLES * evaluations * per_example
             self.sample_every = math.ceil(cost / SHARE_OF_SAMPLES)
-            self.reference = samples.reference(trainer.data, trainer.device, bool(trainer.model.n_classes))
+            self.reference = samples.reference(trainer.data, trainer.device, "label" in trainer.model.spec.given)
         self.last_loss = self.last_sample = trainer.step
 
     def first_loss(self, trainer: Trainer) -> dict[str, float]:
@@ -200,7 +200,7 @@ class _Probes:
         if self.loss_every and (ended or trainer.step // self.loss_every > self.last_loss // self.loss_every):
             self.last_loss = trainer.step
             found["losses"] = self._losses(trainer)
-            if hasattr(trainer.model, "posterior"):
+            if isinstance(trainer.model, Encodes):
                 found["kl"] = _kl_per_dimension(trainer, self.batches["held"])
         if self.sample_every and (ended or trainer.step // self.sample_every > self.last_sample // self.sample_every):
             self.last_sample = trainer.step
@@ -217,7 +217,7 @@ class _Probes:
     def _samples(self, trainer: Trainer) -> dict[str, float]:
         assert self.reference is not None
         with trainer.average.applied(), trainer.autocast():
-            x, label, _ = samples.draw(trainer.model, trainer.data.spec, samples.N_SAMPLES)
+            x, label, _ = samples.few(trainer.model, samples.N_SAMPLES)
         return samples.statistics(x, label, self.reference)
 
 
@@ -265,7 +265,7 @@ def _kl_per_dimension(trainer: Trainer, batch: Batch) -> dict[str, Any]:
     """KL(q(z|x) ‖ N(0, 1)) of each latent dimension in nats, largest first."""
     model: Any = trainer.model
     with trainer.average.applied(), trainer.autocast():
-        mu, logvar = model.posterior(batch.x, batch.label if model.n_classes else None)
+        mu, logvar = model.posterior(batch.x, batch.given)
     kl: Tensor = ((mu.square() + logvar.exp() - logvar - 1) / 2).float().mean(0)
     per_dimension = [float(f"{value:.4g}") for value in kl.sort(descending=True).values.tolist()]
     return {"largest": per_dimension[0], "median": per_dimension[len(per_dimension) // 2], "dimensions": per_dimension}

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from bowerbird import config, machine
+from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
+from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.vocabulary import beginning, begins_with_bos
-from bowerbird.media.text.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.spec import TokenSpec
-from bowerbird.training.rundir import RunDir, load_model, write_atomically
+from bowerbird.spec import Spec, Tokens
+from bowerbird.training.rundir import RunDir, load_model
 
 PREFIX = "net."
 """Begins the names of a net's tensors in its model."""
@@ -40,19 +41,11 @@ class Checkpoint:
         return len(self.weights["embedding.token.weight"])
 
     @property
-    def spec(self) -> TokenSpec:
+    def spec(self) -> Spec:
         tokenizer = self.tokenizer
-        return TokenSpec(
-            kind="chat" if tokenizer.chat_template else "text",
-            vocab_size=self.vocab_size,
-            context=self.context,
-            bos=tokenizer.bos,
-            eos=tokenizer.eos,
-            pad=tokenizer.pad,
-            start=(tokenizer.bos,) if begins_with_bos(tokenizer) else _new_line(tokenizer) or (tokenizer.bos,),
-            codec=tokenizer.to_json(),
-            chat_template=tokenizer.chat_template,
-        )
+        start = (tokenizer.bos,) if begins_with_bos(tokenizer) else _new_line(tokenizer) or (tokenizer.bos,)
+        target = Tokens(self.vocab_size, self.context, tokenizer.bos, tokenizer.eos, tokenizer.pad, start)
+        return Spec("text", target, codec=tokenizer.to_json(), chat_template=tokenizer.chat_template)
 
     def to_run(self, out: Path, source: Path) -> Path:
         """Makes a run folder of it; BowerbirdError if there is one already or the weights do not fit."""
@@ -70,7 +63,7 @@ class Checkpoint:
         folder.write_text(FINE_TUNE, config.dumps(_fine_tuning(model, folder.path.resolve())))
         return folder.path
 
-    def _check(self, model: AutoregressiveConfig, spec: TokenSpec, source: Path) -> None:
+    def _check(self, model: AutoregressiveConfig, spec: Spec, source: Path) -> None:
         with torch.device("meta"):
             expected = model.build(spec).state_dict()
         for name, tensor in expected.items():
@@ -107,15 +100,16 @@ def from_run(run: Path) -> Checkpoint:
             f"{run} cannot be exported: only autoregressive Transformers have a form in other programs."
         )
     model, spec = load_model(run)
-    if not isinstance(spec, TokenSpec) or spec.kind not in ("text", "chat"):
+    target = spec.target
+    if spec.medium != "text" or "source" in spec.given or not isinstance(target, Tokens):
         raise BowerbirdError(f"{run} cannot be exported: other programs know language models of text only.")
     tokenizer = Tokenizer.from_spec(spec)
-    if spec.start == (spec.bos,) and not begins_with_bos(tokenizer):
+    if target.start == (target.bos,) and not begins_with_bos(tokenizer):
         table = json.loads(spec.codec) | {
-            "post_processor": beginning(tokenizer.core.id_to_token(spec.bos) or "", spec.bos)
+            "post_processor": beginning(tokenizer.core.id_to_token(target.bos) or "", target.bos)
         }
         tokenizer = Tokenizer.from_spec(replace(spec, codec=json.dumps(table)))
-    return Checkpoint(family.net, spec.context, dict(model.net.state_dict()), tokenizer)
+    return Checkpoint(family.net, target.context, dict(model.net.state_dict()), tokenizer)
 
 
 def is_llama(net: TransformerConfig) -> bool:

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import Precision, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, is_llama
 from bowerbird.export.layout import Layout, Tensors
-from bowerbird.media.text.tokenizers import Tokenizer
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.training.rundir import write_atomically
 
 LAYOUT = Layout(
     {"embedding.token": "token_embd", "norm": "output_norm", "head": "output"},

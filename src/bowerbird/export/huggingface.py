@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from safetensors import SafetensorError
 
+from bowerbird.data import tokenizers
+from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import Precision
 from bowerbird.export.checkpoint import Checkpoint, is_gpt2, is_llama
 from bowerbird.export.layout import Layout, Tensors
-from bowerbird.media.text import tokenizers
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.training.rundir import write_atomically
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LLAMA = Layout(

@@ -11,8 +11,8 @@ from typing import Any
 
 import tokenizers as hf
 
+from bowerbird.data.tokenizers import CHARACTERS, Tokenizer, byte_names
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.text.tokenizers import CHARACTERS, Tokenizer, byte_names
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Types of tokens.  Text is searched for user-defined ones before anything else; control ones stand for no text."""

@@ -4,11 +4,10 @@
 ``measure_model`` takes either, as the data are.
 """
 
+from bowerbird.generating import draw
 from bowerbird.measuring.folders import measure_folder
 from bowerbird.measuring.images import (
     as_digits,
-    check_options,
-    draw,
     find_extractor,
     measure_image_model,
 )
@@ -19,7 +18,6 @@ from bowerbird.metrics.table import table
 
 __all__ = [
     "as_digits",
-    "check_options",
     "draw",
     "draw_tokens",
     "find_extractor",

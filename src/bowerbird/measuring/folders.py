@@ -35,6 +35,7 @@ from bowerbird.metrics.compared import (
 from bowerbird.metrics.features import Extractor, Precision, Progress
 from bowerbird.metrics.images import common_protocol, in_order, measure_images
 from bowerbird.metrics.measurement import Measurement
+from bowerbird.spec import shape_of_picture
 
 AT_ONCE = 64
 """Files that are decoded at a time."""
@@ -61,9 +62,10 @@ def measure_folder(
         return _against_folder(folder, Path(against).expanduser(), n_reference, extractor, precision, metrics, device)
     data = open_images(against if isinstance(against, config.Data) else config.Data(source=against))
     if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.spec.classes, device, precision)
+        extractor = find_extractor(extractor, data.classes, device, precision)
     split = split or "test"
-    size = data.spec.height if data.spec.height == data.spec.width else None
+    _, height, width = shape_of_picture(data.spec)
+    size = height if height == width else None
     made = pictures(config.Data(source=str(folder), size=size)).images
     samples = torch.from_numpy(made.transpose(0, 3, 1, 2).copy())
     if metrics is None:

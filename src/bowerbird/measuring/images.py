@@ -7,23 +7,21 @@ Memorisation takes the validation split as held-out images: it is a random part 
 while official test sets can come from elsewhere (the writers of MNIST's test digits wrote none of its training digits).
 """
 
-import inspect
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from bowerbird import machine
 from bowerbird.data.fetch import cache_folder, locate
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.data.writing import save_png
+from bowerbird.errors import BowerbirdError
+from bowerbird.generating import Drawn, draw
 from bowerbird.measuring.pairs import nearest_pairs
-from bowerbird.media.image.imageset import ImageData
-from bowerbird.media.image.pictures import save_png
+from bowerbird.media.image.imageset import LABEL, ImageData, to_float, to_uint8
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import check_names, subset
@@ -32,8 +30,7 @@ from bowerbird.metrics.features import Digits, Extractor, Precision, extractor
 from bowerbird.metrics.images import IMAGE_METRICS, in_order, measure_images, measure_reconstructions
 from bowerbird.metrics.measurement import Measurement, Protocol, measured, settings
 from bowerbird.metrics.progress import progress_bar
-from bowerbird.models.base import Encodes, GenerativeModel, Scores, ScoresByFlow, counting_evaluations, evaluating
-from bowerbird.spec import to_float, to_uint8
+from bowerbird.models.base import Batch, Encodes, Estimator, GenerativeModel, Scores, evaluating
 
 COST_METRICS = ("network_evaluations", "seconds_per_image")
 LIKELIHOOD_METRICS = ("nll", "bits_per_dim")
@@ -71,70 +68,6 @@ def as_digits(classes: Sequence[str]) -> Int[Tensor, " k"] | None:
     return torch.tensor([int(name) for name in classes])
 
 
-# ----------------------------------------------------------------------------------------------------------- models
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Samples of a model and what drawing them cost."""
-
-    images: UInt8[Tensor, "n c h w"]
-    label: Int[Tensor, " n"] | None
-    """The classes that were asked for; None when the model has none."""
-    evaluations: float
-    """Network evaluations per image."""
-    seconds: float
-    """Wall-clock seconds per image."""
-
-
-def draw(
-    model: GenerativeModel,
-    n: int,
-    *,
-    seed: int = 0,
-    class_number: int | None = None,
-    batch_size: int = 256,
-    options: dict[str, Any] | None = None,
-    shown: bool = True,
-) -> Drawn:
-    """n samples, uint8 on the CPU; of a class-conditional model, with labels as frequent as in the training data.
-
-    ``class_number`` asks for one class instead.  ``options`` are the family's own; one that it does not have is an
-    error.  The first batch counts towards the time like every other: it is what a user waits for.
-    """
-    if n < 1:
-        raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
-    check_options(model, options or {})
-    generator = torch.Generator().manual_seed(seed)
-    label = model.spec.draw_labels(n, generator) if model.n_classes else None
-    if class_number is not None:
-        label = torch.full((n,), class_number)
-    images = []
-    with (
-        progress_bar("sampling", n, shown) as progress,
-        torch.no_grad(),
-        evaluating(model),
-        counting_evaluations(model) as rows,
-    ):
-        began = time.perf_counter()
-        for start in range(0, n, batch_size):
-            count = min(batch_size, n - start)
-            cond = None if label is None else label[start : start + count].to(model.device)
-            x = model.sample(count, cond=cond, generator=generator, **(options or {}))
-            images.append(to_uint8(x).cpu())
-            progress(count)
-        seconds = time.perf_counter() - began
-    return Drawn(torch.cat(images), label, rows[0] / n, seconds / n)
-
-
-def check_options(model: GenerativeModel, options: dict[str, Any], method: str = "sample") -> None:
-    """Raises for an option that the model's ``sample`` (``complete``, ``translate``) does not have."""
-    known = set(inspect.signature(getattr(model, method)).parameters) - {"n", "cond", "generator", "prompts", "source"}
-    for name in options:
-        if name not in known:
-            raise unknown(f"sampling option of {type(model).__name__}", name, known)
-
-
 def measure_image_model(
     model: GenerativeModel,
     data: ImageData,
@@ -157,8 +90,8 @@ def measure_image_model(
     samples that look most like copies, each beside its nearest training image.
     """
     if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.spec.classes, model.device, precision)
-    digit_of = as_digits(model.spec.classes) if model.n_classes else None
+        extractor = find_extractor(extractor, data.classes, model.device, precision)
+    digit_of = as_digits(data.classes) if LABEL in model.spec.given else None
     if metrics is None:
         metrics = default_metrics(extractor, data, n_samples, digits=digit_of is not None) + COST_METRICS
         if isinstance(model, Encodes):
@@ -168,16 +101,17 @@ def measure_image_model(
     results = []
     if pairs or set(metrics) & {*IMAGE_METRICS, *COST_METRICS}:
         drawn = draw(model, n_samples, seed=seed, batch_size=batch_size, options=sample_options)
+        images = to_uint8(drawn.x)
         results += measure_images(
-            drawn.images, reference,
+            images, reference,
             reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
             extractor=extractor, metrics=[name for name in metrics if name in IMAGE_METRICS],
             training=data.train.images, held_out=data.val.images, cache=FeatureCache(cache_folder()),
-            digits=digit_of[drawn.label] if digit_of is not None and drawn.label is not None else None,
+            digits=digit_of[drawn.given[LABEL]] if digit_of is not None else None,
         )  # fmt: skip
         results += _cost(drawn, model.device)
         if pairs:
-            save_png(pairs, nearest_pairs(drawn.images, data.train.images, extractor, FeatureCache(cache_folder())))
+            save_png(pairs, nearest_pairs(images, data.train.images, extractor, FeatureCache(cache_folder())))
     if set(metrics) & set(LIKELIHOOD_METRICS):
         results += _likelihood(model, data, split, n_reference, seed, batch_size)
     if FLOW_LIKELIHOOD in metrics:
@@ -201,7 +135,7 @@ def default_metrics(extractor: Extractor, data: ImageData, n: int, *, digits: bo
 
 
 def _cost(drawn: Drawn, device: torch.device) -> list[Measurement]:
-    n = len(drawn.images)
+    n = len(drawn.x)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else str(machine.describe()["processor"])
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     return [
@@ -215,9 +149,10 @@ def _likelihood(
 ) -> list[Measurement]:
     if not isinstance(model, Scores):
         raise BowerbirdError(f"{type(model).__name__} has no likelihood; nll and bits_per_dim do not apply.")
-    nll = _nats(model, model.log_prob, data, split, n_reference, seed, batch_size)
-    mean, stderr, dims = float(nll.mean()), float(nll.std() / len(nll) ** 0.5), data.spec.dims
-    protocol = _of_reference(data, split, len(nll), {"estimator": model.estimator})
+    estimator = model.estimators["nll"]
+    nll = _nats(model, estimator, data, split, n_reference, seed, batch_size)
+    mean, stderr, dims = float(nll.mean()), float(nll.std() / len(nll) ** 0.5), data.dims
+    protocol = _of_reference(data, split, len(nll), {"estimator": estimator.description})
     return [
         measured("nll", mean, protocol, stderr),
         measured("bits_per_dim", bits_per_dim(mean, dims), protocol, bits_per_dim(stderr, dims)),
@@ -227,32 +162,37 @@ def _likelihood(
 def _flow_likelihood(
     model: GenerativeModel, data: ImageData, split: str, n_reference: int | None, seed: int, batch_size: int
 ) -> list[Measurement]:
-    if not isinstance(model, ScoresByFlow):
+    if not isinstance(model, Scores) or "flow" not in model.estimators:
         raise BowerbirdError(f"{type(model).__name__} has no flow_bits_per_dim; see whether bits_per_dim applies.")
-    nll = _nats(model, model.flow_log_prob, data, split, n_reference, seed, batch_size)
-    protocol = _of_reference(data, split, len(nll), {"estimator": model.flow_estimator})
-    mean, stderr = (bits_per_dim(float(x), data.spec.dims) for x in (nll.mean(), nll.std() / len(nll) ** 0.5))
+    estimator = model.estimators["flow"]
+    nll = _nats(model, estimator, data, split, n_reference, seed, batch_size)
+    protocol = _of_reference(data, split, len(nll), {"estimator": estimator.description})
+    mean, stderr = (bits_per_dim(float(x), data.dims) for x in (nll.mean(), nll.std() / len(nll) ** 0.5))
     return [measured("flow_bits_per_dim", mean, protocol, stderr)]
 
 
 def _nats(
-    model: GenerativeModel, log_prob: Callable[..., Tensor], data: ImageData, split: str, n_reference: int | None,
+    model: GenerativeModel, estimator: Estimator, data: ImageData, split: str, n_reference: int | None,
     seed: int, batch_size: int,
 ) -> Tensor:  # fmt: skip
     """-log p of each reference image, float64."""
-    images = subset(data.split(split).images, n_reference)
-    labels = data.split(split).labels
-    label = subset(labels, n_reference) if labels is not None and model.n_classes else None
+    chosen = data.split(split)
+    images, given = subset(chosen.images, n_reference), _given(model, chosen, n_reference)
     generator = torch.Generator().manual_seed(seed)
     found = []
     with progress_bar("likelihood", len(images)) as progress, torch.no_grad(), evaluating(model):
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
             x = to_float(images[rows].to(model.device))
-            cond = None if label is None else label[rows].to(model.device)
-            found.append(-log_prob(x, cond, generator=generator).double().cpu())
+            batch = Batch(x, {name: value[rows].to(model.device) for name, value in given.items()})
+            found.append(-estimator.log_prob(batch, generator=generator).double().cpu())
             progress(len(x))
     return torch.cat(found)
+
+
+def _given(model: GenerativeModel, split: Any, n: int | None) -> dict[str, Tensor]:
+    """What the model takes of what is given with the first n images."""
+    return {name: subset(value, n) for name, value in split.given.items() if name in model.spec.given}
 
 
 def _of_reference(data: ImageData, split: str, n: int, parameters: dict[str, str] | None = None) -> Protocol:
@@ -272,14 +212,14 @@ def _reconstructions(
     chosen = data.split(split)
     n = min(n_reference or N_RECONSTRUCTIONS, N_RECONSTRUCTIONS)
     originals = subset(chosen.images, n)
-    label = subset(chosen.labels, n) if chosen.labels is not None and model.n_classes else None
+    given = _given(model, chosen, n)
     made = []
     with progress_bar("reconstructions", len(originals)) as progress, torch.no_grad(), evaluating(model):
         for start in range(0, len(originals), batch_size):
             rows = slice(start, start + batch_size)
             x = to_float(originals[rows].to(model.device))
-            cond = None if label is None else label[rows].to(model.device)
-            made.append(to_uint8(model.decode(model.encode(x, cond), cond)).cpu())
+            part = {name: value[rows].to(model.device) for name, value in given.items()}
+            made.append(to_uint8(model.decode(model.encode(x, part), part)).cpu())
             progress(len(x))
     protocol = _of_reference(data, split, len(originals))
     return measure_reconstructions(originals, torch.cat(made), protocol)

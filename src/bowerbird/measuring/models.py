@@ -8,6 +8,7 @@ from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.images import measure_image_model
 from bowerbird.measuring.sequences import measure_sequence_model
+from bowerbird.media.base import Opened
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics.features import Extractor, Precision
 from bowerbird.metrics.measurement import Measurement
@@ -16,7 +17,7 @@ from bowerbird.models.base import GenerativeModel
 
 def measure_model(
     model: GenerativeModel,
-    data: ImageData | TokenData,
+    data: Opened,
     *,
     n_samples: int | None = None,
     n_reference: int | None = None,
@@ -34,14 +35,15 @@ def measure_model(
     and do not need an hour; one that was named but does not apply is an error.
     """
     if isinstance(data, ImageData):
-        if type(model.spec) is not type(data.spec):
+        if model.spec.medium != data.spec.medium:
             raise BowerbirdError(f"This model does not make images, and {data.name} are images.")
         return measure_image_model(
             model, data, n_samples=n_samples or 10_000, n_reference=n_reference, split=split, extractor=extractor,
             precision=precision, metrics=metrics, seed=seed, sample_options=sample_options, pairs=pairs,
         )  # fmt: skip
-    if type(model.spec) is not type(data.spec):
+    if model.spec.medium != data.spec.medium:
         raise BowerbirdError(f"This model makes images, and {data.name} are none.")
+    assert isinstance(data, TokenData)
     if pairs:
         raise BowerbirdError("A sheet of nearest pairs shows images; of text and music the copied spans are measured.")
     return measure_sequence_model(

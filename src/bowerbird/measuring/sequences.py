@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import Rows, TokenData
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.measuring.images import check_options
+from bowerbird.generating import draw
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
-from bowerbird.media.text.tokenizers import Tokenizer
 from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, settings
 from bowerbird.metrics.music import MIDI_METRICS, MUSIC_METRICS, Piece, measure_music
 from bowerbird.metrics.ngram import fit_bigram
@@ -24,7 +25,7 @@ from bowerbird.metrics.nll import measure_nll
 from bowerbird.metrics.progress import progress_bar
 from bowerbird.metrics.text import TEXT_METRICS, measure_texts, share_of_form
 from bowerbird.metrics.translation import TRANSLATION_METRICS, measure_translations
-from bowerbird.models.base import GenerativeModel, Scores, Translates, evaluating
+from bowerbird.models.base import Batch, GenerativeModel, Scores, evaluating, options_from
 
 TEXT_LIKELIHOODS = ("nll_per_token", "perplexity", "bits_per_byte", "bits_per_character")
 MUSIC_LIKELIHOODS = (
@@ -60,13 +61,13 @@ def measure_sequence_model(
             f"{data.name} was read into other tokens than this model's; measure it on what it was trained on, or with "
             "--data.text.tokenizer of its run folder."
         )
-    music = data.spec.kind in ("grid", "midi")
-    made = TRANSLATION_METRICS if isinstance(model, Translates) else _music_metrics(data) if music else TEXT_METRICS
+    music = data.spec.medium == "music"
+    made = TRANSLATION_METRICS if ("source" in model.spec.given) else _music_metrics(data) if music else TEXT_METRICS
     scored = MUSIC_LIKELIHOODS if music else TEXT_LIKELIHOODS
-    extra = () if music or isinstance(model, Translates) else ("text_form",)
+    extra = () if music or ("source" in model.spec.given) else ("text_form",)
     for name in metrics or ():
         if name not in (*scored, *made, *extra):
-            raise unknown(f"metric of {data.spec.kind}", name, (*scored, *made, *extra))
+            raise unknown(f"metric of {data.spec.medium}", name, (*scored, *made, *extra))
     wanted = (*scored, *made, *extra) if metrics is None else tuple(metrics)
     protocol = Protocol(
         reference=data.name, split=split, fingerprint=data.fingerprint, preprocessing=settings(data.preprocessing)
@@ -75,7 +76,7 @@ def measure_sequence_model(
     if set(wanted) & set(scored):
         results += measure_likelihood(model, data, split, n_reference, protocol)
     chosen = [name for name in made if name in wanted]
-    if isinstance(model, Translates) and chosen:
+    if ("source" in model.spec.given) and chosen:
         results += _translations(model, data, split, n_reference, chosen, sample_options or {}, protocol)
     elif chosen or "text_form" in wanted:
         tokens = draw_tokens(model, n_samples or (N_PIECES if music else N_TEXTS), seed, sample_options)
@@ -87,21 +88,13 @@ def measure_sequence_model(
 
 
 def _music_metrics(data: TokenData) -> tuple[str, ...]:
-    return MUSIC_METRICS if data.spec.kind == "grid" else MIDI_METRICS
+    return MUSIC_METRICS if isinstance(MusicCodec.from_json(data.spec.codec), GridCodec) else MIDI_METRICS
 
 
 @torch.no_grad()
 def draw_tokens(model: GenerativeModel, n: int, seed: int = 0, options: dict[str, Any] | None = None) -> list[Tensor]:
     """n sequences of tokens as the model makes them without a prompt, each int64 (length), padded after its end."""
-    check_options(model, options or {})
-    generator = torch.Generator().manual_seed(seed)
-    drawn: list[Tensor] = []
-    with progress_bar("sampling", n) as progress, evaluating(model):
-        while len(drawn) < n:
-            count = min(BATCH, n - len(drawn))
-            drawn += model.sample(count, generator=generator, **(options or {})).cpu().unbind()
-            progress(count)
-    return drawn
+    return list(draw(model, n, seed=seed, options=options).x)
 
 
 # -------------------------------------------------------------------------------------------------------- likelihood
@@ -115,28 +108,30 @@ def measure_likelihood(
         raise BowerbirdError(f"{type(model).__name__} has no likelihood.")
     evaluation = data.evaluation(split)
     n = min(n_reference or len(evaluation.examples), len(evaluation.examples))
-    log_prob: Any = model.log_prob  # models of sequences take what is counted, and of pairs the source
+    estimator = model.estimators["nll"]
     nll, n_tokens, rows = [], [], []
     with progress_bar("likelihood", n) as progress, torch.no_grad(), evaluating(model):
         for batch in _batches(evaluation.examples, n, model.device):
-            given = {name: batch[name] for name in ("source", "counted") if name in batch}
-            nll.append(-log_prob(batch["x"], **given).double().cpu())
-            n_tokens.append(batch["counted"].sum(1).cpu())
+            nll.append(-estimator.log_prob(Batch(**batch)).double().cpu())
+            n_tokens.append(batch["weight"].sum(1).cpu())
             rows += [row.numpy() for row in batch["x"].cpu()]
             progress(len(nll[-1]))
     counts: dict[str, np.ndarray | int] = {"token": torch.cat(n_tokens).numpy()}
     bigram = None
-    if data.spec.kind in ("grid", "midi"):
+    if data.spec.medium == "music":
         codec = MusicCodec.from_json(data.spec.codec)
         counts |= _music_counts(codec, rows)
         bigram = _bigram_nll(data, rows)
     elif n == len(evaluation.examples):
         counts |= {"byte": evaluation.n_bytes, "character": evaluation.n_characters}
-    protocol = replace(protocol, parameters=settings({"estimator": model.estimator, "context": data.spec.context}))
+    protocol = replace(
+        protocol,
+        parameters=settings({"estimator": estimator.description, "context": data.tokens.context}),
+    )
     return measure_nll(torch.cat(nll).numpy(), counts, bigram=bigram, protocol=protocol)
 
 
-def _batches(examples: Rows, n: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
+def _batches(examples: Rows, n: int, device: torch.device) -> Iterator[dict[str, Any]]:
     for chosen in torch.arange(n).split(BATCH):
         yield examples.batch(chosen, device)
 
@@ -157,8 +152,8 @@ def _without_overlap(codec: MusicCodec, row: Any) -> Any:
 def _bigram_nll(data: TokenData, rows: list[np.ndarray]) -> np.ndarray:
     """Nats of each row under the bigram model of the training split."""
     learnt, held_out = ([row.numpy() for row in _documents(data, split)] for split in ("train", "val"))
-    bigram = fit_bigram(learnt, held_out, data.spec.vocab_size)
-    pad = data.spec.pad
+    bigram = fit_bigram(learnt, held_out, data.tokens.vocab_size)
+    pad = data.tokens.pad
     return np.array([bigram.nll(row[row != pad]).sum() for row in rows])
 
 
@@ -218,15 +213,17 @@ def _translations(
     options: dict[str, Any],
     protocol: Protocol,
 ) -> list[Measurement]:
-    check_options(model, options, "translate")
+    chosen = options_from(model, options)
     examples = data.evaluation(split).examples
     n = min(n_reference or len(examples), len(examples))
     tokenizer = Tokenizer.from_spec(data.spec)
     made: list[str] = []
     with progress_bar("translating", n) as progress, evaluating(model):
         for batch in _batches(examples, n, model.device):
-            made += [tokenizer.decode(row.tolist()) for row in model.translate(batch["source"], **options)]
-            progress(len(batch["source"]))
+            n_rows = len(batch["x"])
+            rows = model.sample(n_rows, batch["given"], chosen, Draws(0, len(made)))
+            made += [tokenizer.decode(row.tolist()) for row in rows]
+            progress(n_rows)
     references = [target for _, target in data.pairs(split)][:n]
     decoding = {"beam": model.config.beam, "length_penalty": model.config.length_penalty} | options
     return measure_translations(

@@ -5,20 +5,18 @@ beside it where the features have few enough dimensions for the number of sample
 results: a full measurement uses more samples and the sampler's own number of steps.
 """
 
-import inspect
-from typing import Any
-
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder
-from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.images import draw, find_extractor
-from bowerbird.media.image.imageset import ImageData
+from bowerbird.generating import draw
+from bowerbird.measuring.images import find_extractor
+from bowerbird.media.base import Opened
+from bowerbird.media.image.imageset import ImageData, to_uint8
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.infinity import frechet_infinity
 from bowerbird.metrics.kid import kid
-from bowerbird.models.base import GenerativeModel
+from bowerbird.models.base import GenerativeModel, with_steps
 
 N_REFERENCE = 2000
 """Most validation images that samples are compared with."""
@@ -28,7 +26,7 @@ FEWEST_SAMPLES = 16
 class InTraining:
     """Scores of a model against the validation split, the deciding one first; a callable for the trainer."""
 
-    def __init__(self, data: ImageData | TokenData, train: config.Train):
+    def __init__(self, data: Opened, train: config.Train):
         if not isinstance(data, ImageData):
             raise BowerbirdError(
                 "train.evaluate_every scores images; of text and music train.validate_every follows the loss."
@@ -38,17 +36,15 @@ class InTraining:
                 f"train.evaluate_samples = {train.evaluate_samples} must be at least {FEWEST_SAMPLES}."
             )
         self.train = train
-        self.extractor = find_extractor("auto", data.spec.classes)
+        self.extractor = find_extractor("auto", data.classes)
         reference = FeatureCache(cache_folder()).of(self.extractor, subset(data.val.images, N_REFERENCE))
         self.reference, self.gaussian = reference.all(), reference.gaussian()
 
     def __call__(self, model: GenerativeModel) -> dict[str, float]:
         """``kid`` and its standard error; FID∞ with enough samples.  Always the same noise and labels."""
-        options: dict[str, Any] = {}
-        if "steps" in inspect.signature(model.sample).parameters:
-            options["steps"] = self.train.evaluate_steps
+        options = with_steps(model, self.train.evaluate_steps)
         drawn = draw(model, self.train.evaluate_samples, seed=self.train.seed, options=options, shown=False)
-        features = self.extractor.features(drawn.images)
+        features = self.extractor.features(to_uint8(drawn.x))
         if not bool(features.isfinite().all()):
             return {"kid": float("inf")}
         found = kid(samples=features, reference=self.reference)
@@ -58,6 +54,6 @@ class InTraining:
         return scores
 
 
-def evaluator(data: ImageData | TokenData, train: config.Train) -> InTraining | None:
+def evaluator(data: Opened, train: config.Train) -> InTraining | None:
     """What a run asks for: None without ``train.evaluate_every``."""
     return InTraining(data, train) if train.evaluate_every else None

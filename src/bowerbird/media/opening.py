@@ -1,89 +1,67 @@
-"""The door to all data: what a source holds is recognised, and opened as images, text or music."""
+"""The door to all data: what a source holds is recognised, and opened by its medium."""
 
 import posixpath
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, fetch, files
+from bowerbird.data import catalogue, files
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.text import corpus
+from bowerbird.media.base import Medium, Opened, media
 
-if TYPE_CHECKING:
-    from bowerbird.data.tokens import TokenData
-    from bowerbird.media.image.imageset import ImageData
-
-MUSIC_SUFFIXES = (".mid", ".midi", ".abc")
-MODALITIES = ("auto", "images", "text", "pairs", "chat", "music")
+BY_LOOKING = "auto"
+ORDER = ("image", "music", "text")
+"""Of media with as many files each, the first counts: captions, lyrics and read-me files accompany the others."""
 
 
-def open_data(data: config.Data) -> Union["ImageData", "TokenData"]:
+def open_data(data: config.Data) -> Opened:
     """The examples of a source, split and ready to be batched; errors say what is wrong with it."""
-    match modality(data):
-        case "images":
-            from bowerbird.media.image.imageset import open_images
-
-            return open_images(data)
-        case "music":
-            from bowerbird.media.music.pieces import open_music
-
-            return open_music(data)
-    from bowerbird.media.text.documents import open_text
-
-    record = next((record for record in catalogue.RECORDS if record.name == data.source), None)
-    if record is not None:
-        return open_text(data, _text_of(record), record.name)
-    path = Path(data.source).expanduser()
-    return open_text(data, path, path.name or str(path.resolve().name))
+    return medium_of(data).open(data)
 
 
-def _text_of(record: catalogue.Record) -> Path:
-    """The file of text that ships, or what was fetched."""
-    if record.built_in:
-        return builtin.path(record.name)
-    return fetch.needed(record.name) / record.opened
-
-
-def modality(data: config.Data) -> str:
-    """images, music or text, which pairs and chats are too."""
-    if data.modality not in MODALITIES:
-        raise unknown("data.modality", data.modality, MODALITIES)
-    wanted = "text" if data.modality in ("text", "pairs", "chat") else data.modality
+def medium_of(data: config.Data) -> Medium:
+    """The medium of a source: the one that is asked for, that of a known name, or that of most of its files."""
+    known = media()
+    wanted = _asked_for(data, known)
     records = {record.name: record for record in catalogue.RECORDS if record.kind == "data"}
     if record := records.get(data.source):
-        if wanted not in ("auto", record.modality):
+        if wanted is not None and record.modality not in wanted.modalities:
             raise BowerbirdError(
                 f"'{data.source}' holds {record.modality}, not {data.modality}; leave out data.modality."
             )
-        return record.modality
+        return next(medium for medium in known if record.modality in medium.modalities)
     path = Path(data.source).expanduser()
-    if corpus.BRACES.fullmatch(data.source) and not path.exists():
-        return "text"
+    if files.BRACES.fullmatch(data.source) and not path.exists():
+        return next(medium for medium in known if "pairs" in medium.modalities)
     if not path.exists():
         if path.name == data.source and not path.suffix:
             raise unknown("data set, file, folder or zip", data.source, records)
         raise BowerbirdError(
             f"The data {data.source} do not exist; give a file, a folder, a zip or one of: {', '.join(records)}."
         )
-    return _held(path) if wanted == "auto" else wanted
+    return wanted or _held(path, known)
 
 
-def _held(path: Path) -> str:
-    """What most files of a file, folder or zip are; metadata and captions beside images do not make them text."""
-    if path.is_file() and path.suffix.lower() != ".zip" and _kind(path.name):
-        return _kind(path.name)
-    names = files.visible(files.open_files(path).names())
-    counts = Counter(_kind(name) for name in names if posixpath.basename(name) != files.METADATA)
-    counts.pop("", None)
-    # Ties go to what captions, lyrics and read-me files accompany.
-    best = max(("images", "music", "text"), key=lambda kind: counts[kind])
-    return best if counts else "images"
+def _asked_for(data: config.Data, known: list[Medium]) -> Medium | None:
+    if data.modality == BY_LOOKING:
+        return None
+    for medium in known:
+        if data.modality in (medium.name, *medium.modalities):
+            return medium
+    names = [BY_LOOKING, *(modality for medium in known for modality in medium.modalities)]
+    raise unknown("data.modality", data.modality, names)
 
 
-def _kind(name: str) -> str:
-    if name.lower().endswith(files.SUFFIXES):
-        return "images"
-    if name.lower().endswith(MUSIC_SUFFIXES):
-        return "music"
-    return "text" if corpus.is_text(name) else ""
+def _held(path: Path, known: list[Medium]) -> Medium:
+    """What most files of a file, folder or zip are; metadata beside them do not count."""
+    names = [path.name]
+    if not path.is_file() or path.suffix.lower() == ".zip" or not any(medium.holds(path.name) for medium in known):
+        names = [name for name in files.visible(files.open_files(path).names()) if not _is_metadata(name)]
+    counts = Counter(medium.name for medium in known for name in names if medium.holds(name))
+    rank = {name: -place for place, name in enumerate(ORDER)}
+    best = max(known, key=lambda medium: (counts[medium.name], rank.get(medium.name, -len(ORDER))))
+    return best if counts else next(medium for medium in known if medium.name == ORDER[0])
+
+
+def _is_metadata(name: str) -> bool:
+    return posixpath.basename(name) == files.METADATA

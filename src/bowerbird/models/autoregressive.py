@@ -3,36 +3,49 @@
     log p(x) = Σ_i log p(x_i | x_<i),   p(· | x_<i) = softmax(logits after x_<i)                     in nats
     loss     = mean over the counted tokens of -log p(x_i | x_<i)
 
-One loss and one sampler for every ``SequenceNet``, recurrent or Transformer.  Data of tokens (text, music) are modelled
-here; images are made into tokens first, which is ``bowerbird/models/pixel_model.py``.
+One loss and one sampler for every ``SequenceNet``, recurrent or Transformer.  Data of tokens (text, music) are rows
+already (``TokenRows``).  A picture is read row by row, of a pixel all channels in turn, each value as one token in
+0 … levels-1 (``PixelRows``; van den Oord et al. 2016, arXiv:1601.06759, equation 1), after one token for each class
+that is given:
+
+    [class tokens, v_1, v_2 … v_D] → log p(x | given) = Σ_i log p(v_i | v_<i, given)      exact, in nats per picture
+
+with p(v_i | …) = softmax over the ``levels`` values alone, so that the probabilities of all pictures sum to 1.  With
+256 levels they compare with every other family's likelihood of 8-bit images; with fewer, the model is one of pictures
+quantised to the nearest level, and its estimator says so.
 
 Truncated backpropagation (Williams and Peng 1990), for recurrent nets: a row is read in segments of ``segment`` tokens,
 each has a loss and a step of its own, and the state is carried on without its gradient.  One segment that covers the
 row is the full gradient.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bowerbird import config
+from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss
-from bowerbird.models.decoding import Reader, Sampling, choose, continuations
+from bowerbird.models.base import NO_TOKEN, Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets import lora
 from bowerbird.nets.base import NetConfig, SequenceState
+from bowerbird.nets.conditioning import Given, dropped, nothing
 from bowerbird.nets.lora import LoRAConfig
+from bowerbird.nets.starting import load_weights
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.spec import ImageSpec
+from bowerbird.registry import families
+from bowerbird.samplers.decoding import Reader, Sampling, choose, continuations
+from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
-Tokens = Int[Tensor, "n length"]
+Rows = Int[Tensor, "n length"]
+Images = Float[Tensor, "n c h w"]
 
 IGNORED = -100
 """Stands where a token is not counted (the default of ``cross_entropy``)."""
@@ -40,6 +53,39 @@ LOGITS_AT_ONCE = 2**25
 """Numbers that ``log_prob`` holds at a time: bounds its memory to some 300 MB."""
 
 
+@dataclass(frozen=True)
+class ValueOptions(Options):
+    """How the next token is chosen; what is None is as the recipe says."""
+
+    temperature: float | None = None
+    """Below 1 more cautious, 0 always the most probable token."""
+    top_k: int | None = None
+    """Draw among this many of the most probable tokens (0: all)."""
+    top_p: float | None = None
+    """Draw among the fewest tokens whose probabilities add up to this."""
+    min_p: float | None = None
+    """Draw among tokens of at least this fraction of the largest probability."""
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """The settings of ``choose``: these, and the usual ones where they are None."""
+        chosen = {name: value for name, value in asdict(self).items() if value is not None and hasattr(usual, name)}
+        return replace(usual, **chosen)
+
+    def __post_init__(self) -> None:
+        self.sampling(Sampling())
+
+
+@dataclass(frozen=True)
+class TokenOptions(ValueOptions):
+    """How sequences are continued; what is None is as the recipe says."""
+
+    repetition_penalty: float | None = None
+    """Above 1, tokens that were said become less probable."""
+    n_tokens: int | None = None
+    """Most tokens that are added (None: until the context is full)."""
+
+
+@families.register("autoregressive")
 @dataclass(frozen=True)
 class AutoregressiveConfig(config.ModelConfig):
     """Hyperparameters of an autoregressive model."""
@@ -52,7 +98,7 @@ class AutoregressiveConfig(config.ModelConfig):
     levels: int = 256
     """Images: values that a pixel can have; fewer than the data have are quantised to the nearest."""
     conditional: bool = True
-    """Images: learn them given their label where the data have labels."""
+    """Images: learn them given their label (or attributes) where the data have any."""
     label_dropout: float = 0.0
     """Images: probability with which a label is hidden in training, so that images without one can be scored."""
     lora: LoRAConfig = LoRAConfig()
@@ -68,27 +114,128 @@ class AutoregressiveConfig(config.ModelConfig):
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"model.label_dropout = {self.label_dropout} must lie in [0, 1).")
 
-    def build(self, spec: Any) -> "Autoregressive":
-        if isinstance(spec, ImageSpec):
-            from bowerbird.models.pixel_model import PixelModel  # which is built on this module
-
-            return PixelModel(self, spec)
-        return LanguageModel(self, spec)
+    def build(self, spec: Spec) -> "Autoregressive":
+        return Autoregressive(self, spec)
 
     def for_use(self) -> "AutoregressiveConfig":
         """The configuration of the trained model by itself: adapters merged, and no need of ``start``."""
         return replace(self, lora=LoRAConfig(), start="")
 
 
-class Autoregressive(GenerativeModel):
-    """What models of text and of pixels share: the net, the loss, the probability of rows of tokens."""
+# ------------------------------------------------------------------------------------------- examples as rows of tokens
 
-    def __init__(self, config: AutoregressiveConfig, spec: Any, vocab_size: int, context: int):
+
+class TokenRows:
+    """Examples that are rows of tokens already."""
+
+    Options = TokenOptions
+    estimator = "exact"
+
+    def __init__(self, spec: Spec):
+        self.field = spec.needs(Tokens, "autoregressive")
+        self.spec = replace(spec, given={"prompt": self.field})
+        self.vocab_size, self.context, self.eos, self.pad = (
+            self.field.vocab_size, self.field.context, self.field.eos, self.field.pad,
+        )  # fmt: skip
+        self.n_values = self.vocab_size
+
+    def of(self, batch: Batch) -> tuple[Rows, Bool[Tensor, "n length"]]:
+        """Rows, and which of their tokens are counted."""
+        return batch.x, batch.x != self.pad if batch.weight is None else batch.weight
+
+    def beginnings(self, n: int, given: Given) -> list[Tensor]:
+        """What each row begins with: its prompt, or ``start``."""
+        start = torch.tensor(self.field.start)
+        prompts = given.get("prompt")
+        if prompts is None:
+            return [start] * n
+        return [row[row != NO_TOKEN] if (row != NO_TOKEN).any() else start for row in prompts]
+
+    def most(self, asked: int | None, longest: int) -> int:
+        """How many tokens are added at most."""
+        return max(1, self.context + 1 - longest) if asked is None else asked
+
+    def examples(self, beginnings: list[Tensor], added: list[Tensor]) -> Rows:
+        """Beginnings and what follows each, padded at the end."""
+        new = torch.stack(added, 1) if added else torch.empty(len(beginnings), 0, dtype=torch.long)
+        rows = [torch.cat([begin.to(new.device), more]) for begin, more in zip(beginnings, new, strict=True)]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
+
+
+class PixelRows:
+    """Pictures as rows of tokens: their values, after a token for every class that is given, or one for none."""
+
+    Options = ValueOptions
+    eos, pad = -1, 0  # all pictures have one length
+
+    def __init__(self, spec: Spec, levels: int):
+        self.spec, self.n_values = spec, levels
+        self.shape, self.dims = spec.needs(Tensors, "autoregressive").shape, spec.needs(Tensors, "autoregressive").dims
+        self.counts = [len(_classes(name, field).names) + 1 for name, field in spec.given.items()] or [1]
+        self.vocab_size = levels + sum(self.counts)
+        self.context = self.dims + len(self.counts) - 1
+        self.estimator = "exact" if levels == 256 else f"exact, of images quantised to {levels} levels"
+
+    def of(self, batch: Batch) -> tuple[Rows, Bool[Tensor, "n length"]]:
+        """Rows, and which of their tokens are counted: the values."""
+        first = self.first_tokens(len(batch.x), batch.given, batch.x.device)
+        rows = torch.cat([first, to_values(batch.x, self.n_values)], dim=1)
+        counted = torch.ones_like(rows, dtype=torch.bool)
+        counted[:, : first.shape[1]] = False
+        return rows, counted
+
+    def first_tokens(self, n: int, given: Given, device: torch.device) -> Int[Tensor, "n classes"]:
+        """Behind the values the vocabulary has a number for every class of each field, and one for "nothing"."""
+        numbers = [given.get(name, nothing(field, n, device)) for name, field in self.spec.given.items()]
+        numbers = numbers or [torch.zeros(n, dtype=torch.long, device=device)]
+        offsets = [self.n_values + sum(self.counts[:i]) for i in range(len(self.counts))]
+        return torch.stack([number + offset for number, offset in zip(numbers, offsets, strict=True)], dim=1)
+
+    def beginnings(self, n: int, given: Given) -> list[Tensor]:
+        return list(self.first_tokens(n, given, next((v.device for v in given.values()), torch.device("cpu"))))
+
+    def most(self, asked: int | None, longest: int) -> int:
+        return self.dims
+
+    def examples(self, beginnings: list[Tensor], added: list[Tensor]) -> Images:
+        return to_images(torch.stack(added, dim=1), self.n_values, self.shape)
+
+
+def to_values(x: Images, levels: int) -> Int[Tensor, "n dims"]:
+    """[-1, 1] to the nearest of 0 … levels-1, in raster order."""
+    return ((x + 1) / 2 * (levels - 1)).round().clamp(0, levels - 1).long().permute(0, 2, 3, 1).flatten(1)
+
+
+def to_images(values: Int[Tensor, "n dims"], levels: int, shape: tuple[int, ...]) -> Images:
+    """The inverse of ``to_values`` for images whose values are levels."""
+    channels, height, width = shape
+    x = values.float() * (2 / (levels - 1)) - 1
+    return x.view(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _classes(name: str, field: Any) -> Classes:
+    if not isinstance(field, Classes):
+        raise BowerbirdError(f"An autoregressive model of images can be given classes, but no {name}; use flow.")
+    return field
+
+
+# ------------------------------------------------------------------------------------------------------ the family
+
+
+class Autoregressive(GenerativeModel):
+    """A net that says what may come next, its loss, its sampler, and the probability of rows of tokens."""
+
+    def __init__(self, config: AutoregressiveConfig, spec: Spec):
         super().__init__()
         self.config = config
-        self.spec = spec
-        self.net = config.net.language_model(vocab_size, context)
-        self.context = None if self.net.recurrent else context
+        picture = isinstance(spec.target, Tensors)
+        seen = spec if config.conditional else spec.alone()
+        self.rows: Any = PixelRows(seen, config.levels) if picture else TokenRows(spec)
+        self.spec, self.Options = self.rows.spec, self.rows.Options  # type: ignore[misc]
+        # An image may repeat its background.
+        self.sampling = replace(config.sampling, repetition_penalty=1.0) if picture else config.sampling
+        self.net = config.net.language_model(self.rows.vocab_size, self.rows.context)
+        self.context = None if self.net.recurrent else self.rows.context
         """Most tokens that the net reads at once; None: any number."""
         if config.segment is not None and not self.net.recurrent:
             raise BowerbirdError("model.segment is for recurrent nets; leave it out or use the net rnn.")
@@ -108,13 +255,26 @@ class Autoregressive(GenerativeModel):
         return self.net
 
     def read(
-        self, tokens: Tokens, state: SequenceState | None = None, document: Tokens | None = None
-    ) -> tuple[Float[Tensor, "n length vocab"], SequenceState | None]:
+        self, tokens: Rows, state: SequenceState | None = None, document: Rows | None = None
+    ) -> tuple[Float[Tensor, "n length values"], SequenceState | None]:
         """What the net says: logits of what may come after each token, and the state after the last."""
-        return self.net(tokens, state, document)
+        logits, state = self.net(tokens, state, document)
+        return logits[..., : self.rows.n_values], state
+
+    # ---------------------------------------------------------------------------------------------- likelihood
+
+    def losses(self, batch: Batch) -> Iterator[Loss]:
+        if self.config.label_dropout and self.spec.given:
+            batch = batch._replace(given=dropped(batch.given, self.spec.given, self.config.label_dropout))
+        rows, counted = self.rows.of(batch)
+        for nll in self.segment_losses(rows, counted, batch.given.get("document")):
+            logs = {"nll_per_token": nll.detach()}
+            if isinstance(self.spec.target, Tensors):
+                logs["bits_per_dim"] = nll.detach() / math.log(2)
+            yield Loss("model", nll, logs)
 
     def segment_losses(
-        self, x: Tokens, counted: Bool[Tensor, "n length"], document: Tokens | None = None
+        self, x: Rows, counted: Bool[Tensor, "n length"], document: Rows | None = None
     ) -> Iterator[Float[Tensor, ""]]:
         """The mean of -log p over the counted tokens, in nats per token: of all rows, or of each segment in turn."""
         inputs, targets = x[:, :-1], x[:, 1:].masked_fill(~counted[:, 1:], IGNORED)
@@ -130,151 +290,76 @@ class Autoregressive(GenerativeModel):
             state = after.detached() if after is not None else None
             yield mean_nll(logits, targets[:, piece])
 
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        return {"nll": Estimator(self.rows.estimator, self.log_prob)}
+
+    @torch.no_grad()
+    def log_prob(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, " n"]:
+        """log p of each row's counted tokens given those before them, in nats, exact.
+
+        Pictures: log p(x | given), or log p(x) where nothing is given to a model that has learned it.
+        """
+        if self.spec.given.keys() - {"prompt"} - batch.given.keys() and not self.config.label_dropout:
+            raise BowerbirdError(
+                "This model has only seen images with their label; give the labels, or train with label_dropout = 0.1."
+            )
+        rows, counted = self.rows.of(batch)
+        document = batch.given.get("document")
+        pieces = rows.split(max(1, LOGITS_AT_ONCE // (rows.shape[1] * self.rows.n_values)))
+        starts = [0, *torch.tensor([len(piece) for piece in pieces]).cumsum(0).tolist()]
+        return torch.cat(
+            [
+                self.row_log_prob(piece, counted[a:b], None if document is None else document[a:b])
+                for piece, a, b in zip(pieces, starts, starts[1:], strict=False)
+            ]
+        )
+
     def row_log_prob(
-        self, x: Tokens, counted: Bool[Tensor, "n length"], document: Tokens | None = None
+        self, x: Rows, counted: Bool[Tensor, "n length"], document: Rows | None = None
     ) -> Float[Tensor, " n"]:
         """Σ log p over the counted tokens of each row, in nats."""
         targets = x[:, 1:].masked_fill(~counted[:, 1:], IGNORED)
         logits, _ = self.read(x[:, :-1], None, None if document is None else document[:, :-1])
         return -F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").sum(1)
 
-
-def mean_nll(logits: Float[Tensor, "n length vocab"], targets: Tokens) -> Float[Tensor, ""]:
-    """The mean of -log softmax(logits)[target] over targets that are not ``IGNORED``, in nats; 0 if there are none."""
-    total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-    return total / (targets != IGNORED).sum().clamp(min=1)
-
-
-def in_pieces(n: int, numbers_per_row: int) -> Iterator[slice]:
-    """Slices of n rows, each of at most ``LOGITS_AT_ONCE`` numbers (but at least one row)."""
-    rows = max(1, LOGITS_AT_ONCE // numbers_per_row)
-    return (slice(start, start + rows) for start in range(0, n, rows))
-
-
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Gives the model the weights of ``folder``/model.safetensors; BowerbirdError if they do not fit.
-
-    Pretrained models often have rows for more tokens than their tokenizer knows; these are left out.
-    """
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        raise BowerbirdError(f"model.start = {folder} has no model.safetensors; name a trained run or imported model.")
-    found, own = safetensors.torch.load_file(file), model.state_dict()
-    for name in PER_TOKEN & found.keys() & own.keys():
-        if found[name].shape[1:] == own[name].shape[1:]:
-            found[name] = found[name][: len(own[name])]
-    for name in sorted(found.keys() | own.keys()):
-        shapes = [tuple(tensors[name].shape) if name in tensors else None for tensors in (found, own)]
-        if shapes[0] != shapes[1]:
-            there, here = (f"of shape {shape}" if shape else "missing" for shape in shapes)
-            raise BowerbirdError(
-                f"model.start = {folder} does not fit: '{name}' is {there} there and {here} here; use its [model.net] "
-                "and its tokenizer (data.text.tokenizer)."
-            )
-    model.load_state_dict(found)
-
-
-PER_TOKEN = {"net.embedding.token.weight", "net.head.weight", "net.head.bias"}
-"""Tensors with a row per token of the vocabulary."""
-
-
-class LanguageModel(Autoregressive):
-    """An autoregressive model of sequences that are tokens already."""
-
-    estimator = "exact"
-
-    def __init__(self, config: AutoregressiveConfig, spec: Any):
-        super().__init__(config, spec, spec.vocab_size, spec.context)
-
-    def losses(self, batch: Batch) -> Iterator[Loss]:
-        counted = torch.ones_like(batch.x, dtype=torch.bool) if batch.counted is None else batch.counted
-        for nll in self.segment_losses(batch.x, counted, batch.document):
-            yield Loss("model", nll, {"nll_per_token": nll.detach()})
-
-    @torch.no_grad()
-    def log_prob(
-        self,
-        x: Tokens,
-        label: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        counted: Bool[Tensor, "n length"] | None = None,
-        document: Tokens | None = None,
-    ) -> Float[Tensor, " n"]:
-        """log p of each row's counted tokens given those before them, in nats, exact.
-
-        ``counted`` None: every token after the first that is not ``spec.pad``.
-        """
-        if counted is None:
-            counted = x != self.spec.pad
-        pieces = in_pieces(len(x), x.shape[1] * self.spec.vocab_size)
-        return torch.cat(
-            [self.row_log_prob(x[p], counted[p], None if document is None else document[p]) for p in pieces]
-        )
+    # ------------------------------------------------------------------------------------------------ sampling
 
     def sample(
-        self,
-        n: int,
-        *,
-        cond: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        prompt: Tensor | None = None,
-        n_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-    ) -> Int[Tensor, "n length"]:
-        """n rows that begin with ``prompt`` (None: ``spec.start``) and go on until eos; padded after it.
+        self, n: int, given: Given | None = None, options: ValueOptions | None = None, generator: Draws | None = None
+    ) -> Tensor:
+        """n pictures, or rows that begin with their prompt and go on until eos, padded after it.
 
-        ``n_tokens`` is the most that are added (None: until the context is full); rows may be longer than the context,
-        see ``decoding.Reader``.  Options that are None are those of ``config.sampling``.
+        One network evaluation per token.  Rows may be longer than the context, see ``decoding.Reader``.
         """
-        if cond is not None:
-            raise BowerbirdError("This model was trained without labels, so it cannot sample by label.")
-        begin = torch.tensor(self.spec.start) if prompt is None else prompt
-        if n_tokens is None:
-            n_tokens = max(1, self.spec.context + 1 - len(begin))
-        added = self.complete(
-            [begin] * n, n_tokens=n_tokens, generator=generator, temperature=temperature,
-            top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
-        )  # fmt: skip
-        return torch.cat([begin.to(self.device).expand(n, -1), *(token[:, None] for token in added)], dim=1)
+        draws = generator or fresh()
+        asked = self.requested(n, given, draws)
+        return self.rows.examples(self.rows.beginnings(n, asked), list(self.stream(n, asked, options, draws)))
 
-    def complete(
-        self,
-        prompts: list[Tensor],
-        *,
-        n_tokens: int,
-        generator: torch.Generator | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
+    def stream(
+        self, n: int, given: Given | None = None, options: ValueOptions | None = None, generator: Draws | None = None
     ) -> Iterator[Int[Tensor, " n"]]:
-        """Yields the next token of every prompt until all rows have ended or ``n_tokens`` were yielded.
-
-        A prompt is all that the model reads before, with bos where rows begin so; an empty one is ``spec.start``.
-        BowerbirdError if one is longer than the context.
-        """
-        sampling = self.config.sampling.but(
-            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
-        )
-        start = torch.tensor(self.spec.start)
-        prompts = [(prompt if len(prompt) else start).to(self.device) for prompt in prompts]
-        longest = max(len(prompt) for prompt in prompts)
+        """Yields the next token of every row until all have ended or ``n_tokens`` were yielded."""
+        o, draws = options or self.rows.Options(), generator or fresh()
+        beginnings = [row.to(self.device) for row in self.rows.beginnings(n, self.requested(n, given, draws))]
+        longest = max(len(row) for row in beginnings)
         if self.context is not None and longest > self.context:
             raise BowerbirdError(
                 f"The prompt has {longest} tokens, but this model reads at most {self.context}; shorten the prompt."
             )
+        sampling = o.sampling(self.sampling)
         tokens = continuations(
             Reader(self.read, self.net.initial_state, self.context),
-            prompts,
-            n_tokens=n_tokens,
-            choice=lambda logits, past: choose(logits, sampling, generator, past),
-            eos=self.spec.eos,
-            pad=self.spec.pad,
+            beginnings,
+            n_tokens=self.rows.most(getattr(o, "n_tokens", None), longest),
+            choice=lambda logits, past: choose(logits, sampling, draws, past),
+            eos=self.rows.eos,
+            pad=self.rows.pad,
         )
         return (token.clone() for token in tokens)  # for autograd, a tensor made in inference mode is of no use
+
+
+def mean_nll(logits: Float[Tensor, "n length vocab"], targets: Rows) -> Float[Tensor, ""]:
+    """The mean of -log softmax(logits)[target] over targets that are not ``IGNORED``, in nats; 0 if there are none."""
+    total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)

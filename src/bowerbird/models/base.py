@@ -8,36 +8,43 @@ precision, devices, budgets, checkpoints).  They meet in one generator:
 
 so that a GAN reads like its pseudo-code, a VAE yields once, and a critic trained five times yields five times.
 
+Whatever a model makes, it makes from what is *given*: a label, several attributes, a caption, a sentence or a picture
+to translate, or nothing.  ``Batch.given`` and the ``given`` of ``sample`` have the names of ``spec.given``.
+
 What else a family can do it says by implementing one of the protocols below.  They are asked for with
 ``isinstance``, never by name.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from bowerbird import config
+from bowerbird.draws import Draws
+from bowerbird.errors import unknown
+from bowerbird.nets.conditioning import Given, requested
+from bowerbird.spec import Spec
 
 
 class Batch(NamedTuple):
     """One (micro-)batch of training examples, on the model's device."""
 
     x: Tensor
-    """Images: float in [-1, 1], shape (n, c, h, w).  Sequences: tokens, int64, shape (n, length)."""
-    label: Tensor | None = None
-    """Class numbers, int64, shape (n,); None when the data have no labels."""
-    step: int = 0
-    """Optimiser steps done so far, for losses that change during training."""
-    counted: Tensor | None = None
+    """Pictures: float in [-1, 1], shape (n, c, h, w).  Sequences: tokens, int64, shape (n, length)."""
+    given: Given = {}
+    """What each example is made from, n rows each: class numbers int64 (n,), tokens int64 (n, length) padded at the
+    end, pictures float (n, c, h, w).  Packed sequences: ``document``, the number of the document that each token
+    belongs to, int64 (n, length); 0 is padding."""
+    weight: Tensor | None = None
     """Sequences: which tokens of x are to be predicted, bool, shape (n, length): no padding, no first token, and of a
     chat only the answers."""
-    document: Tensor | None = None
-    """Packed sequences: the number of the document that each token belongs to, int64, shape (n, length); 0 is padding.
-    None when each row is one document."""
-    source: Tensor | None = None
-    """Pairs: the tokens to translate, int64, shape (n, source length), padded at the end."""
+    step: int = 0
+    """Optimiser steps done so far, for losses that change during training."""
 
 
 class Loss(NamedTuple):
@@ -49,13 +56,18 @@ class Loss(NamedTuple):
     """Named scalars to record, detached."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn.  A family's own subclass has a field, with a default and a docstring, for each choice: the
+    fields are the flags of the command line.  ValueError from ``__post_init__`` for values out of range."""
+
+
 class GenerativeModel(nn.Module, ABC):
     """A family's model: its networks, its losses, its sampler."""
 
-    spec: Any
-    """The data's spec (see ``bowerbird.spec``)."""
-    n_classes: int = 0
-    """Classes that ``sample`` can be asked for; 0 when the data have no labels or the model does not use them."""
+    Options: ClassVar[type[Any]] = Options
+    spec: Spec
+    """What it makes, and from what: the data's spec, without what the model does not use."""
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
 
@@ -69,13 +81,17 @@ class GenerativeModel(nn.Module, ABC):
         """Yields each loss in turn; the trainer has stepped its player before the generator continues."""
 
     @abstractmethod
-    def sample(self, n: int, *, cond: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None) -> Tensor:
         """Draws n examples in the range of ``Batch.x``.
 
-        ``cond`` holds class numbers of shape (n,); None draws them with the frequencies of the training data.  The
-        same generator state gives the same samples.  Families add keyword options of their own (steps, guidance …),
-        each with a default; the command line offers exactly those.
+        ``given`` has n rows under names of ``spec.given``; classes that are left out are drawn with the frequencies of
+        the training data.  ``options`` is one of ``Options`` (None: its defaults).  Row i depends on the generator's
+        row i alone.  BowerbirdError for what the model does not take.
         """
+
+    def requested(self, n: int, given: Given | None, generator: Draws) -> dict[str, Tensor]:
+        """What n samples are made from, on the model's device (see ``nets.conditioning.requested``)."""
+        return requested(n, given, self.spec.given, generator, self.device)
 
     def weights(self) -> dict[str, Tensor]:
         """What a run keeps for use: the state of the model that ``config.for_use().build(spec)`` makes."""
@@ -93,6 +109,21 @@ class GenerativeModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def options_from(model: GenerativeModel, table: Mapping[str, Any] | None) -> Any:
+    """The model's ``Options`` with these values; BowerbirdError for a name it does not have, or a wrong value."""
+    known = [field.name for field in fields(model.Options)]
+    for name in table or {}:
+        if name not in known:
+            raise unknown(f"sampling option of {type(model).__name__}", name, known)
+    return config.build(model.Options, dict(table or {}), "sampling")
+
+
+def with_steps(model: GenerativeModel, steps: int) -> Any:
+    """The model's default options, with so many steps of the sampler where it takes steps."""
+    takes_steps = any(field.name == "steps" for field in fields(model.Options))
+    return model.Options(steps=steps) if takes_steps else model.Options()
 
 
 @contextmanager
@@ -128,53 +159,47 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 class Encodes(Protocol):
     """Has a latent space: x → z → x."""
 
-    def encode(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, given: Given | None = None) -> Tensor:
         """The latent code of each example, shape (n, n_latent)."""
 
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, given: Given | None = None) -> Tensor:
         """The example of each code, in the range of ``Batch.x``."""
+
+    def posterior(self, x: Tensor, given: Given | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the code of each example, each (n, n_latent)."""
+
+
+class Estimator(NamedTuple):
+    """One way to compute how likely data are."""
+
+    description: str
+    """What ``log_prob`` computes, in a few words: part of a measurement's protocol."""
+    log_prob: Callable[..., Tensor]
+    """(batch, generator=None) → the log-likelihood of each example in nats, or a lower bound on it, (n,)."""
 
 
 @runtime_checkable
 class Scores(Protocol):
     """Knows how likely data are."""
 
-    estimator: str
-    """What ``log_prob`` computes with its default settings, in a few words: part of a measurement's protocol."""
-
-    def log_prob(self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Log-likelihood of each example in nats, or a lower bound on it (the family's docstring says which), (n,)."""
+    @property
+    def estimators(self) -> Mapping[str, Estimator]:
+        """By name: "nll" is the family's own, "flow" that of the probability flow."""
 
 
 @runtime_checkable
-class ScoresByFlow(Protocol):
-    """Knows besides how likely data are under its probability flow."""
+class Streams(Protocol):
+    """Makes sequences of tokens from left to right, and can be given their beginning."""
 
-    flow_estimator: str
-    """What ``flow_log_prob`` computes with its default settings, in a few words."""
-
-    def flow_log_prob(
-        self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """A lower bound on the log-probability of 8-bit images in nats, (n,)."""
-
-
-@runtime_checkable
-class Completes(Protocol):
-    """Continues sequences of tokens."""
-
-    def complete(
-        self, prompts: list[Tensor], *, n_tokens: int, generator: torch.Generator | None = None
+    def stream(
+        self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None
     ) -> Iterator[Tensor]:
-        """Yields the next token of every prompt, int64 (n,), until all rows have ended or ``n_tokens`` were yielded.
+        """Yields the next token of every row, int64 (n,), until all rows have ended.
 
-        After its end a row yields ``spec.pad``.  Families add sampling options of their own (temperature, top_k …).
+        ``given["prompt"]``: what each row begins with, int64 (n, length), padded at the end with ``NO_TOKEN``.  After
+        its end a row yields ``spec.target.pad``.
         """
 
 
-@runtime_checkable
-class Translates(Protocol):
-    """Turns one sequence of tokens into another."""
-
-    def translate(self, source: Tensor) -> list[Tensor]:
-        """The translation of each row of ``source`` (n, length), padded at the end; without bos and eos."""
+NO_TOKEN = -1
+"""Pads prompts of different lengths; no vocabulary has it."""

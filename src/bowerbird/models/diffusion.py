@@ -36,19 +36,22 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird import config
-from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
-from bowerbird.models.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
-from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
+from bowerbird.draws import Draws, fresh
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
 from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.registry import families
 from bowerbird.samplers import density, schedule
+from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.samplers.integrate import Denoised, Posterior, Sampler, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
-from bowerbird.samplers.schedule import Grid
+from bowerbird.samplers.schedule import Grid, stratified_uniform
+from bowerbird.spec import Spec, Tensors
 
 P_MEAN, P_STD = -1.2, 1.2
 """Mean and standard deviation of log sigma in EDM's training (Karras et al. 2022, table 1)."""
@@ -57,6 +60,23 @@ MIN_SNR = 5.0
 """gamma of Hang et al. 2023."""
 
 
+@dataclass(frozen=True)
+class DiffusionOptions(Options):
+    """How samples are drawn; what is None is as the recipe says."""
+
+    steps: int | None = None
+    """Steps of the sampler."""
+    sampler: Sampler | None = None
+    """The integrator."""
+    guidance: float | None = None
+    """1: follow what is given; above 1: exaggerate it, at twice the cost."""
+    grid: Grid | None = None
+    """Spacing of the times."""
+    clip: bool = True
+    """Keep each step's estimate of x_0 within the bounds of the data."""
+
+
+@families.register("diffusion")
 @dataclass(frozen=True)
 class DiffusionConfig(config.ModelConfig):
     """Denoising diffusion: DDPM, improved DDPM and EDM."""
@@ -79,9 +99,9 @@ class DiffusionConfig(config.ModelConfig):
     sigma_data: float = 0.5
     """EDM: standard deviation of the data."""
     conditional: bool = True
-    """Use the labels when the data have them."""
+    """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
     label_dropout: float = 0.1
-    """Probability of hiding a label in training; needed for guidance."""
+    """Probability of hiding what is given in training; needed for guidance."""
     sampler: Sampler = "dpm++2m"
     sample_steps: int = 50
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
@@ -91,7 +111,7 @@ class DiffusionConfig(config.ModelConfig):
     """sigma/alpha at the last step, whose estimate of x_0 is the sample (None: the grid's own).  Where the network is
     less sure than the sampler's noise is small, a larger one is better."""
     guidance: float = 1.0
-    """1: follow the label; above 1: exaggerate it, at twice the cost."""
+    """1: follow what is given; above 1: exaggerate it, at twice the cost."""
 
     def __post_init__(self) -> None:
         if (self.schedule == "edm") != (self.prediction == "edm"):
@@ -103,7 +123,7 @@ class DiffusionConfig(config.ModelConfig):
         if self.timesteps < 2:
             raise ValueError(f"timesteps = {self.timesteps} must be at least 2.")
 
-    def build(self, spec: Any) -> "Diffusion":
+    def build(self, spec: Spec) -> "Diffusion":
         return Diffusion(self, spec)
 
 
@@ -119,27 +139,25 @@ class Preconditioning(NamedTuple):
 class Diffusion(GenerativeModel):
     """A denoiser, its losses, its samplers and its variational bound."""
 
-    estimator = "variational bound, all steps"
-    flow_estimator = density.ESTIMATOR
+    Options = DiffusionOptions
 
-    def __init__(self, config: DiffusionConfig, spec: Any):
+    def __init__(self, config: DiffusionConfig, spec: Spec):
         super().__init__()
         self.config = config
-        self.spec = spec
-        self.n_classes = spec.n_classes if config.conditional else 0
-        self.guidance = config.guidance if self.n_classes else 1.0  # without labels there is nothing to exaggerate
+        self.spec = spec if config.conditional else spec.alone()
+        self.target = spec.needs(Tensors, "diffusion")
+        self.guidance = config.guidance if self.spec.given else 1.0  # where nothing is given, nothing is exaggerated
         self.schedule = _schedule(config)
         self.chain = self.schedule.times(config.timesteps, "rho" if config.schedule == "edm" else "uniform").flip(0)
         """t_0 = 0 < t_1 < … < t_T = 1, float64 on the CPU."""
-        channels_out = 2 * spec.channels if config.variance == "learned" else spec.channels
-        self.net = config.net.denoiser(spec if self.n_classes else without_classes(spec), channels_out)
+        channels = self.target.shape[0]
+        self.net = config.net.denoiser(self.spec, 2 * channels if config.variance == "learned" else channels)
 
     # ---------------------------------------------------------------------------------------------- training
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
-        x, label = batch.x, batch.label if self.n_classes else None
-        if label is not None:
-            label = drop_labels(label, self.n_classes, self.config.label_dropout)
+        x = batch.x
+        given = dropped(batch.given, self.spec.given, self.config.label_dropout)
         t = self._draw_times(len(x))
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         pre = self._preconditioning(t)
@@ -151,7 +169,7 @@ class Diffusion(GenerativeModel):
 
         eps = torch.randn_like(x)
         x_t = _like(alpha, x) * x + _like(sigma, x) * eps
-        output = self.net(_like(pre.c_in, x) * x_t, pre.t_in.to(x), label).float()
+        output = self.net(_like(pre.c_in, x) * x_t, pre.t_in.to(x), given).float()
         y, mix = self._split(output)
         error = (y - _like(p, x) * x - _like(q, x) * eps).square()
         logs = {"mse": error.mean().detach()}
@@ -162,7 +180,7 @@ class Diffusion(GenerativeModel):
             step = (t * self.config.timesteps).round().long()
             # The bound must not pull at the mean, which L_simple trains better (Nichol & Dhariwal 2021, section 3.1).
             d = (_like(pre.a, x) * x_t + _like(pre.b, x) * y).detach()
-            nll = self._step_nll(x, x_t, Denoised(d, mix), step) * self.config.timesteps / self.spec.dims
+            nll = self._step_nll(x, x_t, Denoised(d, mix), step) * self.config.timesteps / self.target.dims
             value = value + self.config.vlb_weight * nll.mean()
             logs["vlb"] = nll.mean().detach()
         yield Loss("model", value, logs)
@@ -197,24 +215,16 @@ class Diffusion(GenerativeModel):
     def sample(
         self,
         n: int,
-        *,
-        cond: Int[Tensor, " n"] | None = None,
-        generator: torch.Generator | None = None,
-        steps: int | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
-        grid: str | None = None,
-        clip: bool = True,
-    ) -> Float[Tensor, "n c h w"]:
-        """n images in [-1, 1]; options left out are the config's.
-
-        ``grid`` spaces the times; ``clip`` keeps each step's estimate of x_0 in [-1, 1].
-        """
-        noise = torch.randn(n, *self.spec.shape, generator=generator).to(self.device)
-        label = labels_for(n, cond, self.spec, self.n_classes, generator)
-        network = self._network(label, self.guidance if guidance is None else guidance)
+        given: Given | None = None,
+        options: DiffusionOptions | None = None,
+        generator: Draws | None = None,
+    ) -> Float[Tensor, "n *shape"]:
+        """n examples within the bounds of the data."""
+        o, draws, bounds = options or DiffusionOptions(), generator or fresh(), self.target.bounds
+        noise = draws.randn(n, *self.target.shape).to(self.device)
+        network = self._network(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
         c = self.config
-        times = self.schedule.times(c.sample_steps if steps is None else steps, grid or c.grid, c.ratio_min)
+        times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
         weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
         table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))
 
@@ -224,21 +234,16 @@ class Diffusion(GenerativeModel):
             return Denoised(pre.a * x_t + pre.b * y, mix)
 
         points = path(self.schedule, times)
-        rows = plan(sampler or c.sampler, points)
+        rows = plan(o.sampler or c.sampler, points)
         with evaluating(self.net):
-            x = integrate(denoise, points.sigma[0] * noise, rows, clip=1.0 if clip else None, generator=generator)
-        return x.clamp(-1, 1)
+            x = integrate(denoise, points.sigma[0] * noise, rows, clip=bounds if o.clip else None, generator=draws)
+        return x.clamp(*bounds) if bounds else x
 
-    def _network(self, label: Tensor | None, guidance: float) -> Network:
-        label = None if label is None else label.to(self.device)
+    def _network(self, given: Given, guidance: float) -> Network:
         return guided(
-            self.net,
-            label,
-            guidance,
-            n_classes=self.n_classes,
-            label_dropout=self.config.label_dropout,
-            channels=self.spec.channels,
-        )
+            self.net, given, guidance,
+            fields=self.spec.given, dropout=self.config.label_dropout, channels=self.target.shape[0],
+        )  # fmt: skip
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -246,25 +251,28 @@ class Diffusion(GenerativeModel):
 
     # ---------------------------------------------------------------------------------------------- likelihood
 
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        return {
+            "nll": Estimator("variational bound, all steps", self.log_prob),
+            "flow": Estimator(density.ESTIMATOR, self.flow_log_prob),
+        }
+
     def log_prob(
-        self,
-        x: Float[Tensor, "n c h w"],
-        label: Int[Tensor, " n"] | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        n_terms: int | None = None,
+        self, batch: Batch, generator: torch.Generator | None = None, n_terms: int | None = None
     ) -> Float[Tensor, " n"]:
         """A lower bound on the log-probability of 8-bit images, in nats (Ho et al. 2020, eq. 5).
 
         Exact in the sum over the T steps (T evaluations), or estimated without bias from ``n_terms`` of them.
         """
-        return -self.bound(x, label, generator=generator, n_terms=n_terms).total * self.spec.dims * math.log(2)
+        bits = self.bound(batch.x, batch.given, generator=generator, n_terms=n_terms).total
+        return -bits * self.target.dims * math.log(2)
 
     @torch.no_grad()
     def bound(
         self,
         x: Float[Tensor, "n c h w"],
-        label: Int[Tensor, " n"] | None = None,
+        given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
         n_terms: int | None = None,
@@ -273,7 +281,7 @@ class Diffusion(GenerativeModel):
         inner = torch.arange(2, len(self.chain))
         parts = inner.tensor_split(min(n_terms or len(inner), len(inner)))
         chosen = [part[torch.randint(len(part), (), generator=generator)] for part in parts]
-        network = self._network(label if self.n_classes else None, 1.0)
+        network = self._network(given or {}, 1.0)
         alpha_T, sigma_T = self.schedule.alpha(self.chain[-1]), self.schedule.sigma(self.chain[-1])
         prior = 0.5 * (float(alpha_T / sigma_T) * x).square().flatten(1).sum(1)
         with evaluating(self.net):
@@ -282,26 +290,21 @@ class Diffusion(GenerativeModel):
                 self._draw_nll(network, x, int(i), generator) * len(part) for i, part in zip(chosen, parts, strict=True)
             ]
         steps = torch.stack(terms, 1) if terms else x.new_zeros(len(x), 0)
-        bits = 1 / (self.spec.dims * math.log(2))
+        bits = 1 / (self.target.dims * math.log(2))
         return Bound(prior * bits, steps * bits, decoder * bits)
 
     def flow_log_prob(
-        self,
-        x: Float[Tensor, "n c h w"],
-        label: Int[Tensor, " n"] | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        tolerance: float = density.TOLERANCE,
+        self, batch: Batch, generator: torch.Generator | None = None, tolerance: float = density.TOLERANCE
     ) -> Float[Tensor, " n"]:
         """A stochastic lower bound on the log-probability of 8-bit images under the probability flow, in nats."""
-        log_density = partial(self.log_density, label=label, generator=generator, tolerance=tolerance)
-        return density.of_bytes(log_density, x, generator)
+        log_density = partial(self.log_density, given=batch.given, generator=generator, tolerance=tolerance)
+        return density.of_bytes(log_density, batch.x, generator)
 
     @torch.no_grad()
     def log_density(
         self,
         x: Float[Tensor, "n c h w"],
-        label: Int[Tensor, " n"] | None = None,
+        given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
         tolerance: float = density.TOLERANCE,
@@ -312,7 +315,7 @@ class Diffusion(GenerativeModel):
         With r = sigma/alpha the flow of x_t / alpha is d(x_t / alpha) / d log r = x_t / alpha - D, without clipping D.
         It runs from the r up to which the schedule's samplers go, where x_t / alpha counts as x_0, to where they begin.
         """
-        network = self._network(label if self.n_classes else None, 1.0)
+        network = self._network(given or {}, 1.0)
         least, most = (math.log(r) for r in (self.schedule.ratio_min, self.schedule.ratio_max))
 
         def f(x: Tensor, log_ratio: float) -> Tensor:
@@ -325,7 +328,7 @@ class Diffusion(GenerativeModel):
             x, integral = density.transport(
                 f, x, least, most, divergence=divergence, tolerance=tolerance, generator=generator
             )
-        return density.standard_normal(x * math.exp(-most)) - self.spec.dims * most + integral
+        return density.standard_normal(x * math.exp(-most)) - self.target.dims * most + integral
 
     def _draw_nll(self, network: Network, x: Tensor, step: int, generator: torch.Generator | None) -> Tensor:
         """One term of the bound at a fresh x_t, for t = t_step; nats per example."""

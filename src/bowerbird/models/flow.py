@@ -16,7 +16,7 @@ Here t = 0 is data, as everywhere in Bowerbird; the papers run time the other wa
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -24,12 +24,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from bowerbird import config
-from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
-from bowerbird.models.conditioning import Network, drop_labels, guided, labels_for, stratified_uniform, without_classes
+from bowerbird.draws import Draws, fresh
+from bowerbird.errors import BowerbirdError
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
 from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.registry import families
 from bowerbird.samplers import density, schedule
 from bowerbird.samplers.integrate import Denoised, Sampler, integrate, path, plan
+from bowerbird.samplers.schedule import Grid, stratified_uniform
+from bowerbird.spec import Classes, Spec, Tensors
 
 
 def logit_normal(u: Float[Tensor, " n"], mean: float, std: float) -> Float[Tensor, " n"]:
@@ -60,6 +65,23 @@ def optimal_coupling(
 
 
 @dataclass(frozen=True)
+class FlowOptions(Options):
+    """How samples are drawn; what is None is as the recipe says."""
+
+    steps: int | None = None
+    """Steps of the sampler."""
+    sampler: Sampler | None = None
+    """The integrator."""
+    guidance: float | None = None
+    """1: follow what is given; above 1: exaggerate it, at twice the cost."""
+    grid: Grid | None = None
+    """Spacing of the times (None: uniform)."""
+    clip: bool = True
+    """Keep each step's estimate of x_0 within the bounds of the data."""
+
+
+@families.register("flow")
+@dataclass(frozen=True)
 class FlowConfig(config.ModelConfig):
     """Flow matching with straight paths."""
 
@@ -74,45 +96,52 @@ class FlowConfig(config.ModelConfig):
     coupling: Literal["independent", "minibatch-ot"] = "independent"
     """How noise is paired with data; minibatch-ot pairs near ones within a batch (and class), for straighter flows."""
     conditional: bool = True
-    """Use the labels when the data have them."""
+    """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
     label_dropout: float = 0.1
-    """Probability of hiding a label in training; needed for guidance."""
+    """Probability of hiding what is given in training; needed for guidance."""
     sampler: Sampler = "heun"
     sample_steps: int = 25
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
     guidance: float = 1.0
-    """1: follow the label; above 1: exaggerate it, at twice the cost."""
+    """1: follow what is given; above 1: exaggerate it, at twice the cost."""
 
-    def build(self, spec: Any) -> "Flow":
+    def build(self, spec: Spec) -> "Flow":
         return Flow(self, spec)
 
 
 class Flow(GenerativeModel):
     """A velocity field, its matching loss, its sampler and its density."""
 
-    estimator = density.ESTIMATOR
+    Options = FlowOptions
 
-    def __init__(self, config: FlowConfig, spec: Any):
+    def __init__(self, config: FlowConfig, spec: Spec):
         super().__init__()
         self.config = config
-        self.spec = spec
-        self.n_classes = spec.n_classes if config.conditional else 0
-        self.guidance = config.guidance if self.n_classes else 1.0  # without labels there is nothing to exaggerate
+        self.spec = spec if config.conditional else spec.alone()
+        self.target = spec.needs(Tensors, "flow")
+        self.guidance = config.guidance if self.spec.given else 1.0  # where nothing is given, nothing is exaggerated
         self.schedule = schedule.Flow()
-        self.net = config.net.denoiser(spec if self.n_classes else without_classes(spec), spec.channels)
+        self.net = config.net.denoiser(self.spec, self.target.shape[0])
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
-        x, label = batch.x, batch.label if self.n_classes else None
+        x = batch.x
         eps = torch.randn_like(x)
         if self.config.coupling == "minibatch-ot":
-            eps = optimal_coupling(x, eps, label)
-        if label is not None:
-            label = drop_labels(label, self.n_classes, self.config.label_dropout)
+            eps = optimal_coupling(x, eps, self._kinds(batch.given))
+        given = dropped(batch.given, self.spec.given, self.config.label_dropout)
         t = self._draw_times(len(x)).to(x)
         x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
-        error = self.net(x_t, t, label).float() - (eps - x)
+        error = self.net(x_t, t, given).float() - (eps - x)
         value = error.square().mean()
         yield Loss("model", value, {"mse": value.detach()})
+
+    def _kinds(self, given: Given) -> Int[Tensor, " n"] | None:
+        """A number for each combination of classes in the batch, and None where nothing is given."""
+        if not self.spec.given:
+            return None
+        if others := [name for name, field in self.spec.given.items() if not isinstance(field, Classes)]:
+            raise BowerbirdError(f'coupling = "minibatch-ot" is for classes; it does not work with a {others[0]}.')
+        return torch.stack([given[name] for name in self.spec.given], 1).unique(dim=0, return_inverse=True)[1]
 
     def _draw_times(self, n: int) -> Tensor:
         u = stratified_uniform(n)
@@ -122,44 +151,27 @@ class Flow(GenerativeModel):
 
     @torch.no_grad()
     def sample(
-        self,
-        n: int,
-        *,
-        cond: Int[Tensor, " n"] | None = None,
-        generator: torch.Generator | None = None,
-        steps: int | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
-        grid: str | None = None,
-        clip: bool = True,
-    ) -> Float[Tensor, "n c h w"]:
-        """n images in [-1, 1]; options left out are the config's.
-
-        ``grid`` spaces the times (uniform in t unless said); ``clip`` keeps each step's estimate of x_0 in [-1, 1].
-        """
-        noise = torch.randn(n, *self.spec.shape, generator=generator).to(self.device)
-        label = labels_for(n, cond, self.spec, self.n_classes, generator)
-        label = None if label is None else label.to(self.device)
-        velocity = self._velocity(label, self.guidance if guidance is None else guidance)
+        self, n: int, given: Given | None = None, options: FlowOptions | None = None, generator: Draws | None = None
+    ) -> Float[Tensor, "n *shape"]:
+        """n examples within the bounds of the data."""
+        o, draws, bounds = options or FlowOptions(), generator or fresh(), self.target.bounds
+        noise = draws.randn(n, *self.target.shape).to(self.device)
+        velocity = self._velocity(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             return Denoised(x_t - t * velocity(x_t, x_t.new_full((n,), t)))
 
-        times = self.schedule.times(self.config.sample_steps if steps is None else steps, grid)
-        rows = plan(sampler or self.config.sampler, path(self.schedule, times))
+        times = self.schedule.times(self.config.sample_steps if o.steps is None else o.steps, o.grid)
+        rows = plan(o.sampler or self.config.sampler, path(self.schedule, times))
         with evaluating(self.net):
-            x = integrate(denoise, noise, rows, clip=1.0 if clip else None, generator=generator)
-        return x.clamp(-1, 1)
+            x = integrate(denoise, noise, rows, clip=bounds if o.clip else None, generator=draws)
+        return x.clamp(*bounds) if bounds else x
 
-    def _velocity(self, label: Tensor | None, guidance: float) -> Network:
+    def _velocity(self, given: Given, guidance: float) -> Network:
         return guided(
-            self.net,
-            label,
-            guidance,
-            n_classes=self.n_classes,
-            label_dropout=self.config.label_dropout,
-            channels=self.spec.channels,
-        )
+            self.net, given, guidance,
+            fields=self.spec.given, dropout=self.config.label_dropout, channels=self.target.shape[0],
+        )  # fmt: skip
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -167,30 +179,29 @@ class Flow(GenerativeModel):
 
     # ---------------------------------------------------------------------------------------------- likelihood
 
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        return {"nll": Estimator(density.ESTIMATOR, self.log_prob)}
+
     def log_prob(
-        self,
-        x: Float[Tensor, "n c h w"],
-        label: Int[Tensor, " n"] | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        tolerance: float = density.TOLERANCE,
+        self, batch: Batch, generator: torch.Generator | None = None, tolerance: float = density.TOLERANCE
     ) -> Float[Tensor, " n"]:
         """A stochastic lower bound on the log-probability of 8-bit images, in nats (see ``samplers.density``)."""
-        log_density = partial(self.log_density, label=label, generator=generator, tolerance=tolerance)
-        return density.of_bytes(log_density, x, generator)
+        log_density = partial(self.log_density, given=batch.given, generator=generator, tolerance=tolerance)
+        return density.of_bytes(log_density, batch.x, generator)
 
     @torch.no_grad()
     def log_density(
         self,
         x: Float[Tensor, "n c h w"],
-        label: Int[Tensor, " n"] | None = None,
+        given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
         tolerance: float = density.TOLERANCE,
         divergence: density.Divergence = "hutchinson",
     ) -> Float[Tensor, " n"]:
         """log p(x) in nats of the flow's density on [-1, 1]-scaled data, by the probability-flow equation."""
-        velocity = self._velocity(label if self.n_classes else None, 1.0)
+        velocity = self._velocity(given or {}, 1.0)
 
         def u(x_t: Tensor, t: float) -> Tensor:
             return velocity(x_t, x_t.new_full((len(x_t),), t))

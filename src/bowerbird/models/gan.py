@@ -21,8 +21,8 @@ Penalties keep D's gradient in check; all act on D's loss, with E over the batch
 With ``penalty_every`` = k they are computed at every k-th step and counted k times (Karras et al. 2020,
 arXiv:1912.04958, section 3.1).  Gradients are taken with respect to the images *before* augmentation.
 
-In training a generated image carries the label of the real image beside it.  Samples are drawn in evaluation mode by
-the trainer and the loader: batch normalisation in G then uses its running statistics.
+In training a generated image is made from what is given with the real image beside it.  Samples are drawn in evaluation
+mode: batch normalisation in G then uses its running statistics.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,10 +36,13 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from bowerbird import config
-from bowerbird.models.augment import Augmentation, augmented
+from bowerbird.draws import Draws, fresh
 from bowerbird.models.base import Batch, GenerativeModel, Loss
-from bowerbird.models.conditioning import labels_for, without_classes
+from bowerbird.nets.augment import Augmentation, augmented
 from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Given
+from bowerbird.registry import families
+from bowerbird.spec import Spec, Tensors
 
 # ------------------------------------------------------------------------------------------- adversarial losses
 
@@ -146,6 +149,7 @@ def normalise_spectra(net: nn.Module) -> None:
 # ---------------------------------------------------------------------------------------------------- the family
 
 
+@families.register("gan")
 @dataclass(frozen=True)
 class GANConfig(config.ModelConfig):
     """Hyperparameters of a generative adversarial network."""
@@ -175,7 +179,7 @@ class GANConfig(config.ModelConfig):
     spectral_norm: bool = False
     """Keep the largest singular value of every critic's weight at 1."""
     conditional: bool = True
-    """Learn images given their label where the data have labels."""
+    """Learn images from what is given with them (a label, attributes, a caption), where the data have any."""
     augment: tuple[Augmentation, ...] = ()
     """Differentiable augmentations of what the critic sees."""
 
@@ -194,33 +198,32 @@ class GANConfig(config.ModelConfig):
         if self.loss == "wasserstein" and not any(constraints):
             raise ValueError("The wasserstein loss has no minimum for a free critic; set model.gradient_penalty = 10.")
 
-    def build(self, spec: Any) -> "GAN":
+    def build(self, spec: Spec) -> "GAN":
         return GAN(self, spec)
 
 
 class Generator(nn.Module):
-    """(z, label) → images in [-1, 1]."""
+    """(z, given) → images in [-1, 1]."""
 
     def __init__(self, decoder: nn.Module):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, z: Float[Tensor, "n n_latent"], label: Tensor | None) -> Images:
-        return torch.tanh(self.decoder(z, label).float())
+    def forward(self, z: Float[Tensor, "n n_latent"], given: Given) -> Images:
+        return torch.tanh(self.decoder(z, given).float())
 
 
 class GAN(GenerativeModel):
     """A generator G and a critic D with an optimiser each."""
 
-    def __init__(self, config: GANConfig, spec: Any):
+    def __init__(self, config: GANConfig, spec: Spec):
         super().__init__()
         self.config = config
-        self.spec = spec
-        self.n_classes = spec.n_classes if config.conditional else 0
+        self.spec = spec if config.conditional else spec.alone()
+        channels = spec.needs(Tensors, "gan").shape[0]
         self.differentiates_twice = bool(config.r1_gamma or config.r2_gamma or config.gradient_penalty)
-        seen = spec if self.n_classes else without_classes(spec)
-        self.G = Generator(config.net.decoder(seen, config.n_latent, spec.channels))
-        self.D = (config.critic or config.net).encoder(seen, 1)
+        self.G = Generator(config.net.decoder(self.spec, config.n_latent, channels))
+        self.D = (config.critic or config.net).encoder(self.spec, 1)
         if config.spectral_norm:
             normalise_spectra(self.D)
 
@@ -233,21 +236,21 @@ class GAN(GenerativeModel):
         return self.G
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
-        real, label = batch.x, batch.label if self.n_classes else None
+        real, given = batch.x, batch.given
         penalise = batch.step % self.config.penalty_every == 0
         for _ in range(self.config.d_steps):
             with torch.no_grad():
-                fake = self.G(self.draw_latents(len(real)), label)
-            yield self.critic_loss(real, fake, label, penalise)
+                fake = self.G(self.draw_latents(len(real)), given)
+            yield self.critic_loss(real, fake, given, penalise)
             self.clip_weights()  # here D has been stepped
-        yield self.generator_loss(real, self.G(self.draw_latents(len(real)), label), label)
+        yield self.generator_loss(real, self.G(self.draw_latents(len(real)), given), given)
 
-    def critic_loss(self, real: Images, fake: Images, label: Tensor | None, penalise: bool) -> Loss:
+    def critic_loss(self, real: Images, fake: Images, given: Given, penalise: bool) -> Loss:
         """d_loss plus, where ``penalise``, the penalties; ``fake`` carries no graph of G."""
         c = self.config
         real = real.detach().requires_grad_(penalise and c.r1_gamma > 0)
         fake = fake.detach().requires_grad_(penalise and c.r2_gamma > 0)
-        real_logits, fake_logits = self.score(real, label), self.score(fake, label)
+        real_logits, fake_logits = self.score(real, given), self.score(fake, given)
         value, _ = LOSSES[c.loss](real_logits, fake_logits)
         penalties = {}
         if real.requires_grad:
@@ -256,7 +259,7 @@ class GAN(GenerativeModel):
             penalties["r2"] = zero_centred_penalty(critic_gradient(fake_logits, fake), c.r2_gamma)
         if penalise and c.gradient_penalty:
             x = interpolate(real, fake).detach().requires_grad_()
-            gradient = critic_gradient(self.score(x, label), x)
+            gradient = critic_gradient(self.score(x, given), x)
             penalties["gradient_penalty"] = one_centred_penalty(gradient, c.gradient_penalty)
         logs = {
             "real_logits": real_logits.mean(),
@@ -267,19 +270,19 @@ class GAN(GenerativeModel):
         value = value + c.penalty_every * sum(penalties.values())
         return Loss("D", value, {name: log.detach() for name, log in logs.items()})
 
-    def generator_loss(self, real: Images, fake: Images, label: Tensor | None) -> Loss:
+    def generator_loss(self, real: Images, fake: Images, given: Given) -> Loss:
         """g_loss of images that carry G's graph, judged by D as it is now."""
-        fake_logits = self.score(fake, label)
+        fake_logits = self.score(fake, given)
         real_logits = torch.full_like(fake_logits, torch.nan)  # a loss that reads them belongs into PAIRED
         if self.config.loss in PAIRED:
             with torch.no_grad():
-                real_logits = self.score(real, label)
+                real_logits = self.score(real, given)
         _, value = LOSSES[self.config.loss](real_logits, fake_logits)
         return Loss("G", value)
 
-    def score(self, x: Images, label: Tensor | None) -> Logits:
+    def score(self, x: Images, given: Given) -> Logits:
         """D's logits for augmented images."""
-        return self.D(augmented(x, self.config.augment), label).squeeze(1).float()
+        return self.D(augmented(x, self.config.augment), given).squeeze(1).float()
 
     @torch.no_grad()
     def clip_weights(self) -> None:
@@ -288,17 +291,14 @@ class GAN(GenerativeModel):
             for parameter in self.D.parameters():
                 parameter.clamp_(-bound, bound)
 
-    def draw_latents(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n n_latent"]:
-        """z ~ p(z), drawn on the CPU so that a seed means the same on every device."""
+    def draw_latents(self, n: int, source: Any = torch) -> Float[Tensor, "n n_latent"]:
+        """z ~ p(z), drawn on the CPU so that a seed means the same on every device; ``source`` has randn and rand."""
         shape = (n, self.config.n_latent)
-        if self.config.latent == "gaussian":
-            z = torch.randn(shape, generator=generator)
-        else:
-            z = 2 * torch.rand(shape, generator=generator) - 1
+        z = source.randn(*shape) if self.config.latent == "gaussian" else 2 * source.rand(*shape) - 1
         return z.to(self.device)
 
     @torch.no_grad()
-    def sample(self, n: int, *, cond: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        label = labels_for(n, cond, self.spec, self.n_classes, generator)
-        z = self.draw_latents(n, generator)
-        return self.G(z, None if label is None else label.to(self.device))
+    def sample(self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None) -> Images:
+        draws = generator or fresh()
+        asked = self.requested(n, given, draws)
+        return self.G(self.draw_latents(n, draws), asked)

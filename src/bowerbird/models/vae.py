@@ -30,8 +30,7 @@ scale ≫ 1/255 and charges black and white too much.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -39,11 +38,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bowerbird import config
+from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss
-from bowerbird.models.bound import discretised_gaussian_log_prob
-from bowerbird.models.conditioning import labels_for, without_classes
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Given
+from bowerbird.registry import families
+from bowerbird.samplers.bound import discretised_gaussian_log_prob
+from bowerbird.spec import Spec, Tensors
 
 Images = Float[Tensor, "... c h w"]
 PerDimension = Float[Tensor, "n n_latent"]
@@ -106,18 +108,18 @@ def logistic_log_prob(x: Images, mean: Images, log_scale: Tensor) -> Images:
     return torch.where(x < -INNER, black, torch.where(x > INNER, white, inner))
 
 
-def draw_bernoulli(logits: Images, log_scale: Tensor | None, generator: torch.Generator | None) -> Images:
-    u = torch.rand(logits.shape, generator=generator).to(logits)
+def draw_bernoulli(logits: Images, log_scale: Tensor | None, draws: Draws) -> Images:
+    u = draws.rand(*logits.shape).to(logits)
     return (u < logits.sigmoid()).to(logits) * 2 - 1
 
 
-def draw_gaussian(mean: Images, log_scale: Tensor, generator: torch.Generator | None) -> Images:
-    eps = torch.randn(mean.shape, generator=generator).to(mean)
+def draw_gaussian(mean: Images, log_scale: Tensor, draws: Draws) -> Images:
+    eps = draws.randn(*mean.shape).to(mean)
     return (mean + log_scale.exp() * eps).clamp(-1, 1)
 
 
-def draw_logistic(mean: Images, log_scale: Tensor, generator: torch.Generator | None) -> Images:
-    u = torch.rand(mean.shape, generator=generator).to(mean)
+def draw_logistic(mean: Images, log_scale: Tensor, draws: Draws) -> Images:
+    u = draws.rand(*mean.shape).to(mean)
     return (mean + log_scale.exp() * u.logit()).clamp(-1, 1)
 
 
@@ -131,7 +133,7 @@ class Likelihood(NamedTuple):
     mean: Callable[[Tensor], Tensor]
     """output → the expected image (of the density, clamped to the range of x)."""
     draw: Callable[..., Tensor]
-    """(output, log_scale, generator) → an image with its pixel noise."""
+    """(output, log_scale, draws) → an image with its pixel noise."""
 
 
 LikelihoodName = Literal["bernoulli", "gaussian", "discretised-logistic"]
@@ -151,6 +153,15 @@ ACTIVE_NATS = 0.01
 
 
 @dataclass(frozen=True)
+class VAEOptions(Options):
+    """How samples are drawn."""
+
+    noise: Literal["mean", "sample"] = "mean"
+    """The expected image, or one with the likelihood's pixel noise."""
+
+
+@families.register("vae")
+@dataclass(frozen=True)
 class VAEConfig(config.ModelConfig):
     """Hyperparameters of a variational autoencoder."""
 
@@ -167,7 +178,7 @@ class VAEConfig(config.ModelConfig):
     free_bits: float = 0.0
     """Nats that each latent dimension may carry, on average over a micro-batch, before it pays."""
     conditional: bool = True
-    """Learn images given their label where the data have labels."""
+    """Learn images from what is given with them (a label, attributes, a caption), where the data have any."""
 
     def __post_init__(self) -> None:
         if self.n_latent < 1:
@@ -176,41 +187,39 @@ class VAEConfig(config.ModelConfig):
             if getattr(self, name) < 0:
                 raise ValueError(f"model.{name} = {getattr(self, name)} must not be negative.")
 
-    def build(self, spec: Any) -> "VAE":
+    def build(self, spec: Spec) -> "VAE":
         return VAE(self, spec)
 
 
 class VAE(GenerativeModel):
     """An encoder and a decoder, trained as one player."""
 
-    estimator = "importance-weighted bound, 500 samples"
+    Options = VAEOptions
     ROWS = 1024
     """Latents that ``log_prob`` decodes at a time: bounds its memory."""
 
-    def __init__(self, config: VAEConfig, spec: Any):
+    def __init__(self, config: VAEConfig, spec: Spec):
         super().__init__()
         self.config = config
-        self.spec = spec
-        self.n_classes = spec.n_classes if config.conditional else 0
-        seen = spec if self.n_classes else without_classes(spec)
+        self.spec = spec if config.conditional else spec.alone()
+        self.target = spec.needs(Tensors, "vae")
         self.likelihood = LIKELIHOODS[config.likelihood]
-        self.encoder = config.net.encoder(seen, 2 * config.n_latent)
-        self.decoder = config.net.decoder(seen, config.n_latent, spec.channels)
+        self.encoder = config.net.encoder(self.spec, 2 * config.n_latent)
+        self.decoder = config.net.decoder(self.spec, config.n_latent, self.target.shape[0])
         self.log_scale: nn.Parameter | None = None
         if config.likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.full((1,), FIRST_LOG_SCALE))
         if config.likelihood == "discretised-logistic":
-            self.log_scale = nn.Parameter(torch.full((spec.channels, 1, 1), FIRST_LOG_SCALE))
+            self.log_scale = nn.Parameter(torch.full((self.target.shape[0], 1, 1), FIRST_LOG_SCALE))
 
     @property
     def sampling_network(self) -> nn.Module:
         return self.decoder
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
-        label = batch.label if self.n_classes else None
-        mu, logvar = self.posterior(batch.x, label)
+        mu, logvar = self.posterior(batch.x, batch.given)
         z = reparameterised(mu, logvar, torch.randn(mu.shape).to(mu))
-        output = self.decoder(z, label).float()
+        output = self.decoder(z, batch.given).float()
         nll = -self.likelihood.objective(batch.x, output, self.log_scale).flatten(1).sum(1).mean()
         kl = kl_to_standard_normal(mu, logvar)
         value = nll + self.kl_weight(batch.step) * with_free_bits(kl, self.config.free_bits)
@@ -226,73 +235,73 @@ class VAE(GenerativeModel):
         logs = {"nll": nll, "kl": kl.sum(), "active_units": (kl > ACTIVE_NATS).sum().float()}
         if self.log_scale is not None:
             logs["scale"] = self.log_scale.detach().exp().mean()
-            logs["bits_per_dim"] = bits_per_dim(-(nll + kl.sum()), self.spec.dims)
+            logs["bits_per_dim"] = bits_per_dim(-(nll + kl.sum()), self.target.dims)
         return logs
 
-    def posterior(self, x: Float[Tensor, "n c h w"], label: Tensor | None) -> tuple[PerDimension, PerDimension]:
+    def posterior(self, x: Float[Tensor, "n c h w"], given: Given | None = None) -> tuple[PerDimension, PerDimension]:
         """mu and logvar of q(z|x)."""
-        mu, logvar = self.encoder(x, label).float().chunk(2, dim=1)
+        mu, logvar = self.encoder(x, given).float().chunk(2, dim=1)
         return mu, logvar
 
-    def encode(self, x: Float[Tensor, "n c h w"], label: Tensor | None = None) -> PerDimension:
+    def encode(self, x: Float[Tensor, "n c h w"], given: Given | None = None) -> PerDimension:
         """The posterior's mean."""
-        return self.posterior(x, label if self.n_classes else None)[0]
+        return self.posterior(x, given)[0]
 
-    def decode(self, z: PerDimension, label: Tensor | None = None) -> Float[Tensor, "n c h w"]:
+    def decode(self, z: PerDimension, given: Given | None = None) -> Float[Tensor, "n c h w"]:
         """The expected image of each code."""
-        return self.likelihood.mean(self.decoder(z, label if self.n_classes else None).float())
+        return self.likelihood.mean(self.decoder(z, given).float())
 
     @torch.no_grad()
     def sample(
-        self,
-        n: int,
-        *,
-        cond: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        noise: Literal["mean", "sample"] = "mean",
-    ) -> Tensor:
-        """Decodes z ~ N(0, I).  noise "mean": the expected image; "sample": with the likelihood's pixel noise."""
-        label = labels_for(n, cond, self.spec, self.n_classes, generator)
-        z = torch.randn(n, self.config.n_latent, generator=generator).to(self.device)
-        output = self.decoder(z, None if label is None else label.to(self.device)).float()
-        if noise == "sample":
-            return self.likelihood.draw(output, self.log_scale, generator)
+        self, n: int, given: Given | None = None, options: VAEOptions | None = None, generator: Draws | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        """Decodes z ~ N(0, I)."""
+        draws = generator or fresh()
+        asked = self.requested(n, given, draws)
+        output = self.decoder(draws.randn(n, self.config.n_latent).to(self.device), asked).float()
+        if (options or VAEOptions()).noise == "sample":
+            return self.likelihood.draw(output, self.log_scale, draws)
         return self.likelihood.mean(output)
+
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        return {"nll": Estimator("importance-weighted bound, 500 samples", self.log_prob)}
 
     @torch.no_grad()
     def log_prob(
-        self,
-        x: Float[Tensor, "n c h w"],
-        label: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        n_samples: int = 500,
+        self, batch: Batch, generator: torch.Generator | None = None, n_samples: int = 500
     ) -> Float[Tensor, " n"]:
-        """Importance-weighted lower bound on log p(x|label) with K = ``n_samples``, in nats.
+        """Importance-weighted lower bound on log p(x|given) with K = ``n_samples``, in nats.
 
         Raises BowerbirdError when the likelihood is Bernoulli and x is not binary.
         """
-        if self.config.likelihood == "bernoulli" and not (x.abs() == 1).all():
+        if self.config.likelihood == "bernoulli" and not (batch.x.abs() == 1).all():
             raise BowerbirdError(
                 "A Bernoulli VAE has likelihoods of black-and-white images only; "
                 'set data.binarize = "static" or model.likelihood = "discretised-logistic".'
             )
-        labels = label.split(self.ROWS) if label is not None and self.n_classes else repeat(None)
-        pieces = zip(x.split(self.ROWS), labels, strict=False)
-        return torch.cat([self.importance_bound(rows, label, n_samples, generator) for rows, label in pieces])
+        pieces = [slice(start, start + self.ROWS) for start in range(0, len(batch.x), self.ROWS)]
+        given = [{name: value[rows] for name, value in batch.given.items()} for rows in pieces]
+        return torch.cat(
+            [
+                self.importance_bound(batch.x[rows], g, n_samples, generator)
+                for rows, g in zip(pieces, given, strict=True)
+            ]
+        )
 
     def importance_bound(
-        self, x: Float[Tensor, "n c h w"], label: Tensor | None, n_samples: int, generator: torch.Generator | None
+        self, x: Float[Tensor, "n c h w"], given: Given, n_samples: int, generator: torch.Generator | None
     ) -> Float[Tensor, " n"]:
         """log 1/K Σ_k w_k with w_k = p(x|z_k) p(z_k) / q(z_k|x), at most ``ROWS`` latents at a time."""
-        mu, logvar = self.posterior(x, label)
+        mu, logvar = self.posterior(x, given)
         total = torch.full((len(x),), -math.inf, device=mu.device)
         at_once = max(1, self.ROWS // len(x))
         for start in range(0, n_samples, at_once):
             k = min(at_once, n_samples - start)
             eps = torch.randn(k, *mu.shape, generator=generator).to(mu)
             z = reparameterised(mu, logvar, eps)
-            output = self.decoder(z.flatten(0, 1), None if label is None else label.repeat(k))
+            repeated = {name: value.repeat(k, *[1] * (value.dim() - 1)) for name, value in given.items()}
+            output = self.decoder(z.flatten(0, 1), repeated)
             log_likelihood = self.likelihood.log_prob(x, output.float().unflatten(0, (k, -1)), self.log_scale)
             # log p(z) - log q(z|x): the factors 1/√(2π) cancel, and (z - mu)/sigma is eps
             log_ratio = ((eps.square() - z.square() + logvar) / 2).sum(-1)

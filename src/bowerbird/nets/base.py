@@ -3,27 +3,26 @@
 Networks have no objective.  A family asks a ``NetConfig`` for a role, and the config answers with a module or says
 in one sentence that this architecture cannot play it:
 
-    denoiser(spec, channels_out)   (x_t, t, label) → (n, channels_out, h, w);  t is float (n,), label int64 (n,) or None
-    encoder(spec, n_out)           (x, label)      → (n, n_out)
-    decoder(spec, n_in, channels_out)  (z, label)  → (n, channels_out, h, w), no final non-linearity
+    denoiser(spec, channels_out)   (x_t, t, given) → (n, channels_out, h, w);  t is float (n,)
+    encoder(spec, n_out)           (x, given)      → (n, n_out)
+    decoder(spec, n_in, channels_out)  (z, given)  → (n, channels_out, h, w), no final non-linearity
     language_model(vocab_size, context)              a ``SequenceNet``
     translator(vocab_size, source_context, context)  a ``TranslationNet``
 
-``spec.n_classes`` labels are embedded in every role; the embedding has one row more, number ``n_classes``, that
-means "no label" and is used for label None (classifier-free guidance trains it).  With ``n_classes == 0`` there is
-no embedding.
+``given`` maps names of ``spec.given`` to tensors with n rows; the first three roles read it through
+``bowerbird.nets.conditioning.Conditioner``, the only place that knows its kinds.  What is absent counts as not given.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.errors import BowerbirdError
+from bowerbird.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,13 @@ class NetConfig(config.NetConfig):
     channels_last = False
     """Whether convolutions run faster with this layout in this architecture (a class attribute, measured)."""
 
-    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
+    def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
         raise self._cannot("a denoiser", "unet, dit or mlp")
 
-    def encoder(self, spec: Any, n_out: int) -> nn.Module:
+    def encoder(self, spec: Spec, n_out: int) -> nn.Module:
         raise self._cannot("an encoder or discriminator", "convnet or mlp")
 
-    def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
+    def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
         raise self._cannot("a decoder or generator", "convnet or mlp")
 
     def language_model(self, vocab_size: int, context: int) -> "SequenceNet":
@@ -118,17 +117,3 @@ class Memory(NamedTuple):
 
     def rows(self, index: Tensor) -> "Memory":
         return Memory(tuple(hidden[index] for hidden in self.hidden), self.is_source[index])
-
-
-class LabelEmbedding(nn.Module):
-    """Class number → vector, with one more row for "no label"."""
-
-    def __init__(self, n_classes: int, n_out: int):
-        super().__init__()
-        self.n_classes = n_classes
-        self.table = nn.Embedding(n_classes + 1, n_out)
-
-    def forward(self, label: Tensor | None, n: int) -> Tensor:
-        if label is None:
-            label = torch.full((n,), self.n_classes, device=self.table.weight.device)
-        return self.table(label)

@@ -1,18 +1,207 @@
-"""What a denoiser is told beside x_t: the noise level t and the label, as one vector per example.
+"""What a network is told beside its input: the noise level t, and what is given.  The one place that reads ``given``.
 
-``t`` is a real number per example, whatever the family feeds (a time in [0, 1], or EDM's ln σ / 4).  It is expanded
-into sines and cosines of geometrically spaced frequencies, so that a linear layer can see both coarse and fine
-differences of t.
+Everything given becomes one vector per example, to which each field adds, or a picture that is laid over the input:
+
+    Classes   a row of a table
+    Tokens    a small Transformer, averaged over the tokens
+    Tensors   channels beside those of the input
+
+Any of it may be absent, or hidden in training (``dropped``), so that one network knows both the conditional and the
+unconditional answer; then a field says "nothing": a class its last number, tokens padding alone, pictures zeros.
+Sampling can go past the conditional answer, away from the unconditional one (``guided``).
 """
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from bowerbird.nets.base import LabelEmbedding
+from bowerbird.draws import Draws
+from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.nets.attention import attention, bias_where
+from bowerbird.nets.layers import MLP, Attention
+from bowerbird.spec import Classes, Field, Tensors, Tokens
+
+Given = Mapping[str, Tensor]
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(x_t, t of shape (n,)) → output."""
+
+# ------------------------------------------------------------------------------------------------ what is given
+
+
+def nothing(field: Field, n: int, device: torch.device) -> Tensor:
+    """What stands for "not given" in n rows."""
+    if isinstance(field, Classes):
+        return torch.full((n,), len(field.names), device=device)
+    if isinstance(field, Tokens):
+        return torch.full((n, 1), field.pad, device=device)
+    return torch.zeros(n, *field.shape, device=device)
+
+
+def dropped(given: Given, fields: Mapping[str, Field], probability: float) -> dict[str, Tensor]:
+    """Hides everything that an example is given with this probability, by the values that mean "nothing"."""
+    kept = {name: given[name] for name in fields if name in given}
+    if not kept:
+        return {}
+    first = next(iter(kept.values()))
+    hidden = torch.rand(len(first), device=first.device) < probability
+    return {name: _where(hidden, fields[name], value) for name, value in kept.items()}
+
+
+def _where(hidden: Tensor, field: Field, value: Tensor) -> Tensor:
+    none = nothing(field, len(value), value.device)
+    return torch.where(hidden.view(-1, *[1] * (value.dim() - 1)), none, value)
+
+
+def requested(
+    n: int, given: Given | None, fields: Mapping[str, Field], draws: Draws, device: torch.device
+) -> dict[str, Tensor]:
+    """What n samples are made from, on the device: what was asked for, and classes drawn as often as in the data.
+
+    BowerbirdError for what the model does not take, and for a picture that it needs.
+    """
+    asked = dict(given or {})
+    for name, value in asked.items():
+        if name not in fields:
+            if not fields:
+                raise BowerbirdError(f"This model was trained without labels or captions, so '{name}' does not apply.")
+            raise unknown("input of this model", name, fields)
+        if len(value) != n:
+            raise BowerbirdError(f"'{name}' is given for {len(value)} samples, but {n} are asked for.")
+    for name, field in fields.items():
+        if name not in asked and isinstance(field, Classes):
+            weights = torch.tensor(field.counts or [1] * len(field.names), dtype=torch.float64)
+            asked[name] = draws.choice(n, weights)
+        if name not in asked and isinstance(field, Tensors):
+            raise BowerbirdError(
+                f"This model makes pictures from pictures, so it needs a {name} picture to start from."
+            )
+    return {name: value.to(device) for name, value in asked.items()}
+
+
+def guided(
+    network: nn.Module,
+    given: Given,
+    guidance: float,
+    *,
+    fields: Mapping[str, Field],
+    dropout: float,
+    channels: int,
+) -> Network:
+    """(x_t, t) → output in float32 with classifier-free guidance: y_none + guidance (y_given - y_none).
+
+    Ho & Salimans 2022, eq. 6, with guidance = 1 + their w: 1 is the plain conditional network and costs one row per
+    sample, any other value two, in one doubled batch.  Only the first ``channels`` are extrapolated; others
+    (a learned variance) are the conditional network's.
+    """
+    if guidance == 1:
+        return lambda x_t, t: network(x_t, t, given).float()
+    if not given:
+        raise BowerbirdError(f"guidance = {guidance} needs a model trained with labels; this one has none.")
+    if dropout == 0:
+        raise BowerbirdError(f"guidance = {guidance} needs a model trained with label_dropout above 0, such as 0.1.")
+    n = len(next(iter(given.values())))
+    everything_hidden = torch.ones(n, dtype=torch.bool)
+    both = {
+        name: torch.cat([value, _where(everything_hidden.to(value.device), fields[name], value)])
+        for name, value in given.items()
+    }
+
+    def output(x_t: Tensor, t: Tensor) -> Tensor:
+        y_given, y_none = network(torch.cat([x_t, x_t]), torch.cat([t, t]), both).float().chunk(2)
+        y = y_none + guidance * (y_given - y_none)
+        return y if y.shape[1] == channels else torch.cat([y[:, :channels], y_given[:, channels:]], 1)
+
+    return output
+
+
+# ---------------------------------------------------------------------------------------------------- networks
+
+
+class Table(nn.Module):
+    """Class number → vector, with one more row for "nothing"."""
+
+    def __init__(self, field: Classes, n_out: int):
+        super().__init__()
+        self.table = nn.Embedding(len(field.names) + 1, n_out)
+
+    def forward(self, number: Int64[Tensor, " n"]) -> Float[Tensor, "n n_out"]:
+        return self.table(number)
+
+
+class CaptionEncoder(nn.Module):
+    """Tokens → vector: one Transformer block in which all tokens see one another, and the mean over the tokens."""
+
+    def __init__(self, field: Tokens, n_out: int, n_embd: int = 128, n_head: int = 4):
+        super().__init__()
+        self.pad = field.pad
+        self.token = nn.Embedding(field.vocab_size, n_embd)
+        self.position = nn.Embedding(field.context, n_embd)
+        self.norm1, self.norm2 = nn.LayerNorm(n_embd), nn.LayerNorm(n_embd)
+        self.attention = Attention(n_embd, n_head, n_head, bias=True)
+        self.mlp = MLP(n_embd, 4 * n_embd, "gelu", bias=True)
+        self.out = nn.Linear(n_embd, n_out)
+        for table in (self.token, self.position):
+            nn.init.normal_(table.weight, std=n_embd**-0.5)
+
+    def forward(self, tokens: Int64[Tensor, "n length"]) -> Float[Tensor, "n n_out"]:
+        visible = tokens != self.pad
+        seen = visible.clone()
+        seen[:, 0] = True  # a row of padding alone still has to look at something
+        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        bias = bias_where(seen[:, None, None, :])
+        x = x + self.attention(self.norm1(x), lambda q, k, v: attention(q, k, v, bias=bias))
+        x = x + self.mlp(self.norm2(x))
+        weight = visible[..., None].to(x)
+        return self.out((x * weight).sum(1) / weight.sum(1).clamp(min=1))
+
+
+class Conditioner(nn.Module):
+    """given → one vector per example, and pictures over the input."""
+
+    def __init__(self, fields: Mapping[str, Field], n_out: int):
+        super().__init__()
+        self.fields = dict(fields)
+        self.embed = nn.ModuleDict(
+            {name: embedding for name in fields if (embedding := _embedding(fields[name], n_out))}
+        )
+        self.pictures = [name for name, field in fields.items() if isinstance(field, Tensors)]
+
+    def __bool__(self) -> bool:
+        """Whether there is a vector."""
+        return len(self.embed) > 0
+
+    def forward(self, given: Given | None, n: int) -> Float[Tensor, "n n_out"]:
+        """The sum over the fields."""
+        device = next(self.parameters()).device
+        parts = [embed(self._value(name, given, n, device)) for name, embed in self.embed.items()]
+        return sum(parts[1:], parts[0])
+
+    def over(self, x: Float[Tensor, "n c h w"], given: Given | None) -> Float[Tensor, "n c_all h w"]:
+        """The input with the pictures as further channels."""
+        if not self.pictures:
+            return x
+        return torch.cat([x, *(self._value(name, given, len(x), x.device).to(x) for name in self.pictures)], dim=1)
+
+    def _value(self, name: str, given: Given | None, n: int, device: torch.device) -> Tensor:
+        value = (given or {}).get(name)
+        return nothing(self.fields[name], n, device) if value is None else value
+
+
+def picture_channels(fields: Mapping[str, Field]) -> int:
+    """Channels that ``Conditioner.over`` adds to an input."""
+    return sum(field.shape[0] for field in fields.values() if isinstance(field, Tensors))
+
+
+def _embedding(field: Field, n_out: int) -> nn.Module | None:
+    if isinstance(field, Classes):
+        return Table(field, n_out)
+    return CaptionEncoder(field, n_out) if isinstance(field, Tokens) else None
+
 
 N_FREQUENCIES = 32
 HIGHEST_FREQUENCY = 100.0
@@ -27,43 +216,55 @@ def fourier_features(t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
 
 
 class Conditioning(nn.Module):
-    """(t, label) → vector of ``n_embd`` numbers, after a non-linearity, from which layers take scales and shifts."""
+    """(t, given) → vector of ``n_embd`` numbers, after a non-linearity, from which layers take scales and shifts.
 
-    def __init__(self, n_classes: int, n_embd: int):
+    ``t`` is a real number per example, whatever the family feeds (a time in [0, 1], or EDM's ln σ / 4), expanded into
+    sines and cosines, so that a linear layer can see both coarse and fine differences of t.
+    """
+
+    def __init__(self, fields: Mapping[str, Field], n_embd: int):
         super().__init__()
         self.time = nn.Linear(2 * N_FREQUENCIES, n_embd)
-        self.label = LabelEmbedding(n_classes, n_embd) if n_classes else None
+        self.given = Conditioner(fields, n_embd)
         self.mix = nn.Linear(n_embd, n_embd)
 
-    def forward(self, t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None) -> Float[Tensor, "n n_embd"]:
+    def forward(self, t: Float[Tensor, " n"], given: Given | None) -> Float[Tensor, "n n_embd"]:
         h = self.time(fourier_features(t))
-        if self.label is not None:
-            h = h + self.label(label, len(t))
+        if self.given:
+            h = h + self.given(given, len(t))
         return F.silu(self.mix(F.silu(h)))
 
 
 class Head(nn.Module):
-    """Features of an image, and its label, → ``n_out`` numbers: the end of every encoder.
+    """Features of an image, and what is given, → ``n_out`` numbers: the end of every encoder.
 
     With one output it is the projection discriminator of Miyato & Koyama (2018), eq. 3, φ being the hidden layer:
 
-        logit = w·φ + b + ⟨embedding(label), φ⟩ / √n_hidden        (the root, which they lack, keeps both terms alike)
+        logit = w·φ + b + ⟨embedding(given), φ⟩ / √n_hidden        (the root, which they lack, keeps both terms alike)
 
     With several, the embedding is added to the hidden layer before its non-linearity.
     """
 
-    def __init__(self, n_in: int, n_hidden: int, n_out: int, n_classes: int):
+    def __init__(self, n_in: int, n_hidden: int, n_out: int, fields: Mapping[str, Field]):
         super().__init__()
         self.hidden = nn.Linear(n_in, n_hidden)
-        self.label = LabelEmbedding(n_classes, n_hidden) if n_classes else None
+        self.given = Conditioner(fields, n_hidden)
         self.out = nn.Linear(n_hidden, n_out)
 
-    def forward(self, h: Float[Tensor, "n n_in"], label: Int64[Tensor, " n"] | None) -> Float[Tensor, "n n_out"]:
+    def forward(self, h: Float[Tensor, "n n_in"], given: Given | None) -> Float[Tensor, "n n_out"]:
         h = self.hidden(h)
-        if self.label is None:
+        if not self.given:
             return self.out(F.leaky_relu(h, 0.2))
-        embedding = self.label(label, len(h))
+        embedding = self.given(given, len(h))
         if self.out.out_features > 1:
             return self.out(F.leaky_relu(h + embedding, 0.2))
         phi = F.leaky_relu(h, 0.2)
         return self.out(phi) + (embedding * phi).sum(1, keepdim=True) * phi.shape[1] ** -0.5
+
+
+def for_decoder(fields: Mapping[str, Field], n_out: int, net: Any) -> Conditioner:
+    """The conditioner of a decoder, which has no input that a picture could be laid over."""
+    if any(isinstance(field, Tensors) for field in fields.values()):
+        name = type(net).__name__.removesuffix("Config").lower()
+        raise BowerbirdError(f"A decoder ({name}) cannot be given a picture; use flow, diffusion or translation.")
+    return Conditioner(fields, n_out)

@@ -10,17 +10,18 @@ Every operation can be differentiated twice, which gradient penalties on a discr
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from bowerbird.nets.base import LabelEmbedding, NetConfig
-from bowerbird.nets.conditioning import Head
+from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Given, Head, for_decoder, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.spec import Spec, shape_of_picture
 
 Norm = Literal["none", "batch", "group"]
 
@@ -48,11 +49,11 @@ class ConvNetConfig(NetConfig):
         if min(self.channels, self.blocks, self.patch, self.n_hidden, *self.multipliers, len(self.multipliers)) < 1:
             raise ValueError("convnet: channels, multipliers, blocks, patch and n_hidden must be at least 1.")
 
-    def encoder(self, spec: Any, n_out: int) -> nn.Module:
-        return ConvEncoder(self, spec.shape, n_out, spec.n_classes)
+    def encoder(self, spec: Spec, n_out: int) -> nn.Module:
+        return ConvEncoder(self, spec, n_out)
 
-    def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
-        return ConvDecoder(self, n_in, (channels_out, spec.height, spec.width), spec.n_classes)
+    def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
+        return ConvDecoder(self, spec, n_in, channels_out)
 
     def widths(self) -> list[int]:
         return [self.channels * m for m in self.multipliers]
@@ -64,11 +65,12 @@ class ConvNetConfig(NetConfig):
 
 
 class ConvEncoder(nn.Module):
-    """(x, label) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
+    """(x, given) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
 
-    def __init__(self, config: ConvNetConfig, shape: tuple[int, int, int], n_out: int, n_classes: int):
+    def __init__(self, config: ConvNetConfig, spec: Spec, n_out: int):
         super().__init__()
-        channels_in, height, width = shape
+        channels_in, height, width = shape_of_picture(spec)
+        channels_in += picture_channels(spec.given)
         self.patch = config.patch
         bias = config.norm != "batch"  # which would remove it again
         widths, (rows, columns) = config.widths(), config.grids(height, width)[-1]
@@ -76,44 +78,40 @@ class ConvEncoder(nn.Module):
         self.levels = _levels(config)
         self.resize = nn.ModuleList(nn.Conv2d(a, b, 1, bias=bias) for a, b in pairwise(widths))
         self.last_norm = _norm(config.norm, widths[-1])
-        self.head = Head(widths[-1] * rows * columns, config.n_hidden, n_out, n_classes)
+        self.head = Head(widths[-1] * rows * columns, config.n_hidden, n_out, spec.given)
         _initialise(self)
 
-    def forward(
-        self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n n_out"]:
-        h = self.first(to_patches(x, self.patch))
+    def forward(self, x: Float[Tensor, "n c h w"], given: Given | None = None) -> Float[Tensor, "n n_out"]:
+        h = self.first(to_patches(self.head.given.over(x, given), self.patch))
         for i, level in enumerate(self.levels):
             if i:
                 h = self.resize[i - 1](F.avg_pool2d(h, 2, ceil_mode=True))
             h = level(h)
         h = F.leaky_relu(self.last_norm(h), 0.2).permute(0, 2, 3, 1)  # contiguous where h is channels_last
-        return self.head(h.flatten(1), label)
+        return self.head(h.flatten(1), given)
 
 
 class ConvDecoder(nn.Module):
-    """(z, label) → an image, without a final non-linearity.  The label's embedding is concatenated to z."""
+    """(z, given) → an image, without a final non-linearity.  The vector of what is given is concatenated to z."""
 
-    def __init__(self, config: ConvNetConfig, n_in: int, shape: tuple[int, int, int], n_classes: int):
+    def __init__(self, config: ConvNetConfig, spec: Spec, n_in: int, channels_out: int):
         super().__init__()
-        channels_out, self.height, self.width = shape
+        _, self.height, self.width = shape_of_picture(spec)
         self.patch = config.patch
         bias = config.norm != "batch"  # which would remove it again
         widths, self.grids = config.widths(), config.grids(self.height, self.width)
         rows, columns = self.grids[-1]
-        self.label = LabelEmbedding(n_classes, n_in) if n_classes else None
-        self.first = nn.Linear(2 * n_in if n_classes else n_in, widths[-1] * rows * columns)
+        self.given = for_decoder(spec.given, n_in, config)
+        self.first = nn.Linear(2 * n_in if self.given else n_in, widths[-1] * rows * columns)
         self.levels = _levels(config)
         self.resize = nn.ModuleList(nn.Conv2d(b, a, 1, bias=bias) for a, b in pairwise(widths))
         self.last_norm = _norm(config.norm, widths[0])
         self.last = nn.Conv2d(widths[0], channels_out * config.patch**2, 3, padding=1)
         _initialise(self)
 
-    def forward(
-        self, z: Float[Tensor, "n n_in"], label: Int64[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n channels_out h w"]:
-        if self.label is not None:
-            z = torch.cat([z, self.label(label, len(z))], dim=1)
+    def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
+        if self.given:
+            z = torch.cat([z, self.given(given, len(z))], dim=1)
         h = self.first(z).unflatten(1, (*self.grids[-1], -1)).permute(0, 3, 1, 2)  # channels_last from the start
         for i in reversed(range(len(self.levels))):
             h = self.levels[i](h)

@@ -3,23 +3,23 @@
     x = x + gate₁ ∘ attention(modulate(norm(x), shift₁, scale₁))
     x = x + gate₂ ∘ mlp(modulate(norm(x), shift₂, scale₂)),      modulate(x, shift, scale) = x ∘ (1 + scale) + shift
 
-The six vectors come from the embedding of t and the label through a layer that starts at zero (adaLN-Zero), so that
+The six vectors come from the embedding of t and of what is given, by a layer that starts at zero (adaLN-Zero), so
 every block starts as the identity.  Positions are fixed sines and cosines of row and column, so any size will do;
 images are padded to a multiple of ``patch`` inside.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.nets.attention import SelfAttention
 from bowerbird.nets.base import NetConfig
-from bowerbird.nets.conditioning import Conditioning
+from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.spec import Spec, shape_of_picture
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,18 @@ class DiTConfig(NetConfig):
         if self.n_embd % 4 or self.n_embd % self.n_head:
             raise ValueError(f"dit: n_embd = {self.n_embd} must be a multiple of 4 and of n_head = {self.n_head}.")
 
-    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
-        return DiT(self, spec.channels, channels_out, spec.n_classes)
+    def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
+        return DiT(self, spec, channels_out)
 
 
 class DiT(nn.Module):
-    """(x_t, t, label) → an image of the same size with ``channels_out`` channels.  All zero before training."""
+    """(x_t, t, given) → an image of the same size with ``channels_out`` channels.  All zero before training."""
 
-    def __init__(self, config: DiTConfig, channels_in: int, channels_out: int, n_classes: int):
+    def __init__(self, config: DiTConfig, spec: Spec, channels_out: int):
         super().__init__()
         self.patch = config.patch
-        self.conditioning = Conditioning(n_classes, config.n_embd)
+        channels_in = shape_of_picture(spec)[0] + picture_channels(spec.given)
+        self.conditioning = Conditioning(spec.given, config.n_embd)
         self.first = nn.Linear(channels_in * config.patch**2, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.last_norm = nn.LayerNorm(config.n_embd, elementwise_affine=False)
@@ -73,12 +74,12 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None = None
+        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], given: Given | None = None
     ) -> Float[Tensor, "n channels_out h w"]:
         height, width = x_t.shape[-2:]
-        grid = to_patches(x_t, self.patch)
+        grid = to_patches(self.conditioning.given.over(x_t, given), self.patch)
         rows, columns = grid.shape[-2:]
-        embedding = self.conditioning(t, label)
+        embedding = self.conditioning(t, given)
         h = self.first(grid.flatten(2).transpose(1, 2))
         h = h + positions(rows, columns, h.shape[-1], h.device).to(h.dtype)
         for block in self.blocks:

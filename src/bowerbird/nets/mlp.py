@@ -8,15 +8,16 @@ the denoiser uses it forwards too.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from bowerbird.nets.base import LabelEmbedding, NetConfig
-from bowerbird.nets.conditioning import Conditioning, Head
+from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Conditioning, Given, Head, for_decoder, picture_channels
+from bowerbird.spec import Spec, shape_of_picture
 
 Norm = Literal["none", "batch"]
 
@@ -30,63 +31,62 @@ class MLPConfig(NetConfig):
     norm: Norm = "none"
     """Normalisation after each hidden linear layer of the encoder's trunk and of the decoder."""
     n_embd: int = 128
-    """Numbers in the denoiser's embedding of t and label."""
+    """Numbers in the denoiser's embedding of t and of what is given."""
 
     def __post_init__(self) -> None:
         if not self.hidden or min(*self.hidden, self.n_embd) < 1:
             raise ValueError("mlp: hidden needs at least one layer, and every width must be at least 1.")
 
-    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
-        return MLPDenoiser(self, spec.shape, channels_out, spec.n_classes)
+    def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
+        return MLPDenoiser(self, spec, channels_out)
 
-    def encoder(self, spec: Any, n_out: int) -> nn.Module:
-        return MLPEncoder(self, spec.dims, n_out, spec.n_classes)
+    def encoder(self, spec: Spec, n_out: int) -> nn.Module:
+        return MLPEncoder(self, spec, n_out)
 
-    def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
-        return MLPDecoder(self, n_in, (channels_out, spec.height, spec.width), spec.n_classes)
+    def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
+        return MLPDecoder(self, spec, n_in, channels_out)
 
 
 class MLPDecoder(nn.Module):
-    """(z, label) → an image, without a final non-linearity.  The label's embedding is concatenated to z."""
+    """(z, given) → an image, without a final non-linearity.  The vector of what is given is concatenated to z."""
 
-    def __init__(self, config: MLPConfig, n_in: int, shape: tuple[int, int, int], n_classes: int):
+    def __init__(self, config: MLPConfig, spec: Spec, n_in: int, channels_out: int):
         super().__init__()
-        self.shape = shape
-        self.label = LabelEmbedding(n_classes, n_in) if n_classes else None
-        self.trunk = _layers([2 * n_in if n_classes else n_in, *config.hidden], config.norm)
-        self.last = nn.Linear(config.hidden[-1], math.prod(shape))
+        self.shape = (channels_out, *shape_of_picture(spec)[1:])
+        self.given = for_decoder(spec.given, n_in, config)
+        self.trunk = _layers([2 * n_in if self.given else n_in, *config.hidden], config.norm)
+        self.last = nn.Linear(config.hidden[-1], math.prod(self.shape))
 
-    def forward(
-        self, z: Float[Tensor, "n n_in"], label: Int64[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n channels_out h w"]:
-        if self.label is not None:
-            z = torch.cat([z, self.label(label, len(z))], dim=1)
+    def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
+        if self.given:
+            z = torch.cat([z, self.given(given, len(z))], dim=1)
         return self.last(self.trunk(z)).unflatten(1, self.shape)
 
 
 class MLPEncoder(nn.Module):
-    """(x, label) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
+    """(x, given) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
 
-    def __init__(self, config: MLPConfig, n_in: int, n_out: int, n_classes: int):
+    def __init__(self, config: MLPConfig, spec: Spec, n_out: int):
         super().__init__()
+        channels, height, width = shape_of_picture(spec)
+        n_in = (channels + picture_channels(spec.given)) * height * width
         *trunk, n_hidden = [n_in, *reversed(config.hidden)]
         self.trunk = _layers(trunk, config.norm)
-        self.head = Head(trunk[-1], n_hidden, n_out, n_classes)
+        self.head = Head(trunk[-1], n_hidden, n_out, spec.given)
 
-    def forward(
-        self, x: Float[Tensor, "n c h w"], label: Int64[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n n_out"]:
-        return self.head(self.trunk(x.flatten(1)), label)
+    def forward(self, x: Float[Tensor, "n c h w"], given: Given | None = None) -> Float[Tensor, "n n_out"]:
+        return self.head(self.trunk(self.head.given.over(x, given).flatten(1)), given)
 
 
 class MLPDenoiser(nn.Module):
-    """(x_t, t, label) → an image; every hidden layer adds a projection of the embedding.  All zero before training."""
+    """(x_t, t, given) → an image; every hidden layer adds a projection of the embedding.  All zero before training."""
 
-    def __init__(self, config: MLPConfig, shape: tuple[int, int, int], channels_out: int, n_classes: int):
+    def __init__(self, config: MLPConfig, spec: Spec, channels_out: int):
         super().__init__()
-        self.shape_out = (channels_out, *shape[1:])
-        widths = [math.prod(shape), *config.hidden]
-        self.conditioning = Conditioning(n_classes, config.n_embd)
+        channels, height, width = shape_of_picture(spec)
+        self.shape_out = (channels_out, height, width)
+        widths = [(channels + picture_channels(spec.given)) * height * width, *config.hidden]
+        self.conditioning = Conditioning(spec.given, config.n_embd)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.embed = nn.ModuleList(nn.Linear(config.n_embd, width, bias=False) for width in config.hidden)
         self.last = nn.Linear(widths[-1], math.prod(self.shape_out))
@@ -94,10 +94,10 @@ class MLPDenoiser(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None = None
+        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], given: Given | None = None
     ) -> Float[Tensor, "n channels_out h w"]:
-        embedding = self.conditioning(t, label)
-        h = x_t.flatten(1)
+        embedding = self.conditioning(t, given)
+        h = self.conditioning.given.over(x_t, given).flatten(1)
         for layer, embed in zip(self.layers, self.embed, strict=True):
             h = F.silu(layer(h) + embed(embedding))
         return self.last(h).unflatten(1, self.shape_out)

@@ -16,18 +16,18 @@ level is rounded up on the way down and cut back on the way up.
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.nets.attention import SelfAttention, n_heads
 from bowerbird.nets.base import NetConfig
-from bowerbird.nets.conditioning import Conditioning
+from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.spec import Spec, shape_of_picture
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class UNetConfig(NetConfig):
                 f"unet: attention = {list(self.attention)} names a level that does not exist (0 to {levels - 1})."
             )
 
-    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
-        return UNet(self.for_side(max(spec.height, spec.width)), spec.channels, channels_out, spec.n_classes)
+    def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
+        return UNet(self.for_side(max(shape_of_picture(spec)[1:])), spec, channels_out)
 
     def for_side(self, side: int) -> "UNetConfig":
         """The configuration with the levels that ``coarsest_side`` adds for images of this many pixels a side."""
@@ -75,11 +75,12 @@ class UNetConfig(NetConfig):
 
 
 class UNet(nn.Module):
-    """(x_t, t, label) → an image of the same size with ``channels_out`` channels.  All zero before training."""
+    """(x_t, t, given) → an image of the same size with ``channels_out`` channels.  All zero before training."""
 
-    def __init__(self, config: UNetConfig, channels_in: int, channels_out: int, n_classes: int):
+    def __init__(self, config: UNetConfig, spec: Spec, channels_out: int):
         super().__init__()
         self.patch = config.patch
+        channels_in = shape_of_picture(spec)[0] + picture_channels(spec.given)
         widths = [config.channels * m for m in config.multipliers]
         levels = len(widths)
         attends = {level % levels for level in config.attention}
@@ -92,7 +93,7 @@ class UNet(nn.Module):
                 Block(widths[level], n_embd, n_head if i == last else 0, config.dropout) for i in range(config.blocks)
             )
 
-        self.conditioning = Conditioning(n_classes, n_embd)
+        self.conditioning = Conditioning(spec.given, n_embd)
         self.first = nn.Conv2d(channels_in * config.patch**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(blocks(level) for level in range(levels))
         self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
@@ -121,11 +122,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight)
 
     def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], label: Int64[Tensor, " n"] | None = None
+        self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], given: Given | None = None
     ) -> Float[Tensor, "n channels_out h w"]:
         height, width = x_t.shape[-2:]
-        embedding = self.conditioning(t, label)
-        h = self.first(to_patches(x_t, self.patch))
+        embedding = self.conditioning(t, given)
+        h = self.first(to_patches(self.conditioning.given.over(x_t, given), self.patch))
         kept = []
         for level, blocks in enumerate(self.down):
             if level:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bowerbird.media.image.pictures import data_uri
+from bowerbird.data.writing import data_uri
 from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration
 from bowerbird.report.page import write_page

@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
+from bowerbird.data.writing import write_atomically
 from bowerbird.report import numbers
-from bowerbird.training.rundir import write_atomically
 
 
 def _across(n: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird import __version__
-from bowerbird.media.image.pictures import data_uri
+from bowerbird.data.writing import data_uri
 from bowerbird.report.curves import Panel, Series, curve, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.page import write_page

@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bowerbird.draws import Draws, fresh
 from bowerbird.errors import unknown
 from bowerbird.samplers.schedule import Schedule
 
@@ -191,25 +191,27 @@ def integrate(
     x: Float[Tensor, "n *shape"],
     rows: Sequence[Step],
     *,
-    clip: float | None = None,
-    generator: torch.Generator | None = None,
+    clip: tuple[float, float] | None = None,
+    generator: Draws | None = None,
 ) -> Float[Tensor, "n *shape"]:
     """Runs a table from x at its first time and returns x at its last.
 
-    ``clip`` bounds |D|.  Data in [-1, 1] have E[x_0 | x_t] in [-1, 1], and projecting an estimate on a convex set that
-    holds the truth never takes it farther away; so clip = 1 is right for images, and None for anything unbounded.
+    ``clip`` holds the bounds of D.  Data in [-1, 1] have E[x_0 | x_t] in [-1, 1], and projecting an estimate on a
+    convex set that holds the truth never takes it farther away; so the bounds of the data are right, and None where
+    they have none.
     Fresh noise is drawn on the CPU, so that a seed means the same samples on every device.
     """
     previous = x
+    generator = generator or fresh()
     for row in rows:
         denoised, mix = denoise(x, row.t)
         if clip is not None:
-            denoised = denoised.clamp(-clip, clip)
+            denoised = denoised.clamp(*clip)
         x = row.x * x + row.d * denoised
         if row.previous != 0:
             x = x.add_(previous, alpha=row.previous)
         if row.noise != 0:
-            z = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+            z = generator.randn(*x.shape).to(x)
             x = x + row.noise ** (1 - mix) * row.noise_max**mix * z
         previous = denoised
     return x

@@ -172,6 +172,16 @@ class VariancePreserving(Schedule):
         return (right - 1 + (target - above) / (below - above)) / self.timesteps
 
 
+def stratified_uniform(n: int) -> Float[Tensor, " n"]:
+    """n numbers in (0, 1), one uniform in each of n equal intervals, float64 on the CPU: training times of a batch.
+
+    Each is uniform only over its own interval; a shuffled batch makes the pair (example, time) uniform, and the mean
+    over the batch varies less than with independent times.
+    """
+    u = (torch.arange(n, dtype=torch.float64) + torch.rand(n, dtype=torch.float64)) / n
+    return u.clamp(1e-6, 1 - 1e-6)
+
+
 def linear(timesteps: int = 1000) -> VariancePreserving:
     """beta from 1e-4 to 0.02 in equal steps (Ho et al. 2020, section 4), scaled by 1000/T for other T."""
     scale = 1000 / timesteps

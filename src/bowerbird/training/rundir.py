@@ -19,40 +19,19 @@ last good one.  Nothing is a pickle.
 import contextlib
 import errno
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bowerbird import config, registry
+from bowerbird.data.writing import write_atomically, write_text
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.spec import IN_FILES, spec_from_json, spec_to_json
-
-
-def _umask() -> int:
-    """What the user takes away from the permissions of new files; can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls ``write(temporary_path)``, flushes it to the disk and renames it to ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for the owner alone
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 @contextlib.contextmanager
@@ -68,6 +47,11 @@ def explaining_full_disk(folder: Path) -> Iterator[None]:
             f"The disk is full: nothing more could be written to {folder}. The last checkpoint is intact; free some "
             f"space and continue with: bowerbird resume {folder}"
         ) from error
+
+
+def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of version 0.1, which knew one label, under today's names."""
+    return {name.replace(".label.table.", ".given.embed.label.table."): value for name, value in tensors.items()}
 
 
 class RunDir:
@@ -111,7 +95,7 @@ class RunDir:
         return config.load(str(self.run_toml))
 
     def write_text(self, name: str, text: str) -> None:
-        write_atomically(self.path / name, lambda p: p.write_text(text, encoding="utf-8"))
+        write_text(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -123,7 +107,7 @@ class RunDir:
         write_atomically(self.state_file, lambda p: safetensors.torch.save_file(tensors, p, header))
 
     def load_state(self) -> dict[str, Tensor]:
-        return safetensors.torch.load_file(self.state_file)
+        return renamed(safetensors.torch.load_file(self.state_file))
 
     def status(self) -> dict[str, Any]:
         """The last checkpoint's step, examples, seconds, flops, parameters, finished; empty before the first."""
@@ -189,6 +173,18 @@ class RunDir:
         self.write_lines(self.metrics_file.name, [row for row in self.metrics() if row["step"] <= step])
 
 
+def model_of(path: Path | str) -> Any:
+    """The model of a run folder as a shape without weights: what it takes and what its options are."""
+    folder = RunDir.open(path)
+    if not folder.model_file.is_file():
+        raise BowerbirdError(f"{path} holds no model yet; continue the run with: bowerbird resume {path}")
+    run = folder.config()
+    if run.plugin:
+        registry.load_plugin(Path(run.plugin))
+    with safe_open(folder.model_file, framework="pt") as file, torch.device("meta"):
+        return run.model.for_use().build(folder.spec(json.loads(file.metadata()["spec"])))
+
+
 def load_model(path: Path | str, device: str = "cpu", *, best: bool = False) -> tuple[Any, Any]:
     """The trained model of a run folder, with the averaged weights, in eval mode, and its data's spec.
 
@@ -207,7 +203,7 @@ def load_model(path: Path | str, device: str = "cpu", *, best: bool = False) -> 
         with safe_open(weights, framework="pt") as file:
             spec = folder.spec(json.loads(file.metadata()["spec"]))
         model = run.model.for_use().build(spec)
-        model.load_state_dict(safetensors.torch.load_file(weights))
+        model.load_state_dict(renamed(safetensors.torch.load_file(weights)))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise BowerbirdError(f"{weights} cannot be loaded into the model of run.toml: {reason}") from error

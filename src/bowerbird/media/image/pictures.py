@@ -4,17 +4,12 @@ A sheet shows images of one size, row by row, with thin gaps.  Every image pixel
 of the same value, so that what is seen is what was generated: nothing is smoothed, stretched or compressed.
 """
 
-import base64
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-
-from bowerbird.training.rundir import write_atomically
 
 GAP = 2
 """Pixels between images and around the sheet."""
@@ -71,22 +66,3 @@ def sheet(
             middle = (left + width * scale / 2, top + height * scale + _TEXT_HEIGHT / 2)
             pen.text(middle, labels[i], fill=_INK[mode], font=font, anchor="mm")
     return paper
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def save_png(path: Path, image: Image.Image) -> Path:
-    """Writes the picture and returns its path; a crash leaves the old file or the new one, never half of one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda unfinished: unfinished.write_bytes(png_bytes(image)))
-    return path
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as the address of an image inside a page."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,56 @@
+"""Music: MIDI files, ABC tunes and Bach's chorales as tokens; written as MIDI, sound and a piano roll."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bowerbird import config, registry
+from bowerbird.media.base import Medium
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bowerbird.data.tokens import TokenData
+    from bowerbird.spec import Spec
+
+
+@registry.media.register("music")
+class Music(Medium):
+    """Notes, as the tokens of a codec (``bowerbird.media.music.codec``)."""
+
+    name = "music"
+    modalities = ("music",)
+    suffixes = (".mid", ".midi", ".abc")
+    n_samples, n_preview, n_measured = 1, 1, 20
+
+    def open(self, data: config.Data) -> "TokenData":
+        from bowerbird.media.music.pieces import open_music
+
+        return open_music(data)
+
+    def decoded(self, x: "Tensor", spec: "Spec") -> list[Any]:
+        """``score.Piece``: the notes of each sample."""
+        from bowerbird.media.music.codec import MusicCodec
+
+        codec = MusicCodec.from_json(spec.codec)
+        return [codec.piece(row.tolist()) for row in x]
+
+    def write(
+        self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", folder: Path, names: list[str]
+    ) -> list[dict[str, Any]]:
+        for name, row in zip(names, x, strict=True):
+            self.preview(row[None], given, spec, folder / name)
+        return [{"file_name": f"{name}.mid"} for name in names]
+
+    def preview(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", stem: Path) -> None:
+        from bowerbird.media.music.codec import MusicCodec
+        from bowerbird.media.music.sound import write_music
+
+        write_music(x[0].cpu(), MusicCodec.from_json(spec.codec), stem)
+
+    def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
+        from bowerbird.media.music.codec import MusicCodec
+        from bowerbird.media.music.sound import player
+
+        codec = MusicCodec.from_json(spec.codec)
+        return "\n".join(player(row.tolist(), codec) for row in x.cpu())

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.events import TICKS, EventCodec
 from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.music.score import Piece, read_midi
-from bowerbird.spec import TokenSpec
+from bowerbird.spec import Spec, Tokens
 
 __all__ = ["MusicCodec", "TransposedRows", "open_music"]
 
@@ -53,13 +53,13 @@ class TransposedRows(Rows):
     pitched: Bool[Tensor, " vocab"] | None = None
     """Which tokens are pitches."""
 
-    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Any]:
         """As ``Rows``; drawn from torch's global generator on the CPU, so that it is the same on every device."""
         fields = super().batch(indices)
         assert self.pitched is not None
         semitones = torch.randint(-SEMITONES, SEMITONES + 1, (len(indices), 1))
         fields["x"] = fields["x"] + torch.where(self.pitched[fields["x"]], semitones, 0)
-        return {name: value.to(device) for name, value in fields.items()}
+        return fields | {name: fields[name].to(device) for name in ("x", "weight")}
 
 
 def open_music(data: config.Data) -> TokenData:
@@ -79,7 +79,7 @@ def _chorales(options: config.Music) -> TokenData:
     frame, margin = FRAME_QUARTERS[options.grid], _margin(options)
     codec = GridCodec.of(parts["train"], CHORALE_VOICES, frame, CHORALE_QPM, margin)
     tokens = {name: [codec.encode(grid) for grid in part] for name, part in parts.items()}
-    sets, spec = _examples("grid", codec, tokens, options)
+    sets, spec = _examples(codec, tokens, options)
     n_frames = sum(map(len, grids))
     return TokenData(
         name=CHORALES,
@@ -88,7 +88,7 @@ def _chorales(options: config.Music) -> TokenData:
         skipped=0,
         fingerprint=_fingerprint(parts),
         contents=f"{len(grids)} pieces in {codec.n_voices} voices, {n_frames:,} frames of a {options.grid} note, "
-        f"{spec.vocab_size} tokens, context {spec.context}",
+        f"{codec.vocab_size} tokens, context {_target(spec).context}",
         train=sets["train"],
         val=sets["val"],
         test=sets["test"],
@@ -114,7 +114,7 @@ def _collection(path: Path, options: config.Music) -> TokenData:
     chosen = {name: np.flatnonzero(where == name).tolist() for name in SPLITS}
     codec = EventCodec.of([found[i][1] for i in chosen["train"]], _margin(options))
     tokens = {name: [codec.encode(found[i][1]) for i in numbers] for name, numbers in chosen.items()}
-    sets, spec = _examples("midi", codec, tokens, options)
+    sets, spec = _examples(codec, tokens, options)
     n_notes = sum(len(piece.notes) for _, piece in found)
     voices = ", ".join(part.voice.name or f"program {part.voice.program}" for part in codec.parts)
     return TokenData(
@@ -123,8 +123,8 @@ def _collection(path: Path, options: config.Music) -> TokenData:
         preprocessing=_preprocessing(spec, options, split.RULE[split.present(official)]),
         skipped=len(problems),
         fingerprint=_fingerprint({name: [contents[i] for i in numbers] for name, numbers in chosen.items()}),
-        contents=f"{len(found):,} pieces, {n_notes:,} notes, voices: {voices}; {spec.vocab_size} tokens, "
-        f"context {spec.context}",
+        contents=f"{len(found):,} pieces, {n_notes:,} notes, voices: {voices}; {codec.vocab_size} tokens, "
+        f"context {_target(spec).context}",
         skipped_why=_reasons(problems),
         train=sets["train"],
         val=sets["val"],
@@ -198,8 +198,8 @@ def _reasons(problems: dict[str, str]) -> str:
 
 
 def _examples(
-    kind: Literal["grid", "midi"], codec: MusicCodec, tokens: dict[str, list[list[int]]], options: config.Music
-) -> tuple[dict[str, TokenSet], TokenSpec]:
+    codec: MusicCodec, tokens: dict[str, list[list[int]]], options: config.Music
+) -> tuple[dict[str, TokenSet], Spec]:
     """The splits as rows, and their spec."""
     documents = {name: framed(flat(*_concatenated(part)), codec.bos, codec.eos) for name, part in tokens.items()}
     longest = max(int(part.offsets.diff().max()) for part in documents.values() if len(part))
@@ -211,10 +211,8 @@ def _examples(
             sets[name] = TransposedRows(values, begin, end, codec.pad, pitched=torch.from_numpy(codec.pitched))
         else:
             sets[name] = Rows(values, begin, end, codec.pad)
-    spec = TokenSpec(
-        kind, codec.vocab_size, context, codec.bos, codec.eos, codec.pad, start=(codec.bos,), codec=codec.to_json()
-    )
-    return sets, spec
+    target = Tokens(codec.vocab_size, context, codec.bos, codec.eos, codec.pad, start=(codec.bos,))
+    return sets, Spec("music", target, codec=codec.to_json())
 
 
 def _concatenated(sequences: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -234,8 +232,13 @@ def _margin(options: config.Music) -> int:
     return SEMITONES if options.transpose else 0
 
 
-def _preprocessing(spec: TokenSpec, options: config.Music, rule: str) -> dict[str, str | int]:
-    return {"vocab_size": spec.vocab_size, "context": spec.context, "transpose": options.transpose, "split": rule}
+def _target(spec: Spec) -> Tokens:
+    return spec.needs(Tokens, "music")
+
+
+def _preprocessing(spec: Spec, options: config.Music, rule: str) -> dict[str, str | int]:
+    target = _target(spec)
+    return {"vocab_size": target.vocab_size, "context": target.context, "transpose": options.transpose, "split": rule}
 
 
 def _fingerprint(parts: dict[str, list[np.ndarray]]) -> str:

@@ -23,11 +23,10 @@ from jaxtyping import Float
 from scipy.signal import lfilter, oaconvolve
 from torch import Tensor
 
-from bowerbird.media.image.pictures import save_png
+from bowerbird.data.writing import data_uri, png_bytes, save_png, write_atomically
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.pianoroll import pianoroll
 from bowerbird.media.music.score import Note, Piece, Voice, write_midi
-from bowerbird.training.rundir import write_atomically
 
 SAMPLE_RATE_HZ = 22_050
 PEAK = 0.9
@@ -208,6 +207,17 @@ def write_music(tokens: Sequence[int] | Tensor, codec: MusicCodec, stem: Path) -
     if not (piece.notes and _play(midi, wav)):
         write_wav(synthesise(piece), wav)
     return [midi, wav, save_png(png, pianoroll(piece))]
+
+
+def player(tokens: Sequence[int], codec: MusicCodec) -> str:
+    """A piano roll and a player, as a piece of a page."""
+    piece = codec.piece([int(token) for token in tokens])
+    with tempfile.TemporaryDirectory() as scratch:
+        sound = write_wav(synthesise(piece), Path(scratch) / "sound.wav").read_bytes()
+    return (
+        f'<p><img alt="piano roll" src="{data_uri(png_bytes(pianoroll(piece)))}"><br>'
+        f'<audio controls src="{data_uri(sound, "audio/wav")}"></audio></p>'
+    )
 
 
 def soundfont() -> Path | None:

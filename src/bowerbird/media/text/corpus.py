@@ -33,8 +33,6 @@ SUFFIXES = (".txt", *TABLES)
 """What counts as text; each may be followed by one of ``COMPRESSED``."""
 COMPRESSED = {".gz": gzip.decompress, ".xz": lzma.decompress}
 LAYOUTS = ("auto", "stream", "documents", "packed")
-BRACES = re.compile(r"(?P<before>.*)\{(?P<source>[^{},]+),(?P<target>[^{},]+)\}(?P<after>[^{}]*)")
-"""Two parallel files as one path."""
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 
 
@@ -89,7 +87,7 @@ def read(data: config.Data, path: Path, name: str) -> Corpus:
     if data.text.layout not in LAYOUTS:
         raise unknown("data.text.layout", data.text.layout, LAYOUTS)
     corpus = Corpus(name, "text")
-    if braces := BRACES.fullmatch(str(path)):
+    if braces := files.BRACES.fullmatch(str(path)):
         parallel(corpus, braces)
     else:
         source, names = _files(path)

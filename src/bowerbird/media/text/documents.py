@@ -7,22 +7,22 @@ next 5 % for validation, the last 5 % for testing, unless its files are the spli
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bowerbird import config
-from bowerbird.data import split
+from bowerbird.data import builtin, catalogue, fetch, split, tokenizers
 from bowerbird.data.split import SPLITS
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import Ragged, Rows, Stream, TokenData, TokenSet, flat, framed, packed, pieces
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.text import chat, corpus, tokenizers
+from bowerbird.media.text import chat, corpus
 from bowerbird.media.text.chat import Message
 from bowerbird.media.text.corpus import Corpus
-from bowerbird.media.text.tokenizers import Tokenizer
-from bowerbird.spec import TokenSpec
+from bowerbird.spec import Spec, Tokens
 
 LONGEST_CONTEXT = 256
 """Of models whose context is not given."""
@@ -55,6 +55,16 @@ class Part:
         return self.texts or [m["content"] for one in self.chats for m in one if m["role"] == chat.ANSWERS]
 
 
+def open_source(data: config.Data) -> TokenData:
+    """The text of a built-in name, a file, a folder or a zip."""
+    record = next((record for record in catalogue.RECORDS if record.name == data.source), None)
+    if record is not None:
+        path = builtin.path(record.name) if record.built_in else fetch.needed(record.name) / record.opened
+        return open_text(data, path, record.name)
+    path = Path(data.source).expanduser()
+    return open_text(data, path, path.name or str(path.resolve().name))
+
+
 def open_text(data: config.Data, path: Path, name: str) -> TokenData:
     """The text at a path as token data; errors say what is wrong with it."""
     found = corpus.read(data, path, name)
@@ -70,6 +80,7 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
             sets, spec = _stream(parts, tokenizer, data.text.context, name)
         case _:
             sets, spec = _documents(parts, tokenizer, data.text.context, layout)
+    context = spec.needs(Tokens, "text").context
     return TokenData(
         name=name,
         spec=spec,
@@ -78,14 +89,14 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
         test=sets["test"],
         preprocessing={
             "tokenizer": tokenizer.name,
-            "vocab_size": spec.vocab_size,
-            "context": spec.context,
+            "vocab_size": tokenizer.vocab_size,
+            "context": context,
             "layout": layout,
             "split": rule,
         },
         skipped=found.skipped.total(),
         fingerprint=_fingerprint(found.kind, parts),
-        contents=_contents(found, parts, tokenizer, spec),
+        contents=_contents(found, parts, tokenizer, context),
         skipped_why=", ".join(f"{count} {why}" for why, count in found.skipped.items()),
         note=found.note,
         written={one: part.written() for one, part in parts.items()},
@@ -99,7 +110,7 @@ def _tokenizer(found: Corpus, parts: dict[str, Part], options: config.Text) -> T
     return tokenizers.chosen(options.tokenizer, parts["train"].read(), others, options.vocab_size, specials)
 
 
-def _contents(found: Corpus, parts: dict[str, Part], tokenizer: Tokenizer, spec: TokenSpec) -> str:
+def _contents(found: Corpus, parts: dict[str, Part], tokenizer: Tokenizer, context: int) -> str:
     n_characters = sum(len(text) for part in parts.values() for text in part.written())
     if found.stream:
         what = f"one text of {n_characters:,} characters"
@@ -108,7 +119,7 @@ def _contents(found: Corpus, parts: dict[str, Part], tokenizer: Tokenizer, spec:
         what = f"{n_items:,} {NAMES[found.kind]}, {n_characters:,} characters" + (
             " to write" if found.kind != "text" else ""
         )
-    return f"{what}, tokenizer {tokenizer.name} with {spec.vocab_size:,} tokens, context {spec.context}"
+    return f"{what}, tokenizer {tokenizer.name} with {tokenizer.vocab_size:,} tokens, context {context}"
 
 
 def _fingerprint(kind: str, parts: dict[str, Part]) -> str:
@@ -176,7 +187,7 @@ def _context(given: int | None, sequences: list[Ragged]) -> int:
     return given or max(2, min(LONGEST_CONTEXT, longest - 1))
 
 
-def _stream(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, name: str) -> tuple[Sets, TokenSpec]:
+def _stream(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, name: str) -> tuple[Sets, Spec]:
     tokens = {one: _tokens(tokenizer, part.texts) for one, part in parts.items()}
     if short := [one for one, ragged in tokens.items() if len(ragged.values) < 2]:
         raise BowerbirdError(f"{name} is too short: its split {short[0]} has fewer than two tokens; bring more text.")
@@ -186,12 +197,10 @@ def _stream(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, n
     except BowerbirdError:
         start = tokens["train"].values[:1].tolist()
     sets: Sets = {one: Stream(ragged.values, context) for one, ragged in tokens.items()}
-    return sets, _spec("text", tokenizer, context, tuple(start))
+    return sets, _spec(tokenizer, context, tuple(start))
 
 
-def _documents(
-    parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, layout: str
-) -> tuple[Sets, TokenSpec]:
+def _documents(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, layout: str) -> tuple[Sets, Spec]:
     tokens = {one: framed(_tokens(tokenizer, part.texts), tokenizer.bos, tokenizer.eos) for one, part in parts.items()}
     context = LONGEST_CONTEXT if context is None and layout == "packed" else _context(context, list(tokens.values()))
     sets: Sets = {}
@@ -202,12 +211,10 @@ def _documents(
             sets[one] = Rows(values, begin, end, tokenizer.pad, documents=offsets)
         else:
             sets[one] = Rows(values, begin, end, tokenizer.pad)
-    return sets, _spec("text", tokenizer, context, (tokenizer.bos,))
+    return sets, _spec(tokenizer, context, (tokenizer.bos,))
 
 
-def _pairs(
-    parts: dict[str, Part], tokenizer: Tokenizer, given: int | None, skipped: Counter[str]
-) -> tuple[Sets, TokenSpec]:
+def _pairs(parts: dict[str, Part], tokenizer: Tokenizer, given: int | None, skipped: Counter[str]) -> tuple[Sets, Spec]:
     """source + eos, bos + target + eos; pairs of which a side is longer than the context are taken out of ``parts``."""
     sources = {one: framed(_tokens(tokenizer, part.sources), None, tokenizer.eos) for one, part in parts.items()}
     targets = {one: framed(_tokens(tokenizer, part.texts), tokenizer.bos, tokenizer.eos) for one, part in parts.items()}
@@ -229,7 +236,7 @@ def _pairs(
             tokenizer.pad,
             source=_kept(sources[one], fits),
         )
-    return sets, _spec("pairs", tokenizer, context, (tokenizer.bos,), source_context=source_context)
+    return sets, _spec(tokenizer, context, (tokenizer.bos,), source_context=source_context)
 
 
 def _kept(sequences: Ragged, keep: torch.Tensor) -> Ragged:
@@ -238,7 +245,7 @@ def _kept(sequences: Ragged, keep: torch.Tensor) -> Ragged:
     return Ragged(sequences.values[keep.repeat_interleave(lengths)], offsets)
 
 
-def _chats(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None) -> tuple[Sets, TokenSpec]:
+def _chats(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None) -> tuple[Sets, Spec]:
     """Chats as their template writes them; of each only the answers, with what ends them, are counted."""
     template = tokenizer.chat_template or chat.CHATML
     if not tokenizer.chat_template and tokenizer.core.token_to_id(tokenizers.CHAT_SPECIALS[1]) is None:
@@ -258,7 +265,7 @@ def _chats(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None) ->
     first_end = int(tokens.values[(counted & ~counted.roll(-1)).nonzero()[0]])
     if first_end in special:  # the token that ends an answer, which need not be the one that ends a document
         tokenizer = Tokenizer(tokenizer.core, tokenizer.bos, first_end, tokenizer.pad, template)
-    return sets, _spec("chat", tokenizer, context, (tokenizer.bos,), chat_template=template)
+    return sets, _spec(tokenizer, context, (tokenizer.bos,), chat_template=template)
 
 
 def _encoded_chats(chats: list[list[Message]], tokenizer: Tokenizer, template: str) -> tuple[Ragged, torch.Tensor]:
@@ -277,22 +284,12 @@ def _encoded_chats(chats: list[list[Message]], tokenizer: Tokenizer, template: s
 
 
 def _spec(
-    kind: corpus.Kind,
     tokenizer: Tokenizer,
     context: int,
     start: tuple[int, ...],
     source_context: int = 0,
     chat_template: str = "",
-) -> TokenSpec:
-    return TokenSpec(
-        kind=kind,
-        vocab_size=tokenizer.vocab_size,
-        context=context,
-        bos=tokenizer.bos,
-        eos=tokenizer.eos,
-        pad=tokenizer.pad,
-        start=start,
-        source_context=source_context,
-        codec=tokenizer.to_json(),
-        chat_template=chat_template,
-    )
+) -> Spec:
+    target = Tokens(tokenizer.vocab_size, context, tokenizer.bos, tokenizer.eos, tokenizer.pad, start)
+    given = {"source": replace(target, context=source_context, start=())} if source_context else {}
+    return Spec("text", target, given, codec=tokenizer.to_json(), chat_template=chat_template)

@@ -1,19 +1,17 @@
 """From logits to tokens: drawing the next one, continuing rows of tokens, searching for the most probable row.
 
 Logits have the shape (n, vocab), in nats up to a constant per row; a token that must not come has logit -inf.  All
-randomness is one uniform number per row and token, from a generator on the CPU, so that the same state of the generator
-gives the same tokens on every device.
+randomness is one uniform number per row and token (``draws``), so that a seed gives the same tokens on every device.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bowerbird.errors import BowerbirdError
+from bowerbird.draws import Draws
 from bowerbird.nets.base import SequenceState
 
 Logits = Float[Tensor, "n vocab"]
@@ -49,18 +47,11 @@ class Sampling:
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p = {self.min_p} must lie between 0 and 1.")
 
-    def but(self, **options: Any) -> "Sampling":
-        """These settings with those options in their place that are not None; BowerbirdError for a wrong value."""
-        try:
-            return replace(self, **{name: value for name, value in options.items() if value is not None})
-        except ValueError as error:
-            raise BowerbirdError(str(error)) from error
-
 
 def choose(
     logits: Logits,
     sampling: Sampling,
-    generator: torch.Generator | None = None,
+    generator: Draws | None = None,
     past: Int[Tensor, "n length"] | None = None,
 ) -> Int[Tensor, " n"]:
     """The next token of each row; ``past`` holds the tokens before it, for the repetition penalty."""
@@ -81,13 +72,14 @@ def choose(
     return choice if tokens is None else tokens.gather(-1, choice[:, None])[:, 0]
 
 
-def draw(logits: Logits, generator: torch.Generator | None = None) -> Int[Tensor, " n"]:
+def draw(logits: Logits, generator: Draws | None = None) -> Int[Tensor, " n"]:
     """A token from softmax(logits) of each row: the first whose cumulative probability exceeds u ~ U[0, 1).
 
     One uniform number per row, where torch.multinomial needs one per token (30 times slower on a CPU at 4,096 tokens).
     """
     cumulative = logits.softmax(-1).cumsum(-1)
-    u = torch.rand(len(logits), 1, generator=generator).to(logits.device)
+    n = len(logits)
+    u = (torch.rand(n) if generator is None else generator.uniform(n)).to(logits.device)[:, None]
     # The last sum may differ from 1 by rounding.  u < 1 keeps the product below it, and a token of probability 0
     # does not raise the sum, so that it can never be the first to exceed anything.
     return torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.spec import TokenSpec
+from bowerbird.spec import Spec, Tokens
 
 Specials = tuple[str, str, str]
 SPECIALS = ("<bos>", "<eos>", "<pad>")
@@ -68,9 +68,10 @@ class Tokenizer:
         return named(text, FILE, {})
 
     @classmethod
-    def from_spec(cls, spec: TokenSpec) -> "Tokenizer":
-        """The tokenizer of a model's data."""
-        return cls(hf.Tokenizer.from_str(spec.codec), spec.bos, spec.eos, spec.pad, spec.chat_template)
+    def from_spec(cls, spec: Spec) -> "Tokenizer":
+        """The tokenizer of a model's data: of its target, else of the first tokens that are given (captions)."""
+        fields = [field for field in (spec.target, *spec.given.values()) if isinstance(field, Tokens)]
+        return cls(hf.Tokenizer.from_str(spec.codec), fields[0].bos, fields[0].eos, fields[0].pad, spec.chat_template)
 
     def to_json(self) -> str:
         """The text of its tokenizer.json."""
@@ -259,7 +260,8 @@ def _roles_of_run(folder: Path) -> dict[str, Any]:
         return {}
     with safe_open(weights, framework="np") as file:
         spec = json.loads((file.metadata() or {}).get("spec", "{}"))
-    return {f"{role}_token": spec[role] for role in ROLES if role in spec}
+    target = spec.get("target", spec)  # version 0.1 had no target
+    return {f"{role}_token": target[role] for role in ROLES if role in target}
 
 
 def named(text: str, where: str, config: dict[str, Any]) -> Tokenizer:

@@ -1,0 +1,62 @@
+"""Writing files so that a crash at any moment leaves the old file or the new one, never half of one."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def _umask() -> int:
+    """What the user takes away from the permissions of new files; can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls ``write(temporary_path)``, flushes it to the disk and renames it to ``path``, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for the owner alone
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON object per line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def png_bytes(image: "Image.Image") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_png(path: Path, image: "Image.Image") -> Path:
+    """Writes the picture and returns its path."""
+    write_atomically(path, lambda unfinished: unfinished.write_bytes(png_bytes(image)))
+    return path
+
+
+def data_uri(content: bytes, kind: str = "image/png") -> str:
+    """A file's content as its address inside a page."""
+    return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")

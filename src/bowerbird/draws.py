@@ -1,0 +1,57 @@
+"""Random numbers of which sample number i has its own, whatever is drawn beside it.
+
+Row i of every draw comes from a generator that is seeded with a hash of (seed, i), so that a sample does not depend on
+how many are asked for, on the batch size, or on which process draws which part.  All numbers are drawn on the CPU: a
+seed means the same on every device.  Hashed, because neighbouring seeds of the Mersenne Twister start alike.
+"""
+
+import hashlib
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+UNIFORMS_AT_ONCE = 64
+"""Numbers that a row draws ahead for ``uniform``, which samplers of tokens ask for one at a time."""
+
+
+class Draws:
+    """The random numbers of samples ``first``, ``first`` + 1 … of a seed."""
+
+    def __init__(self, seed: int, first: int = 0):
+        self.seed, self.first = seed, first
+        self._rows: list[torch.Generator] = []
+        self._ahead = torch.empty(0, 0)
+        self._taken = 0
+
+    def rows(self, n: int) -> list[torch.Generator]:
+        """The generators of the first n rows."""
+        for i in range(len(self._rows), n):
+            digest = hashlib.blake2b(f"{self.seed}:{self.first + i}".encode(), digest_size=8).digest()
+            self._rows.append(torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True)))
+        return self._rows[:n]
+
+    def randn(self, n: int, *shape: int) -> Float[Tensor, "n *shape"]:
+        """Standard normal numbers."""
+        return torch.stack([torch.randn(shape, generator=row) for row in self.rows(n)])
+
+    def rand(self, n: int, *shape: int) -> Float[Tensor, "n *shape"]:
+        """Uniform numbers in [0, 1)."""
+        return torch.stack([torch.rand(shape, generator=row) for row in self.rows(n)])
+
+    def uniform(self, n: int) -> Float[Tensor, " n"]:
+        """One uniform number in [0, 1) per row."""
+        if self._ahead.shape[0] != n or self._taken == UNIFORMS_AT_ONCE:
+            self._ahead, self._taken = self.rand(n, UNIFORMS_AT_ONCE), 0
+        self._taken += 1
+        return self._ahead[:, self._taken - 1]
+
+    def choice(self, n: int, weights: Float64[Tensor, " k"]) -> Int64[Tensor, " n"]:
+        """A number in 0 … k-1 per row, with probabilities in proportion to the weights."""
+        cumulative = weights.cumsum(0)
+        return torch.searchsorted(cumulative, self.rand(n).double() * cumulative[-1], right=True)
+
+
+def fresh() -> Draws:
+    """Draws of a seed that torch's global generator gives, for callers who ask for none."""
+    return Draws(int(torch.randint(2**62, ())))

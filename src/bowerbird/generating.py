@@ -1,0 +1,185 @@
+"""Drawing samples: the one loop that asks models for them, and what comes back, in memory or as files.
+
+Sample number i of a seed is the same whatever else is drawn with it: its random numbers follow from (seed, i).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bowerbird.data.files import METADATA
+from bowerbird.data.writing import write_lines
+from bowerbird.draws import Draws
+from bowerbird.errors import BowerbirdError
+from bowerbird.media.base import Medium, Opened, medium
+from bowerbird.metrics.progress import progress_bar
+from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluating, options_from
+from bowerbird.spec import Classes, Spec, Tensors, Tokens
+
+PICTURES_AT_ONCE, SEQUENCES_AT_ONCE = 256, 64
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of a model as tensors on the CPU, and what drawing them cost."""
+
+    x: Tensor
+    """In the range of ``Batch.x``; sequences padded at the end."""
+    given: dict[str, Tensor]
+    """What each was made from."""
+    evaluations: float
+    """Network evaluations per sample."""
+    seconds: float
+    """Wall-clock seconds per sample.  The first batch counts like every other: it is what a user waits for."""
+
+
+@torch.no_grad()
+def draw(
+    model: GenerativeModel,
+    n: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    given: Mapping[str, Tensor] | None = None,
+    options: Any = None,
+    batch_size: int | None = None,
+    shown: bool = True,
+) -> Drawn:
+    """Samples number ``first`` … ``first`` + n - 1 of a seed.
+
+    ``given`` has n rows; classes that are left out are drawn as often as in the training data.  ``options`` are the
+    family's own, as its ``Options`` or a table of them; BowerbirdError for one that it does not have.
+    """
+    if n < 1:
+        raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
+    options = options if is_dataclass(options) else options_from(model, options)
+    at_once = batch_size or (PICTURES_AT_ONCE if isinstance(model.spec.target, Tensors) else SEQUENCES_AT_ONCE)
+    made, asked = [], []
+    with progress_bar("sampling", n, shown) as progress, evaluating(model), counting_evaluations(model) as rows:
+        began = time.perf_counter()
+        for start in range(0, n, at_once):
+            count, draws = min(at_once, n - start), Draws(seed, first + start)
+            part = {name: value[start : start + count] for name, value in (given or {}).items()}
+            asked.append(model.requested(count, part, draws))
+            made.append(model.sample(count, asked[-1], options, draws).cpu())
+            progress(count)
+        seconds = time.perf_counter() - began
+    together = {name: _joined([part[name].cpu() for part in asked], model.spec.given[name]) for name in asked[0]}
+    return Drawn(_joined(made, model.spec.target), together, rows[0] / n, seconds / n)
+
+
+def _joined(parts: list[Tensor], field: Any) -> Tensor:
+    """All rows; those of tokens padded to the longest."""
+    if not isinstance(field, Tokens) or len(parts) == 1:
+        return torch.cat(parts)
+    rows = [row for part in parts for row in part]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=field.pad)
+
+
+# -------------------------------------------------------------------------------------------------- samples in memory
+
+
+@dataclass(frozen=True)
+class Samples(Sequence[Any]):
+    """Samples in memory: ``samples[i]`` is an array of pixels (h, w, c), a text, or a piece of music.
+
+    A notebook shows them; ``save`` writes them with what they were made from.
+    """
+
+    x: Tensor
+    """As the model made them."""
+    given: dict[str, Tensor]
+    """What each was made from, as tensors."""
+    spec: Spec
+    origin: dict[str, Any]
+    """Where they come from: run, seed, options."""
+    names: list[str] = field(default_factory=list)
+    """Names of their files, without suffix; empty: numbers."""
+
+    @property
+    def medium(self) -> Medium:
+        return medium(self.spec.medium)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What each was made from and where it comes from, as ``metadata.jsonl`` has it."""
+        return [_words(self.spec, self.given, i) | self.origin for i in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.medium.decoded(self.x, self.spec)[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.medium.decoded(self.x, self.spec))
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes every sample, a sheet, and ``metadata.jsonl``; returns the folder."""
+        folder = Path(folder)
+        names = self.names or [f"{i:05d}" for i in range(len(self))]
+        written = self.medium.write(self.x, self.given, self.spec, folder, names)
+        rows = [file | row for file, row in zip(written, self.rows, strict=True)]
+        write_lines(folder / METADATA, rows)
+        return folder
+
+    def _repr_html_(self) -> str:
+        return self.medium.html(self.x, self.given, self.spec)
+
+
+def _words(spec: Spec, given: Mapping[str, Tensor], i: int) -> dict[str, Any]:
+    """The classes of a sample by their names."""
+    named = {name: field.names for name, field in spec.given.items() if isinstance(field, Classes) and name in given}
+    return {name: names[int(given[name][i])] for name, names in named.items() if int(given[name][i]) < len(names)}
+
+
+def generate(
+    model: GenerativeModel,
+    n: int,
+    *,
+    seed: int = 0,
+    given: Mapping[str, Tensor] | None = None,
+    options: Any = None,
+    origin: Mapping[str, Any] | None = None,
+    names: list[str] | None = None,
+    batch_size: int | None = None,
+) -> Samples:
+    """n samples in memory, see ``draw``."""
+    chosen: Any = options if is_dataclass(options) else options_from(model, options)
+    drawn = draw(model, n, seed=seed, given=given, options=chosen, batch_size=batch_size)
+    said = {name: value for name, value in asdict(chosen).items() if value != type(chosen).__dict__.get(name)}
+    about = {**(origin or {}), "seed": seed} | ({"options": said} if said else {})
+    return Samples(drawn.x, drawn.given, model.spec, about, names or [])
+
+
+# ----------------------------------------------------------------------------------------------------------- previews
+
+
+def previewer(data: Opened, seed: int) -> Callable[[GenerativeModel, Path], None]:
+    """What the trainer is handed to show a model with."""
+    return lambda model, stem: preview(model, data, stem, seed=seed)
+
+
+def preview(model: GenerativeModel, data: Opened, stem: Path, *, seed: int = 0) -> None:
+    """A few samples in files whose names begin with ``stem``.
+
+    What cannot be drawn (a sentence or a picture to translate, a caption) is taken from the validation split, and the
+    truth is shown beside it.
+    """
+    one = medium(data.spec.medium)
+    wanted = [name for name, field in model.spec.given.items() if not isinstance(field, Classes) and name != "prompt"]
+    given: dict[str, Tensor] = dict(one.preview_given(model.spec))
+    n = len(next(iter(given.values()))) if given else one.n_preview
+    beside = {}
+    if wanted:
+        n = min(n, len(data.val))
+        batch = data.val.batch(torch.arange(n))
+        given = {name: value[:n] for name, value in batch["given"].items() if name in model.spec.given}
+        beside = {"truth": batch["x"]}
+    drawn = draw(model, n, seed=seed, given=given, shown=False)
+    one.preview(drawn.x, drawn.given | beside, model.spec, stem)

@@ -1,0 +1,66 @@
+"""Pictures that a person supplies for a model to start from: files, folders, or arrays, made to fit."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bowerbird.data import files
+from bowerbird.errors import BowerbirdError
+from bowerbird.media.image import pixels
+from bowerbird.media.image.imageset import to_float
+
+
+def supplied(sources: list[Any], shape: tuple[int, ...]) -> tuple[Float[Tensor, "n c h w"], list[str]]:
+    """Pictures in [-1, 1] of this shape, and the names of their files without suffix (none for arrays).
+
+    Each source is a uint8 array (h, w, c), a file, a folder or a zip.  What is resized is said in a warning;
+    BowerbirdError for what cannot be read.
+    """
+    if all(isinstance(one, np.ndarray) for one in sources):
+        return _fitted([np.atleast_3d(one) for one in sources], shape), []
+    arrays: list[np.ndarray] = []
+    names: list[str] = []
+    for one in sources:
+        found = _read(Path(one).expanduser())
+        arrays += found.values()
+        names += [str(Path(name).with_suffix("")) for name in found]
+    return _fitted(arrays, shape), names
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
+    single = path.is_file() and path.suffix.lower() != ".zip"
+    where = files.Folder(path.parent) if single else files.open_files(path)
+    names = [path.name] if single else files.image_names(where)
+    if not names:
+        raise BowerbirdError(f"{path} holds no pictures ({', '.join(files.SUFFIXES)}).")
+
+    def read(name: str) -> np.ndarray:
+        with where.open(name) as file:
+            return pixels.as_stored(file.read())
+
+    found, problems = pixels.each_readable(names, read)
+    if problems:
+        name, why = next(iter(problems.items()))
+        raise BowerbirdError(f"{path if single else path / name} cannot be read as a picture: it is {why}.")
+    return found
+
+
+def _fitted(arrays: list[np.ndarray], shape: tuple[int, ...]) -> Float[Tensor, "n c h w"]:
+    channels, height, width = shape
+    other = {one.shape[:2] for one in arrays} - {(height, width)}
+    if other:
+        example = "{1}x{0}".format(*sorted(other)[0])
+        n = sum(one.shape[:2] != (height, width) for one in arrays)
+        warnings.warn(
+            f"{n} of {len(arrays)} pictures were cut to the centre, resized to {width}x{height}, one from {example}.",
+            stacklevel=4,
+        )
+    one_size = [pixels.fit_array(one[None], height, width)[0] for one in arrays]
+    return to_float(torch.from_numpy(pixels.with_channels(one_size, channels).transpose(0, 3, 1, 2).copy()))
