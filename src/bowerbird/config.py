@@ -76,8 +76,8 @@ class Data:
 
     source: str = "digits"
     """A built-in name, a file, a folder or a zip."""
-    modality: Literal["auto", "images", "text", "pairs", "chat", "music"] = "auto"
-    """What the source holds; auto looks at its files."""
+    modality: str = "auto"
+    """What the source holds: images, text, pairs, chat, music or a plugin's medium; auto looks at its files."""
     text: Text = Text()
     music: Music = Music()
     size: int | None = None
@@ -86,10 +86,22 @@ class Data:
     """Colour of the tensors; auto keeps grey images grey."""
     label: str | None = None
     """Which column of metadata.jsonl is the label (None: sub-folder names, else a column named 'label')."""
+    given: tuple[str, ...] = ()
+    """Columns that images are made from instead of the label: attributes with few values, and captions."""
+    from_: str | None = None
+    """Images from images: the style (a value of a column, or a folder) to start from …"""
+    to: str | None = None
+    """… and the style to make of it; pictures of one thing in both styles are pairs."""
+    paired: bool = True
+    """Whether pictures of two styles belong to one another; if not, any may stand beside any."""
+    halves: Literal["none", "source-left", "source-right"] = "none"
+    """Each file holds a pair side by side, the source on this side."""
     flip: bool = False
     """Mirror training images at random from left to right."""
     binarize: Literal["none", "static"] = "none"
     """static: every pixel is drawn once from Bernoulli(value/255), with a fixed seed, for all splits."""
+    options: dict[str, str] = field(default_factory=dict)
+    """What a plugin's medium wants to know."""
 
 
 @dataclass(frozen=True)
@@ -284,14 +296,14 @@ def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetConfig:
 def build(cls: type[T], table: dict[str, Any], where: str, prefix: str = "") -> T:
     """A dataclass from a table of its fields; BowerbirdError that names ``where`` for a wrong key, type or value."""
     hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    names = {_key(f.name): f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
         if key not in names:
             raise BowerbirdError(
                 f"{where}: {unknown('key', _dotted(prefix, key), [_dotted(prefix, n) for n in names])}"
             )
-        values[key] = _convert(hints[key], value, where, _dotted(prefix, key))
+        values[names[key]] = _convert(hints[names[key]], value, where, _dotted(prefix, key))
     missing = [
         f.name
         for f in dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -306,6 +318,11 @@ def build(cls: type[T], table: dict[str, Any], where: str, prefix: str = "") -> 
         return cls(**values)
     except ValueError as error:
         raise BowerbirdError(f"{where}: {error}") from error
+
+
+def _key(field_name: str) -> str:
+    """A field as TOML and the command line write it: ``from`` is a word of Python's."""
+    return field_name.rstrip("_")
 
 
 def _dotted(prefix: str, key: str) -> str:
@@ -369,7 +386,7 @@ def _to_value(value: Any) -> Any:
             table["name"] = registry.nets.name_of(type(value))
         for f in dataclasses.fields(value):
             if (item := getattr(value, f.name)) is not None:
-                table[f.name] = _to_value(item)
+                table[_key(f.name)] = _to_value(item)
         return table
     if isinstance(value, list | tuple):
         return [_to_value(item) for item in value]

@@ -16,11 +16,19 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.training.budget import parse_budget
 
 
+@dataclass(frozen=True)
+class DataFlags(config.Data):
+    """Where examples come from and what is done to them."""
+
+    from_: Annotated[str | None, arg(name="from")] = None
+    """Images from images: the style (a value of a column, or a folder) to start from …"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainFlags:
     """Trains a model into a run folder.  `train RECIPE --help` shows the flags of that recipe's model as well."""
 
-    data: config.Data = config.Data()
+    data: DataFlags = DataFlags()
     train: config.Train = config.Train()
     source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
     """Short for --data.source: a built-in name, a folder or a zip."""
@@ -56,12 +64,14 @@ class Train(TrainFlags, Command):
             registry.load_plugin(Path(plugin))
         run = config.load(argv[0])
         plugin_of_recipe = Path(run.plugin) if run.plugin else None
-        default = cls(recipe=argv[0], model=run.model, data=run.data, train=run.train, plugin=plugin_of_recipe)
+        data = DataFlags(**{field.name: getattr(run.data, field.name) for field in dataclasses.fields(run.data)})
+        default = cls(recipe=argv[0], model=run.model, data=data, train=run.train, plugin=plugin_of_recipe)
         return parse_flags(cls, argv, prog, default)
 
     def run(self) -> config.Run:
         """The run that was asked for."""
-        data, train = self.data, self.train
+        train = self.train
+        data = config.Data(**{field.name: getattr(self.data, field.name) for field in dataclasses.fields(config.Data)})
         if self.source is not None:
             data = dataclasses.replace(data, source=self.source)
         if self.budget is not None:

@@ -21,7 +21,8 @@ from bowerbird.data.writing import save_png
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import Drawn, draw
 from bowerbird.measuring.pairs import nearest_pairs
-from bowerbird.media.image.imageset import LABEL, ImageData, to_float, to_uint8
+from bowerbird.media.image.columns import LABEL
+from bowerbird.media.image.imageset import ImageData, to_float, to_uint8
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import check_names, subset

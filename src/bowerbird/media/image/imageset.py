@@ -5,6 +5,7 @@ image lies in which split is decided by its content (``split``), in which order 
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,17 +16,15 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import split
-from bowerbird.data.files import natural
 from bowerbird.data.split import SPLITS
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.errors import unknown
 from bowerbird.media.image import pixels, sources
-from bowerbird.media.image.sources import Pictures
-from bowerbird.spec import Classes, Spec, Tensors
+from bowerbird.media.image.columns import LABEL, given_columns
+from bowerbird.media.image.pairing import with_sources
+from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 
-DEFAULT_LABELS = ("folder", "label", "class")
-"""The label is the first of these columns that sorts the images into classes."""
-LABEL, SOURCE = "label", "source"
-"""Names of what is given: a class, and a picture to translate."""
+SOURCE = "source"
+"""Name of what is given where pictures are made from pictures."""
 CHUNK = 4096
 """Images that are binarised at a time."""
 
@@ -123,37 +122,46 @@ class ImageData:
         sizes = {name: len(getattr(self, name)) for name in SPLITS}
         channels, height, width = self.train.images.shape[1:]
         colour = "grey" if channels == 1 else "colour"
-        classes = f"{len(self.classes)} classes" if self.classes else "no labels"
+        made_from = ", ".join(_described(name, field) for name, field in self.spec.given.items()) or "no labels"
         splits = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         skipped = f"skipped {self.skipped} ({self.skipped_why})" if self.skipped else "none skipped"
         return (
-            f"{self.name}: {sum(sizes.values()):,} images, {width}x{height} {colour}, {classes}; "
+            f"{self.name}: {sum(sizes.values()):,} images, {width}x{height} {colour}, {made_from}; "
             f"{splits}; {skipped}" + (f"; {self.note}" if self.note else "")
         )
 
 
+def _described(name: str, field: Field) -> str:
+    if isinstance(field, Classes):
+        return f"{len(field.names)} classes" if name == LABEL else f"{name} ({len(field.names)} values)"
+    return f"{name} (texts)" if isinstance(field, Tokens) else f"each from a {name}"
+
+
 def open_images(data: config.Data) -> ImageData:
-    """The images of a source, decoded, labelled and split; errors say what is wrong with it."""
-    found = sources.pictures(data)
-    classes, labels = choose_labels(found, data.label)
+    """The images of a source, decoded and split, with what each is made from; errors say what is wrong with it."""
+    found, from_pictures = with_sources(sources.pictures(data), data)
     where = split.assign(split.digests(found.images), found.split)
-    height, width, channels = found.images.shape[1:]
+    fields, values, codec = given_columns(found, data, where == "train")
+    pictures: dict[str, Field] = {}
+    if from_pictures is not None:
+        height, width, channels = from_pictures.images.shape[1:]
+        pictures = {SOURCE: Tensors((channels, height, width))}
     sets = {}
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(where == name)
-        x = torch.from_numpy(np.ascontiguousarray(found.images[chosen].transpose(0, 3, 1, 2)))
+        x = _as_stored(found.images[chosen])
         if data.binarize == "static":
             x = binarized(x, seed=number)
-        given = {LABEL: torch.from_numpy(labels[chosen])} if classes else {}
-        sets[name] = ImageSet(x, given, flip=data.flip and name == "train")
-    counts = np.bincount(labels[where == "train"], minlength=len(classes)).tolist() if classes else []
+        given = {key: torch.from_numpy(value[chosen]) for key, value in values.items()}
+        unpaired = from_pictures is not None and not from_pictures.paired
+        if from_pictures is not None:
+            rows = from_pictures.split == name if unpaired else chosen
+            given[SOURCE] = _as_stored(from_pictures.images[rows])
+        sets[name] = ImageSet(x, given, flip=data.flip and name == "train", unpaired=unpaired)
+    height, width, channels = found.images.shape[1:]
     return ImageData(
         name=found.name,
-        spec=Spec(
-            "image",
-            Tensors((channels, height, width)),
-            {LABEL: Classes(tuple(classes), tuple(counts))} if classes else {},
-        ),
+        spec=Spec("image", Tensors((channels, height, width)), fields | pictures, codec),
         preprocessing={
             "width": width,
             "height": height,
@@ -163,39 +171,15 @@ def open_images(data: config.Data) -> ImageData:
             "split": split.RULE[split.present(found.split)],
         },
         skipped=found.skipped,
-        fingerprint=_fingerprint(sets, classes),
+        fingerprint=_fingerprint(sets, fields),
         skipped_why=found.skipped_why,
         note=found.note,
         **sets,
     )
 
 
-def choose_labels(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
-    """Class names in natural order and the class number of each image; no names when nothing tells images apart."""
-    if column is not None and column not in found.columns:
-        known = ", ".join(found.columns) or "none, for it has neither sub-folders nor metadata.jsonl"
-        raise BowerbirdError(f"{found.name} has no label column '{column}'; its columns: {known}.")
-    for name in DEFAULT_LABELS if column is None else (column,):
-        if name not in found.columns:
-            continue
-        values, numbers = np.unique(found.columns[name], return_inverse=True)
-        if _is_identity(len(values), len(numbers)):
-            if column is not None:
-                raise BowerbirdError(
-                    f"The column '{column}' of {found.name} has {len(values)} values for {len(numbers)} images: "
-                    "too many to be classes."
-                )
-        elif len(values) > 1 or column is not None:
-            order = sorted(range(len(values)), key=lambda i: natural(str(values[i])))
-            rank = np.empty(len(values), np.int64)
-            rank[order] = np.arange(len(values))
-            return [str(values[i]) for i in order], rank[numbers]
-    return [], np.zeros(len(found.images), np.int64)
-
-
-def _is_identity(n_values: int, n_images: int) -> bool:
-    """Whether a column names images (an identifier, a caption) rather than classes."""
-    return n_images >= 20 and n_values > n_images / 2
+def _as_stored(images: np.ndarray) -> UInt8[Tensor, "n c h w"]:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -215,7 +199,8 @@ def binarized(x: UInt8[Tensor, "n c h w"], seed: int) -> UInt8[Tensor, "n c h w"
     return torch.cat(drawn).to(torch.uint8) * 255
 
 
-def _fingerprint(sets: dict[str, ImageSet], classes: list[str]) -> str:
+def _fingerprint(sets: dict[str, ImageSet], fields: Mapping[str, Field]) -> str:
+    classes = [name for field in fields.values() if isinstance(field, Classes) for name in field.names]
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, one in sets.items():
         digest.update(f"{name} {tuple(one.images.shape)}".encode())

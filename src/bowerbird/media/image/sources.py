@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from statistics import median
@@ -35,6 +35,8 @@ class Pictures:
     """What is known about each image, as strings (n,)."""
     split: np.ndarray
     """The official split of each image, "" where there is none."""
+    names: list[str] = field(default_factory=list)
+    """Files, where the images come from files."""
     skipped: int = 0
     skipped_why: str = ""
     note: str = ""
@@ -100,11 +102,13 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
         return from_name
 
     problems: dict[str, str] = {}
+    beside = 1 if data.halves == "none" else 2
     if data.size is None:
         sizes, problems = pixels.each_readable(names, opening(pixels.upright_size))
-        height, width = default_size(list(sizes.values())) if sizes else (1, 1)
+        height, width = default_size([(h, w // beside) for h, w in sizes.values()]) if sizes else (1, 1)
     else:
         height = width = data.size
+    width *= beside
     remaining = [name for name in names if name not in problems]
     decoded, more = pixels.each_readable(remaining, opening(lambda file: pixels.decode(file, height, width)))
     problems |= more
@@ -117,6 +121,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
         pixels.with_channels(decoded.values(), n_channels),
         files.columns(source, readable),
         files.official_splits(readable),
+        readable,
         len(problems),
         reasons(problems),
         note,

@@ -1,0 +1,113 @@
+"""What is known about each image, as what a model can be given: one class, several attributes, captions."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bowerbird import config
+from bowerbird.data import tokenizers
+from bowerbird.data.files import natural
+from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.image.sources import Pictures
+from bowerbird.spec import Classes, Field, Tokens
+
+LABEL = "label"
+DEFAULT_LABELS = ("folder", LABEL, "class")
+"""The label is the first of these columns that sorts the images into classes."""
+CAPTION_VOCABULARY = 2048
+"""Tokens that a tokenizer of captions learns at most."""
+LONGEST_CAPTION = 64
+"""Tokens; what follows is left out."""
+
+
+def given_columns(
+    found: Pictures, data: config.Data, in_training: np.ndarray
+) -> tuple[dict[str, Field], dict[str, np.ndarray], str]:
+    """What the images are given with: the fields, their values for each image, and the tokenizer of captions as JSON.
+
+    ``data.given`` names columns: those with few values become attributes, those with texts captions.  Without it the
+    label is all there is.  Class frequencies, and the tokenizer, are those of the training images.
+    """
+    if not data.given:
+        names, numbers = choose_label(found, data.label)
+        return ({LABEL: _classes(names, numbers, in_training)}, {LABEL: numbers}, "") if names else ({}, {}, "")
+    fields: dict[str, Field] = {}
+    values: dict[str, np.ndarray] = {}
+    captions = {}
+    for name in data.given:
+        if name not in found.columns:
+            raise unknown(f"column of {found.name}", name, [*found.columns])
+        if _is_text(found.columns[name]):
+            captions[name] = found.columns[name].tolist()
+        else:
+            names, values[name] = _numbered(found.columns[name])
+            fields[name] = _classes(names, values[name], in_training)
+    if not captions:
+        return fields, values, ""
+    tokenizer = _tokenizer(captions, data, in_training)
+    for name, texts in captions.items():
+        fields[name], values[name] = tokenized(texts, tokenizer)
+    return fields, values, tokenizer.to_json()
+
+
+def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
+    """Class names in natural order and the class number of each image; no names when nothing tells images apart."""
+    if column is not None and column not in found.columns:
+        known = ", ".join(found.columns) or "none, for it has neither sub-folders nor metadata.jsonl"
+        raise BowerbirdError(f"{found.name} has no label column '{column}'; its columns: {known}.")
+    for name in DEFAULT_LABELS if column is None else (column,):
+        if name not in found.columns:
+            continue
+        n_values = len(np.unique(found.columns[name]))
+        if _is_identity(n_values, len(found.images)):
+            if column is not None:
+                raise BowerbirdError(
+                    f"The column '{column}' of {found.name} has {n_values} values for {len(found.images)} images: "
+                    "too many to be classes."
+                )
+        elif n_values > 1 or column is not None:
+            return _numbered(found.columns[name])
+    return [], np.zeros(len(found.images), np.int64)
+
+
+def _numbered(column: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The values in natural order, and the number of each row's."""
+    values, numbers = np.unique(column, return_inverse=True)
+    order = sorted(range(len(values)), key=lambda i: natural(str(values[i])))
+    rank = np.empty(len(values), np.int64)
+    rank[order] = np.arange(len(values))
+    return [str(values[i]) for i in order], rank[numbers]
+
+
+def _classes(names: list[str], numbers: np.ndarray, in_training: np.ndarray) -> Classes:
+    return Classes(tuple(names), tuple(np.bincount(numbers[in_training], minlength=len(names)).tolist()))
+
+
+def _is_identity(n_values: int, n_images: int) -> bool:
+    """Whether a column names images (an identifier, a caption) rather than classes."""
+    return n_images >= 20 and n_values > n_images / 2
+
+
+MOST_ATTRIBUTES = 256
+"""Values of an attribute; a column with more, of which some are words apart, holds texts."""
+
+
+def _is_text(column: np.ndarray) -> bool:
+    return len(np.unique(column)) > MOST_ATTRIBUTES
+
+
+def _tokenizer(captions: dict[str, list[str]], data: config.Data, in_training: np.ndarray) -> Tokenizer:
+    kind = "bpe" if data.text.tokenizer == "auto" else data.text.tokenizer
+    every = [text for texts in captions.values() for text in texts]
+    training = [texts[row] for texts in captions.values() for row in np.flatnonzero(in_training)]
+    size = min(data.text.vocab_size, CAPTION_VOCABULARY)
+    return tokenizers.chosen(kind, training, every, size, tokenizers.SPECIALS)
+
+
+def tokenized(texts: list[str], tokenizer: Tokenizer) -> tuple[Tokens, np.ndarray]:
+    """The captions as tokens with an eos, padded at the end to the longest."""
+    rows = [torch.tensor([*tokenizer.encode(text)[: LONGEST_CAPTION - 1], tokenizer.eos]) for text in texts]
+    padded: Tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad)
+    field = Tokens(tokenizer.vocab_size, LONGEST_CAPTION, tokenizer.bos, tokenizer.eos, tokenizer.pad)
+    return field, padded.numpy()

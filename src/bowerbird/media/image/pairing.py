@@ -1,0 +1,149 @@
+"""Pictures to be made from pictures: which belongs to which.
+
+    a style to another    --data.from flat --data.to 3d: two values of a column; what two pictures share in another
+                          column (a name, a code point) makes them a pair
+    two folders           source/ and target/, equal file names
+    a column              metadata.jsonl with a column ``source`` that names the file to start from
+    halves                one file holds both, side by side (the layout of pix2pix)
+    two domains           trainA, trainB, testA, testB (the layout of CycleGAN), or --data.paired false: no picture
+                          belongs to another
+
+What has no partner is left out and counted.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from bowerbird import config
+from bowerbird.data import split
+from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.image.sources import Pictures
+
+FOLDERS = ("source", "target")
+DOMAINS = {f"{part}{domain}": (part, domain) for part in ("train", "val", "test") for domain in "AB"}
+"""Top folders of unpaired data, as CycleGAN's repositories have them: A becomes B, and test is never trained on."""
+STYLE = "style"
+FILE = "file"
+
+
+@dataclass
+class Sources:
+    """What pictures are made from."""
+
+    images: np.ndarray
+    """uint8 (n, h, w, c): of each target its own, or, unpaired, as many as there are."""
+    split: np.ndarray
+    """Unpaired: the split of each."""
+    paired: bool
+
+
+def with_sources(found: Pictures, data: config.Data) -> tuple[Pictures, Sources | None]:
+    """The targets, and what they are made from; None where nothing says that there is such a thing."""
+    if data.halves != "none":
+        return _halves(found, data.halves)
+    folders = set(found.columns.get("folder", ()))
+    if folders and folders <= DOMAINS.keys() and {DOMAINS[name][1] for name in folders} == {"A", "B"}:
+        return _domains(found)
+    if data.from_ is None and data.to is None:
+        if folders == set(FOLDERS):
+            return _two_values(found, "folder", *FOLDERS, data.paired)
+        return _by_column(found) if "source" in found.columns else (found, None)
+    if data.from_ is None or data.to is None:
+        raise BowerbirdError("--data.from and --data.to go together: say from what, and to what.")
+    column = _column_with(found, data.from_, data.to)
+    return _two_values(found, column, data.from_, data.to, data.paired)
+
+
+def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
+    middle = found.images.shape[2] // 2
+    left, right = found.images[:, :, :middle], found.images[:, :, -middle:]
+    source, target = (left, right) if which == "source-left" else (right, left)
+    return replace(found, images=np.ascontiguousarray(target)), Sources(np.ascontiguousarray(source), found.split, True)
+
+
+def _domains(found: Pictures) -> tuple[Pictures, Sources]:
+    part, domain = (np.array([DOMAINS[name][i] for name in found.columns["folder"]]) for i in (0, 1))
+    found = replace(found, split=part)
+    return _unpaired(found, domain == "A", domain == "B")
+
+
+def _column_with(found: Pictures, *values: str) -> str:
+    """The column of which these are two values; BowerbirdError names what there is instead."""
+    for name, column in found.columns.items():
+        if set(values) <= set(column):
+            return name
+    best = found.columns.get(STYLE, found.columns.get("folder"))
+    known = sorted(set(best)) if best is not None else []
+    missing = next((value for value in values if value not in known), values[0])
+    if known:
+        raise unknown(f"style of {found.name}", missing, known)
+    raise BowerbirdError(
+        f"{found.name} has no column with the values {' and '.join(values)}, so nothing can be paired."
+    )
+
+
+def _two_values(found: Pictures, column: str, source: str, target: str, paired: bool) -> tuple[Pictures, Sources]:
+    if source == target:
+        raise BowerbirdError(f"--data.from and --data.to are both '{source}'; choose two different ones.")
+    is_source, is_target = found.columns[column] == source, found.columns[column] == target
+    if not paired:
+        return _unpaired(found, is_source, is_target)
+    others = {name: values for name, values in found.columns.items() if name != column}
+    if found.names:
+        others = {FILE: np.array([PurePosixPath(name).stem for name in found.names])} | others
+    matches = {name: _partners(values, is_source, is_target) for name, values in others.items()}
+    if not any(len(targets) for targets, _ in matches.values()):
+        raise BowerbirdError(f"No picture of '{source}' in {found.name} has the name of one of '{target}'.")
+    targets, sources = max(matches.values(), key=lambda match: len(match[0]))
+    alone = int(is_source.sum() + is_target.sum()) - 2 * len(targets)
+    note = "; ".join(filter(None, [found.note, f"{alone} pictures without a partner are not used" if alone else ""]))
+    return _chosen(found, targets, note), Sources(found.images[sources], found.split[targets], True)
+
+
+def _partners(key: np.ndarray, is_source: np.ndarray, is_target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the targets whose key exactly one target and one source have, and those of the sources."""
+    sources = _once(key, np.flatnonzero(is_source))
+    targets = _once(key, np.flatnonzero(is_target))
+    both = [value for value in targets if value in sources]
+    return np.array([targets[value] for value in both], int), np.array([sources[value] for value in both], int)
+
+
+def _once(key: np.ndarray, rows: np.ndarray) -> dict[str, int]:
+    values, counts = np.unique(key[rows], return_counts=True)
+    single = set(values[counts == 1])
+    return {key[row]: row for row in rows if key[row] in single}
+
+
+def _by_column(found: Pictures) -> tuple[Pictures, Sources | None]:
+    """Rows of metadata that name their source, relative to the folder or to their own file."""
+    place = {name: row for row, name in enumerate(found.names)}
+    pairs = []
+    for row, wanted in enumerate(found.columns["source"]):
+        beside = str(PurePosixPath(found.names[row]).parent / wanted)
+        if (other := place.get(wanted, place.get(beside))) is not None:
+            pairs.append((row, other))
+    if not pairs:
+        return found, None
+    targets, sources = np.array(pairs).T
+    missing = len(found.names) - len({*targets.tolist(), *sources.tolist()})
+    note = "; ".join(filter(None, [found.note, f"{missing} pictures of no pair are not used" if missing else ""]))
+    return _chosen(found, targets, note), Sources(found.images[sources], found.split[targets], True)
+
+
+def _unpaired(found: Pictures, is_source: np.ndarray, is_target: np.ndarray) -> tuple[Pictures, Sources]:
+    images = found.images[is_source]
+    where = split.assign(split.digests(images), found.split[is_source])
+    return _chosen(found, np.flatnonzero(is_target), found.note), Sources(images, where, False)
+
+
+def _chosen(found: Pictures, rows: np.ndarray, note: str) -> Pictures:
+    return replace(
+        found,
+        images=found.images[rows],
+        columns={name: values[rows] for name, values in found.columns.items()},
+        split=found.split[rows],
+        names=[found.names[row] for row in rows] if found.names else [],
+        note=note,
+    )
