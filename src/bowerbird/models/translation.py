@@ -37,9 +37,11 @@ from bowerbird.registry import families
 from bowerbird.spec import Tensors
 
 Images = Float[Tensor, "n c h w"]
+Others = Float[Tensor, "n c2 h w"]
+"""Pictures of the other side, which may have other channels."""
 Logits = Float[Tensor, "n *patches"]
 Given = Mapping[str, Tensor]
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 Scalar = Float[Tensor, ""]
 
 # ---------------------------------------------------------------------------------------------------- the losses
@@ -75,7 +77,10 @@ class ImagePool(nn.Module):
     a resumed run goes on exactly.  ``size`` = 0 returns what it is offered.
     """
 
-    def __init__(self, size: int, shape: tuple[int, ...]):
+    kept: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int, shape: Shape):
         super().__init__()
         self.size = size
         self.register_buffer("kept", torch.zeros(size, *shape) if size else None)
@@ -106,7 +111,7 @@ class Translator(nn.Module):
         super().__init__()
         self.net, self.output = net, output
 
-    def forward(self, source: Images) -> Images:
+    def forward(self, source: Images) -> Float[Tensor, "n channels_out h w"]:
         y = self.net(source, source.new_zeros(len(source)), {}).float()
         return source + y if self.output == "change" else torch.tanh(y)
 
@@ -167,13 +172,14 @@ class Translation(GenerativeModel):
         super().__init__()
         self.config, self.spec = config, spec
         source, target = checked(spec, config)
-        self.G = Translator(config.net.denoiser(seen(spec, source), target[0]), config.output)
-        if config.learning == "cycle":
-            self.F = Translator(config.net.denoiser(seen(spec, target), source[0]), config.output)
-            self.D_target, self.D_source = (config.discriminator.encoder(seen(spec, s), 1) for s in (target, source))
-            self.past_targets, self.past_sources = (ImagePool(config.pool, s) for s in (target, source))
-        elif config.discriminator is not None:
-            self.D = config.discriminator.encoder(seen(spec, (source[0] + target[0], *target[1:])), 1)
+        net, judge = config.net, config.discriminator
+        self.G = Translator(net.denoiser(seen(spec, source), target[0]), config.output)
+        if judge is not None and config.learning == "cycle":
+            self.F = Translator(net.denoiser(seen(spec, target), source[0]), config.output)
+            self.D_target, self.D_source = (judge.encoder(seen(spec, shape), 1) for shape in (target, source))
+            self.past_targets, self.past_sources = (ImagePool(config.pool, shape) for shape in (target, source))
+        elif judge is not None:
+            self.D = judge.encoder(seen(spec, (source[0] + target[0], *target[1:])), 1)
 
     @property
     def players(self) -> dict[str, nn.Module]:
@@ -193,7 +199,7 @@ class Translation(GenerativeModel):
 
     # ------------------------------------------------------------------------------------------- from pairs
 
-    def paired_losses(self, source: Images, target: Images) -> Iterator[Loss]:
+    def paired_losses(self, source: Images, target: Others) -> Iterator[Loss]:
         fake = self.G(source)
         distance = l1(fake, target)
         if self.config.discriminator is None:
@@ -206,14 +212,14 @@ class Translation(GenerativeModel):
 
     # ------------------------------------------------------------------------------------------- from cycles
 
-    def cycle_losses(self, source: Images, target: Images) -> Iterator[Loss]:
+    def cycle_losses(self, source: Images, target: Others) -> Iterator[Loss]:
         fake_target, fake_source = self.G(source), self.F(target)
         yield self.generator_loss("G", source, fake_target, target, fake_source.detach())
         yield self.generator_loss("F", target, fake_source, source, fake_target.detach())
         yield self.discriminator_loss("D_target", target, self.past_targets.exchange(fake_target.detach()))
         yield self.discriminator_loss("D_source", source, self.past_sources.exchange(fake_source.detach()))
 
-    def generator_loss(self, player: str, a: Images, fake_b: Images, b: Images, fake_a: Images) -> Loss:
+    def generator_loss(self, player: str, a: Images, fake_b: Others, b: Others, fake_a: Images) -> Loss:
         """Of the translator from a to b: ``fake_b`` is its translation of a, ``fake_a`` the other's of b."""
         c = self.config
         there, back, D = (self.G, self.F, self.D_target) if player == "G" else (self.F, self.G, self.D_source)
@@ -262,7 +268,7 @@ class Translation(GenerativeModel):
             return translator(source.to(self.device)).clamp(-1, 1)
 
 
-def beside(source: Images, picture: Images) -> Float[Tensor, "n both h w"]:
+def beside(source: Images, picture: Others) -> Float[Tensor, "n both h w"]:
     """What the discriminator of pairs sees: source and picture laid over one another as channels."""
     return torch.cat([source, picture], dim=1)
 
