@@ -1,0 +1,70 @@
+"""PatchGAN: a discriminator whose every logit judges one square of the picture (Isola et al. 2017, arXiv:1611.07004).
+
+Squares overlap, and what lies in none of them together, the plan of the whole picture, is left to another loss.  With
+``depth`` layers of stride 2 and two of stride 1, all 4×4 (section 3.2.2 and appendix 6.1.2), a logit sees a square of
+
+    9 · 2^depth - 2 pixels a side:  16, 34, 70, 142  for depth 1, 2, 3, 4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.nets.base import NetConfig
+from bowerbird.registry import nets
+
+
+@nets.register("patchgan")
+@dataclass(frozen=True)
+class PatchGANConfig(NetConfig):
+    """A PatchGAN's hyperparameters."""
+
+    channels_last = True
+
+    channels: int = 64
+    """Feature maps of the first layer; they double with each further one, up to 8 times as many."""
+    depth: int = 3
+    """Layers that halve the grid."""
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.depth) < 1:
+            raise ValueError("patchgan: channels and depth must be at least 1.")
+
+    def encoder(self, spec: Any, n_out: int) -> nn.Module:
+        side, least = min(spec.height, spec.width), 3 * 2**self.depth
+        if side < least:
+            raise BowerbirdError(
+                f"A patchgan of depth {self.depth} needs pictures of at least {least} pixels a side, and these have "
+                f"{side}; give it a smaller depth."
+            )
+        if spec.given:
+            raise BowerbirdError(f"The net patchgan reads a picture alone, not {', '.join(spec.given)}; use convnet.")
+        return PatchGAN(self, spec.channels, n_out)
+
+
+class PatchGAN(nn.Module):
+    """x → ``n_out`` numbers for each square.  All layers but the outer two are normalised per picture and channel."""
+
+    def __init__(self, config: PatchGANConfig, channels_in: int, n_out: int):
+        super().__init__()
+        widths = [config.channels * min(2**level, 8) for level in range(config.depth + 1)]
+        strides = [2] * (config.depth - 1) + [1]
+        self.first = nn.Conv2d(channels_in, widths[0], 4, stride=2, padding=1)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(a, b, 4, stride, padding=1) for (a, b), stride in zip(pairwise(widths), strides, strict=True)
+        )
+        self.last = nn.Conv2d(widths[-1], n_out, 4, padding=1)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], given: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "n n_out rows columns"]:
+        h = F.leaky_relu(self.first(x), 0.2)
+        for layer in self.layers:
+            h = F.leaky_relu(F.instance_norm(layer(h)), 0.2)
+        return self.last(h)
