@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models import augment
 from bowerbird.models.base import Batch
 from bowerbird.models.gan import (
     GAN,
@@ -22,8 +22,10 @@ from bowerbird.models.gan import (
     one_centred_penalty,
     zero_centred_penalty,
 )
-from bowerbird.nets.base import LabelEmbedding, NetConfig
-from bowerbird.spec import ImageSpec
+from bowerbird.nets import augment
+from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Conditioner, Given
+from bowerbird.spec import Classes, Spec, Tensors
 
 REAL = torch.tensor([2.0, -1.0])
 FAKE = torch.tensor([0.5, -3.0])
@@ -35,33 +37,33 @@ class TinyConfig(NetConfig):
 
     width: int = 32
 
-    def encoder(self, spec: ImageSpec, n_out: int) -> nn.Module:
-        return Tiny(spec.dims, self.width, (n_out,), spec.n_classes)
+    def encoder(self, spec: Spec, n_out: int) -> nn.Module:
+        return Tiny(spec.target.dims, self.width, (n_out,), spec)
 
-    def decoder(self, spec: ImageSpec, n_in: int, channels_out: int) -> nn.Module:
-        return Tiny(n_in, self.width, (channels_out, spec.height, spec.width), spec.n_classes)
+    def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
+        return Tiny(n_in, self.width, (channels_out, *spec.target.shape[1:]), spec)
 
 
 class Tiny(nn.Module):
-    def __init__(self, n_in: int, width: int, shape_out: tuple[int, ...], n_classes: int):
+    def __init__(self, n_in: int, width: int, shape_out: tuple[int, ...], spec: Spec):
         super().__init__()
         self.shape_out = shape_out
         self.hidden = nn.Linear(n_in, width)
-        self.label = LabelEmbedding(n_classes, width) if n_classes else None
+        self.given = Conditioner(spec.given, width)
         self.out = nn.Linear(width, math.prod(shape_out))
 
-    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, given: Given | None) -> Tensor:
         h = self.hidden(x.flatten(1))
-        if self.label is not None:
-            h = h + self.label(label, len(x))
+        if self.given:
+            h = h + self.given(given, len(x))
         return self.out(F.leaky_relu(h, 0.2)).unflatten(1, self.shape_out)
 
 
-TWO_PIXELS = ImageSpec(1, 1, 2)
-LABELLED = ImageSpec(1, 1, 2, ("left", "right"), (30, 10))
+TWO_PIXELS = Spec("image", Tensors((1, 1, 2)))
+LABELLED = Spec("image", Tensors((1, 1, 2)), {"label": Classes(("left", "right"), (30, 10))})
 
 
-def gan(spec: ImageSpec = TWO_PIXELS, **options) -> GAN:
+def gan(spec: Spec = TWO_PIXELS, **options) -> GAN:
     torch.manual_seed(0)
     return GANConfig(net=TinyConfig(), **{"n_latent": 4} | options).build(spec)
 
@@ -236,13 +238,13 @@ class Linear(nn.Module):
         super().__init__()
         self.w = nn.Parameter(w)
 
-    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, given: Given | None) -> Tensor:
         return (x.flatten(1) @ self.w).unsqueeze(1)
 
 
 def test_r1_is_taken_at_real_images_and_r2_at_generated_ones():
     class Quadratic(Linear):  # ‖∇D‖² = ‖x‖²
-        def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        def forward(self, x: Tensor, given: Given | None) -> Tensor:
             return self.w * x.square().flatten(1).sum(1, keepdim=True) / 2
 
     model = gan(r1_gamma=2.0, r2_gamma=2.0)
@@ -286,9 +288,9 @@ def test_a_spectrally_normalised_perceptron_critic_is_lipschitz():
         for parameter in model.D.parameters():
             parameter *= 20
         for _ in range(50):
-            model.score(torch.zeros(1, 1, 1, 2), None)
+            model.score(torch.zeros(1, 1, 1, 2), {})
         x, y = torch.randn(2, 500, 1, 1, 2)
-        slope = (model.score(x, None) - model.score(y, None)).abs() / (x - y).flatten(1).norm(dim=1)
+        slope = (model.score(x, {}) - model.score(y, {})).abs() / (x - y).flatten(1).norm(dim=1)
     assert slope.max() <= 1.001
 
 
@@ -334,7 +336,7 @@ def test_a_critic_step_separates_and_a_generator_step_raises_fake_scores(name):
 
     def gap() -> float:
         with torch.no_grad():
-            return (model.score(x, None).mean() - model.score(model.G(z, None), None).mean()).item()
+            return (model.score(x, {}).mean() - model.score(model.G(z, {}), {}).mean()).item()
 
     def move(player: str) -> None:
         loss = next(loss for loss in model.losses(Batch(x)) if loss.player == player)
@@ -368,8 +370,8 @@ def test_weights_are_clipped_after_each_critic_step_and_only_the_critics():
 
 def test_accuracy_is_the_share_of_pairs_in_the_right_order():
     class Shifted(Linear):  # the sign of a score says nothing
-        def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-            return super().forward(x, label) + 10
+        def forward(self, x: Tensor, given: Given | None) -> Tensor:
+            return super().forward(x, given) + 10
 
     model = gan(loss="wasserstein", r1_gamma=1.0)
     model.D = Shifted(torch.tensor([1.0, 0.0]))
@@ -389,27 +391,28 @@ def test_latents_have_the_distribution_that_was_asked_for():
 
 def test_samples_follow_the_generator_state_and_stay_in_range():
     model = gan(LABELLED).eval()
-    first, second = (model.sample(9, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    first, second = (model.sample(9, generator=Draws(3)) for _ in range(2))
     assert first.shape == (9, 1, 1, 2) and first.abs().max() <= 1
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    assert not torch.equal(first, model.sample(9, generator=torch.Generator().manual_seed(4)))
+    assert not torch.equal(first, model.sample(9, generator=Draws(4)))
+    torch.testing.assert_close(model.sample(4, generator=Draws(3)), first[:4])
 
 
 def test_labels_reach_both_players_unless_the_model_is_unconditional():
     x, z = torch.randn(5, 1, 1, 2), torch.randn(5, 4)
-    left, right = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
+    left, right = ({"label": torch.full((5,), number)} for number in (0, 1))
     model = gan(LABELLED)
     assert (model.score(x, left) != model.score(x, right)).all()
     assert (model.G(z, left) != model.G(z, right)).any()
     assert not torch.equal(
-        model.sample(5, cond=left, generator=torch.Generator().manual_seed(0)),
-        model.sample(5, cond=right, generator=torch.Generator().manual_seed(0)),
+        model.sample(5, left, generator=Draws(0)),
+        model.sample(5, right, generator=Draws(0)),
     )
     blind = gan(LABELLED, conditional=False)
     assert not any(isinstance(module, nn.Embedding) for module in blind.modules())
     assert [loss.player for loss in blind.losses(Batch(x, left))] == ["D", "G"]
     with pytest.raises(BowerbirdError, match="without labels"):
-        blind.sample(5, cond=left)
+        blind.sample(5, left)
 
 
 @pytest.mark.parametrize(
@@ -488,11 +491,11 @@ def test_the_critic_sees_real_and_generated_images_augmented_in_both_turns(playe
     seen = []
 
     class Spy(Linear):
-        def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        def forward(self, x: Tensor, given: Given | None) -> Tensor:
             seen.append(x.detach())
-            return super().forward(x, label)
+            return super().forward(x, given)
 
-    model = gan(ImageSpec(1, 8, 8), augment=("cutout",), loss="relativistic")
+    model = gan(Spec("image", Tensors((1, 8, 8))), augment=("cutout",), loss="relativistic")
     model.D = Spy(torch.ones(64))
     for loss in model.losses(Batch(torch.ones(16, 1, 8, 8))):
         if loss.player == players_turn:
@@ -522,10 +525,10 @@ def test_every_loss_moves_the_generator_onto_two_labelled_clusters(name, options
     optimizers = {k: torch.optim.Adam(p.parameters(), 3e-3, betas=(0.5, 0.9)) for k, p in model.players.items()}
     centres = torch.tensor([[0.6, -0.6], [-0.6, 0.6]])
     for number in range(250):
-        label = LABELLED.draw_labels(64)
+        label = torch.multinomial(torch.tensor([30.0, 10.0]), 64, replacement=True)
         x = (centres[label] + 0.1 * torch.randn(64, 2)).view(64, 1, 1, 2)
-        step(model, Batch(x, label, number), optimizers)
+        step(model, Batch(x, {"label": label}, step=number), optimizers)
     model.eval()
-    for label in (0, 1):
-        x = model.sample(500, cond=torch.full((500,), label), generator=torch.Generator().manual_seed(0)).flatten(1)
-        assert (x.mean(0) - centres[label]).norm() < 0.5  # the clusters are 1.7 apart
+    for number in (0, 1):
+        x = model.sample(500, {"label": torch.full((500,), number)}, generator=Draws(0)).flatten(1)
+        assert (x.mean(0) - centres[number]).norm() < 0.5  # the clusters are 1.7 apart

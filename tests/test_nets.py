@@ -19,7 +19,7 @@ from bowerbird.nets.dit import DiTConfig, positions
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.patches import from_patches, to_patches
 from bowerbird.nets.unet import UNetConfig
-from bowerbird.spec import ImageSpec
+from bowerbird.spec import Classes, Spec, Tensors, shape_of_picture
 
 DENOISERS = [
     UNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(0, -1), head_channels=4),
@@ -38,8 +38,14 @@ SIZES = [(28, 28), (32, 32), (27, 13), (92, 112), (1, 1)]
 CLASSES = ("a", "b", "c")
 
 
-def spec_of(channels: int = 1, height: int = 28, width: int = 28, classes: tuple[str, ...] = CLASSES) -> ImageSpec:
-    return ImageSpec(channels, height, width, classes)
+def spec_of(channels: int = 1, height: int = 28, width: int = 28, classes: tuple[str, ...] = CLASSES) -> Spec:
+    given = {"label": Classes(classes)} if classes else {}
+    return Spec("image", Tensors((channels, height, width)), given)
+
+
+def label(*numbers: int) -> dict[str, Tensor]:
+    """What examples of these classes are given."""
+    return {"label": torch.tensor(numbers)}
 
 
 def perturbed(net: nn.Module, scale: float = 0.05) -> nn.Module:
@@ -63,7 +69,7 @@ def name(config: Any) -> str:
 def test_denoiser_keeps_the_size_and_starts_at_zero(config: NetConfig, size: tuple[int, int]) -> None:
     net = config.denoiser(spec_of(3, *size), channels_out=6)
     x, t = torch.randn(2, 3, *size), torch.rand(2)
-    out = net(x, t, torch.tensor([0, 2]))
+    out = net(x, t, label(0, 2))
     assert out.shape == (2, 6, *size)
     assert not out.any()
     assert perturbed(net)(x, t, None).abs().min() > 0, "after perturbation no output pixel may stay constant"
@@ -76,7 +82,7 @@ def test_encoder_and_decoder_shapes(config: NetConfig, size: tuple[int, int]) ->
     z = torch.randn(2, 5)
     image = config.decoder(spec, n_in=5, channels_out=6)(z, None)
     assert image.shape == (2, 6, *size)
-    code = config.encoder(spec, n_out=7)(torch.randn(2, 3, *size), torch.tensor([1, 0]))
+    code = config.encoder(spec, n_out=7)(torch.randn(2, 3, *size), label(1, 0))
     assert code.shape == (2, 7)
 
 
@@ -86,14 +92,15 @@ def roles() -> list[Any]:
     return [pytest.param(config, role, id=f"{name(config)}-{role}-{i}") for i, (config, role) in enumerate(cases)]
 
 
-def build(config: NetConfig, role: str, spec: ImageSpec) -> tuple[nn.Module, list[Tensor]]:
+def build(config: NetConfig, role: str, spec: Spec) -> tuple[nn.Module, list[Tensor]]:
     """The net, away from its initialisation, and its inputs without the label."""
     torch.manual_seed(0)
-    x = torch.randn(4, *spec.shape)
+    shape = shape_of_picture(spec)
+    x = torch.randn(4, *shape)
     if role == "denoiser":
-        return perturbed(config.denoiser(spec, spec.channels)), [x, torch.rand(4)]
+        return perturbed(config.denoiser(spec, shape[0])), [x, torch.rand(4)]
     if role == "decoder":
-        return perturbed(config.decoder(spec, 5, spec.channels)), [torch.randn(4, 5)]
+        return perturbed(config.decoder(spec, 5, shape[0])), [torch.randn(4, 5)]
     return perturbed(config.encoder(spec, 1 if role == "critic" else 3)), [x]
 
 
@@ -101,8 +108,9 @@ def build(config: NetConfig, role: str, spec: ImageSpec) -> tuple[nn.Module, lis
 def test_label_none_is_the_extra_class_and_other_labels_differ(config: NetConfig, role: str) -> None:
     net, inputs = build(config, role, spec_of())
     net.eval()  # in training, batch normalisation removes what a whole batch has in common, such as its label
-    outputs = [net(*inputs, torch.full((4,), label)) for label in range(len(CLASSES) + 1)]
-    torch.testing.assert_close(net(*inputs, None), outputs[len(CLASSES)], rtol=0, atol=0)
+    outputs = [net(*inputs, label(*[number] * 4)) for number in range(len(CLASSES) + 1)]
+    for absent in (None, {}):
+        torch.testing.assert_close(net(*inputs, absent), outputs[len(CLASSES)], rtol=0, atol=0)
     for i in range(len(outputs)):
         for j in range(i):
             assert (outputs[i] - outputs[j]).abs().max() > 1e-4, f"labels {i} and {j} are not told apart"
@@ -118,7 +126,7 @@ def test_data_without_labels_have_no_embedding(config: NetConfig, role: str) -> 
 @pytest.mark.parametrize(("config", "role"), roles())
 def test_every_parameter_has_a_gradient(config: NetConfig, role: str) -> None:
     net, inputs = build(config, role, spec_of())
-    net(*inputs, torch.tensor([0, 1, 2, 3])).square().sum().backward()
+    net(*inputs, label(0, 1, 2, 3)).square().sum().backward()
     dead = [key for key, p in net.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-6]
     assert not dead
 
@@ -151,12 +159,12 @@ def test_every_output_pixel_depends_on_t_and_on_all_of_its_surroundings(config: 
 def test_gradient_penalty_agrees_with_finite_differences(config: NetConfig, n_out: int) -> None:
     """R(w) = ‖∂D/∂x‖² moves along its own gradient as a difference quotient in float64 says: double backward."""
     net = perturbed(config.encoder(spec_of(1, 9, 7), n_out)).double()
-    x, label = torch.randn(2, 1, 9, 7, dtype=torch.float64), torch.tensor([0, 2])
+    x, given = torch.randn(2, 1, 9, 7, dtype=torch.float64), label(0, 2)
     weights = [p for p in net.parameters() if p.dim() > 1]
 
     def penalty() -> Tensor:
         x_ = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(net(x_, label).sum(), x_, create_graph=True)
+        (gradient,) = torch.autograd.grad(net(x_, given).sum(), x_, create_graph=True)
         return gradient.square().sum()
 
     gradients = torch.autograd.grad(penalty(), weights)
@@ -179,7 +187,7 @@ def test_encoders_can_be_spectrally_normalised(config: NetConfig) -> None:
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             spectral_norm(module)
-    assert torch.isfinite(net(torch.randn(3, 1, 28, 28), torch.tensor([0, 1, 2]))).all()
+    assert torch.isfinite(net(torch.randn(3, 1, 28, 28), label(0, 1, 2))).all()
 
 
 @pytest.mark.parametrize(
@@ -295,11 +303,11 @@ def test_fourier_features_tell_the_steps_of_a_schedule_apart() -> None:
 
 
 def test_conditioning_of_one_example_does_not_depend_on_the_others() -> None:
-    layer = Conditioning(3, 8)
-    t, label = torch.rand(4), torch.tensor([0, 1, 2, 3])
-    together = layer(t, label)
+    layer = Conditioning({"label": Classes(CLASSES)}, 8)
+    t, numbers = torch.rand(4), (0, 1, 2, 3)
+    together = layer(t, label(*numbers))
     for i in range(4):
-        torch.testing.assert_close(layer(t[i : i + 1], label[i : i + 1]), together[i : i + 1])
+        torch.testing.assert_close(layer(t[i : i + 1], label(numbers[i])), together[i : i + 1])
 
 
 def test_dit_positions_are_all_different_and_separable() -> None:
@@ -347,9 +355,9 @@ def test_conditional_critic_is_a_projection() -> None:
     """logit(x, y) − logit(x, y') is linear in the embeddings' difference: ⟨e_y − e_y', φ(x)⟩ / √n_hidden."""
     critic = MLPConfig(hidden=(16, 24)).encoder(spec_of(), n_out=1)
     x = torch.randn(3, 1, 28, 28)
-    logits = [critic(x, torch.full((3,), label)) for label in (0, 1)]
+    logits = [critic(x, label(*[number] * 3)) for number in (0, 1)]
     phi = F.leaky_relu(critic.head.hidden(critic.trunk(x.flatten(1))), 0.2)
-    e = critic.head.label.table.weight
+    e = critic.head.given.embed["label"].table.weight
     torch.testing.assert_close((logits[0] - logits[1])[:, 0], phi @ (e[0] - e[1]) / 4)
 
 
@@ -358,7 +366,7 @@ def test_residual_branches_keep_the_variance(norm: str) -> None:
     """At initialisation neither depth nor norm lets activations explode or vanish."""
     torch.manual_seed(0)
     net = ConvNetConfig(channels=32, multipliers=(1, 2), blocks=6, norm=norm).decoder(spec_of(3, 32, 32), 64, 3)
-    assert 0.2 < net(torch.randn(16, 64), torch.zeros(16, dtype=torch.long)).std() < 5
+    assert 0.2 < net(torch.randn(16, 64), label(*[0] * 16)).std() < 5
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -373,7 +381,7 @@ def test_dropout_acts_in_training_only() -> None:
 def test_a_unet_grows_levels_until_its_coarsest_is_small_enough(side, levels):
     config = UNetConfig(channels=4, multipliers=(1, 2), patch=2, attention=(), coarsest_side=8)
     assert config.for_side(side).multipliers == (1, *[2] * (levels - 1))
-    net = config.denoiser(ImageSpec(channels=1, height=side, width=side - 1), 1)
+    net = config.denoiser(spec_of(1, side, side - 1, ()), 1)
     assert net(torch.zeros(1, 1, side, side - 1), torch.zeros(1), None).shape == (1, 1, side, side - 1)
 
 

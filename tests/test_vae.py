@@ -9,20 +9,24 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 from torch.nn import functional as F
 
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.image.imageset import to_float
 from bowerbird.models import vae as family
 from bowerbird.models.base import Batch, Encodes, Scores
 from bowerbird.models.vae import (
     LIKELIHOODS,
     VAE,
     VAEConfig,
+    VAEOptions,
     bits_per_dim,
     kl_to_standard_normal,
     reparameterised,
     with_free_bits,
 )
-from bowerbird.nets.base import LabelEmbedding, NetConfig
-from bowerbird.spec import ImageSpec, to_float
+from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Conditioner, Given
+from bowerbird.spec import Classes, Spec, Tensors
 
 EIGHT_BIT = to_float(torch.arange(256, dtype=torch.uint8)).view(256, 1, 1, 1)
 
@@ -33,45 +37,45 @@ class TinyConfig(NetConfig):
 
     width: int = 32
 
-    def encoder(self, spec: ImageSpec, n_out: int) -> nn.Module:
-        return Tiny(spec.dims, self.width, (n_out,), spec.n_classes)
+    def encoder(self, spec: Spec, n_out: int) -> nn.Module:
+        return Tiny(spec.target.dims, self.width, (n_out,), spec)
 
-    def decoder(self, spec: ImageSpec, n_in: int, channels_out: int) -> nn.Module:
-        return Tiny(n_in, self.width, (channels_out, spec.height, spec.width), spec.n_classes)
+    def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
+        return Tiny(n_in, self.width, (channels_out, *spec.target.shape[1:]), spec)
 
 
 class Tiny(nn.Module):
-    def __init__(self, n_in: int, width: int, shape_out: tuple[int, ...], n_classes: int):
+    def __init__(self, n_in: int, width: int, shape_out: tuple[int, ...], spec: Spec):
         super().__init__()
         self.shape_out = shape_out
         self.hidden = nn.Linear(n_in, width)
-        self.label = LabelEmbedding(n_classes, width) if n_classes else None
+        self.given = Conditioner(spec.given, width)
         self.out = nn.Linear(width, math.prod(shape_out))
 
-    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, given: Given | None) -> Tensor:
         h = self.hidden(x.flatten(1))
-        if self.label is not None:
-            h = h + self.label(label, len(x))
+        if self.given:
+            h = h + self.given(given, len(x))
         return self.out(F.leaky_relu(h, 0.2)).unflatten(1, self.shape_out)
 
 
-GREY = ImageSpec(1, 2, 2)
-LABELLED = ImageSpec(1, 2, 2, ("dark", "light"), (30, 10))
+GREY = Spec("image", Tensors((1, 2, 2)))
+LABELLED = Spec("image", Tensors((1, 2, 2)), {"label": Classes(("dark", "light"), (30, 10))})
 
 
-def vae(spec: ImageSpec = GREY, **options) -> VAE:
+def vae(spec: Spec = GREY, **options) -> VAE:
     torch.manual_seed(0)
     return VAEConfig(net=TinyConfig(), **{"n_latent": 3} | options).build(spec)
 
 
-def only_loss(model: VAE, x: Tensor, label: Tensor | None = None, step: int = 0):
+def only_loss(model: VAE, x: Tensor, given: Given | None = None, step: int = 0):
     torch.manual_seed(1)
-    (loss,) = model.losses(Batch(x, label, step))
+    (loss,) = model.losses(Batch(x, given or {}, step=step))
     return loss
 
 
-def random_images(n: int, spec: ImageSpec = GREY) -> Tensor:
-    return to_float(torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8))
+def random_images(n: int, spec: Spec = GREY) -> Tensor:
+    return to_float(torch.randint(0, 256, (n, *spec.target.shape), dtype=torch.uint8))
 
 
 # ------------------------------------------------------------------------------------------------------------ KL
@@ -125,8 +129,7 @@ def test_discretised_likelihoods_are_distributions_over_256_values(name, mean, l
 def test_drawing_pixels_agrees_with_their_probabilities(name):
     mean, log_scale = torch.tensor(-0.7), torch.tensor(-1.5)
     log_prob = LIKELIHOODS[name].log_prob(EIGHT_BIT, mean.expand_as(EIGHT_BIT), log_scale)
-    generator = torch.Generator().manual_seed(0)
-    x = LIKELIHOODS[name].draw(mean.expand(200_000, 1, 1, 1), log_scale, generator)
+    x = LIKELIHOODS[name].draw(mean.expand(200, 1, 1, 1000), log_scale, Draws(0))
     values = ((x.flatten() + 1) * 127.5).round().long()
     frequency = torch.bincount(values, minlength=256).double() / len(values)
     expected = log_prob.flatten().double().exp()
@@ -163,7 +166,7 @@ def test_bernoulli_is_that_of_torch_and_its_mean_and_draws_are_in_the_range_of_i
     torch.testing.assert_close(
         likelihood.log_prob(x, logits, None), Bernoulli(logits=logits).log_prob((x + 1) / 2), atol=1e-5, rtol=1e-5
     )
-    drawn = likelihood.draw(logits, None, torch.Generator().manual_seed(0))
+    drawn = likelihood.draw(logits.view(50, 1, 1, 1000), None, Draws(0))
     assert set(drawn.unique().tolist()) == {-1, 1}
     torch.testing.assert_close(drawn.mean(), likelihood.mean(logits)[0, 0, 0, 0], atol=0.02, rtol=0)
 
@@ -201,9 +204,9 @@ def test_the_loss_is_the_negative_bound_of_the_same_draw(name):
     x = random_images(5)
     loss = only_loss(model, x)
     torch.manual_seed(1)
-    mu, logvar = model.posterior(x, None)
+    mu, logvar = model.posterior(x)
     q = Normal(mu, (logvar / 2).exp())
-    output = model.decoder(mu + q.stddev * torch.randn(5, 3), None)
+    output = model.decoder(mu + q.stddev * torch.randn(5, 3), {})
     nll = -model.likelihood.objective(x, output, model.log_scale).sum((1, 2, 3)).mean()
     kl = kl_divergence(q, Normal(0.0, 1.0)).sum(1).mean()
     torch.testing.assert_close(loss.value, nll + kl)
@@ -241,7 +244,7 @@ def test_active_units_and_scale_are_logged():
     assert logs["active_units"] == 2
     assert logs["kl"].item() == pytest.approx(1.0)
     assert logs["scale"].item() == pytest.approx(0.25)
-    bits = (logs["nll"] + logs["kl"]) / (GREY.dims * math.log(2))
+    bits = (logs["nll"] + logs["kl"]) / (GREY.target.dims * math.log(2))
     torch.testing.assert_close(logs["bits_per_dim"], bits)
 
 
@@ -249,13 +252,13 @@ def test_active_units_and_scale_are_logged():
 
 
 class Linear(nn.Module):
-    """(x, label) → W x + b, as an image or a vector."""
+    """(x, given) → W x + b, as an image or a vector."""
 
     def __init__(self, weight: Tensor, bias: Tensor, shape_out: tuple[int, ...]):
         super().__init__()
         self.weight, self.bias, self.shape_out = nn.Parameter(weight), nn.Parameter(bias), shape_out
 
-    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, given: Given | None) -> Tensor:
         return F.linear(x.flatten(1), self.weight, self.bias).unflatten(1, self.shape_out)
 
 
@@ -284,7 +287,7 @@ def test_the_importance_weighted_bound_rises_with_k_to_the_exact_likelihood(monk
     x = x.view(-1, 1, 2, 2)
     gaps = []
     for k in (1, 4, 16, 2000):
-        bound = model.log_prob(x, generator=torch.Generator().manual_seed(0), n_samples=k)
+        bound = model.log_prob(Batch(x), generator=torch.Generator().manual_seed(0), n_samples=k)
         assert bound.shape == (400,)
         gaps.append((exact - bound).mean().item())
     assert gaps[0] > gaps[1] > gaps[2] > abs(gaps[3])
@@ -294,28 +297,28 @@ def test_the_importance_weighted_bound_rises_with_k_to_the_exact_likelihood(monk
 def test_one_sample_is_the_bound_that_training_descends():
     model, _ = factor_analysis(q_scale=1.0)
     x = random_images(3).clamp(-0.5, 0.5).repeat(4000, 1, 1, 1)
-    bound = model.log_prob(x, generator=torch.Generator().manual_seed(0), n_samples=1).mean()
+    bound = model.log_prob(Batch(x), generator=torch.Generator().manual_seed(0), n_samples=1).mean()
     torch.testing.assert_close(-only_loss(model, x).value.detach(), bound, rtol=2e-3, atol=0)
 
 
 def test_the_bound_does_not_depend_on_how_it_is_cut_into_pieces(monkeypatch):
     model, _ = factor_analysis(q_scale=1.0)
     x = random_images(10).clamp(-0.3, 0.3)
-    whole = model.log_prob(x, n_samples=3000, generator=torch.Generator().manual_seed(0))
+    whole = model.log_prob(Batch(x), n_samples=3000, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(VAE, "ROWS", 4)
-    assert model.log_prob(x, n_samples=7).shape == (10,)
+    assert model.log_prob(Batch(x), n_samples=7).shape == (10,)
     monkeypatch.setattr(VAE, "ROWS", 300)
-    pieces = model.log_prob(x, n_samples=3000, generator=torch.Generator().manual_seed(1))
+    pieces = model.log_prob(Batch(x), n_samples=3000, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(whole, pieces, atol=0.15, rtol=0)
 
 
 def test_bernoulli_likelihoods_sum_to_one_over_all_images_and_refuse_grey():
     model = vae(likelihood="bernoulli", n_latent=1)
     images = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).view(16, 1, 2, 2)
-    log_prob = model.log_prob(images, n_samples=2000, generator=torch.Generator().manual_seed(0))
+    log_prob = model.log_prob(Batch(images), n_samples=2000, generator=torch.Generator().manual_seed(0))
     assert log_prob.exp().sum().item() == pytest.approx(1, abs=0.02)
     with pytest.raises(BowerbirdError, match="black-and-white"):
-        model.log_prob(images * 0.5)
+        model.log_prob(Batch(images * 0.5))
     assert only_loss(model, images * 0.5).value.isfinite()
 
 
@@ -328,7 +331,8 @@ def test_the_protocols_are_kept():
     x = random_images(6)
     z = model.encode(x)
     assert z.shape == (6, 3) and model.decode(z).shape == x.shape
-    torch.testing.assert_close(z, model.posterior(x, None)[0])
+    torch.testing.assert_close(z, model.posterior(x)[0])
+    assert model.estimators["nll"].description == "importance-weighted bound, 500 samples"
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -336,11 +340,11 @@ def test_samples_are_decoded_latents_and_follow_the_generator_state(name):
     model = vae(likelihood=name).eval()
 
     def draw(seed: int, **options) -> Tensor:
-        return model.sample(5, generator=torch.Generator().manual_seed(seed), **options)
+        return model.sample(5, options=VAEOptions(**options), generator=Draws(seed))
 
     torch.testing.assert_close(draw(0), draw(0), rtol=0, atol=0)
     assert not torch.equal(draw(0), draw(1))
-    torch.testing.assert_close(draw(0), model.decode(torch.randn(5, 3, generator=torch.Generator().manual_seed(0))))
+    torch.testing.assert_close(draw(0), model.decode(Draws(0).randn(5, 3)))
     noisy = draw(0, noise="sample")
     assert noisy.shape == (5, 1, 2, 2) and noisy.abs().max() <= 1 and not torch.equal(noisy, draw(0))
     assert set(noisy.unique().tolist()) <= {-1, 1} or name != "bernoulli"
@@ -348,22 +352,23 @@ def test_samples_are_decoded_latents_and_follow_the_generator_state(name):
 
 def test_labels_reach_encoder_decoder_and_bound_unless_the_model_is_unconditional():
     x, z = random_images(5), torch.randn(5, 3)
-    dark, light = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
+    dark, light = ({"label": torch.full((5,), number)} for number in (0, 1))
     model = vae(LABELLED)
     assert (model.encode(x, dark) != model.encode(x, light)).any()
     assert (model.decode(z, dark) != model.decode(z, light)).any()
-    first, second = (
-        model.log_prob(x, label, generator=torch.Generator().manual_seed(0), n_samples=9) for label in (dark, light)
-    )
+
+    def log_prob(given: Given) -> Tensor:
+        return model.log_prob(Batch(x, given), generator=torch.Generator().manual_seed(0), n_samples=9)
+
+    first, second = log_prob(dark), log_prob(light)
     assert (first != second).all()
     both = torch.tensor([0, 1, 0, 1, 1])
-    mixed = model.log_prob(x, both, generator=torch.Generator().manual_seed(0), n_samples=9)
-    torch.testing.assert_close(mixed, torch.where(both == 0, first, second))
+    torch.testing.assert_close(log_prob({"label": both}), torch.where(both == 0, first, second))
     blind = vae(LABELLED, conditional=False)
     torch.testing.assert_close(blind.encode(x, dark), blind.encode(x, light))
     assert only_loss(blind, x, dark).player == "model"
     with pytest.raises(BowerbirdError, match="without labels"):
-        blind.sample(5, cond=dark)
+        blind.sample(5, dark)
 
 
 @pytest.mark.parametrize("options", [{"n_latent": 0}, {"beta": -1.0}, {"free_bits": -0.1}, {"kl_warmup_steps": -1}])
@@ -378,7 +383,7 @@ def test_senseless_settings_are_refused_in_one_sentence(options):
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_training_raises_the_bound_above_independent_pixels_and_samples_like_the_data(name):
     """8×8 images that are white in one half, left or right, with a little noise: one bit that all pixels share."""
-    spec = ImageSpec(1, 8, 8)
+    spec = Spec("image", Tensors((1, 8, 8)))
     model = vae(spec, likelihood=name, n_latent=2)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     torch.manual_seed(0)
@@ -391,7 +396,7 @@ def test_training_raises_the_bound_above_independent_pixels_and_samples_like_the
         return to_float(((0.6 * x + 0.1 * torch.randn(n, 1, 8, 8) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
 
     for number in range(300):
-        (loss,) = model.losses(Batch(images(64), None, number))
+        (loss,) = model.losses(Batch(images(64), step=number))
         optimizer.zero_grad()
         loss.value.backward()
         optimizer.step()
@@ -401,9 +406,9 @@ def test_training_raises_the_bound_above_independent_pixels_and_samples_like_the
     side, noise = math.log(2), 64 * (Normal(0.0, 0.1).entropy() - math.log(2 / 255))
     if name == "bernoulli":
         noise = 64 * Bernoulli(torch.tensor(0.05)).entropy()
-    nll = -model.log_prob(x, generator=torch.Generator().manual_seed(0), n_samples=50).mean()
+    nll = -model.log_prob(Batch(x), generator=torch.Generator().manual_seed(0), n_samples=50).mean()
     assert noise + side - 3 < nll < noise + side + 10
-    drawn = model.sample(400, generator=torch.Generator().manual_seed(0)).mean(2).squeeze(1)
+    drawn = model.sample(400, generator=Draws(0)).mean(2).squeeze(1)
     halves = torch.stack([drawn[:, :4].mean(1), drawn[:, 4:].mean(1)], 1)
     assert (halves[:, 0] * halves[:, 1] < 0).float().mean() > 0.9, "one half is light, the other dark"
     assert 0.25 < (halves[:, 0] > 0).float().mean() < 0.75, "both kinds appear"
