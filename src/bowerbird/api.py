@@ -7,7 +7,7 @@ bowerbird.measure([str(run)])
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,7 @@ from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.reading.check import check
 from bowerbird.reading.history.track import track
 from bowerbird.report.run import write_run_report
+from bowerbird.training.budget import parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
 from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
@@ -75,8 +76,28 @@ def info() -> dict[str, Any]:
     return machine.describe()
 
 
-def train(run: config.Run, out: Path | str | None = None, *, quiet: bool = False) -> Path:
-    """Trains ``run`` into the folder ``out`` (default: a new one under runs/) and returns it."""
+def train(
+    run: config.Run | Path | str,
+    out: Path | str | None = None,
+    *,
+    data: str | None = None,
+    budget: str | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Path:
+    """Trains a recipe into the folder ``out`` (default: a new one under runs/) and returns it.
+
+    ``run`` is a recipe's name, a TOML file, or a ``config.Run``; ``data`` a built-in name or a path; ``budget`` the
+    only budget, such as 60s or 500steps; further settings have the names that the command line gives them:
+    ``train("flow", data="photos", budget="60s", **{"train.lr": 1e-3})``.
+    """
+    run = run if isinstance(run, config.Run) else config.load(str(run))
+    if data is not None:
+        settings["data.source"] = data
+    if budget is not None:
+        none: dict[str, Any] = dict.fromkeys(("steps", "examples", "seconds", "flops"))
+        run = replace(run, train=replace(run.train, **none | parse_budget(budget)))
+    run = config.with_settings(run, settings) if settings else run
     folder = Path(out) if out else _new_folder(run)
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
@@ -256,7 +277,7 @@ def diagnose(run_dir: Path | str) -> list[Finding]:
 
 
 def measure(
-    targets: list[str],
+    targets: Path | str | Sequence[Path | str],
     *,
     against: str | None = None,
     metrics: list[str] | None = None,
@@ -282,7 +303,7 @@ def measure(
     require_quick()
     device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
     results = {}
-    for target in targets:
+    for target in several(targets):
         if (Path(target) / "run.toml").is_file():
             run = RunDir.open(target).config()
             model, _ = load_model(target, device, best=best)
@@ -306,6 +327,11 @@ def measure(
     return results
 
 
+def several(one_or_more: Path | str | Sequence[Path | str]) -> list[str]:
+    """A list, also of a single name."""
+    return [str(one_or_more)] if isinstance(one_or_more, str | Path) else [str(one) for one in one_or_more]
+
+
 def _reference(run: config.Run, folder: Path, source: str) -> config.Data:
     """Other data than a run was trained on, read as it reads: texts into its own tokens."""
     data = replace(run.data, source=source, modality="auto")
@@ -320,17 +346,17 @@ def self_test() -> tuple[list[Check], list[str]]:
 
 
 def compare(
-    recipes: list[str],
+    recipes: str | Sequence[str],
     *,
-    data: str,
-    budget: str,
+    data: str = "digits",
+    budget: str = "60s",
     seeds: int = 1,
     out: Path | str | None = None,
     n_samples: int = 2000,
 ) -> Path:
     """Trains every recipe on the same data under one budget, measures all alike, and returns the report's path."""
     return compare_recipes(
-        recipes, data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, n_samples=n_samples
+        several(recipes), data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, n_samples=n_samples
     )
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -266,6 +267,18 @@ def load(name_or_path: str) -> Run:
 
 
 # ------------------------------------------------------------------------------------ dictionaries to dataclasses
+
+
+def with_settings(run: Run, settings: Mapping[str, Any]) -> Run:
+    """The run with other values under dotted names such as ``train.lr`` or ``model.net.channels``."""
+    table = to_table(run)
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        place = table
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = _to_value(value)
+    return run_from(table, "settings")
 
 
 def run_from(table: dict[str, Any], where: str) -> Run:

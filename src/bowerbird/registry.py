@@ -60,10 +60,11 @@ class Registry:
         raise BowerbirdError(f"{cls.__name__} is not a registered {self.kind}; decorate it with @register('name').")
 
 
-def _files(package: str) -> dict[str, str]:
-    """Every file of a package registers what it is named after; ``base`` is the contract."""
+def _files(package: str, registry: str) -> dict[str, str]:
+    """The files of a package that register something; each is named after what it registers."""
     found = Path(__file__).parent.joinpath(package).glob("*.py")
-    return {path.stem: f"bowerbird.{package}.{path.stem}" for path in found if path.stem not in ("__init__", "base")}
+    mark = f"@{registry}.register("
+    return {path.stem: f"bowerbird.{package}.{path.stem}" for path in found if mark in path.read_text(encoding="utf-8")}
 
 
 def _folders(package: str) -> dict[str, str]:
@@ -72,22 +73,9 @@ def _folders(package: str) -> dict[str, str]:
     return {path.parent.name: f"bowerbird.{package}.{path.parent.name}" for path in found}
 
 
-families = Registry("family", "bowerbird.families", _files("models"))
-
+families = Registry("family", "bowerbird.families", _files("models", "families"))
+nets = Registry("net", "bowerbird.nets", _files("nets", "nets"))
 media = Registry("medium", "bowerbird.media", _folders("media"))
-
-nets = Registry(
-    "net",
-    "bowerbird.nets",
-    {
-        "mlp": "bowerbird.nets.mlp:MLPConfig",
-        "convnet": "bowerbird.nets.convnet:ConvNetConfig",
-        "unet": "bowerbird.nets.unet:UNetConfig",
-        "dit": "bowerbird.nets.dit:DiTConfig",
-        "transformer": "bowerbird.nets.transformer:TransformerConfig",
-        "rnn": "bowerbird.nets.rnn:RNNConfig",
-    },
-)
 
 
 def load_plugin(path: Path) -> None:

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from bowerbird import config
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, evaluating
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.registry import families
@@ -120,7 +120,9 @@ class Translator(nn.Module):
 
 
 @dataclass(frozen=True)
-class TranslationOptions:
+class TranslationOptions(Options):
+    """Which way pictures are translated."""
+
     direction: Literal["forward", "backward"] = "forward"
     """forward: source to target; backward: target to source, which a model of cycles has learned too."""
 
@@ -172,6 +174,7 @@ class Translation(GenerativeModel):
         super().__init__()
         self.config, self.spec = config, spec
         source, target = checked(spec, config)
+        self.starts = {"forward": source, "backward": target}
         net, judge = config.net, config.discriminator
         self.G = Translator(net.denoiser(seen(spec, source), target[0]), config.output)
         if judge is not None and config.learning == "cycle":
@@ -255,14 +258,14 @@ class Translation(GenerativeModel):
         self, n: int, given: Given | None = None, options: Any = None, generator: Any = None
     ) -> Float[Tensor, "n c h w"]:
         """The translations of ``given["source"]``, n pictures in [-1, 1]; nothing is drawn at random."""
-        backward = (options or TranslationOptions()).direction == "backward"
-        if backward and self.config.learning != "cycle":
+        direction = (options or TranslationOptions()).direction
+        if direction == "backward" and self.config.learning != "cycle":
             raise BowerbirdError("This model was trained on pairs and translates forward only; leave --direction out.")
-        translator, field = (self.F, self.spec.target) if backward else (self.G, self.spec.given["source"])
+        translator, shape = self.F if direction == "backward" else self.G, self.starts[direction]
         source = (given or {}).get("source")
-        if source is None or source.shape != (n, *field.shape):
+        if source is None or source.shape != (n, *shape):
             found = "none were given" if source is None else f"what was given has the shape {tuple(source.shape)}"
-            wanted = "x".join(map(str, field.shape))
+            wanted = "x".join(map(str, shape))
             raise BowerbirdError(f"This model translates pictures: it needs {n} of {wanted} numbers, and {found}.")
         with evaluating(translator):
             return translator(source.to(self.device)).clamp(-1, 1)

@@ -21,11 +21,13 @@ from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given, Head, for_decoder, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
 Norm = Literal["none", "batch", "group"]
 
 
+@nets.register("convnet")
 @dataclass(frozen=True)
 class ConvNetConfig(NetConfig):
     """A convolutional encoder's or decoder's hyperparameters."""

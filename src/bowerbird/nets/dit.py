@@ -19,9 +19,11 @@ from bowerbird.nets.attention import SelfAttention
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
 
+@nets.register("dit")
 @dataclass(frozen=True)
 class DiTConfig(NetConfig):
     """A diffusion Transformer's hyperparameters."""

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, Given, Head, for_decoder, picture_channels
+from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
 Norm = Literal["none", "batch"]
 
 
+@nets.register("mlp")
 @dataclass(frozen=True)
 class MLPConfig(NetConfig):
     """A multi-layer perceptron's hyperparameters."""

@@ -9,7 +9,6 @@ Squares overlap, and what lies in none of them together, the plan of the whole p
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.base import NetConfig
 from bowerbird.registry import nets
+from bowerbird.spec import Spec, shape_of_picture
 
 
 @nets.register("patchgan")
@@ -36,8 +36,9 @@ class PatchGANConfig(NetConfig):
         if min(self.channels, self.depth) < 1:
             raise ValueError("patchgan: channels and depth must be at least 1.")
 
-    def encoder(self, spec: Any, n_out: int) -> nn.Module:
-        side, least = min(spec.height, spec.width), 3 * 2**self.depth
+    def encoder(self, spec: Spec, n_out: int) -> nn.Module:
+        channels, *sides = shape_of_picture(spec)
+        side, least = min(sides), 3 * 2**self.depth
         if side < least:
             raise BowerbirdError(
                 f"A patchgan of depth {self.depth} needs pictures of at least {least} pixels a side, and these have "
@@ -45,7 +46,7 @@ class PatchGANConfig(NetConfig):
             )
         if spec.given:
             raise BowerbirdError(f"The net patchgan reads a picture alone, not {', '.join(spec.given)}; use convnet.")
-        return PatchGAN(self, spec.channels, n_out)
+        return PatchGAN(self, channels, n_out)
 
 
 class PatchGAN(nn.Module):

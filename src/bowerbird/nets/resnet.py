@@ -8,7 +8,6 @@ A 7×7 convolution, ``halvings`` convolutions of stride 2, residual blocks at th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import N_FREQUENCIES, fourier_features
 from bowerbird.registry import nets
+from bowerbird.spec import Spec, shape_of_picture
 
 Features = Float[Tensor, "n c h w"]
 
@@ -40,10 +40,10 @@ class ResNetConfig(NetConfig):
         if min(self.channels, self.halvings, self.blocks) < 1:
             raise ValueError("resnet: channels, halvings and blocks must be at least 1.")
 
-    def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
+    def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
         if spec.given:
             raise BowerbirdError(f"The net resnet reads a picture alone, not {', '.join(spec.given)}; use unet or dit.")
-        return ResNet(self, spec.channels, channels_out)
+        return ResNet(self, shape_of_picture(spec)[0], channels_out)
 
 
 class ResNet(nn.Module):

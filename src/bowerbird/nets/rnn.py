@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.base import NetConfig, SequenceNet, SequenceState
+from bowerbird.registry import nets
 
 Tokens = Int[Tensor, "n token"]
 
 
+@nets.register("rnn")
 @dataclass(frozen=True)
 class RNNConfig(NetConfig):
     """A recurrent network's hyperparameters."""

@@ -29,11 +29,13 @@ from bowerbird.nets.layers import MLP, Activation, Append, Attention, CrossAtten
 from bowerbird.nets.normalization import Norm, token_norm
 from bowerbird.nets.positions import Positions, Rotation, positions_within
 from bowerbird.nets.step import Step
+from bowerbird.registry import nets
 
 Tokens = Int[Tensor, "n token"]
 Logits = Float[Tensor, "n token vocab"]
 
 
+@nets.register("transformer")
 @dataclass(frozen=True)
 class TransformerConfig(NetConfig):
     """A Transformer's hyperparameters."""

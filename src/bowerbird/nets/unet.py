@@ -27,9 +27,11 @@ from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
 
+@nets.register("unet")
 @dataclass(frozen=True)
 class UNetConfig(NetConfig):
     """A U-Net's hyperparameters."""
