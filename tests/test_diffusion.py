@@ -8,22 +8,24 @@ import pytest
 import torch
 from torch import nn
 
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, Scores, counting_evaluations
-from bowerbird.models.bound import discretised_gaussian_log_prob, gaussian_kl
-from bowerbird.models.conditioning import drop_labels, guided, stratified_uniform
-from bowerbird.models.diffusion import DiffusionConfig
-from bowerbird.models.flow import FlowConfig, logit_normal, optimal_coupling
+from bowerbird.models.diffusion import DiffusionConfig, DiffusionOptions
+from bowerbird.models.flow import FlowConfig, FlowOptions, logit_normal, optimal_coupling
 from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import dropped, guided
 from bowerbird.samplers import schedule as S
+from bowerbird.samplers.bound import discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.samplers.density import transport
 from bowerbird.samplers.integrate import posterior
 from bowerbird.samplers.prediction import target_weights
-from bowerbird.spec import ImageSpec
+from bowerbird.samplers.schedule import stratified_uniform
+from bowerbird.spec import Classes, Spec, Tensors
 
 MU, STD = 0.1, 0.25
-SPEC = ImageSpec(1, 4, 4)
-LABELLED = ImageSpec(1, 4, 4, ("a", "b", "c"), (1, 2, 1))
+SPEC = Spec("image", Tensors((1, 4, 4)))
+LABELLED = Spec("image", Tensors((1, 4, 4)), {"label": Classes(("a", "b", "c"), (1, 2, 1))})
 
 
 class Perfect(nn.Module):
@@ -34,7 +36,7 @@ class Perfect(nn.Module):
         self.schedule, self.prediction, self.learned = schedule, prediction, learned
         self.unused = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x, t, label=None):
+    def forward(self, x, t, given=None):
         t = t.double().view(-1, 1, 1, 1)
         if self.prediction == "edm":  # t is log(sigma) / 4 and x is scaled to unit variance
             t = torch.exp(4 * t) / 80
@@ -71,7 +73,7 @@ class PerfectConfig(NetConfig):
     def denoiser(self, spec, channels_out):
         schedules = {"flow": S.Flow, "edm": S.EDM}
         make = schedules.get(self.schedule) or (lambda: getattr(S, self.schedule)(self.timesteps))
-        return Perfect(make(), self.prediction, learned=channels_out > spec.channels)
+        return Perfect(make(), self.prediction, learned=channels_out > spec.target.shape[0])
 
 
 class Tiny(nn.Module):
@@ -80,12 +82,11 @@ class Tiny(nn.Module):
     def __init__(self, spec, channels_out):
         super().__init__()
         self.y = nn.Parameter(torch.linspace(-0.5, 0.5, channels_out))
-        self.label = nn.Embedding(spec.n_classes + 1, channels_out)
-        self.n_classes = spec.n_classes
+        self.n_classes = len(spec.given["label"].names) if spec.given else 0
+        self.label = nn.Embedding(self.n_classes + 1, channels_out)
 
-    def forward(self, x, t, label=None):
-        label = torch.full((len(x),), self.n_classes) if label is None else label
-        y = self.y + self.label(label)
+    def forward(self, x, t, given=None):
+        y = self.y + self.label((given or {}).get("label", torch.full((len(x),), self.n_classes)))
         return y[:, :, None, None].expand(-1, -1, *x.shape[2:]) * torch.ones_like(x)
 
 
@@ -115,7 +116,7 @@ class BlackOrWhite(nn.Module):
         self.schedule = schedule
         self.offset, self.scale = nn.Parameter(torch.zeros(())), nn.Parameter(torch.ones(()))
 
-    def forward(self, x_t, t, label=None):
+    def forward(self, x_t, t, given=None):
         t = t.view(-1, 1, 1, 1)
         exact = 2 * self.schedule.alpha(t) * x_t / self.schedule.sigma(t) ** 2
         return (self.scale * exact + self.offset).float()
@@ -146,7 +147,7 @@ def test_cross_entropy_is_least_at_the_posterior_probability():
 
 def test_samples_of_the_cross_entropys_logits_are_black_and_white():
     model = black_or_white()
-    x = model.sample(500, generator=torch.Generator().manual_seed(0), steps=100)
+    x = model.sample(500, options=DiffusionOptions(steps=100), generator=Draws(0))
     assert (x.abs() > 0.99).float().mean() > 0.99
     assert (x > 0).float().mean() == pytest.approx(0.5, abs=0.03)
 
@@ -187,7 +188,8 @@ def test_min_snr_weights_the_error_of_x_0():
 @pytest.mark.parametrize(("schedule", "prediction"), PAIRS)
 @pytest.mark.parametrize("sampler", ["ddpm", "heun", "dpm++2m"])
 def test_perfect_network_samples_the_data(schedule, prediction, sampler):
-    x = perfect(schedule, prediction).sample(500, generator=torch.Generator().manual_seed(0), steps=60, sampler=sampler)
+    model = perfect(schedule, prediction)
+    x = model.sample(500, options=model.Options(steps=60, sampler=sampler), generator=Draws(0))
     assert x.shape == (500, 1, 4, 4)
     assert x.mean().item() == pytest.approx(MU, abs=0.015)
     # The fixed lower variance of ddpm falls short by a part that falls with 1 / steps.
@@ -202,7 +204,7 @@ def test_evaluations_are_counted_and_doubled_by_guidance(sampler, evaluations):
         model = config.build(LABELLED)
         for guidance, factor in [(1.0, 1), (2.0, 2)]:
             with counting_evaluations(model) as rows:
-                model.sample(3, steps=7, sampler=sampler, guidance=guidance)
+                model.sample(3, options=model.Options(steps=7, sampler=sampler, guidance=guidance))
             assert rows[0] == 3 * factor * evaluations
 
 
@@ -216,9 +218,10 @@ def test_default_flow_costs_49_evaluations():
 @pytest.mark.parametrize("config", [FlowConfig(net=TinyConfig()), DiffusionConfig(net=TinyConfig(), sampler="ddpm")])
 def test_same_seed_same_samples(config):
     model = config.build(LABELLED)
-    one, same, other = (model.sample(4, steps=5, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    one, same, other = (model.sample(4, options=model.Options(steps=5), generator=Draws(s)) for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+    assert torch.equal(model.sample(16, options=model.Options(steps=5), generator=Draws(1))[:4], one)
 
 
 def test_sampling_leaves_the_training_mode_and_runs_in_evaluation_mode():
@@ -226,7 +229,7 @@ def test_sampling_leaves_the_training_mode_and_runs_in_evaluation_mode():
     modes = []
     model.net.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
     model.train()
-    model.sample(2, steps=2)
+    model.sample(2, options=FlowOptions(steps=2))
     assert model.net.training
     assert not any(modes)
 
@@ -236,12 +239,12 @@ def test_sampling_leaves_the_training_mode_and_runs_in_evaluation_mode():
 
 def test_guidance_extrapolates_the_prediction_but_not_the_variance():
     net = Tiny(LABELLED, 2)
-    label, x, t = torch.tensor([0, 2]), torch.zeros(2, 1, 4, 4), torch.zeros(2)
+    given, x, t = {"label": torch.tensor([0, 2])}, torch.zeros(2, 1, 4, 4), torch.zeros(2)
 
     def output(guidance):
-        return guided(net, label, guidance, n_classes=3, label_dropout=0.1, channels=1)(x, t)
+        return guided(net, given, guidance, fields=LABELLED.given, dropout=0.1, channels=1)(x, t)
 
-    with_label, without = net(x, t, label), net(x, t, None)
+    with_label, without = net(x, t, given), net(x, t, None)
     assert torch.equal(output(1.0), with_label)
     assert torch.allclose(output(0.0)[:, :1], without[:, :1])
     assert torch.allclose(output(3.0)[:, :1], (without + 3 * (with_label - without))[:, :1])
@@ -252,15 +255,16 @@ def test_labels_are_used_dropped_or_refused():
     assert FlowConfig(net=TinyConfig()).build(LABELLED).net.n_classes == 3
     assert FlowConfig(net=TinyConfig(), conditional=False).build(LABELLED).net.n_classes == 0
     label = torch.ones(20_000, dtype=torch.int64)
-    dropped = drop_labels(label, 3, 0.1)
-    assert set(dropped.tolist()) == {1, 3}
-    assert (dropped == 3).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    left = dropped({"label": label, "unknown": label}, LABELLED.given, 0.1)
+    assert left.keys() == {"label"} and set(left["label"].tolist()) == {1, 3}
+    assert (left["label"] == 3).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    assert dropped({}, LABELLED.given, 0.1) == {}
     with pytest.raises(BowerbirdError, match="trained without labels"):
-        FlowConfig(net=TinyConfig()).build(SPEC).sample(1, cond=torch.tensor([0]))
+        FlowConfig(net=TinyConfig()).build(SPEC).sample(1, {"label": torch.tensor([0])})
     with pytest.raises(BowerbirdError, match="needs a model trained with labels"):
-        DiffusionConfig(net=TinyConfig()).build(SPEC).sample(1, guidance=2.0)
+        DiffusionConfig(net=TinyConfig()).build(SPEC).sample(1, options=DiffusionOptions(guidance=2.0))
     with pytest.raises(BowerbirdError, match="label_dropout above 0"):
-        FlowConfig(net=TinyConfig(), label_dropout=0.0).build(LABELLED).sample(1, guidance=2.0)
+        FlowConfig(net=TinyConfig(), label_dropout=0.0).build(LABELLED).sample(1, options=FlowOptions(guidance=2.0))
 
 
 def test_samples_follow_their_labels():
@@ -268,7 +272,7 @@ def test_samples_follow_their_labels():
     with torch.no_grad():
         model.net.y.zero_()
         model.net.label.weight.copy_(torch.tensor([[0.5], [0.0], [-0.5], [0.0]]))
-    x = model.sample(300, cond=torch.arange(3).repeat(100), steps=5, clip=False)
+    x = model.sample(300, {"label": torch.arange(3).repeat(100)}, FlowOptions(steps=5, clip=False))
     # A constant velocity u carries noise to eps - u.
     low, middle, high = x.view(100, 3, -1).mean((0, 2))
     assert low < middle < high
@@ -374,7 +378,7 @@ def test_bound_is_the_likelihood_when_mean_and_variance_are_perfect(schedule, pr
 
 def test_sampling_uses_the_learned_variance():
     model = perfect("cosine", "v", 25, variance="learned")
-    x = model.sample(2000, sampler="ddpm", steps=25, grid="uniform", generator=torch.Generator().manual_seed(0))
+    x = model.sample(2000, options=DiffusionOptions(sampler="ddpm", steps=25, grid="uniform"), generator=Draws(0))
     # Each step then has the right spread, save the last, which takes the mean and loses Var(x_0 | x_{t_1}).
     alpha, sigma = (f(model.chain[1]).item() for f in (model.schedule.alpha, model.schedule.sigma))
     lost = (STD * sigma) ** 2 / ((STD * alpha) ** 2 + sigma**2)
@@ -385,11 +389,11 @@ def test_log_prob_is_the_bound_in_nats_and_a_subset_estimates_it():
     x, _ = eight_bit_gaussian(50)
     model = perfect("cosine", "eps", 20)
     assert isinstance(model, Scores)
-    log_prob = model.log_prob(x, generator=torch.Generator().manual_seed(0))
+    log_prob = model.log_prob(Batch(x), generator=torch.Generator().manual_seed(0))
     bound = model.bound(x, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(log_prob, -bound.total * 16 * math.log(2))
     generator = torch.Generator().manual_seed(1)
-    few = torch.stack([model.log_prob(x, generator=generator, n_terms=7).mean() for _ in range(25)])
+    few = torch.stack([model.log_prob(Batch(x), generator=generator, n_terms=7).mean() for _ in range(25)])
     standard_error = few.std().item() / 5
     assert standard_error < 0.04 * abs(log_prob.mean().item())
     assert few.mean().item() == pytest.approx(log_prob.mean().item(), abs=4 * standard_error)
@@ -444,13 +448,13 @@ def test_transport_keeps_its_tolerance_and_says_when_it_cannot():
 
 def test_diffusion_flow_log_prob_is_that_of_8_bit_images():
     x, bits = eight_bit_gaussian(200)
-    log_prob = perfect("edm", "edm").flow_log_prob(x, generator=torch.Generator().manual_seed(0))
+    log_prob = perfect("edm", "edm").estimators["flow"].log_prob(Batch(x), generator=torch.Generator().manual_seed(0))
     assert -log_prob.mean().item() / (16 * math.log(2)) == pytest.approx(bits, abs=0.02)
 
 
 def test_flow_log_prob_is_that_of_8_bit_images():
     x, bits = eight_bit_gaussian(200)
-    log_prob = perfect("flow", "velocity").log_prob(x, generator=torch.Generator().manual_seed(0))
+    log_prob = perfect("flow", "velocity").log_prob(Batch(x), generator=torch.Generator().manual_seed(0))
     assert -log_prob.mean().item() / (16 * math.log(2)) == pytest.approx(bits, abs=0.02)
 
 

@@ -11,6 +11,7 @@ import math
 import pytest
 import torch
 
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.samplers import integrate as I
 from bowerbird.samplers import schedule as S
@@ -150,8 +151,8 @@ def test_ddpm_posterior_is_equation_7_on_neighbouring_steps():
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_ddpm_reproduces_mean_and_variance(name):
     schedule = SCHEDULES[name]
-    generator = torch.Generator().manual_seed(0)
-    x = schedule.sigma(ONE) * torch.randn(20_000, generator=generator, dtype=torch.float64)
+    generator = Draws(0)
+    x = schedule.sigma(ONE) * generator.randn(200, 100).double()
     rows = I.ddpm(I.path(schedule, schedule.times(500)))
     small, large = (I.integrate(gaussian_denoiser(schedule, mix), x, rows, generator=generator) for mix in (0.0, 1.0))
     assert small.mean().item() == pytest.approx(MU, abs=0.02)
@@ -162,17 +163,17 @@ def test_ddpm_reproduces_mean_and_variance(name):
 
 def test_noise_lies_geometrically_between_its_bounds():
     row = I.Step(t=1.0, x=0.0, d=0.0, noise=0.1, noise_max=0.4)
-    mix = torch.tensor([0.0, 0.5, 1.0]).repeat_interleave(20_000)
-    x = I.integrate(
-        lambda x, t: I.Denoised(x, mix), torch.zeros(60_000), [row], generator=torch.Generator().manual_seed(0)
-    )
+    mix = torch.tensor([[0.0], [0.5], [1.0]])
+    x = I.integrate(lambda x, t: I.Denoised(x, mix), torch.zeros(3, 20_000), [row], generator=Draws(0))
     assert x.view(3, -1).std(1).tolist() == pytest.approx([0.1, 0.2, 0.4], rel=0.03)
 
 
 def test_clip_bounds_the_denoiser():
     rows = I.ddim(I.path(S.Flow(), S.Flow().times(3)))
     x = torch.tensor([3.0, -3.0])
-    assert I.integrate(lambda x, t: I.Denoised(5 * x), x, rows, clip=1.0).tolist() == pytest.approx([1.0, -1.0])
+    for clip in ((-1.0, 1.0), (-1.0, 0.5)):
+        end = I.integrate(lambda x, t: I.Denoised(5 * x), x, rows, clip=clip)
+        assert end.tolist() == pytest.approx([clip[1], clip[0]])
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "euler", "heun", "dpm++2m"])
