@@ -23,7 +23,7 @@ from bowerbird.diagnosis.layers import BatchNormWatch, LayerWatch, watched_layer
 from bowerbird.diagnosis.rules import find
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData
-from bowerbird.models.base import Batch, Encodes
+from bowerbird.models.base import Batch, Infers
 from bowerbird.training.nonfinite import Origin
 from bowerbird.training.observer import Observer
 from bowerbird.training.optimizers import PlayerOptimizer
@@ -200,7 +200,7 @@ class _Probes:
         if self.loss_every and (ended or trainer.step // self.loss_every > self.last_loss // self.loss_every):
             self.last_loss = trainer.step
             found["losses"] = self._losses(trainer)
-            if isinstance(trainer.model, Encodes):
+            if isinstance(trainer.model, Infers):
                 found["kl"] = _kl_per_dimension(trainer, self.batches["held"])
         if self.sample_every and (ended or trainer.step // self.sample_every > self.last_sample // self.sample_every):
             self.last_sample = trainer.step

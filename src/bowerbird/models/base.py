@@ -165,6 +165,11 @@ class Encodes(Protocol):
     def decode(self, z: Tensor, given: Given | None = None) -> Tensor:
         """The example of each code, in the range of ``Batch.x``."""
 
+
+@runtime_checkable
+class Infers(Protocol):
+    """Has a Gaussian over the codes of each example: its code is not certain."""
+
     def posterior(self, x: Tensor, given: Given | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code of each example, each (n, n_latent)."""
 
