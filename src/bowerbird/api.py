@@ -39,6 +39,7 @@ from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.reading.check import check
 from bowerbird.reading.history.track import track
 from bowerbird.report.run import write_run_report
+from bowerbird.spec import Field
 from bowerbird.training.budget import parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
 from bowerbird.training.trainer import resume as resume_run
@@ -101,17 +102,9 @@ def train(
     folder = Path(out) if out else _new_folder(run)
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
-    data = open_data(run.data)
+    opened = open_data(run.data)
     with _reporting(folder):
-        train_run(
-            run,
-            folder,
-            data,
-            quiet=quiet,
-            evaluate=evaluator(data, run.train),
-            preview=previewer(data, run.train.seed),
-            observer=Watch(),
-        )
+        train_run(run, folder, opened, quiet=quiet, **_handed_in(run, opened))
     return folder
 
 
@@ -136,14 +129,7 @@ def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
     run = RunDir.open(run_dir).config()
     data = open_data(run.data)
     with _reporting(Path(run_dir)):
-        resume_run(
-            Path(run_dir),
-            data,
-            quiet=quiet,
-            evaluate=evaluator(data, run.train),
-            preview=previewer(data, run.train.seed),
-            observer=Watch(),
-        )
+        resume_run(Path(run_dir), data, quiet=quiet, **_handed_in(run, data))
     return Path(run_dir)
 
 
@@ -179,6 +165,11 @@ def load(run_dir: Path | str, device: str = "cpu", *, best: bool = False) -> Gen
 def options_of(run_dir: Path | str) -> type:
     """The sampling options of a run: a dataclass whose fields are what ``sample`` and ``measure`` take as options."""
     return model_of(run_dir).Options
+
+
+def inputs_of(run_dir: Path | str) -> dict[str, Field]:
+    """What a run makes its samples from, by name: classes, tokens or pictures."""
+    return dict(model_of(run_dir).spec.given)
 
 
 def generate(

@@ -131,6 +131,9 @@ class Samples(Sequence[Any]):
     def _repr_html_(self) -> str:
         return self.medium.html(self.x, self.given, self.spec)
 
+    def _repr_png_(self) -> bytes | None:
+        return self.medium.png(self.x, self.given, self.spec)
+
 
 def _words(spec: Spec, given: Mapping[str, Tensor], i: int) -> dict[str, Any]:
     """The classes of a sample by their names."""

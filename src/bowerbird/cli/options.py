@@ -1,11 +1,12 @@
 """Flags that a family brings along: the fields of the sampling options of the runs that a command names."""
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from bowerbird.cli.flags import parse_flags
 
@@ -13,21 +14,50 @@ C = TypeVar("C")
 
 
 def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
-    """The command with its flags and those of the runs among its words; without a run it has only its own."""
-    runs = [Path(word) for word in argv if not word.startswith("-") and (Path(word) / "run.toml").is_file()]
+    """The command with its flags and those of the runs among its words; without a run it has only its own.
+
+    What the runs cannot be given is not in the help.
+    """
+    runs = [Path(word) for word in argv if not word.startswith("-") and (Path(word) / "model.safetensors").is_file()]
     if not runs:
         return parse_flags(command, argv, prog)
     from bowerbird import api
 
-    kinds = list(dict.fromkeys(api.options_of(run) for run in runs))
-    leaves = [kind for kind in kinds if not any(other is not kind and issubclass(other, kind) for other in kinds)]
-    together = (
-        leaves[0] if len(leaves) == 1 else dataclasses.make_dataclass("Options", [], bases=tuple(leaves), frozen=True)
-    )
-    field = ("options", Annotated[together, arg(name="")], dataclasses.field(default=together()))
-    extended: Any = dataclasses.make_dataclass(command.__name__, [field], bases=(command,), frozen=True, kw_only=True)
+    options = _together([api.options_of(run) for run in runs])
+    fields: list[Any] = [("options", Annotated[options, arg(name="")], dataclasses.field(default=options()))]
+    shown = _flags_for([field for run in runs for field in api.inputs_of(run).items()])
+    hints: Any = typing.get_type_hints(command, include_extras=True)
+    fields += [
+        (field.name, Suppress[hints[field.name]], field)
+        for field in dataclasses.fields(command)  # type: ignore[arg-type]
+        if field.name in INPUTS and field.name not in shown and not any(w.startswith(f"--{field.name}") for w in argv)
+    ]
+    extended: Any = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True, kw_only=True)
     extended.__doc__ = command.__doc__
     return parse_flags(extended, argv, prog)
+
+
+INPUTS = ("label", "prompt", "given", "source")
+"""Flags of what samples are made from."""
+
+
+def _flags_for(inputs: list[tuple[str, Any]]) -> set[str]:
+    """Which of ``INPUTS`` apply to these fields of a spec."""
+    kinds = {type(field).__name__ for _, field in inputs}
+    names = {name for name, _ in inputs}
+    found = {"label"} & names
+    found |= {"prompt"} if "Tokens" in kinds else set()
+    found |= {"source"} if "Tensors" in kinds else set()
+    return found | ({"given"} if names - {"prompt", "source", "label"} else set())
+
+
+def _together(kinds: list[type]) -> type:
+    """A dataclass with the fields of all of these."""
+    distinct = list(dict.fromkeys(kinds))
+    leaves = [kind for kind in distinct if not any(other is not kind and issubclass(other, kind) for other in distinct)]
+    if len(leaves) == 1:
+        return leaves[0]
+    return dataclasses.make_dataclass("Options", [], bases=tuple(leaves), frozen=True)
 
 
 def chosen(options: Any) -> dict[str, Any]:

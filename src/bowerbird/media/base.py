@@ -107,6 +107,10 @@ class Medium(ABC):
     def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
         """The samples as a piece of a page, complete in itself."""
 
+    def png(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> bytes | None:
+        """The samples as one picture; None where that is not what they are."""
+        return None
+
 
 def medium(name: str) -> Medium:
     """The medium of that name; BowerbirdError with the nearest name if there is none."""

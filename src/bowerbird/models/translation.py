@@ -172,8 +172,8 @@ class Translation(GenerativeModel):
 
     def __init__(self, config: TranslationConfig, spec: Any):
         super().__init__()
-        self.config, self.spec = config, spec
         source, target = checked(spec, config)
+        self.config, self.spec = config, replace(spec, given={"source": spec.given["source"]})
         self.starts = {"forward": source, "backward": target}
         net, judge = config.net, config.discriminator
         self.G = Translator(net.denoiser(seen(spec, source), target[0]), config.output)
@@ -283,7 +283,7 @@ def seen(spec: Any, shape: Shape) -> Any:
 
 def checked(spec: Any, config: TranslationConfig) -> tuple[Shape, Shape]:
     """The shapes of source and target; BowerbirdError where they cannot be translated."""
-    field, target = spec.given.get("source"), spec.target.shape
+    field, target = spec.given.get("source"), spec.needs(Tensors, "translation").shape
     if not isinstance(field, Tensors):
         raise BowerbirdError(
             "The family translation needs a source picture for every example; give it data that have one, for "

@@ -72,9 +72,13 @@ class Image(Medium):
 
         save_png(stem.with_suffix(".png"), real_sheet(data.test, data.spec))
 
-    def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
-        from bowerbird.data.writing import data_uri, png_bytes
+    def png(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> bytes:
+        from bowerbird.data.writing import png_bytes
         from bowerbird.media.image.sheets import samples_sheet
 
-        page = samples_sheet(x, given, spec)
-        return f'<img alt="{len(x)} samples" width="{page.width}" src="{data_uri(png_bytes(page))}">'
+        return png_bytes(samples_sheet(x, given, spec))
+
+    def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
+        from bowerbird.data.writing import data_uri
+
+        return f'<img alt="{len(x)} samples" src="{data_uri(self.png(x, given, spec))}">'

@@ -48,6 +48,13 @@ class Music(Medium):
 
         write_music(x[0].cpu(), MusicCodec.from_json(spec.codec), stem)
 
+    def png(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> bytes:
+        """The piano roll of the first."""
+        from bowerbird.data.writing import png_bytes
+        from bowerbird.media.music.pianoroll import pianoroll
+
+        return png_bytes(pianoroll(self.decoded(x[:1], spec)[0]))
+
     def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
         from bowerbird.media.music.codec import MusicCodec
         from bowerbird.media.music.sound import player
