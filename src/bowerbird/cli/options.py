@@ -26,9 +26,10 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
     options = _together([api.options_of(run) for run in runs])
     fields: list[Any] = [("options", Annotated[options, arg(name="")], dataclasses.field(default=options()))]
     shown = _flags_for([field for run in runs for field in api.inputs_of(run).items()])
-    hints: Any = typing.get_type_hints(command, include_extras=True)
+    hidden: Any = Suppress
+    hints = typing.get_type_hints(command, include_extras=True)
     fields += [
-        (field.name, Suppress[hints[field.name]], field)
+        (field.name, hidden[hints[field.name]], field)
         for field in dataclasses.fields(command)  # type: ignore[arg-type]
         if field.name in INPUTS and field.name not in shown and not any(w.startswith(f"--{field.name}") for w in argv)
     ]

@@ -26,7 +26,7 @@ def facts_of(model: Any, spec: Spec, batch: Batch) -> dict[str, Any]:
         label = spec.given.get("label")
         n_classes = len(label.names) if isinstance(label, Classes) else 0
         facts |= {"dims": spec.target.dims, "n_classes": n_classes, "uses_labels": "label" in model.spec.given}
-        facts["data"] = _range(batch.x)
+        facts["data"] = _range(batch.x) | {"bounded": float(spec.target.bounds is not None)}
         if isinstance(model, HasSchedule):
             facts["noise"] = _end_of_schedule(model.schedule, facts["data"]["std"])
     if isinstance(spec.target, Tokens):

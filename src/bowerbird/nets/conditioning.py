@@ -78,7 +78,8 @@ def requested(
             asked[name] = draws.choice(n, weights)
         if name not in asked and isinstance(field, Tensors):
             raise BowerbirdError(
-                f"This model makes pictures from pictures, so it needs a {name} picture to start from; give one with --source FILE."
+                f"This model makes pictures from pictures, so it needs a {name} picture to start from; give one with "
+                "--source FILE."
             )
     return {name: value.to(device) for name, value in asked.items()}
 

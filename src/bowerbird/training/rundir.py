@@ -19,6 +19,7 @@ last good one.  Nothing is a pickle.
 import contextlib
 import errno
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def explaining_full_disk(folder: Path) -> Iterator[None]:
 
 def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of version 0.1, which knew one label, under today's names."""
-    return {name.replace(".label.table.", ".given.embed.label.table."): value for name, value in tensors.items()}
+    today = ".given.embed.label.table."
+    return {re.sub(r"(?<!\.given\.embed)\.label\.table\.", today, name): value for name, value in tensors.items()}
 
 
 class RunDir:

@@ -19,7 +19,7 @@ def _fact(text: str, signal: str, value: float) -> Evidence:
 )  # fmt: skip
 def data_range(s: Signals) -> Verdict | None:
     data = s.facts.get("data")
-    if not data or data["finite"] < 1:
+    if not data or data["finite"] < 1 or not data.get("bounded", 1):
         return None
     low, high = data["min"], data["max"]
     reached = s.probed("samples.min"), s.probed("samples.max")
