@@ -1,7 +1,7 @@
-"""A medium in one file: tables of numbers.  `bowerbird train my_medium.toml --data measurements.csv` trains on a table.
+"""A medium in one file: tables of numbers.  `bowerbird train my_medium.toml --data measurements.csv` learns a table.
 
-A row of a CSV file is an example: x has the shape (columns, 1, 1), standardised column by column.  The means and standard
-deviations lie in the spec as its codec, so that samples are written in the units of the file.
+A row of a CSV file is an example: x has the shape (columns, 1, 1), standardised column by column.  The means and
+standard deviations lie in the spec as its codec, so that samples are written in the units of the file.
 """
 
 import csv

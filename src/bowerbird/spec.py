@@ -54,6 +54,9 @@ class Classes:
     """Training examples of each, with whose frequencies a class is drawn when none is asked for; empty: alike."""
 
 
+NO_TOKEN = -1
+"""Pads prompts of different lengths; no vocabulary has it."""
+
 Field = Tensors | Tokens | Classes
 F = TypeVar("F", Tensors, Tokens, Classes)
 

@@ -14,9 +14,7 @@ from torch import Tensor
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image.supplied import supplied
-from bowerbird.spec import Classes, Spec, Tensors, Tokens
-
-NO_TOKEN = -1
+from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 
 
 def read_given(spec: Spec, words: Mapping[str, Any], n: int | None) -> tuple[dict[str, Tensor], int | None, list[str]]:

@@ -33,19 +33,19 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import NO_TOKEN, Batch, Estimator, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets import lora
 from bowerbird.nets.base import NetConfig, SequenceState
-from bowerbird.nets.conditioning import Given, dropped, nothing
+from bowerbird.nets.conditioning import Given, dropped
 from bowerbird.nets.lora import LoRAConfig
+from bowerbird.nets.rows import PixelRows, TokenRows
 from bowerbird.nets.starting import load_weights
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.registry import families
 from bowerbird.samplers.decoding import Reader, Sampling, choose, continuations
-from bowerbird.spec import Classes, Spec, Tensors, Tokens
+from bowerbird.spec import Spec, Tensors
 
 Rows = Int[Tensor, "n length"]
-Images = Float[Tensor, "n c h w"]
 
 IGNORED = -100
 """Stands where a token is not counted (the default of ``cross_entropy``)."""
@@ -122,103 +122,6 @@ class AutoregressiveConfig(config.ModelConfig):
         return replace(self, lora=LoRAConfig(), start="")
 
 
-# ------------------------------------------------------------------------------------------- examples as rows of tokens
-
-
-class TokenRows:
-    """Examples that are rows of tokens already."""
-
-    Options = TokenOptions
-    estimator = "exact"
-
-    def __init__(self, spec: Spec):
-        self.field = spec.needs(Tokens, "autoregressive")
-        self.spec = replace(spec, given={"prompt": self.field})
-        self.vocab_size, self.context, self.eos, self.pad = (
-            self.field.vocab_size, self.field.context, self.field.eos, self.field.pad,
-        )  # fmt: skip
-        self.n_values = self.vocab_size
-
-    def of(self, batch: Batch) -> tuple[Rows, Bool[Tensor, "n length"]]:
-        """Rows, and which of their tokens are counted."""
-        return batch.x, batch.x != self.pad if batch.weight is None else batch.weight
-
-    def beginnings(self, n: int, given: Given) -> list[Tensor]:
-        """What each row begins with: its prompt, or ``start``."""
-        start = torch.tensor(self.field.start)
-        prompts = given.get("prompt")
-        if prompts is None:
-            return [start] * n
-        return [row[row != NO_TOKEN] if (row != NO_TOKEN).any() else start for row in prompts]
-
-    def most(self, asked: int | None, longest: int) -> int:
-        """How many tokens are added at most."""
-        return max(1, self.context + 1 - longest) if asked is None else asked
-
-    def examples(self, beginnings: list[Tensor], added: list[Tensor]) -> Rows:
-        """Beginnings and what follows each, padded at the end."""
-        new = torch.stack(added, 1) if added else torch.empty(len(beginnings), 0, dtype=torch.long)
-        rows = [torch.cat([begin.to(new.device), more]) for begin, more in zip(beginnings, new, strict=True)]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
-
-
-class PixelRows:
-    """Pictures as rows of tokens: their values, after a token for every class that is given, or one for none."""
-
-    Options = ValueOptions
-    eos, pad = -1, 0  # all pictures have one length
-
-    def __init__(self, spec: Spec, levels: int):
-        self.spec, self.n_values = spec, levels
-        self.shape, self.dims = spec.needs(Tensors, "autoregressive").shape, spec.needs(Tensors, "autoregressive").dims
-        self.counts = [len(_classes(name, field).names) + 1 for name, field in spec.given.items()] or [1]
-        self.vocab_size = levels + sum(self.counts)
-        self.context = self.dims + len(self.counts) - 1
-        self.estimator = "exact" if levels == 256 else f"exact, of images quantised to {levels} levels"
-
-    def of(self, batch: Batch) -> tuple[Rows, Bool[Tensor, "n length"]]:
-        """Rows, and which of their tokens are counted: the values."""
-        first = self.first_tokens(len(batch.x), batch.given, batch.x.device)
-        rows = torch.cat([first, to_values(batch.x, self.n_values)], dim=1)
-        counted = torch.ones_like(rows, dtype=torch.bool)
-        counted[:, : first.shape[1]] = False
-        return rows, counted
-
-    def first_tokens(self, n: int, given: Given, device: torch.device) -> Int[Tensor, "n classes"]:
-        """Behind the values the vocabulary has a number for every class of each field, and one for "nothing"."""
-        numbers = [given.get(name, nothing(field, n, device)) for name, field in self.spec.given.items()]
-        numbers = numbers or [torch.zeros(n, dtype=torch.long, device=device)]
-        offsets = [self.n_values + sum(self.counts[:i]) for i in range(len(self.counts))]
-        return torch.stack([number + offset for number, offset in zip(numbers, offsets, strict=True)], dim=1)
-
-    def beginnings(self, n: int, given: Given) -> list[Tensor]:
-        return list(self.first_tokens(n, given, next((v.device for v in given.values()), torch.device("cpu"))))
-
-    def most(self, asked: int | None, longest: int) -> int:
-        return self.dims
-
-    def examples(self, beginnings: list[Tensor], added: list[Tensor]) -> Images:
-        return to_images(torch.stack(added, dim=1), self.n_values, self.shape)
-
-
-def to_values(x: Images, levels: int) -> Int[Tensor, "n dims"]:
-    """[-1, 1] to the nearest of 0 … levels-1, in raster order."""
-    return ((x + 1) / 2 * (levels - 1)).round().clamp(0, levels - 1).long().permute(0, 2, 3, 1).flatten(1)
-
-
-def to_images(values: Int[Tensor, "n dims"], levels: int, shape: tuple[int, ...]) -> Images:
-    """The inverse of ``to_values`` for images whose values are levels."""
-    channels, height, width = shape
-    x = values.float() * (2 / (levels - 1)) - 1
-    return x.view(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
-
-
-def _classes(name: str, field: Any) -> Classes:
-    if not isinstance(field, Classes):
-        raise BowerbirdError(f"An autoregressive model of images can be given classes, but no {name}; use flow.")
-    return field
-
-
 # ------------------------------------------------------------------------------------------------------ the family
 
 
@@ -231,7 +134,8 @@ class Autoregressive(GenerativeModel):
         picture = isinstance(spec.target, Tensors)
         seen = spec if config.conditional else spec.alone()
         self.rows: Any = PixelRows(seen, config.levels) if picture else TokenRows(spec)
-        self.spec, self.Options = self.rows.spec, self.rows.Options  # type: ignore[misc]
+        self.spec = self.rows.spec
+        self.Options = ValueOptions if picture else TokenOptions  # type: ignore[misc]
         # An image may repeat its background.
         self.sampling = replace(config.sampling, repetition_penalty=1.0) if picture else config.sampling
         self.net = config.net.language_model(self.rows.vocab_size, self.rows.context)
@@ -340,7 +244,7 @@ class Autoregressive(GenerativeModel):
         self, n: int, given: Given | None = None, options: ValueOptions | None = None, generator: Draws | None = None
     ) -> Iterator[Int[Tensor, " n"]]:
         """Yields the next token of every row until all have ended or ``n_tokens`` were yielded."""
-        o, draws = options or self.rows.Options(), generator or fresh()
+        o, draws = options or self.Options(), generator or fresh()
         beginnings = [row.to(self.device) for row in self.rows.beginnings(n, self.requested(n, given, draws))]
         longest = max(len(row) for row in beginnings)
         if self.context is not None and longest > self.context:

@@ -204,7 +204,3 @@ class Streams(Protocol):
         ``given["prompt"]``: what each row begins with, int64 (n, length), padded at the end with ``NO_TOKEN``.  After
         its end a row yields ``spec.target.pad``.
         """
-
-
-NO_TOKEN = -1
-"""Pads prompts of different lengths; no vocabulary has it."""
