@@ -22,8 +22,6 @@ from torch import Tensor, nn
 
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.nets.attention import attention, bias_where
-from bowerbird.nets.layers import MLP, Attention
 from bowerbird.spec import Classes, Field, Tensors, Tokens
 
 Given = Mapping[str, Tensor]
@@ -134,33 +132,6 @@ class Table(nn.Module):
         return self.table(number)
 
 
-class CaptionEncoder(nn.Module):
-    """Tokens → vector: one Transformer block in which all tokens see one another, and the mean over the tokens."""
-
-    def __init__(self, field: Tokens, n_out: int, n_embd: int = 128, n_head: int = 4):
-        super().__init__()
-        self.pad = field.pad
-        self.token = nn.Embedding(field.vocab_size, n_embd)
-        self.position = nn.Embedding(field.context, n_embd)
-        self.norm1, self.norm2 = nn.LayerNorm(n_embd), nn.LayerNorm(n_embd)
-        self.attention = Attention(n_embd, n_head, n_head, bias=True)
-        self.mlp = MLP(n_embd, 4 * n_embd, "gelu", bias=True)
-        self.out = nn.Linear(n_embd, n_out)
-        for table in (self.token, self.position):
-            nn.init.normal_(table.weight, std=n_embd**-0.5)
-
-    def forward(self, tokens: Int64[Tensor, "n length"]) -> Float[Tensor, "n n_out"]:
-        visible = tokens != self.pad
-        seen = visible.clone()
-        seen[:, 0] = True  # a row of padding alone still has to look at something
-        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
-        bias = bias_where(seen[:, None, None, :])
-        x = x + self.attention(self.norm1(x), lambda q, k, v: attention(q, k, v, bias=bias))
-        x = x + self.mlp(self.norm2(x))
-        weight = visible[..., None].to(x)
-        return self.out((x * weight).sum(1) / weight.sum(1).clamp(min=1))
-
-
 class Conditioner(nn.Module):
     """given → one vector per example, and pictures over the input."""
 
@@ -201,7 +172,11 @@ def picture_channels(fields: Mapping[str, Field]) -> int:
 def _embedding(field: Field, n_out: int) -> nn.Module | None:
     if isinstance(field, Classes):
         return Table(field, n_out)
-    return CaptionEncoder(field, n_out) if isinstance(field, Tokens) else None
+    if isinstance(field, Tokens):
+        from bowerbird.nets.captions import CaptionEncoder  # and a Transformer's layers, only where there are captions
+
+        return CaptionEncoder(field, n_out)
+    return None
 
 
 N_FREQUENCIES = 32
