@@ -113,7 +113,7 @@ def _partners(key: np.ndarray, is_source: np.ndarray, is_target: np.ndarray) -> 
 def _once(key: np.ndarray, rows: np.ndarray) -> dict[str, int]:
     values, counts = np.unique(key[rows], return_counts=True)
     single = set(values[counts == 1])
-    return {key[row]: row for row in rows if key[row] in single}
+    return {str(key[row]): int(row) for row in rows if key[row] in single}
 
 
 def _by_column(found: Pictures) -> tuple[Pictures, Sources | None]:
