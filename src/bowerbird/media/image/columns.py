@@ -90,11 +90,12 @@ def _is_identity(n_values: int, n_images: int) -> bool:
 
 
 MOST_ATTRIBUTES = 256
-"""Values of an attribute; a column with more, of which some are words apart, holds texts."""
+"""Values of an attribute; a column with more holds texts, and so does one that says something else of most images."""
 
 
 def _is_text(column: np.ndarray) -> bool:
-    return len(np.unique(column)) > MOST_ATTRIBUTES
+    n_values = len(np.unique(column))
+    return n_values > MOST_ATTRIBUTES or _is_identity(n_values, len(column))
 
 
 def _tokenizer(captions: dict[str, list[str]], data: config.Data, in_training: np.ndarray) -> Tokenizer:
