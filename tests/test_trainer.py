@@ -18,13 +18,13 @@ from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.models.gan import GANConfig
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
-from bowerbird.spec import ImageSpec
+from bowerbird.spec import Spec, Tensors
 from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer, learning_rate, orthogonal
 from bowerbird.training.preflight import preflight
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import VALIDATION_EXAMPLES, Trainer, resume, train
 
-SPEC = ImageSpec(1, 2, 2)
+SPEC = Spec("image", Tensors((1, 2, 2)))
 
 
 @registry.families.register("toy-game")
@@ -35,7 +35,7 @@ class GameConfig(config.ModelConfig):
     d_steps: int = 2
     poison: str = ""
 
-    def build(self, spec: ImageSpec) -> "Game":
+    def build(self, spec: Spec) -> "Game":
         return Game(self, spec)
 
 
@@ -49,7 +49,7 @@ class Player(nn.Module):
 
 
 class Game(GenerativeModel):
-    def __init__(self, config: GameConfig, spec: ImageSpec):
+    def __init__(self, config: GameConfig, spec: Spec):
         super().__init__()
         self.config, self.spec = config, spec
         self.D, self.G = Player(), Player()
@@ -79,14 +79,14 @@ class Game(GenerativeModel):
             value = value + (self.G.inner.bias * 0).sqrt().sum()
         yield Loss("G", value)
 
-    def sample(self, n: int, *, cond=None, generator=None) -> Tensor:
-        return torch.zeros(n, *self.spec.shape)
+    def sample(self, n: int, given=None, options=None, generator=None) -> Tensor:
+        return torch.zeros(n, *self.spec.target.shape)
 
 
 @pytest.fixture
 def data() -> ImageData:
     images = torch.randint(0, 256, (64, 1, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    part = ImageSet(images, None, False)
+    part = ImageSet(images)
     return ImageData(
         name="toy", spec=SPEC, train=part, val=part, test=part, preprocessing={}, skipped=0, fingerprint="toy"
     )
@@ -137,7 +137,7 @@ def test_preflight_leaves_the_model_as_it_was(data, tmp_path):
 
 def test_a_frozen_parameter_of_a_player_stays_as_it_is(data, tmp_path):
     class Frozen(GameConfig):
-        def build(self, spec: ImageSpec) -> Game:
+        def build(self, spec: Spec) -> Game:
             game = Game(self, spec)
             game.D.inner.bias.requires_grad_(False)
             return game
