@@ -1,4 +1,4 @@
-"""Names for everything that can be chosen: families and networks.
+"""Names for everything that can be chosen: families, networks and metrics.
 
 Built-in names are stored as ``module:attribute`` and imported when first asked for, so that listing them imports no
 torch.  Other packages add theirs through entry points, single files through ``--plugin FILE`` and the decorator
@@ -7,7 +7,9 @@ torch.  Other packages add theirs through entry points, single files through ``-
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -57,6 +59,57 @@ class Registry:
         raise BowerbirdError(f"{cls.__name__} is not a registered {self.kind}; decorate it with @register('name').")
 
 
+class FolderRegistry(Registry):
+    """A registry whose built-in classes are those that the modules of one package register when they are imported.
+
+    They are imported when a name is first asked for, in alphabetical order, and listed in the order of their files.
+    What a class is registered as becomes its ``name``.
+    """
+
+    def __init__(self, kind: str, group: str, package: str):
+        super().__init__(kind, group, {})
+        self._package = package
+        self._found = False
+        self._finding = threading.RLock()
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """As that of every registry; a name that another module has taken is refused."""
+        self._find()
+
+        def add(cls: C) -> C:
+            taken = self._classes.get(name)
+            if taken is not None and taken.__module__ != cls.__module__:
+                raise BowerbirdError(f"There is a {self.kind} '{name}' already; give yours another name.")
+            type.__setattr__(cls, "name", name)
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """The built-in ones first, each file's in its order."""
+        added = set(self.added())
+        return [*(name for name in self._classes if name not in added), *self.added()]
+
+    def added(self) -> list[str]:
+        """Those of plugins and other packages."""
+        self._find()
+        ours = f"{self._package}."
+        loaded = [name for name, known in self._classes.items() if not known.__module__.startswith(ours)]
+        return [*loaded, *sorted(self._where.keys() - self._classes.keys())]
+
+    def get(self, name: str) -> type:
+        self._find()
+        return super().get(name)
+
+    def _find(self) -> None:
+        with self._finding:  # of another thread the names wait until all are there
+            if not self._found:
+                self._found = True
+                for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+                    importlib.import_module(f"{self._package}.{module.name}")
+
+
 families = Registry(
     "family",
     "bowerbird.families",
@@ -83,9 +136,11 @@ nets = Registry(
     },
 )
 
+metrics = FolderRegistry("metric", "bowerbird.metrics", "bowerbird.measuring.shipped")
+
 
 def load_plugin(path: Path) -> None:
-    """Runs a user's Python file once, so that the families and nets that it registers can be named."""
+    """Runs a user's Python file once, so that the families, nets and metrics that it registers can be named."""
     path = Path(path).resolve()
     name = f"bowerbird_plugin_{path.stem}"
     if name in sys.modules and Path(str(sys.modules[name].__file__)) == path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.measuring import check_options, draw, draw_tokens
+from bowerbird.measuring.answers import check_options, draw, draw_tokens
 from bowerbird.media.image.pictures import picture, save_png, sheet
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.sound import write_music

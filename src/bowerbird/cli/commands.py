@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from bowerbird import __version__, config
+from bowerbird import __version__, config, registry
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.printing import only_json, print_columns, print_findings
 from bowerbird.errors import BowerbirdError
+from bowerbird.measuring.request import Measuring
 from bowerbird.training.budget import parse_budget
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
@@ -218,6 +219,10 @@ class Compare(Command):
     """Folder of the report and the runs (default: a new one under runs/)."""
     n_samples: int = 2_000
     """Samples that each is measured with."""
+    metrics: tuple[str, ...] | None = None
+    """Which metrics (default: all that apply and are cheap)."""
+    plugin: Path | None = None
+    """A Python file that registers families, nets or metrics of your own."""
     json: Switch = False
     """Print the report as JSON."""
 
@@ -227,6 +232,8 @@ class Compare(Command):
         for recipe in self.recipes:
             config.find(recipe)
         parse_budget(self.budget)
+        if self.plugin is not None:
+            registry.load_plugin(self.plugin)
         from bowerbird import api
 
         with only_json(self.json):
@@ -236,7 +243,7 @@ class Compare(Command):
                 budget=self.budget,
                 seeds=self.seeds,
                 out=self.out,
-                n_samples=self.n_samples,
+                measuring=Measuring(n_samples=self.n_samples, metrics=self.metrics),
             )
         if self.json:  # else the comparison has printed its table and where the report lies
             print(report.with_suffix(".json").read_text(encoding="utf-8"))

@@ -5,14 +5,12 @@ beside it where the features have few enough dimensions for the number of sample
 results: a full measurement uses more samples and the sampler's own number of steps.
 """
 
-import inspect
-from typing import Any
-
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder
 from bowerbird.data.tokens import TokenData
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.images import draw, find_extractor
+from bowerbird.measuring.answers import draw, few_steps
+from bowerbird.measuring.extractors import find_extractor
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
@@ -44,9 +42,7 @@ class InTraining:
 
     def __call__(self, model: GenerativeModel) -> dict[str, float]:
         """``kid`` and its standard error; FID∞ with enough samples.  Always the same noise and labels."""
-        options: dict[str, Any] = {}
-        if "steps" in inspect.signature(model.sample).parameters:
-            options["steps"] = self.train.evaluate_steps
+        options = few_steps(model, self.train.evaluate_steps)
         drawn = draw(model, self.train.evaluate_samples, seed=self.train.seed, options=options, shown=False)
         features = self.extractor.features(drawn.images)
         if not bool(features.isfinite().all()):
