@@ -14,7 +14,9 @@ import pytest
 
 from bowerbird import api, cli, config, registry
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.metrics.measurement import Protocol, measured
+from bowerbird.measuring.metric import measured
+from bowerbird.measuring.request import Measuring
+from bowerbird.metrics.measurement import Protocol
 
 ROOT = Path(__file__).parents[1]
 
@@ -216,10 +218,10 @@ def test_measure_prints_json_alone_or_a_table(calls: list, capsys: pytest.Captur
         "stderr": 0.25,
     }
     assert row["protocol"]["n_generated"] == 10
-    ((targets,), options) = calls[0][1:]
-    assert targets == ["runs/a"]
-    assert options["metrics"] == ["frechet_distance", "coverage"]
-    assert (options["against"], options["n_samples"], options["options"]) == ("digits", 10, {})
+    ((targets, request), options) = calls[0][1:]
+    assert targets == ["runs/a"] and options == {}
+    assert request.metrics == ("frechet_distance", "coverage")
+    assert (request.against, request.n_samples, dict(request.options)) == ("digits", 10, {})
     assert cli.main(["measure", "runs/a"]) == 0
     assert re.search(r"frechet_distance +3\.5 ± 0\.25", capsys.readouterr().out)
 
@@ -230,7 +232,13 @@ def test_compare_leaves_printing_to_the_comparison_unless_json_is_asked_for(
     assert cli.main("compare gan vae --data digits --budget 5s --seeds 2 --out demo --json".split()) == 0
     assert json.loads(capsys.readouterr().out) == {"rows": []}
     assert calls[0][1] == (["gan", "vae"],)
-    expected = {"data": "digits", "budget": "5s", "seeds": 2, "out": Path("demo"), "n_samples": 2000}
+    expected = {
+        "data": "digits",
+        "budget": "5s",
+        "seeds": 2,
+        "out": Path("demo"),
+        "measuring": Measuring(n_samples=2000),
+    }
     assert calls[0][2] == expected
     assert cli.main("compare gan vae".split()) == 0
     assert "report.html" not in capsys.readouterr().out  # the comparison itself prints its table and the path

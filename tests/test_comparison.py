@@ -17,7 +17,9 @@ from rich.console import Console
 from bowerbird import config
 from bowerbird.comparing import compare as comparison
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.metrics.measurement import Measurement, Protocol, measured
+from bowerbird.measuring.metric import measured
+from bowerbird.measuring.request import Measuring
+from bowerbird.metrics.measurement import Measurement, Protocol
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.report.terminal import print_comparison
 from bowerbird.training.budget import describe_budget, parse_budget
@@ -153,17 +155,20 @@ class Bench:
         self.loaded = path.name
         return FakeModel(), None
 
-    def _measure(self, model: FakeModel, data: Any, *, n_samples: int, extractor: str) -> list[Measurement]:
+    def _measure(self, model: FakeModel, data: Any, request: Measuring) -> list[Measurement]:
         self.measured.append(self.loaded)
-        protocol = Protocol(n_generated=n_samples, extractor=next(self.extractors), fingerprint=data.fingerprint)
+        protocol = Protocol(
+            n_generated=request.n_samples or 0, extractor=next(self.extractors), fingerprint=data.fingerprint
+        )
         return [
             measured("frechet_distance", self.frechet[self.loaded], protocol),
             measured("precision", 0.5 if self.loaded.startswith("gan") else 0.75, protocol, 0.01),
         ]
 
     def compare(self, recipes: tuple[str, ...] = ("gan", "vae"), **changes: Any) -> dict[str, Any]:
-        arguments = {"data": str(self.tiny), "budget": "60s", "seeds": 1, "n_samples": 20, "out": self.out} | changes
-        path = self._compare(list(recipes), quiet=True, **arguments)
+        arguments = {"data": str(self.tiny), "budget": "60s", "seeds": 1, "out": self.out} | changes
+        measuring = Measuring(n_samples=arguments.pop("n_samples", 20), metrics=arguments.pop("metrics", None))
+        path = self._compare(list(recipes), quiet=True, measuring=measuring, **arguments)
         assert path == self.out / "report.html" and path.is_file()
         return json.loads((self.out / "report.json").read_text())
 
@@ -249,8 +254,10 @@ def test_seeds_and_recipes_can_be_added_later(bench: Bench) -> None:
 def test_another_protocol_is_measured_again_without_training(bench: Bench) -> None:
     bench.compare()
     bench.forget()
-    bench.compare(n_samples=30)
-    assert bench.trainer.calls == [] and len(bench.measured) == 2
+    for change in ({"n_samples": 30}, {"metrics": ("precision", "frechet_distance")}):
+        bench.forget()
+        bench.compare(**change)
+        assert bench.trainer.calls == [] and len(bench.measured) == 2
 
 
 @pytest.mark.parametrize(("change", "key"), [({"budget": "90s"}, "train.seconds"), ({"budget": "9steps"}, "train")])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from bowerbird import config
 from bowerbird.config import Data, Run, Train
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.training import InTraining, evaluator
+from bowerbird.measuring.evaluating import InTraining, evaluator
 from bowerbird.media import open_data
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.models.vae import VAEConfig

@@ -12,32 +12,30 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bowerbird import api, cli, config
+from bowerbird import api, cli, config, registry
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.measuring import (
-    as_digits,
-    draw,
-    find_extractor,
-    measure_folder,
-    measure_image_model,
-    measure_images,
-    measure_model,
-    selftest,
-)
-from bowerbird.measuring.images import COST_METRICS
-from bowerbird.measuring.seeds import over_seeds
+from bowerbird.measuring import answers, selftest
+from bowerbird.measuring.answers import draw
+from bowerbird.measuring.extractors import as_digits, find_extractor
+from bowerbird.measuring.folders import measure_folder
+from bowerbird.measuring.offers import protocol_of
+from bowerbird.measuring.plain import measure_images
+from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
+from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
 from bowerbird.media.image.imageset import ImageData
-from bowerbird.metrics import selftest as quick
-from bowerbird.metrics.cache import FeatureCache
+from bowerbird.metrics import closed_forms
 from bowerbird.metrics.chosen import subset
-from bowerbird.metrics.compared import MEMORISATION_METRICS, PRDC_METRICS
+from bowerbird.metrics.closed_forms import Check, quick_checks
 from bowerbird.metrics.features import Digits
-from bowerbird.metrics.measurement import METRICS, Measurement
-from bowerbird.metrics.selftest import Check, quick_checks
+from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.spec import to_float
+
+SHARES = {"precision", "recall", "density", "coverage"}
+MEMORISATION = {"copied_fraction", "memorisation_ratio", "closer_to_training"}
+COST = {"network_evaluations", "seconds_per_image"}
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +102,8 @@ def by_name(measurements: list[Measurement]) -> dict[str, Measurement]:
 
 def image_metrics(data: ImageData, samples: Tensor, cache: Path, *metrics: str) -> dict[str, Measurement]:
     found = measure_images(
-        samples, data.test.images,
-        reference_name=data.name, split="test", fingerprint=data.fingerprint, preprocessing=data.preprocessing,
-        extractor=find_extractor("digits"), metrics=metrics, training=data.train.images, held_out=data.val.images,
-        cache=FeatureCache(cache),
+        samples, data.test.images, extractor=find_extractor("digits"), metrics=metrics, training=data.train.images,
+        held_out=data.val.images, protocol=protocol_of(data, "test"),
     )  # fmt: skip
     return by_name(found)
 
@@ -149,20 +145,16 @@ def test_blur_is_worse_the_more_of_it(data: ImageData, cache: Path) -> None:
     assert distances == sorted(distances) and distances[-1] > 5 * distances[0]
 
 
-def test_a_model_that_learnt_by_heart_is_found_out(data: ImageData, cache: Path) -> None:
+def test_a_model_that_learnt_by_heart_is_found_out(
+    data: ImageData, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "BATCH", 150)  # several batches, the last one ragged
     model = Replay(data, data.train.images, data.train.labels).train()
     with pytest.warns(UserWarning, match="400 images are few"):
-        found = by_name(measure_image_model(model, data, n_samples=400, batch_size=150))
+        found = by_name(measure_model(model, data, Measuring(n_samples=400)))
     assert model.training
-    assert list(found) == [name for name in METRICS if name in found]
-    assert set(found) == {
-        "frechet_distance",
-        "kid",
-        *PRDC_METRICS,
-        *MEMORISATION_METRICS,
-        "class_accuracy",
-        *COST_METRICS,
-    }
+    assert list(found) == [name for name in registry.metrics.names() if name in found]
+    assert set(found) == {"frechet_distance", "kid", *SHARES, *MEMORISATION, "class_accuracy", *COST}
     assert found["copied_fraction"].value > 0.98 and dict(found["copied_fraction"].protocol.parameters)["data"] < 0.01  # type: ignore[operator]
     low, high = found["copied_fraction"].interval or (0, 0)
     assert 0.97 < low < found["copied_fraction"].value <= high <= 1
@@ -172,14 +164,14 @@ def test_a_model_that_learnt_by_heart_is_found_out(data: ImageData, cache: Path)
     assert found["network_evaluations"].value == 2
     assert found["seconds_per_image"].value > 0 and found["seconds_per_image"].protocol.machine
     unseen = Replay(data, data.test.images, None)
-    (ratio,) = measure_model(unseen, data, n_samples=400, metrics=["memorisation_ratio"])
+    (ratio,) = measure_model(unseen, data, Measuring(n_samples=400, metrics=("memorisation_ratio",)))
     assert ratio.value == pytest.approx(1, abs=0.1)
 
 
 def test_sampling_options_and_seeds_reach_the_model(data: ImageData, cache: Path) -> None:
     """Asked for k it draws k + 1, so the classifier finds every class wrong."""
     model = Replay(data, data.val.images, data.val.labels)
-    wrong = measure_model(model, data, n_samples=200, metrics=["class_accuracy"], sample_options={"twist": 1})
+    wrong = measure_model(model, data, Measuring(n_samples=200, metrics=("class_accuracy",), options={"twist": 1}))
     assert [m.name for m in wrong] == ["class_accuracy"] and wrong[0].value < 0.05
     first, again, other = (draw(model, 20, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
@@ -187,12 +179,12 @@ def test_sampling_options_and_seeds_reach_the_model(data: ImageData, cache: Path
 
 def test_likelihoods_in_nats_and_bits(data: ImageData, cache: Path) -> None:
     model = Uniform(data, data.val.images, None)
-    found = by_name(measure_model(model, data, n_samples=1, n_reference=100, metrics=["nll", "bits_per_dim"]))
+    found = by_name(measure_model(model, data, Measuring(n_reference=100, metrics=("nll", "bits_per_dim"))))
     assert found["nll"].value == pytest.approx(784 * math.log(256), rel=1e-6)
     assert found["bits_per_dim"].value == pytest.approx(8, rel=1e-6)
     assert found["nll"].protocol.n_reference == 100 and found["nll"].protocol.extractor == ""
-    with pytest.raises(BowerbirdError, match="has no likelihood"):
-        measure_model(Replay(data, data.val.images, None), data, n_samples=1, metrics=["nll"])
+    with pytest.raises(BowerbirdError, match="nll does not apply .* it needs a model that knows likelihoods"):
+        measure_model(Replay(data, data.val.images, None), data, Measuring(metrics=("nll",)))
 
 
 def test_folder_of_digits(data: ImageData, cache: Path, tmp_path: Path) -> None:
@@ -200,7 +192,7 @@ def test_folder_of_digits(data: ImageData, cache: Path, tmp_path: Path) -> None:
     for i, image in enumerate(subset(data.test.images, n)):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{i:03d}.png")
     with pytest.warns(UserWarning, match="biased"):
-        found = by_name(measure_folder(tmp_path, "digits", extractor="digits"))
+        found = by_name(measure_folder(tmp_path, Measuring(against="digits", extractor="digits")))
     assert found["frechet_distance"].value < 10
     assert found["frechet_distance"].protocol.n_generated == n
     assert "class_accuracy" not in found
@@ -223,7 +215,7 @@ def test_errors_say_what_to_do(data: ImageData, cache: Path) -> None:
     samples = data.test.images[:20]
     with pytest.raises(BowerbirdError, match="did you mean 'recall'"):
         image_metrics(data, samples, cache, "recal")
-    with pytest.raises(BowerbirdError, match="labels that are digits"):
+    with pytest.raises(BowerbirdError, match="class_accuracy does not apply .*labels that are digits"):
         image_metrics(data, samples, cache, "class_accuracy")
     with pytest.raises(BowerbirdError, match="bowerbird data get inception-2015"):
         find_extractor("inception-2015")
@@ -263,13 +255,14 @@ def test_two_folders_need_no_model_no_labels_and_no_split(data: ImageData, cache
     (made / "notes.txt").write_text("no image")
     (made / "broken.png").write_bytes(b"no image either")
     with pytest.warns(UserWarning, match="1 other files skipped .*notes.txt.*1 images skipped"):
-        found = by_name(measure_folder(made, str(real), extractor="digits"))
-    assert set(found) == {"frechet_distance", "kid", *PRDC_METRICS, "diversity"}
+        found = by_name(measure_folder(made, Measuring(against=str(real), extractor="digits")))
+    assert set(found) == {"frechet_distance", "kid", *SHARES, "diversity"}
     protocol = found["kid"].protocol
     assert (protocol.n_generated, protocol.n_reference, protocol.split) == (120, 200, "all")
     assert found["precision"].value > 0.7 and abs(found["diversity"].value - 1) < 0.1
     with pytest.warns(UserWarning):
-        swapped = by_name(measure_folder(real, str(made), extractor="digits", metrics=["kid", "frechet_distance"]))
+        request = Measuring(against=str(made), extractor="digits", metrics=("kid", "frechet_distance"))
+        swapped = by_name(measure_folder(real, request))
     for name in ("kid", "frechet_distance"):
         assert swapped[name].value == pytest.approx(found[name].value, rel=1e-6)
 
@@ -277,24 +270,23 @@ def test_two_folders_need_no_model_no_labels_and_no_split(data: ImageData, cache
 def test_few_images_are_measured_with_a_warning_in_words(data: ImageData, cache: Path, tmp_path: Path) -> None:
     real, made = (save_pictures(tmp_path / name, data.test.images[:4]) for name in ("real", "made"))
     with pytest.warns(UserWarning, match="no precision, recall, density or coverage"):
-        found = by_name(measure_folder(made, str(real), extractor="digits"))
+        found = by_name(measure_folder(made, Measuring(against=str(real), extractor="digits")))
     assert set(found) == {"frechet_distance", "kid", "diversity"}
     assert found["frechet_distance"].value == pytest.approx(0, abs=1e-6)
     with pytest.raises(BowerbirdError, match="more than 5 images"):
-        measure_folder(made, str(real), extractor="digits", metrics=["recall"])
+        measure_folder(made, Measuring(against=str(real), extractor="digits", metrics=("recall",)))
     (tmp_path / "empty").mkdir()
     with pytest.raises(BowerbirdError, match="holds no images"):
-        measure_folder(tmp_path / "empty", str(real))
+        measure_folder(tmp_path / "empty", Measuring(against=str(real)))
     with pytest.raises(BowerbirdError, match="did you mean 'recall'"):
-        measure_folder(made, str(real), extractor="digits", metrics=["recal"])
+        measure_folder(made, Measuring(against=str(real), extractor="digits", metrics=("recal",)))
 
 
 def test_other_sizes_counts_and_splits_are_refused_by_name(data: ImageData, cache: Path) -> None:
     def recall(n: int, split: str) -> Measurement:
         (found,) = measure_images(
-            data.train.images[:n], data.split(split).images[:100],
-            reference_name=data.name, split=split, fingerprint=data.fingerprint, extractor=find_extractor("digits"),
-            metrics=["kid"], cache=FeatureCache(cache),
+            data.train.images[:n], data.split(split).images[:100], extractor=find_extractor("digits"), metrics=["kid"],
+            protocol=protocol_of(data, split),
         )  # fmt: skip
         return found
 
@@ -316,8 +308,8 @@ def test_quick_self_test_passes_and_a_wrong_metric_is_found_out(monkeypatch: pyt
     assert len(checks) >= 25 and all(check.passed for check in checks)
     for broken in ("frechet_distance", "prdc", "kid", "ssim"):
         with monkeypatch.context() as patch:
-            true = getattr(quick, broken)
-            patch.setattr(quick, broken, lambda *a, true=true, **k: _spoilt(true(*a, **k)))
+            true = getattr(closed_forms, broken)
+            patch.setattr(closed_forms, broken, lambda *a, true=true, **k: _spoilt(true(*a, **k)))
             with pytest.raises(RunFailed, match="no number of this installation can be trusted"):
                 require_quick()
             with pytest.raises(RunFailed, match="instead of"):
@@ -345,11 +337,13 @@ def test_self_test_on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_several_sample_sets_give_a_mean_and_its_error(data: ImageData, cache: Path) -> None:
     model = Replay(data, data.train.images, data.train.labels)
 
+    request = Measuring(n_samples=60, metrics=("kid", "network_evaluations"), seed=5, seeds=3)
+
     def once(seed: int) -> list[Measurement]:
-        return measure_model(model, data, n_samples=60, metrics=["kid", "network_evaluations"], seed=seed)
+        return measure_model(model, data, request.but(seed=seed, seeds=1))
 
     values = [by_name(once(seed))["kid"].value for seed in (5, 6, 7)]
-    found = by_name(over_seeds(once, 5, 3))
+    found = by_name(measure_model(model, data, request))
     assert found["kid"].value == pytest.approx(sum(values) / 3)
     assert found["kid"].stderr == pytest.approx(torch.tensor(values).double().std().item() / 3**0.5)
     assert dict(found["kid"].protocol.parameters)["sample_sets"] == 3
@@ -367,10 +361,9 @@ def test_sheet_of_nearest_pairs_and_reconstructions(data: ImageData, cache: Path
             return (z * 0.9).unflatten(1, (1, 28, 28))
 
     model = Autoencoder(data, data.train.images, None)
-    found = by_name(
-        measure_model(model, data, n_samples=40, n_reference=50, metrics=["psnr", "ssim"], pairs=tmp_path / "pairs.png")
-    )
+    request = Measuring(n_samples=40, n_reference=50, metrics=("psnr", "ssim"), pairs=tmp_path / "pairs.png")
+    found = by_name(measure_model(model, data, request))
     assert set(found) == {"psnr", "ssim"} and 20 < found["psnr"].value < 40 and 0.7 < found["ssim"].value < 1
     assert Image.open(tmp_path / "pairs.png").width > 8 * 28
-    with pytest.raises(BowerbirdError, match="does not encode"):
-        measure_model(Replay(data, data.train.images, None), data, n_samples=2, metrics=["psnr"])
+    with pytest.raises(BowerbirdError, match="psnr does not apply .* a model that encodes and decodes"):
+        measure_model(Replay(data, data.train.images, None), data, Measuring(metrics=("psnr",)))

@@ -9,16 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bowerbird import registry
 from bowerbird.errors import BowerbirdError
+from bowerbird.measuring.context import NEEDS
+from bowerbird.measuring.metric import measured
 from bowerbird.metrics import digits, inception
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.cache import CHUNK, FeatureCache
 from bowerbird.metrics.features import Digits, Extractor, extractor
 from bowerbird.metrics.frechet import Gaussian, Moments, fit_gaussian, frechet_distance, too_few, trace_of_root
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, require_comparable, settings
+from bowerbird.metrics.measurement import Measurement, Protocol, require_comparable, settings
 from bowerbird.metrics.neighbours import memorisation, nearest, neighbour_distances
 from bowerbird.metrics.prdc import prdc
-from bowerbird.metrics.table import best, table
+from bowerbird.report.columns import best, table
 
 CPU = torch.device("cpu")
 
@@ -266,8 +269,11 @@ def test_table_marks_the_best_only_where_protocols_agree() -> None:
     assert "protocols differ" in titles[1] and "protocols differ" not in titles[0]
 
 
-def test_every_metric_has_a_unit_and_a_reading() -> None:
-    assert all(metric.unit and metric.reading for metric in METRICS.values())
+def test_every_metric_is_described_and_needs_what_contexts_offer() -> None:
+    for name in registry.metrics.names():
+        metric = registry.metrics.get(name)
+        assert metric.name == name and metric.unit and metric.title and metric.reading
+        assert metric.better in ("lower", "higher", "") and metric.needs and set(metric.needs) <= NEEDS.keys()
 
 
 def test_bits_per_dim() -> None:

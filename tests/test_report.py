@@ -149,7 +149,7 @@ def test_the_best_cell_is_marked_by_the_direction_of_its_metric() -> None:
     cells = [summarise([3.0]), None, summarise([1.0]), summarise([math.nan]), summarise([2.0])]
     assert marks(cells, "lower") == ["", "", "best", "", ""]
     assert marks(cells, "higher") == ["best", "", "", "", ""]
-    assert marks(cells, "none") == [""] * 5
+    assert marks(cells, "") == [""] * 5
 
 
 def test_cells_within_two_standard_errors_of_the_best_are_tied() -> None:

@@ -14,15 +14,21 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from bowerbird.data import builtin
 from bowerbird.errors import BowerbirdError
-from bowerbird.metrics import averages, music, text
+from bowerbird.measuring.plain import measure_music, measure_nll, measure_texts, measure_translations
+from bowerbird.metrics import averages, harmony, wording
 from bowerbird.metrics.copied import covered, longest, matches
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol
-from bowerbird.metrics.music import REST, Parallels, grid_notes, measure_music, parallels
+from bowerbird.metrics.harmony import REST, Parallels, grid_notes, parallels
+from bowerbird.metrics.measurement import Measurement, Protocol
 from bowerbird.metrics.ngram import STRENGTHS, fit_bigram
-from bowerbird.metrics.nll import bits_per, measure_nll, perplexity
-from bowerbird.metrics.table import table
-from bowerbird.metrics.text import measure_texts, share_of_form, words
-from bowerbird.metrics.translation import measure_translations
+from bowerbird.metrics.nll import bits_per, perplexity
+from bowerbird.metrics.wording import share_of_form, words
+from bowerbird.report.columns import table
+
+TEXT_METRICS = ["distinct_1", "distinct_2", "distinct_3", "self_bleu", "longest_copied_span", "copied_share"]
+COPY_METRICS = TEXT_METRICS[-2:]
+OVERLAPS = ["pitch_class_overlap", "duration_overlap"]
+RUN_METRICS = ["longest_copied_run", "longest_transposed_run", "copied_share"]
+MUSIC_METRICS = [*OVERLAPS, "scale_consistency", "parallel_fifths", "parallel_octaves", *RUN_METRICS]
 
 POEM = "床前明月光，疑是地上霜。舉頭望明月，低頭思故鄉。"
 ENGLISH = [
@@ -104,18 +110,18 @@ def test_long_copies_are_measured_exactly() -> None:
 
 def test_covered_joins_overlapping_spans_and_leaves_gaps() -> None:
     """abcd and cdef are in training, abcdef is not; x is not; ef alone is too short."""
-    (found,) = text.copied_spans(["abcdefxef"], ["abcd", "cdef"])
+    (found,) = wording.copied_spans(["abcdefxef"], ["abcd", "cdef"])
     assert found.tolist() == [4, 3, 4, 3, 2, 1, 0, 2, 1]
     assert [covered(found, span) for span in (1, 2, 3, 4, 5)] == [8, 8, 6, 6, 0]
 
 
 def test_spans_do_not_run_over_the_end_of_a_text() -> None:
-    (found,) = text.copied_spans(["abcdef"], ["abc", "def"])
+    (found,) = wording.copied_spans(["abcdef"], ["abc", "def"])
     assert longest(found) == 3
 
 
 def test_spans_are_characters_of_any_script() -> None:
-    (found,) = text.copied_spans(["低頭思故鄉𩘶!"], ["舉頭望明月，低頭思故鄉𩘶。"])
+    (found,) = wording.copied_spans(["低頭思故鄉𩘶!"], ["舉頭望明月，低頭思故鄉𩘶。"])
     assert found.tolist() == [6, 5, 4, 3, 2, 1, 0]
 
 
@@ -132,19 +138,19 @@ def test_words_of_english_are_those_of_rouge() -> None:
 
 def test_distinct_by_hand() -> None:
     """a b a b: 2 of 4 words, {ab, ba} of 3 pairs, {aba, bab} of 2 triples; pairs do not cross texts."""
-    assert [text.distinct_n(["a b a b"], n) for n in (1, 2, 3)] == [0.5, 2 / 3, 1.0]
-    assert text.distinct_n(["a b", "a b"], 2) == 0.5
-    assert text.distinct_n(["明月明月"], 1) == 0.5
-    assert math.isnan(text.distinct_n([""], 1))
+    assert [wording.distinct_n(["a b a b"], n) for n in (1, 2, 3)] == [0.5, 2 / 3, 1.0]
+    assert wording.distinct_n(["a b", "a b"], 2) == 0.5
+    assert wording.distinct_n(["明月明月"], 1) == 0.5
+    assert math.isnan(wording.distinct_n([""], 1))
 
 
 def test_distinct_in_blocks_does_not_fall_with_length() -> None:
     rng = np.random.default_rng(0)
     line = " ".join(f"w{i}" for i in rng.integers(0, 300, 20_000))
     short, long = (" ".join(line.split()[:n]) for n in (2000, 20_000))
-    assert text.distinct_n([long], 1) < 0.2 * text.distinct_n([short], 1)
-    value, stderr = text.distinct_in_blocks([long], 1)
-    assert stderr is not None and value == pytest.approx(text.distinct_in_blocks([short], 1)[0], abs=0.02)
+    assert wording.distinct_n([long], 1) < 0.2 * wording.distinct_n([short], 1)
+    value, stderr = wording.distinct_in_blocks([long], 1)
+    assert stderr is not None and value == pytest.approx(wording.distinct_in_blocks([short], 1)[0], abs=0.02)
     expected = (1 - (1 - 1 / 300) ** 1000) * 300 / 1000
     assert value == pytest.approx(expected, abs=4 * stderr + 1e-3)
 
@@ -155,14 +161,14 @@ def test_distinct_in_blocks_does_not_fall_with_length() -> None:
 def test_self_bleu_is_sacrebleu_with_all_others_as_references(texts: list[str], tokenize: str) -> None:
     metric = sacrebleu.BLEU(tokenize=tokenize, effective_order=True)
     expected = [metric.sentence_score(t, [o for j, o in enumerate(texts) if j != i]).score for i, t in enumerate(texts)]
-    assert text.self_bleu(texts, tokenize) == pytest.approx(expected)
+    assert wording.self_bleu(texts, tokenize) == pytest.approx(expected)
 
 
 def test_self_bleu_of_identical_and_of_unlike_texts() -> None:
-    assert text.self_bleu([ENGLISH[0]] * 3) == pytest.approx([100] * 3)
-    assert text.self_bleu(["a b c d e", "f g h i j"]) == pytest.approx([0, 0])
+    assert wording.self_bleu([ENGLISH[0]] * 3) == pytest.approx([100] * 3)
+    assert wording.self_bleu(["a b c d e", "f g h i j"]) == pytest.approx([0, 0])
     with pytest.raises(BowerbirdError, match="at least two"):
-        text.self_bleu(["alone"])
+        wording.self_bleu(["alone"])
 
 
 # ---------------------------------------------------------------------------------------------------------- form
@@ -203,7 +209,7 @@ def test_measure_texts_finds_copies_and_sameness() -> None:
     copies = by_name(
         measure_texts([training[0]] * 5, unseen, training, protocol=Protocol(reference="lines", split="val"))
     )
-    assert list(copies) == [name for name in METRICS if name in text.TEXT_METRICS]
+    assert list(copies) == TEXT_METRICS
     assert copies["longest_copied_span"].value == len(training[0]) and copies["copied_share"].value == 1
     assert copies["self_bleu"].value == pytest.approx(100) and setting(copies["self_bleu"], "data") < 10
     assert copies["distinct_1"].value < 0.25 < setting(copies["distinct_1"], "data")
@@ -219,12 +225,12 @@ def test_measure_texts_finds_copies_and_sameness() -> None:
 
 def test_measure_texts_of_a_form_and_of_few() -> None:
     drawn = Protocol(parameters=(("temperature", 0.8),))
-    chosen = ["copied_share"]
+    chosen = ["copied_share", "text_form"]
     found = by_name(measure_texts([POEM, POEM[:12]], [POEM], [POEM], form=(4, 5), metrics=chosen, protocol=drawn))
     assert all(setting(measurement, "temperature") == 0.8 for measurement in found.values())
     assert list(found) == ["text_form", "copied_share"]
     assert found["text_form"].value == 0.5 and found["text_form"].stderr == pytest.approx(0.5)
-    assert setting(found["copied_share"], "span") == text.SPAN_HAN
+    assert setting(found["copied_share"], "span") == wording.SPAN_HAN
     assert "self_bleu" not in by_name(measure_texts([ENGLISH[0]], ENGLISH, ENGLISH))
     with pytest.raises(BowerbirdError, match="did you mean 'self_bleu'"):
         measure_texts(MADE, ENGLISH, ENGLISH, metrics=["selfbleu"])
@@ -244,7 +250,7 @@ def test_copies_of_real_text_are_rare(shared: Path) -> None:
     training = whole[:1_000_000]
     unseen = [whole[i : i + 500] for i in range(1_000_000, 1_100_000, 500)]
     seen = [training[i : i + 500] for i in range(0, 20_000, 500)]
-    found = by_name(measure_texts(seen, unseen, [training], metrics=text.COPY_METRICS))
+    found = by_name(measure_texts(seen, unseen, [training], metrics=COPY_METRICS))
     assert found["longest_copied_span"].value == 500 and found["copied_share"].value == 1
     assert setting(found["copied_share"], "data") < 0.01 and 10 < setting(found["longest_copied_span"], "data") < 50
 
@@ -417,17 +423,17 @@ def test_scale_consistency_of_scales() -> None:
     def piece(pitches: list[int]) -> np.ndarray:
         return np.array([[i, 1.0, pitch] for i, pitch in enumerate(pitches)])
 
-    assert music.scale_consistency(piece(SCALE)) == 1
-    assert music.scale_consistency(piece([p + 6 for p in SCALE])) == 1
-    assert music.scale_consistency(piece([A, B, C, D, E, F, G])) == 1  # A minor
-    assert music.scale_consistency(piece(list(range(60, 72)))) == pytest.approx(7 / 12)
-    assert music.scale_consistency(piece([*SCALE, C + 1, C + 1])) == pytest.approx(8 / 10)
+    assert harmony.scale_consistency(piece(SCALE)) == 1
+    assert harmony.scale_consistency(piece([p + 6 for p in SCALE])) == 1
+    assert harmony.scale_consistency(piece([A, B, C, D, E, F, G])) == 1  # A minor
+    assert harmony.scale_consistency(piece(list(range(60, 72)))) == pytest.approx(7 / 12)
+    assert harmony.scale_consistency(piece([*SCALE, C + 1, C + 1])) == pytest.approx(8 / 10)
 
 
 def test_histograms_by_hand() -> None:
     notes = np.array([[0, 1.0, C], [1, 0.5, C + 12], [1.5, 1 / 3, G], [2, 100.0, G]])
-    assert {i: n for i, n in enumerate(music.pitch_classes(notes)) if n} == {0: 2, 7: 2}
-    assert {i: n for i, n in enumerate(music.durations(notes)) if n} == {12: 1, 6: 1, 4: 1, music.LONGEST: 1}
+    assert {i: n for i, n in enumerate(harmony.pitch_classes(notes)) if n} == {0: 2, 7: 2}
+    assert {i: n for i, n in enumerate(harmony.durations(notes)) if n} == {12: 1, 6: 1, 4: 1, harmony.LONGEST: 1}
     assert averages.overlap(np.array([2, 2, 0]), np.array([1, 0, 3])) == pytest.approx(0.25)
 
 
@@ -441,8 +447,8 @@ def test_measure_music_of_like_and_of_copied_chorales() -> None:
     rng = np.random.default_rng(0)
     training, unseen, made = ([chorale(rng) for _ in range(n)] for n in (30, 12, 12))
     found = by_name(measure_music(made, unseen, training, kind="grid", protocol=Protocol(reference="c", split="test")))
-    assert list(found) == [name for name in METRICS if name in music.MUSIC_METRICS]
-    for name in music.OVERLAP_METRICS:
+    assert list(found) == MUSIC_METRICS
+    for name in OVERLAPS:
         assert found[name].value > 0.9 and setting(found[name], "data") > 0.9
     assert found["scale_consistency"].value == 1 and found["copied_share"].value == 0
     assert found["longest_copied_run"].value <= 3
@@ -465,7 +471,7 @@ def test_runs_in_any_key_with_rests_and_silences() -> None:
     piece[10:14, 0] = REST
     moved = np.where(piece == REST, REST, piece - 4)
     moved[25] += [1, 0, 0, 0]
-    found = by_name(measure_music([moved], [chorale(rng, 30)], [piece], kind="grid", metrics=music.RUN_METRICS))
+    found = by_name(measure_music([moved], [chorale(rng, 30)], [piece], kind="grid", metrics=RUN_METRICS))
     assert found["longest_transposed_run"].value == 25
     assert found["longest_copied_run"].value < 25
 
@@ -477,7 +483,7 @@ def test_runs_of_notes() -> None:
     other = np.stack([np.cumsum(rng.integers(1, 5, 40) / 3), np.ones(40), rng.integers(48, 84, 40)], axis=1)
     excerpt = melody[20:30] + np.array([200.0, 0.5, 0])
     same = np.concatenate([other, excerpt])
-    found = by_name(measure_music([same, other], [other], [melody], kind="midi", metrics=music.RUN_METRICS))
+    found = by_name(measure_music([same, other], [other], [melody], kind="midi", metrics=RUN_METRICS))
     assert found["longest_copied_run"].value == 10 and setting(found["longest_copied_run"], "data") < 5
     moved = np.concatenate([other, excerpt + np.array([0, 0, 3])])
     found = by_name(measure_music([moved], [other], [melody], kind="midi"))

@@ -12,7 +12,9 @@ import torch
 
 from bowerbird import api, cli, config
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring import measure_model, sequences
+from bowerbird.measuring.request import Measuring
+from bowerbird.measuring.trained import measure_model
+from bowerbird.measuring.views import PieceView
 from bowerbird.media import open_data
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
@@ -113,7 +115,7 @@ def test_wrong_wishes_are_one_sentence(
 def test_likelihood_is_that_of_the_documents_one_by_one(poet: Path, poems: Path) -> None:
     model, _ = load_model(poet)
     data = open_data(config.Data(str(poems)))
-    found = {m.name: m for m in measure_model(model, data, metrics=["nll_per_token", "bits_per_byte"])}
+    found = {m.name: m for m in measure_model(model, data, Measuring(metrics=("nll_per_token", "bits_per_byte")))}
     tokenizer, nll, n_tokens = Tokenizer.from_spec(data.spec), 0.0, 0
     for text in data.texts("test"):
         x = torch.tensor([[data.spec.bos, *tokenizer.encode(text), data.spec.eos]])
@@ -178,9 +180,10 @@ def test_a_piece_that_is_cut_keeps_its_voices() -> None:
     data = open_data(config.Data("chorales", music=config.Music(context=64)))
     codec = MusicCodec.from_json(data.spec.codec)
     assert isinstance(codec, GridCodec)
-    pieces = [sequences._piece(codec, row) for row in sequences._documents(data, "test")]
+    net = RNNConfig(n_layer=1, n_embd=16)
     whole = open_data(config.Data("chorales", music=config.Music(context=4096)))
-    uncut = [sequences._piece(codec, row) for row in sequences._documents(whole, "test")]
+    views = [PieceView(AutoregressiveConfig(net=net).build(part.spec), part, Measuring()) for part in (data, whole)]
+    pieces, uncut = ([view.piece(row) for row in view.documents("test")] for view in views)
     assert len(pieces) > 2 * len(uncut)
     assert np.array_equal(np.concatenate(pieces), np.concatenate(uncut))
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import bowerbird
 from bowerbird.config import Data
 from bowerbird.data.fetch import cache_folder
-from bowerbird.measuring.images import find_extractor
+from bowerbird.measuring.extractors import find_extractor
 from bowerbird.measuring.selftest import cifar_halves
 from bowerbird.media import open_data
 from bowerbird.metrics.cache import FeatureCache

@@ -24,17 +24,18 @@ from bowerbird.diagnosis.sweep import plot as plot_sweep
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import Samples, previewer
 from bowerbird.generating import generate as generate_samples
-from bowerbird.measuring import measure_folder, measure_model, selftest
-from bowerbird.measuring.seeds import over_seeds
+from bowerbird.measuring import selftest
+from bowerbird.measuring.evaluating import evaluator
+from bowerbird.measuring.folders import measure_folder
+from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
-from bowerbird.measuring.training import evaluator
+from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
 from bowerbird.media.base import medium
 from bowerbird.media.giving import read_given
 from bowerbird.media.text.completing import Conversation
-from bowerbird.metrics.features import Precision
+from bowerbird.metrics.closed_forms import Check
 from bowerbird.metrics.measurement import Measurement
-from bowerbird.metrics.selftest import Check
 from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.reading.check import check
 from bowerbird.reading.history.track import track
@@ -268,54 +269,28 @@ def diagnose(run_dir: Path | str) -> list[Finding]:
 
 
 def measure(
-    targets: Path | str | Sequence[Path | str],
-    *,
-    against: str | None = None,
-    metrics: list[str] | None = None,
-    n_samples: int | None = None,
-    n_reference: int | None = None,
-    extractor: str = "auto",
-    precision: Precision = "fp32",
-    split: str | None = None,
-    seed: int = 0,
-    seeds: int = 1,
-    pairs: Path | None = None,
-    best: bool = False,
-    options: dict[str, Any] | None = None,
+    targets: Path | str | Sequence[Path | str], request: Measuring = Measuring(), **changes: Any
 ) -> dict[str, list[Measurement]]:
     """Measures run folders or folders of images against reference data, all under one protocol.
 
-    ``against`` is a data source (default: the data that a run was trained on; required for folders of images).
-    ``n_samples`` None draws 10,000 images, 200 texts or 20 pieces of music; ``seeds`` sample sets of each run give
-    means with standard errors.  ``split`` None is the test split, and of a folder of images all of it.  ``pairs`` is
-    a PNG to write of the samples that look most like copies.  ``best`` takes the weights that scored best while
-    training.  Nothing is measured by an installation whose metrics do not reproduce known values.
+    ``changes`` are fields of the request, such as ``n_samples`` or ``metrics``.  Its ``against`` is a data source
+    (default: the data that a run was trained on; required for folders of images).  Nothing is measured by an
+    installation whose metrics do not reproduce known values.
     """
+    request = request.but(**changes)
     require_quick()
     device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
-    results = {}
-    for target in several(targets):
-        if (Path(target) / "run.toml").is_file():
-            run = RunDir.open(target).config()
-            model, _ = load_model(target, device, best=best)
-            data = open_data(_reference(run, Path(target), against) if against else run.data)
+    return {target: _measured(target, request, device) for target in several(targets)}
 
-            def measure_once(number: int, model: Any = model, data: Any = data) -> list[Measurement]:
-                return measure_model(
-                    model, data, n_samples=n_samples, n_reference=n_reference, split=split or "test",
-                    extractor=extractor, precision=precision, metrics=metrics, seed=number,
-                    sample_options=options or {}, pairs=pairs if number == seed else None,
-                )  # fmt: skip
 
-            results[target] = over_seeds(measure_once, seed, seeds)
-        elif against is None:
-            raise BowerbirdError(f"{target} is not a run folder; to measure a folder of images say --against DATA.")
-        else:
-            results[target] = measure_folder(
-                target, against, split=split, n_reference=n_reference,
-                extractor=extractor, precision=precision, metrics=metrics, device=device,
-            )  # fmt: skip
-    return results
+def _measured(target: str, request: Measuring, device: str) -> list[Measurement]:
+    """The measurements of a run folder, or of a folder of images."""
+    if not (Path(target) / "run.toml").is_file():
+        return measure_folder(target, request, device)
+    run = RunDir.open(target).config()
+    model, _ = load_model(target, device, best=request.best)
+    data = open_data(_reference(run, Path(target), request.against) if request.against else run.data)
+    return measure_model(model, data, request)
 
 
 def several(one_or_more: Path | str | Sequence[Path | str]) -> list[str]:
@@ -343,11 +318,16 @@ def compare(
     budget: str = "60s",
     seeds: int = 1,
     out: Path | str | None = None,
-    n_samples: int = 2000,
+    measuring: Measuring = Measuring(n_samples=2000),
+    **changes: Any,
 ) -> Path:
-    """Trains every recipe on the same data under one budget, measures all alike, and returns the report's path."""
+    """Trains every recipe on the same data under one budget, measures all alike, and returns the report's path.
+
+    ``changes`` are fields of the request ``measuring``, such as ``n_samples`` or ``metrics``.
+    """
+    request = measuring.but(**changes)
     return compare_recipes(
-        several(recipes), data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, n_samples=n_samples
+        several(recipes), data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, measuring=request
     )
 
 

@@ -17,7 +17,7 @@ from bowerbird.data.writing import write_lines
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.base import Medium, Opened, medium
-from bowerbird.metrics.progress import progress_bar
+from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluating, options_from
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
 

@@ -1,4 +1,4 @@
-"""Names for everything that can be chosen: families, media and networks.
+"""Names for everything that can be chosen: families, networks, media and metrics.
 
 Built-in names are stored as ``module:attribute`` and imported when first asked for, so that listing them imports no
 torch.  Other packages add theirs through entry points, single files through ``--plugin FILE`` and the decorator
@@ -7,7 +7,9 @@ torch.  Other packages add theirs through entry points, single files through ``-
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -67,6 +69,57 @@ def _files(package: str, registry: str) -> dict[str, str]:
     return {path.stem: f"bowerbird.{package}.{path.stem}" for path in found if mark in path.read_text(encoding="utf-8")}
 
 
+class FolderRegistry(Registry):
+    """A registry whose built-in classes are those that the modules of one package register when they are imported.
+
+    They are imported when a name is first asked for, in alphabetical order, and listed in the order of their files.
+    What a class is registered as becomes its ``name``.
+    """
+
+    def __init__(self, kind: str, group: str, package: str):
+        super().__init__(kind, group, {})
+        self._package = package
+        self._found = False
+        self._finding = threading.RLock()
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """As that of every registry; a name that another module has taken is refused."""
+        self._find()
+
+        def add(cls: C) -> C:
+            taken = self._classes.get(name)
+            if taken is not None and taken.__module__ != cls.__module__:
+                raise BowerbirdError(f"There is a {self.kind} '{name}' already; give yours another name.")
+            type.__setattr__(cls, "name", name)
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """The built-in ones first, each file's in its order."""
+        added = set(self.added())
+        return [*(name for name in self._classes if name not in added), *self.added()]
+
+    def added(self) -> list[str]:
+        """Those of plugins and other packages."""
+        self._find()
+        ours = f"{self._package}."
+        loaded = [name for name, known in self._classes.items() if not known.__module__.startswith(ours)]
+        return [*loaded, *sorted(self._where.keys() - self._classes.keys())]
+
+    def get(self, name: str) -> type:
+        self._find()
+        return super().get(name)
+
+    def _find(self) -> None:
+        with self._finding:  # of another thread the names wait until all are there
+            if not self._found:
+                self._found = True
+                for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+                    importlib.import_module(f"{self._package}.{module.name}")
+
+
 def _folders(package: str) -> dict[str, str]:
     """Every folder of a package registers what it is named after."""
     found = Path(__file__).parent.joinpath(package).glob("*/__init__.py")
@@ -76,6 +129,8 @@ def _folders(package: str) -> dict[str, str]:
 families = Registry("family", "bowerbird.families", _files("models", "families"))
 nets = Registry("net", "bowerbird.nets", _files("nets", "nets"))
 media = Registry("medium", "bowerbird.media", _folders("media"))
+
+metrics = FolderRegistry("metric", "bowerbird.metrics", "bowerbird.measuring.shipped")
 
 
 def load_plugin(path: Path) -> None:

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Self
 
 from tyro.conf import Positional, Suppress, arg
 
-from bowerbird import __version__, config
+from bowerbird import __version__, config, registry
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.options import chosen, parse_with_options
 from bowerbird.cli.printing import heard, only_json, print_columns, print_findings, print_notes
 from bowerbird.errors import BowerbirdError
+from bowerbird.measuring.request import Measuring
 from bowerbird.training.budget import parse_budget
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
@@ -206,6 +207,10 @@ class Compare(Command):
     """Folder of the report and the runs (default: a new one under runs/)."""
     n_samples: int = 2_000
     """Samples that each is measured with."""
+    metrics: tuple[str, ...] | None = None
+    """Which metrics (default: all that apply and are cheap)."""
+    plugin: Path | None = None
+    """A Python file that registers families, nets or metrics of your own."""
     json: Switch = False
     """Print the report as JSON."""
 
@@ -215,6 +220,8 @@ class Compare(Command):
         for recipe in self.recipes:
             config.find(recipe)
         parse_budget(self.budget)
+        if self.plugin is not None:
+            registry.load_plugin(self.plugin)
         from bowerbird import api
 
         with only_json(self.json):
@@ -224,7 +231,7 @@ class Compare(Command):
                 budget=self.budget,
                 seeds=self.seeds,
                 out=self.out,
-                n_samples=self.n_samples,
+                measuring=Measuring(n_samples=self.n_samples, metrics=self.metrics),
             )
         if self.json:  # else the comparison has printed its table and where the report lies
             print(report.with_suffix(".json").read_text(encoding="utf-8"))

@@ -1,17 +1,27 @@
 """The command that measures."""
 
 import json as jsonlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Self
 
-from tyro.conf import Positional, Suppress
+from tyro.conf import Fixed, FlagCreatePairsOff, Positional, Suppress, arg
 
+from bowerbird import registry
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.options import chosen, parse_with_options
 from bowerbird.cli.printing import heard, only_json, print_columns, print_measurements
 from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.measuring.request import Measuring
+
+
+@dataclass(frozen=True)
+class MeasuringFlags(Measuring):
+    """The request without the sampling options, which have flags of their own."""
+
+    options: Annotated[Mapping[str, Any], Fixed, Suppress] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -20,28 +30,9 @@ class Measure(Command):
 
     targets: Positional[tuple[str, ...]] = ()
     """Run folders, or folders or zips of images."""
-    against: str | None = None
-    """Reference: a folder of images, or data (default: what the run was trained on)."""
-    metrics: tuple[str, ...] | None = None
-    """Which metrics (default: all that apply and are cheap)."""
-    n_samples: int | None = None
-    """How many samples to draw (default: 10,000 images, 200 texts, 20 pieces of music)."""
-    n_reference: int | None = None
-    """How many reference examples to use (default: all of the split)."""
-    extractor: str = "auto"
-    """Where features come from: digits, inception-2015, efficientnet-lite0 or dinov2:FILE."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of inception-2015; bf16 is several times faster, and its values compare only with one another."""
-    split: str | None = None
-    """Which split of the reference data (default: test; of a folder, all of its images)."""
-    seed: int = 0
-    """Seed of the samples."""
-    seeds: int = 1
-    """Sample sets of each run, for error bars."""
-    pairs: Path | None = None
-    """A PNG to write: the samples that look most like copies, each beside its nearest training image."""
-    best: Switch = False
-    """Of a run trained with --train.evaluate-every: the weights that scored best instead of the last ones."""
+    request: Annotated[MeasuringFlags, arg(name=""), FlagCreatePairsOff] = MeasuringFlags()
+    plugin: Path | None = None
+    """A Python file that registers metrics of your own."""
     self_test: Switch = False
     """Recompute known constants instead, and fail where one is missed."""
     json: Switch = False
@@ -60,22 +51,10 @@ class Measure(Command):
             raise BowerbirdError("Say what to measure: bowerbird measure RUN|FOLDER …")
         from bowerbird import api
 
+        if self.plugin is not None:
+            registry.load_plugin(self.plugin)
         with heard() as notes, only_json(self.json):
-            results = api.measure(
-                list(self.targets),
-                against=self.against,
-                metrics=None if self.metrics is None else list(self.metrics),
-                n_samples=self.n_samples,
-                n_reference=self.n_reference,
-                extractor=self.extractor,
-                precision=self.precision,
-                split=self.split,
-                seed=self.seed,
-                seeds=self.seeds,
-                pairs=self.pairs,
-                best=self.best,
-                options=chosen(self.options),
-            )
+            results = api.measure(list(self.targets), self.request.but(options=chosen(self.options)))
         print_measurements(results, notes, self.json)
 
 

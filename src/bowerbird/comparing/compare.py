@@ -17,14 +17,15 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from bowerbird import __version__, config, machine
+from bowerbird import __version__, config, machine, registry
 from bowerbird.data.writing import write_text
 from bowerbird.diagnosis import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import preview, previewer
-from bowerbird.measuring import measure_model
+from bowerbird.measuring.evaluating import evaluator
+from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
-from bowerbird.measuring.training import evaluator
+from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
 from bowerbird.media.base import Opened, medium
 from bowerbird.media.image.sheets import column_per_class
@@ -52,8 +53,8 @@ class Plan:
     data: str
     budget: str
     seeds: int
-    n_samples: int
-    extractor: str
+    measuring: Measuring
+    """How each run is measured."""
     out: Path
 
     def runs(self) -> Iterator[tuple[str, int, config.Run]]:
@@ -78,19 +79,19 @@ def compare(
     budget: str,
     seeds: int = 1,
     out: Path | None = None,
-    n_samples: int = 2000,
-    extractor: str = "auto",
+    measuring: Measuring = Measuring(n_samples=2000),
     quiet: bool = False,
 ) -> Path:
     """Trains every recipe on ``data`` for ``budget`` with ``seeds`` seeds, measures all alike; returns report.html.
 
-    ``budget`` is a number with s, m, h, steps, examples or flops.  ``n_samples`` images per run (of sequences the
-    default number) are measured against the test split on the features of ``extractor``.  ``out`` (default: a folder
+    ``budget`` is a number with s, m, h, steps, examples or flops.  Every run is measured as ``measuring`` says, against
+    the test split unless it names another; its number of samples is of images (of sequences the default number is
+    drawn).  ``out`` (default: a folder
     under runs/ named after the arguments) may hold an earlier part of the same comparison.  A run that fails (say, by a
     loss that is not finite) is shown as failed and does not end the comparison.  Raises ``BowerbirdError`` for wrong
     arguments, and for an ``out`` whose runs were made differently.
     """
-    plan = _plan(recipes, data, budget, seeds, out, n_samples, extractor)
+    plan = _plan(recipes, data, budget, seeds, out, measuring)
     require_quick()
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     earlier = _earlier(plan)
@@ -122,10 +123,8 @@ def compare(
 # ------------------------------------------------------------------------------------------- what to do
 
 
-def _plan(
-    recipes: list[str], data: str, budget: str, seeds: int, out: Path | None, n_samples: int, extractor: str
-) -> Plan:
-    if not recipes or seeds < 1 or n_samples < 2:
+def _plan(recipes: list[str], data: str, budget: str, seeds: int, out: Path | None, measuring: Measuring) -> Plan:
+    if not recipes or seeds < 1 or (measuring.n_samples or 2) < 2:
         raise BowerbirdError("A comparison needs at least one recipe, one seed and two samples.")
     limits = {"steps": None, "examples": None, "seconds": None, "flops": None, **parse_budget(budget)}
     runs: dict[str, config.Run] = {}
@@ -138,7 +137,7 @@ def _plan(
         budgeted = replace(run.train, **limits, log_every=often)  # type: ignore[arg-type]
         runs[name] = replace(run, data=same_data, train=budgeted)
     folder = out or Path("runs") / "-".join(["compare", *runs, Path(data).stem or "data", budget.replace(" ", "")])
-    return Plan(runs, data, budget, seeds, n_samples, extractor, Path(folder))
+    return Plan(runs, data, budget, seeds, measuring, Path(folder))
 
 
 def _name(recipe: str) -> str:
@@ -234,14 +233,16 @@ def _train(rundir: RunDir, run: config.Run, data: Opened, quiet: bool) -> float:
 
 def _measure(plan: Plan, rundir: RunDir, data: Opened) -> tuple[list[dict[str, Any]], float]:
     """The run's measurements and the seconds they took (0 when they were there already, under the same settings)."""
-    settings = {"n_samples": plan.n_samples, "extractor": plan.extractor, "code_version": CODE_VERSION}
+    request = plan.measuring
+    settings = {"n_samples": request.n_samples, "extractor": request.extractor, "code_version": CODE_VERSION}
+    settings |= request.changed() | ({"added_metrics": added} if (added := registry.metrics.added()) else {})
     file = rundir.path / "measurements.json"
     if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8"))).get("settings") == settings:
         return found["measurements"], 0.0
     model = _model(rundir)
     start = time.perf_counter()
-    n_samples = min(plan.n_samples, medium(data.spec.medium).n_measured)
-    measured = measure_model(model, data, n_samples=n_samples, extractor=plan.extractor)
+    n_samples = min(request.n_samples or 2000, medium(data.spec.medium).n_measured)
+    measured = measure_model(model, data, request.but(n_samples=n_samples))
     seconds = time.perf_counter() - start
     measurements = [m.to_json() for m in measured]
     rundir.write_json(file.name, {"settings": settings, "measurements": measurements})
@@ -278,8 +279,8 @@ def _write(plan: Plan, entries: list[dict[str, Any]], data: Opened) -> None:
             "data": Path(plan.data).name or plan.data,
             "budget": plan.budget,
             "seeds": plan.seeds,
-            "n_samples": plan.n_samples,
-            "extractor": plan.extractor,
+            "n_samples": plan.measuring.n_samples,
+            "extractor": plan.measuring.extractor,
             "column_per_class": column_per_class(data.spec),
         },
         "n_runs": len(plan.recipes) * plan.seeds,

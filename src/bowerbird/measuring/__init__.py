@@ -1,29 +1,12 @@
 """Measures samples and models: every number comes back as a ``Measurement`` with its protocol.
 
-``images`` draws pictures and compares them with pictures, ``sequences`` does so with texts, translations and music.
-``measure_model`` takes either, as the data are.
+    request     what a user asks for: ``Measuring``, which is handed whole from the command line to here
+    trained     ``measure_model``: a model beside its data; ``folders``: images without a model
+    plain       what other programs made: tensors, strings, arrays
+    metric      the contract of a metric; ``shipped`` holds those that ship, grouped by what they need
+    context     what metrics read, computed once and when it is first asked for
+    engine      finds the metrics that apply, or that were named, and runs them
+    views       what pictures, texts and music offer to metrics; ``answers``: all that is asked of a model
+
+Nothing is imported here, so that the request can be read without torch.
 """
-
-from bowerbird.generating import draw
-from bowerbird.measuring.folders import measure_folder
-from bowerbird.measuring.images import (
-    as_digits,
-    find_extractor,
-    measure_image_model,
-)
-from bowerbird.measuring.models import measure_model
-from bowerbird.measuring.sequences import draw_tokens
-from bowerbird.metrics.images import measure_images
-from bowerbird.metrics.table import table
-
-__all__ = [
-    "as_digits",
-    "draw",
-    "draw_tokens",
-    "find_extractor",
-    "measure_folder",
-    "measure_image_model",
-    "measure_images",
-    "measure_model",
-    "table",
-]

@@ -8,7 +8,6 @@ brought to the size of its images, as training images would be.
 import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +17,19 @@ from torch import Tensor
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.images import default_metrics, find_extractor
+from bowerbird.measuring.context import Compared, Context, Sides, with_extractor
+from bowerbird.measuring.engine import measure_context
+from bowerbird.measuring.extractors import find_extractor
+from bowerbird.measuring.offers import Offers, picture_offers, protocol_of
+from bowerbird.measuring.request import Measuring
 from bowerbird.media.image.imageset import open_images
 from bowerbird.media.image.loose import LooseImages, open_loose
 from bowerbird.media.image.sources import pictures
 from bowerbird.metrics.cache import FeatureCache, FeatureSet
-from bowerbird.metrics.chosen import check_names, subset
-from bowerbird.metrics.compared import (
-    FEATURE_METRICS,
-    K_DENSITY,
-    MEMORISATION_METRICS,
-    PRDC_METRICS,
-    Compared,
-    measure_features,
-)
-from bowerbird.metrics.features import Extractor, Precision, Progress
-from bowerbird.metrics.images import common_protocol, in_order, measure_images
-from bowerbird.metrics.measurement import Measurement
+from bowerbird.metrics.chosen import subset
+from bowerbird.metrics.features import Extractor, Progress
+from bowerbird.metrics.measurement import Measurement, Protocol, settings
+from bowerbird.metrics.prdc import K_DENSITY
 from bowerbird.spec import shape_of_picture
 
 AT_ONCE = 64
@@ -43,80 +38,70 @@ ALL = "all"
 """The split of a folder that has none."""
 
 
-def measure_folder(
-    folder: Path | str,
-    against: config.Data | str,
-    *,
-    split: str | None = None,
-    n_reference: int | None = None,
-    extractor: str | Extractor = "auto",
-    precision: Precision = "fp32",
-    metrics: Sequence[str] | None = None,
-    device: str | torch.device = "cpu",
-) -> list[Measurement]:
+def measure_folder(folder: Path | str, request: Measuring, device: str | torch.device = "cpu") -> list[Measurement]:
     """Measures all images of a folder or zip against a folder or zip, or against a split of a data source.
 
     ``against`` a path without ``split``: all of its images.  ``split`` None of anything else is the test split.
     """
-    if isinstance(against, str) and split in (None, ALL) and Path(against).expanduser().exists():
-        return _against_folder(folder, Path(against).expanduser(), n_reference, extractor, precision, metrics, device)
-    data = open_images(against if isinstance(against, config.Data) else config.Data(source=against))
-    if isinstance(extractor, str):
-        extractor = find_extractor(extractor, data.classes, device, precision)
-    split = split or "test"
+    if request.against is None:
+        raise BowerbirdError(f"{folder} is not a run folder; to measure a folder of images say --against DATA.")
+    against = Path(request.against).expanduser()
+    if request.split in (None, ALL) and against.exists():
+        context = _beside_folder(Path(folder).expanduser(), against, request, device)
+    else:
+        context = _beside_data(folder, request, device)
+    return measure_context(context, request.metrics)
+
+
+def _beside_data(folder: Path | str, request: Measuring, device: str | torch.device) -> Context:
+    data = open_images(config.Data(source=str(request.against)))
+    split = request.split or "test"
     _, height, width = shape_of_picture(data.spec)
     size = height if height == width else None
     made = pictures(config.Data(source=str(folder), size=size)).images
     samples = torch.from_numpy(made.transpose(0, 3, 1, 2).copy())
-    if metrics is None:
-        metrics = default_metrics(extractor, data, len(samples), digits=False)
-    return measure_images(
-        samples, subset(data.split(split).images, n_reference),
-        reference_name=data.name, split=split, fingerprint=data.fingerprint, preprocessing=data.preprocessing,
-        extractor=extractor, metrics=metrics, training=data.train.images, held_out=data.val.images,
-        cache=FeatureCache(cache_folder()),
-    )  # fmt: skip
+    protocol = protocol_of(data, split)
+    sides: Sides[Tensor] = Sides.of(protocol, samples, subset(data.split(split).images, request.n_reference))
+    extractor = find_extractor(request.extractor, data.classes, device, request.precision)
+    offers = picture_offers(lambda context: sides, lambda context: extractor, data.train.images, data.val.images)
+    sizes = len(samples), len(sides.reference), len(data.train), len(data.val)
+    offers["sizes"] = lambda context: sizes
+    return Context(protocol, offers, f"the images in {folder}")
 
 
-def _against_folder(
-    folder: Path | str, against: Path, n_reference: int | None, extractor: str | Extractor, precision: Precision,
-    metrics: Sequence[str] | None, device: str | torch.device,
-) -> list[Measurement]:  # fmt: skip
-    samples, reference = open_loose(Path(folder).expanduser()), open_loose(against)
+def _beside_folder(folder: Path, against: Path, request: Measuring, device: str | torch.device) -> Context:
+    samples, reference = open_loose(folder), open_loose(against)
     for one in (samples, reference):
         if one.skipped:
             warnings.warn(one.summary(), stacklevel=3)
-    if isinstance(extractor, str):
-        by_itself = extractor == "auto"
-        extractor = find_extractor(extractor, device=device, precision=precision)
-        if by_itself and extractor.name == "digits":
-            warnings.warn(
-                "The features are those of the shipped classifier of handwritten digits, which sees little else; for "
-                "other images run: bowerbird data get inception-2015",
-                stacklevel=3,
-            )
-    if metrics is None:
-        enough = min(len(samples), len(reference)) > K_DENSITY
-        metrics = ("frechet_distance", "kid", *(PRDC_METRICS if enough else ()), "diversity")
-        if not enough:
-            warnings.warn(
-                f"With {min(len(samples), len(reference))} images on one side there is no precision, recall, density "
-                f"or coverage: they need more than {K_DENSITY}.",
-                stacklevel=3,
-            )
-    check_names(metrics, [name for name in FEATURE_METRICS if name not in MEMORISATION_METRICS])
-    cache = FeatureCache(cache_folder())
-    real = loose_features(reference, extractor, cache)
-    if n_reference is not None and n_reference < real.n:
+    if request.n_reference is not None and request.n_reference < len(reference):
         raise BowerbirdError(
-            f"Against a folder all of its images are used; leave out --n-reference {n_reference}, or say --split."
+            f"Against a folder all of its images are used; leave out --n-reference {request.n_reference}, or say "
+            "--split."
         )
-    common = common_protocol(
-        extractor, reference_name=reference.name, split=ALL, fingerprint=reference.fingerprint,
-        preprocessing={"resize": "none before the extractor"},
+    extractor = find_extractor(request.extractor, device=device, precision=request.precision)
+    if request.extractor == "auto" and extractor.name == "digits":
+        warnings.warn(
+            "The features are those of the shipped classifier of handwritten digits, which sees little else; for "
+            "other images run: bowerbird data get inception-2015",
+            stacklevel=3,
+        )
+    fewest = min(len(samples), len(reference))
+    if request.metrics is None and fewest <= K_DENSITY:
+        warnings.warn(
+            f"With {fewest} images on one side there is no precision, recall, density or coverage: they need more than "
+            f"{K_DENSITY}.",
+            stacklevel=3,
+        )
+    protocol = Protocol(
+        reference=reference.name, split=ALL, fingerprint=reference.fingerprint,
+        preprocessing=settings({"resize": "none before the extractor"}),
     )  # fmt: skip
-    sets = Compared(extractor, loose_features(samples, extractor, cache), real, common)
-    return in_order(measure_features(sets, metrics))
+    cache, common = FeatureCache(cache_folder()), with_extractor(protocol, extractor)
+    made, real = (loose_features(images, extractor, cache) for images in (samples, reference))
+    sets, sizes = Compared(extractor, made, real, common), (len(samples), len(reference))
+    offers: Offers = {"features": lambda context: sets, "sizes": lambda context: sizes}
+    return Context(protocol, offers, f"the images in {folder}")
 
 
 def loose_features(images: LooseImages, extractor: Extractor, cache: FeatureCache) -> FeatureSet:

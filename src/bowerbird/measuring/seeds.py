@@ -4,19 +4,19 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
-from bowerbird.errors import BowerbirdError
+from bowerbird.measuring.request import Measuring
 from bowerbird.metrics.measurement import Measurement, require_comparable, settings
 
 
-def over_seeds(measure: Callable[[int], list[Measurement]], seed: int, n_seeds: int) -> list[Measurement]:
-    """Measures with the seeds ``seed`` … ``seed + n_seeds - 1``; values become means, errors s/√K.
+def over_seeds(measure: Callable[[Measuring], list[Measurement]], request: Measuring) -> list[Measurement]:
+    """Measures with the seeds ``seed`` … ``seed + seeds - 1``; values become means, errors s/√K.
 
     The error says how much the draw of samples matters, not how much training does.  A value that no seed moves (an
-    exact likelihood) keeps its own error.
+    exact likelihood) keeps its own error.  The sheet of pairs is that of the first seed.
     """
-    if n_seeds < 1:
-        raise BowerbirdError(f"The number of seeds must be at least 1, not {n_seeds}.")
-    first, *others = (measure(number) for number in range(seed, seed + n_seeds))
+    seeds = range(request.seed, request.seed + request.seeds)
+    once = request.but(seeds=1)
+    first, *others = (measure(once.but(seed=s, pairs=request.pairs if s == request.seed else None)) for s in seeds)
     if not others:
         return first
     return [_mean([m, *(_named(m.name, other) for other in others)]) for m in first]

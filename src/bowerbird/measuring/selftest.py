@@ -15,14 +15,14 @@ from torch import Tensor
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder, locate
 from bowerbird.errors import RunFailed
-from bowerbird.measuring.images import find_extractor
+from bowerbird.measuring.extractors import find_extractor
 from bowerbird.media.image.sources import pictures
 from bowerbird.metrics.cache import FeatureCache
+from bowerbird.metrics.closed_forms import Check, batch_invariance, quick_checks
 from bowerbird.metrics.frechet import frechet_distance
 from bowerbird.metrics.kid import kid
 from bowerbird.metrics.prdc import prdc
-from bowerbird.metrics.progress import progress_bar
-from bowerbird.metrics.selftest import Check, batch_invariance, quick_checks
+from bowerbird.metrics.progress_bar import progress_bar
 
 N_EACH = 5000
 FID, FID_TOLERANCE = 10.3233, 0.001

@@ -1,11 +1,7 @@
-"""Which images and which metrics enter a measurement."""
-
-from collections.abc import Sequence
+"""Which images enter a measurement."""
 
 import torch
 from torch import Tensor
-
-from bowerbird.errors import unknown
 
 
 def subset(x: Tensor, n: int | None) -> Tensor:
@@ -13,10 +9,3 @@ def subset(x: Tensor, n: int | None) -> Tensor:
     if n is None or n >= len(x):
         return x
     return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:n].sort().values]
-
-
-def check_names(metrics: Sequence[str], known: Sequence[str]) -> None:
-    """Refuses names that are not among the known, with the nearest that is."""
-    for name in metrics:
-        if name not in known:
-            raise unknown("metric here", name, known)

@@ -64,6 +64,8 @@ class Extractor(ABC):
     """Images at once unless the caller says otherwise."""
     classifies = False
     """The network ends in a classifier, so that an Inception Score exists."""
+    instant = False
+    """It sees all training images of a data set in seconds, so that what needs them is measured without being asked."""
 
     def __init__(self, sha256: str, device: torch.device):
         self.sha256 = sha256
@@ -118,6 +120,7 @@ class Digits(Extractor):
     resizer = "BT.601 grey, antialiased bilinear to 28x28"
     batch_size = 500
     classifies = True
+    instant = True
 
     def __init__(self, device: torch.device):
         super().__init__(_sha256(digits.WEIGHTS), device)

@@ -23,6 +23,9 @@ from torch import Tensor
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.neighbours import neighbour_distances, squared_distances
 
+K_MANIFOLD, K_DENSITY = 3, 5
+"""Neighbours of precision and recall; of density and coverage."""
+
 
 class PRDC(NamedTuple):
     """Precision, recall and coverage in [0, 1], density ≥ 0, each with the standard error over its own points."""
@@ -38,7 +41,11 @@ class PRDC(NamedTuple):
 
 
 def prdc(
-    *, samples: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], k_manifold: int = 3, k_density: int = 5
+    *,
+    samples: Float[Tensor, "n d"],
+    reference: Float[Tensor, "m d"],
+    k_manifold: int = K_MANIFOLD,
+    k_density: int = K_DENSITY,
 ) -> PRDC:
     """All four; ``k_manifold`` is the k of precision and recall, ``k_density`` that of density and coverage."""
     if samples.shape[1] != reference.shape[1]:

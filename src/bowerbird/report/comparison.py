@@ -114,7 +114,7 @@ def training_cost(rows: list[Row]) -> list[Quantity]:
         cells = [row.cost.get(name) for row in rows]
         if any(cells):
             texts = [text(cell.mean) if cell else "–" for cell in cells]
-            lines.append(Quantity(title, "", "none", "", texts, [""] * len(cells)))
+            lines.append(Quantity(title, "", "", "", texts, [""] * len(cells)))
     return lines
 
 

@@ -7,9 +7,9 @@ states, which knows nothing of how much training varies from seed to seed.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from bowerbird.metrics.measurement import METRICS, Metric
+from bowerbird import registry
 from bowerbird.report.numbers import duration, with_error
 
 Mark = Literal["best", "tied", ""]
@@ -35,9 +35,24 @@ def summarise(values: Sequence[float], own_stderr: float | None = None, unit: st
     return Summary(mean, math.sqrt(variance / len(values)), tuple(values), unit)
 
 
-def metric(name: str) -> Metric:
-    """What is known of a metric; one of a plugin has its name for a title and no better direction."""
-    return METRICS.get(name) or Metric("1", "none", name.replace("_", " "), "")
+class About(NamedTuple):
+    """What is known of a metric."""
+
+    unit: str
+    better: str
+    """lower, higher, or nothing."""
+    title: str
+    reading: str
+
+
+def metric(name: str) -> About:
+    """What is known of a metric, or of a part of one (``name.part``); of a plugin that is not loaded, a title."""
+    whole, _, part = name.partition(".")
+    if whole not in registry.metrics.names():
+        return About("1", "", name.replace("_", " ").replace(".", " of "), "")
+    found: Any = registry.metrics.get(whole)
+    title = found.title or whole.replace("_", " ")
+    return About(found.unit, found.better, f"{title} of {part}" if part else title, found.reading)
 
 
 def marks(column: Sequence[Summary | None], better: str) -> list[Mark]:
@@ -46,7 +61,7 @@ def marks(column: Sequence[Summary | None], better: str) -> list[Mark]:
     No cell is marked where neither direction is better, or where there is nothing to choose between.
     """
     known = [s for s in column if s is not None and math.isfinite(s.mean)]
-    if better == "none" or len({s.mean for s in known}) < 2:
+    if not better or len({s.mean for s in known}) < 2:
         return [""] * len(column)
     best = (min if better == "lower" else max)(known, key=lambda s: s.mean)
     return [_mark(cell, best) for cell in column]
@@ -70,7 +85,7 @@ def value_text(value: float | None, stderr: float | None, unit: str) -> str:
     return f"{with_error(1e3 * value, 1e3 * stderr)} ms" if abs(value) < 1 else f"{with_error(value, stderr)} s"
 
 
-def unit_text(metric: Metric) -> str:
+def unit_text(metric: About) -> str:
     """The unit to be shown beside the title: none for pure numbers, and for seconds, which stand in the cells."""
     if metric.unit in ("1", "", *SECONDS):
         return ""

@@ -1,9 +1,13 @@
 """Measurements side by side, for terminals: one row per metric, one column per run."""
 
+from collections.abc import Iterable
+
 from rich.table import Table
 from rich.text import Text
 
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol
+from bowerbird import registry
+from bowerbird.metrics.measurement import Measurement, Protocol
+from bowerbird.report.table import metric
 
 
 def table(rows: dict[str, list[Measurement]]) -> Table:
@@ -13,8 +17,7 @@ def table(rows: dict[str, list[Measurement]]) -> Table:
     row says so and nothing is marked.
     """
     columns = {run: {m.name: m for m in measurements} for run, measurements in rows.items()}
-    names = [name for name in METRICS if any(name in column for column in columns.values())]
-    names += sorted({name for column in columns.values() for name in column} - METRICS.keys())
+    names = in_order({name for column in columns.values() for name in column})
     out = Table(caption=_caption(rows), caption_justify="left", title_justify="left")
     out.add_column("metric")
     for run in columns:
@@ -29,14 +32,20 @@ def table(rows: dict[str, list[Measurement]]) -> Table:
     return out
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """As the registry has them, parts of one metric together, unknown ones last."""
+    order = {name: i for i, name in enumerate(registry.metrics.names())}
+    return sorted(names, key=lambda name: (order.get(name.partition(".")[0], len(order)), name))
+
+
 def best(measurements: list[Measurement]) -> Measurement | None:
     """The best of several measurements of one metric, None where no direction is better; refuses unlike protocols."""
-    metric = METRICS.get(measurements[0].name)
-    if metric is None or metric.better == "none":
+    better = metric(measurements[0].name).better
+    if not better:
         return None
     chosen = measurements[0]
     for other in measurements[1:]:
-        if other < chosen if metric.better == "lower" else other > chosen:
+        if other < chosen if better == "lower" else other > chosen:
             chosen = other
     return chosen
 
@@ -48,11 +57,10 @@ def number(measurement: Measurement) -> str:
 
 
 def _title(measurement: Measurement) -> str:
-    metric = METRICS.get(measurement.name)
-    name = metric.title if metric else measurement.name
+    about = metric(measurement.name)
     unit = "" if measurement.unit in ("1", "") else f" [{measurement.unit}]"
-    arrow = {"lower": " ↓", "higher": " ↑"}.get(metric.better if metric else "", "")
-    return f"{name}{unit}{arrow}"
+    arrow = {"lower": " ↓", "higher": " ↑"}.get(about.better, "")
+    return f"{about.title}{unit}{arrow}"
 
 
 def _differing(measurements: list[Measurement]) -> str:

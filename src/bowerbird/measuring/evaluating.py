@@ -9,7 +9,7 @@ from bowerbird import config
 from bowerbird.data.fetch import cache_folder
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw
-from bowerbird.measuring.images import find_extractor
+from bowerbird.measuring.extractors import find_extractor
 from bowerbird.media.base import Opened
 from bowerbird.media.image.imageset import ImageData, to_uint8
 from bowerbird.metrics.cache import FeatureCache

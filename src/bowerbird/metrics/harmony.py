@@ -1,4 +1,4 @@
-"""Music metrics: does generated music have the notes, the harmony and the voice leading of the data, or copies of it?
+"""Music: does what was generated have the notes, the harmony and the voice leading of the data, or copies of it?
 
 A piece is either a *grid*, an int array (frames, voices) of MIDI pitches with -1 for a rest, or *notes*, a float array
 (notes, 3) of onset and duration in quarter notes and pitch, without drums.  In a grid a pitch that stays in its voice
@@ -15,22 +15,19 @@ from frame to frame is one note.
 Standard errors are over samples: of overlaps by a bootstrap, of the others as of means and ratios.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.metrics.averages import mean, overlap, ratio, subset
-from bowerbird.metrics.copied import covered, longest, matches
-from bowerbird.metrics.measurement import METRICS, Measurement, Protocol, measured, with_data
+from bowerbird.metrics.averages import Average, overlap
+from bowerbird.metrics.copied import matches
 
 Grid = Int[np.ndarray, "_ voices"]
 Notes = Float[np.ndarray, "_ 3"]
-Piece = Grid | Notes
+Music = Grid | Notes
 Kind = Literal["grid", "midi"]
 
 REST = -1
@@ -43,58 +40,15 @@ RESAMPLES = 200
 SPAN_QUARTERS, SPAN_NOTES = 16, 32
 """Least copied run that counts towards the copied share: four bars of a grid, or so many notes."""
 
-OVERLAP_METRICS = ("pitch_class_overlap", "duration_overlap")
-PARALLEL_METRICS = ("parallel_fifths", "parallel_octaves")
-RUN_METRICS = ("longest_copied_run", "longest_transposed_run", "copied_share")
-MIDI_METRICS = (*OVERLAP_METRICS, "scale_consistency", *RUN_METRICS)
-MUSIC_METRICS = (*MIDI_METRICS, *PARALLEL_METRICS)
-
 _MAJOR = np.isin(np.arange(12), [0, 2, 4, 5, 7, 9, 11])
 SCALES = np.stack([np.roll(_MAJOR, tonic) for tonic in range(12)])
 """Pitch classes of the 12 major scales; each natural minor scale has those of the major scale three semitones up."""
 
 
-def measure_music(
-    samples: Sequence[Piece],
-    reference: Sequence[Piece],
-    training: Sequence[Piece],
-    *,
-    kind: Kind,
-    frame_quarters: float = 1.0,
-    metrics: Sequence[str] | None = None,
-    protocol: Protocol = Protocol(),
-) -> list[Measurement]:
-    """The chosen ``MUSIC_METRICS`` (None: all that apply to the kind), in the order of ``METRICS``.
-
-    ``reference`` are unseen pieces, ``training`` those that the model learnt from.  Each protocol has, as 'data', what
-    real pieces give: overlaps of the training pieces, otherwise values of the reference (for copies, of at most as many
-    pieces as samples).  ``frame_quarters`` is the length of a frame of a grid.  ``protocol`` names the reference data
-    and may have parameters of its own (how the samples were drawn).
-    """
-    if not samples or not reference:
-        raise BowerbirdError("Music metrics need at least one sample and one reference piece.")
-    applicable = MUSIC_METRICS if kind == "grid" else MIDI_METRICS
-    for name in metrics or ():
-        if name not in applicable:
-            raise unknown(f"metric of music of kind {kind}", name, applicable)
-    metrics = applicable if metrics is None else metrics
-    protocol = replace(protocol, n_generated=len(samples), n_reference=len(reference))
-    results = []
-    if set(metrics) & {*OVERLAP_METRICS, "scale_consistency"}:
-        made, real, learnt = (notes_of(pieces, kind, frame_quarters) for pieces in (samples, reference, training))
-        results += _notes_metrics(made, real, learnt, protocol)
-    if set(metrics) & set(PARALLEL_METRICS):
-        results += _parallel_metrics(samples, reference, protocol)
-    if set(metrics) & set(RUN_METRICS):
-        results += _run_metrics(samples, reference, training, kind, frame_quarters, protocol)
-    order = list(METRICS)
-    return sorted((m for m in results if m.name in metrics), key=lambda m: order.index(m.name))
-
-
 # ------------------------------------------------------------------------------------------------------------ notes
 
 
-def notes_of(pieces: Sequence[Piece], kind: Kind, frame_quarters: float = 1.0) -> list[Notes]:
+def notes_of(pieces: Sequence[Music], kind: Kind, frame_quarters: float = 1.0) -> list[Notes]:
     """Every piece as notes."""
     return [grid_notes(piece, frame_quarters) if kind == "grid" else piece for piece in pieces]
 
@@ -122,28 +76,20 @@ def durations(notes: Notes) -> Int[np.ndarray, " ticks"]:
     return np.bincount(ticks.clip(0, LONGEST), minlength=LONGEST + 1)
 
 
+def histogram_overlap(
+    histogram: Callable[[Notes], Int[np.ndarray, " bins"]], samples: Sequence[Notes], reference: Sequence[Notes]
+) -> Average:
+    """The shared area of both sides' histograms over all notes, and its standard error by a bootstrap over samples."""
+    made = np.stack([histogram(piece) for piece in samples])
+    real = np.sum([histogram(piece) for piece in reference], axis=0)
+    draws = np.random.default_rng(0).multinomial(len(made), np.full(len(made), 1 / len(made)), size=RESAMPLES)
+    return float(overlap(made.sum(0), real)), float(overlap(draws @ made, real).std()) if len(made) > 1 else None
+
+
 def scale_consistency(notes: Notes) -> float:
     """Share in [7/12 … 1] of the notes that lie in the scale that fits best; not a number without notes."""
     counts = pitch_classes(notes)
     return float((SCALES @ counts).max() / counts.sum()) if len(notes) else float("nan")
-
-
-def _notes_metrics(
-    samples: Sequence[Notes], reference: Sequence[Notes], training: Sequence[Notes], protocol: Protocol
-) -> list[Measurement]:
-    results = []
-    for name, histogram in zip(OVERLAP_METRICS, (pitch_classes, durations), strict=True):
-        made = np.stack([histogram(piece) for piece in samples])
-        real = np.sum([histogram(piece) for piece in reference], axis=0)
-        learnt = sum((histogram(piece) for piece in training), start=np.zeros_like(real))
-        draws = np.random.default_rng(0).multinomial(len(made), np.full(len(made), 1 / len(made)), size=RESAMPLES)
-        stderr = float(overlap(draws @ made, real).std()) if len(made) > 1 else None
-        settled = with_data(protocol, float(overlap(learnt, real)), notes="counted once each", ticks=TICKS)
-        results.append(measured(name, float(overlap(made.sum(0), real)), settled, stderr))
-    value, stderr = mean([scale_consistency(piece) for piece in samples if len(piece)])
-    real_value, _ = mean([scale_consistency(piece) for piece in reference if len(piece)])
-    settled = with_data(protocol, real_value, scales="major and natural minor")
-    return [*results, measured("scale_consistency", value, settled, stderr)]
 
 
 # -------------------------------------------------------------------------------------------------------- parallels
@@ -173,20 +119,10 @@ def parallels(grid: Grid) -> Parallels:
     return Parallels(fifths, octaves, int((before != after).any(1).sum()))
 
 
-def _parallel_metrics(samples: Sequence[Grid], reference: Sequence[Grid], protocol: Protocol) -> list[Measurement]:
-    made, real = [parallels(piece) for piece in samples], [parallels(piece) for piece in reference]
-    results = []
-    for name in ("fifths", "octaves"):
-        value, stderr = ratio([100 * getattr(p, name) for p in made], [p.changes for p in made])
-        real_value, _ = ratio([100 * getattr(p, name) for p in real], [p.changes for p in real])
-        results.append(measured(f"parallel_{name}", value, with_data(protocol, real_value), stderr))
-    return results
-
-
 # ----------------------------------------------------------------------------------------------------------- copies
 
 
-def steps(piece: Piece, kind: Kind) -> Int[np.ndarray, "steps columns"]:
+def steps(piece: Music, kind: Kind) -> Int[np.ndarray, "steps columns"]:
     """Rows that are equal where two pieces are: frames of a grid; of notes, each with what leads to the next one."""
     if kind == "grid":
         return piece.astype(np.int64)
@@ -194,7 +130,7 @@ def steps(piece: Piece, kind: Kind) -> Int[np.ndarray, "steps columns"]:
     return np.stack([pitch[:-1], np.diff(onset), pitch[1:]], axis=1)
 
 
-def transposable_steps(piece: Piece, kind: Kind) -> Int[np.ndarray, "steps columns"]:
+def transposable_steps(piece: Music, kind: Kind) -> Int[np.ndarray, "steps columns"]:
     """As ``steps``, but equal wherever two pieces are in any key; both kinds have one row for each step to the next."""
     if kind == "midi":
         onset, pitch = _in_order(piece)
@@ -231,23 +167,6 @@ def copied_runs(
     return matches(parts[: len(samples)], parts[len(samples) :])
 
 
-def _run_metrics(
-    samples: Sequence[Piece], reference: Sequence[Piece], training: Sequence[Piece], kind: Kind, frame_quarters: float,
-    protocol: Protocol,
-) -> list[Measurement]:  # fmt: skip
-    n, unseen = len(samples), subset(reference, len(samples))
-    span = round(SPAN_QUARTERS / frame_quarters) if kind == "grid" else SPAN_NOTES - 1
-    step = f"frame of {frame_quarters:g} quarters" if kind == "grid" else "note"
-    protocol = replace(protocol, split="train", n_reference=len(training))
-    results = []
-    for name, rows in (("longest_copied_run", steps), ("longest_transposed_run", transposable_steps)):
-        runs = copied_runs([rows(p, kind) for p in (*samples, *unseen)], [rows(p, kind) for p in training])
-        extra = 0 if rows is steps and kind == "grid" else 1  # k steps from one to the next make k + 1
-        top, real = (max(longest(run) for run in part) + extra for part in (runs[:n], runs[n:]))
-        results.append(measured(name, top, with_data(protocol, real, step=step, unseen=len(unseen))))
-        if rows is steps:
-            made, heard = [[(covered(run, span), len(run)) for run in part] for part in (runs[:n], runs[n:])]
-            share, stderr = ratio(*zip(*made, strict=True))
-            settled = with_data(protocol, ratio(*zip(*heard, strict=True))[0], step=step, span=span, unseen=len(unseen))
-            results.append(measured("copied_share", share, settled, stderr))
-    return results
+def least_run(kind: Kind, frame_quarters: float = 1.0) -> int:
+    """Rows of a copied run from which on it counts towards the copied share."""
+    return round(SPAN_QUARTERS / frame_quarters) if kind == "grid" else SPAN_NOTES - 1

@@ -1,0 +1,1 @@
+"""The metrics that ship, grouped in files by what they need; each file registers its own."""
