@@ -64,7 +64,8 @@ def test_the_chorales_have_their_official_splits_in_both_grids() -> None:
         parts = [pieces_of(getattr(data, name), codec) for name in ("train", "val", "test")]
         assert [len(part) for part in parts] == [229, 76, 77]
         assert sum(len(piece) for part in parts for piece in part) == 4 * n_frames
-        assert data.spec.kind == "grid" and data.spec.context == 512 and data.spec.start == (codec.bos,)
+        assert data.spec.medium == "music" and data.spec.given == {}
+        assert data.tokens.context == 512 and data.tokens.start == (codec.bos,)
 
 
 def test_the_quarter_grid_is_every_fourth_frame_of_the_other_transposed() -> None:
@@ -124,7 +125,7 @@ def test_a_repeated_pitch_is_one_held_note() -> None:
 
 def test_examples_predict_every_token_once_and_begin_with_one_voice() -> None:
     data = chorales(grid="16th", context=90)
-    assert data.spec.context == 88  # a multiple of four
+    assert data.tokens.context == 88  # a multiple of four
     codec = MusicCodec.from_json(data.spec.codec)
     rows = data.val
     assert isinstance(rows, Rows)
@@ -239,7 +240,8 @@ def test_a_folder_of_midi_leaves_out_what_is_broken(tmp_path: Path) -> None:
     (tmp_path / "cut.mid").write_bytes((tmp_path / "0.mid").read_bytes()[:100])
     (tmp_path / "README.txt").write_text("songs")
     data = open_data(config.Data(str(tmp_path)))
-    assert isinstance(data, TokenData) and data.spec.kind == "midi"
+    assert isinstance(data, TokenData) and data.spec.medium == "music"
+    assert isinstance(MusicCodec.from_json(data.spec.codec), EventCodec)
     assert data.skipped == 1 and "skipped 1 (1 cut short; first: cut.mid)" in data.summary()
     assert "12 pieces" in data.summary() and len(data.val) and len(data.test)
     with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bowerbird.config import Data, Text
-from bowerbird.data import builtin
+from bowerbird.data import builtin, tokenizers
+from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.data.tokens import Ragged, Rows, Stream, TokenData, framed, joined, packed, pieces, windows
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
-from bowerbird.media.text import chat, dialogues, tokenizers
-from bowerbird.data.tokenizers import SPECIALS, Tokenizer
+from bowerbird.media.text import chat, dialogues
+from bowerbird.spec import Spec, Tokens
 
 ODD = "Tab\tand\nline, é 明月 🐦‍⬛ <bos> \x00\u2028end"
 WORDS = ["the frog jumps in", "an old pond", "and the sound of water", "明月", "x"]
@@ -53,13 +55,21 @@ def opened(source: Path | str, **text: object) -> TokenData:
     return data
 
 
+def kind_of(spec: Spec) -> str:
+    """What the data are, by what their spec says."""
+    assert spec.medium == "text" and isinstance(spec.target, Tokens)
+    if spec.chat_template:
+        return "chat"
+    return "pairs" if "source" in spec.given else "text"
+
+
 def everything(data: TokenData) -> list[str]:
     return sorted(data.texts("train+val+test"))
 
 
 def counted_tokens(rows: Rows) -> list[int]:
     batch = rows.batch(torch.arange(len(rows)))
-    return batch["x"][batch["counted"]].tolist()
+    return batch["x"][batch["weight"]].tolist()
 
 
 # --------------------------------------------------------------------------------------------- tokenizers
@@ -187,7 +197,7 @@ def test_a_stream_example_begins_at_any_token():
     assert len(stream) == 16
     batch = stream.batch(torch.tensor([0, 7, 15]))
     assert batch["x"].tolist() == [list(range(50 + i, 55 + i)) for i in (0, 7, 15)]
-    assert batch["counted"].tolist() == [[False, True, True, True, True]] * 3
+    assert batch["weight"].tolist() == [[False, True, True, True, True]] * 3
     assert Stream(tokens[:3], context=4).batch(torch.tensor([0]))["x"].tolist() == [[50, 51, 52]]
 
 
@@ -196,7 +206,7 @@ def test_documents_are_framed_and_padded():
     rows = Rows(tokens, offsets[:-1], offsets[1:], pad=0)
     batch = rows.batch(torch.tensor([0, 1, 2]))
     assert batch["x"].tolist() == [[1, 10, 11, 2], [1, 2, 0, 0], [1, 12, 2, 0]]
-    assert batch["counted"].int().tolist() == [[0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 1, 0]]
+    assert batch["weight"].int().tolist() == [[0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 1, 0]]
     assert rows.batch(torch.tensor([1]))["x"].tolist() == [[1, 2]]  # padded to the longest of the batch, no further
 
 
@@ -225,8 +235,8 @@ def test_packed_documents_are_numbered_and_do_not_predict_one_another():
         [1, 13, 14, 15, 16, 17, 18, 19],
         [19, 20, 2, 0, 0, 0, 0, 0],
     ]
-    assert batch["document"].tolist() == [[1, 1, 1, 2, 2, 2, 2, 0], [1] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]
-    assert batch["counted"].int().tolist()[0] == [0, 1, 1, 0, 1, 1, 1, 0]
+    assert batch["given"]["document"].tolist() == [[1, 1, 1, 2, 2, 2, 2, 0], [1] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]
+    assert batch["weight"].int().tolist()[0] == [0, 1, 1, 0, 1, 1, 1, 0]
 
 
 @given(st.integers(2, 60), st.integers(2, 9), st.integers(1, 3))
@@ -235,6 +245,13 @@ def test_windows_predict_the_whole_stream_once(n, context, n_start):
     tokens = torch.arange(100, 100 + n, dtype=torch.int32)
     rows = windows(tokens, [7] * n_start, context, pad=0)
     assert sorted(counted_tokens(rows)) == tokens.tolist()
+
+
+def assert_same(got: dict, want: dict) -> None:
+    """Two batches are equal in every field."""
+    assert got.keys() == want.keys() and got.get("given", {}).keys() == want.get("given", {}).keys()
+    for fields, others in ((got, want), (got.get("given", {}), want.get("given", {}))):
+        assert all(torch.equal(fields[key], others[key]) for key in fields if key != "given")
 
 
 def test_joined_splits_have_all_examples():
@@ -246,14 +263,15 @@ def test_joined_splits_have_all_examples():
         got = both.batch(i)
         if layout != "stream":
             want = data.val.batch(torch.tensor([0, 3]))
-            assert all(torch.equal(got[key], want[key]) for key in want)
+            assert_same(got, want)
         else:
             assert torch.equal(got["x"][1], data.train.batch(torch.tensor([3]))["x"][0])
             assert len(both) == n_train + len(data.val.tokens)
     pairs = opened("tatoeba", tokenizer="byte", context=200)
     want = pairs.val.batch(torch.tensor([0, 3]))
     got = joined([pairs.train, pairs.val]).batch(torch.tensor([0, 3]) + len(pairs.train))
-    assert all(torch.equal(got[key], want[key]) for key in ("x", "source", "counted"))
+    assert_same(got, want)
+    assert want["given"].keys() == {"source"}
 
 
 # ---------------------------------------------------------------------------------------------------- formats
@@ -286,7 +304,7 @@ def test_every_format_gives_the_same_documents_and_splits(tmp_path):
     for name, data in found.items():
         assert everything(data) == sorted(texts), name
         assert sorted(data.texts("val")) == sorted(found["a.txt"].texts("val")), name
-        assert data.spec.kind == "text" and data.preprocessing["layout"] == "documents"
+        assert kind_of(data.spec) == "text" and data.preprocessing["layout"] == "documents"
     in_order = {name: data.fingerprint for name, data in found.items() if name not in ("many", "many.zip")}
     assert len(set(in_order.values())) == 1
     assert found["many"].fingerprint == found["many.zip"].fingerprint
@@ -312,21 +330,22 @@ def test_every_format_of_pairs_gives_the_same_pairs(tmp_path):
     for source in sources:
         data = opened(source)
         assert sorted(data.pairs("train+val+test")) == sorted(PAIRS), source
-        assert data.spec.kind == "pairs"
+        assert kind_of(data.spec) == "pairs"
         prints.add(data.fingerprint)
     assert len(prints) == 1
 
 
 def test_a_batch_of_pairs(tmp_path):
     data = opened(write(tmp_path, a_tsv="abc\txy\n" * 3 + "a\tx\nb\ty\n") / "a.tsv")
-    spec = data.spec
+    target, source = data.tokens, data.spec.given["source"]
+    assert isinstance(source, Tokens) and source == replace(target, context=4, start=())
     i = data.pairs("train+val+test").index(("abc", "xy"))
     batch = data.split("train+val+test").batch(torch.tensor([i]))
-    t = Tokenizer.from_spec(spec)
-    assert batch["source"].tolist() == [[*t.encode("abc"), spec.eos]]
-    assert batch["x"].tolist() == [[spec.bos, *t.encode("xy"), spec.eos]]
-    assert batch["counted"].tolist() == [[False, True, True, True]]
-    assert (spec.context, spec.source_context) == (3, 4)
+    t = Tokenizer.from_spec(data.spec)
+    assert batch["given"]["source"].tolist() == [[*t.encode("abc"), source.eos]]
+    assert batch["x"].tolist() == [[target.bos, *t.encode("xy"), target.eos]]
+    assert batch["weight"].tolist() == [[False, True, True, True]]
+    assert (target.context, source.context) == (3, 4)
     short = opened(tmp_path / "a.tsv", context=3)
     assert short.skipped == 3 and "3 too long for the context" in short.summary()
     assert all(pair != ("abc", "xy") for pair in short.pairs("train+val+test"))
@@ -363,11 +382,11 @@ def test_layouts_of_a_txt(tmp_path):
     assert set(everything(opened(folder / "prose.txt", layout="documents"))) == {"One.\nTwo.", "Three.", "Four."}
     stream = opened(folder / "lines.txt", layout="stream")
     assert "".join(stream.texts("train+val+test")) == "ab\ncd\n" * 30
-    assert isinstance(stream.train, Stream) and stream.spec.start == tuple(
+    assert isinstance(stream.train, Stream) and stream.tokens.start == tuple(
         Tokenizer.from_spec(stream.spec).encode("\n")
     )
     line = opened(folder / "line.txt")
-    assert line.spec.start == tuple(line.train.tokens[:1].tolist())  # no end of line in its vocabulary
+    assert line.tokens.start == tuple(line.train.tokens[:1].tolist())  # no end of line in its vocabulary
 
 
 def test_copies_and_translations_of_one_source_stay_on_one_side(tmp_path):
@@ -415,7 +434,7 @@ def test_evaluation_covers_a_split_exactly_once(source, kind, layout):
     assert Tokenizer.from_spec(data.spec).decode(tokens) == text
     assert (found.n_tokens, found.n_bytes, found.n_characters) == (len(tokens), len(text.encode()), len(text))
     n_ends = 0 if source == "shakespeare" else len(data.texts("test"))
-    assert tokens.count(data.spec.eos) == n_ends
+    assert tokens.count(data.tokens.eos) == n_ends
     if kind == "byte":  # 8 bits a byte, if nothing is known but that bytes come
         assert found.n_tokens * math.log(256) / math.log(2) / found.n_bytes == pytest.approx(
             8 * (1 + n_ends / len(text.encode()))
@@ -471,16 +490,16 @@ def test_only_answers_are_counted(tmp_path, kind):
     lines += json.dumps({"messages": TALK}, ensure_ascii=False)
     data = opened(write(tmp_path, a_jsonl=lines) / "a.jsonl", tokenizer=kind, context=40)
     t = Tokenizer.from_spec(data.spec)
-    assert data.spec.kind == "chat" and data.spec.chat_template == chat.CHATML
-    assert t.core.id_to_token(data.spec.eos) == "<|im_end|>"
+    assert kind_of(data.spec) == "chat" and data.spec.chat_template == chat.CHATML
+    assert t.core.id_to_token(data.tokens.eos) == "<|im_end|>"
     for split in ("train", "val", "test"):
         found = data.evaluation(split)
         tokens = counted_tokens(found.examples)
         assert t.decode(tokens) == "".join(data.texts(split))
-        assert tokens.count(data.spec.eos) == len(data.texts(split))
+        assert tokens.count(data.tokens.eos) == len(data.texts(split))
         assert found.n_bytes == sum(len(text.encode()) for text in data.texts(split))
         for row in torch.arange(len(found.examples)).split(1):
-            assert found.examples.batch(row)["counted"].any()
+            assert found.examples.batch(row)["weight"].any()
     assert set(everything(data)) == {"Hello,\nyou 明月.", "Bye!"}
     t.encode_marked(chat.render([{"role": "system", "content": "Be"}], reply=True))  # all roles can be written
 
@@ -493,7 +512,7 @@ def test_a_template_says_what_ends_an_answer(tmp_path):
         (folder / name).write_text(text, encoding="utf-8")
     rows = "".join(json.dumps({"messages": TALK[1:3]}) + "\n" for _ in range(3))
     path = write(tmp_path, a_jsonl=rows) / "a.jsonl"
-    assert opened(path, tokenizer=str(folder)).spec.eos == made.pad
+    assert opened(path, tokenizer=str(folder)).tokens.eos == made.pad
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(BowerbirdError, match="neither a chat template nor the token"):
         opened(path, tokenizer=str(folder))
@@ -604,7 +623,7 @@ def test_mixtures_are_refused(tmp_path):
 def test_the_modality_is_recognised(tmp_path, tiny):
     rows = '{"source": "a", "target": "b", "text": "c", "messages": [{"role": "assistant", "content": "x"}]}\n' * 3
     path = str(write(tmp_path, a_jsonl=rows) / "a.jsonl")
-    assert [open_data(Data(path, modality=m)).spec.kind for m in ("auto", "chat", "pairs", "text")] == [
+    assert [kind_of(open_data(Data(path, modality=m)).spec) for m in ("auto", "chat", "pairs", "text")] == [
         "chat", "chat", "pairs", "text",
     ]  # fmt: skip
     assert not isinstance(open_data(Data(str(tiny))), TokenData)
@@ -639,7 +658,7 @@ def test_captions_and_metadata_do_not_make_images_text(tmp_path, tiny):
 
 def test_shakespeare_is_nanogpts():
     data = opened("shakespeare")
-    assert data.spec.vocab_size == 65 + 3
+    assert data.tokens.vocab_size == 65 + 3
     assert [len(data.split(split).tokens) for split in ("train", "val+test")] == [1_003_854, 111_540]
     assert data.texts("train")[0].startswith("First Citizen:\nBefore we proceed any further")
 
@@ -647,7 +666,7 @@ def test_shakespeare_is_nanogpts():
 def test_tang_quatrains():
     data = opened("tang-5")
     assert all(re.fullmatch(r"(\w{5}[，。？]){4}", poem) for poem in everything(data))
-    assert data.spec.context == 25 and len(everything(data)) == 3920
+    assert data.tokens.context == 25 and len(everything(data)) == 3920
     assert set(everything(data)) < set(everything(opened("tang")))
 
 
