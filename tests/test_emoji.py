@@ -180,6 +180,14 @@ def test_the_whole_is_drawn_on_white_from_its_packages(tmp_path):
     }
 
 
+def test_a_flat_drawing_lies_in_the_middle():
+    resvg = pytest.importorskip("resvg_py")
+    icons = {"icons": {"a": {"body": '<path d="M0 0h32v16h-32z"/>', "width": 32, "height": 16}}}
+    png = bytes(resvg.svg_to_bytes(svg_string=emoji.svg(icons, "a"), width=64, height=64))
+    drawn = np.asarray(Image.open(io.BytesIO(png)))[..., 3] > 0
+    assert drawn[16:48].all() and not drawn[:16].any() and not drawn[48:].any()
+
+
 def test_a_drawing_may_have_a_size_of_its_own():
     icons = {"width": 32, "height": 32, "icons": {"a": {"body": "<g/>", "height": 33, "left": -1}, "b": {"body": ""}}}
     assert 'viewBox="-1 0 32 33"' in emoji.svg(icons, "a")

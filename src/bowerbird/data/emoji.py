@@ -89,12 +89,12 @@ def _drawn(style: str, package: Path, emoji: dict[str, Any]) -> Iterator[tuple[s
 
 
 def svg(icons: dict[str, Any], name: str) -> str:
-    """One drawing of an Iconify collection; sizes that are not its own are the collection's."""
+    """One drawing of an Iconify collection, in the middle of a square; sizes it does not state are the collection's."""
     own = icons["icons"][name]
     width, height = (own.get(side, icons.get(side, 16)) for side in ("width", "height"))
     box = f"{own.get('left', 0)} {own.get('top', 0)} {width} {height}"
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'<svg {spaces} viewBox="{box}" width="{width}" height="{height}">{own["body"]}</svg>'
+    return f'<svg {spaces} viewBox="{box}" width="{SIDE}" height="{SIDE}">{own["body"]}</svg>'
 
 
 def _reduced(tar: tarfile.TarFile, name: str) -> np.ndarray:
