@@ -1,5 +1,6 @@
 """Emoji: what ships, how the whole is drawn from its packages, and the sheets in which pictures are packed."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -76,6 +77,10 @@ def test_every_emoji_that_ships_has_all_styles(pack):
     assert all(len(one) == 1_570 and one == codes["flat"] for one in codes.values())
     assert len(set(pack["group"])) == 9
     assert len(set(pack["caption"])) == len(set(pack["emoji"])) == 1_570
+
+
+def test_every_version_of_the_decoders_gives_the_same_pixels(pack):
+    assert hashlib.sha256(pack["images"].tobytes()).hexdigest().startswith("4c5cfa0f6765b30f")
 
 
 def test_an_emoji_lies_in_one_split_in_every_style(pack):

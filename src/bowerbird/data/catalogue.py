@@ -142,7 +142,7 @@ RECORDS = (
         "data",
         "Apache-2.0 (Noto), MIT (Fluent), CC BY 4.0 (Twemoji)",
         "1,570 emoji in four styles, 64x64 colour, with captions; `data get` builds all 7,012 pictures",
-        (File("emoji.npz.xz", 0, ""),),
+        (File("emoji.npz.xz", 4_964_384, "42c8326b7fbdf6fbe8c2ad0473557e202d7e415efa2e81f472bdf693bf1bc012"),),
         modality="images",
         packages=EMOJI_PACKAGES,
         builder="bowerbird.data.emoji",
