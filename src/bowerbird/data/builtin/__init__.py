@@ -1,10 +1,10 @@
 """The data that ships inside the package: a pack per name, its licence beside it.  Imports neither torch nor numpy
 until a pack is loaded."""
 
-import io
-import lzma
 from pathlib import Path
 from typing import Any
+
+from bowerbird.data import packs
 
 FOLDER = Path(__file__).parent
 
@@ -21,7 +21,4 @@ def licence(name: str) -> Path:
 
 def load(name: str) -> dict[str, Any]:
     """The arrays of a pack of images: ``images`` uint8 (n, h, w, c), ``split`` and label columns as strings (n,)."""
-    import numpy as np
-
-    with np.load(io.BytesIO(lzma.decompress(path(name).read_bytes())), allow_pickle=False) as pack:
-        return {key: pack[key] for key in pack.files}
+    return packs.read(path(name))

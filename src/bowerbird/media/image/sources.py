@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, fetch, files
+from bowerbird.data import builtin, catalogue, fetch, files, packs
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels
 from bowerbird.media.image import published as fetched
@@ -48,7 +48,8 @@ def pictures(data: config.Data) -> Pictures:
         raise BowerbirdError(f"data.size = {data.size} must be at least 1 pixel.")
     known = {record.name: record for record in catalogue.RECORDS if record.kind == "data"}
     if data.source in known:
-        return _reshaped(_packed(data.source) if known[data.source].built_in else _fetched(data.source), data)
+        record = known[data.source]
+        return _reshaped(_packed(record) if record.built_in else _fetched(record.name), data)
     path = Path(data.source).expanduser()
     if path.exists():
         return _from_files(path, data)
@@ -60,9 +61,15 @@ def pictures(data: config.Data) -> Pictures:
 # ------------------------------------------------------------------------------------- arrays that exist already
 
 
-def _packed(name: str) -> Pictures:
-    pack = builtin.load(name)
-    return Pictures(name, pack.pop("images"), split=pack.pop("split"), columns=pack)
+def _packed(record: catalogue.Record) -> Pictures:
+    """What ships in the package, or the whole of it if that has been built; a note says which."""
+    path = fetch.needed(record.name)
+    pack = packs.read(path)
+    note = ""
+    if record.packages:
+        part = f"the part that ships (bowerbird data get {record.name} builds the whole)"
+        note = part if path.parent == builtin.FOLDER else "the whole set, from the cache"
+    return Pictures(record.name, pack.pop("images"), split=pack.pop("split"), columns=pack, note=note)
 
 
 def _fetched(name: str) -> Pictures:
