@@ -5,7 +5,7 @@
     two folders           source/ and target/, equal file names
     a column              metadata.jsonl with a column ``source`` that names the file to start from
     halves                one file holds both, side by side (the layout of pix2pix)
-    two domains           trainA, trainB, testA, testB (the layout of CycleGAN), or --data.paired false: no picture
+    two domains           trainA, trainB, testA, testB (the layout of CycleGAN), or --data.no-paired: no picture
                           belongs to another
 
 What has no partner is left out and counted.
