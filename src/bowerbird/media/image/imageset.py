@@ -123,6 +123,8 @@ class ImageData:
         channels, height, width = self.train.images.shape[1:]
         colour = "grey" if channels == 1 else "colour"
         made_from = ", ".join(_described(name, field) for name, field in self.spec.given.items()) or "no labels"
+        if self.train.unpaired:
+            made_from += f" of {len(self.train.given[SOURCE]):,} that belong to none of them"
         splits = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         skipped = f"skipped {self.skipped} ({self.skipped_why})" if self.skipped else "none skipped"
         return (

@@ -98,7 +98,7 @@ def _two_values(found: Pictures, column: str, source: str, target: str, paired: 
         raise BowerbirdError(f"No picture of '{source}' in {found.name} has the name of one of '{target}'.")
     targets, sources = max(matches.values(), key=lambda match: len(match[0]))
     alone = int(is_source.sum() + is_target.sum()) - 2 * len(targets)
-    note = "; ".join(filter(None, [found.note, f"{alone} pictures without a partner are not used" if alone else ""]))
+    note = "; ".join(filter(None, [found.note, f"left out: {alone} without a partner" if alone else ""]))
     return _chosen(found, targets, note), Sources(found.images[sources], found.split[targets], True)
 
 
@@ -128,7 +128,7 @@ def _by_column(found: Pictures) -> tuple[Pictures, Sources | None]:
         return found, None
     targets, sources = np.array(pairs).T
     missing = len(found.names) - len({*targets.tolist(), *sources.tolist()})
-    note = "; ".join(filter(None, [found.note, f"{missing} pictures of no pair are not used" if missing else ""]))
+    note = "; ".join(filter(None, [found.note, f"left out: {missing} of no pair" if missing else ""]))
     return _chosen(found, targets, note), Sources(found.images[sources], found.split[targets], True)
 
 
