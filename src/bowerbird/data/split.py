@@ -11,7 +11,7 @@ small that a split stays empty, the image that comes nearest is moved into it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def digests(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(hashed, ">u8").astype(np.uint64)
 
 
-def by_name(names: Sequence[str]) -> np.ndarray:
+def by_name(names: Iterable[str]) -> np.ndarray:
     """The split of what has a name, whatever it looks like: val u < 1/20, test 1/20 ≤ u < 3/20, train the rest.
 
     u is the first 8 bytes of the SHA-256 of the name as a fraction.  For pictures of one thing in several styles, which
