@@ -101,7 +101,7 @@ class Data:
     """Mirror training images at random from left to right."""
     binarize: Literal["none", "static"] = "none"
     """static: every pixel is drawn once from Bernoulli(value/255), with a fixed seed, for all splits."""
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict, hash=False)
     """What a plugin's medium wants to know."""
 
 
