@@ -22,7 +22,7 @@ class Draws:
         self.seed, self.first = seed, first
         self._rows: list[torch.Generator] = []
         self._ahead = torch.empty(0, 0)
-        self._taken = 0
+        self._begin, self._at = 0, -1
 
     def rows(self, n: int) -> list[torch.Generator]:
         """The generators of the first n rows."""
@@ -39,12 +39,18 @@ class Draws:
         """Uniform numbers in [0, 1)."""
         return torch.stack([torch.rand(shape, generator=row) for row in self.rows(n)])
 
-    def uniform(self, n: int) -> Float[Tensor, " n"]:
-        """One uniform number in [0, 1) per row."""
-        if self._ahead.shape[0] != n or self._taken == UNIFORMS_AT_ONCE:
-            self._ahead, self._taken = self.rand(n, UNIFORMS_AT_ONCE), 0
-        self._taken += 1
-        return self._ahead[:, self._taken - 1]
+    def uniform(self, n: int, at: int | None = None) -> Float[Tensor, " n"]:
+        """One uniform number in [0, 1) per row: the next of its sequence, or number ``at``, whatever was asked before.
+
+        Asking for an earlier number begins another sequence.
+        """
+        at = self._at + 1 if at is None else at
+        if self._ahead.shape[0] != n or at <= self._at:
+            self._ahead, self._begin = self.rand(n, UNIFORMS_AT_ONCE), 0
+        while at >= self._begin + UNIFORMS_AT_ONCE:
+            self._ahead, self._begin = self.rand(n, UNIFORMS_AT_ONCE), self._begin + UNIFORMS_AT_ONCE
+        self._at = at
+        return self._ahead[:, at - self._begin]
 
     def choice(self, n: int, weights: Float64[Tensor, " k"]) -> Int64[Tensor, " n"]:
         """A number in 0 … k-1 per row, with probabilities in proportion to the weights."""

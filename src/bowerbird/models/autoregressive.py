@@ -246,19 +246,21 @@ class Autoregressive(GenerativeModel):
         """Yields the next token of every row until all have ended or ``n_tokens`` were yielded."""
         o, draws = options or self.Options(), generator or fresh()
         beginnings = [row.to(self.device) for row in self.rows.beginnings(n, self.requested(n, given, draws))]
-        longest = max(len(row) for row in beginnings)
-        if self.context is not None and longest > self.context:
+        lengths = [len(row) for row in beginnings]
+        if self.context is not None and (longest := max(lengths)) > self.context:
             raise BowerbirdError(
                 f"The prompt has {longest} tokens, but this model reads at most {self.context}; shorten the prompt."
             )
         sampling = o.sampling(self.sampling)
+        n_tokens, longest_row = self.rows.most(getattr(o, "n_tokens", None), lengths)
         tokens = continuations(
             Reader(self.read, self.net.initial_state, self.context),
             beginnings,
-            n_tokens=self.rows.most(getattr(o, "n_tokens", None), longest),
+            n_tokens=n_tokens,
             choice=lambda logits, past: choose(logits, sampling, draws, past),
             eos=self.rows.eos,
             pad=self.rows.pad,
+            longest_row=longest_row,
         )
         return (token.clone() for token in tokens)  # for autograd, a tensor made in inference mode is of no use
 

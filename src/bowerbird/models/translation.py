@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bowerbird import config
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, evaluating
 from bowerbird.nets.base import NetConfig
@@ -267,6 +268,7 @@ class Translation(GenerativeModel):
             found = "none were given" if source is None else f"what was given has the shape {tuple(source.shape)}"
             wanted = "x".join(map(str, shape))
             raise BowerbirdError(f"This model translates pictures: it needs {n} of {wanted} numbers, and {found}.")
+        self.requested(n, given, generator or Draws(0))  # refuses what the model does not take
         with evaluating(translator):
             return translator(source.to(self.device)).clamp(-1, 1)
 

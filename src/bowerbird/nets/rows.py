@@ -44,9 +44,10 @@ class TokenRows:
             return [start] * n
         return [row[row != NO_TOKEN] if (row != NO_TOKEN).any() else start for row in prompts]
 
-    def most(self, asked: int | None, longest: int) -> int:
-        """How many tokens are added at most."""
-        return max(1, self.context + 1 - longest) if asked is None else asked
+    def most(self, asked: int | None, lengths: list[int]) -> tuple[int, int | None]:
+        """How many tokens are added at most to beginnings of these lengths, and how long a row becomes at most."""
+        full = max(self.context, *lengths) + 1
+        return (full - min(lengths), full) if asked is None else (asked, None)
 
     def examples(self, beginnings: list[Tensor], added: list[Tensor]) -> Rows:
         """Beginnings and what follows each, padded at the end."""
@@ -86,8 +87,8 @@ class PixelRows:
     def beginnings(self, n: int, given: Given) -> list[Tensor]:
         return list(self.first_tokens(n, given, next((v.device for v in given.values()), torch.device("cpu"))))
 
-    def most(self, asked: int | None, longest: int) -> int:
-        return self.dims
+    def most(self, asked: int | None, lengths: list[int]) -> tuple[int, int | None]:
+        return self.dims, None
 
     def examples(self, beginnings: list[Tensor], added: list[Tensor]) -> Images:
         return to_images(torch.stack(added, dim=1), self.n_values, self.shape)

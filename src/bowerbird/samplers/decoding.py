@@ -54,7 +54,11 @@ def choose(
     generator: Draws | None = None,
     past: Int[Tensor, "n length"] | None = None,
 ) -> Int[Tensor, " n"]:
-    """The next token of each row; ``past`` holds the tokens before it, for the repetition penalty."""
+    """The next token of each row.
+
+    ``past`` holds the tokens before it, for the repetition penalty; the random number of a row is then that of its
+    place, so that it does not depend on how early the rows beside it begin.
+    """
     if sampling.repetition_penalty != 1 and past is not None:
         logits = repetition_penalty(logits, past, sampling.repetition_penalty)
     if sampling.temperature == 0:
@@ -68,18 +72,18 @@ def choose(
         logits = top_p(logits, sampling.top_p)
     if sampling.min_p > 0:
         logits = min_p(logits, sampling.min_p)
-    choice = draw(logits, generator)
+    choice = draw(logits, generator, None if past is None else past.shape[1])
     return choice if tokens is None else tokens.gather(-1, choice[:, None])[:, 0]
 
 
-def draw(logits: Logits, generator: Draws | None = None) -> Int[Tensor, " n"]:
+def draw(logits: Logits, generator: Draws | None = None, place: int | None = None) -> Int[Tensor, " n"]:
     """A token from softmax(logits) of each row: the first whose cumulative probability exceeds u ~ U[0, 1).
 
     One uniform number per row, where torch.multinomial needs one per token (30 times slower on a CPU at 4,096 tokens).
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     n = len(logits)
-    u = (torch.rand(n) if generator is None else generator.uniform(n)).to(logits.device)[:, None]
+    u = (torch.rand(n) if generator is None else generator.uniform(n, place)).to(logits.device)[:, None]
     # The last sum may differ from 1 by rounding.  u < 1 keeps the product below it, and a token of probability 0
     # does not raise the sum, so that it can never be the first to exceed anything.
     return torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]
@@ -169,18 +173,22 @@ def continuations(
     choice: Callable[[Tensor, Tensor], Tensor],
     eos: int,
     pad: int,
+    longest_row: int | None = None,
 ) -> Iterator[Int[Tensor, " n"]]:
     """Yields the k-th new token of every row, k = 0, 1 …, until all have ended or ``n_tokens`` were yielded.
 
-    ``choice`` maps (logits (n, vocab), tokens so far (n, length)) to the next token of each row.  After ``eos`` a row
-    yields ``pad``.  Rows are aligned at their first token: all are read up to the shortest prompt's end; from there on
-    a row takes its prompt's tokens as long as it has any, while shorter ones go ahead of what is yielded.
+    ``choice`` maps (logits (n, vocab), tokens so far (n, length)) to the next token of each row.  After ``eos``, and
+    when it is ``longest_row`` tokens long with its prompt, a row yields ``pad``.
+
+    Rows are aligned at their first token: all are read up to the shortest prompt's end; from there on a row takes its
+    prompt's tokens as long as it has any, while shorter ones go ahead of what is yielded.
     """
     device = prompts[0].device
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     shortest, longest = int(lengths.min()), int(lengths.max())
     room = longest + n_tokens
     tokens = torch.full((len(prompts), room), pad, dtype=torch.long, device=device)
+    room = room if longest_row is None else min(room, longest_row)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[: len(prompt)] = prompt
     ends = torch.full_like(lengths, room)  # one past each row's last token
