@@ -13,19 +13,28 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from bowerbird import config
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.autoregressive import AutoregressiveConfig, LanguageModel
-from bowerbird.models.base import Batch, Completes, Scores, counting_evaluations
-from bowerbird.models.decoding import Sampling
-from bowerbird.models.pixel_model import PixelModel, to_images, to_values
+from bowerbird.media.image.imageset import to_float
+from bowerbird.models.autoregressive import (
+    Autoregressive,
+    AutoregressiveConfig,
+    TokenOptions,
+    ValueOptions,
+)
+from bowerbird.models.base import Batch, Scores, Streams, counting_evaluations
 from bowerbird.nets.lora import LoRAConfig, adapters, merged_state
 from bowerbird.nets.rnn import RNNConfig
+from bowerbird.nets.rows import to_images, to_values
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.spec import ImageSpec, TokenSpec, to_float
+from bowerbird.samplers.decoding import Sampling
+from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer
 
 BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
-SPEC = TokenSpec("text", VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,))
+TOKENS = Tokens(VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,))
+SPEC = Spec("text", TOKENS)
+WITHOUT_END = Spec("text", replace(TOKENS, eos=-1))
 NETS = {
     "transformer": TransformerConfig(n_layer=2, n_head=2, n_embd=16),
     "learned": TransformerConfig(n_layer=1, n_head=2, n_embd=16, positions="learned", tied=False),
@@ -36,7 +45,7 @@ TRANSFORMER, LSTM = NETS["transformer"], NETS["lstm"]
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS.keys())
 
 
-def language_model(net: Any = TRANSFORMER, spec: TokenSpec = SPEC, **options: Any) -> LanguageModel:
+def language_model(net: Any = TRANSFORMER, spec: Spec = SPEC, **options: Any) -> Autoregressive:
     """With weights large enough that every choice is a clear one."""
     torch.manual_seed(0)
     model = AutoregressiveConfig(net=net, **options).build(spec)
@@ -54,6 +63,16 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def prompts(*rows: list[int]) -> dict[str, Tensor]:
+    """Prompts of any lengths, as a model is given them."""
+    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return {"prompt": nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=NO_TOKEN)}
+
+
+def stream(model: Autoregressive, *rows: list[int], draws: Draws | None = None, **options: Any) -> list[Tensor]:
+    return list(model.stream(len(rows), prompts(*rows), TokenOptions(**options), draws))
+
+
 def loss_of(model: Any, batch: Batch) -> Tensor:
     (loss,) = model.losses(batch)
     return loss.value
@@ -68,7 +87,7 @@ def gradients(model: nn.Module, value: Tensor) -> dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------------------ the loss
 
 
-def embeddings_used(model: LanguageModel, value: Tensor) -> list[bool]:
+def embeddings_used(model: Autoregressive, value: Tensor) -> list[bool]:
     """Whether the value depends on the embedding of each token; of a net with logits of their own (tied = False)."""
     found = gradients(model, value)
     (table,) = (gradient for name, gradient in found.items() if "embedding" in name and "position" not in name)
@@ -83,7 +102,7 @@ def test_no_gradient_comes_from_the_future(net: Any) -> None:
     for i in range(1, CONTEXT + 1):
         counted = torch.zeros_like(x, dtype=torch.bool)
         counted[0, i] = True
-        used = embeddings_used(model, loss_of(model, Batch(x, counted=counted)))
+        used = embeddings_used(model, loss_of(model, Batch(x, weight=counted)))
         assert used == [token < i for token in range(VOCAB)]
 
 
@@ -97,12 +116,12 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_sequences(net: Any) -> None:
         x[i, : row.shape[1]] = row
     counted = x != PAD
     counted[:, 0] = False
-    together = loss_of(model, Batch(x, counted=counted))
+    together = loss_of(model, Batch(x, weight=counted))
     n = [row.shape[1] - 1 for row in rows]
     assert together.item() == pytest.approx(sum(a * k for a, k in zip(alone, n, strict=True)) / sum(n), rel=1e-5)
-    log_prob = model.log_prob(x)
+    log_prob = model.log_prob(Batch(x))
     assert log_prob.tolist() == pytest.approx([-a * k for a, k in zip(alone, n, strict=True)], rel=1e-5)
-    assert isinstance(model, Scores) and isinstance(model, Completes)
+    assert isinstance(model, Scores) and isinstance(model, Streams)
 
 
 def test_packed_rows_are_separate_documents() -> None:
@@ -113,17 +132,19 @@ def test_packed_rows_are_separate_documents() -> None:
     document = torch.cat([document, torch.zeros(1, 2, dtype=torch.long)], dim=1)
     counted = torch.zeros_like(x, dtype=torch.bool)
     counted[:, 1:] = (document[:, 1:] == document[:, :-1]) & (document[:, 1:] > 0)
-    packed = loss_of(model, Batch(x, counted=counted, document=document))
-    alone = torch.cat([model.log_prob(row) for row in rows]).sum()
+    packed = loss_of(model, Batch(x, {"document": document}, weight=counted))
+    alone = torch.cat([model.log_prob(Batch(row)) for row in rows]).sum()
     assert packed.item() == pytest.approx(-float(alone) / int(counted.sum()), rel=1e-5)
-    assert float(model.log_prob(x, counted=counted, document=document)) == pytest.approx(float(alone), rel=1e-5)
-    unaware = loss_of(model, Batch(x, counted=counted))
+    assert float(model.log_prob(Batch(x, {"document": document}, weight=counted))) == pytest.approx(
+        float(alone), rel=1e-5
+    )
+    unaware = loss_of(model, Batch(x, weight=counted))
     assert unaware.item() != pytest.approx(packed.item(), rel=1e-3)
 
 
 def test_a_batch_that_counts_nothing_costs_nothing() -> None:
     x = random_tokens(2, 5)
-    assert loss_of(language_model(), Batch(x, counted=torch.zeros_like(x, dtype=torch.bool))).item() == 0
+    assert loss_of(language_model(), Batch(x, weight=torch.zeros_like(x, dtype=torch.bool))).item() == 0
 
 
 def test_one_segment_over_the_row_is_full_backpropagation() -> None:
@@ -139,9 +160,10 @@ def test_segments_carry_the_state_but_no_gradient() -> None:
     """The losses of all segments add up to the whole; each depends on the embeddings of its own tokens alone."""
     x = torch.stack([torch.randperm(13, generator=seeded(seed)) for seed in range(3)])
     full, truncated = (language_model(replace(LSTM, tied=False), segment=segment) for segment in (None, 5))
-    losses = [loss.value for loss in truncated.losses(Batch(x))]
+    batch = Batch(x, weight=torch.ones_like(x, dtype=torch.bool))  # padding is a token like any other here
+    losses = [loss.value for loss in truncated.losses(batch)]
     total = sum(n / 12 * loss.item() for n, loss in zip((5, 5, 2), losses, strict=True))
-    assert total == pytest.approx(loss_of(full, Batch(x)).item(), rel=1e-5)
+    assert total == pytest.approx(loss_of(full, batch).item(), rel=1e-5)
     for piece, loss in zip((slice(0, 5), slice(5, 10), slice(10, 12)), losses, strict=True):
         used = embeddings_used(truncated, loss)
         assert used == [bool((x[:, piece] == token).any()) for token in range(VOCAB)]
@@ -155,11 +177,11 @@ def test_segments_are_for_recurrent_nets() -> None:
 # ------------------------------------------------------------------------------------------------------ generation
 
 
-def greedy_uncached(model: LanguageModel, prompt: Tensor, n_tokens: int) -> list[int]:
+def greedy_uncached(model: Autoregressive, prompt: Tensor, n_tokens: int) -> list[int]:
     """The most probable tokens, each from all before it read anew."""
     tokens = prompt
     with torch.no_grad():
-        while len(tokens) < len(prompt) + n_tokens and model.spec.eos not in tokens[len(prompt) :]:
+        while len(tokens) < len(prompt) + n_tokens and model.spec.target.eos not in tokens[len(prompt) :]:
             logits, _ = model.net(tokens[None])
             tokens = torch.cat([tokens, logits[0, -1].argmax()[None]])
     return tokens[len(prompt) :].tolist()
@@ -169,17 +191,17 @@ def greedy_uncached(model: LanguageModel, prompt: Tensor, n_tokens: int) -> list
 def test_cached_generation_equals_uncached(net: Any) -> None:
     """Greedily, for prompts of unequal length read in one batch."""
     model = language_model(net)
-    prompts = [torch.tensor([BOS, *row]) for row in ([], [3, 4, 5], [7], [8, 8, 9, 10, 3], [6, 5])]
-    rows = torch.stack(list(model.complete(prompts, n_tokens=7, temperature=0)), dim=1)
-    for prompt, row in zip(prompts, rows, strict=True):
-        expected = greedy_uncached(model, prompt, 7)
+    beginnings = [[BOS, *row] for row in ([], [3, 4, 5], [7], [8, 8, 9, 10, 3], [6, 5])]
+    rows = torch.stack(stream(model, *beginnings, n_tokens=7, temperature=0), dim=1)
+    for prompt, row in zip(beginnings, rows, strict=True):
+        expected = greedy_uncached(model, torch.tensor(prompt), 7)
         assert row.tolist() == expected + [PAD] * (rows.shape[1] - len(expected))
 
 
 def test_a_stream_goes_on_beyond_the_context() -> None:
     """By reading the last half of the context again; recurrent nets need no such thing."""
-    model = language_model(spec=replace(SPEC, eos=-1))
-    tokens = [BOS, *(int(t) for t in model.complete([torch.tensor([BOS])], n_tokens=40, temperature=0))]
+    model = language_model(spec=WITHOUT_END)
+    tokens = [BOS, *(int(t) for t in stream(model, [BOS], n_tokens=40, temperature=0))]
     first = 0
     for i in range(1, len(tokens)):
         if i - first > CONTEXT:
@@ -187,23 +209,23 @@ def test_a_stream_goes_on_beyond_the_context() -> None:
         with torch.no_grad():
             logits, _ = model.net(torch.tensor(tokens[first:i])[None])
         assert tokens[i] == int(logits[0, -1].argmax())
-    recurrent = language_model(LSTM, replace(SPEC, eos=-1))
-    made = torch.cat(list(recurrent.complete([torch.tensor([BOS])], n_tokens=40, temperature=0)))
+    recurrent = language_model(LSTM, WITHOUT_END)
+    made = torch.cat(stream(recurrent, [BOS], n_tokens=40, temperature=0))
     assert made.tolist() == greedy_uncached(recurrent, torch.tensor([BOS]), 40)
 
 
 def test_a_prompt_longer_than_the_context() -> None:
     model = language_model()
-    full = random_tokens(1, CONTEXT)[0]
-    assert len(list(model.complete([full], n_tokens=1))) == 1
+    full = random_tokens(1, CONTEXT)[0].tolist()
+    assert len(stream(model, full, n_tokens=1)) == 1
     with pytest.raises(BowerbirdError, match="13 tokens, but this model reads at most 12"):
-        model.complete([random_tokens(1, CONTEXT + 1)[0]], n_tokens=1)
-    assert len(list(language_model(LSTM).complete([random_tokens(1, 50)[0]], n_tokens=1))) == 1
+        stream(model, random_tokens(1, CONTEXT + 1)[0].tolist(), n_tokens=1)
+    assert len(stream(language_model(LSTM), random_tokens(1, 50)[0].tolist(), n_tokens=1)) == 1
 
 
 def test_samples_begin_with_the_prompt_and_end_with_eos() -> None:
     model = language_model()
-    rows = model.sample(60, generator=seeded())
+    rows = model.sample(60, generator=Draws(0))
     assert rows.dtype == torch.int64 and rows.shape[0] == 60 and rows.shape[1] <= CONTEXT + 1
     assert (rows[:, 0] == BOS).all() and not rows.is_inference()
     ended = [row.index(EOS) for row in rows.tolist() if EOS in row]
@@ -211,35 +233,61 @@ def test_samples_begin_with_the_prompt_and_end_with_eos() -> None:
     for row in rows.tolist():
         if EOS in row:
             assert set(row[row.index(EOS) + 1 :]) <= {PAD}
-    prompt = torch.tensor([BOS, 5, 6])
-    assert (model.sample(4, generator=seeded(), prompt=prompt)[:, :3] == prompt).all()
-    assert torch.equal(model.sample(60, generator=seeded()), rows)
+    began = model.sample(4, prompts(*[[BOS, 5, 6]] * 4), generator=Draws(0))
+    assert (began[:, :3] == torch.tensor([BOS, 5, 6])).all()
+    assert torch.equal(model.sample(60, generator=Draws(0)), rows)
     with pytest.raises(BowerbirdError, match="label"):
-        model.sample(2, cond=torch.zeros(2, dtype=torch.long))
+        model.sample(2, {"label": torch.zeros(2, dtype=torch.long)})
+
+
+@every_net
+def test_a_row_does_not_depend_on_the_prompts_beside_it(net: Any) -> None:
+    """Drawn with random numbers of its own, whatever the lengths of the other prompts."""
+    model = language_model(net)
+    beginnings = [[BOS, *row] for row in ([], [3, 4, 5], [7], [8, 8, 9, 10, 3], [6, 5])]
+    for i, n_tokens in itertools.product(range(5), (6, None)):
+        options = TokenOptions(n_tokens=n_tokens)
+        together = model.sample(5, prompts(*beginnings), options, Draws(3))
+        alone = model.sample(1, prompts(beginnings[i]), options, Draws(3, first=i))
+        assert torch.equal(together[i, : alone.shape[1]], alone[0])
+        assert (together[i, alone.shape[1] :] == PAD).all()
+
+
+def test_an_empty_prompt_is_the_start() -> None:
+    model = language_model()
+    options = TokenOptions(n_tokens=5)
+    rows = model.sample(3, prompts([], [], []), options, Draws(0))
+    assert torch.equal(rows, model.sample(3, None, options, Draws(0)))
 
 
 def test_options_come_from_the_configuration_unless_given() -> None:
     greedy = language_model(sampling=Sampling(temperature=0))
     model = language_model()
-    assert torch.equal(greedy.sample(2), model.sample(2, temperature=0))
-    assert torch.equal(greedy.sample(9, temperature=1, generator=seeded()), model.sample(9, generator=seeded()))
-    assert torch.equal(greedy.sample(2), model.sample(2, top_k=1, generator=seeded()))
-    strong = model.sample(1, temperature=0, repetition_penalty=1e6)[0].tolist()
+
+    def sample(model: Autoregressive, n: int, **options: Any) -> Tensor:
+        return model.sample(n, None, TokenOptions(**options), Draws(0))
+
+    assert torch.equal(greedy.sample(2), sample(model, 2, temperature=0))
+    assert torch.equal(sample(greedy, 9, temperature=1), sample(model, 9))
+    assert torch.equal(greedy.sample(2), sample(model, 2, top_k=1))
+    strong = sample(model, 1, temperature=0, repetition_penalty=1e6)[0].tolist()
     without_end = [token for token in strong if token not in (EOS, PAD)]
     assert len(set(without_end)) == len(without_end)  # no token comes twice
+    with pytest.raises(ValueError, match="top_p"):
+        TokenOptions(top_p=1.5)
 
 
 def test_the_cost_is_one_evaluation_per_token() -> None:
-    model = language_model(spec=replace(SPEC, eos=-1))
+    model = language_model(spec=WITHOUT_END)
     with counting_evaluations(model) as rows:
-        model.sample(5, n_tokens=8, prompt=torch.tensor([BOS, 4, 5]))
+        model.sample(5, prompts(*[[BOS, 4, 5]] * 5), TokenOptions(n_tokens=8))
     assert rows[0] == 5 * 8
 
 
 # ------------------------------------------------------------------------------------------------------ pixels
 
 
-def pixel_model(spec: ImageSpec, net: Any = TRANSFORMER, **options: Any) -> PixelModel:
+def pixel_model(spec: Spec, net: Any = TRANSFORMER, **options: Any) -> Autoregressive:
     torch.manual_seed(0)
     model = AutoregressiveConfig(net=net, **options).build(spec)
     with torch.no_grad():
@@ -248,17 +296,21 @@ def pixel_model(spec: ImageSpec, net: Any = TRANSFORMER, **options: Any) -> Pixe
     return model.eval()
 
 
-BINARY = ImageSpec(1, 2, 2, ("a", "b"), (3, 1))
-WORLD = to_images(torch.tensor(list(itertools.product((0, 1), repeat=4))), 2, BINARY.shape)
+BINARY = Spec("image", Tensors((1, 2, 2)), {"label": Classes(("a", "b"), (3, 1))})
+WORLD = to_images(torch.tensor(list(itertools.product((0, 1), repeat=4))), 2, BINARY.target.shape)
 """All 16 black-and-white images of 2×2 pixels."""
+
+
+def world(label: int) -> Batch:
+    return Batch(WORLD, {"label": torch.full((16,), label)})
 
 
 @every_net
 @pytest.mark.parametrize("conditional", [True, False])
 def test_the_probabilities_of_all_images_sum_to_one(net: Any, conditional: bool) -> None:
     model = pixel_model(BINARY, net, levels=2, conditional=conditional)
-    assert model.n_classes == (2 if conditional else 0)
-    totals = [model.log_prob(WORLD, torch.full((16,), label)).exp() for label in (0, 1)]
+    assert model.spec.given == (BINARY.given if conditional else {})
+    totals = [model.log_prob(world(label)).exp() for label in (0, 1)]
     assert [float(total.sum()) for total in totals] == pytest.approx([1, 1], abs=1e-5)
     assert torch.equal(totals[0], totals[1]) is not conditional
 
@@ -266,23 +318,23 @@ def test_the_probabilities_of_all_images_sum_to_one(net: Any, conditional: bool)
 def test_images_are_sampled_with_their_probability() -> None:
     model = pixel_model(BINARY, levels=2)
     n = 20_000
-    x = model.sample(n, cond=torch.ones(n, dtype=torch.long), generator=seeded())
+    x = model.sample(n, {"label": torch.ones(n, dtype=torch.long)}, generator=Draws(0))
     number = (to_values(x, 2) * torch.tensor([8, 4, 2, 1])).sum(1)
-    expected = model.log_prob(WORLD, torch.ones(16, dtype=torch.long)).double().exp()
+    expected = model.log_prob(world(1)).double().exp()
     counts = torch.bincount(number, minlength=16).double()
     assert chisquare(counts, expected / expected.sum() * n).pvalue > 0.01
 
 
 def test_the_loss_is_the_likelihood_per_dimension() -> None:
-    spec = ImageSpec(3, 2, 3, ("a", "b"))
+    spec = Spec("image", Tensors((3, 2, 3)), {"label": Classes(("a", "b"))})
     model = pixel_model(spec)
     x = to_float(torch.randint(0, 256, (5, 3, 2, 3), dtype=torch.uint8))
-    label = torch.tensor([0, 1, 1, 0, 1])
-    (loss,) = model.losses(Batch(x, label))
-    nll = -model.log_prob(x, label).mean() / spec.dims
+    batch = Batch(x, {"label": torch.tensor([0, 1, 1, 0, 1])})
+    (loss,) = model.losses(batch)
+    nll = -model.log_prob(batch).mean() / spec.target.dims
     assert loss.value.item() == pytest.approx(float(nll), rel=1e-5)
     assert float(loss.logs["bits_per_dim"]) == pytest.approx(float(nll) / math.log(2), rel=1e-5)
-    assert model.estimator == "exact"
+    assert model.estimators["nll"].description == "exact"
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 200, 256])
@@ -298,46 +350,80 @@ def test_values_of_images_and_back(levels: int) -> None:
 def test_256_levels_keep_every_pixel() -> None:
     x = to_float(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16))
     assert torch.equal(to_values(x, 256)[0], torch.arange(256))
-    assert pixel_model(ImageSpec(1, 2, 2), levels=16).estimator == "exact, of images quantised to 16 levels"
+    assert pixel_model(BINARY, levels=16).estimators["nll"].description == "exact, of images quantised to 16 levels"
 
 
 def test_images_without_a_label_need_label_dropout() -> None:
     with pytest.raises(BowerbirdError, match="label_dropout"):
-        pixel_model(BINARY, levels=2).log_prob(WORLD)
+        pixel_model(BINARY, levels=2).log_prob(Batch(WORLD))
     model = pixel_model(BINARY, levels=2, label_dropout=0.5)
-    assert float(model.log_prob(WORLD).exp().sum()) == pytest.approx(1, abs=1e-5)
+    assert float(model.log_prob(Batch(WORLD)).exp().sum()) == pytest.approx(1, abs=1e-5)
     torch.manual_seed(0)
-    values = {loss_of(model, Batch(WORLD, torch.zeros(16, dtype=torch.long))).item() for _ in range(5)}
+    values = {loss_of(model, world(0)).item() for _ in range(5)}
     assert len(values) > 1
 
 
 def test_pixels_in_segments() -> None:
     full, truncated = pixel_model(BINARY, LSTM, levels=2), pixel_model(BINARY, LSTM, levels=2, segment=2)
-    batch = Batch(WORLD, torch.arange(16) % 2)
+    batch = Batch(WORLD, {"label": torch.arange(16) % 2})
     halves = [loss.value.item() for loss in truncated.losses(batch)]
     assert sum(halves) / 2 == pytest.approx(loss_of(full, batch).item(), rel=1e-5)
+
+
+@every_net
+def test_images_of_several_attributes(net: Any) -> None:
+    """A token for each stands before the values; all images have probability one under every combination."""
+    attributes = {"hair": Classes(("a", "b", "c"), (1, 2, 3)), "glasses": Classes(("x", "y"))}
+    model = pixel_model(Spec("image", Tensors((1, 2, 2)), attributes), net, levels=2)
+    totals = []
+    for hair, glasses in itertools.product(range(3), range(2)):
+        given = {"hair": torch.full((16,), hair), "glasses": torch.full((16,), glasses)}
+        totals.append(model.log_prob(Batch(WORLD, given)).exp())
+        assert float(totals[-1].sum()) == pytest.approx(1, abs=1e-5)
+    assert all(not torch.allclose(a, b, atol=1e-4) for a, b in itertools.combinations(totals, 2))
+    x = model.sample(8, generator=Draws(0))
+    torch.testing.assert_close(model.sample(3, generator=Draws(0)), x[:3])
+
+
+def test_images_cannot_be_given_pictures_or_texts() -> None:
+    for field in (Tensors((1, 2, 2)), TOKENS):
+        with pytest.raises(BowerbirdError, match="classes, but no other; use flow"):
+            pixel_model(Spec("image", Tensors((1, 2, 2)), {"other": field}))
+
+
+def test_values_of_pixels_have_options_of_their_own() -> None:
+    model = pixel_model(BINARY, levels=2, sampling=Sampling(repetition_penalty=2.0))
+    assert model.Options is ValueOptions and language_model().Options is TokenOptions
+    assert model.sampling.repetition_penalty == 1
+    given = {"label": torch.zeros(4, dtype=torch.long)}
+    greedy = model.sample(4, given, ValueOptions(temperature=0), Draws(0))
+    assert torch.equal(greedy, model.sample(4, given, ValueOptions(top_k=1), Draws(1)))
+    assert (greedy == greedy[:1]).all()
+    with counting_evaluations(model) as rows:
+        model.sample(5)
+    assert rows[0] == 5 * 4
 
 
 # ------------------------------------------------------------------------------------------------------ adapters
 
 
-def adapted(**options: Any) -> LanguageModel:
+def adapted(**options: Any) -> Autoregressive:
     torch.manual_seed(0)
     lora = LoRAConfig(rank=3, alpha=6.0, **options)
     return AutoregressiveConfig(net=TRANSFORMER, lora=lora).build(SPEC).eval()
 
 
-def plain() -> LanguageModel:
+def plain() -> Autoregressive:
     torch.manual_seed(0)
     return AutoregressiveConfig(net=TRANSFORMER).build(SPEC).eval()
 
 
 def test_adapters_change_nothing_at_first() -> None:
     x = random_tokens(2, 9)
-    assert torch.equal(adapted().log_prob(x), plain().log_prob(x))
+    assert torch.equal(adapted().log_prob(Batch(x)), plain().log_prob(Batch(x)))
 
 
-def noisy_adapters() -> LanguageModel:
+def noisy_adapters() -> Autoregressive:
     model = adapted()
     torch.manual_seed(1)
     with torch.no_grad():
@@ -349,12 +435,11 @@ def noisy_adapters() -> LanguageModel:
 def test_merged_weights_do_what_the_adapters_did() -> None:
     model, merged = noisy_adapters(), plain()
     x = random_tokens(4, 9)
-    before = merged.log_prob(x)
+    before = merged.log_prob(Batch(x))
     merged.load_state_dict(merged_state(model))
-    torch.testing.assert_close(merged.log_prob(x), model.log_prob(x), atol=1e-4, rtol=1e-5)
-    assert not torch.allclose(merged.log_prob(x), before, atol=0.01)
-    prompt = [torch.tensor([BOS, 3])]
-    pieces = [torch.cat(list(m.complete(prompt, n_tokens=9, temperature=0))) for m in (model, merged)]
+    torch.testing.assert_close(merged.log_prob(Batch(x)), model.log_prob(Batch(x)), atol=1e-4, rtol=1e-5)
+    assert not torch.allclose(merged.log_prob(Batch(x)), before, atol=0.01)
+    pieces = [torch.cat(stream(m, [BOS, 3], n_tokens=9, temperature=0)) for m in (model, merged)]
     assert torch.equal(*pieces)
     assert model.config.for_use() == merged.config
 
@@ -393,7 +478,7 @@ def test_frozen_recurrent_layers_with_an_adapted_head() -> None:
     copy = AutoregressiveConfig(net=net).build(SPEC)
     copy.load_state_dict(merged_state(model))
     x = random_tokens(2, 9)
-    torch.testing.assert_close(copy.log_prob(x), model.log_prob(x))
+    torch.testing.assert_close(copy.log_prob(Batch(x)), model.log_prob(Batch(x)))
 
 
 def test_training_starts_from_saved_weights(tmp_path: Path) -> None:
@@ -402,7 +487,7 @@ def test_training_starts_from_saved_weights(tmp_path: Path) -> None:
     x = random_tokens(2, 9)
     for lora in (LoRAConfig(), LoRAConfig(rank=2)):
         other = AutoregressiveConfig(net=TRANSFORMER, start=str(tmp_path), lora=lora).build(SPEC).eval()
-        assert torch.equal(other.log_prob(x), model.log_prob(x))
+        assert torch.equal(other.log_prob(Batch(x)), model.log_prob(Batch(x)))
 
 
 def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
@@ -411,6 +496,6 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
         AutoregressiveConfig(net=TRANSFORMER, start=start).build(SPEC)
     safetensors.torch.save_file(language_model().state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(BowerbirdError, match=r"of shape \(14, 16\) there and of shape \(15, 16\) here"):
-        AutoregressiveConfig(net=TRANSFORMER, start=start).build(replace(SPEC, vocab_size=15))
+        AutoregressiveConfig(net=TRANSFORMER, start=start).build(Spec("text", replace(TOKENS, vocab_size=15)))
     with pytest.raises(BowerbirdError, match="missing"):
         AutoregressiveConfig(net=replace(TRANSFORMER, n_layer=3), start=start).build(SPEC)

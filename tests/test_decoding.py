@@ -9,8 +9,9 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from bowerbird.errors import BowerbirdError
-from bowerbird.models.decoding import (
+from bowerbird.draws import Draws
+from bowerbird.nets.base import SequenceState
+from bowerbird.samplers.decoding import (
     Reader,
     Sampling,
     beam_search,
@@ -23,7 +24,6 @@ from bowerbird.models.decoding import (
     top_k,
     top_p,
 )
-from bowerbird.nets.base import SequenceState
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.08, 0.02]
 LOGITS = torch.tensor(PROBABILITIES).log()[None]
@@ -79,7 +79,7 @@ def test_repetition_penalty() -> None:
 
 def distribution(sampling: Sampling, n: int = 20_000) -> Tensor:
     """Frequencies of n draws from ``LOGITS``."""
-    tokens = choose(LOGITS.expand(n, -1), sampling, seeded())
+    tokens = choose(LOGITS.expand(n, -1), sampling, Draws(0))
     return torch.bincount(tokens, minlength=len(PROBABILITIES)).double()
 
 
@@ -105,22 +105,21 @@ def test_draws_have_the_right_frequencies(sampling: Sampling, expected: list[flo
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
     logits = torch.full((100_000, 4), -math.inf)
     logits[:, 2] = 0.0
-    assert (draw(logits, seeded()) == 2).all()
+    assert (draw(logits, Draws(0)) == 2).all()
     logits[:, 0] = 0.0
-    assert set(draw(logits, seeded()).tolist()) == {0, 2}
+    assert set(draw(logits, Draws(0)).tolist()) == {0, 2}
 
 
 def test_temperature_zero_is_greedy_and_draws_nothing() -> None:
-    generator = seeded()
-    before = generator.get_state()
-    assert choose(LOGITS.flip(1), Sampling(temperature=0), generator).tolist() == [4]
-    assert torch.equal(generator.get_state(), before)
+    draws = Draws(0)
+    assert choose(LOGITS.flip(1), Sampling(temperature=0), draws).tolist() == [4]
+    assert torch.equal(draws.rand(1, 5), Draws(0).rand(1, 5))
 
 
 @pytest.mark.parametrize("option", [{"top_p": 0.0}, {"top_p": 1.5}, {"min_p": -1}, {"temperature": -1}, {"top_k": -1}])
 def test_wrong_options_are_one_sentence(option: dict[str, float]) -> None:
-    with pytest.raises(BowerbirdError, match=next(iter(option))):
-        Sampling().but(**option)
+    with pytest.raises(ValueError, match=rf"{next(iter(option))} .*\.$"):
+        Sampling(**option)
 
 
 # ----------------------------------------------------------------------------------------------------- many tokens
@@ -150,16 +149,25 @@ def table_model(vocab: int, seed: int = 0):
     return read, lambda n, length: Table(torch.full((n, 1), PAD)), log_p
 
 
-def go_on(prompts: list[list[int]], n_tokens: int, sampling: Sampling, *, eos: int = EOS, seed: int = 0) -> Tensor:
+def go_on(
+    prompts: list[list[int]],
+    n_tokens: int,
+    sampling: Sampling,
+    *,
+    eos: int = EOS,
+    seed: int = 0,
+    longest_row: int | None = None,
+) -> Tensor:
     read, initial_state, _ = table_model(6, seed=5)
-    generator = seeded(seed)
+    draws = Draws(seed)
     steps: Iterator[Tensor] = continuations(
         Reader(read, initial_state, context=None),
         [torch.tensor(prompt) for prompt in prompts],
         n_tokens=n_tokens,
-        choice=lambda logits, past: choose(logits, sampling, generator, past),
+        choice=lambda logits, past: choose(logits, sampling, draws, past),
         eos=eos,
         pad=PAD,
+        longest_row=longest_row,
     )
     return torch.stack(list(steps), dim=1)
 
@@ -174,6 +182,24 @@ def test_rows_of_unequal_length_go_on_as_they_would_alone() -> None:
         assert torch.equal(row[: len(alone)], alone)
         assert (row[len(alone) :] == PAD).all()
     assert (together == EOS).any() and (together != EOS).all(1).any()
+
+
+def test_draws_of_a_row_do_not_depend_on_the_rows_beside_it() -> None:
+    """Each place of a row has a random number of its own, however long its prompt and those beside it are."""
+    prompts = [[BOS, 3, 4, 5, 3], [BOS], [BOS, 5, 5], [4, EOS, 2, 3], [EOS]]
+    together = go_on(prompts, 70, Sampling(), eos=-1)
+    for i in (0, 2, 4):
+        assert torch.equal(go_on([[BOS]] * i + prompts[i : i + 1], 70, Sampling(), eos=-1)[i], together[i])
+
+
+def test_rows_become_so_long_and_no_longer() -> None:
+    """With the prompt; rows of long prompts have fewer tokens of their own, and padding in their place."""
+    prompts = [[BOS, 3, 4, 5, 3], [BOS], [BOS, 5, 5]]
+    free = go_on(prompts, 7, Sampling(), eos=-1)
+    cut = go_on(prompts, 7, Sampling(), eos=-1, longest_row=8)
+    for prompt, row, full in zip(prompts, cut, free, strict=True):
+        own = 8 - len(prompt)
+        assert torch.equal(row[:own], full[:own]) and (row[own:] == PAD).all()
 
 
 def test_rows_end_with_eos_and_then_hold_padding() -> None:

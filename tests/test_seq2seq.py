@@ -9,20 +9,22 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Scores, Translates, counting_evaluations
-from bowerbird.models.decoding import length_normalised
-from bowerbird.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from bowerbird.models.base import Batch, Scores, Streams, counting_evaluations
+from bowerbird.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqOptions
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.spec import ImageSpec, TokenSpec
+from bowerbird.samplers.decoding import length_normalised
+from bowerbird.spec import Spec, Tensors, Tokens
 
 BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
-SPEC = TokenSpec("pairs", VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,), source_context=9)
+TARGET, SOURCE = Tokens(VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,)), Tokens(VOCAB, 9, BOS, EOS, PAD)
+SPEC = Spec("text", TARGET, {"source": SOURCE})
 NET = TransformerConfig(n_layer=2, n_head=2, n_embd=16)
 
 
-def translator(spec: TokenSpec = SPEC, net: TransformerConfig = NET, seed: int = 0, **options: Any) -> Seq2Seq:
+def translator(spec: Spec = SPEC, net: TransformerConfig = NET, seed: int = 0, **options: Any) -> Seq2Seq:
     """With weights large enough that every choice is a clear one."""
     torch.manual_seed(seed)
     model = Seq2SeqConfig(net=net, **options).build(spec)
@@ -44,9 +46,20 @@ def padded(rows: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
-def only_loss(model: Seq2Seq, x: Tensor, source: Tensor, counted: Tensor | None = None):
-    (loss,) = model.losses(Batch(x, source=source, counted=counted))
+def pair(x: Tensor, source: Tensor, weight: Tensor | None = None) -> Batch:
+    return Batch(x, {"source": source}, weight)
+
+
+def only_loss(model: Seq2Seq, x: Tensor, source: Tensor, weight: Tensor | None = None):
+    (loss,) = model.losses(pair(x, source, weight))
     return loss
+
+
+def translate(model: Seq2Seq, source: Tensor, **options: Any) -> list[Tensor]:
+    """The targets found, without bos, eos and padding."""
+    rows = model.sample(len(source), {"source": source}, Seq2SeqOptions(**options))
+    assert (rows[:, 0] == BOS).all()
+    return [row[1 : row.tolist().index(EOS)] if EOS in row else row[1:] for row in rows]
 
 
 # ------------------------------------------------------------------------------------------------------ the loss
@@ -60,7 +73,7 @@ def test_label_smoothing_is_the_cross_entropy_with_a_mixed_target(label_smoothin
     log_p = model.token_log_probs(x, source)
     target = (1 - label_smoothing) * torch.nn.functional.one_hot(x[:, 1:], VOCAB) + label_smoothing / VOCAB
     torch.testing.assert_close(loss.value, -(target * log_p).sum(-1).mean())
-    torch.testing.assert_close(loss.logs["nll_per_token"], -model.log_prob(x, source=source).sum() / x[:, 1:].numel())
+    torch.testing.assert_close(loss.logs["nll_per_token"], -model.log_prob(pair(x, source)).sum() / x[:, 1:].numel())
 
 
 def test_padding_of_both_sides_changes_nothing() -> None:
@@ -71,12 +84,12 @@ def test_padding_of_both_sides_changes_nothing() -> None:
     together = only_loss(model, padded(targets), padded(sources)).value.item()
     n = [len(y) - 1 for y in targets]
     assert together == pytest.approx(sum(a * k for a, k in zip(alone, n, strict=True)) / sum(n), rel=1e-5)
-    scores = [model.log_prob(y[None], source=x[None]).item() for x, y in zip(sources, targets, strict=True)]
-    assert model.log_prob(padded(targets), source=padded(sources)).tolist() == pytest.approx(scores, rel=1e-5)
+    scores = [model.log_prob(pair(y[None], x[None])).item() for x, y in zip(sources, targets, strict=True)]
+    assert model.log_prob(pair(padded(targets), padded(sources))).tolist() == pytest.approx(scores, rel=1e-5)
     for beam in (1, 3):
-        rows = model.translate(padded(sources), beam=beam)
+        rows = translate(model, padded(sources), beam=beam)
         for x, row in zip(sources, rows, strict=True):
-            assert torch.equal(model.translate(x[None], beam=beam)[0], row)
+            assert torch.equal(translate(model, x[None], beam=beam)[0], row)
 
 
 def test_only_counted_tokens_count() -> None:
@@ -112,7 +125,7 @@ def test_beam_one_equals_greedy(seed: int) -> None:
     model = translator(seed=seed)
     source = random_tokens(6, 7)
     with torch.no_grad():
-        for x, found in zip(source, model.translate(source), strict=True):
+        for x, found in zip(source, translate(model, source), strict=True):
             row = torch.tensor([[BOS]])
             while row.shape[1] <= CONTEXT and row[0, -1] != EOS:
                 token = model.token_log_probs(torch.cat([row, row[:, :1]], 1), x[None])[0, -1].argmax()
@@ -131,45 +144,45 @@ def every_target(vocab: int, n_tokens: int) -> list[Tensor]:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_a_wide_beam_finds_the_best_translation(seed: int, length_penalty: float) -> None:
-    model = translator(replace(SPEC, vocab_size=4, context=4), seed=seed)
+    model = translator(Spec("text", replace(TARGET, vocab_size=4, context=4), {"source": SOURCE}), seed=seed)
     source = torch.tensor([[3, 0, 3]])
 
     def score(y: Tensor) -> float:
-        log_p = model.log_prob(y[None], source=source, counted=torch.ones(1, len(y), dtype=torch.bool))[0]
+        log_p = model.log_prob(pair(y[None], source, torch.ones(1, len(y), dtype=torch.bool)))[0]
         return length_normalised(log_p, len(y) - 1, length_penalty).item()
 
     best = max(every_target(4, 4), key=score)
-    (found,) = model.translate(source, beam=40, length_penalty=length_penalty)
+    (found,) = translate(model, source, beam=40, length_penalty=length_penalty)
     assert found.tolist() == best[1:-1].tolist()
 
 
 def test_a_wider_beam_finds_more_probable_translations() -> None:
-    model = translator(replace(SPEC, context=6))
+    model = translator(Spec("text", replace(TARGET, context=6), {"source": SOURCE}))
     source = random_tokens(20, 7)
     totals = []
     for beam in (1, 5):
-        rows = model.translate(source, beam=beam, length_penalty=0.0)
+        rows = translate(model, source, beam=beam, length_penalty=0.0)
         x = padded([torch.cat([torch.tensor([BOS]), row, torch.tensor([EOS])[: 6 - len(row)]]) for row in rows])
-        totals.append(model.log_prob(x, source=source).sum().item())
+        totals.append(model.log_prob(pair(x, source)).sum().item())
     assert totals[1] > totals[0]
 
 
 def test_options_come_from_the_configuration_unless_given() -> None:
     source = random_tokens(8, 7)
     plain, wide = translator(), translator(beam=4, length_penalty=2.0)
-    rows = plain.translate(source, beam=4, length_penalty=2.0)
-    assert all(torch.equal(a, b) for a, b in zip(rows, wide.translate(source), strict=True))
-    assert max(len(row) for row in plain.translate(source, n_tokens=3)) <= 3
-    assert isinstance(plain, Translates) and isinstance(plain, Scores)
+    rows = translate(plain, source, beam=4, length_penalty=2.0)
+    assert all(torch.equal(a, b) for a, b in zip(rows, translate(wide, source), strict=True))
+    assert max(len(row) for row in translate(plain, source, n_tokens=3)) <= 3
+    assert isinstance(plain, Scores) and not isinstance(plain, Streams)
     with counting_evaluations(wide) as rows_read:
-        wide.translate(source, n_tokens=1)
+        translate(wide, source, n_tokens=1)
     assert rows_read[0] == 8 * 4
 
 
 @pytest.mark.parametrize("option", [{"beam": 0}, {"length_penalty": -1.0}])
 def test_wrong_options_are_one_sentence(option: dict[str, float]) -> None:
-    with pytest.raises(BowerbirdError, match=next(iter(option))):
-        translator().translate(random_tokens(1, 3), **option)
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Seq2SeqOptions(**option)
     with pytest.raises(ValueError, match=next(iter(option))):
         Seq2SeqConfig(**option)
 
@@ -177,9 +190,9 @@ def test_wrong_options_are_one_sentence(option: dict[str, float]) -> None:
 def test_sources_that_cannot_be_translated() -> None:
     model = translator()
     with pytest.raises(BowerbirdError, match="10 tokens, but this model reads at most 9"):
-        model.translate(random_tokens(2, 10))
+        translate(model, random_tokens(2, 10))
     with pytest.raises(BowerbirdError, match="empty"):
-        model.translate(padded([random_tokens(1, 4)[0], torch.tensor([PAD])]))
+        translate(model, padded([random_tokens(1, 4)[0], torch.tensor([PAD])]))
 
 
 # ------------------------------------------------------------------------------------------------------ sampling
@@ -188,7 +201,8 @@ def test_sources_that_cannot_be_translated() -> None:
 def test_samples_have_the_models_frequencies() -> None:
     model = translator()
     n, source = 20_000, random_tokens(1, 5)
-    first = model.sample(n, source=source[0], n_tokens=1, generator=seeded())[:, 1]
+    options = Seq2SeqOptions(temperature=1.0, n_tokens=1)
+    first = model.sample(n, {"source": source.expand(n, -1)}, options, Draws(0))[:, 1]
     expected = model.token_log_probs(torch.tensor([[BOS, BOS]]), source)[0, 0].double().exp().detach()
     counts = torch.bincount(first, minlength=VOCAB).double()
     assert chisquare(counts, expected / expected.sum() * n).pvalue > 0.01
@@ -196,26 +210,33 @@ def test_samples_have_the_models_frequencies() -> None:
 
 def test_samples_are_rows_of_targets() -> None:
     model = translator()
-    source = random_tokens(5, 6)
-    rows = model.sample(5, source=source, generator=seeded())
-    assert torch.equal(rows, model.sample(5, source=source, generator=seeded()))
+    given, drawn = {"source": random_tokens(5, 6)}, Seq2SeqOptions(temperature=1.0)
+    rows = model.sample(5, given, drawn, Draws(0))
+    assert torch.equal(rows, model.sample(5, given, drawn, Draws(0)))
+    assert not torch.equal(rows[:, :2], model.sample(5, given, drawn, Draws(1))[:, :2])
     assert rows.shape[1] <= CONTEXT + 1 and (rows[:, 0] == BOS).all() and rows.dtype == torch.int64
-    greedy = model.sample(5, source=source, temperature=0)
-    for row, expected in zip(greedy, model.translate(source), strict=True):
+    some = model.sample(2, {"source": given["source"][:2]}, drawn, Draws(0))
+    for row, alone in zip(rows, some, strict=False):
+        assert torch.equal(row[: len(alone)], alone[: len(row)])
+    greedy = model.sample(5, given, Seq2SeqOptions(temperature=0))
+    for row, expected in zip(greedy, translate(model, given["source"]), strict=True):
         assert torch.equal(row[1 : 1 + len(expected)], expected)
+    cautious = model.sample(5, given, Seq2SeqOptions(temperature=1.0, top_k=1), Draws(3))
+    assert torch.equal(cautious, greedy)
     with pytest.raises(BowerbirdError, match="needs a source"):
         model.sample(2)
     with pytest.raises(BowerbirdError, match="label"):
-        model.sample(2, cond=torch.zeros(2, dtype=torch.long), source=source)
+        model.sample(5, given | {"label": torch.zeros(5, dtype=torch.long)})
 
 
 def test_other_data_and_nets_are_refused() -> None:
-    for spec in (ImageSpec(1, 4, 4), replace(SPEC, source_context=0)):
-        with pytest.raises(BowerbirdError, match="pairs"):
+    picture = Tensors((1, 4, 4))
+    for spec in (Spec("image", picture), SPEC.alone(), Spec("text", TARGET, {"source": picture})):
+        with pytest.raises(BowerbirdError, match="use the family gan" if spec.target is picture else "pairs"):
             Seq2SeqConfig(net=NET).build(spec)
     with pytest.raises(BowerbirdError, match="use transformer"):
         Seq2SeqConfig(net=RNNConfig()).build(SPEC)
     with pytest.raises(BowerbirdError, match="source"):
         next(translator().losses(Batch(random_tokens(2, 5))))
     with pytest.raises(BowerbirdError, match="source"):
-        translator().log_prob(random_tokens(2, 5))
+        translator().log_prob(Batch(random_tokens(2, 5)))
