@@ -16,12 +16,15 @@ from rich.console import Console
 
 from bowerbird import config
 from bowerbird.comparing import compare as comparison
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring.metric import measured
 from bowerbird.measuring.request import Measuring
 from bowerbird.metrics.measurement import Measurement, Protocol
 from bowerbird.models.base import Batch, GenerativeModel, Loss
+from bowerbird.nets.conditioning import Given
 from bowerbird.report.terminal import print_comparison
+from bowerbird.spec import Classes, Spec, Tensors
 from bowerbird.training.budget import describe_budget, parse_budget
 from bowerbird.training.rundir import RunDir
 
@@ -115,7 +118,7 @@ class FakeTrainer:
 
 
 class FakeModel(GenerativeModel):
-    n_classes = 2
+    spec = Spec("image", Tensors((1, 8, 8)), {"label": Classes(("lower", "upper"))})
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,10 +128,11 @@ class FakeModel(GenerativeModel):
         raise NotImplementedError
 
     def sample(
-        self, n: int, *, cond: torch.Tensor | None = None, generator: torch.Generator | None = None
+        self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None
     ) -> torch.Tensor:
-        assert cond is not None and cond.tolist() == [0, 1] * 8
-        return torch.rand(n, 1, 8, 8, generator=generator)
+        assert given is not None and given["label"].tolist() == [0, 1] * 8
+        assert generator is not None
+        return generator.rand(n, 1, 8, 8)
 
     @property
     def sampling_network(self) -> torch.nn.Module:

@@ -18,8 +18,8 @@ from bowerbird.data import builtin, fetch, order, split
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image import pixels, sources
-from bowerbird.media.image.imageset import ImageData, ImageSet, binarized
-from bowerbird.spec import to_float
+from bowerbird.media.image.imageset import ImageData, ImageSet, binarized, to_float, to_uint8
+from bowerbird.spec import Classes, Tensors
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -49,6 +49,12 @@ def zipped(path: Path, contents: dict[str, bytes]) -> Path:
         for name, data in contents.items():
             archive.writestr(name, data)
     return path
+
+
+def label_of(data: ImageData) -> Classes:
+    field = data.spec.given["label"]
+    assert isinstance(field, Classes) and field.names == data.classes
+    return field
 
 
 def all_images(data: ImageData) -> torch.Tensor:
@@ -219,13 +225,13 @@ def faces(n: int = 24) -> dict[str, bytes]:
 
 def test_sub_folders_are_labels_in_natural_order(tmp_path):
     data = open_data(Data(str(write(tmp_path, faces()))))
-    assert data.spec.classes == tuple(f"person {i}" for i in range(12))
-    assert data.spec.shape == (1, 12, 12)
+    assert data.classes == tuple(f"person {i}" for i in range(12))
+    assert data.spec.target.shape == (1, 12, 12)
     originals = {np.asarray(noise(i)).tobytes(): i % 12 for i in range(24)}
     for name in split.SPLITS:
         part = data.split(name)
-        assert part.labels.tolist() == [originals[x.numpy().tobytes()] for x in part.images]
-    assert list(data.spec.class_counts) == torch.bincount(data.train.labels, minlength=12).tolist()
+        assert part.given["label"].tolist() == [originals[x.numpy().tobytes()] for x in part.images]
+    assert list(label_of(data).counts) == torch.bincount(data.train.given["label"], minlength=12).tolist()
 
 
 def test_a_zip_is_its_folder(tmp_path):
@@ -258,10 +264,10 @@ def test_labels_from_metadata(tmp_path):
     contents = {f"{i}.png": encoded(noise(i)) for i in range(30)}
     rows = [{"file_name": f"{i}.png", "hair": ["red", "black"][i % 2], "id": i, "hat": None} for i in range(29)]
     source = str(write(tmp_path, contents | {"metadata.jsonl": metadata(rows)}))
-    assert open_data(Data(source)).spec.classes == ()
+    assert open_data(Data(source)).classes == ()
     data = open_data(Data(source, label="hair"))
-    assert data.spec.classes == ("black", "none", "red")  # one image is not mentioned
-    assert len(data.train.labels) == len(data.train)
+    assert data.classes == ("black", "none", "red")  # one image is not mentioned
+    assert len(data.train.given["label"]) == len(data.train)
     with pytest.raises(BowerbirdError, match=r"no label column 'beard'; its columns: hair, id"):
         open_data(Data(source, label="beard"))
     with pytest.raises(BowerbirdError, match="too many to be classes"):
@@ -272,9 +278,9 @@ def test_a_column_named_label_is_the_default_and_metadata_belong_to_their_folder
     rows = metadata([{"file_name": "1.png", "label": "a"}, {"file_name": "sub/2.png", "label": "b"}])
     contents = {"set/1.png": encoded(noise(1)), "set/sub/2.png": encoded(noise(2)), "set/metadata.jsonl": rows}
     source = str(write(tmp_path, contents))
-    assert open_data(Data(source)).spec.classes == ("set", "sub")  # folders come first
-    assert open_data(Data(source, label="label")).spec.classes == ("a", "b")
-    assert open_data(Data(source + "/set")).spec.classes == ("a", "b")
+    assert open_data(Data(source)).classes == ("set", "sub")  # folders come first
+    assert open_data(Data(source, label="label")).classes == ("a", "b")
+    assert open_data(Data(source + "/set")).classes == ("a", "b")
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"label": "x"}'])
@@ -289,9 +295,9 @@ def test_a_few_colour_pictures_do_not_make_the_set_colourful(tmp_path):
     contents = {f"{i}.png": encoded(noise(i, mode="RGB" if i == 0 else "L")) for i in range(5)}
     source = str(write(tmp_path, contents))
     grey = open_data(Data(source))
-    assert grey.spec.channels == 1
+    assert grey.spec.target == Tensors((1, 12, 12))
     assert "1 of the images" in grey.summary()
-    assert open_data(Data(source, channels="rgb")).spec.channels == 3
+    assert open_data(Data(source, channels="rgb")).spec.target.shape[0] == 3
 
 
 # ------------------------------------------------------------------------------------------ what is broken
@@ -405,7 +411,7 @@ def test_official_splits_are_kept(tmp_path):
     data = open_data(Data(str(zipped(tmp_path / "a.zip", {f"top/{k}": v for k, v in contents.items()}))))
     tests = {np.asarray(noise(i)).tobytes() for i in range(30, 40)}
     assert {x.numpy().tobytes() for x in data.test.images} == tests
-    assert data.spec.classes == ("0", "1")
+    assert data.classes == ("0", "1")
     assert len(data.val) > 0
     assert data.preprocessing["split"].startswith("official test")
 
@@ -413,13 +419,13 @@ def test_official_splits_are_kept(tmp_path):
 def test_split_folders_are_not_labels(tmp_path):
     contents = {f"{part}/{i}.png": encoded(noise(i)) for i in range(9) for part in [["train", "val", "test"][i % 3]]}
     data = open_data(Data(str(write(tmp_path, contents))))
-    assert data.spec.classes == ()
+    assert data.classes == ()
     assert [len(data.train), len(data.val), len(data.test)] == [3, 3, 3]
 
 
 def test_splits_have_names_and_sums(digits):
     both = digits.split("train+val")
-    assert len(both) == 12_000 == len(both.labels)
+    assert len(both) == 12_000 == len(both.given["label"])
     assert both.flip is False
     with pytest.raises(BowerbirdError, match="did you mean 'train'"):
         digits.split("trian")
@@ -441,7 +447,7 @@ def test_binarisation_is_a_bernoulli_draw():
 
 def test_binarised_sets_keep_their_splits_and_labels(digits):
     static = open_data(Data("digits", binarize="static"))
-    assert torch.equal(static.val.labels, digits.val.labels)
+    assert torch.equal(static.val.given["label"], digits.val.given["label"])
     assert torch.equal(static.test.images[digits.test.images == 0].unique(), torch.tensor([0], dtype=torch.uint8))
     assert static.preprocessing["binarize"] == "static"
     assert static.fingerprint != digits.fingerprint
@@ -455,8 +461,10 @@ def test_batches_are_floats_in_order(digits):
     batch = digits.train.batch(at)
     x = batch["x"]
     assert torch.equal(x, to_float(digits.train.images[at]))
-    assert torch.equal(batch["label"], digits.train.labels[at])
+    assert torch.equal(batch["given"]["label"], digits.train.given["label"][at])
     assert x.min() == -1 and x.max() <= 1
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(every)), every)
 
 
 def test_flips_come_from_the_global_generator_and_from_training_alone():
@@ -483,27 +491,27 @@ def test_a_set_can_move(digits):
 
 
 def test_digits(digits):
-    assert digits.spec.shape == (1, 28, 28)
-    assert digits.spec.classes == tuple("0123456789")
+    assert digits.spec.target.shape == (1, 28, 28)
+    assert digits.classes == tuple("0123456789")
     assert [len(digits.train), len(digits.val), len(digits.test)] == [10_997, 1_003, 2_000]
-    assert min(digits.spec.class_counts) > 900
-    ink = [digits.train.images[digits.train.labels == k].float().mean() for k in (0, 1)]
+    assert min(label_of(digits).counts) > 900
+    ink = [digits.train.images[digits.train.given["label"] == k].float().mean() for k in (0, 1)]
     assert ink[0] > 1.8 * ink[1]  # a zero has about twice the ink of a one
 
 
 def test_pixel_faces_have_attributes():
-    assert open_data(Data("pixel-faces")).spec.classes == ()
+    assert open_data(Data("pixel-faces")).classes == ()
     data = open_data(Data("pixel-faces", label="hair"))
-    assert data.spec.shape == (3, 32, 32)
-    assert data.spec.n_classes == 45
-    assert sum(data.spec.class_counts) == len(data.train)
+    assert data.spec.target.shape == (3, 32, 32)
+    assert len(data.classes) == 45
+    assert sum(label_of(data).counts) == len(data.train)
     assert len(all_images(data)) == 6_000
 
 
 def test_size_and_colour_of_built_in_sets():
-    assert open_data(Data("pixel-faces", size=8, channels="grey")).spec.shape == (1, 8, 8)
+    assert open_data(Data("pixel-faces", size=8, channels="grey")).spec.target.shape == (1, 8, 8)
     data = open_data(Data("digits", channels="rgb"))
-    assert data.spec.shape == (3, 28, 28)
+    assert data.spec.target.shape == (3, 28, 28)
     assert torch.equal(data.train.images[:, 0], data.train.images[:, 2])
 
 
@@ -556,6 +564,6 @@ def test_the_pack_holds_the_original_faces(shared):
 
 def test_att_faces(shared):
     data = open_data(Data(str(shared / "images" / "att-faces.zip")))
-    assert data.spec.shape == (1, 64, 64)
-    assert {f"s{i}" for i in range(1, 41)} <= set(data.spec.classes)
+    assert data.spec.target.shape == (1, 64, 64)
+    assert {f"s{i}" for i in range(1, 41)} <= set(data.classes)
     assert data.skipped == 1  # one JPEG in it breaks off

@@ -21,7 +21,7 @@ from bowerbird.diagnosis.sweep import find_learning_rate, steepest, text_plot
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image.imageset import ImageSet
-from bowerbird.models.bound import discretised_gaussian_log_prob
+from bowerbird.samplers.bound import discretised_gaussian_log_prob
 from bowerbird.training.rundir import RunDir
 from bowerbird.training.trainer import Trainer, resume, train
 from broken_runs import library

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from safetensors.torch import load_file
 
 from bowerbird import config
 from bowerbird.config import Data, Run, Train
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.evaluating import InTraining, evaluator
 from bowerbird.media import open_data
-from bowerbird.models.base import Batch, GenerativeModel, Loss
+from bowerbird.media.image.imageset import to_float
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.report.run import best_and_last
-from bowerbird.spec import to_float
+from bowerbird.spec import Spec, Tensors
 from bowerbird.training import energy
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import resume, train
@@ -83,8 +86,19 @@ def test_evaluations_stay_within_their_share_of_the_time(tiny: Path, tmp_path: P
     assert rows == [2, 12]  # the first finds nothing spent yet, the last is always made
 
 
+@dataclass(frozen=True)
+class Strokes(Options):
+    """How a painter draws."""
+
+    steps: int = 50
+    """Of the brush."""
+
+
 class Painter(GenerativeModel):
     """Draws given images, and remembers how many steps it was asked for."""
+
+    Options = Strokes
+    spec = Spec("image", Tensors((1, 28, 28)))
 
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__()
@@ -97,9 +111,12 @@ class Painter(GenerativeModel):
     def losses(self, batch: Batch) -> Iterator[Loss]:
         yield Loss("model", self.scale)
 
-    def sample(self, n: int, *, cond: Any = None, generator: Any = None, steps: int = 50) -> torch.Tensor:
-        self.steps.append(steps)
-        return to_float(self.images[torch.randint(len(self.images), (n,), generator=generator)])
+    def sample(
+        self, n: int, given: Any = None, options: Strokes | None = None, generator: Draws | None = None
+    ) -> torch.Tensor:
+        assert generator is not None and options is not None
+        self.steps.append(options.steps)
+        return to_float(self.images[generator.choice(n, torch.ones(len(self.images), dtype=torch.float64))])
 
 
 def test_scores_in_training_tell_real_from_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

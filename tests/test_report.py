@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from bowerbird.data.writing import save_png
 from bowerbird.media.image.imageset import ImageSet
 from bowerbird.media.image.pictures import GAP, picture, sheet
-from bowerbird.data.writing import save_png
 from bowerbird.media.image.sheets import ROWS, real_sheet
 from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.run import MOST_GRIDS, write_run_report
 from bowerbird.report.table import marks, summarise, value_text
-from bowerbird.spec import ImageSpec
+from bowerbird.spec import Classes, Spec, Tensors
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:
@@ -90,8 +90,8 @@ def test_a_saved_picture_reads_back_exactly(tmp_path: Path, channels: int) -> No
 def test_real_sheets_have_one_column_per_class() -> None:
     labels = torch.arange(40) % 4
     images = (labels * 10).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-    spec = ImageSpec(1, 2, 2, classes=("a", "b", "c", "d"))
-    drawn = as_tensor(real_sheet(ImageSet(images, labels), spec))
+    spec = Spec("image", Tensors((1, 2, 2)), {"label": Classes(("a", "b", "c", "d"))})
+    drawn = as_tensor(real_sheet(ImageSet(images, {"label": labels}), spec))
     step = (drawn.shape[2] - GAP) // 4
     assert (drawn.shape[1] - GAP) // step == ROWS
     for row in range(ROWS):

@@ -1,5 +1,6 @@
 """Plain perceptrons without normalisation or residuals, whose depth, activation, gain and biases can be chosen."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bowerbird.nets.base import NetConfig
+from bowerbird.nets.conditioning import Given
 from bowerbird.registry import nets
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "leaky": lambda: nn.LeakyReLU(0.2), "relu": nn.ReLU}
@@ -25,10 +27,11 @@ class DeepConfig(NetConfig):
     """Initial biases of the hidden layers."""
 
     def encoder(self, spec: Any, n_out: int) -> nn.Module:
-        return Deep(self, spec.dims, n_out, None)
+        return Deep(self, spec.target.dims, n_out, None)
 
     def decoder(self, spec: Any, n_in: int, channels_out: int) -> nn.Module:
-        return Deep(self, n_in, channels_out * spec.height * spec.width, (channels_out, spec.height, spec.width))
+        shape = (channels_out, *spec.target.shape[1:])
+        return Deep(self, n_in, math.prod(shape), shape)
 
 
 class Deep(nn.Module):
@@ -46,6 +49,6 @@ class Deep(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.last = nn.Linear(config.width, n_out)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, given: Given | None = None) -> Tensor:
         y = self.last(self.hidden(x.flatten(1)))
         return y if self.shape is None else y.unflatten(1, self.shape)

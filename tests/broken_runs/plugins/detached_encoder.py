@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from bowerbird.models.vae import VAE, VAEConfig
+from bowerbird.nets.conditioning import Given
 from bowerbird.registry import families
 
 
@@ -19,6 +20,6 @@ class Config(VAEConfig):
 
 
 class Detached(VAE):
-    def posterior(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-        mu, logvar = super().posterior(x, label)
+    def posterior(self, x: Tensor, given: Given | None = None) -> tuple[Tensor, Tensor]:
+        mu, logvar = super().posterior(x, given)
         return mu.detach(), logvar.detach()

@@ -12,8 +12,8 @@ def open_data(data: Any) -> Any:
     opened = _open_data(data)
     train = opened.train
     if isinstance(opened, ImageData):
-        labels = None if train.labels is None else train.labels[:10].clone()
-        opened.train = ImageSet(train.images[:10].clone(), labels)
+        given = {name: one[:10].clone() for name, one in train.given.items()}
+        opened.train = ImageSet(train.images[:10].clone(), given)
     else:
         train.tokens = train.tokens[:1500].clone()
     return opened

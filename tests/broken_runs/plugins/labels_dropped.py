@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bowerbird.nets.conditioning import Given
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.registry import nets
 
@@ -23,5 +24,5 @@ class WithoutLabel(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, given: Given | None = None) -> Tensor:
         return self.net(x_t, t, None)

@@ -12,7 +12,7 @@ _open_data = api.open_data
 def open_data(data: Any) -> Any:
     opened = _open_data(data)
     order = torch.randperm(len(opened.train), generator=torch.Generator().manual_seed(1))
-    opened.train.labels = opened.train.labels[order]
+    opened.train.given["label"] = opened.train.given["label"][order]
     return opened
 
 

@@ -22,9 +22,8 @@ class Config(VAEConfig):
 
 class MeanReconstruction(VAE):
     def losses(self, batch: Batch) -> Iterator[Loss]:
-        label = batch.label if self.n_classes else None
-        mu, logvar = self.posterior(batch.x, label)
+        mu, logvar = self.posterior(batch.x, batch.given)
         z = reparameterised(mu, logvar, torch.randn(mu.shape))
-        nll = -self.likelihood.objective(batch.x, self.decoder(z, label).float(), self.log_scale).mean()
+        nll = -self.likelihood.objective(batch.x, self.decoder(z, batch.given).float(), self.log_scale).mean()
         kl = kl_to_standard_normal(mu, logvar)
         yield Loss("model", nll + kl.sum(1).mean(), self.logs(nll.detach(), kl.detach().mean(0)))

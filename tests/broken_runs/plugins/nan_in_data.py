@@ -10,7 +10,7 @@ from bowerbird.media.image.imageset import ImageSet
 _batch = ImageSet.batch
 
 
-def batch(self: ImageSet, indices: Tensor, *args: Any) -> dict[str, Tensor]:
+def batch(self: ImageSet, indices: Tensor, *args: Any) -> dict[str, Any]:
     fields = _batch(self, indices, *args)
     fields["x"][indices == 8000, :, 0, 0] = math.nan
     return fields

@@ -3,16 +3,15 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bowerbird.data.tokens import Rows
 
 _batch = Rows.batch
 
 
-def batch(self: Rows, *args: Any) -> dict[str, Tensor]:
+def batch(self: Rows, *args: Any) -> dict[str, Any]:
     fields = _batch(self, *args)
-    return fields | {"counted": torch.ones_like(fields["counted"])}
+    return fields | {"weight": torch.ones_like(fields["weight"])}
 
 
 Rows.batch = batch  # type: ignore[method-assign]

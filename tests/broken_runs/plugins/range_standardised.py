@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from bowerbird.media.image.imageset import ImageSet
 
 _batch = ImageSet.batch
 
 
-def batch(self: ImageSet, *args: Any) -> dict[str, Tensor]:
+def batch(self: ImageSet, *args: Any) -> dict[str, Any]:
     fields = _batch(self, *args)
     x = fields["x"]
     return fields | {"x": (x + 0.74) / 0.3}

@@ -3,14 +3,12 @@
 import time
 from typing import Any
 
-from torch import Tensor
-
 from bowerbird.media.image.imageset import ImageSet
 
 _batch = ImageSet.batch
 
 
-def batch(self: ImageSet, *args: Any) -> dict[str, Tensor]:
+def batch(self: ImageSet, *args: Any) -> dict[str, Any]:
     time.sleep(0.05)
     return _batch(self, *args)
 

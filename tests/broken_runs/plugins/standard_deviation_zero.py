@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bowerbird.nets.conditioning import Given
 from bowerbird.nets.mlp import MLPConfig, MLPDenoiser
 from bowerbird.registry import nets
 
@@ -15,7 +16,7 @@ class Config(MLPConfig):
     """As MLPConfig."""
 
     def denoiser(self, spec: Any, channels_out: int) -> nn.Module:
-        return Standardised(self, spec.shape, channels_out, spec.n_classes)
+        return Standardised(self, spec, channels_out)
 
 
 class Standardise(nn.Module):
@@ -28,5 +29,5 @@ class Standardised(MLPDenoiser):
         super().__init__(*args)
         self.standardise = Standardise()
 
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.standardise(super().forward(x_t, t, label))
+    def forward(self, x_t: Tensor, t: Tensor, given: Given | None = None) -> Tensor:
+        return self.standardise(super().forward(x_t, t, given))

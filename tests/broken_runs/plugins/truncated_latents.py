@@ -19,10 +19,10 @@ class Config(VAEConfig):
 
 
 class Truncated(VAE):
-    def sample(self, n: int, **options: Any) -> Tensor:
+    def sample(self, *args: Any, **more: Any) -> Tensor:
         decoder = self.decoder.forward
-        self.decoder.forward = lambda z, label: decoder(z / 50, label)  # type: ignore[method-assign,assignment]
+        self.decoder.forward = lambda z, given: decoder(z / 50, given)  # type: ignore[method-assign,assignment]
         try:
-            return super().sample(n, **options)
+            return super().sample(*args, **more)
         finally:
             self.decoder.forward = decoder  # type: ignore[method-assign]
