@@ -1,12 +1,14 @@
-"""The contract of ``models.base``, for every registered family on every network that it can use.
+"""The contract of ``models.base``: every registered family on every network and all data that it can be built for.
 
-A family is covered because its name is in the registry; the example of the documentation is registered here too.
-``VARIANTS`` adds configurations that take other paths through a family's code.
+A family is covered because its name is in the registry, a network likewise; the example of the documentation is
+registered here too.  ``SPECS`` are the data: pictures, texts, music and pairs, made from nothing, from classes, from
+captions and from pictures.  ``VARIANTS`` adds configurations that take other paths through a family's code.
 """
 
 import dataclasses
 import inspect
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,27 +19,52 @@ import torch
 from torch import Tensor
 
 from bowerbird import config, registry
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Encodes, GenerativeModel, Scores, counting_evaluations
-from bowerbird.spec import ImageSpec
+from bowerbird.generating import draw as draw_many
+from bowerbird.models.base import (
+    Batch,
+    Encodes,
+    GenerativeModel,
+    Infers,
+    Options,
+    Scores,
+    Streams,
+    counting_evaluations,
+    options_from,
+    with_steps,
+)
+from bowerbird.nets.conditioning import Given
+from bowerbird.spec import NO_TOKEN, Classes, Field, Spec, Tensors, Tokens, spec_from_json, spec_to_json
 
 registry.load_plugin(Path(__file__).parents[1] / "docs" / "examples" / "my_family.py")
 
+LABEL = Classes(("a", "b", "c"), (5, 1, 3))
+WORDS = Tokens(12, 8, 0, 1, 2, start=(0,))
+SOURCE = Tokens(12, 6, 0, 1, 2)
 SPECS = {
-    "grey": ImageSpec(1, 8, 8),
-    "odd-labelled": ImageSpec(3, 9, 12, ("a", "b", "c"), (5, 1, 3)),
-    "digits-sized": ImageSpec(1, 28, 28),
+    "grey": Spec("image", Tensors((1, 8, 8))),
+    "odd-labelled": Spec("image", Tensors((3, 9, 12)), {"label": LABEL}),
+    "digits-sized": Spec("image", Tensors((1, 28, 28))),
+    "described": Spec("image", Tensors((1, 8, 8)), {"shape": LABEL, "colour": Classes(("x", "y")), "caption": SOURCE}),
+    "translated": Spec("image", Tensors((1, 8, 8)), {"source": Tensors((1, 8, 8))}),
+    "recoloured": Spec("image", Tensors((3, 8, 8)), {"source": Tensors((1, 8, 8)), "label": LABEL}),
+    "small": Spec("image", Tensors((1, 4, 4))),
+    "small-labelled": Spec("image", Tensors((3, 2, 3)), {"label": LABEL}),
+    "small-attributes": Spec("image", Tensors((1, 3, 2)), {"hair": LABEL, "glasses": Classes(("x", "y"))}),
+    "text": Spec("text", WORDS),
+    "music": Spec("music", dataclasses.replace(WORDS, start=(0, 3))),
+    "pairs": Spec("text", WORDS, {"source": SOURCE}),
 }
-LABELLED = "odd-labelled"
-SMALLER = {"grey": ImageSpec(1, 4, 4), LABELLED: ImageSpec(3, 2, 3, ("a", "b", "c"), (5, 1, 3))}
-"""For families that make an image number by number."""
+FOR_VARIANTS = ("odd-labelled", "small-labelled", "translated", "text", "pairs")
+MOST_STREAMED = 24
+"""Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NUMBER_BY_NUMBER = {"autoregressive"}
-WITHOUT_NOISE = {"autoregressive"}
-"""Families whose losses draw nothing, unless a variant says otherwise."""
-NO_IMAGES = {"seq2seq"}
-"""Families of other data; their own tests cover them."""
+NOISY = {"gan", "vae", "diffusion", "flow", "nice"}
+"""Families whose losses draw random numbers …"""
+WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation"}
+"""… and that draw none, unless a variant says otherwise."""
 
 SMALL_NETS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [32], "n_embd": 16},
@@ -46,10 +73,15 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "dit": {"n_layer": 1, "n_head": 2, "n_embd": 16, "mlp_ratio": 2},
     "transformer": {"n_layer": 1, "n_head": 2, "n_embd": 16},
     "rnn": {"n_layer": 1, "n_embd": 16},
+    "resnet": {"channels": 4, "halvings": 1, "blocks": 1},
+    "patchgan": {"channels": 4, "depth": 1},
 }
 SMALL_FIELDS = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16}
-SMALL_OPTIONS = {"steps": 3, "tolerance": 0.1, "n_samples": 3}
-"""Settings and options of ``log_prob`` that cost time, for families that have them."""
+SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}
+"""Settings, and options of ``log_prob``, that cost time, for families that have them."""
+SMALL_OPTIONS = {"steps": 3, "temperature": 1.0}
+"""Options of ``sample``: few steps, and draws rather than a search."""
+PATCHGAN = {"name": "patchgan"} | SMALL_NETS["patchgan"]
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "gan": [
         {"loss": "wasserstein", "gradient_penalty": 10.0, "d_steps": 2},
@@ -62,10 +94,38 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"schedule": "edm", "prediction": "edm"},
         {"prediction": "v", "variance": "learned"},
         {"prediction": "x0", "loss": "cross-entropy"},
+        {"sampler": "ddpm", "guidance": 2.0},
     ],
-    "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}],
+    "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}, {"guidance": 2.0}],
     "autoregressive": [{"levels": 16}, {"label_dropout": 0.5}, {"lora": {"rank": 2}}],
+    "seq2seq": [{"beam": 3, "label_smoothing": 0.0}],
+    "translation": [
+        {"discriminator": PATCHGAN},
+        {"discriminator": PATCHGAN, "loss": "non-saturating", "output": "change"},
+        {"discriminator": PATCHGAN, "learning": "cycle", "identity_weight": 5.0, "pool": 6},
+    ],
 }
+
+
+def examples(field: Field, n: int) -> Tensor:
+    """n examples of a field; tokens have rows of unequal length, padded at the end."""
+    if isinstance(field, Classes):
+        return torch.arange(n) % len(field.names)
+    if isinstance(field, Tensors):
+        return torch.rand(n, *field.shape) * 2 - 1
+    rows = torch.randint(3, field.vocab_size, (n, field.context))
+    for row, length in zip(rows, range(field.context, 1, -1), strict=False):
+        row[length - 1] = field.eos
+        row[length:] = field.pad
+    return rows
+
+
+def prompts(field: Tokens, n: int) -> Tensor:
+    """Beginnings of unequal length; the last is none."""
+    rows = torch.randint(3, field.vocab_size, (n, 3))
+    for i, row in enumerate(rows):
+        row[max(0, 3 - i) :] = NO_TOKEN
+    return rows
 
 
 @dataclass(frozen=True)
@@ -73,27 +133,29 @@ class Case:
     """One configuration of a family on data of one shape."""
 
     table: dict[str, Any]
-    spec: ImageSpec
+    spec: Spec
 
     def config(self) -> config.ModelConfig:
         return config.model_from(self.table, "test")
 
-    def model(self, seed: int = 0) -> GenerativeModel:
+    def model(self, seed: int = 0, noise: float = 0.05) -> GenerativeModel:
         """The model with noise on its weights: layers that start at zero would hide what lies behind them."""
         torch.manual_seed(seed)
         model = self.config().build(self.spec)
         with torch.no_grad():
             for p in model.parameters():
-                p.add_(0.05 * torch.randn_like(p))
+                p.add_(noise * torch.randn_like(p))
         return model
 
     def batch(self, step: int = 0) -> Batch:
-        x = torch.rand(N, *self.spec.shape) * 2 - 1
-        return Batch(x, torch.arange(N) % self.spec.n_classes if self.spec.n_classes else None, step)
+        given = {name: examples(field, N) for name, field in self.spec.given.items()}
+        return Batch(examples(self.spec.target, N), given, step=step)
 
-    @property
-    def conditional(self) -> bool:
-        return bool(self.spec.n_classes) and self.table.get("conditional", True)
+    def given(self, model: GenerativeModel, n: int = N) -> dict[str, Tensor]:
+        """Something for everything that the model can be given."""
+        torch.manual_seed(5)
+        fields = model.spec.given.items()
+        return {name: prompts(f, n) if name == "prompt" else examples(f, n) for name, f in fields}
 
 
 def shipped(table: registry.Registry) -> list[str]:
@@ -102,50 +164,66 @@ def shipped(table: registry.Registry) -> list[str]:
 
 
 def tables(family: str) -> list[dict[str, Any]]:
-    """A small configuration of the family on each network that it can be built with."""
+    """A small configuration of the family on each network."""
     fields = {f.name for f in dataclasses.fields(registry.families.get(family))}
     table = {"family": family} | {name: value for name, value in SMALL_FIELDS.items() if name in fields}
     if "net" not in fields:
         return [table]
-    candidates = [table | {"net": {"name": net} | SMALL_NETS.get(net, {})} for net in shipped(registry.nets)]
-    return [candidate for candidate in candidates if can_build(candidate)]
+    return [table | {"net": {"name": net} | SMALL_NETS.get(net, {})} for net in shipped(registry.nets)]
 
 
-def can_build(table: dict[str, Any]) -> bool:
+def can_build(case: Case) -> bool:
     try:
-        Case(table, SPECS["grey"]).model()
+        model = case.model()
     except BowerbirdError as refusal:
-        assert "use" in str(refusal)  # an advice which network to take instead
+        assert str(refusal).endswith("."), "a sentence that says what to do instead"
         return False
-    return True
+    target = case.spec.target
+    return not (isinstance(model, Streams) and isinstance(target, Tensors) and target.dims > MOST_STREAMED)
 
 
-def cases() -> list[Any]:
-    """Each network on each shape; each variant on one network and the shape with labels."""
-    found = []
+def cases() -> Iterator[Any]:
+    """Each network on data with and without something given; one network on all data that suit; each variant."""
     for family in shipped(registry.families):
-        if family in NO_IMAGES:
-            continue
-        plain = tables(family)
-        assert plain, f"no registered network suits the family {family}"
-        specs = SMALLER if family in NUMBER_BY_NUMBER else SPECS
-        for table in plain:
+        suits = {i: [n for n in SPECS if can_build(Case(table, SPECS[n]))] for i, table in enumerate(tables(family))}
+        found = [(table, suits[i]) for i, table in enumerate(tables(family)) if suits[i]]
+        assert found, f"no registered network and no data suit the family {family}"
+        most = max(range(len(found)), key=lambda i: len(found[i][1]))
+        for i, (table, names) in enumerate(found):
             net = table.get("net", {}).get("name", "own")
-            found += [pytest.param(Case(table, s), id=f"{family}-{net}-{name}") for name, s in specs.items()]
+            for name in names if i == most else names[:2]:
+                yield pytest.param(Case(table, SPECS[name]), id=f"{family}-{net}-{name}")
         variants = list(VARIANTS.get(family, []))
         if "conditional" in {f.name for f in dataclasses.fields(registry.families.get(family))}:
             variants.append({"conditional": False})
         for change in variants:
-            words = "-".join(str(value) for value in change.values())
-            found.append(pytest.param(Case(plain[-1] | change, specs[LABELLED]), id=f"{family}-{words}"))
-    return found
+            words = "-".join(str(v.get("name", v)) if isinstance(v, dict) else str(v) for v in change.values())
+            for name in [name for name in FOR_VARIANTS if name in found[most][1]][:2]:
+                case = Case(found[most][0] | change, SPECS[name])
+                if can_build(case):
+                    yield pytest.param(case, id=f"{family}-{words}-{name}")
 
 
-pytestmark = pytest.mark.parametrize("case", cases())
+pytestmark = pytest.mark.parametrize("case", list(cases()))
 
 
-def draw(model: GenerativeModel, seed: int = 0, **options: Any) -> Tensor:
-    return model.sample(N, generator=torch.Generator().manual_seed(seed), **options)
+def options(model: GenerativeModel) -> Any:
+    """The model's options, those that cost time small."""
+    known = {field.name for field in dataclasses.fields(model.Options)}
+    return options_from(model, {name: value for name, value in SMALL_OPTIONS.items() if name in known})
+
+
+def draw(case: Case, model: GenerativeModel, seed: int = 0, given: Given | None = None) -> Tensor:
+    given = case.given(model) if given is None else given
+    return model.sample(N, given, options(model), Draws(seed))
+
+
+def row(x: Tensor, i: int, spec: Spec) -> Tensor:
+    """Example number i; of tokens without the padding at the end."""
+    if not isinstance(spec.target, Tokens):
+        return x[i]
+    n_padded = (x[i] != spec.target.pad).flip(0).long().argmax()
+    return x[i, : len(x[i]) - n_padded]
 
 
 def snapshot(model: GenerativeModel) -> dict[str, Tensor]:
@@ -211,8 +289,9 @@ def test_losses_follow_from_the_global_seed(case: Case) -> None:
         torch.manual_seed(seed)
         values.append([loss.value.item() for loss in model.losses(batch)])
     assert values[0] == values[1]
-    noisy = case.table["family"] not in WITHOUT_NOISE or "label_dropout" in case.table
-    assert (values[0] != values[2]) is noisy
+    family, hides = case.table["family"], bool(case.table.get("label_dropout") and model.spec.given.keys() - {"prompt"})
+    if family in NOISY | WITHOUT_NOISE:
+        assert (values[0] != values[2]) is (family in NOISY or hides)
 
 
 def test_losses_under_bf16_autocast(case: Case) -> None:
@@ -230,23 +309,67 @@ def test_losses_under_bf16_autocast(case: Case) -> None:
 # ------------------------------------------------------------------------------------------------------ sampling
 
 
+def check_examples(x: Tensor, n: int, spec: Spec) -> None:
+    """n examples in the range of ``Batch.x``."""
+    assert not x.requires_grad and not x.is_inference() and len(x) == n
+    if isinstance(spec.target, Tensors):
+        assert x.shape[1:] == spec.target.shape and x.dtype == torch.float32
+        assert torch.isfinite(x).all() and x.min() >= -1 and x.max() <= 1
+        return
+    assert x.dtype == torch.int64 and x.ndim == 2
+    assert x.min() >= 0 and x.max() < spec.target.vocab_size
+    for tokens in x.tolist():
+        end = tokens.index(spec.target.eos) if spec.target.eos in tokens else len(tokens) - 1
+        assert set(tokens[end + 1 :]) <= {spec.target.pad}
+
+
 def test_samples(case: Case) -> None:
     model = case.model().eval()
-    x = draw(model)
-    assert x.shape == (N, *case.spec.shape) and x.dtype == torch.float32 and not x.requires_grad
-    assert torch.isfinite(x).all() and x.min() >= -1 and x.max() <= 1
-    assert not torch.equal(x[0], x[1])
-    assert model.sample(1).shape == (1, *case.spec.shape)
+    x = draw(case, model)
+    check_examples(x, N, case.spec)
+    assert any(not torch.equal(x[0], other) for other in x[1:])
+    torch.manual_seed(0)
+    for given in (case.given(model, 1), needed(model, 1)):
+        check_examples(model.sample(1, given), 1, case.spec)
 
 
-def test_samples_follow_from_the_generator_alone(case: Case) -> None:
+def needed(model: GenerativeModel, n: int) -> dict[str, Tensor]:
+    """What a model cannot be without: pictures, and what a sequence is translated from."""
+    fields = {k: f for k, f in model.spec.given.items() if not isinstance(f, Classes) and k != "prompt"}
+    return {name: examples(field, n) for name, field in fields.items()}
+
+
+def test_samples_follow_from_their_draws_alone(case: Case) -> None:
     model = case.model().eval()
-    first = draw(model)
+    given = case.given(model)
+    first = draw(case, model, given=given)
     torch.manual_seed(99)
     state = torch.get_rng_state()
-    assert torch.equal(draw(model), first)
+    assert torch.equal(draw(case, model, given=given), first)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(draw(model, seed=1), first)
+    if not needed(model, 1):  # a translation may be the same for every seed
+        other = draw(case, model, seed=1, given=given)
+        assert other.shape != first.shape or not torch.equal(other, first)
+
+
+def test_a_sample_does_not_depend_on_how_many_are_drawn(case: Case) -> None:
+    """Nor on which are drawn beside it: neither the number, nor the first, nor the batch size."""
+    model = case.model().eval()
+    given, o = case.given(model, 7), options(model)
+    together = draw_many(model, 7, seed=3, given=given, options=o, shown=False)
+    split = draw_many(model, 7, seed=3, given=given, options=o, batch_size=3, shown=False)
+    later = {name: value[5:] for name, value in given.items()}
+    last = draw_many(model, 2, seed=3, first=5, given=later, options=o, shown=False)
+    assert together.given.keys() == model.spec.given.keys()
+    for i in range(7):
+        torch.testing.assert_close(row(split.x, i, case.spec), row(together.x, i, case.spec), rtol=1e-3, atol=1e-4)
+    for i in range(2):
+        torch.testing.assert_close(row(last.x, i, case.spec), row(together.x, 5 + i, case.spec), rtol=1e-3, atol=1e-4)
+    classes = [name for name, field in model.spec.given.items() if isinstance(field, Classes)]
+    wanted = needed(model, 7)
+    drawn = [draw_many(model, 7, given=wanted, options=o, batch_size=b, shown=False).given for b in (2, 7)]
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in classes)
+    assert drawn[0].keys() == {*classes, *wanted}
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -254,38 +377,72 @@ def test_sampling_leaves_the_model_as_it_was(case: Case, training: bool) -> None
     model = case.model()
     model.train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    draw(model)
+    draw(case, model)
     assert all(module.training is training for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-def test_labels(case: Case) -> None:
+def test_samples_follow_from_what_is_given(case: Case) -> None:
+    """Each thing that is given makes a difference; what the model does not use does not stand in its spec."""
+    model = case.model(noise=0.05 if isinstance(case.spec.target, Tensors) else 0.3).eval()
+    assert model.spec.given.keys() <= case.spec.given.keys() | {"prompt"}
+    given = case.given(model)
+    x = draw(case, model, given=given)
+    assert torch.equal(draw(case, model, given=given), x)
+    for name, field in model.spec.given.items():
+        other = (given[name] + 1) % len(field.names) if isinstance(field, Classes) else given[name].roll(1, 0)
+        y = draw(case, model, given=given | {name: other})
+        assert y.shape != x.shape or not torch.equal(y, x), f"{name} makes no difference"
+
+
+def test_what_the_model_does_not_take_is_refused(case: Case) -> None:
     model = case.model().eval()
-    labels = [torch.full((N,), number) for number in range(2)]
-    if not case.conditional:
-        with pytest.raises(BowerbirdError, match="label"):
-            draw(model, cond=labels[0])
-        return
-    x, y = (draw(model, cond=label) for label in labels)
-    assert x.shape == (N, *case.spec.shape)
-    assert not torch.equal(x, y)
-    assert torch.equal(draw(model, cond=labels[0]), x)
+    given = case.given(model)
+    with pytest.raises(BowerbirdError, match="weather"):
+        model.sample(N, given | {"weather": torch.zeros(N, dtype=torch.long)})
+    for name in set(case.spec.given) - set(model.spec.given):
+        with pytest.raises(BowerbirdError, match=name):
+            model.sample(N, given | {name: examples(case.spec.given[name], N)})
+    for name, value in given.items():
+        with pytest.raises(BowerbirdError):
+            model.sample(N, given | {name: value[:1]})
+    for name, field in model.spec.given.items():
+        if isinstance(field, Tensors):
+            with pytest.raises(BowerbirdError, match="needs"):
+                model.sample(N, {other: value for other, value in given.items() if other != name})
+    assert case.table.get("conditional", True) or not model.spec.given.keys() - {"prompt"}
 
 
-def test_options_have_names_and_defaults(case: Case) -> None:
-    parameters = list(inspect.signature(case.model().sample).parameters.values())
-    assert [p.name for p in parameters[:3]] == ["n", "cond", "generator"]
-    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[1:])
+def test_options_are_a_table_with_defaults(case: Case) -> None:
+    model = case.model().eval()
+    assert dataclasses.is_dataclass(model.Options) and issubclass(model.Options, Options)
+    fields = dataclasses.fields(model.Options)
+    assert all(f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING for f in fields)
+    for field in fields:
+        source = "".join(inspect.getsource(cls) for cls in model.Options.__mro__ if issubclass(cls, Options))
+        assert f"{field.name}: " in source.split('"""\n', 1)[1], "a field of the class, with a sentence under it"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        model.Options().anything = 1
+    parameters = list(inspect.signature(model.sample).parameters.values())
+    assert [p.name for p in parameters] == ["n", "given", "options", "generator"]
+    assert all(p.default is None for p in parameters[1:])
+    given = case.given(model)
+    usual = model.sample(N, given, None, Draws(0))
+    for same in (model.Options(), options_from(model, {}), options_from(model, None)):
+        assert torch.equal(model.sample(N, given, same, Draws(0)), usual)
+    with pytest.raises(BowerbirdError, match="weather"):
+        options_from(model, {"weather": 1})
+    assert isinstance(with_steps(model, 3), model.Options)
 
 
 def test_the_cost_of_sampling_is_counted(case: Case) -> None:
     model = case.model().eval()
     with counting_evaluations(model) as rows:
-        draw(model)
+        draw(case, model)
     assert rows[0] >= N and rows[0] % N == 0
     counted = rows[0]
-    draw(model)
+    draw(case, model)
     assert rows[0] == counted  # no longer counting
 
 
@@ -296,44 +453,89 @@ def test_encodes(case: Case) -> None:
     model = case.model().eval()
     if not isinstance(model, Encodes):
         return
-    x, label = case.batch()[:2]
+    x, given = case.batch()[:2]
     with torch.no_grad():
-        z = model.encode(x, label)
-        y = model.decode(z, label)
+        z = model.encode(x, given)
+        y = model.decode(z, given)
     assert z.ndim == 2 and len(z) == N and torch.isfinite(z).all()
     assert y.shape == x.shape and y.min() >= -1 and y.max() <= 1
     with torch.no_grad():
-        assert torch.equal(model.encode(x, label), z)
+        assert torch.equal(model.encode(x, given), z)
+        if isinstance(model, Infers):
+            mean, logvar = model.posterior(x, given)
+            assert mean.shape == logvar.shape == z.shape and torch.isfinite(logvar).all()
 
 
 def test_scores(case: Case) -> None:
-    """Images are 8-bit, so their likelihoods are probabilities, at most 1."""
+    """Pictures are 8-bit and tokens whole, so their likelihoods are probabilities, at most 1."""
     model = case.model().eval()
     if not isinstance(model, Scores):
         return
-    x, label = case.batch()[:2]
-    x = torch.where(x < 0, -1.0, 1.0)  # black and white, which a Bernoulli likelihood can score too
-    known = inspect.signature(model.log_prob).parameters
-    options = {name: value for name, value in SMALL_OPTIONS.items() if name in known}
-    scores = [model.log_prob(x, label, generator=torch.Generator().manual_seed(0), **options) for _ in range(2)]
-    assert scores[0].shape == (N,)
-    assert torch.isfinite(scores[0]).all() and (scores[0] < 0).all()
-    assert torch.equal(scores[0], scores[1])
+    assert "nll" in model.estimators
+    batch = case.batch()
+    if isinstance(case.spec.target, Tensors):  # black and white, which a Bernoulli likelihood can score too
+        batch = batch._replace(x=torch.where(batch.x < 0, -1.0, 1.0))
+    for description, log_prob in model.estimators.values():
+        known = inspect.signature(log_prob).parameters
+        small = {name: value for name, value in SMALL_SCORES.items() if name in known}
+        scores = [log_prob(batch, generator=torch.Generator().manual_seed(0), **small) for _ in range(2)]
+        assert scores[0].shape == (N,) and description
+        assert torch.isfinite(scores[0]).all() and (scores[0] < 0).all()
+        assert torch.equal(scores[0], scores[1])
+
+
+def test_streams(case: Case) -> None:
+    """Tokens come one by one, and together they are the sample."""
+    model = case.model().eval()
+    if not isinstance(model, Streams):
+        return
+    given = case.given(model)
+    tokens = list(model.stream(N, given, options(model), Draws(0)))
+    assert tokens and all(token.shape == (N,) and token.dtype == torch.int64 for token in tokens)
+    assert not tokens[0].is_inference()
+    if not isinstance(case.spec.target, Tokens):
+        assert len(tokens) == case.spec.target.dims
+        return
+    streamed, whole = torch.stack(tokens, 1), draw(case, model, given=given)
+    for i, prompt in enumerate(given["prompt"]):
+        begin = prompt[prompt != NO_TOKEN].tolist() or list(case.spec.target.start)
+        row_i = whole[i].tolist()
+        assert row_i[: len(begin)] == begin
+        assert row_i[len(begin) :][: streamed.shape[1]] == streamed[i].tolist()[: len(row_i) - len(begin)]
 
 
 # ------------------------------------------------------------------------------------------------------ files
 
 
 def test_safetensors_hold_the_whole_model(case: Case, tmp_path: Path) -> None:
-    """No pickle: all state is tensors, and another model of the same configuration samples alike from them."""
+    """No pickle: all state is tensors, and another model of the same configuration goes on from them exactly."""
     model = case.model(seed=0).eval()
     list(model.losses(case.batch()))
     file = tmp_path / "model.safetensors"
     safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, file)
     other = case.model(seed=1).eval()
-    assert not torch.equal(draw(other), draw(model))
-    other.load_state_dict(safetensors.torch.load_file(file))
-    assert torch.equal(draw(other), draw(model))
+    loaded = safetensors.torch.load_file(file)
+    assert any(not torch.equal(value, loaded[name]) for name, value in other.state_dict().items())
+    other.load_state_dict(loaded)
+    assert torch.equal(draw(case, other), draw(case, model))
+    assert all(torch.equal(value, loaded[name]) for name, value in other.state_dict().items())
+    values, batch = [], case.batch()
+    for one in (model, other):
+        torch.manual_seed(2)
+        values.append([loss.value.item() for loss in one.losses(batch)])
+    assert values[0] == values[1]
+
+
+def test_what_is_kept_for_use_samples_alike(case: Case) -> None:
+    model = case.model().eval()
+    used = case.config().for_use().build(spec_from_json(spec_to_json(case.spec))).eval()
+    used.load_state_dict(model.weights())
+    assert used.spec == model.spec
+    x, y = draw(case, model), draw(case, used)
+    if model.adapters():  # merged: the same up to rounding
+        torch.testing.assert_close(y, x, rtol=1e-3, atol=1e-3)
+    else:
+        assert torch.equal(y, x)
 
 
 def test_the_configuration_survives_toml(case: Case) -> None:

@@ -89,19 +89,24 @@ def spread(x: Tensor, label: Tensor | None) -> Tensor:
 
 
 def is_cheap(model: GenerativeModel) -> bool:
-    """Whether a few samples of pictures can be drawn in passing: not from models that go number by number, nor where
-    what they are made from cannot be drawn."""
-    drawable = all(isinstance(field, Classes) for field in model.spec.given.values())
-    return isinstance(model.spec.target, Tensors) and drawable and not isinstance(model, Streams)
+    """Whether a few samples of pictures can be drawn in passing: not from models that go number by number."""
+    return isinstance(model.spec.target, Tensors) and not isinstance(model, Streams)
 
 
-def few(model: GenerativeModel, n: int) -> tuple[Tensor, Tensor | None, float]:
-    """Samples with their labels (each label several times) and the network evaluations per sample."""
+def few(model: GenerativeModel, data: ImageData, n: int) -> tuple[Tensor, Tensor | None, float]:
+    """Samples with their labels (each label several times) and the network evaluations per sample.
+
+    Captions, and pictures to start from, are those of the first validation examples.
+    """
     field, label = model.spec.given.get(LABEL), None
     if isinstance(field, Classes):
         kinds = min(len(field.names), 16)
         label = torch.linspace(0, len(field.names) - 1, kinds).round().long().repeat(-(-n // kinds))[:n]
     given = {} if label is None else {LABEL: label}
+    if others := [name for name, field in model.spec.given.items() if not isinstance(field, Classes)]:
+        n = min(n, len(data.val))
+        batch = data.val.batch(torch.arange(n))["given"]
+        given |= {name: batch[name] for name in others}
     drawn = draw(model, n, given=given, options=with_steps(model, STEPS), shown=False)
     return drawn.x.float().to(model.device), label, drawn.evaluations
 

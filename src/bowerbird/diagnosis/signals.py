@@ -111,9 +111,19 @@ class Signals:
         return list(dict.fromkeys([*logged, *seen]))
 
     @property
+    def games(self) -> list[tuple[str, str]]:
+        """Every discriminator with the generator that it judges, in the order of the losses.
+
+        A discriminator is a player that logs how often it is right.
+        """
+        judges = [player for player in self.players if len(self.series(f"{player}/accuracy"))]
+        others = [player for player in self.players if player not in judges]
+        return [(judge, others[min(i, len(others) - 1)]) for i, judge in enumerate(judges)] if others else []
+
+    @property
     def is_game(self) -> bool:
-        """Two players with opposed losses."""
-        return {"D", "G"} <= set(self.players)
+        """Players with opposed losses."""
+        return bool(self.games)
 
     @property
     def family(self) -> str:

@@ -183,7 +183,7 @@ class _Probes:
         self.sample_every = 0
         if isinstance(trainer.data, ImageData) and samples.is_cheap(trainer.model):
             with trainer.average.applied(), trainer.autocast():
-                _, _, evaluations = samples.few(trainer.model, 2)
+                _, _, evaluations = samples.few(trainer.model, trainer.data, 2)
             cost = samples.N_SAMPLES * evaluations * per_example
             self.sample_every = math.ceil(cost / SHARE_OF_SAMPLES)
             self.reference = samples.reference(trainer.data, trainer.device, "label" in trainer.model.spec.given)
@@ -216,8 +216,9 @@ class _Probes:
 
     def _samples(self, trainer: Trainer) -> dict[str, float]:
         assert self.reference is not None
+        assert isinstance(trainer.data, ImageData)
         with trainer.average.applied(), trainer.autocast():
-            x, label, _ = samples.few(trainer.model, samples.N_SAMPLES)
+            x, label, _ = samples.few(trainer.model, trainer.data, samples.N_SAMPLES)
         return samples.statistics(x, label, self.reference)
 
 

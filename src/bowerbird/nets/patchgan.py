@@ -6,9 +6,10 @@ Squares overlap, and what lies in none of them together, the plan of the whole p
     9 · 2^depth - 2 pixels a side:  16, 34, 70, 142  for depth 1, 2, 3, 4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -31,6 +32,8 @@ class PatchGANConfig(NetConfig):
     """Feature maps of the first layer; they double with each further one, up to 8 times as many."""
     depth: int = 3
     """Layers that halve the grid."""
+    norm: Literal["instance", "none"] = "instance"
+    """instance hides the mean colour of a picture from all layers but the first; none lets them see it."""
 
     def __post_init__(self) -> None:
         if min(self.channels, self.depth) < 1:
@@ -50,7 +53,7 @@ class PatchGANConfig(NetConfig):
 
 
 class PatchGAN(nn.Module):
-    """x → ``n_out`` numbers for each square.  All layers but the outer two are normalised per picture and channel."""
+    """x → ``n_out`` numbers for each square.  With ``norm``, all layers but the outer two are normalised."""
 
     def __init__(self, config: PatchGANConfig, channels_in: int, n_out: int):
         super().__init__()
@@ -61,11 +64,12 @@ class PatchGAN(nn.Module):
             nn.Conv2d(a, b, 4, stride, padding=1) for (a, b), stride in zip(pairwise(widths), strides, strict=True)
         )
         self.last = nn.Conv2d(widths[-1], n_out, 4, padding=1)
+        self.normalise: Callable[[Tensor], Tensor] = F.instance_norm if config.norm == "instance" else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "n c h w"], given: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "n n_out rows columns"]:
         h = F.leaky_relu(self.first(x), 0.2)
         for layer in self.layers:
-            h = F.leaky_relu(F.instance_norm(layer(h)), 0.2)
+            h = F.leaky_relu(self.normalise(layer(h)), 0.2)
         return self.last(h)

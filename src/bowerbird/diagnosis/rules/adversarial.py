@@ -9,6 +9,15 @@ COLLAPSED = 0.03
 """Diversity below which samples count as one.  Healthy runs of some hundred steps had 0.034 to 0.8."""
 EARLY, YOUNG = 0.3, 200
 """Part of the budget, and steps, before which samples are not judged."""
+SATURATES = {"minimax": 0.05, "non-saturating": 0.05, "relativistic": 0.05, "least-squares": 0.005}
+"""Losses whose gradient fades where the discriminator is certain, and the value below which it is."""
+HELD_BACK = 0.1
+"""Learning rate of a discriminator, as a part of its generator's, with which it cannot keep up."""
+
+
+def _who(s: Signals, player: str) -> str:
+    """The discriminator, by its name where there are several."""
+    return f"the discriminator {player}" if len(s.games) > 1 else "the discriminator"
 
 
 @rule(
@@ -48,25 +57,28 @@ def mode_collapse(s: Signals) -> Verdict | None:
               "label-ignored", "dead-units"),
 )  # fmt: skip
 def critic_wins(s: Signals) -> Verdict | None:
-    if not s.is_game or s.used < EARLY:
-        return None
-    accuracy = s.series("D/accuracy").tail(0.4)
-    gradient = s.series("G/grad_norm")
+    return next(filter(None, (_wins(s, *game) for game in s.games)), None) if s.used >= EARLY else None
+
+
+def _wins(s: Signals, D: str, G: str) -> Verdict | None:
+    accuracy = s.series(f"{D}/accuracy").tail(0.4)
+    gradient = s.series(f"{G}/grad_norm")
     if len(accuracy) < 3 or accuracy.median < 0.985:
         return None
-    loss = s.series("D/loss").tail(0.4)
+    loss = s.series(f"{D}/loss").tail(0.4)
     fallen = gradient.tail(0.4).median / max(gradient.values.max(), 1e-30)
     vanished = fallen < 0.02 or gradient.tail(0.4).median < 1e-4
-    saturated = s.option("loss") in ("minimax", "non-saturating", "relativistic") and loss.median < 0.05
+    saturated = s.option("loss") in SATURATES and loss.median < SATURATES[s.option("loss")]
     if not (vanished or saturated):
         return None
-    evidence = [observed(accuracy, f"it orders {accuracy.median:.1%} of the pairs of real and generated rightly")]
+    text = f"{_who(s, D)} orders {accuracy.median:.1%} of the pairs of real and generated rightly"
+    evidence = [observed(accuracy, text)]
     if vanished:
         text = f"the generator's gradient is {fallen:.2g} of its largest (now {gradient.tail(0.4).median:.2g})"
         evidence.append(observed(gradient.tail(0.4), text))
     if saturated:
-        evidence.append(observed(loss, f"its loss is {loss.median:.2g}; guessing would give {2 * np.log(2):.2f}"))
-    ratio = s.run.train.lr_multiplier.get("D", 1.0) / max(s.run.train.lr_multiplier.get("G", 1.0), 1e-12)
+        evidence.append(observed(loss, f"its loss is {loss.median:.2g}: it is certain of every picture"))
+    ratio = s.run.train.lr_multiplier.get(D, 1.0) / max(s.run.train.lr_multiplier.get(G, 1.0), 1e-12)
     advice = ["penalise its gradient: --model.r1-gamma 1 --model.penalty-every 8"]
     if s.option("loss") == "minimax":
         advice.insert(0, "use a loss that is steep where it wins: --model.loss non-saturating")
@@ -88,20 +100,24 @@ def critic_wins(s: Signals) -> Verdict | None:
     ),
 )
 def critic_loses(s: Signals) -> Verdict | None:
-    accuracy = s.series("D/accuracy").tail(0.5)
-    if not s.is_game or len(accuracy) < 3 or s.used < EARLY:
-        return None
+    return next(filter(None, (_loses(s, *game) for game in s.games)), None) if s.used >= EARLY else None
+
+
+def _loses(s: Signals, D: str, G: str) -> Verdict | None:
+    accuracy = s.series(f"{D}/accuracy").tail(0.5)
     recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
     far = len(precision) > 0 and precision.median < 0.1 and recall.median < 0.1
-    if accuracy.median > 0.6 or not far:
+    factor = s.run.train.lr_multiplier.get(D, 1.0) / max(s.run.train.lr_multiplier.get(G, 1.0), 1e-12)
+    held_back = factor < HELD_BACK
+    if len(accuracy) < 3 or accuracy.median > 0.6 or not (far or held_back):
         return None
-    evidence = [
-        observed(accuracy, f"it orders {accuracy.median:.0%} of the pairs rightly, little better than guessing"),
-        observed(precision, f"yet only {precision.median:.0%} of the samples lie near real images"),
-    ]
-    advice = ["give it more: --model.d-steps 2, or a higher rate, --train.lr-multiplier D 2"]
-    if (factor := s.run.train.lr_multiplier.get("D", 1.0)) < 0.5:
-        advice.insert(0, f"its learning rate is multiplied by {factor:g}: remove train.lr_multiplier")
+    text = f"{_who(s, D)} orders {accuracy.median:.0%} of the pairs rightly, little better than guessing"
+    evidence = [observed(accuracy, text)]
+    if far:
+        evidence.append(observed(precision, f"yet only {precision.median:.0%} of the samples lie near real images"))
+    advice = [f"give it more: --train.lr-multiplier {D} 2" + (", or --model.d-steps 2" if D == "D" else "")]
+    if factor < 0.5:
+        advice.insert(0, f"its learning rate is {factor:g} times that of {G}: remove train.lr_multiplier")
     if s.option("weight_clip", 0.0):
         advice.append("weight clipping leaves it little capacity: --model.weight-clip 0 --model.gradient-penalty 10")
     return Verdict(0.85, evidence, advice)
@@ -114,9 +130,11 @@ def critic_loses(s: Signals) -> Verdict | None:
     explains=("mode-collapse", "learning-rate-too-high", "label-ignored", "critic-wins"),
 )
 def oscillation(s: Signals) -> Verdict | None:
-    if not s.is_game:
-        return None
-    accuracy = s.series("D/accuracy").after(s.step // 8)
+    return next(filter(None, (_oscillates(s, D) for D, _ in s.games)), None)
+
+
+def _oscillates(s: Signals, D: str) -> Verdict | None:
+    accuracy = s.series(f"{D}/accuracy").after(s.step // 8)
     below = 0.5 - 1.5 * 0.5 / s.run.train.batch_size**0.5  # guessing, less what chance does in a batch
     sides = [1 if value > 0.85 else -1 for value in accuracy.values if value > 0.85 or value < below]
     turns = int(np.sum(np.diff(sides) != 0)) if sides else 0
@@ -124,8 +142,8 @@ def oscillation(s: Signals) -> Verdict | None:
     if turns < 3 or overtaken < 0.05:
         return None
     text = (
-        f"the critic's accuracy turned {turns} times between above 85% and below {below:.0%}: what it learns about one "
-        "kind of sample is wrong about the next"
+        f"the accuracy of {_who(s, D)} turned {turns} times between above 85% and below {below:.0%}: what it learns "
+        "about one kind of sample is wrong about the next"
     )
     advice = [
         "damp the game: no momentum, --train.betas 0 0.99, and --model.r1-gamma 1 or --model.gradient-penalty 10",
