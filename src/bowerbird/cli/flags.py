@@ -47,6 +47,8 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
         if not stop.code:
             raise
         raise BowerbirdError(f"{_sentence(box.getvalue())}; see {prog} --help.") from None
+    except ValueError as error:  # of a dataclass of flags that looks at its values
+        raise BowerbirdError(str(error)) from error
     if left:
         wrong = next((word.partition("=")[0] for word in left if word.startswith("-")), None)
         if wrong is None:
