@@ -7,7 +7,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,9 @@ import torch
 from PIL import Image
 
 from bowerbird import cli, config, registry
-from bowerbird.models.base import Encodes, GenerativeModel, Scores
-from bowerbird.spec import ImageSpec
+from bowerbird.draws import Draws
+from bowerbird.models.base import Batch, Encodes, GenerativeModel, Scores, options_from
+from bowerbird.spec import Classes, Spec, Tensors
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import Trainer
 
@@ -74,6 +74,29 @@ def test_the_page_runs_as_written(workplace: Path, tiny: Path) -> None:
     rows = {row["recipe"]: row for row in json.loads(report.read_text())["table"]}
     assert rows.keys() == {"my_family", "vae"}
     assert all(not row["errors"] and math.isfinite(row["metrics"]["frechet_distance"]["mean"]) for row in rows.values())
+
+
+def test_the_familys_own_options_are_flags(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sample RUN --spread 0.5`: in the help, in force, in what is said of each sample; and refused with a sentence."""
+    assert bowerbird("train", "my_family.toml", "--out", "run", *SMALL) == 0
+
+    def pictures(*flags: object) -> list[bytes]:
+        out = workplace / "-".join(["out", *map(str, flags)])
+        assert bowerbird("sample", "run", "-n", 3, "--out", out, *flags) == 0
+        rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+        assert all(row.get("options", {}) == ({"spread": float(flags[1])} if flags else {}) for row in rows)
+        return [(out / row["file_name"]).read_bytes() for row in rows]
+
+    usual, half, one = pictures(), pictures("--spread", 0.5), pictures("--spread", 1)
+    assert usual == pictures("--spread", 0.6), "what the recipe says"
+    assert len({usual[0], half[0], one[0]}) == 3
+    capsys.readouterr()
+    assert bowerbird("sample", "run", "--spread", -1) == 2
+    assert "spread = -1.0 must be above 0." in capsys.readouterr().err
+    assert bowerbird("sample", "run", "--steps", 3) == 2
+    assert "steps" in capsys.readouterr().err
+    metrics = ("--metrics", "network_evaluations", "--json")
+    assert bowerbird("measure", "run", "--n-samples", 4, "--spread", 0.5, *metrics) == 0
 
 
 def test_measurements(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,8 +173,8 @@ def test_it_learns_what_a_label_means(workplace: Path) -> None:
     assert bowerbird("train", "my_family.toml", "--out", "run", *flags, *words) == 0
     model, spec = load_model("run")
     for name, sign in (("upper", 1), ("lower", -1)):
-        cond = torch.full((32,), spec.classes.index(name))
-        x = model.sample(32, cond=cond, generator=torch.Generator().manual_seed(0))
+        number = spec.given["label"].names.index(name)
+        x = model.sample(32, {"label": torch.full((32,), number)}, generator=Draws(0))
         gap = sign * (x[:, :, :4].mean((1, 2, 3)) - x[:, :, 4:].mean((1, 2, 3)))
         assert (gap > 0.5).float().mean() > 0.9
 
@@ -160,8 +183,8 @@ def test_it_learns_what_a_label_means(workplace: Path) -> None:
 
 
 @pytest.fixture
-def build() -> Callable[[ImageSpec], GenerativeModel]:
-    def built(spec: ImageSpec) -> GenerativeModel:
+def build() -> Callable[[Spec], GenerativeModel]:
+    def built(spec: Spec) -> GenerativeModel:
         registry.load_plugin(DOCS / "examples" / "my_family.py")
         torch.manual_seed(0)
         model = registry.families.get("nice")(n_couplings=3, n_hidden=8).build(spec).double()
@@ -173,18 +196,19 @@ def build() -> Callable[[ImageSpec], GenerativeModel]:
     return built
 
 
-def test_decode_inverts_encode(build: Callable[[ImageSpec], GenerativeModel]) -> None:
-    model = build(ImageSpec(3, 3, 5, ("a", "b")))
+def test_decode_inverts_encode(build: Callable[[Spec], GenerativeModel]) -> None:
+    model = build(Spec("image", Tensors((3, 3, 5)), {"label": Classes(("a", "b"))}))
     assert isinstance(model, Encodes) and isinstance(model, Scores)
     x, label = torch.rand(4, 3, 3, 5, dtype=torch.float64) * 2 - 1, torch.tensor([0, 1, 1, 0])
-    assert torch.allclose(model.decode(model.encode(x, label), label), x, atol=1e-9)
-    assert not torch.allclose(model.encode(x, label), model.encode(x, 1 - label))
+    given = {"label": label}
+    assert torch.allclose(model.decode(model.encode(x, given), given), x, atol=1e-9)
+    assert not torch.allclose(model.encode(x, given), model.encode(x, {"label": 1 - label}))
 
 
 def test_density_is_that_of_the_codes_times_the_jacobian_determinant(
-    build: Callable[[ImageSpec], GenerativeModel],
+    build: Callable[[Spec], GenerativeModel],
 ) -> None:
-    model = build(ImageSpec(1, 2, 3))
+    model = build(Spec("image", Tensors((1, 2, 3))))
     x = torch.rand(1, 1, 2, 3, dtype=torch.float64) * 2 - 1
     jacobian = torch.autograd.functional.jacobian(lambda v: model.encode(v.view(1, 1, 2, 3))[0], x.flatten())
     z = model.encode(x)[0]
@@ -193,12 +217,20 @@ def test_density_is_that_of_the_codes_times_the_jacobian_determinant(
     torch.testing.assert_close(model.log_density(x), expected[None], atol=1e-5, rtol=0, check_dtype=False)
 
 
-def test_samples_at_temperature_one_have_logistic_codes(build: Callable[[ImageSpec], GenerativeModel]) -> None:
-    """Half the codes lie within ± log 3 at temperature 1, within half of that at temperature 0.5."""
-    model = build(ImageSpec(1, 2, 3))
-    model.decode = lambda z, label=None: z  # the codes themselves
-    for temperature in (1.0, 0.5):
-        model.config = replace(model.config, temperature=temperature)
-        z = model.sample(4000, generator=torch.Generator().manual_seed(0))
-        inside = (z.abs() < temperature * math.log(3)).float().mean()
+def test_log_prob_is_the_density_of_bytes(build: Callable[[Spec], GenerativeModel]) -> None:
+    model = build(Spec("image", Tensors((1, 2, 3))))
+    x = torch.rand(5, 1, 2, 3, dtype=torch.float64) * 2 - 1
+    found = model.estimators["nll"].log_prob(Batch(x), generator=torch.Generator().manual_seed(0))
+    u = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).double() - 0.5
+    expected = model.log_density(x + u * (2 / 255)) + 6 * math.log(2 / 255)
+    assert torch.allclose(found, expected.to(found))
+
+
+def test_samples_at_spread_one_have_logistic_codes(build: Callable[[Spec], GenerativeModel]) -> None:
+    """Half the codes lie within ± log 3 at spread 1, within half of that at spread 0.5."""
+    model = build(Spec("image", Tensors((1, 2, 3))))
+    model.decode = lambda z, given=None: z  # the codes themselves
+    for spread in (1.0, 0.5, None):
+        z = model.sample(4000, options=options_from(model, {"spread": spread}), generator=Draws(0))
+        inside = (z.abs() < (spread or model.config.spread) * math.log(3)).float().mean()
         assert float(inside) == pytest.approx(0.5, abs=0.02)
