@@ -14,13 +14,13 @@ from gguf import GGMLQuantizationType as Kind
 
 from bowerbird import api, config
 from bowerbird.config import Data, Run
-from bowerbird.data import fetch
+from bowerbird.data import fetch, tokenizers
+from bowerbird.data.tokenizers import SPECIALS, Tokenizer
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, from_run
-from bowerbird.data import tokenizers
-from bowerbird.data.tokenizers import SPECIALS, Tokenizer
-from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.models.autoregressive import AutoregressiveConfig, TokenOptions
 from bowerbird.nets.lora import LoRAConfig, merged_state
 from bowerbird.nets.positions import rotated, rotation
 from bowerbird.nets.transformer import TransformerConfig
@@ -349,10 +349,11 @@ def test_in_and_out_again(tmp_path, to):
     run = import_model(source, tmp_path / "run")
     assert_same(original, from_run(run), resolved(LLAMA))
     model, spec = load_model(run)
-    assert (spec.kind, spec.context, spec.vocab_size) == ("chat", CONTEXT, original.vocab_size)
+    assert (spec.medium, spec.target.context, spec.target.vocab_size) == ("text", CONTEXT, original.vocab_size)
+    assert spec.chat_template == TEMPLATE and spec == replace(model.spec, given={})
     tokens = some_tokens(original)
     assert torch.equal(model.net(tokens)[0], logits(original, tokens))
-    assert len(list(model.complete([tokens[0, :4]], n_tokens=3))) == 3
+    assert len(list(model.stream(1, {"prompt": tokens[:1, :4]}, TokenOptions(n_tokens=3), Draws(0)))) == 3
     assert tokenizers.read(run).encode(TEXT) == original.tokenizer.encode(TEXT)
     assert (run / "chat_template.jinja").read_text() == TEMPLATE
     out = export_model(run, tmp_path / "out.gguf", to)
@@ -395,20 +396,20 @@ def test_a_model_that_begins_texts_with_bos_is_prompted_so(tmp_path):
         core = hf.Tokenizer.from_str(json.dumps(table))
         chosen = Tokenizer(core, number, tokenizer().eos, tokenizer().pad)
         one = Checkpoint(LLAMA, CONTEXT, checkpoint(LLAMA).weights, chosen)
-        assert one.spec.start == ((number,) if bos else tuple(chosen.encode("\n")))
-        assert gguf.read(gguf.write(one, tmp_path / "it.gguf")).spec.start == one.spec.start
+        assert one.spec.target.start == ((number,) if bos else tuple(chosen.encode("\n")))
+        assert gguf.read(gguf.write(one, tmp_path / "it.gguf")).spec.target.start == one.spec.target.start
 
 
 @pytest.mark.parametrize("start", ["bos", "text"])
 def test_a_run_whose_rows_begin_with_bos_says_so_to_other_programs(tmp_path, start):
     one = checkpoint(LLAMA, "char")
     bos = one.tokenizer.bos
-    spec = replace(one.spec, start=(bos,) if start == "bos" else (3,))
+    spec = replace(one.spec, target=replace(one.spec.target, start=(bos,) if start == "bos" else (3,)))
     run = RunDir.create(tmp_path / "run", Run(AutoregressiveConfig(LLAMA), Data("x", "text")), {})
     run.save_model({f"net.{name}": w for name, w in one.weights.items()}, spec, 1)
     exported = gguf.read(export_model(run.path, tmp_path / "it.gguf", "gguf"))
     assert exported.tokenizer.core.encode("a").ids == [bos] * (start == "bos") + one.tokenizer.encode("a")
-    assert (exported.spec.start == (bos,)) == (start == "bos")
+    assert (exported.spec.target.start == (bos,)) == (start == "bos")
     assert_same(one, exported, resolved(LLAMA))
 
 
@@ -427,7 +428,7 @@ def test_adapters_are_merged(tmp_path):
 def test_a_vocabulary_without_a_new_line(tmp_path):
     made = tokenizers.chosen("char", ["abc"], [], 300, SPECIALS)
     one = replace(checkpoint(LLAMA), tokenizer=made)
-    assert one.spec.start == (made.bos,)
+    assert one.spec.target.start == (made.bos,)
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

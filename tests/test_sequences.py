@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from bowerbird import api, cli, config
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.trained import measure_model
@@ -18,9 +19,8 @@ from bowerbird.measuring.views import PieceView
 from bowerbird.media import open_data
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
-from bowerbird.media.text.completing import Conversation, complete, stream
-from bowerbird.data.tokenizers import Tokenizer
-from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.media.text.completing import Conversation
+from bowerbird.models.autoregressive import AutoregressiveConfig, TokenOptions
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.rnn import RNNConfig
@@ -70,15 +70,23 @@ def test_a_run_of_text_keeps_its_tokenizer_and_previews(poet: Path) -> None:
     assert [row["step"] for row in RunDir(poet).metrics() if "model/val_loss" in row] == [2]
     page = (poet / "report.html").read_text()
     assert "Samples while training" in page and "Step 2" in page
-    assert model.spec == spec
+    assert model.spec == replace(spec, given={"prompt": spec.target})
+
+
+def written(out: Path) -> list[dict]:
+    """What is said of each sample."""
+    return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
 
 
 def test_samples_are_text_files_with_their_origin(poet: Path, tmp_path: Path) -> None:
     out = api.sample(poet, n=3, seed=5, out=tmp_path / "a")
-    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    rows = written(out)
+    assert {path.name for path in out.iterdir()} == {"metadata.jsonl", "samples.txt"}
     assert len(rows) == 3 and {row["seed"] for row in rows} == {5} and rows[0]["generated_by"] == str(poet)
     again = api.sample(poet, n=3, seed=5, out=tmp_path / "b")
     assert (out / "samples.txt").read_text() == (again / "samples.txt").read_text()
+    more = written(api.sample(poet, n=7, seed=5, out=tmp_path / "d"))
+    assert [row["text"] for row in more[:3]] == [row["text"] for row in rows]  # whatever is drawn beside it
     other = api.sample(poet, n=3, seed=6, out=tmp_path / "c")
     assert (out / "samples.txt").read_text() != (other / "samples.txt").read_text()
 
@@ -88,11 +96,13 @@ def test_a_prompt_is_continued_and_greedy_needs_no_seed(poet: Path, tmp_path: Pa
     texts = []
     for seed in (0, 1):
         out = api.sample(poet, prompt="春眠", seed=seed, out=tmp_path / str(seed), options=options)
-        texts.append(json.loads((out / "samples.jsonl").read_text())["text"])
-    assert texts[0] == texts[1] and texts[0].startswith("春眠")
-    model, _ = load_model(poet)
-    assert complete(model, ["春眠"], n_tokens=6, options={"temperature": 0.0}) == [texts[0]]
-    assert "".join(stream(model, "春眠", n_tokens=6, options={"temperature": 0.0})) == texts[0].removeprefix("春眠")
+        texts += [row["text"] for row in written(out)]
+    assert len(set(texts)) == 1 and texts[0].startswith("春眠")
+    assert list(api.generate(poet, 1, given={"prompt": "春眠"}, options=options)) == [texts[0]]
+    model, spec = load_model(poet)
+    tokenizer = Tokenizer.from_spec(spec)
+    prompt, chosen = encode_prompt(spec, tokenizer, "春眠"), TokenOptions(temperature=0.0, n_tokens=6)
+    assert "".join(stream_text(model, tokenizer, prompt, options=chosen)) == texts[0].removeprefix("春眠")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,7 @@ def test_a_prompt_is_continued_and_greedy_needs_no_seed(poet: Path, tmp_path: Pa
         (["--prompt", "Q"], "The character 'Q' (U+0051) is not in the vocabulary"),
         (["--prompt", VERSES[0] * 9], "reads at most"),
         (["--label", "7"], "trained without labels"),
-        (["--guidance", "2"], "There is no sampling option of LanguageModel 'guidance'"),
+        (["--guidance", "2"], "There is no flag --guidance"),
     ],
 )
 def test_wrong_wishes_are_one_sentence(
@@ -112,13 +122,18 @@ def test_wrong_wishes_are_one_sentence(
     assert sentence in error and error.count("\n") == 1
 
 
+def test_unknown_options_from_python_are_one_sentence(poet: Path) -> None:
+    with pytest.raises(BowerbirdError, match="There is no sampling option of Autoregressive 'guidance'"):
+        api.sample(poet, options={"guidance": 2.0})
+
+
 def test_likelihood_is_that_of_the_documents_one_by_one(poet: Path, poems: Path) -> None:
     model, _ = load_model(poet)
     data = open_data(config.Data(str(poems)))
     found = {m.name: m for m in measure_model(model, data, Measuring(metrics=("nll_per_token", "bits_per_byte")))}
     tokenizer, nll, n_tokens = Tokenizer.from_spec(data.spec), 0.0, 0
     for text in data.texts("test"):
-        x = torch.tensor([[data.spec.bos, *tokenizer.encode(text), data.spec.eos]])
+        x = torch.tensor([[data.tokens.bos, *tokenizer.encode(text), data.tokens.eos]])
         logits = model.net(x[:, :-1])[0].log_softmax(-1)
         nll -= float(logits[0, torch.arange(x.shape[1] - 1), x[0, 1:]].sum())
         n_tokens += x.shape[1] - 1
@@ -147,12 +162,12 @@ def test_other_texts_are_read_in_the_tokens_of_the_run(poet: Path, tmp_path: Pat
 
 def test_translations(translator: Path, tmp_path: Path) -> None:
     out = api.sample(translator, prompt="one 7\none 8", out=tmp_path / "t", options={"beam": 2})
-    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    rows = written(out)
     assert [row["source"] for row in rows] == ["one 7", "one 8"]
     measured = {m.name: m for m in api.measure([str(translator)])[str(translator)]}
     assert {"bleu", "chrf", "rougeL", "nll_per_token"} <= measured.keys()
     assert dict(measured["bleu"].protocol.parameters)["beam"] == 1
-    with pytest.raises(BowerbirdError, match="say what, with --prompt"):
+    with pytest.raises(BowerbirdError, match="needs a source; give it with --prompt"):
         api.sample(translator)
     for empty in ("", " \n"):
         with pytest.raises(BowerbirdError, match="say what, with --prompt"):
@@ -218,13 +233,17 @@ def chatter(folder: Path) -> Path:
 
 def test_a_conversation_remembers_until_its_context_is_full(chatter: Path) -> None:
     model, _ = load_model(chatter)
-    talk = Conversation(model, system="Be kind.", options={"n_tokens": 5})
+
+    def options(n_tokens: int) -> TokenOptions:
+        return TokenOptions(n_tokens=min(5, n_tokens))
+
+    talk = Conversation(model, options, system="Be kind.")
     first = "".join(talk.answer("hi 1"))
     assert [m["role"] for m in talk.messages] == ["user", "assistant"] and talk.messages[1]["content"] == first.strip()
     for i in range(12):
         list(talk.answer(f"hi {i} " + "x" * 20))
     assert len(talk.messages) < 26 and talk.messages[-2]["content"].startswith("hi 11")
-    again = Conversation(model, system="Be kind.", options={"n_tokens": 5})
+    again = api.chat(chatter, system="Be kind.", options={"n_tokens": 5})
     assert "".join(again.answer("hi 1")) == first
     with pytest.raises(BowerbirdError, match="reads at most"):
         list(talk.answer("y" * 300))
@@ -242,7 +261,7 @@ def test_images_cannot_be_prompted(folder: Path) -> None:
     net = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
     run = config.Run(AutoregressiveConfig(net=net, levels=2), data, replace(TINY, sample_every=0, validate_every=0))
     result = train(run, folder / "pixels", open_data(run.data), quiet=True)
-    with pytest.raises(BowerbirdError, match="--prompt means nothing"):
+    with pytest.raises(BowerbirdError, match="--prompt does not apply: this run makes images"):
         api.sample(result.folder, prompt="7")
     measured = {
         m.name: m.value for m in api.measure([str(result.folder)], n_reference=8, metrics=["nll"])[str(result.folder)]

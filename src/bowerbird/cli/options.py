@@ -1,6 +1,7 @@
 """Flags that a family brings along: the fields of the sampling options of the runs that a command names."""
 
 import dataclasses
+import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
 
     What the runs cannot be given is not in the help.
     """
-    runs = [Path(word) for word in argv if not word.startswith("-") and (Path(word) / "model.safetensors").is_file()]
+    runs = [Path(word) for word in argv if not word.startswith("-") and os.path.isfile(Path(word) / "model.safetensors")]
     if not runs:
         return parse_flags(command, argv, prog)
     from bowerbird import api
