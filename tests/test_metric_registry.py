@@ -68,6 +68,21 @@ def test_a_metric_of_a_medium_of_ones_own_needs_only_its_class(own: type[Metric]
         _ = found < other
 
 
+class OfAPackage(Metric):
+    unit, needs = "grams", ("rows",)
+
+    def compute(self, context: Context) -> list[Measurement]:
+        return [self.measurement(max(context["rows"]), context.protocol)]
+
+
+def test_a_metric_of_another_package_is_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.metrics, "_classes", dict(registry.metrics._classes))
+    monkeypatch.setattr(registry.metrics, "_where", {"heaviest": f"{__name__}:OfAPackage"})
+    (found,) = measure_context(Context(Protocol(), {"rows": lambda context: [1.0, 4.0]}), ["heaviest"])
+    assert (found.name, found.value, found.unit) == ("heaviest", 4.0, "grams")
+    assert about("heaviest").title == "heaviest" and registry.metrics.added() == ["heaviest"]
+
+
 def test_names_that_do_not_exist_or_do_not_apply(own: type[Metric]) -> None:
     context = Context(Protocol(), {"rows": lambda context: [1.0]}, "this table")
     with pytest.raises(BowerbirdError, match="There is no metric here 'mean_of_row'; did you mean 'mean_of_rows'?"):
