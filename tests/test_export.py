@@ -14,12 +14,11 @@ from gguf import GGMLQuantizationType as Kind
 
 from bowerbird import api, config
 from bowerbird.config import Data, Run
-from bowerbird.data import fetch
+from bowerbird.data import fetch, tokenizers
+from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model, vocabulary
 from bowerbird.export.checkpoint import Checkpoint, from_run
-from bowerbird.data import tokenizers
-from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig, merged_state
 from bowerbird.nets.positions import rotated, rotation

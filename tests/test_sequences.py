@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from bowerbird import api, cli, config
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.trained import measure_model
@@ -19,7 +20,6 @@ from bowerbird.media import open_data
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.text.completing import Conversation, complete, stream
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.nets.lora import LoRAConfig
