@@ -85,6 +85,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, tu
         ("recipes flow", 0),
         ("data list", 0),
         ("train --help", 0),
+        ("measure --help", 0),
+        ("compare --help", 0),
         ("sample --help", 0),
         ("train flwo", 2),
         ("compare flwo --budget 5s", 2),

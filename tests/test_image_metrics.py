@@ -239,7 +239,7 @@ def test_dinov2_agrees_with_transformers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = transformers.Dinov2Model(config).eval()
     torch.save(published_names(theirs.state_dict(), depth=2), tmp_path / "vit.pth")
-    network = dinov2.DINOv2.load(tmp_path / "vit.pth")
+    network = dinov2.PatchTransformer.load(tmp_path / "vit.pth")
     images = pictures(3, 3, 224)
     mean, std = (torch.tensor(of).view(3, 1, 1) for of in (dinov2.IMAGENET_MEAN, dinov2.IMAGENET_STD))
     with torch.no_grad():
@@ -275,7 +275,7 @@ def published_names(weights: dict[str, torch.Tensor], depth: int) -> dict[str, t
 def test_dinov2_small_has_the_published_shapes_and_interpolates_positions(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    network = dinov2.DINOv2(384, 12, 1370)
+    network = dinov2.PatchTransformer(384, 12, 1370)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     assert shapes["blocks.11.attn.qkv.weight"] == (1152, 384) and shapes["patch_embed.proj.weight"] == (384, 3, 14, 14)
     weights = {name: 0.05 * randn(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}

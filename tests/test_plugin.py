@@ -13,29 +13,34 @@ import pytest
 import torch
 from PIL import Image
 
-from bowerbird import cli, config, registry
+from bowerbird import api, cli, config, registry
 from bowerbird.draws import Draws
+from bowerbird.generating import draw
+from bowerbird.media import open_data
+from bowerbird.media.image.imageset import to_uint8
 from bowerbird.models.base import Batch, Encodes, GenerativeModel, Scores, options_from
 from bowerbird.spec import Classes, Spec, Tensors
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import Trainer
 
 DOCS = Path(__file__).parents[1] / "docs"
-MODULE = "bowerbird_plugin_my_family"
+MODULE, METRIC_MODULE = "bowerbird_plugin_my_family", "bowerbird_plugin_my_metric"
 SMALL = "--budget 5steps --model.n-hidden 16 --train.batch-size 8 --train.threads 1 --train.device cpu --quiet".split()
 
 
 def bowerbird(*words: object) -> int:
     """One command as a new process would run it: the plugin has not been loaded yet."""
     registry.families._classes.pop("nice", None)
+    registry.metrics._classes.pop("brightness_gap", None)
     sys.modules.pop(MODULE, None)
+    sys.modules.pop(METRIC_MODULE, None)
     return cli.main([str(word) for word in words])
 
 
 @pytest.fixture
 def workplace(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder with copies of the example, whose recipe names tiny images instead of digits."""
-    for name in ("my_family.py", "my_family.toml"):
+    for name in ("my_family.py", "my_family.toml", "my_metric.py"):
         shutil.copy(DOCS / "examples" / name, tmp_path)
     toml = tmp_path / "my_family.toml"
     toml.write_text(toml.read_text().replace('source = "digits"', f'source = "{tiny}"'))
@@ -43,7 +48,10 @@ def workplace(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setenv("BOWERBIRD_CACHE", str(tmp_path / "cache"))
     # What ``bowerbird`` forgets comes back for the other tests.
     monkeypatch.setattr(registry.families, "_classes", dict(registry.families._classes))
-    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    registry.metrics.names()  # all that ship are there before those of the plugin
+    monkeypatch.setattr(registry.metrics, "_classes", dict(registry.metrics._classes))
+    for module in (MODULE, METRIC_MODULE):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     return tmp_path
 
 
@@ -70,10 +78,39 @@ def test_the_page_runs_as_written(workplace: Path, tiny: Path) -> None:
     assert run.status()["step"] == 5 and run.status()["finished"]
     images = sorted((run.samples / "seed-0").glob("0*.png"))
     assert len(images) == 40 and Image.open(images[0]).size == (8, 8)
-    (report,) = workplace.glob("runs/compare-*/report.json")
+    (report,) = workplace.glob("runs/compare-my_family-*/report.json")
     rows = {row["recipe"]: row for row in json.loads(report.read_text())["table"]}
     assert rows.keys() == {"my_family", "vae"}
     assert all(not row["errors"] and math.isfinite(row["metrics"]["frechet_distance"]["mean"]) for row in rows.values())
+
+    (report,) = workplace.glob("runs/compare-vae-*/report.json")
+    (row,) = json.loads(report.read_text())["table"]
+    assert row["metrics"]["brightness_gap"]["unit"] == "grey levels" and row["metrics"]["brightness_gap"]["mean"] > 0
+    page = report.with_suffix(".html").read_text()
+    assert "Difference in brightness" in page and "Between the mean pixel of all samples" in page
+    assert "Difference in brightness" in (next(report.parent.glob("runs/*/report.html"))).read_text()
+
+
+def test_the_page_shows_the_metric_as_it_is() -> None:
+    assert (DOCS / "examples" / "my_metric.py").read_text() in (DOCS / "plugin.md").read_text()
+
+
+def test_a_metric_in_a_file_is_measured_and_named(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bowerbird("train", "my_family.toml", "--out", "run", *SMALL) == 0
+    words = ("measure", "run", "--n-samples", 16, "--metrics", "brightness_gap")
+    assert bowerbird(*words) == 2
+    assert "There is no metric here 'brightness_gap'" in capsys.readouterr().err
+    assert bowerbird(*words, "network_evaluations", "--plugin", "my_metric.py", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["measurements"]}
+    found = rows["brightness_gap"]
+    assert list(rows) == ["network_evaluations", "brightness_gap"] and found["unit"] == "grey levels"
+    (again,) = api.measure("run", n_samples=16, metrics=["brightness_gap"])["run"]  # the file is loaded by now
+    assert again.value == found["value"] and again.protocol.n_generated == 16
+    samples = to_uint8(draw(load_model("run")[0], 16).x).double()
+    real = open_data(RunDir("run").config().data).test.images.double()
+    assert again.value == pytest.approx(abs(float(samples.mean() - real.mean())))
+    assert bowerbird("measure", "run", "--metrics", "brightness_gab", "--plugin", "my_metric.py") == 2
+    assert "did you mean 'brightness_gap'?" in capsys.readouterr().err
 
 
 def test_the_familys_own_options_are_flags(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

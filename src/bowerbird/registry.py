@@ -110,7 +110,9 @@ class FolderRegistry(Registry):
 
     def get(self, name: str) -> type:
         self._find()
-        return super().get(name)
+        if name in self._classes:
+            return self._classes[name]
+        return self.register(name)(super().get(name))  # of an entry point, whose module need not register it
 
     def _find(self) -> None:
         with self._finding:  # of another thread the names wait until all are there

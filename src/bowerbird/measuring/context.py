@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.cache import FeatureSet
 from bowerbird.metrics.copied import Symbols
 from bowerbird.metrics.features import Extractor
@@ -148,6 +149,11 @@ class Counterparts:
     protocol: Protocol
     source: UInt8[Tensor, "n c2 h2 w2"] | None = None
     """What each was made from, where that is a picture too."""
+
+    def __post_init__(self) -> None:
+        if self.made.shape != self.truth.shape:
+            sizes = f"{tuple(self.made.shape)} beside {tuple(self.truth.shape)}"
+            raise BowerbirdError(f"Every picture needs a true one of its size, not {sizes}.")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Scale(nn.Module):
         return x * self.gamma
 
 
-class Attention(nn.Module):
+class PatchAttention(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.qkv = nn.Linear(width, 3 * width)
@@ -48,7 +48,7 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
+class PatchMLP(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
@@ -58,14 +58,14 @@ class MLP(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Block(nn.Module):
+class PatchBlock(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.attn = Attention(width)
+        self.attn = PatchAttention(width)
         self.ls1 = Scale(width)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.mlp = MLP(width)
+        self.mlp = PatchMLP(width)
         self.ls2 = Scale(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-class DINOv2(nn.Module):
+class PatchTransformer(nn.Module):
     """uint8 images of any size → the class token, float32."""
 
     def __init__(self, width: int, depth: int, n_positions: int):
@@ -83,11 +83,11 @@ class DINOv2(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, n_positions, width))
         self.mask_token = nn.Parameter(torch.empty(1, width))  # of its training; stored with the weights, not used
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, PATCH)})
-        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(PatchBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
 
     @classmethod
-    def load(cls, path: Path) -> "DINOv2":
+    def load(cls, path: Path) -> "PatchTransformer":
         """Reads a published file, as .pth or .safetensors; the sizes follow from its shapes."""
         weights = read_weights(path)
         if "cls_token" not in weights or "pos_embed" not in weights:

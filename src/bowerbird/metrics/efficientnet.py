@@ -39,7 +39,7 @@ CONVOLUTIONS = ("_conv.weight", "_conv_stem.weight", "_conv_head.weight")
 """How the published names of their weights end."""
 
 
-class Conv(nn.Module):
+class ConvNorm(nn.Module):
     """Convolution with folded batch normalisation, and ReLU6 unless ``linear``."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, linear: bool = False):
@@ -58,16 +58,16 @@ class Conv(nn.Module):
         return x if self.linear else x.clamp_(0, 6)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """Inverted residual."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, expansion: int):
         super().__init__()
         wide = n_in * expansion
         self.residual = stride == 1 and n_in == n_out
-        self.expand_conv = Conv(n_in, wide) if expansion > 1 else nn.Identity()
-        self.depthwise_conv = Conv(wide, wide, kernel, stride, groups=wide)
-        self.project_conv = Conv(wide, n_out, linear=True)
+        self.expand_conv = ConvNorm(n_in, wide) if expansion > 1 else nn.Identity()
+        self.depthwise_conv = ConvNorm(wide, wide, kernel, stride, groups=wide)
+        self.project_conv = ConvNorm(wide, n_out, linear=True)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project_conv(self.depthwise_conv(self.expand_conv(x)))
@@ -79,14 +79,14 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem = Conv(3, 32, 3, 2)
+        self.conv_stem = ConvNorm(3, 32, 3, 2)
         blocks, n_in = [], 32
         for n_blocks, n_out, kernel, stride, expansion in STAGES:
             for i in range(n_blocks):
-                blocks.append(Block(n_in, n_out, kernel, 1 if i else stride, expansion))
+                blocks.append(InvertedResidual(n_in, n_out, kernel, 1 if i else stride, expansion))
                 n_in = n_out
         self.blocks = nn.ModuleList(blocks)
-        self.conv_head = Conv(n_in, FEATURES)
+        self.conv_head = ConvNorm(n_in, FEATURES)
         self.classify = nn.Linear(FEATURES, N_CLASSES)
 
     @classmethod

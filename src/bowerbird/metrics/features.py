@@ -186,7 +186,7 @@ class DINOv2(Extractor):
 
     def __init__(self, weights: Path, device: torch.device):
         super().__init__(_sha256(weights), device)
-        self.network = dinov2.DINOv2.load(weights).to(device)
+        self.network = dinov2.PatchTransformer.load(weights).to(device)
         self.dimension = self.network.width
 
     def _forward(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.averages import Average, mean
 from bowerbird.metrics.scores import mean_distance
 
@@ -22,7 +21,6 @@ SPAN = 127.5
 
 def l1(made: UInt8[Tensor, "n c h w"], truth: UInt8[Tensor, "n c h w"]) -> Average:
     """Mean absolute difference of values in [-1, 1], from 0 to 2, and its standard error over pictures."""
-    _check(made, truth)
     return mean(((made.double() - truth.double()).abs().mean((1, 2, 3)) / SPAN).numpy())
 
 
@@ -31,15 +29,7 @@ def feature_distance(made: Float[Tensor, "n d"], truth: Float[Tensor, "n d"]) ->
 
     The error is that of the numerator.  Not a number where all true pictures have the same features.
     """
-    _check(made, truth)
     apart, _ = mean_distance(truth)
     if apart == 0:
         return torch.nan, None
     return mean(((made.double() - truth.double()).norm(dim=1) / apart).numpy())
-
-
-def _check(made: Tensor, truth: Tensor) -> None:
-    if made.shape != truth.shape:
-        raise BowerbirdError(
-            f"Every picture needs a true one of its size, not {tuple(made.shape)} beside {tuple(truth.shape)}."
-        )
