@@ -19,7 +19,8 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
 
     What the runs cannot be given is not in the help.
     """
-    runs = [Path(word) for word in argv if not word.startswith("-") and os.path.isfile(Path(word) / "model.safetensors")]
+    words = [word for word in argv if not word.startswith("-")]
+    runs = [Path(word) for word in words if os.path.isfile(Path(word) / "model.safetensors")]  # False for long prompts
     if not runs:
         return parse_flags(command, argv, prog)
     from bowerbird import api
