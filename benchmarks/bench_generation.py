@@ -23,12 +23,13 @@ import torch.nn.functional as F
 from paired import compare
 from torch import Tensor, nn
 
+from bowerbird.draws import Draws
 from bowerbird.machine import bf16_is_faster, keep_freed_memory
-from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.models.autoregressive import AutoregressiveConfig, TokenOptions
 from bowerbird.models.base import Batch
 from bowerbird.nets import attention as forms
 from bowerbird.nets.transformer import Transformer, TransformerConfig
-from bowerbird.spec import TokenSpec
+from bowerbird.spec import Spec, Tokens
 
 VOCAB = 65
 SIZES = [(4, 4, 128, 64), (6, 6, 384, 256)]
@@ -153,15 +154,15 @@ def nanogpt(folder: Path, sizes: tuple[int, int, int, int], pairs: int, compiled
             n_layer=n_layer, n_head=n_head, n_embd=n_embd, block_size=context, vocab_size=VOCAB, dropout=0.0, bias=False
         )
     )
-    spec = TokenSpec("text", VOCAB, context, bos=0, eos=-1, pad=0, start=(0,))
+    spec = Spec("text", Tokens(VOCAB, context, bos=0, eos=-1, pad=0, start=(0,)))
     net = TransformerConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd, positions="learned")
     ours = AutoregressiveConfig(net=net).build(spec)
-    prompt, generator = torch.zeros(1, 1, dtype=torch.long), torch.Generator().manual_seed(0)
+    prompt, draws = torch.zeros(1, 1, dtype=torch.long), Draws(0)
     name = f"{context - 1} tokens with draws, {n_layer}×{n_embd}"
     ours.eval(), peer.eval()
     compare(
         name,
-        lambda: list(ours.complete([prompt[0]], n_tokens=context - 1, generator=generator)),
+        lambda: list(ours.stream(1, {"prompt": prompt}, TokenOptions(n_tokens=context - 1), draws)),
         lambda: peer.generate(prompt, context - 1),
         "nanoGPT's generate",
         pairs,
@@ -201,7 +202,7 @@ def transformers(sizes: tuple[int, int, int, int], pairs: int) -> None:
     net = TransformerConfig(
         n_layer=n_layer, n_head=n_head, n_embd=n_embd, positions="rotary", norm="rms", activation="swiglu"
     )
-    spec = TokenSpec("text", VOCAB, context, bos=0, eos=-1, pad=0, start=(0,))
+    spec = Spec("text", Tokens(VOCAB, context, bos=0, eos=-1, pad=0, start=(0,)))
     ours = AutoregressiveConfig(net=net).build(spec).eval()
     peer = peer_code.LlamaForCausalLM(
         peer_code.LlamaConfig(
@@ -211,11 +212,11 @@ def transformers(sizes: tuple[int, int, int, int], pairs: int) -> None:
         )
     ).eval()  # fmt: skip
     assert sum(p.numel() for p in peer.parameters()) == sum(p.numel() for p in ours.parameters())
-    prompt, generator = torch.zeros(1, 1, dtype=torch.long), torch.Generator().manual_seed(0)
+    prompt, draws = torch.zeros(1, 1, dtype=torch.long), Draws(0)
     new = context - 1
     compare(
         f"{new} tokens with draws, Llama {n_layer}×{n_embd}",
-        lambda: list(ours.complete([prompt[0]], n_tokens=new, generator=generator)),
+        lambda: list(ours.stream(1, {"prompt": prompt}, TokenOptions(n_tokens=new), draws)),
         lambda: peer.generate(prompt, max_new_tokens=new, min_new_tokens=new, do_sample=True, top_k=0),
         "transformers' generate",
         pairs,

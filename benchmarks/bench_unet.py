@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bowerbird.machine import bf16_is_faster, keep_freed_memory
 from bowerbird.nets.unet import UNetConfig
-from bowerbird.spec import ImageSpec
+from bowerbird.spec import Spec, Tensors
 
 BATCH, SIDE = 32, 32
 
@@ -33,7 +33,7 @@ Step = Callable[[], None]
 
 def ours() -> nn.Module:
     config = UNetConfig(channels=48, multipliers=(1, 2, 2), blocks=2)
-    net = config.denoiser(ImageSpec(channels=1, height=SIDE, width=SIDE), 1)
+    net = config.denoiser(Spec("image", Tensors((1, SIDE, SIDE))), 1)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

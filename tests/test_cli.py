@@ -17,6 +17,8 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.measuring.metric import measured
 from bowerbird.measuring.request import Measuring
 from bowerbird.metrics.measurement import Protocol
+from bowerbird.models.flow import FlowOptions
+from bowerbird.spec import Classes
 
 ROOT = Path(__file__).parents[1]
 
@@ -197,15 +199,24 @@ def test_a_plugins_fields_are_flags_and_its_path_is_recorded(
     assert (run.model.n_petals, run.plugin) == (6, str(tmp_path / "plugged.py"))
 
 
-def test_sample_passes_on_only_what_was_given(calls: list, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_sample_passes_on_only_what_was_given(
+    calls: list, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cli.main("sample runs/a".split()) == 0
-    assert cli.main("sample runs/a -n 5 --seed 3 --label 7 --steps 20 --guidance 1.5 --out there --json".split()) == 0
-    assert calls[0][2] == {"n": None, "seed": 0, "label": None, "prompt": None, "out": None, "options": {}}
-    assert calls[1][1] == (Path("runs/a"),)
+    run = tmp_path / "a"
+    run.mkdir()
+    (run / "model.safetensors").touch()
+    monkeypatch.setattr(api, "options_of", lambda run: FlowOptions)
+    monkeypatch.setattr(api, "inputs_of", lambda run: {"label": Classes(("6", "7"))})
+    words = "-n 5 --seed 3 --label 7 --steps 20 --guidance 1.5 --out there --json"
+    assert cli.main(["sample", str(run), *words.split()]) == 0
+    nothing = {"label": None, "prompt": None, "source": None, "given": {}, "out": None, "options": {}}
+    assert calls[0][1:] == ((Path("runs/a"),), nothing | {"n": None, "seed": 0})
     options = {"steps": 20, "guidance": 1.5}
-    assert calls[1][2] == {"n": 5, "seed": 3, "label": "7", "prompt": None, "out": Path("there"), "options": options}
+    given = {"n": 5, "seed": 3, "label": "7", "out": Path("there"), "options": options}
+    assert calls[1][1:] == ((run,), nothing | given)
     printed = capsys.readouterr().out.split("sheet.png\n", 1)[1]
-    assert json.loads(printed) == {"folder": str(tmp_path), "files": ["sheet.png"]}
+    assert json.loads(printed) == {"folder": str(tmp_path), "files": ["sheet.png"], "notes": []}
 
 
 def test_measure_prints_json_alone_or_a_table(calls: list, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,10 @@ from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.trained import measure_model
 from bowerbird.measuring.views import PieceView
 from bowerbird.media import open_data
+from bowerbird.media.giving import encode_prompt
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
-from bowerbird.media.text.completing import Conversation
+from bowerbird.media.text.completing import Conversation, stream_text
 from bowerbird.models.autoregressive import AutoregressiveConfig, TokenOptions
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.nets.lora import LoRAConfig

@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 import bowerbird
 from bowerbird.config import Data
 from bowerbird.data.fetch import cache_folder
+from bowerbird.draws import Draws
 from bowerbird.measuring.extractors import find_extractor
 from bowerbird.measuring.selftest import cifar_halves
 from bowerbird.media import open_data
+from bowerbird.media.image.imageset import to_uint8
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.frechet import fit_gaussian, frechet_distance
@@ -25,7 +27,6 @@ from bowerbird.metrics.infinity import frechet_infinity
 from bowerbird.metrics.kid import kid
 from bowerbird.metrics.prdc import prdc
 from bowerbird.metrics.scores import diversity
-from bowerbird.spec import to_uint8
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 RED, BLUE, GREY = "#c0392b", "#2463a8", "#777777"
@@ -74,10 +75,11 @@ def truncated(run: str, n: int = 1000) -> None:
     reference = extractor.features(subset(data.test.images, n))
     shares, found = [0.3, 0.5, 0.7, 0.85, 1.0, 1.2], []
     for psi in shares:
-        generator = torch.Generator().manual_seed(0)
-        label = data.spec.draw_labels(n, generator)
-        z = psi * torch.randn(n, model.config.n_latent, generator=generator)
-        x = torch.cat([model.G(*part) for part in zip(z.split(250), label.split(250), strict=True)])
+        draws = Draws(0)
+        given = model.requested(n, None, draws)
+        z = psi * draws.randn(n, model.config.n_latent)
+        parts = torch.arange(n).split(250)
+        x = torch.cat([model.G(z[part], {name: value[part] for name, value in given.items()}) for part in parts])
         features = extractor.features(to_uint8(x))
         scores = prdc(samples=features, reference=reference)
         distance = frechet_distance(fit_gaussian(features), fit_gaussian(reference))
