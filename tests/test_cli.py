@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 @registry.nets.register("cli-net")
 @dataclass(frozen=True)
-class NetOfTest(config.NetConfig):
+class NetOfTest(config.NetworkConfig):
     channels: int = 8
     """How wide."""
 
@@ -33,7 +33,7 @@ class NetOfTest(config.NetConfig):
 @registry.families.register("cli-family")
 @dataclass(frozen=True)
 class FamilyOfTest(config.ModelConfig):
-    net: config.NetConfig = field(default_factory=NetOfTest)
+    net: config.NetworkConfig = field(default_factory=NetOfTest)
     n_latent: int = 4
     """How many numbers describe an example."""
 

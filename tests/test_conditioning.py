@@ -12,11 +12,11 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch
 from bowerbird.models.flow import FlowConfig, FlowOptions
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioner, Given, dropped, guided, nothing, picture_channels, requested
 from bowerbird.nets.convnet import ConvNetConfig
 from bowerbird.nets.dit import DiTConfig
 from bowerbird.nets.mlp import MLPConfig
+from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 

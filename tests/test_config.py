@@ -16,7 +16,7 @@ from bowerbird.errors import BowerbirdError
 
 @registry.nets.register("toy-net")
 @dataclass(frozen=True)
-class ToyNetConfig(config.NetConfig):
+class ToyNetConfig(config.NetworkConfig):
     widths: tuple[int, ...] = (8, 16)
     act: Literal["relu", "silu"] = "silu"
 
@@ -24,7 +24,7 @@ class ToyNetConfig(config.NetConfig):
 @registry.families.register("toy-family")
 @dataclass(frozen=True)
 class ToyConfig(config.ModelConfig):
-    net: config.NetConfig = field(default_factory=ToyNetConfig)
+    net: config.NetworkConfig = field(default_factory=ToyNetConfig)
     scale: float = 1.0
     name: str = ""
     n_latent: int | None = None

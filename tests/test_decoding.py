@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from bowerbird.draws import Draws
-from bowerbird.nets.base import SequenceState
+from bowerbird.nets.roles import SequenceState
 from bowerbird.samplers.decoding import (
     Reader,
     Sampling,

@@ -13,8 +13,8 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, Scores, counting_evaluations
 from bowerbird.models.diffusion import DiffusionConfig, DiffusionOptions
 from bowerbird.models.flow import FlowConfig, FlowOptions, logit_normal, optimal_coupling
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import dropped, guided
+from bowerbird.nets.roles import NetConfig
 from bowerbird.samplers import schedule as S
 from bowerbird.samplers.bound import discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.samplers.density import transport

@@ -23,8 +23,8 @@ from bowerbird.models.gan import (
     zero_centred_penalty,
 )
 from bowerbird.nets import augment
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioner, Given
+from bowerbird.nets.roles import NetConfig
 from bowerbird.spec import Classes, Spec, Tensors
 
 REAL = torch.tensor([2.0, -1.0])

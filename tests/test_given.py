@@ -175,7 +175,8 @@ def test_a_translator_is_trained_resumed_asked_and_measured(tmp_path: Path, caps
     for i, (source, target) in enumerate(LEVELS):
         save(tmp_path / "pairs" / "source" / f"{i}.png", source)
         save(tmp_path / "pairs" / "target" / f"{i}.png", target)
-    toml = '[model]\nfamily = "translation"\n[model.net]\nname = "unet"\nchannels = 8\nmultipliers = [1]\nblocks = 1\nattention = []\n'
+    net = '[model.net]\nname = "unet"\nchannels = 8\nmultipliers = [1]\nblocks = 1\nattention = []\n'
+    toml = '[model]\nfamily = "translation"\n' + net
     (tmp_path / "recipe.toml").write_text(toml)
     run = api.train(tmp_path / "recipe.toml", tmp_path / "run", data=str(tmp_path / "pairs"), quiet=True, **TINY)
     assert (

@@ -21,8 +21,8 @@ from bowerbird.metrics.attributes import fit_attributes, untrained
 from bowerbird.metrics.measurement import Measurement, Protocol
 from bowerbird.metrics.pixelwise import ssim
 from bowerbird.metrics.truth import feature_distance, l1
-from bowerbird.report.columns import table
 from bowerbird.report.table import metric as about
+from bowerbird.report.tabulated import table
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

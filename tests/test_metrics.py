@@ -21,7 +21,7 @@ from bowerbird.metrics.frechet import Gaussian, Moments, fit_gaussian, frechet_d
 from bowerbird.metrics.measurement import Measurement, Protocol, require_comparable, settings
 from bowerbird.metrics.neighbours import memorisation, nearest, neighbour_distances
 from bowerbird.metrics.prdc import prdc
-from bowerbird.report.columns import best, table
+from bowerbird.report.tabulated import best, table
 
 CPU = torch.device("cpu")
 

@@ -12,12 +12,12 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.attention import EXPLICIT_AT_MOST, SelfAttention, attention, explicit_attention, n_heads
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, fourier_features
 from bowerbird.nets.convnet import ConvNetConfig
 from bowerbird.nets.dit import DiTConfig, positions
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.spec import Classes, Spec, Tensors, shape_of_picture
 

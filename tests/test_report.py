@@ -14,7 +14,7 @@ from bowerbird.data.writing import save_png
 from bowerbird.media.image.imageset import ImageSet
 from bowerbird.media.image.pictures import GAP, picture, sheet
 from bowerbird.media.image.sheets import ROWS, real_sheet
-from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
+from bowerbird.report.curves import CurveSeries, Dot, Panel, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.run import MOST_GRIDS, write_run_report
 from bowerbird.report.table import marks, summarise, value_text
@@ -174,7 +174,9 @@ def test_nothing_is_best_where_all_are_equal() -> None:
 
 def test_curves_are_well_formed_deterministic_and_take_the_colours_of_the_page() -> None:
     steps = list(range(1000))
-    panel = Panel("<Loss>", [Series("D", steps, [1 / (s + 1) for s in steps]), Series("G", steps, [2.0] * 1000)])
+    panel = Panel(
+        "<Loss>", [CurveSeries("D", steps, [1 / (s + 1) for s in steps]), CurveSeries("G", steps, [2.0] * 1000)]
+    )
     svg = curve(panel)
     root = ElementTree.fromstring(svg)
     assert root.get("aria-label") == "<Loss>"
@@ -187,10 +189,10 @@ def test_curves_are_well_formed_deterministic_and_take_the_colours_of_the_page()
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     y = [1.0, math.nan, math.inf, -math.inf, 2.0]
-    svg = curve(Panel("loss", [Series("D", range(5), y)]))
-    assert svg == curve(Panel("loss", [Series("D", [0, 4], [1.0, 2.0])]))
-    curve(Panel("nothing", [Series("D", [], [])]))
-    assert "nan" not in curve(Panel("loss", [Series("D", [1], [math.nan])]))
+    svg = curve(Panel("loss", [CurveSeries("D", range(5), y)]))
+    assert svg == curve(Panel("loss", [CurveSeries("D", [0, 4], [1.0, 2.0])]))
+    curve(Panel("nothing", [CurveSeries("D", [], [])]))
+    assert "nan" not in curve(Panel("loss", [CurveSeries("D", [1], [math.nan])]))
 
 
 def test_logarithmic_axes_are_for_wide_positive_ranges() -> None:

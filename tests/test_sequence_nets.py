@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets import attention as forms
 from bowerbird.nets.attention import attention, bias_where, causal_attention, causal_bias, explicit_attention
-from bowerbird.nets.base import NetConfig, SequenceNet
 from bowerbird.nets.lora import LoRAConfig, adapt
 from bowerbird.nets.normalization import token_norm
 from bowerbird.nets.positions import positions_within, rotated, rotation, sinusoids
 from bowerbird.nets.rnn import RNNConfig
+from bowerbird.nets.roles import NetConfig, SequenceNet
 from bowerbird.nets.transformer import TransformerConfig
 
 VOCAB, CONTEXT = 11, 20

@@ -24,8 +24,8 @@ from bowerbird.models.vae import (
     reparameterised,
     with_free_bits,
 )
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioner, Given
+from bowerbird.nets.roles import NetConfig
 from bowerbird.spec import Classes, Spec, Tensors
 
 EIGHT_BIT = to_float(torch.arange(256, dtype=torch.uint8)).view(256, 1, 1, 1)

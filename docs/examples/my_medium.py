@@ -16,7 +16,7 @@ from bowerbird import registry
 from bowerbird.data import split
 from bowerbird.data.writing import write_text
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.base import Medium
+from bowerbird.media.medium import Medium
 from bowerbird.spec import Spec, Tensors
 
 

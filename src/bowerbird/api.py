@@ -31,8 +31,8 @@ from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
-from bowerbird.media.base import medium
 from bowerbird.media.giving import read_given
+from bowerbird.media.medium import medium
 from bowerbird.media.text.completing import Conversation
 from bowerbird.metrics.closed_forms import Check
 from bowerbird.metrics.measurement import Measurement

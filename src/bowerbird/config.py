@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class NetConfig:
+class NetworkConfig:
     """A network's hyperparameters.  Subclasses build the roles that they can play (see ``bowerbird.nets``)."""
 
 
@@ -299,7 +299,7 @@ def model_from(table: dict[str, Any], where: str) -> ModelConfig:
     return build(family, rest, where, "model")
 
 
-def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetConfig:
+def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetworkConfig:
     if "name" not in table:
         raise BowerbirdError(f"{where}: [{prefix}] needs name = one of {', '.join(registry.nets.names())}.")
     rest = {key: value for key, value in table.items() if key != "name"}
@@ -370,7 +370,7 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             return value
         if not isinstance(value, dict):
             raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
-        if issubclass(hint, NetConfig):  # type: ignore[arg-type]
+        if issubclass(hint, NetworkConfig):  # type: ignore[arg-type]
             return _net_from(value, where, key)
         return build(hint, value, where, key)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -395,7 +395,7 @@ def _to_value(value: Any) -> Any:
         table: dict[str, Any] = {}
         if isinstance(value, ModelConfig):
             table["family"] = registry.families.name_of(type(value))
-        if isinstance(value, NetConfig):
+        if isinstance(value, NetworkConfig):
             table["name"] = registry.nets.name_of(type(value))
         for f in dataclasses.fields(value):
             if (item := getattr(value, f.name)) is not None:

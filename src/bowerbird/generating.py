@@ -16,7 +16,7 @@ from bowerbird.data.files import METADATA
 from bowerbird.data.writing import write_lines
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.base import Medium, Opened, medium
+from bowerbird.media.medium import Medium, Opened, medium
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluating, options_from
 from bowerbird.spec import Classes, Spec, Tensors, Tokens

@@ -87,7 +87,7 @@ def _narrow(model: config.ModelConfig) -> config.ModelConfig:
     changes = {}
     for field in dataclasses.fields(model):
         net = getattr(model, field.name)
-        if isinstance(net, config.NetConfig):
+        if isinstance(net, config.NetworkConfig):
             known = {f.name for f in dataclasses.fields(net)}
             smaller = {name: value for name, value in SMALL.items() if name in known and getattr(net, name) is not None}
             changes[field.name] = replace(net, **smaller)

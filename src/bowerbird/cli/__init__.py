@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__
-from bowerbird.cli import asking, commands, languages, learning, measuring, reading, tracking, training
+from bowerbird.cli import asking, commands, languages, learning, measure, read, tracking, train
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -21,16 +21,16 @@ COMMANDS: dict[str, type[Command]] = {
     "data list": commands.DataList,
     "data get": commands.DataGet,
     "info": commands.Info,
-    "train": training.Train,
-    "resume": training.Resume,
+    "train": train.TrainCommand,
+    "resume": train.Resume,
     "sample": commands.Sample,
-    "measure": measuring.Measure,
+    "measure": measure.Measure,
     "compare": commands.Compare,
     "diagnose": commands.Diagnose,
-    "read": reading.Read,
+    "read": read.Read,
     "ask": asking.Ask,
     "mcp": asking.Mcp,
-    "check": commands.Check,
+    "check": commands.CheckCommand,
     "track": tracking.Track,
     "learn": learning.Learn,
     "chat": languages.Chat,

@@ -239,7 +239,7 @@ class Compare(Command):
 
 
 @dataclass(frozen=True)
-class Check(Command):
+class CheckCommand(Command):
     """Names defects in code of generative models at their line, proved by running it under observation."""
 
     target: Positional[Path]

@@ -53,7 +53,7 @@ def print_measurements(results: dict[str, list[Any]], notes: list[str], json: bo
     else:
         from rich.console import Console
 
-        from bowerbird.report.columns import table
+        from bowerbird.report.tabulated import table
 
         Console(highlight=False).print(table(results))
     print_notes(notes)

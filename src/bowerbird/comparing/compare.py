@@ -27,8 +27,8 @@ from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
-from bowerbird.media.base import Opened, medium
 from bowerbird.media.image.sheets import column_per_class
+from bowerbird.media.medium import Opened, medium
 from bowerbird.metrics.measurement import CODE_VERSION, Measurement, require_comparable
 from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report

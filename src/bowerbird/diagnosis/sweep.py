@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from bowerbird import config, machine
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.media import open_data
-from bowerbird.media.base import Opened
+from bowerbird.media.medium import Opened
 from bowerbird.training.rundir import RunDir
 from bowerbird.training.trainer import Trainer
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from bowerbird.diagnosis import samples
 from bowerbird.diagnosis.facts import N_EXAMPLES, facts_of
 from bowerbird.diagnosis.finding import Finding
-from bowerbird.diagnosis.layers import BatchNormWatch, LayerWatch, watched_layers
+from bowerbird.diagnosis.layerwatch import BatchNormWatch, LayerWatch, watched_layers
 from bowerbird.diagnosis.rules import find
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData

@@ -10,8 +10,8 @@ from bowerbird.data.fetch import cache_folder
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw
 from bowerbird.measuring.extractors import find_extractor
-from bowerbird.media.base import Opened
 from bowerbird.media.image.imageset import ImageData, to_uint8
+from bowerbird.media.medium import Opened
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.infinity import frechet_infinity

@@ -40,9 +40,9 @@ from bowerbird.measuring.offers import (
     text_sides,
 )
 from bowerbird.measuring.request import Measuring
-from bowerbird.media.base import Opened, medium
 from bowerbird.media.image.columns import LABEL
 from bowerbird.media.image.imageset import SOURCE, ImageData, ImageSet, to_uint8
+from bowerbird.media.medium import Opened, medium
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
 from bowerbird.metrics.chosen import subset

@@ -7,7 +7,7 @@ from pathlib import Path
 from bowerbird import config
 from bowerbird.data import catalogue, files
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.base import Medium, Opened, media
+from bowerbird.media.medium import Medium, Opened, media
 
 BY_LOOKING = "auto"
 ORDER = ("image", "music", "text")

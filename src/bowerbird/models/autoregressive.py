@@ -35,9 +35,9 @@ from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets import lora
-from bowerbird.nets.base import NetConfig, SequenceState
 from bowerbird.nets.conditioning import Given, dropped
 from bowerbird.nets.lora import LoRAConfig
+from bowerbird.nets.roles import NetConfig, SequenceState
 from bowerbird.nets.rows import PixelRows, TokenRows
 from bowerbird.nets.starting import load_weights
 from bowerbird.nets.transformer import TransformerConfig

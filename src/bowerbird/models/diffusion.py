@@ -42,8 +42,8 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
+from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.registry import families
 from bowerbird.samplers import density, schedule

@@ -27,8 +27,8 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
+from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.registry import families
 from bowerbird.samplers import density, schedule
@@ -120,7 +120,7 @@ class Flow(GenerativeModel):
         self.spec = spec if config.conditional else spec.alone()
         self.target = spec.needs(Tensors, "flow")
         self.guidance = config.guidance if self.spec.given else 1.0  # where nothing is given, nothing is exaggerated
-        self.schedule = schedule.Flow()
+        self.schedule = schedule.FlowSchedule()
         self.net = config.net.denoiser(self.spec, self.target.shape[0])
 
     def losses(self, batch: Batch) -> Iterator[Loss]:

@@ -39,8 +39,8 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.nets.augment import Augmentation, augmented
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import families
 from bowerbird.spec import Spec, Tensors
 

@@ -23,8 +23,8 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
-from bowerbird.nets.base import Memory, NetConfig
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.roles import Memory, NetConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.registry import families
 from bowerbird.samplers.decoding import Read, Reader, Sampling, beam_search, choose, continuations

@@ -32,7 +32,7 @@ from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, evaluating
-from bowerbird.nets.base import NetConfig
+from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.registry import families
 from bowerbird.spec import Tensors

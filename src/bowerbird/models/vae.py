@@ -41,8 +41,8 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import families
 from bowerbird.samplers.bound import discretised_gaussian_log_prob
 from bowerbird.spec import Spec, Tensors

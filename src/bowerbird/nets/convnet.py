@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given, Head, for_decoder, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -124,7 +124,7 @@ class ConvDecoder(nn.Module):
         return from_patches(h, self.patch, self.height, self.width)
 
 
-class Block(nn.Module):
+class ConvBlock(nn.Module):
     """x + conv(act(norm(conv(act(norm(x)))))) with act = LeakyReLU(0.2) (He et al. 2016, pre-activation)."""
 
     def __init__(self, channels: int, norm: Norm):
@@ -142,7 +142,7 @@ class Block(nn.Module):
 
 def _levels(config: ConvNetConfig) -> nn.ModuleList:
     return nn.ModuleList(
-        nn.Sequential(*(Block(width, config.norm) for _ in range(config.blocks))) for width in config.widths()
+        nn.Sequential(*(ConvBlock(width, config.norm) for _ in range(config.blocks))) for width in config.widths()
     )
 
 
@@ -157,7 +157,7 @@ def _initialise(net: nn.Module) -> None:
 
     Branches do not start at zero, as they do in the U-Net: spectral normalisation would divide zero by zero.
     """
-    blocks = [module for module in net.modules() if isinstance(module, Block)]
+    blocks = [module for module in net.modules() if isinstance(module, ConvBlock)]
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, a=0.2)

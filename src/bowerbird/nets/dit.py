@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.nets.attention import SelfAttention
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -58,7 +58,7 @@ class DiT(nn.Module):
         channels_in = shape_of_picture(spec)[0] + picture_channels(spec.given)
         self.conditioning = Conditioning(spec.given, config.n_embd)
         self.first = nn.Linear(channels_in * config.patch**2, config.n_embd)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.n_layer))
         self.last_norm = nn.LayerNorm(config.n_embd, elementwise_affine=False)
         self.last_modulation = nn.Linear(config.n_embd, 2 * config.n_embd)
         self.last = nn.Linear(config.n_embd, channels_out * config.patch**2)
@@ -68,7 +68,7 @@ class DiT(nn.Module):
         """Glorot & Bengio (2010); zero for what scales, shifts and gates, and for the output."""
         layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
         zeroed = [self.last, self.last_modulation]
-        zeroed += [module.modulation for module in self.modules() if isinstance(module, Block)]
+        zeroed += [module.modulation for module in self.modules() if isinstance(module, DiTBlock)]
         for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -91,7 +91,7 @@ class DiT(nn.Module):
         return from_patches(h.transpose(1, 2).unflatten(2, (rows, columns)), self.patch, height, width)
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention, then a two-layer perceptron, each normalised, scaled and gated by the embedding."""
 
     def __init__(self, config: DiTConfig):

@@ -9,15 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.nets.base import SequenceState
-from bowerbird.nets.step import Step
+from bowerbird.nets.roles import SequenceState
+from bowerbird.nets.step import TokenStep
 
 
 class KVCache(SequenceState):
     """Keys and values of all layers, and how many tokens they are of."""
 
     def __init__(
-        self, keys_values: Float[Tensor, "n_layer n n_kv_head 2 length d"], n_read: int = 0, step: Step | None = None
+        self,
+        keys_values: Float[Tensor, "n_layer n n_kv_head 2 length d"],
+        n_read: int = 0,
+        step: TokenStep | None = None,
     ):
         # Of a head first all keys, then all values: so (n, head) is one batch dimension to a matrix product, without
         # a copy, and both are reordered in one go.

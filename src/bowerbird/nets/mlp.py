@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, Given, Head, for_decoder, picture_channels
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 

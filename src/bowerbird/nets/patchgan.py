@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.nets.base import NetConfig
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import N_FREQUENCIES, fourier_features
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.nets.base import NetConfig, SequenceNet, SequenceState
+from bowerbird.nets.roles import NetConfig, SequenceNet, SequenceState
 from bowerbird.registry import nets
 
 Tokens = Int[Tensor, "n token"]

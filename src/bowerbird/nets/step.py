@@ -61,7 +61,7 @@ class Layer(NamedTuple):
     down: Product
 
 
-class Step:
+class TokenStep:
     """token (n,) → logits (n, vocab) after it; its keys and values are written behind those of the tokens before."""
 
     def __init__(self, embedding: Any, blocks: list[Any], norm: nn.Module, head: nn.Module, length: int):

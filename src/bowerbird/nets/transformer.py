@@ -22,13 +22,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bowerbird.nets.attention import Attend, attention, bias_where, causal_attention, within_documents
-from bowerbird.nets.base import Memory, NetConfig, SequenceNet, SequenceState, TranslationNet
 from bowerbird.nets.embedding import Embedding
 from bowerbird.nets.kvcache import KVCache
 from bowerbird.nets.layers import MLP, Activation, Append, Attention, CrossAttention, Hidden, KeysValues
 from bowerbird.nets.normalization import Norm, token_norm
 from bowerbird.nets.positions import Positions, Rotation, positions_within
-from bowerbird.nets.step import Step
+from bowerbird.nets.roles import Memory, NetConfig, SequenceNet, SequenceState, TranslationNet
+from bowerbird.nets.step import TokenStep
 from bowerbird.registry import nets
 
 Tokens = Int[Tensor, "n token"]
@@ -218,7 +218,9 @@ class Transformer(Decoder, SequenceNet):
         """The state before the first token.  Made without gradients, it reads single tokens with today's weights."""
         state = self.empty_cache(n, length)
         if not torch.is_grad_enabled() and state.keys_values.dtype == self.embedding.token.weight.dtype:
-            state.step = Step(self.embedding, list(self.blocks), self.norm, self.head or self.embedding.token, length)
+            state.step = TokenStep(
+                self.embedding, list(self.blocks), self.norm, self.head or self.embedding.token, length
+            )
         return state
 
 

@@ -23,10 +23,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.nets.attention import SelfAttention, n_heads
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -92,7 +92,8 @@ class UNet(nn.Module):
             n_head = n_heads(widths[level], config.head_channels) if level in attends else 0
             last = config.blocks - 1
             return nn.ModuleList(
-                Block(widths[level], n_embd, n_head if i == last else 0, config.dropout) for i in range(config.blocks)
+                UNetBlock(widths[level], n_embd, n_head if i == last else 0, config.dropout)
+                for i in range(config.blocks)
             )
 
         self.conditioning = Conditioning(spec.given, n_embd)
@@ -116,7 +117,7 @@ class UNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
-            if isinstance(module, Block):
+            if isinstance(module, UNetBlock):
                 nn.init.zeros_(module.conv2.weight)
             if isinstance(module, ImageAttention):
                 nn.init.zeros_(module.attention.out.weight)
@@ -145,7 +146,7 @@ class UNet(nn.Module):
         return from_patches(self.last(F.silu(self.last_norm(h))), self.patch, height, width)
 
 
-class Block(nn.Module):
+class UNetBlock(nn.Module):
     """x + conv(silu(scale · norm(conv(silu(norm(x)))) + shift)), scale and shift taken from the embedding.
 
     Adaptive normalisation as in Dhariwal & Nichol (2021), section 3.  The last convolution starts at zero, so that a

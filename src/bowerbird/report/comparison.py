@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.data.writing import data_uri
-from bowerbird.report.curves import Dot, Panel, Series, curve, dots, log_worthwhile
+from bowerbird.report.curves import CurveSeries, Dot, Panel, curve, dots, log_worthwhile
 from bowerbird.report.numbers import count, duration
 from bowerbird.report.page import write_page
 from bowerbird.report.run import findings_of, merged_steps, series_of
@@ -234,7 +234,7 @@ def _plots(folder: Path, comparison: dict[str, Any]) -> list[dict[str, Any]]:
         for i, (player, (xs, ys)) in enumerate(losses.items()):
             title = run["recipe"] if len(losses) == 1 else f"{run['recipe']}: {player}"
             panel = panels.setdefault(title, Panel(title, x_label=x))
-            panel.series.append(Series(player, xs, ys, colour=i))
+            panel.series.append(CurveSeries(player, xs, ys, colour=i))
     for panel in panels.values():
         panel.log_y = log_worthwhile([y for series in panel.series for y in series.y])
     return [

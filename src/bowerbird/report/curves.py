@@ -30,7 +30,7 @@ _VARIABLES = {_INK: "var(--muted)", _GRID: "var(--line)"} | {c: f"var(--series-{
 
 
 @dataclass
-class Series:
+class CurveSeries:
     name: str
     x: Sequence[float]
     y: Sequence[float]
@@ -41,7 +41,7 @@ class Series:
 @dataclass
 class Panel:
     title: str
-    series: list[Series] = field(default_factory=list)
+    series: list[CurveSeries] = field(default_factory=list)
     x_label: str = "step"
     log_y: bool = False
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bowerbird import __version__
 from bowerbird.data.writing import data_uri
-from bowerbird.report.curves import Panel, Series, curve, log_worthwhile
+from bowerbird.report.curves import CurveSeries, Panel, curve, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.page import write_page
 from bowerbird.report.table import heading, metric, sentence, unit_text, value_text
@@ -177,7 +177,7 @@ def loss_panels(steps: list[dict[str, Any]], x: str = "step") -> list[Panel]:
     panels = []
     for i, (name, (xs, ys)) in enumerate((n, s) for n, s in series_of(steps, x).items() if n.endswith("/loss")):
         player = name.removesuffix("/loss")
-        panels.append(Panel(f"Loss of {player}", [Series(player, xs, ys, colour=i)], x, log_worthwhile(ys)))
+        panels.append(Panel(f"Loss of {player}", [CurveSeries(player, xs, ys, colour=i)], x, log_worthwhile(ys)))
     return panels
 
 
@@ -189,7 +189,7 @@ def _other_panels(steps: list[dict[str, Any]]) -> list[Panel]:
         if quantity == "loss" or not ys:
             continue
         panel = panels.setdefault(quantity, Panel(quantity.replace("_", " ")))
-        panel.series.append(Series(player or quantity, xs, ys))
+        panel.series.append(CurveSeries(player or quantity, xs, ys))
     for panel in panels.values():
         panel.log_y = log_worthwhile([y for series in panel.series for y in series.y])
     return list(panels.values())

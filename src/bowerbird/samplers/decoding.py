@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bowerbird.draws import Draws
-from bowerbird.nets.base import SequenceState
+from bowerbird.nets.roles import SequenceState
 
 Logits = Float[Tensor, "n vocab"]
 Read = Callable[[Tensor, SequenceState], tuple[Tensor, SequenceState | None]]

@@ -83,7 +83,7 @@ _BENDS: dict[str, tuple[Callable[[float], float], Callable[[Tensor], Tensor]]] =
 
 
 @dataclass(frozen=True)
-class Flow(Schedule):
+class FlowSchedule(Schedule):
     """The straight path of rectified flow and conditional flow matching (Lipman et al. 2022; Liu et al. 2022)."""
 
     def alpha(self, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

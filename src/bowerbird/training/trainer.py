@@ -57,7 +57,7 @@ class Examples(Protocol):
         """The fields of a ``Batch`` for these examples, on the device."""
 
 
-class Data(Protocol):
+class TrainingData(Protocol):
     """An opened source, as the trainer needs it; every medium opens one."""
 
     @property
@@ -104,7 +104,7 @@ class TrainResult:
 def train(
     run: config.Run,
     folder: Path,
-    data: Data,
+    data: TrainingData,
     *,
     quiet: bool = False,
     evaluate: Evaluate | None = None,
@@ -123,7 +123,7 @@ def train(
 
 def resume(
     folder: Path,
-    data: Data,
+    data: TrainingData,
     *,
     quiet: bool = False,
     evaluate: Evaluate | None = None,
@@ -179,7 +179,7 @@ class Trainer:
         self,
         run: config.Run,
         rundir: RunDir,
-        data: Data,
+        data: TrainingData,
         quiet: bool,
         evaluate: Evaluate | None = None,
         preview: Preview | None = None,

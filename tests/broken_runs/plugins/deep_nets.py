@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bowerbird.nets.base import NetConfig
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.roles import NetConfig
 from bowerbird.registry import nets
 
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "leaky": lambda: nn.LeakyReLU(0.2), "relu": nn.ReLU}

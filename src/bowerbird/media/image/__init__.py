@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bowerbird import config, registry
 from bowerbird.data.files import SUFFIXES
-from bowerbird.media.base import Medium
+from bowerbird.media.medium import Medium
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ SHEET_IMAGES = 256
 
 
 @registry.media.register("image")
-class Image(Medium):
+class ImageMedium(Medium):
     """uint8 pixels in files, float32 in [-1, 1] in tensors."""
 
     name = "image"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bowerbird import config, registry
-from bowerbird.media.base import Medium
+from bowerbird.media.medium import Medium
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @registry.media.register("music")
-class Music(Medium):
+class MusicMedium(Medium):
     """Notes, as the tokens of a codec (``bowerbird.media.music.codec``)."""
 
     name = "music"

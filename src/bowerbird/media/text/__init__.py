@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bowerbird import config, registry
-from bowerbird.media.base import Medium
+from bowerbird.media.medium import Medium
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ TRUTH = "truth"
 
 
 @registry.media.register("text")
-class Text(Medium):
+class TextMedium(Medium):
     """Characters, as the tokens of a tokenizer (``bowerbird.data.tokenizers``)."""
 
     name = "text"

@@ -36,7 +36,7 @@ Sets = dict[str, TokenSet]
 
 
 @dataclass
-class Part:
+class CorpusPart:
     """One split of a corpus, before it becomes tokens."""
 
     texts: list[str] = field(default_factory=list)
@@ -104,13 +104,13 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
     )
 
 
-def _tokenizer(found: Corpus, parts: dict[str, Part], options: config.Text) -> Tokenizer:
+def _tokenizer(found: Corpus, parts: dict[str, CorpusPart], options: config.Text) -> Tokenizer:
     specials = tokenizers.CHAT_SPECIALS if found.kind == "chat" else tokenizers.SPECIALS
     others = parts["val"].read() + parts["test"].read() + ([OTHER_ROLES] if found.kind == "chat" else [])
     return tokenizers.chosen(options.tokenizer, parts["train"].read(), others, options.vocab_size, specials)
 
 
-def _contents(found: Corpus, parts: dict[str, Part], tokenizer: Tokenizer, context: int) -> str:
+def _contents(found: Corpus, parts: dict[str, CorpusPart], tokenizer: Tokenizer, context: int) -> str:
     n_characters = sum(len(text) for part in parts.values() for text in part.written())
     if found.stream:
         what = f"one text of {n_characters:,} characters"
@@ -122,7 +122,7 @@ def _contents(found: Corpus, parts: dict[str, Part], tokenizer: Tokenizer, conte
     return f"{what}, tokenizer {tokenizer.name} with {tokenizer.vocab_size:,} tokens, context {context}"
 
 
-def _fingerprint(kind: str, parts: dict[str, Part]) -> str:
+def _fingerprint(kind: str, parts: dict[str, CorpusPart]) -> str:
     digest = hashlib.sha256(kind.encode())
     for name, part in parts.items():
         digest.update(json.dumps([name, part.texts, part.sources, part.chats], ensure_ascii=False).encode())
@@ -132,7 +132,7 @@ def _fingerprint(kind: str, parts: dict[str, Part]) -> str:
 # ------------------------------------------------------------------------------------------------------ splits
 
 
-def divided(found: Corpus) -> tuple[dict[str, Part], str]:
+def divided(found: Corpus) -> tuple[dict[str, CorpusPart], str]:
     """Every item in the split that its content says, and the rule in words."""
     if len(found.split) < 2:
         raise BowerbirdError(
@@ -145,7 +145,7 @@ def divided(found: Corpus) -> tuple[dict[str, Part], str]:
     parts = {}
     for name in SPLITS:
         chosen = np.flatnonzero(where == name).tolist()
-        parts[name] = Part(*([items[i] for i in chosen] if items else [] for items in _items(found)))
+        parts[name] = CorpusPart(*([items[i] for i in chosen] if items else [] for items in _items(found)))
     return parts, split.RULE[split.present(official)]
 
 
@@ -153,7 +153,7 @@ def _items(found: Corpus) -> tuple[list, list, list]:
     return found.texts, found.sources, found.chats
 
 
-def cut(found: Corpus) -> tuple[dict[str, Part], str]:
+def cut(found: Corpus) -> tuple[dict[str, CorpusPart], str]:
     """The splits of a stream, and the rule in words: a split without a file of its own is 5 % off the training text."""
     texts = dict.fromkeys(SPLITS, "")
     for text, name in zip(found.texts, found.split, strict=True):
@@ -169,7 +169,7 @@ def cut(found: Corpus) -> tuple[dict[str, Part], str]:
     for i, name in enumerate(missing):
         texts[name] = whole[ends[i] : ends[i + 1]]
     rule = f"in order: train, then {' and '.join(f'5 % {name}' for name in missing)}" if missing else "official"
-    return {name: Part([text]) for name, text in texts.items()}, rule
+    return {name: CorpusPart([text]) for name, text in texts.items()}, rule
 
 
 # ---------------------------------------------------------------------------------------------------- examples
@@ -187,7 +187,7 @@ def _context(given: int | None, sequences: list[Ragged]) -> int:
     return given or max(2, min(LONGEST_CONTEXT, longest - 1))
 
 
-def _stream(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, name: str) -> tuple[Sets, Spec]:
+def _stream(parts: dict[str, CorpusPart], tokenizer: Tokenizer, context: int | None, name: str) -> tuple[Sets, Spec]:
     tokens = {one: _tokens(tokenizer, part.texts) for one, part in parts.items()}
     if short := [one for one, ragged in tokens.items() if len(ragged.values) < 2]:
         raise BowerbirdError(f"{name} is too short: its split {short[0]} has fewer than two tokens; bring more text.")
@@ -200,7 +200,9 @@ def _stream(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, n
     return sets, _spec(tokenizer, context, tuple(start))
 
 
-def _documents(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None, layout: str) -> tuple[Sets, Spec]:
+def _documents(
+    parts: dict[str, CorpusPart], tokenizer: Tokenizer, context: int | None, layout: str
+) -> tuple[Sets, Spec]:
     tokens = {one: framed(_tokens(tokenizer, part.texts), tokenizer.bos, tokenizer.eos) for one, part in parts.items()}
     context = LONGEST_CONTEXT if context is None and layout == "packed" else _context(context, list(tokens.values()))
     sets: Sets = {}
@@ -214,7 +216,9 @@ def _documents(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None
     return sets, _spec(tokenizer, context, (tokenizer.bos,))
 
 
-def _pairs(parts: dict[str, Part], tokenizer: Tokenizer, given: int | None, skipped: Counter[str]) -> tuple[Sets, Spec]:
+def _pairs(
+    parts: dict[str, CorpusPart], tokenizer: Tokenizer, given: int | None, skipped: Counter[str]
+) -> tuple[Sets, Spec]:
     """source + eos, bos + target + eos; pairs of which a side is longer than the context are taken out of ``parts``."""
     sources = {one: framed(_tokens(tokenizer, part.sources), None, tokenizer.eos) for one, part in parts.items()}
     targets = {one: framed(_tokens(tokenizer, part.texts), tokenizer.bos, tokenizer.eos) for one, part in parts.items()}
@@ -245,7 +249,7 @@ def _kept(sequences: Ragged, keep: torch.Tensor) -> Ragged:
     return Ragged(sequences.values[keep.repeat_interleave(lengths)], offsets)
 
 
-def _chats(parts: dict[str, Part], tokenizer: Tokenizer, context: int | None) -> tuple[Sets, Spec]:
+def _chats(parts: dict[str, CorpusPart], tokenizer: Tokenizer, context: int | None) -> tuple[Sets, Spec]:
     """Chats as their template writes them; of each only the answers, with what ends them, are counted."""
     template = tokenizer.chat_template or chat.CHATML
     if not tokenizer.chat_template and tokenizer.core.token_to_id(tokenizers.CHAT_SPECIALS[1]) is None:

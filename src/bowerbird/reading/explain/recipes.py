@@ -26,52 +26,54 @@ _IMAGES = '''"""Drives the recipe {name} in a small size, on made-up images: a s
 
 import torch
 from bowerbird import config
-from bowerbird.spec import ImageSpec
 from bowerbird.models.base import Batch
+from bowerbird.spec import Classes, Spec, Tensors
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.utils import save_image
 
 torch.manual_seed(0)
-spec = ImageSpec(1, 16, 16, tuple("0123456789"), (10,) * 10)
+spec = Spec("image", Tensors((1, 16, 16)), {field})
 model = config.model_from({model}, "recipe").build(spec)
 prepared = transforms.Compose([transforms.Resize(16), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
 dataloader = DataLoader(datasets.MNIST("data", transform=prepared), batch_size=16, shuffle=True)
 {optimizers}
 model.train()
 for step, (x, label) in enumerate(dataloader):
-    for loss in model.losses(Batch(x, label, step)):
+    given = {given}
+    for loss in model.losses(Batch(x, given, step=step)):
         optimizers[loss.player].zero_grad()
         loss.value.backward()
         optimizers[loss.player].step()
         print(f"step {{step}} {{loss.player}} {{loss.value.item():.4f}}")
 model.eval()
-samples = model.sample(16)
+samples = model.sample(16, given)
 save_image(samples / 2 + 0.5, "samples.png", nrow=4)
 '''
 _TOKENS = '''"""Drives the recipe {name} in a small size, on made-up tokens: a stand-in for data and trainer."""
 
 import torch
 from bowerbird import config
-from bowerbird.spec import TokenSpec
 from bowerbird.models.base import Batch
+from bowerbird.spec import Spec, Tokens
 
 torch.manual_seed(0)
 vocab_size, context = 40, 24
-spec = TokenSpec("{kind}", vocab_size, context, 1, 2, 0, (1,), {source})
+tokens = Tokens(vocab_size, context, bos=1, eos=2, pad=0, start=(1,))
+spec = Spec("text", tokens, {field})
 model = config.model_from({model}, "recipe").build(spec)
 {optimizers}
 model.train()
 for step in range(6):
     x = torch.randint(3, vocab_size, (8, context + 1))
-    source = torch.randint(3, vocab_size, (8, context)){given}
-    for loss in model.losses(Batch(x, step=step, source=source)):
+    given = {given}
+    for loss in model.losses(Batch(x, given, step=step)):
         optimizers[loss.player].zero_grad()
         loss.value.backward()
         optimizers[loss.player].step()
         print(f"step {{step}} {{loss.player}} {{loss.value.item():.4f}}")
 model.eval()
-{sampled}
+print(model.sample(8, {sampled}))
 '''
 
 
@@ -106,12 +108,17 @@ def program(name: str, table: dict[str, Any]) -> str:
     if pairs or (
         model["family"] == "autoregressive" and table.get("data", {}).get("source") not in ("digits", "mnist")
     ):
-        sampled = "print(model.translate(source[:2]))" if pairs else "print(model.sample(2, n_tokens=8))"
         return _TOKENS.format(
-            name=name, model=_table(model), optimizers=optimizers, kind="pairs" if pairs else "text",
-            source=24 if pairs else 0, given="" if pairs else "[:0]", sampled=sampled,
+            name=name, model=_table(model), optimizers=optimizers, field='{"source": tokens}' if pairs else "{}",
+            given='{"source": torch.randint(3, vocab_size, (8, context))}' if pairs else "{}",
+            sampled="given" if pairs else "options=model.Options(n_tokens=8)",
         )  # fmt: skip
-    return _IMAGES.format(name=name, model=_table(model), optimizers=optimizers)
+    from_pictures = model["family"] == "translation"
+    return _IMAGES.format(
+        name=name, model=_table(model), optimizers=optimizers,
+        field='{"source": Tensors((1, 16, 16))}' if from_pictures else '{"label": Classes(tuple("0123456789"))}',
+        given='{"source": x.flip(0)}' if from_pictures else '{"label": label}',
+    )  # fmt: skip
 
 
 def smaller(model: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class TrainFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(TrainFlags, Command):
+class TrainCommand(TrainFlags, Command):
     """Trains a model into a run folder."""
 
     recipe: Positional[str]

@@ -26,7 +26,7 @@ from bowerbird.spec import Spec
 
 
 @dataclass(frozen=True)
-class NetConfig(config.NetConfig):
+class NetConfig(config.NetworkConfig):
     """Base of all networks' hyperparameters."""
 
     channels_last = False
