@@ -289,8 +289,13 @@ def _measured(target: str, request: Measuring, device: str) -> list[Measurement]
         return measure_folder(target, request, device)
     run = RunDir.open(target).config()
     model, _ = load_model(target, device, best=request.best)
-    data = open_data(_reference(run, Path(target), request.against) if request.against else run.data)
+    data = open_data(_reference(run, Path(target), request.against) if request.against else _with_truth(run.data))
     return measure_model(model, data, request)
+
+
+def _with_truth(data: config.Data) -> config.Data:
+    """Two styles that were learned from unrelated piles are measured in pairs: who made the data may know them."""
+    return data if data.paired or data.from_ is None else replace(data, paired=True)
 
 
 def several(one_or_more: Path | str | Sequence[Path | str]) -> list[str]:

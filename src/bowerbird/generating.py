@@ -183,6 +183,6 @@ def preview(model: GenerativeModel, data: Opened, stem: Path, *, seed: int = 0) 
         n = min(n, len(data.val))
         batch = data.val.batch(torch.arange(n))
         given = {name: value[:n] for name, value in batch["given"].items() if name in model.spec.given}
-        beside = {"truth": batch["x"]}
+        beside = {} if getattr(data.val, "unpaired", False) else {"truth": batch["x"]}
     drawn = draw(model, n, seed=seed, given=given, shown=False)
     one.preview(drawn.x, drawn.given | beside, model.spec, stem)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.engine import measure_context
 from bowerbird.measuring.pairs import save_nearest_pairs
 from bowerbird.measuring.request import Measuring
@@ -21,6 +22,8 @@ def measure_model(model: GenerativeModel, data: Any, request: Measuring = Measur
     def once(request: Measuring) -> list[Measurement]:
         context = context_of(model, data, request)
         found = measure_context(context, request.metrics)
+        if not found:
+            raise BowerbirdError(f"No metric applies by default to {context.what}; name some with --metrics.")
         if request.pairs:
             save_nearest_pairs(context, data.train.images, request.pairs)
         return found
