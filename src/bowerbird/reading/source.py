@@ -19,7 +19,10 @@ _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "di
 
 @dataclass(frozen=True)
 class Source:
-    """``main`` is the file that is run; ``texts`` maps every file of the program that was read to its text."""
+    """``main`` is the file that is run; ``texts`` maps every file of the program that was read to its text.
+
+    Files are named by their absolute paths, whatever way the program was named.
+    """
 
     path: Path
     main: str
@@ -73,7 +76,8 @@ def _of_module(module: str, wanted: str) -> Source:
 def _of_file(path: Path) -> Source:
     text, cells = _text_of(path)
     tree = parse(text, path.name)
-    return Source(path, str(path), {str(path): text}, {str(path): tree}, _import_root(path), None, cells)
+    main = str(path.absolute())
+    return Source(path, main, {main: text}, {main: tree}, _import_root(path), None, cells)
 
 
 def _import_root(path: Path) -> Path:
@@ -94,8 +98,8 @@ def _of_folder(folder: Path) -> Source:
     for path in files[:200]:
         try:
             text, _ = _text_of(path)
-            trees[str(path)] = parse(text, path.name)
-            texts[str(path)] = text
+            trees[str(path.absolute())] = parse(text, path.name)
+            texts[str(path.absolute())] = text
         except BowerbirdError:
             continue
     if not texts:

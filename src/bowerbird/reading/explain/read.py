@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bowerbird.reading.check import judge
+from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.explain import costs, events, families, losses, perturb, statics
 from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.explain.reading import Block, Reading, Step
@@ -82,9 +83,9 @@ def write(study: Study, lang: Language) -> Reading:
     file = study.facts.first("source.file")
     assert file is not None
     title = w.say("Reading {n}", "解读 {n}", n=name(file))
-    return Reading(
-        title if len(study.files) == 1 else _title(w, study), lang, steps, study.source, study.facts, study.run.ran
-    )
+    title = title if len(study.files) == 1 else _title(w, study)
+    exercised = Exercised(study.program, study.run)
+    return Reading(title, lang, steps, study.source, study.facts, exercised.ran, exercised=exercised)
 
 
 def _title(w: Writer, study: Study) -> Text:

@@ -51,10 +51,10 @@ class Traced(Session):
         """Runs the program, or what it only defines, and says where everything stands."""
         self._install()
         started = time.process_time()
-        with self._clock(self.request.seconds):
+        with self._clock(self.request.seconds, "program"):
             self._program()
         if not self.recorder.steps or not self.modules.number:
-            with self._clock(self.request.probe_seconds), self.functions, self.streams, self._traced():
+            with self._clock(self.request.probe_seconds, "exercise"), self.functions, self.streams, self._traced():
                 exercise.exercise(self._live(), self.request.wanted, self.replace)
         self._report(time.process_time() - started)
         with torch._C.DisableTorchFunction(), torch.no_grad():

@@ -20,6 +20,8 @@ class Request:
     seed: int = 0
     image_shape: tuple[int, int, int] | None = None
     shrink: bool = False
+    count: bool = False
+    """Only count the parameters of its networks, which are built without memory (on the meta device)."""
     probes: bool = True
     probe_seconds: float = 6.0
     wanted: str | None = None

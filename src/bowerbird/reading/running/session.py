@@ -3,6 +3,7 @@
 import ast
 import builtins
 import contextlib
+import dis
 import gc
 import io
 import linecache
@@ -14,12 +15,14 @@ import threading
 import time
 import types
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from bowerbird.reading.running import compat, exercise, imports, kernel, rewrite, shrinking, trainers
 from bowerbird.reading.running.guards import Guard, limit, soften
@@ -31,6 +34,7 @@ from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.observe.recurrent import RecurrentWatch
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.probes import all_probes
+from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.standins import data, files, fragments
@@ -71,9 +75,11 @@ class Session:
         self.namespace: dict[str, Any] = {}
         self.locals: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
+        self.reached: defaultdict[str, set[int]] = defaultdict(set)
+        self.lost: dict[str, int] = {}
         self.output = _Output()
         self.finished = False
-        self.executed = 0
+        self.executed = self.own_steps = 0
         self.failures = 0
 
     def replace(self, name: str, reason: str) -> None:
@@ -85,24 +91,36 @@ class Session:
     def execute(self) -> None:
         """Runs the program, then what it only defined, then the probes."""
         self._install()
+        if self.request.count:
+            return self._count()
         started = time.process_time()
-        with self._clock(self.request.seconds):
+        with self._clock(self.request.seconds, "program"):
             self._program()
-        self.recorder.flush()
+        self.own_steps = self.recorder.steps
+        self._note_reached("program")
         live = None
         if self.request.probes:
             if not self.recorder.steps or not self.modules.number:
                 if self.request.wanted is None:
                     left = self.request.seconds - (time.process_time() - started)
-                    with self._clock(max(left, 1.0)), self.functions:
+                    with self._clock(max(left, 1.0), "exercise"), self.functions:
                         trainers.exercise(self._live(), self.replace, lambda: self.recorder.steps)
-                with self._clock(self.request.probe_seconds):
+                with self._clock(self.request.probe_seconds, "exercise"):
                     with self.functions:
                         exercise.exercise(self._live(), self.request.wanted, self.replace)
             live = self._live()
         self._report(time.process_time() - started)
         if live is not None:
             self._probes(live)
+        self.recorder.flush()
+
+    def _count(self) -> None:
+        """Builds the networks on the meta device and counts them; what the program does beyond that may fail there."""
+        put(nn.Module, to=lambda module, *args, **kwargs: module)
+        put(torch.Tensor, to=lambda tensor, *args, **kwargs: tensor)
+        with self._clock(self.request.seconds, "program"), torch.device("meta"):
+            self._program()
+        self.modules.trees()
         self.recorder.flush()
 
     def _install(self) -> None:
@@ -127,6 +145,7 @@ class Session:
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
         setattr(builtins, rewrite.WHILE, self.loops.loop_while)
         setattr(builtins, rewrite.LEAVE, self._left)
+        setattr(builtins, rewrite.LINES, self.reached)
         warnings.showwarning = self._warned
         warnings.simplefilter("default")
         sys.stdout = sys.stderr = self.output
@@ -164,7 +183,7 @@ class Session:
             self.recorder("run.warning", category.__name__, {"message": str(message)[:400]}, file=file, line=line)
 
     @contextlib.contextmanager
-    def _clock(self, seconds: float) -> Iterator[None]:
+    def _clock(self, seconds: float, phase: str) -> Iterator[None]:
         """Raises OutOfTime in the program when its CPU time is over, again and again until it gives in."""
 
         def ring(*_: Any) -> None:
@@ -175,7 +194,7 @@ class Session:
         try:
             yield
         except OutOfTime:
-            self.recorder("run.cut", "time", {"seconds": seconds})
+            self.recorder("run.cut", "time", {"seconds": round(seconds, 1), "phase": phase})
         finally:
             for _ in range(3):
                 with contextlib.suppress(OutOfTime):
@@ -202,9 +221,18 @@ class Session:
             surroundings.provide(name, line)
         with self.functions:
             for line, code in rewrite.statements(tree, request.main):
+                before = self.failures
                 if not self._statement(line, code, surroundings) or self.failures >= MOST_FAILURES:
                     return
+                if self.failures > before:
+                    self.lost |= dict.fromkeys(_bound_by(code), line)
         self.finished = True
+
+    def _note_reached(self, phase: str) -> None:
+        """Which lines have run so far, by file."""
+        for file in sorted(self.files):
+            self.recorder("run.reached", phase, sorted(self.reached[file]), line=None, file=file)
+        self.recorder.flush()
 
     def _statement(self, line: int, code: types.CodeType, surroundings: fragments.Surroundings) -> bool:
         """Executes one statement; False when the program has ended itself or its time is over."""
@@ -218,7 +246,8 @@ class Session:
                 self.finished = True
                 return False
             except NameError as error:
-                if surroundings.provide(error.name or "", line, self._globals_of(error)):
+                lost = (error.name or "") in self.lost
+                if not lost and surroundings.provide(error.name or "", line, self._globals_of(error)):
                     continue
                 self._failed(error, line)
                 return True
@@ -240,7 +269,8 @@ class Session:
         self.failures += 1
         self.training.within_step = False
         self.modules.active.clear()
-        self.recorder.exception(error, statement=line)
+        name = (error.name or "") if isinstance(error, NameError) else ""
+        self.recorder.exception(error, statement=line, follows=self.lost.get(name))
         error.__traceback__ = None
 
     def _live(self) -> Live:
@@ -258,10 +288,12 @@ class Session:
             self.functions.report()
             self.modules.report(self.training.reached, self.training.owned)
             self.training.report()
+        self._note_reached("all")
         files.report(self.recorder, Path(self.request.scratch))
         self.recorder("run.output", "stdout", {"text": self.output.text()}, line=None, file=self.request.main)
         value = {
-            "ran": bool(self.executed), "finished": self.finished, "steps": self.recorder.steps,
+            "ran": bool(self.executed), "own_steps": self.own_steps, "finished": self.finished,
+            "steps": self.recorder.steps,
             "cpu_s": round(cpu_s, 2),
             "forwards": self.modules.number, "failures": self.failures, "statements": self.executed,
             "shrink": self.request.shrink, "image_shape": self.request.image_shape,
@@ -280,12 +312,17 @@ class Session:
                 continue
             torch.manual_seed(self.request.seed)
             try:
-                with self._clock(min(left, 3.0)), self.functions:
+                with self._clock(min(left, 3.0), "probe"), self.functions:
                     experiment(live)
             except Exception as error:  # a probe meets a stranger's objects: whatever it raises is a fact
                 message = f"{type(error).__name__}: {str(error)[:300]}"
                 self.recorder("probe.failed", name, {"message": message}, file=self.request.main)
             self.recorder.flush()
+
+
+def _bound_by(code: types.CodeType) -> set[str]:
+    """The global names that a statement would have bound."""
+    return {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}
 
 
 class _Output(io.TextIOBase):
