@@ -32,6 +32,7 @@ COMMANDS: dict[str, type[Command]] = {
     "ask": asking.Ask,
     "mcp": asking.Mcp,
     "check": commands.Check,
+    "cite": reading.Cite,
     "track": tracking.Track,
     "learn": learning.Learn,
     "chat": languages.Chat,
