@@ -114,6 +114,16 @@ def test_a_module_that_nothing_could_call_is_not_judged(child: Child, tmp_path: 
     assert result.exercised.missed == [(str(tmp_path / "program.py"), 8, 8)]
 
 
+def test_a_method_that_fails_when_it_is_only_shown_ends_nothing(child: Child, tmp_path: Path) -> None:
+    shy = TRAINED.replace("    def forward", "    def extra_repr(self):\n        return self.nowhere\n    def forward")
+    shy = shy.replace("self.layer = nn.Linear(6, 6)", "self.layer = nn.Linear(6, 6)\n        self.add = nn.Identity()")
+    shy = shy.replace("nn.Identity()", "Leaf()").replace(
+        "class Mixer", "class Leaf(nn.Identity):\n    def extra_repr(self):\n        return self.nowhere\n\nclass Mixer"
+    )
+    result = run(child, tmp_path, shy)
+    assert result.exercised.modules["Mixer"] and not result.run.why_not
+
+
 def test_what_a_script_defines_and_never_uses_is_named(child: Child, tmp_path: Path) -> None:
     spare = TRAINED.replace(
         "net = Mixer()", "class Spare(Mixer):\n    def forward(self, x):\n        return -x\n\nnet = Mixer()"

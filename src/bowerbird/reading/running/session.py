@@ -284,10 +284,10 @@ class Session:
 
     def _report(self, cpu_s: float) -> None:
         with torch._C.DisableTorchFunction():
-            self.loops.report()
-            self.functions.report()
-            self.modules.report(self.training.reached, self.training.owned)
-            self.training.report()
+            self.recorder.safely(self.loops.report)
+            self.recorder.safely(self.functions.report)
+            self.recorder.safely(self.modules.report, self.training.reached, self.training.owned)
+            self.recorder.safely(self.training.report)
         self._note_reached("all")
         files.report(self.recorder, Path(self.request.scratch))
         self.recorder("run.output", "stdout", {"text": self.output.text()}, line=None, file=self.request.main)

@@ -366,7 +366,10 @@ def _ours(module: nn.Module) -> bool:
 
 
 def _line(module: nn.Module) -> str:
-    text = module.extra_repr() if not module._modules else ""
+    try:
+        text = module.extra_repr() if not module._modules else ""
+    except Exception:  # the user's method, of a module that may be half built
+        text = ""
     return f"{type(module).__name__}({text[:120]})"
 
 
