@@ -18,7 +18,7 @@ from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.run import Run
-from bowerbird.reading.source import open_source, parse
+from bowerbird.reading.source import open_source, parse, printable
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,10 @@ def as_json(result: CheckResult) -> str:
 
 def as_text(result: CheckResult, *, everything: bool = False) -> Iterator[str]:
     """The result as the command prints it for people; ``everything`` shows also what is fine."""
+    yield from map(printable, _lines(result, everything))
+
+
+def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     source, exercised = result.program.source, result.exercised
     yield f"{source.path}: {_status(exercised)}"
     yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)

@@ -7,6 +7,7 @@ A notebook is read as its code cells in order, magics turned into comments, so t
 import ast
 import importlib.util
 import json
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,14 @@ from bowerbird.errors import BowerbirdError
 
 LARGEST_BYTES = 1_000_000
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "site-packages"}
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A stranger's words without what would command a terminal: escapes, controls, marks that reverse the direction."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)

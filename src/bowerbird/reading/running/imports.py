@@ -9,9 +9,10 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,11 @@ class Finder(importlib.abc.MetaPathFinder):
     """First in ``sys.meta_path`` for the user's files and stand-ins; a second one comes last, for what is missing."""
 
     def __init__(
-        self, request: Request, files: set[str], replace: Callable[[str, str], None], *, last: bool
+        self, request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path], *,
+        last: bool,
     ) -> None:  # fmt: skip
         self.request, self.files, self.replace, self.last = request, files, replace, last
+        self.reachable = {Path(os.path.realpath(file)) for file in reachable}
         self.root = Path(request.root)
         self.folders = folders_of(request)
 
@@ -78,8 +81,8 @@ class Finder(importlib.abc.MetaPathFinder):
             )
             return spec
         for folder in self.folders:
-            inside = folder / fullname.replace(".", "/")
-            if inside.is_dir() and not _installed(top) and any(inside.rglob("*.py")):
+            inside = Path(os.path.realpath(folder)) / fullname.replace(".", "/")
+            if inside.is_dir() and not _installed(top) and any(f.is_relative_to(inside) for f in self.reachable):
                 spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
                 spec.submodule_search_locations = [str(inside)]
                 return spec
@@ -210,13 +213,18 @@ def _installed(top: str) -> bool:
     return importlib.machinery.PathFinder.find_spec(top) is not None
 
 
-def install(request: Request, files: set[str], replace: Callable[[str, str], None]) -> None:
-    """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten."""
+def install(
+    request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path]
+) -> None:  # fmt: skip
+    """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten.
+
+    ``reachable`` are the files of the program's own that can be read.
+    """
     for name in list(sys.modules):
         if name.partition(".")[0] in _ALWAYS or name in _SUBMODULES:
             del sys.modules[name]
-    sys.meta_path.insert(0, Finder(request, files, replace, last=False))
-    sys.meta_path.append(Finder(request, files, replace, last=True))
+    sys.meta_path.insert(0, Finder(request, files, replace, reachable, last=False))
+    sys.meta_path.append(Finder(request, files, replace, reachable, last=True))
     sys.path[:0] = [str(folder) for folder in folders_of(request)]
 
 

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+UNCONFINED = 77
+"""The status of an execution that did not begin, because the kernel cannot confine it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -22,6 +25,8 @@ class Request:
     shrink: bool = False
     count: bool = False
     """Only count the parameters of its networks, which are built without memory (on the meta device)."""
+    unconfined: bool = False
+    """Whether it may run where the kernel cannot confine it."""
     probes: bool = True
     probe_seconds: float = 6.0
     wanted: str | None = None

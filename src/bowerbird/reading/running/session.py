@@ -35,8 +35,9 @@ from bowerbird.reading.running.observe.recurrent import RecurrentWatch
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.probes import all_probes
 from bowerbird.reading.running.putting import put
+from bowerbird.reading.running.reach import Reach
 from bowerbird.reading.running.recorder import Recorder, summary
-from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.request import UNCONFINED, Request
 from bowerbird.reading.running.standins import data, files, fragments
 from bowerbird.reading.running.standins.torchvision import transforms
 from bowerbird.reading.running.standins.torchvision import utils as pictures_saved
@@ -139,7 +140,8 @@ class Session:
         compat.install(self.replace)
         data.install(self.recorder, self.replace, self.names, request.image_shape)
         files.install(self.recorder, self.replace, Path(request.root))
-        imports.install(request, self.files, self.replace)
+        reach, packages = Reach(request), kernel.packages()
+        imports.install(request, self.files, self.replace, reach.files)
         pictures_saved.watch(self._pictured)
         transforms.watch(self.recorder.here, self._mismatched)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
@@ -152,7 +154,12 @@ class Session:
         sys.argv = [request.main]
         sys.setrecursionlimit(2000)
         guard = Guard(scratch, self._refused)
-        kernel.confine(scratch, Path(request.root))
+        against = kernel.confine(scratch, [*packages, *reach.readable()])
+        if against:
+            self.recorder("run.unconfined", "kernel", {"why": against}, line=None, file="")
+            self.recorder.flush()
+            if not request.unconfined:
+                raise SystemExit(UNCONFINED)
         guard.arm()
 
     def _left(self, function: str, values: dict[str, Any]) -> None:
