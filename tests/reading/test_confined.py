@@ -4,6 +4,7 @@ nothing that is not in form."""
 import json
 import os
 import signal
+import site
 import stat
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.learn import exercise
 from bowerbird.reading.learn.running import _seen, check_answer
 from bowerbird.reading.running import kernel, launch
+from bowerbird.reading.running.guards import scrubbed
 from bowerbird.reading.running.launch import Child, received
 from bowerbird.reading.running.reach import Reach
 from bowerbird.reading.running.request import Request
@@ -270,6 +272,31 @@ def test_only_what_the_program_imports_or_names_is_readable(child: Child, tmp_pa
         """,
     )
     assert why == "" and printed(facts).split() == ["6", "data", *["refused"] * 6], facts.of("run.exception")
+
+
+def test_packages_are_readable_wherever_they_are_installed(tmp_path: Path) -> None:
+    for name in ("linked", "user", "secret"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}_package.py").write_text("import torch\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "linked.pth").write_text(f"{tmp_path / 'linked'}\n")
+    start = f"import site; site.addsitedir({str(tmp_path / 'site')!r}); site.USER_SITE = {str(tmp_path / 'user')!r}\n"
+    code = (
+        start
+        + textwrap.dedent(PRELUDE)
+        + textwrap.dedent(
+            f"""
+        where = {str(tmp_path)!r}
+        print([tried(lambda: open(f"{{where}}/{{n}}/{{n}}_package.py")) for n in ("linked", "user", "secret")])
+        """
+        )
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(bowerbird.__file__).parents[1])}
+    (tmp_path / "s").mkdir()
+    command = [sys.executable, "-c", code, str(tmp_path / "s")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.stdout.strip() == "['done', 'done', 'EACCES']", done
+    assert scrubbed({}, "/nowhere")["PYTHONUSERBASE"] == site.getuserbase()
 
 
 def test_a_program_in_a_home_folder_names_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

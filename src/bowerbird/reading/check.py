@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.reading.counterfactual import settled
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, in_order
@@ -88,7 +89,7 @@ def check(
 def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> Iterator[Finding]:
     """What the rules say, that an exception was raised only where no other says why; numbers of a program that was made
     smaller are told as such."""
-    findings = list(_judgements(program, run, only))
+    findings = settled(program, run, _judgements(program, run, only), lambda p, r: _judgements(p, r, only))
     explained = {(f.file, f.line) for f in findings if f.rule not in (RAISED, "X09") and f.severity != "ok"}
     note = f" Seen in the program made smaller ({', '.join(run.shrunk[:3])})." if run.shrunk else ""
     for finding in findings:
@@ -157,7 +158,9 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     for finding in shown:
         other = f" of {finding.file}" if finding.file != source.main else ""
         yield f"{finding.severity:<7}  {finding.rule}  {source.where(finding.line)}{other}: {finding.message}"
-        yield from (f"           {text}" for text in (finding.evidence, finding.fix and f"Fix: {finding.fix}") if text)
+        same = finding.explains and f"The same cause: {', '.join(finding.explains)}."
+        said = (finding.evidence, same, finding.fix and f"Fix: {finding.fix}")
+        yield from (f"           {text}" for text in said if text)
     fine = sum(finding.severity == "ok" for finding in result.findings)
     if fine and not everything:
         yield f"Checked and fine: {fine} (--all shows them)."

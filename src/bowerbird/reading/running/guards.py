@@ -7,6 +7,7 @@ so that what was tried is named in a fact; code that means harm can go around it
 import os
 import resource
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -159,6 +160,7 @@ def scrubbed(environment: dict[str, str], home: str) -> dict[str, str]:
     }
     return kept | {
         "HOME": home,
+        "PYTHONUSERBASE": site.getuserbase(),  # packages of ``pip install --user`` lie there, whatever the home is
         "TMPDIR": home,
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
