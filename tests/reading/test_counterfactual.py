@@ -1,4 +1,4 @@
-"""No error without a run that bears it out: what its patch leaves standing was none, what it takes along was the same."""
+"""No error without a run that bears it out: what its patch leaves standing is none, what goes with it is the same."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -19,7 +19,7 @@ from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.run import Run
-from bowerbird.reading.source import open_source, parse, printable
+from bowerbird.reading.source import open_source, parse, printable, write_back
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def fix(result: CheckResult) -> list[str]:
     changed = [file for file, text in texts.items() if text != source.texts[file]]
     for file in changed:
         parse(texts[file], file)
-        Path(file).write_text(texts[file], encoding="utf-8")
+        write_back(Path(file), texts[file])
     return changed
 
 

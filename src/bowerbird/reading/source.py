@@ -5,9 +5,12 @@ A notebook is read as its code cells in order, magics turned into comments, so t
 """
 
 import ast
+import codecs
 import importlib.util
 import json
+import os
 import re
+import shutil
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,15 +136,40 @@ def _text_of(path: Path) -> tuple[str, tuple[tuple[int, int], ...]]:
     raw = path.read_bytes()
     if b"\0" in raw:
         raise BowerbirdError(f"{path.name} is not Python source: it holds binary data.")
-    for encoding in ("utf-8-sig", "gb18030", "latin-1"):
-        try:
-            text = raw.decode(encoding)
-            break
-        except UnicodeDecodeError:
-            continue
+    text = raw.decode(_encoding(raw))
     if path.suffix == ".ipynb":
         return _of_notebook(text, path.name)
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", " "), ()
+
+
+def _encoding(raw: bytes) -> str:
+    """The first encoding of those that people use in which a file can be read; the last one reads anything."""
+    for encoding in ("utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else "utf-8", "gb18030"):
+        try:
+            raw.decode(encoding)
+            return encoding
+        except UnicodeDecodeError:
+            continue
+    return "latin-1"
+
+
+def write_back(path: Path, text: str) -> None:
+    """Writes a changed text over the file that it was read from, in its encoding and with its line ends, or not at all.
+
+    A file that links to another stays a link; a file that cannot be replaced is left as it is.
+    """
+    path = path.resolve()
+    raw = path.read_bytes()
+    ends = "\r\n" if raw.count(b"\r\n") * 2 > raw.count(b"\n") else "\n"
+    lines = text if raw.endswith((b"\n", b"\r")) else text.rstrip("\n")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(lines.replace("\n", ends).encode(_encoding(raw)))
+        shutil.copymode(path, part)
+        part.replace(path)
+    except (OSError, UnicodeEncodeError) as error:
+        part.unlink(missing_ok=True)
+        raise BowerbirdError(f"{path} could not be changed and is as it was: {error}.") from None
 
 
 def _of_notebook(text: str, name: str) -> tuple[str, tuple[tuple[int, int], ...]]:

@@ -48,6 +48,8 @@ _ALWAYS = {
     "cv2": "pictures are not drawn",
     "nltk": "its data would be downloaded",
 }
+NEVER_OWN = ("torch", "numpy", "bowerbird")
+"""Packages that are taken as they are installed, whatever lies beside the program."""
 _KEPT = ("__getattr__", "__version__", "__all__")
 _SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
 
@@ -70,7 +72,7 @@ class Finder(importlib.abc.MetaPathFinder):
         top = fullname.partition(".")[0]
         if self.last:
             return self._missing(fullname, top)
-        if top in ("torch", "numpy", "bowerbird") and fullname not in _SUBMODULES:
+        if top in NEVER_OWN and fullname not in _SUBMODULES:
             return None
         file = self._own(fullname)
         if file is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bowerbird.reading.running.guards import is_secret
-from bowerbird.reading.running.imports import folders_of, package_of
+from bowerbird.reading.running.imports import NEVER_OWN, folders_of, package_of
 from bowerbird.reading.running.kernel import around_home
 from bowerbird.reading.running.request import Request
 
@@ -62,18 +62,18 @@ class Reach:
     def _files_of(self, name: str) -> Iterator[Path]:
         """The files of a dotted name: of each package on the way, and of the module itself."""
         parts = name.split(".")
-        for folder in self.folders:
+        for folder in self.folders if parts[0] not in NEVER_OWN else ():
             for length in range(1, len(parts) + 1):
                 base = folder.joinpath(*parts[:length])
                 yield from (p for p in (base / "__init__.py", base.with_name(f"{base.name}.py")) if p.is_file())
 
     def _named(self, word: str) -> None:
         """Adds a file or folder below the program's own folder that a string literal names."""
-        if not 0 < len(word) <= LONGEST_NAME or "\0" in word or "\n" in word:
+        if not 0 < len(word.encode(errors="replace")) <= LONGEST_NAME or "\0" in word or "\n" in word:
             return
         for folder in dict.fromkeys((*self.folders, self.root)):
             path = Path(os.path.realpath(folder / word))
-            if path == folder or not path.is_relative_to(folder) or not path.exists() or around_home(folder):
+            if path == folder or not path.is_relative_to(folder) or not os.path.exists(path) or around_home(folder):
                 continue
             if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not is_secret(str(path)):
                 self.data[path] = None

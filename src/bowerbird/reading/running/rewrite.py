@@ -3,7 +3,7 @@
 Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
 A function that trains, or multiplies up a noise schedule, hands over its local names when it ends.  Before every
-statement that does something stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
+statement stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
 """
 
 import ast
@@ -97,7 +97,11 @@ def _mark(tree: ast.Module, file: str) -> None:
 
 
 def _marks(node: ast.stmt, file: str) -> list[ast.stmt]:
-    if not does_something(node):
+    if isinstance(node, ast.Global | ast.Nonlocal) or (isinstance(node, ast.If) and _is_main(node.test)):
+        return []
+    if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+        return []
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return []
     lines = ast.Subscript(ast.Name(LINES, ast.Load()), ast.Constant(file), ast.Load())
     add = ast.Call(ast.Attribute(lines, "add", ast.Load()), [ast.Constant(node.lineno)], [])

@@ -94,7 +94,7 @@ class Session:
         self._install()
         if self.request.count:
             return self._count()
-        started = time.process_time()
+        started = self.loops.started = time.process_time()
         with self._clock(self.request.seconds, "program"):
             self._program()
         self.own_steps = self.recorder.steps
@@ -127,6 +127,7 @@ class Session:
     def _install(self) -> None:
         request = self.request
         scratch = Path(request.scratch)
+        reach, packages = Reach(request), kernel.packages()
         os.chdir(scratch)
         random.seed(request.seed)
         np.random.seed(request.seed)
@@ -140,7 +141,6 @@ class Session:
         compat.install(self.replace)
         data.install(self.recorder, self.replace, self.names, request.image_shape)
         files.install(self.recorder, self.replace, Path(request.root))
-        reach, packages = Reach(request), kernel.packages()
         imports.install(request, self.files, self.replace, reach.files)
         pictures_saved.watch(self._pictured)
         transforms.watch(self.recorder.here, self._mismatched)
