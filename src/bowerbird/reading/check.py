@@ -59,6 +59,7 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         return {
             **self.exercised.to_json(),
+            "mended": list(self.program.source.mended),
             "stand_ins": self.stand_ins,
             "findings": [finding.to_json() for finding in self.findings],
         }
@@ -119,6 +120,8 @@ def fix(result: CheckResult) -> list[str]:
     source = result.program.source
     if source.path.suffix == ".ipynb":
         raise BowerbirdError("Notebooks are not changed; their findings say what to change in which cell.")
+    if source.mended:
+        raise BowerbirdError(f"{source.path} is no Python as it stands, so --fix does not change it; mend that first.")
     taken: set[tuple[str, int]] = set()
     chosen = []
     for finding in result.findings:
@@ -151,6 +154,7 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     source, exercised = result.program.source, result.exercised
     yield f"{source.path}: {_status(exercised)}"
     yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
+    yield from (f"  as pasted  {words}" for words in source.mended)
     unreached = exercised.never
     if result.run.shrunk:
         yield f"  It ran made smaller ({', '.join(result.run.shrunk)}); numbers below are of that, not of the program."

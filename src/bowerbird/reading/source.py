@@ -12,12 +12,14 @@ import os
 import re
 import shutil
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
 
 LARGEST_BYTES = 1_000_000
+MOST_CUT = 8
+"""How many lines at the end of a text may belong to a statement that was cut off."""
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "site-packages"}
 
 
@@ -46,6 +48,8 @@ class Source:
     """The class that was asked for, of ``module:Class``."""
     cells: tuple[tuple[int, int], ...] = ()
     """Of a notebook: the number of each code cell and the line at which it starts."""
+    mended: tuple[str, ...] = ()
+    """What was changed so that a text that was pasted from a page is Python: quotes unescaped, a cut end left off."""
 
     def where(self, line: int) -> str:
         """A line as the user knows it: ``line 12``, or ``cell 3, line 4`` of a notebook."""
@@ -82,14 +86,42 @@ def _of_module(module: str, wanted: str) -> Source:
     source = _of_file(path)
     if not any(isinstance(n, ast.ClassDef) and n.name == wanted for n in ast.walk(source.trees[source.main])):
         raise BowerbirdError(f"{path} defines no class {wanted}.")
-    return Source(source.path, source.main, source.texts, source.trees, source.root, wanted, source.cells)
+    return replace(source, wanted=wanted)
 
 
 def _of_file(path: Path) -> Source:
     text, cells = _text_of(path)
+    text, mended = (text, ()) if cells else pasted(text)
     tree = parse(text, path.name)
     main = str(path.absolute())
-    return Source(path, main, {main: text}, {main: tree}, _import_root(path), None, cells)
+    return Source(path, main, {main: text}, {main: tree}, _import_root(path), None, cells, mended)
+
+
+def pasted(text: str) -> tuple[str, tuple[str, ...]]:
+    """A program as a page prints it: where it is no Python, quotes are unescaped, and an end that was cut off is left
+    out, as far as that makes it Python; says what was changed.  Lines keep their numbers."""
+    if _is_python(text):
+        return text, ()
+    said = []
+    if '\\"' in text and not _is_python(text):
+        text = text.replace('\\"', '"')
+        said.append('\\" was read as "')
+    lines = text.splitlines()
+    for cut in range(min(MOST_CUT, len(lines) - 1) + 1):
+        short = "\n".join(lines[: len(lines) - cut]) + "\n"
+        if _is_python(short) and any(line.strip() for line in lines[: len(lines) - cut]):
+            if cut:
+                said.append(f"it breaks off; nothing after line {len(lines) - cut} was read")
+            return short, tuple(said)
+    return text, ()
+
+
+def _is_python(text: str) -> bool:
+    try:
+        parse(text, "")
+    except BowerbirdError:
+        return False
+    return True
 
 
 def _import_root(path: Path) -> Path:

@@ -92,6 +92,12 @@ def _what(w: Writer) -> Iterator[Block]:
     )
     columns = ("lines", "classes", "modules", "functions")
     yield w.table(head, [[name(f), *(number(f, c) for c in columns)] for f in files[:20]])
+    for words in w.study.source.mended:
+        fact = w.study.add("source.mended", w.study.source.path.name, {"what": words})
+        yield w.said(
+            "It is no Python as it stands, and was read so: {m}.", "原文不是合法的 Python，按此读取：{m}。",
+            m=quote(fact, "what"),
+        )  # fmt: skip
     yield from _driver(w)
 
 
