@@ -50,6 +50,8 @@ def test_what_is_wrong_in_the_middle_stays_wrong(text: str, tmp_path: Path) -> N
 
 def test_a_program_that_was_cut_off_is_run_and_never_changed(tmp_path: Path) -> None:
     file = tmp_path / "p.py"
+    file.write_text(WHOLE.replace("return self.layer(x)", "return (self.lay"))
+    assert [f.rule for f in check(file).findings if f.severity != "ok"] == [], "its end may use the layer"
     text = WHOLE + "net = Net()\nprint(net(torch.randn(2, 3)).shape)\nnet.train\nfor batch in load"
     file.write_text(text)
     result = check(file)
