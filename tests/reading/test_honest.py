@@ -187,6 +187,19 @@ def test_a_relative_path_finds_what_an_absolute_one_finds(
     assert first(found[0]).startswith(f"net{os.sep}train.py: ")
 
 
+def test_relative_imports_work_without_an_init(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "nets" / "parts").mkdir(parents=True)
+    (tmp_path / "sizes.py").write_text("WIDTH = 6\n")
+    (tmp_path / "nets" / "parts" / "layers.py").write_text("from torch.nn import Linear as Layer\n")
+    code = "from .parts.layers import Layer\nfrom sizes import WIDTH\n" + TRAINED.replace(
+        "nn.Linear(6, 6)", "Layer(6, WIDTH)"
+    )
+    (tmp_path / "nets" / "train.py").write_text(code)
+    result = check(tmp_path / "nets" / "train.py", child=child)
+    assert result.exercised.own_steps == 5 and not result.run.exceptions()
+    assert {s.name for s in result.run.stand_ins} <= {"lr"}
+
+
 def test_a_program_made_smaller_keeps_its_number_of_parameters(child: Child, tmp_path: Path) -> None:
     code = """
         import torch

@@ -94,7 +94,7 @@ def _of_file(path: Path) -> Source:
     text, mended = (text, ()) if cells else pasted(text)
     tree = parse(text, path.name)
     main = str(path.absolute())
-    return Source(path, main, {main: text}, {main: tree}, _import_root(path), None, cells, mended)
+    return Source(path, main, {main: text}, {main: tree}, _import_root(path, tree), None, cells, mended)
 
 
 def pasted(text: str) -> tuple[str, tuple[str, ...]]:
@@ -124,12 +124,20 @@ def _is_python(text: str) -> bool:
     return True
 
 
-def _import_root(path: Path) -> Path:
-    """The folder from which a file's own package is imported: the first one upwards that is no package."""
-    folder = path.resolve().parent
-    while (folder / "__init__.py").is_file() and folder != folder.parent:
-        folder = folder.parent
+def _import_root(path: Path, tree: ast.Module) -> Path:
+    """The folder from which a file's own package is imported: the first one upwards that is no package.
+
+    A file that imports relatively lies in a package, whether its folder has an ``__init__.py`` or not.
+    """
+    folder, levels = path.resolve().parent, relative_levels(tree)
+    while folder != folder.parent and ((folder / "__init__.py").is_file() or levels > 0):
+        folder, levels = folder.parent, levels - 1
     return folder
+
+
+def relative_levels(tree: ast.Module) -> int:
+    """How far up the relative imports of a file reach: 1 for ``from .nets import Net``, 0 where there is none."""
+    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
 
 
 def _of_folder(folder: Path) -> Source:

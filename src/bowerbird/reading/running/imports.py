@@ -22,6 +22,7 @@ from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.rewrite import compiled
 from bowerbird.reading.running.shrinking import shrink
 from bowerbird.reading.running.standins.anything import Anything
+from bowerbird.reading.source import relative_levels
 
 _HERE = "bowerbird.reading.running.standins"
 _OURS = {
@@ -233,11 +234,14 @@ def install(
 def folders_of(request: Request) -> list[Path]:
     """Where the program's own imports are looked for: beside the main file, unless that lies in a package."""
     main, root = Path(request.main), Path(request.root)
-    return [root] if package_of(main, root) else list(dict.fromkeys((main.resolve().parent, root)))
+    return [root] if package_of(request) else list(dict.fromkeys((main.resolve().parent, root)))
 
 
-def package_of(main: Path, root: Path) -> str | None:
+def package_of(request: Request) -> str | None:
     """The package that the main file lies in, for its relative imports."""
-    folder = main.resolve().parent
+    folder, root = Path(request.main).resolve().parent, Path(request.root)
     parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
-    return ".".join(parts) if parts and (folder / "__init__.py").is_file() else None
+    if not parts:
+        return None
+    inside = (folder / "__init__.py").is_file() or relative_levels(ast.parse(request.texts[request.main])) > 0
+    return ".".join(parts) if inside else None

@@ -57,7 +57,7 @@ class Reach:
         for folder in self.folders:
             if file.resolve().is_relative_to(folder):
                 return list(file.resolve().relative_to(folder).parts[:-1])
-        return (package_of(file, self.root) or "").split(".")
+        return (package_of(self.request) or "").split(".")
 
     def _files_of(self, name: str) -> Iterator[Path]:
         """The files of a dotted name: of each package on the way, and of the module itself."""

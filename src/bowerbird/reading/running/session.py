@@ -219,7 +219,7 @@ class Session:
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         module.__file__ = request.main
-        module.__package__ = imports.package_of(Path(request.main), Path(request.root))
+        module.__package__ = imports.package_of(request)
         module.__builtins__ = builtins  # type: ignore[attr-defined]
         self.namespace = module.__dict__
         self.names.namespaces.append(self.namespace)
