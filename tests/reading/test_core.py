@@ -19,7 +19,7 @@ from bowerbird.reading.program import Program
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.standins import einops
-from bowerbird.reading.source import open_source
+from bowerbird.reading.source import open_source, write_back
 from bowerbird.reading.undefined import undefined_names
 
 NET = """
@@ -90,6 +90,26 @@ def test_missing_zero_grad_is_an_error_and_its_patch_mends_it(child: Child, tmp_
     assert fix(result) == [str(tmp_path / "program.py")]
     assert "    opt.zero_grad()\n" in (tmp_path / "program.py").read_text()
     assert check(tmp_path / "program.py", child=child).errors == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "ends", "last"),
+    [("utf-8", "\n", True), ("utf-8-sig", "\r\n", True), ("gb18030", "\r\n", False), ("utf-8", "\n", False)],
+)
+def test_a_file_that_is_mended_keeps_its_form(tmp_path: Path, encoding: str, ends: str, last: bool) -> None:
+    text = "# 生成器\nnet = 1\n" + ("pass\n" if last else "pass")
+    path, link = tmp_path / "p.py", tmp_path / "link.py"
+    path.write_bytes(text.replace("\n", ends).encode(encoding))
+    path.chmod(0o755)
+    link.symlink_to(path)
+    source = open_source(link)
+    write_back(link, source.texts[source.main].replace("net = 1", "net = 2"))
+    assert path.read_bytes() == text.replace("net = 1", "net = 2").replace("\n", ends).encode(encoding)
+    assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o755
+    before = path.read_bytes()
+    with pytest.raises(BowerbirdError, match="is as it was"):
+        write_back(path, "\ud800")
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["link.py", "p.py"]
 
 
 def test_a_patched_run_shows_what_a_patch_changes(child: Child, tmp_path: Path) -> None:

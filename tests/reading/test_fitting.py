@@ -122,7 +122,7 @@ RIGHT = {
 def said(text: str, folder: Path) -> set[str]:
     file = folder / "program.py"
     file.write_text(text)
-    run = Run(ran=False, facts=FactStore(), stand_ins=(), why_not="")
+    run = Run(executed=False, facts=FactStore(), stand_ins=(), why_not="")
     findings = judge(Program(open_source(file)), run)
     return {finding.rule for finding in findings if finding.severity in ("error", "warning")}
 

@@ -75,7 +75,7 @@ class Story:
 def told(story: Story, text: str, tmp_path: Path, *rules: str) -> list[Finding]:
     path = tmp_path / "program.py"
     path.write_text(text, encoding="utf-8")
-    run = Run(ran=True, facts=story.facts)
+    run = Run(executed=True, facts=story.facts)
     return [f for f in judge(Program(open_source(path)), run, rules or MINE) if f.severity != "ok"]
 
 

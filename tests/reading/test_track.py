@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from corpus import Pair, pairs
 
+from bowerbird import cli
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.history.changelog import changelog, track_range
 from bowerbird.reading.history.show import changelog_lines, lines
@@ -46,7 +47,7 @@ def test_pair_is_told_right(pair: Pair, child: Child):
     told = [(c.what, c.evidence) for c in result.changes]
     assert result.behavioural_change == pair.behavioural, told
     assert not pair.what or {c.what for c in result.changes} & set(pair.what), told
-    assert set(result.to_json()) == {"behavioural_change", "changes"}
+    assert set(result.to_json()) == {"behavioural_change", "inconclusive", "changes"}
 
 
 def test_another_order_of_building_and_another_seed_change_nothing(tmp_path: Path, child: Child):
@@ -56,6 +57,17 @@ def test_another_order_of_building_and_another_seed_change_nothing(tmp_path: Pat
     (tmp_path / "a.py").write_text(two)
     (tmp_path / "b.py").write_text(swapped)
     assert track(tmp_path / "a.py", tmp_path / "b.py", child=child).changes == ()
+
+
+def test_lines_that_ran_in_neither_version_are_no_change_and_no_verdict(tmp_path: Path) -> None:
+    late = BASE + "    if float(loss) < -1.0:\n        x = x + 1.0\n"
+    (tmp_path / "a.py").write_text(late)
+    (tmp_path / "b.py").write_text(late.replace("x + 1.0", "x * 3.0"))
+    assert cli.main(["track", str(tmp_path / "a.py"), str(tmp_path / "b.py"), "--json"]) == 3
+    result = track(tmp_path / "a.py", tmp_path / "b.py")
+    assert result.inconclusive and not result.behavioural_change and result.to_json()["inconclusive"]
+    (tmp_path / "b.py").write_text(late.replace("lr=0.1", "lr=0.3"))
+    assert cli.main(["track", str(tmp_path / "a.py"), str(tmp_path / "b.py"), "--json"]) == 0
 
 
 def test_changelog_of_a_repository(tmp_path: Path):

@@ -1,7 +1,8 @@
 """The command line: finds the command, runs it, and turns every error into one sentence and an exit status.
 
 Nothing here loads torch.  Results go to standard output (as JSON with ``--json``), progress and errors to standard
-error.  Exit status: 0 done, 1 the work failed, 2 wrong usage or input, 130 interrupted.
+error.  Exit status: 0 done, 1 something was found or the work failed, 2 wrong usage or input, 3 a program could not be
+judged, 130 interrupted.
 """
 
 import os
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type[Command]] = {
     "ask": asking.Ask,
     "mcp": asking.Mcp,
     "check": commands.CheckCommand,
+    "cite": read.Cite,
     "track": tracking.Track,
     "learn": learning.Learn,
     "chat": languages.Chat,

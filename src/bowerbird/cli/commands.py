@@ -270,5 +270,4 @@ class CheckCommand(Command):
         if self.fix:
             for file in checking.fix(result):
                 print(f"mended {file}", file=sys.stderr)
-        if result.errors:
-            sys.exit(1)
+        sys.exit(result.exit_status)

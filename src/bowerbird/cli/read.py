@@ -1,4 +1,4 @@
-"""The command that explains a program in seven steps."""
+"""The commands that explain a program in seven steps, and that check what documentation says of code."""
 
 import json as jsonlib
 import sys
@@ -62,3 +62,30 @@ class Read(Command):
             print(jsonlib.dumps(reading.to_json(), indent=2, ensure_ascii=False))
         elif self.html is None and self.md is None:
             print("\n".join(Page(reading, colour=sys.stdout.isatty()).lines()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cite(Command):
+    """Checks every file:line and quoted name in Markdown against the code of its repository."""
+
+    targets: Positional[tuple[Path, ...]]
+    """Markdown files, or folders with some."""
+    root: Path | None = None
+    """The repository (default: the one around the first page)."""
+    json: Switch = False
+    """Print JSON."""
+
+    def __call__(self) -> None:
+        from bowerbird.reading.cite import cite
+
+        result = cite(self.targets, self.root)
+        if self.json:
+            print(jsonlib.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(map(str, result.wrong)), end="\n" if result.wrong else "")
+            checked = f"{result.citations} citations and {result.names} names were checked"
+            print(
+                f"{checked}; {len(result.wrong) or 'none'} of them {'is' if len(result.wrong) == 1 else 'are'} wrong."
+            )
+        if result.wrong:
+            sys.exit(1)

@@ -49,6 +49,11 @@ class Track(Command):
             else:
                 raise BowerbirdError("Give two files, or a repository, a file of it and a range: REPO FILE A..B.")
         entries = made if isinstance(made, list) else None
+        self._print(made, entries, show)
+        if entries is None and made.inconclusive:
+            sys.exit(3)
+
+    def _print(self, made: Any, entries: list[Any] | None, show: Any) -> None:
         if self.json:
             rows = made.to_json() if entries is None else [entry.to_json() for entry in entries]
             print(jsonlib.dumps(rows, indent=2, ensure_ascii=False))

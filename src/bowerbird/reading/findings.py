@@ -27,6 +27,8 @@ class Finding:
     file: str = ""
     facts: tuple[str, ...] = ()
     patch: Patch | None = field(default=None, compare=False)
+    explains: tuple[str, ...] = ()
+    """Other findings that have the same cause: they went away when the patched program ran."""
 
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -38,6 +40,7 @@ class Finding:
             "fix": self.fix,
             "file": self.file,
             "facts": list(self.facts),
+            "explains": list(self.explains),
         }
         if self.patch is not None:
             row["patch"] = self.patch.to_json()

@@ -5,21 +5,38 @@ A notebook is read as its code cells in order, magics turned into comments, so t
 """
 
 import ast
+import codecs
 import importlib.util
 import json
+import os
+import re
+import shutil
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
 
 LARGEST_BYTES = 1_000_000
+MOST_CUT = 8
+"""How many lines at the end of a text may belong to a statement that was cut off."""
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "site-packages"}
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A stranger's words without what would command a terminal: escapes, controls, marks that reverse the direction."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)
 class Source:
-    """``main`` is the file that is run; ``texts`` maps every file of the program that was read to its text."""
+    """``main`` is the file that is run; ``texts`` maps every file of the program that was read to its text.
+
+    Files are named by their absolute paths, whatever way the program was named.
+    """
 
     path: Path
     main: str
@@ -31,6 +48,8 @@ class Source:
     """The class that was asked for, of ``module:Class``."""
     cells: tuple[tuple[int, int], ...] = ()
     """Of a notebook: the number of each code cell and the line at which it starts."""
+    mended: tuple[str, ...] = ()
+    """What was changed so that a text that was pasted from a page is Python: quotes unescaped, a cut end left off."""
 
     def where(self, line: int) -> str:
         """A line as the user knows it: ``line 12``, or ``cell 3, line 4`` of a notebook."""
@@ -67,21 +86,58 @@ def _of_module(module: str, wanted: str) -> Source:
     source = _of_file(path)
     if not any(isinstance(n, ast.ClassDef) and n.name == wanted for n in ast.walk(source.trees[source.main])):
         raise BowerbirdError(f"{path} defines no class {wanted}.")
-    return Source(source.path, source.main, source.texts, source.trees, source.root, wanted, source.cells)
+    return replace(source, wanted=wanted)
 
 
 def _of_file(path: Path) -> Source:
     text, cells = _text_of(path)
+    text, mended = (text, ()) if cells else pasted(text)
     tree = parse(text, path.name)
-    return Source(path, str(path), {str(path): text}, {str(path): tree}, _import_root(path), None, cells)
+    main = str(path.absolute())
+    return Source(path, main, {main: text}, {main: tree}, _import_root(path, tree), None, cells, mended)
 
 
-def _import_root(path: Path) -> Path:
-    """The folder from which a file's own package is imported: the first one upwards that is no package."""
-    folder = path.resolve().parent
-    while (folder / "__init__.py").is_file() and folder != folder.parent:
-        folder = folder.parent
+def pasted(text: str) -> tuple[str, tuple[str, ...]]:
+    """A program as a page prints it: where it is no Python, quotes are unescaped, and an end that was cut off is left
+    out, as far as that makes it Python; says what was changed.  Lines keep their numbers."""
+    if _is_python(text):
+        return text, ()
+    said = []
+    if '\\"' in text and not _is_python(text):
+        text = text.replace('\\"', '"')
+        said.append('\\" was read as "')
+    lines = text.splitlines()
+    for cut in range(min(MOST_CUT, len(lines) - 1) + 1):
+        short = "\n".join(lines[: len(lines) - cut]) + "\n"
+        if _is_python(short) and any(line.strip() for line in lines[: len(lines) - cut]):
+            if cut:
+                said.append(f"it breaks off; nothing after line {len(lines) - cut} was read")
+            return short, tuple(said)
+    return text, ()
+
+
+def _is_python(text: str) -> bool:
+    try:
+        parse(text, "")
+    except BowerbirdError:
+        return False
+    return True
+
+
+def _import_root(path: Path, tree: ast.Module) -> Path:
+    """The folder from which a file's own package is imported: the first one upwards that is no package.
+
+    A file that imports relatively lies in a package, whether its folder has an ``__init__.py`` or not.
+    """
+    folder, levels = path.resolve().parent, relative_levels(tree)
+    while folder != folder.parent and ((folder / "__init__.py").is_file() or levels > 0):
+        folder, levels = folder.parent, levels - 1
     return folder
+
+
+def relative_levels(tree: ast.Module) -> int:
+    """How far up the relative imports of a file reach: 1 for ``from .nets import Net``, 0 where there is none."""
+    return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
 
 
 def _of_folder(folder: Path) -> Source:
@@ -94,8 +150,8 @@ def _of_folder(folder: Path) -> Source:
     for path in files[:200]:
         try:
             text, _ = _text_of(path)
-            trees[str(path)] = parse(text, path.name)
-            texts[str(path)] = text
+            trees[str(path.absolute())] = parse(text, path.name)
+            texts[str(path.absolute())] = text
         except BowerbirdError:
             continue
     if not texts:
@@ -120,15 +176,40 @@ def _text_of(path: Path) -> tuple[str, tuple[tuple[int, int], ...]]:
     raw = path.read_bytes()
     if b"\0" in raw:
         raise BowerbirdError(f"{path.name} is not Python source: it holds binary data.")
-    for encoding in ("utf-8-sig", "gb18030", "latin-1"):
-        try:
-            text = raw.decode(encoding)
-            break
-        except UnicodeDecodeError:
-            continue
+    text = raw.decode(_encoding(raw))
     if path.suffix == ".ipynb":
         return _of_notebook(text, path.name)
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", " "), ()
+
+
+def _encoding(raw: bytes) -> str:
+    """The first encoding of those that people use in which a file can be read; the last one reads anything."""
+    for encoding in ("utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else "utf-8", "gb18030"):
+        try:
+            raw.decode(encoding)
+            return encoding
+        except UnicodeDecodeError:
+            continue
+    return "latin-1"
+
+
+def write_back(path: Path, text: str) -> None:
+    """Writes a changed text over the file that it was read from, in its encoding and with its line ends, or not at all.
+
+    A file that links to another stays a link; a file that cannot be replaced is left as it is.
+    """
+    path = path.resolve()
+    raw = path.read_bytes()
+    ends = "\r\n" if raw.count(b"\r\n") * 2 > raw.count(b"\n") else "\n"
+    lines = text if raw.endswith((b"\n", b"\r")) else text.rstrip("\n")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(lines.replace("\n", ends).encode(_encoding(raw)))
+        shutil.copymode(path, part)
+        part.replace(path)
+    except (OSError, UnicodeEncodeError) as error:
+        part.unlink(missing_ok=True)
+        raise BowerbirdError(f"{path} could not be changed and is as it was: {error}.") from None
 
 
 def _of_notebook(text: str, name: str) -> tuple[str, tuple[tuple[int, int], ...]]:

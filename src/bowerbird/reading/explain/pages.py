@@ -70,7 +70,7 @@ def pages(folder: Path | None = None) -> Iterator[tuple[str, str]]:
     with Child() as child:
         for name, recipe in RECIPES.items():
             with studied(recipe, measure=MEASURED, patience=3600.0, child=child) as study:
-                if not study.run.ran:
+                if not study.run.executed:
                     raise BowerbirdError(f"The recipe {recipe} could not be run: {study.run.why_not}.")
                 for lang in LANGUAGES:
                     pictures = None if folder is None else folder / name

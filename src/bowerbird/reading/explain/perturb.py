@@ -21,7 +21,7 @@ _SET = ("constant", "option", "entry", "argument")
 
 def note(study: Study, *, most: int = MOST, seconds: float = PATIENCE) -> None:
     """Adds ``setting.changed`` for at most so many settings, the most telling first, until the time is over."""
-    if not study.run.ran or study.run.rerun is None:
+    if not study.run.executed or study.run.rerun is None:
         return
     until = time.monotonic() + seconds
     for fact, entry in candidates(study)[:most]:

@@ -1,10 +1,13 @@
 """``read``: a program explained in seven steps, every number and name of which traces to a fact."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bowerbird.reading.check import judge
+from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.explain import costs, events, families, losses, perturb, statics
 from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.explain.reading import Block, Reading, Step
@@ -82,9 +85,9 @@ def write(study: Study, lang: Language) -> Reading:
     file = study.facts.first("source.file")
     assert file is not None
     title = w.say("Reading {n}", "解读 {n}", n=name(file))
-    return Reading(
-        title if len(study.files) == 1 else _title(w, study), lang, steps, study.source, study.facts, study.run.ran
-    )
+    title = title if len(study.files) == 1 else _title(w, study)
+    exercised = Exercised(study.program, study.run)
+    return Reading(title, lang, steps, study.source, study.facts, exercised.ran, exercised=exercised)
 
 
 def _title(w: Writer, study: Study) -> Text:
@@ -96,11 +99,30 @@ def _pictures(study: Study, folder: Path) -> list[SavedPicture]:
     """The picture files of the run, from the scratch folder in which all that it wrote lies."""
     files = {f.subject: f["bytes"] for f in study.facts.of("run.file")}
     for scratch in sorted(folder.glob("scratch-*[0-9]"), reverse=True):
-        found = [(n, scratch / n) for n in files if not Path(n).is_absolute() and ".." not in Path(n).parts]
-        if files and all(path.is_file() and path.stat().st_size == files[n] for n, path in found):
-            read_ = [(n, path.read_bytes()) for n, path in found if path.stat().st_size <= LARGEST_PICTURE]
-            return [SavedPicture(n, data, mime) for n, data in read_ if (mime := _mime(data))]
+        found = {n: data for n in files if (data := _within(scratch, n)) is not None}
+        if files and all(len(found.get(n, b"")) == size or size > LARGEST_PICTURE for n, size in files.items()):
+            return [SavedPicture(n, data, mime) for n, data in found.items() if (mime := _mime(data))]
     return []
+
+
+def _within(scratch: Path, name: str) -> bytes | None:
+    """A plain file of a scratch folder, opened without following a link on any part of its way; None for any other."""
+    parts = Path(name).parts
+    if not parts or ".." in parts or Path(name).is_absolute():
+        return None
+    folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        with os.fdopen(os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+            plain = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return file.read(LARGEST_PICTURE + 1)[: LARGEST_PICTURE + 1] if plain else None
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
 
 
 def _mime(data: bytes) -> str:

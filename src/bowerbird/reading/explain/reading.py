@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.explain.cards import Card, Language
 from bowerbird.reading.explain.diagram import Diagram
 from bowerbird.reading.explain.text import Text
@@ -151,6 +152,8 @@ class Reading:
     source: Source = field(repr=False)
     facts: FactStore = field(repr=False)
     ran: bool = True
+    """Whether the program's own modules ran."""
+    exercised: Exercised | None = field(default=None, repr=False)
     score: Score | None = None
 
     def texts(self) -> Iterator[Text]:
@@ -169,6 +172,7 @@ class Reading:
             "title": self.title.to_json(),
             "lang": self.lang,
             "ran": self.ran,
+            "exercised": None if self.exercised is None else self.exercised.to_json(),
             "steps": [
                 {"number": s.number, "title": s.title, "blocks": [block_json(b) for b in s.blocks]} for s in self.steps
             ],

@@ -1,8 +1,8 @@
 """An execution for comparison: streams of random numbers, counted loops, and what lays two runs side by side.
 
-Beside the facts of every execution it records ``history.lines`` (lines that ran), ``history.returned`` (what functions
-that use a network without gradient gave back), ``history.state`` (weights and buffers at the end) and ``history.table``
-(tensors of the program that belong to no module).
+Beside the facts of every execution it records ``history.returned`` (what functions that use a network without gradient
+gave back), ``history.state`` (weights and buffers at the end) and ``history.table`` (tensors of the program that belong
+to no module).
 """
 
 import contextlib
@@ -42,7 +42,6 @@ class Traced(Session):
         self.streams = Streams(self.recorder, request.seed, self.by_step)
         other = torch.load(request.adopt, weights_only=True) if request.adopt else None
         self.adoption = Adoption(self.modules.roots, other)
-        self.lines: dict[str, set[int]] = {file: set() for file in self.files}
         self._entered: dict[int, int] = {}
         self._buffers: dict[int, dict[str, list[float]]] = {}
         self._returned = 0
@@ -51,10 +50,10 @@ class Traced(Session):
         """Runs the program, or what it only defines, and says where everything stands."""
         self._install()
         started = time.process_time()
-        with self._clock(self.request.seconds):
+        with self._clock(self.request.seconds, "program"):
             self._program()
         if not self.recorder.steps or not self.modules.number:
-            with self._clock(self.request.probe_seconds), self.functions, self.streams, self._traced():
+            with self._clock(self.request.probe_seconds, "exercise"), self.functions, self.streams, self._traced():
                 exercise.exercise(self._live(), self.request.wanted, self.replace)
         self._report(time.process_time() - started)
         with torch._C.DisableTorchFunction(), torch.no_grad():
@@ -80,7 +79,7 @@ class Traced(Session):
 
     @contextlib.contextmanager
     def _traced(self) -> Iterator[None]:
-        """Inside, the lines of the program that run are written down."""
+        """Inside, it is seen what functions of the program give back."""
         sys.settrace(self._enter)
         try:
             yield
@@ -88,15 +87,14 @@ class Traced(Session):
             sys.settrace(None)
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename not in self.lines:
+        if frame.f_code.co_filename not in self.request.texts:
             return None
+        frame.f_trace_lines = False
         self._entered[id(frame)] = self.modules.number
         return self._inside
 
     def _inside(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line":
-            self.lines[frame.f_code.co_filename].add(frame.f_lineno)
-        elif event == "return":
+        if event == "return":
             before = self._entered.pop(id(frame), self.modules.number)
             if argument is not None and before < self.modules.number and not self.modules.active:
                 self.recorder.safely(self._gave, frame, argument)
@@ -117,8 +115,6 @@ class Traced(Session):
         )  # fmt: skip
 
     def _standing(self) -> None:
-        for file, lines in self.lines.items():
-            self.recorder("history.lines", file, sorted(lines), file=file)
         starts = {key: copies for key, (_, copies) in self.modules.start.items()}
         for name, root in self.modules.roots().items():
             file, line = self.names.place(root)

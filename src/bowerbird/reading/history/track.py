@@ -39,14 +39,19 @@ class TrackResult:
 
     @property
     def behavioural_change(self) -> bool:
-        return bool(self.changes)
+        """Whether a difference was seen; one that is only known from the text is inconclusive, not a change."""
+        return any(change.what != "unverified" for change in self.changes)
 
     @property
     def inconclusive(self) -> bool:
         return any(change.what == "unverified" for change in self.changes)
 
     def to_json(self) -> dict[str, Any]:
-        return {"behavioural_change": self.behavioural_change, "changes": [change.to_json() for change in self.changes]}
+        return {
+            "behavioural_change": self.behavioural_change,
+            "inconclusive": self.inconclusive,
+            "changes": [change.to_json() for change in self.changes],
+        }
 
 
 def track(before: Path | str, after: Path | str, *, child: Child | None = None) -> TrackResult:

@@ -36,8 +36,8 @@ class Version:
     @cached_property
     def executed(self) -> set[int]:
         """The lines of the main file that ran."""
-        found = self.facts.first("history.lines", self.source.main)
-        return set(found.value) if found is not None else set()
+        found = [f for f in self.facts.of("run.reached") if f.file == self.source.main]
+        return set(found[-1].value) if found else set()
 
     def ran_at(self, found: tuple[normal.Statement, ...]) -> bool:
         return any(s.first <= line <= s.last for s in found for line in self.executed)

@@ -9,10 +9,13 @@ import time
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from bowerbird.reading.learn import checks
+from bowerbird.reading.running import kernel
+from bowerbird.reading.running.child import cut_off
 from bowerbird.reading.running.guards import Guard, limit
 
 CPU_S = 20.0
@@ -28,7 +31,7 @@ def main(home: Path) -> None:
         print(_in_a_fork(row, home / f"answer-{number}"), flush=True)
 
 
-def _in_a_fork(row: dict[str, str], scratch: Path) -> str:
+def _in_a_fork(row: dict[str, Any], scratch: Path) -> str:
     """The observations of one answer as JSON, whatever becomes of its process."""
     scratch.mkdir()
     read, write = os.pipe()
@@ -52,11 +55,9 @@ def _in_a_fork(row: dict[str, str], scratch: Path) -> str:
     return json.dumps([_wrong("It was stopped: it took too much time or memory.", "已被终止：用了过多的时间或内存。")])
 
 
-def _become(row: dict[str, str], scratch: Path, write: int) -> None:
+def _become(row: dict[str, Any], scratch: Path, write: int) -> None:
     """The fork: runs the answer and its check, says what was observed, never returns."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
+    cut_off(write)
     status = 1
     try:
         os.chdir(scratch)
@@ -67,10 +68,13 @@ def _become(row: dict[str, str], scratch: Path, write: int) -> None:
         os._exit(status)
 
 
-def _observe(row: dict[str, str], scratch: Path) -> list[dict[str, object]]:
+def _observe(row: dict[str, Any], scratch: Path) -> list[dict[str, object]]:
     path = scratch / row["file"]
     path.write_text(row["source"], encoding="utf-8")
     limit(MEMORY_BYTES, CPU_S)
+    against = kernel.confine(scratch, kernel.packages())
+    if against and not row["unconfined"]:
+        return [_wrong(f"It was not run: {against}.", f"没有运行：{against}。")]
     Guard(scratch, lambda what, detail: None).arm()
     answer = ModuleType("answer")
     answer.__file__ = str(path)

@@ -1,7 +1,8 @@
 """Runs answers to exercises in a process of their own, with limits, and reports what was observed.
 
 The parent loads no torch.  The child loads it once and forks for every answer, so that each has its own memory and its
-own limits: CPU seconds, address space, file size; no network, no processes, no files outside an empty folder.
+own limits (CPU seconds, address space, file size) and is confined as a program that is checked is: no network, no
+processes, no files outside an empty folder.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.learn.exercise import Exercise
 from bowerbird.reading.running.guards import scrubbed
+from bowerbird.reading.source import printable
 
 WALL_S = 60.0
 """Most seconds per answer, over all of which torch is loaded once."""
@@ -61,14 +63,14 @@ def check_answer(found: Exercise, source: str) -> Verdict:
 def check_answers(answers: list[tuple[Exercise, str]], wall_s: float = WALL_S) -> list[Verdict]:
     """Runs several answers, each in a fork of one child."""
     home = Path(tempfile.mkdtemp(prefix="bowerbird-learn-"))
-    request = json.dumps(
-        [{"exercise": found.id, "source": source, "file": found.file_name} for found, source in answers]
-    )
+    free = os.environ.get("BOWERBIRD_UNCONFINED") == "1"
+    rows = [{"exercise": f.id, "source": s, "file": f.file_name, "unconfined": free} for f, s in answers]
+    request = json.dumps(rows)
     environment = scrubbed(dict(os.environ), str(home))
     package = str(Path(bowerbird.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [sys.executable, "-m", "bowerbird.reading.learn.child", str(home)],
+        [sys.executable, "-P", "-m", "bowerbird.reading.learn.child", str(home)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment, cwd=home, start_new_session=True,
     )  # fmt: skip
@@ -85,7 +87,18 @@ def check_answers(answers: list[tuple[Exercise, str]], wall_s: float = WALL_S) -
     if len(lines) != len(answers):
         last = complaints.decode(errors="replace").strip().splitlines()
         raise BowerbirdError(f"The process that checks exercises did not answer: {last[-1] if last else 'no message'}.")
-    return [
-        Verdict(found.id, tuple(Seen(**row) for row in json.loads(line)))
-        for (found, _), line in zip(answers, lines, strict=True)
+    return [Verdict(found.id, _seen(line)) for (found, _), line in zip(answers, lines, strict=True)]
+
+
+def _seen(line: str) -> tuple[Seen, ...]:
+    """What an answer's process said, which may be anything: only rows in form are observations."""
+    try:
+        rows = json.loads(line)
+    except (ValueError, RecursionError):
+        rows = None
+    found = [
+        Seen(row["ok"] is True, printable(str(row["en"])), printable(str(row["zh"])))
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict) and {"ok", "en", "zh"} <= row.keys()
     ]
+    return tuple(found) or (Seen(False, "Its process said nothing that can be read.", "它的进程没有给出可读的结果。"),)

@@ -167,6 +167,7 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 f"Draw torch.randint(0, {steps}, ...).",
                 file=unit.file,
                 patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
+                facts=tuple(f.id for f in facts.of("probe.schedule")[:1]),
             )
 
 

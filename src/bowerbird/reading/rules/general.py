@@ -9,7 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import replace_line
 from bowerbird.reading.program import Program, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
-from bowerbird.reading.running.run import Run
+from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
 OUT_OF_PLACE = frozenset(
@@ -95,7 +95,7 @@ def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             value = statement.value
             if isinstance(value, ast.Attribute) and value.attr in METHODS:
                 yield Finding(
-                    "X11", "error" if run.ran else "warning", statement.lineno,
+                    "X11", "error" if run.executed else "warning", statement.lineno,
                     f"{ast.unparse(value)} is named but not called: the line does nothing.",
                     "The statement is an attribute without parentheses.", f"Write {ast.unparse(value)}().", unit.file,
                     patch=replace_line(
@@ -103,6 +103,37 @@ def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                         label="X11: call",
                     ),
                 )  # fmt: skip
+
+
+RAISED = "X17"
+_ELSEWHERE = (
+    "ImportError", "ModuleNotFoundError", "FileNotFoundError", "PermissionError", "Refused", "ConnectionError",
+    "URLError", "HTTPError", "MemoryError", "OutOfMemoryError", "TimeoutError", "EOFError",
+)  # fmt: skip
+"""Exceptions about the place where a program runs, not about the program."""
+
+
+@rule(RAISED, "The program raises an exception", family="general")
+def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What ended a statement of the program's own; where values of ours took part, it may be theirs."""
+    replaced = facts.of("run.stand_in")
+    for fact in run.exceptions():
+        if fact["phase"] != "program" or fact["follows"]:
+            continue
+        before = [StandIn(f.subject, str(f["reason"])) for f in replaced if f.position < fact.position]
+        made_up = [stand_in.name for stand_in in before if stand_in.made_up]
+        unit = next((u for u in program if u.file == fact.file), program.main)
+        text = program.line(fact.line or 0, unit.file).strip()
+        meant = text.startswith(("raise ", "assert "))
+        ours = bool(made_up) or meant or fact.subject in _ELSEWHERE or "allocate memory" in str(fact["message"])
+        absent = f"{', '.join(made_up[:3]) or 'what it needs'} was not there"
+        why = "it says so itself" if meant else absent if ours else ""
+        yield Finding(
+            RAISED, "info" if ours else "error", fact.line or fact["statement"] or 1,
+            f"The program raises {fact.subject}: {' '.join(str(fact['message']).split())[:160]}",
+            f"Raised when `{text[:80]}` ran ({fact.id}){f'; {why}, so it may be no fault of its own' if why else ''}.",
+            file=unit.file, facts=(fact.id,),
+        )  # fmt: skip
 
 
 _HARMLESS = ("network", "writing", "foreign code")

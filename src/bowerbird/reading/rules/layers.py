@@ -112,6 +112,8 @@ def never_called(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         for info in unit.classes.values():
             if not info.is_module or _reflects(unit, info):
                 continue
+            if program.source.mended and info.node is unit.tree.body[-1]:
+                continue  # it may have been cut off before the line that uses them
             for name, (kind, line) in _layers(unit, info).items():
                 elsewhere = len(re.findall(rf"\.{re.escape(name)}\b", unit.text)) - 1
                 if _STATELESS.search(kind) or elsewhere > 0 or _named_elsewhere(program, unit, name):

@@ -244,7 +244,11 @@ def token_filter(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     """Known logits: the five likeliest, and the smallest set that holds 60 % of the probability."""
     for fact in facts.of("probe.filter"):
         left, likeliest = fact["left"], fact["keeps_likeliest"]
-        if fact["kind"] == "k":
+        if not fact["asked"]:  # how many are to be left is unknown; those that are left must be the largest
+            wrong = not fact["keeps_largest"]
+            said = f"it leaves {left} tokens, {'not all of them' if wrong else 'all of them'} the largest"
+            fix = "Keep the largest logits."
+        elif fact["kind"] == "k":
             wrong = any(n != 5 for n in left)
             said = f"top-k with k = 5 leaves {left} tokens"
             fix = "Compare with the smallest of the k largest logits: logits < v[..., [-1]]."

@@ -1,12 +1,13 @@
 """What the program may not do: reach the network, start processes, write elsewhere, read secrets, take all memory.
 
-Two layers.  The kernel refuses where it can (Landlock for files and connections, a seccomp filter for processes and
-sockets: see ``kernel.py``).  An audit hook refuses the same in Python, so that what was tried is named in a fact.
+Two layers.  The kernel refuses (see ``kernel.py``), and that is what holds.  An audit hook refuses the same in Python,
+so that what was tried is named in a fact; code that means harm can go around it.
 """
 
 import os
 import resource
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,9 @@ _DELETING = (
 _CHANGING = ("os.chmod", "os.chown", "os.mkdir", "os.utime", "os.setxattr", "os.removexattr")
 _SECRET_PARTS = (".ssh", ".aws", ".gnupg", ".netrc", ".kube", ".docker", ".env", "shadow", "id_rsa", ".git-credentials")
 _SECRET_FILES = ("/etc/shadow", "/etc/sudoers", "/proc/self/environ")
+
+
+LARGEST_FILE = 256 * 2**20
 
 
 class Refused(PermissionError):
@@ -120,7 +124,7 @@ class Guard:
             self._refuse("writing", arguments[0])
 
     def _list(self, arguments: tuple[Any, ...]) -> None:
-        if arguments and isinstance(arguments[0], str) and _is_secret(arguments[0]):
+        if arguments and isinstance(arguments[0], str) and is_secret(arguments[0]):
             self._refuse("reading secrets", arguments[0])
 
     def _open(self, arguments: tuple[Any, ...]) -> None:
@@ -133,11 +137,12 @@ class Guard:
         )
         if writes and not self.inside(text):
             self._refuse("writing", text)
-        if _is_secret(text):
+        if is_secret(text):
             self._refuse("reading secrets", text)
 
 
-def _is_secret(path: str) -> bool:
+def is_secret(path: str) -> bool:
+    """Whether a file is of a kind that holds keys or passwords."""
     real = os.path.realpath(path)
     return real in _SECRET_FILES or any(part in _SECRET_PARTS for part in real.split(os.sep))
 
@@ -155,6 +160,7 @@ def scrubbed(environment: dict[str, str], home: str) -> dict[str, str]:
     }
     return kept | {
         "HOME": home,
+        "PYTHONUSERBASE": site.getuserbase(),  # packages of ``pip install --user`` lie there, whatever the home is
         "TMPDIR": home,
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -176,7 +182,7 @@ def limit(memory_bytes: int, cpu_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes,) * 2)
     used = time.process_time()
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + cpu_s) + 1, int(used + cpu_s) + 3))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512 * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -9,9 +9,10 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.rewrite import compiled
 from bowerbird.reading.running.shrinking import shrink
 from bowerbird.reading.running.standins.anything import Anything
+from bowerbird.reading.source import relative_levels
 
 _HERE = "bowerbird.reading.running.standins"
 _OURS = {
@@ -47,6 +49,8 @@ _ALWAYS = {
     "cv2": "pictures are not drawn",
     "nltk": "its data would be downloaded",
 }
+NEVER_OWN = ("torch", "numpy", "bowerbird")
+"""Packages that are taken as they are installed, whatever lies beside the program."""
 _KEPT = ("__getattr__", "__version__", "__all__")
 _SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
 
@@ -55,9 +59,11 @@ class Finder(importlib.abc.MetaPathFinder):
     """First in ``sys.meta_path`` for the user's files and stand-ins; a second one comes last, for what is missing."""
 
     def __init__(
-        self, request: Request, files: set[str], replace: Callable[[str, str], None], *, last: bool
+        self, request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path], *,
+        last: bool,
     ) -> None:  # fmt: skip
         self.request, self.files, self.replace, self.last = request, files, replace, last
+        self.reachable = {Path(os.path.realpath(file)) for file in reachable}
         self.root = Path(request.root)
         self.folders = folders_of(request)
 
@@ -67,7 +73,7 @@ class Finder(importlib.abc.MetaPathFinder):
         top = fullname.partition(".")[0]
         if self.last:
             return self._missing(fullname, top)
-        if top in ("torch", "numpy", "bowerbird") and fullname not in _SUBMODULES:
+        if top in NEVER_OWN and fullname not in _SUBMODULES:
             return None
         file = self._own(fullname)
         if file is not None:
@@ -78,8 +84,8 @@ class Finder(importlib.abc.MetaPathFinder):
             )
             return spec
         for folder in self.folders:
-            inside = folder / fullname.replace(".", "/")
-            if inside.is_dir() and not _installed(top) and any(inside.rglob("*.py")):
+            inside = Path(os.path.realpath(folder)) / fullname.replace(".", "/")
+            if inside.is_dir() and not _installed(top) and any(f.is_relative_to(inside) for f in self.reachable):
                 spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
                 spec.submodule_search_locations = [str(inside)]
                 return spec
@@ -210,24 +216,32 @@ def _installed(top: str) -> bool:
     return importlib.machinery.PathFinder.find_spec(top) is not None
 
 
-def install(request: Request, files: set[str], replace: Callable[[str, str], None]) -> None:
-    """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten."""
+def install(
+    request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path]
+) -> None:  # fmt: skip
+    """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten.
+
+    ``reachable`` are the files of the program's own that can be read.
+    """
     for name in list(sys.modules):
         if name.partition(".")[0] in _ALWAYS or name in _SUBMODULES:
             del sys.modules[name]
-    sys.meta_path.insert(0, Finder(request, files, replace, last=False))
-    sys.meta_path.append(Finder(request, files, replace, last=True))
+    sys.meta_path.insert(0, Finder(request, files, replace, reachable, last=False))
+    sys.meta_path.append(Finder(request, files, replace, reachable, last=True))
     sys.path[:0] = [str(folder) for folder in folders_of(request)]
 
 
 def folders_of(request: Request) -> list[Path]:
     """Where the program's own imports are looked for: beside the main file, unless that lies in a package."""
     main, root = Path(request.main), Path(request.root)
-    return [root] if package_of(main, root) else list(dict.fromkeys((main.resolve().parent, root)))
+    return [root] if package_of(request) else list(dict.fromkeys((main.resolve().parent, root)))
 
 
-def package_of(main: Path, root: Path) -> str | None:
+def package_of(request: Request) -> str | None:
     """The package that the main file lies in, for its relative imports."""
-    folder = main.resolve().parent
+    folder, root = Path(request.main).resolve().parent, Path(request.root)
     parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
-    return ".".join(parts) if parts and (folder / "__init__.py").is_file() else None
+    if not parts:
+        return None
+    inside = (folder / "__init__.py").is_file() or relative_levels(ast.parse(request.texts[request.main])) > 0
+    return ".".join(parts) if inside else None

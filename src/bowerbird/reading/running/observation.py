@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bowerbird.reading.facts import FactStore
+from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.request import Request
@@ -32,7 +32,9 @@ def observe(
             wanted=source.wanted,
         )  # fmt: skip
         facts, used, why = attempts(child, request)
-        run = Run(ran=_ran(facts), facts=facts, stand_ins=_stand_ins(facts), why_not=why)
+        if used.shrink:
+            facts = _at_true_size(facts, execute(child, replace(request, count=True, probes=False))[0])
+        run = Run(executed=_ran(facts), facts=facts, stand_ins=_stand_ins(facts), why_not=why)
         reruns = 0
 
         def rerun(patch: Patch) -> FactStore | None:
@@ -71,6 +73,24 @@ def attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:
         waiting = waiting or _others(facts, why, current)
     assert best is not None
     return best[1], best[2], best[3]
+
+
+def _at_true_size(facts: FactStore, counted: FactStore) -> FactStore:
+    """The facts of a program that was made smaller, with the parameters that its networks have in truth.
+
+    Networks that could not be counted say ``made_smaller``.
+    """
+    sizes = {(f.topic, f.subject): f.value for f in counted if f.topic in ("module.tree", "module.parameters")}
+    true = counted.of("module.tree")
+
+    def sized(fact: Fact) -> Fact:
+        value = sizes.get((fact.topic, fact.subject))
+        if fact.topic == "module.tree" and (value is None or value["class"] != fact["class"]):
+            alone = [t for t in true if t["class"] == fact["class"]]
+            value = alone[0].value if len(alone) == 1 else {**fact.value, "made_smaller": True}
+        return fact if value is None else replace(fact, value=value)
+
+    return FactStore(map(sized, facts))
 
 
 def _others(facts: FactStore, why: str, request: Request) -> list[Request]:

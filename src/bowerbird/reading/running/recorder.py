@@ -82,13 +82,15 @@ class Recorder:
     def is_user_code(self, code: CodeType | None) -> bool:
         return code is not None and code.co_filename in self.files
 
-    def exception(self, error: BaseException, *, statement: int | None = None, phase: str = "program") -> None:
-        """What was raised, at the innermost line of the user's."""
+    def exception(
+        self, error: BaseException, *, statement: int | None = None, phase: str = "program", follows: int | None = None
+    ) -> None:
+        """What was raised, at the innermost line of the user's; ``follows``: the failed line that caused it."""
         stack = self.stack(error.__traceback__)
         file, line = (stack[-1][0], stack[-1][1]) if stack else ("", statement)
         value = {
             "message": str(error)[:600], "stack": stack[-12:], "statement": statement, "phase": phase, **self.tick(),
-            "within": within(error.__traceback__),
+            "within": within(error.__traceback__), "follows": follows,
         }  # fmt: skip
         self("run.exception", type(error).__name__, value, file=file, line=line)
         self.flush()

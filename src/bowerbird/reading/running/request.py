@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+UNCONFINED = 77
+"""The status of an execution that did not begin, because the kernel cannot confine it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -20,6 +23,10 @@ class Request:
     seed: int = 0
     image_shape: tuple[int, int, int] | None = None
     shrink: bool = False
+    count: bool = False
+    """Only count the parameters of its networks, which are built without memory (on the meta device)."""
+    unconfined: bool = False
+    """Whether it may run where the kernel cannot confine it."""
     probes: bool = True
     probe_seconds: float = 6.0
     wanted: str | None = None

@@ -2,7 +2,8 @@
 
 Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
-A function that trains, or multiplies up a noise schedule, hands over its local names when it ends.
+A function that trains, or multiplies up a noise schedule, hands over its local names when it ends.  Before every
+statement stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
 """
 
 import ast
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from types import CodeType
 
 FOR, WHILE, LEAVE = "__bowerbird_for__", "__bowerbird_while__", "__bowerbird_leave__"
+LINES = "__bowerbird_lines__"
 
 _TRAINING = ("backward", "zero_grad")
 _SCHEDULES = ("cumprod", "cumsum")
@@ -71,13 +73,46 @@ class _Guarded(ast.NodeTransformer):
 
 
 def guarded(tree: ast.Module, file: str) -> ast.Module:
-    """The tree with its loops guarded; the tree given is consumed."""
+    """The tree with its loops guarded and its statements marked; the tree given is consumed."""
+    _mark(tree, file)
     return ast.fix_missing_locations(_Guarded(file).visit(tree))
+
+
+_SILENT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
+
+
+def does_something(node: ast.stmt) -> bool:
+    """Whether a statement counts among the lines that can run: no definition, import, docstring or ``__main__``."""
+    if isinstance(node, ast.If) and _is_main(node.test):
+        return False
+    return not isinstance(node, _SILENT) and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _mark(tree: ast.Module, file: str) -> None:
+    for node in list(ast.walk(tree)):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list) and node is not tree and not (isinstance(node, ast.If) and _is_main(node.test)):
+                setattr(node, field, [part for s in block for part in (*_marks(s, file), s)])
+
+
+def _marks(node: ast.stmt, file: str) -> list[ast.stmt]:
+    if isinstance(node, ast.Global | ast.Nonlocal) or (isinstance(node, ast.If) and _is_main(node.test)):
+        return []
+    if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+        return []
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return []
+    lines = ast.Subscript(ast.Name(LINES, ast.Load()), ast.Constant(file), ast.Load())
+    add = ast.Call(ast.Attribute(lines, "add", ast.Load()), [ast.Constant(node.lineno)], [])
+    return [ast.copy_location(ast.Expr(add), node)]
 
 
 def compiled(tree: ast.Module, file: str) -> CodeType:
     """One code object of a whole file, for imported modules."""
-    return compile(guarded(tree, file), file, "exec", dont_inherit=True)
+    whole = guarded(tree, file)
+    whole.body = [part for node in whole.body for part in (*_marks(node, file), node)]
+    return compile(ast.fix_missing_locations(whole), file, "exec", dont_inherit=True)
 
 
 def statements(tree: ast.Module, file: str) -> Iterator[tuple[int, CodeType]]:
@@ -87,7 +122,8 @@ def statements(tree: ast.Module, file: str) -> Iterator[tuple[int, CodeType]]:
     """
     flags = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
     for node in _flat(guarded(tree, file).body):
-        lone = ast.Module([*flags, node] if node not in flags else [node], [])
+        body: list[ast.stmt] = [*flags, *_marks(node, file), node] if node not in flags else [node]
+        lone = ast.fix_missing_locations(ast.Module(body, []))
         yield node.lineno, compile(lone, file, "exec", dont_inherit=True)
 
 

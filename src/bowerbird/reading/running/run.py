@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
 
+_IN_PASSING = (
+    "there is no GPU", "a progress bar", "a logger", "pictures are", "what is written outside", "a loader gives",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class StandIn:
@@ -17,12 +21,17 @@ class StandIn:
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
 
+    @property
+    def made_up(self) -> bool:
+        """Whether it gives the program values of ours, rather than taking away a device, a window or a log."""
+        return not self.reason.startswith(_IN_PASSING)
+
 
 @dataclass
 class Run:
-    """``ran`` is False where nothing of the program could be executed; ``facts`` are then the static ones alone."""
+    """``executed`` is False where no statement of the program could be; ``facts`` are then the static ones alone."""
 
-    ran: bool = False
+    executed: bool = False
     facts: FactStore = field(default_factory=FactStore)
     stand_ins: tuple[StandIn, ...] = ()
     why_not: str = ""
@@ -32,12 +41,17 @@ class Run:
     def patched(self, patch: Patch) -> FactStore | None:
         """The facts of the patched program under the same seed, or None where no further run is possible."""
         if patch not in self._patched:
-            self._patched[patch] = self.rerun(patch) if self.ran and self.rerun is not None else None
+            self._patched[patch] = self.rerun(patch) if self.executed and self.rerun is not None else None
         return self._patched[patch]
 
     def exceptions(self) -> list[Fact]:
         """What the program raised and did not catch, in order."""
         return self.facts.of("run.exception")
+
+    @property
+    def shrunk(self) -> list[str]:
+        """What was made smaller so that it ran within its time: ``batch_size 128 → 8``."""
+        return [s.name for s in self.stand_ins if s.reason.startswith("smaller")]
 
     @property
     def steps(self) -> int:

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import contextlib
+import dis
 import gc
 import io
 import linecache
@@ -14,12 +15,14 @@ import threading
 import time
 import types
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from bowerbird.reading.running import compat, exercise, imports, kernel, rewrite, shrinking, trainers
 from bowerbird.reading.running.guards import Guard, limit, soften
@@ -31,8 +34,10 @@ from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.observe.recurrent import RecurrentWatch
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.probes import all_probes
+from bowerbird.reading.running.putting import put
+from bowerbird.reading.running.reach import Reach
 from bowerbird.reading.running.recorder import Recorder, summary
-from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.request import UNCONFINED, Request
 from bowerbird.reading.running.standins import data, files, fragments
 from bowerbird.reading.running.standins.torchvision import transforms
 from bowerbird.reading.running.standins.torchvision import utils as pictures_saved
@@ -71,9 +76,11 @@ class Session:
         self.namespace: dict[str, Any] = {}
         self.locals: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
+        self.reached: defaultdict[str, set[int]] = defaultdict(set)
+        self.lost: dict[str, int] = {}
         self.output = _Output()
         self.finished = False
-        self.executed = 0
+        self.executed = self.own_steps = 0
         self.failures = 0
 
     def replace(self, name: str, reason: str) -> None:
@@ -85,18 +92,21 @@ class Session:
     def execute(self) -> None:
         """Runs the program, then what it only defined, then the probes."""
         self._install()
-        started = time.process_time()
-        with self._clock(self.request.seconds):
+        if self.request.count:
+            return self._count()
+        started = self.loops.started = time.process_time()
+        with self._clock(self.request.seconds, "program"):
             self._program()
-        self.recorder.flush()
+        self.own_steps = self.recorder.steps
+        self._note_reached("program")
         live = None
         if self.request.probes:
             if not self.recorder.steps or not self.modules.number:
                 if self.request.wanted is None:
                     left = self.request.seconds - (time.process_time() - started)
-                    with self._clock(max(left, 1.0)), self.functions:
+                    with self._clock(max(left, 1.0), "exercise"), self.functions:
                         trainers.exercise(self._live(), self.replace, lambda: self.recorder.steps)
-                with self._clock(self.request.probe_seconds):
+                with self._clock(self.request.probe_seconds, "exercise"):
                     with self.functions:
                         exercise.exercise(self._live(), self.request.wanted, self.replace)
             live = self._live()
@@ -105,9 +115,19 @@ class Session:
             self._probes(live)
         self.recorder.flush()
 
+    def _count(self) -> None:
+        """Builds the networks on the meta device and counts them; what the program does beyond that may fail there."""
+        put(nn.Module, to=lambda module, *args, **kwargs: module)
+        put(torch.Tensor, to=lambda tensor, *args, **kwargs: tensor)
+        with self._clock(self.request.seconds, "program"), torch.device("meta"):
+            self._program()
+        self.modules.trees()
+        self.recorder.flush()
+
     def _install(self) -> None:
         request = self.request
         scratch = Path(request.scratch)
+        reach, packages = Reach(request), kernel.packages()
         os.chdir(scratch)
         random.seed(request.seed)
         np.random.seed(request.seed)
@@ -121,19 +141,25 @@ class Session:
         compat.install(self.replace)
         data.install(self.recorder, self.replace, self.names, request.image_shape)
         files.install(self.recorder, self.replace, Path(request.root))
-        imports.install(request, self.files, self.replace)
+        imports.install(request, self.files, self.replace, reach.files)
         pictures_saved.watch(self._pictured)
         transforms.watch(self.recorder.here, self._mismatched)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
         setattr(builtins, rewrite.WHILE, self.loops.loop_while)
         setattr(builtins, rewrite.LEAVE, self._left)
+        setattr(builtins, rewrite.LINES, self.reached)
         warnings.showwarning = self._warned
         warnings.simplefilter("default")
         sys.stdout = sys.stderr = self.output
         sys.argv = [request.main]
         sys.setrecursionlimit(2000)
         guard = Guard(scratch, self._refused)
-        kernel.confine(scratch, Path(request.root))
+        against = kernel.confine(scratch, [*packages, *reach.readable()])
+        if against:
+            self.recorder("run.unconfined", "kernel", {"why": against}, line=None, file="")
+            self.recorder.flush()
+            if not request.unconfined:
+                raise SystemExit(UNCONFINED)
         guard.arm()
 
     def _left(self, function: str, values: dict[str, Any]) -> None:
@@ -164,7 +190,7 @@ class Session:
             self.recorder("run.warning", category.__name__, {"message": str(message)[:400]}, file=file, line=line)
 
     @contextlib.contextmanager
-    def _clock(self, seconds: float) -> Iterator[None]:
+    def _clock(self, seconds: float, phase: str) -> Iterator[None]:
         """Raises OutOfTime in the program when its CPU time is over, again and again until it gives in."""
 
         def ring(*_: Any) -> None:
@@ -175,7 +201,7 @@ class Session:
         try:
             yield
         except OutOfTime:
-            self.recorder("run.cut", "time", {"seconds": seconds})
+            self.recorder("run.cut", "time", {"seconds": round(seconds, 1), "phase": phase})
         finally:
             for _ in range(3):
                 with contextlib.suppress(OutOfTime):
@@ -193,7 +219,7 @@ class Session:
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         module.__file__ = request.main
-        module.__package__ = imports.package_of(Path(request.main), Path(request.root))
+        module.__package__ = imports.package_of(request)
         module.__builtins__ = builtins  # type: ignore[attr-defined]
         self.namespace = module.__dict__
         self.names.namespaces.append(self.namespace)
@@ -202,9 +228,18 @@ class Session:
             surroundings.provide(name, line)
         with self.functions:
             for line, code in rewrite.statements(tree, request.main):
+                before = self.failures
                 if not self._statement(line, code, surroundings) or self.failures >= MOST_FAILURES:
                     return
+                if self.failures > before:
+                    self.lost |= dict.fromkeys(_bound_by(code), line)
         self.finished = True
+
+    def _note_reached(self, phase: str) -> None:
+        """Which lines have run so far, by file."""
+        for file in sorted(self.files):
+            self.recorder("run.reached", phase, sorted(self.reached[file]), line=None, file=file)
+        self.recorder.flush()
 
     def _statement(self, line: int, code: types.CodeType, surroundings: fragments.Surroundings) -> bool:
         """Executes one statement; False when the program has ended itself or its time is over."""
@@ -218,7 +253,8 @@ class Session:
                 self.finished = True
                 return False
             except NameError as error:
-                if surroundings.provide(error.name or "", line, self._globals_of(error)):
+                lost = (error.name or "") in self.lost
+                if not lost and surroundings.provide(error.name or "", line, self._globals_of(error)):
                     continue
                 self._failed(error, line)
                 return True
@@ -240,7 +276,8 @@ class Session:
         self.failures += 1
         self.training.within_step = False
         self.modules.active.clear()
-        self.recorder.exception(error, statement=line)
+        name = (error.name or "") if isinstance(error, NameError) else ""
+        self.recorder.exception(error, statement=line, follows=self.lost.get(name))
         error.__traceback__ = None
 
     def _live(self) -> Live:
@@ -254,14 +291,16 @@ class Session:
 
     def _report(self, cpu_s: float) -> None:
         with torch._C.DisableTorchFunction():
-            self.loops.report()
-            self.functions.report()
-            self.modules.report(self.training.reached, self.training.owned)
-            self.training.report()
+            self.recorder.safely(self.loops.report)
+            self.recorder.safely(self.functions.report)
+            self.recorder.safely(self.modules.report, self.training.reached, self.training.owned)
+            self.recorder.safely(self.training.report)
+        self._note_reached("all")
         files.report(self.recorder, Path(self.request.scratch))
         self.recorder("run.output", "stdout", {"text": self.output.text()}, line=None, file=self.request.main)
         value = {
-            "ran": bool(self.executed), "finished": self.finished, "steps": self.recorder.steps,
+            "ran": bool(self.executed), "own_steps": self.own_steps, "finished": self.finished,
+            "steps": self.recorder.steps,
             "cpu_s": round(cpu_s, 2),
             "forwards": self.modules.number, "failures": self.failures, "statements": self.executed,
             "shrink": self.request.shrink, "image_shape": self.request.image_shape,
@@ -280,12 +319,17 @@ class Session:
                 continue
             torch.manual_seed(self.request.seed)
             try:
-                with self._clock(min(left, 3.0)), self.functions:
+                with self._clock(min(left, 3.0), "probe"), self.functions:
                     experiment(live)
             except Exception as error:  # a probe meets a stranger's objects: whatever it raises is a fact
                 message = f"{type(error).__name__}: {str(error)[:300]}"
                 self.recorder("probe.failed", name, {"message": message}, file=self.request.main)
             self.recorder.flush()
+
+
+def _bound_by(code: types.CodeType) -> set[str]:
+    """The global names that a statement would have bound."""
+    return {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "STORE_GLOBAL")}
 
 
 class _Output(io.TextIOBase):

@@ -25,6 +25,7 @@ from bowerbird.reading.explain.reading import (
 )
 from bowerbird.reading.explain.show.markdown import score_line, spark
 from bowerbird.reading.explain.text import Ref, Text
+from bowerbird.reading.source import printable
 
 _COLOURS = {"name": "36", "number": "33", "line": "2", "dim": "2", "bold": "1", "head": "1;34", "error": "31",
             "warning": "33",
@@ -55,7 +56,7 @@ class Page:
     def _wrapped(self, text: Text, first: str = "", rest: str = "") -> Iterator[str]:
         """Text broken into lines; colours are put in afterwards, where names stand."""
         width = self.width - 2
-        lines = _wrap(str(text), width, first, rest)
+        lines = _wrap(printable(str(text)), width, first, rest)
         if not self.colour:
             yield from lines
             return
@@ -91,7 +92,7 @@ class Page:
                     label = f" [{arrow.label}]" if arrow.label else ""
                     yield f"    {nodes[arrow.source]} {'··>' if arrow.back else '──>'} {nodes[arrow.target]}{label}"
             case Output(words):
-                yield from (self._paint(f"    │ {line}", "dim") for line in words.splitlines())
+                yield from (self._paint(f"    │ {printable(line)}", "dim") for line in words.splitlines())
             case Picture():
                 yield from self._wrapped(block.caption, "  - ", "    ")
             case Spark(label, values):
@@ -104,7 +105,7 @@ class Page:
                 yield from (f"    {part}" for part in line.splitlines())
 
     def _table(self, head: tuple[str, ...], rows: tuple[tuple[Text, ...], ...]) -> Iterator[str]:
-        cells = [[*head], *([str(c).replace("`", "") for c in row] for row in rows)]
+        cells = [[*head], *([printable(str(c)).replace("`", "") for c in row] for row in rows)]
         widths = [max(_cells(row[i]) for row in cells) for i in range(len(head))]
         while sum(widths) + 2 * len(widths) > self.width and max(widths) > 12:
             widths[widths.index(max(widths))] -= 1
@@ -115,8 +116,8 @@ class Page:
     def _code(self, block: Code) -> Iterator[str]:
         marks = dict(block.marked)
         for n, line in enumerate(block.lines, block.first):
-            mark = "▌" if n in marks else " "
-            yield f"  {self._paint(mark, marks.get(n, ''))}{self._paint(f'{n:>4}', 'dim')}  {line[: self.width - 8]}"
+            mark = self._paint("▌" if n in marks else " ", marks.get(n, ""))
+            yield f"  {mark}{self._paint(f'{n:>4}', 'dim')}  {printable(line)[: self.width - 8]}"
 
     def _advice(self, block: Advice) -> Iterator[str]:
         first, *rest = list(self._wrapped(block.title, "", "    "))
@@ -126,7 +127,7 @@ class Page:
             yield from self._wrapped(text, "    ", "    ")
         for line in block.diff.splitlines():
             kind = "plus" if line.startswith("+") else "minus" if line.startswith("-") else "dim"
-            yield f"      {self._paint(line, kind)}"
+            yield f"      {self._paint(printable(line), kind)}"
 
 
 def _cells(words: str) -> int:

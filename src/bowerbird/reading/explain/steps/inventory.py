@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
+from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.explain.reading import Block
 from bowerbird.reading.explain.text import Piece, Ref, Text, joined, name, number, quote
 from bowerbird.reading.explain.writer import Writer
@@ -18,6 +20,7 @@ FAMILIES = {
     "classifier": ("a classifier", "分类器"),
     "other": ("a program of no family that is known here", "不属于已知家族的程序"),
 }
+MOST_NEVER = 8
 _REASONS = (
     ("the package is not installed", "该软件包没有安装"),
     ("a progress bar that shows nothing", "不显示任何内容的进度条"),
@@ -89,6 +92,12 @@ def _what(w: Writer) -> Iterator[Block]:
     )
     columns = ("lines", "classes", "modules", "functions")
     yield w.table(head, [[name(f), *(number(f, c) for c in columns)] for f in files[:20]])
+    for words in w.study.source.mended:
+        fact = w.study.add("source.mended", w.study.source.path.name, {"what": words})
+        yield w.said(
+            "It is no Python as it stands, and was read so: {m}.", "原文不是合法的 Python，按此读取：{m}。",
+            m=quote(fact, "what"),
+        )  # fmt: skip
     yield from _driver(w)
 
 
@@ -133,7 +142,7 @@ def _ran(w: Writer) -> Iterator[Block]:
     study = w.study
     program = study.facts.first("run.program")
     yield w.heading("The run", "运行情况")
-    if not study.run.ran or program is None:
+    if not study.run.executed or program is None:
         reason = study.add("run.not", "program", {"why": study.run.why_not})
         if study.run.why_not:
             yield w.said(
@@ -144,13 +153,7 @@ def _ran(w: Writer) -> Iterator[Block]:
         else:
             yield w.said("It was not run; what follows rests on its text alone.", "没有运行；以下只依据源码。")
         return
-    given = {"s": number(program, "steps"), "f": number(program, "forwards")}
-    yield w.said(
-        "It ran under observation: {s:optimiser step}, {f:call} of its networks. It had no access to the network and "
-        "could write to no file outside a scratch folder.",
-        "它在观察下运行：优化器走了 {s} 步，网络被调用 {f} 次；不能联网，也不能写临时目录之外的文件。",
-        **given,
-    )  # fmt: skip
+    yield from _exercised(w, program)
     if not program["finished"]:
         yield w.said("It did not come to its end.", "它没有运行到结尾。")
     for fact in study.run.exceptions()[:6]:
@@ -161,13 +164,50 @@ def _ran(w: Writer) -> Iterator[Block]:
         )  # fmt: skip
 
 
+def _exercised(w: Writer, program: Fact) -> Iterator[Block]:
+    """What of the program ran: a reading describes that, and nothing else."""
+    found = Exercised(w.study.program, w.study.run)
+    covered, of = found.covered
+    never = found.never[:MOST_NEVER]
+    value: dict[str, Any] = {
+        "ran": len(found.parts) - len(found.never),
+        "of": len(found.parts),
+        "lines": covered,
+        "all": of,
+    }
+    value |= {"never": never, "why": found.not_judged, "smaller": ", ".join(found.run.shrunk)}
+    fact = w.study.add("run.exercised", "program", value)
+    parts = w.say("modules", "模块") if found.kind == "module" else w.say("functions", "函数")
+    yield w.said(
+        "It ran under observation: {r} of its {n} {p}, {l} of its {a} lines, {s:optimiser step}, {f:call} of its "
+        "networks. It had no access to the network and could write to no file outside a scratch folder.",
+        "它在观察下运行：{n} 个{p}中运行了 {r} 个，{a} 行中运行了 {l} 行，优化器走了 {s} 步，网络被调用 {f} 次；"
+        "不能联网，也不能写临时目录之外的文件。",
+        r=number(fact, "ran"), n=number(fact, "of"), p=parts, l=number(fact, "lines"), a=number(fact, "all"),
+        s=number(program, "steps"), f=number(program, "forwards"),
+    )  # fmt: skip
+    if never:
+        yield w.said(
+            "Never reached: {n}.", "从未运行：{n}。", n=[name(fact, "never", place) for place in range(len(never))]
+        )
+    if fact["why"]:
+        yield w.said(
+            "It could not be judged as a whole: {w}.", "无法对整个程序作出判断：{w}。", w=quote(fact, "why", most=240)
+        )
+    if fact["smaller"]:
+        yield w.said(
+            "It ran made smaller ({w}): the numbers that follow are of that, except those of parameters.",
+            "它是缩小后运行的（{w}）：以下数字除参数量外都属于缩小后的程序。", w=quote(fact, "smaller", most=240),
+        )  # fmt: skip
+
+
 def _stand_ins(w: Writer) -> Iterator[Block]:
     found = [f for f in w.study.facts.of("run.stand_in") if f["reason"]]
     seen: dict[str, Fact] = {}
     for fact in found:
         seen.setdefault(fact.subject, fact)
     if not seen:
-        if w.study.run.ran:
+        if w.study.run.executed:
             yield w.said("Nothing had to be replaced to run it.", "运行时没有替换任何东西。")
         return
     yield w.said(

@@ -28,6 +28,7 @@ class Calls:
     """What is counted of one module."""
 
     calls: int = 0
+    returned: int = 0
     training: int = 0
     lines: Counter[int] = field(default_factory=Counter)
 
@@ -148,6 +149,7 @@ class ModuleWatch:
         finally:
             if self.active and self.active[-1] is module:
                 self.active.pop()
+        count.returned += 1
         with torch._C.DisableTorchFunction():
             self.recorder.safely(self._seen, module, args, kwargs, out, before, file, line, fresh, root)
         return out
@@ -248,6 +250,23 @@ class ModuleWatch:
                 self._calls(f"{name}.{path}" if path else name, module)
         self._shared(roots)
         self._unregistered(roots)
+        self._classes()
+
+    def _classes(self) -> None:
+        """Of each class of the program: how many modules were built of it (or of one derived from it), how many ran."""
+        built: Counter[str] = Counter()
+        ran: Counter[str] = Counter()
+        for module in self.names.modules():
+            own = [k.__qualname__ for k in type(module).__mro__ if not k.__module__.startswith(("torch.", "builtins"))]
+            built.update(own)
+            ran.update(own if self.calls.get(module, Calls()).returned else ())
+        for name, number in built.items():
+            self.recorder("module.class", name, {"built": number, "ran": ran[name]}, line=None, file="")
+
+    def trees(self) -> None:
+        """The parameters of every network, counted."""
+        for name, root in self.roots().items():
+            self._tree(name, root, *self.names.place(root))
 
     def _tree(self, name: str, root: nn.Module, file: str, line: int | None) -> None:
         rows = []
@@ -292,7 +311,8 @@ class ModuleWatch:
         count = self.calls.get(module, Calls())
         file, line = self.names.place(module)
         value = {
-            "calls": count.calls, "training": count.training, "eval": count.calls - count.training,
+            "calls": count.calls, "returned": count.returned, "training": count.training,
+            "eval": count.calls - count.training,
             "lines": sorted(count.lines), "class": type(module).__name__, "own": sum(
                 p.numel() for p in module.parameters(recurse=False)
             ),
@@ -346,7 +366,10 @@ def _ours(module: nn.Module) -> bool:
 
 
 def _line(module: nn.Module) -> str:
-    text = module.extra_repr() if not module._modules else ""
+    try:
+        text = module.extra_repr() if not module._modules else ""
+    except Exception:  # the user's method, of a module that may be half built
+        text = ""
     return f"{type(module).__name__}({text[:120]})"
 
 

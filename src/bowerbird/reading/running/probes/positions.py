@@ -83,6 +83,8 @@ def _sinusoid(table: torch.Tensor) -> dict[str, Any] | None:
     flat = table.detach().squeeze()
     if flat.ndim != 2 or flat.shape[0] < 8 or flat.shape[1] < 4 or float(flat.abs().max()) > 1.0001:
         return None
+    if flat.unique().numel() <= flat.shape[0]:  # a mask or another table of a few values, no waves
+        return None
     if flat.shape[1] % 2:
         flat = flat[:, :-1]
     blank = not bool(flat[0].any())  # position 0 is padding and has no encoding

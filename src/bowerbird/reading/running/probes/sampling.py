@@ -115,7 +115,9 @@ def filters(live: Live) -> None:
             done.add(block.lineno)
             found = _left_by_block(block, live)
             if found is not None:
-                live.record("probe.filter", kind, {"kind": kind, **found}, line=_compared(block), file=unit.file)
+                live.record(
+                    "probe.filter", kind, {"kind": kind, "asked": True, **found}, line=_compared(block), file=unit.file
+                )
         _functions(unit, live)
 
 
@@ -146,8 +148,9 @@ def _functions(unit: Unit, live: Live) -> None:
                 continue
             if isinstance(out, torch.Tensor) and out.shape == logits.shape:
                 live.record(
-                    "probe.filter", name, {"kind": kind, **_left(logits, out)}, line=_compared(node), file=unit.file
-                )
+                    "probe.filter", name, {"kind": kind, "asked": bool(given), **_left(logits, out)},
+                    line=_compared(node), file=unit.file,
+                )  # fmt: skip
                 break
 
 
@@ -173,10 +176,17 @@ def _left(logits: torch.Tensor, out: torch.Tensor) -> dict[str, Any]:
     return {
         "left": [int(row.sum()) for row in alive],
         "nucleus": nucleus,
+        "keeps_largest": bool(
+            (_where(alive, rows, torch.inf).amin(-1) >= _where(~alive, rows, -torch.inf).amax(-1)).all()
+        ),
         "keeps_likeliest": bool(alive.gather(1, rows.argmax(-1, keepdim=True)).all()),
         "unmoved": float((kept - rows).abs().max()) if not probabilities else None,
         "filled": float(kept[~alive].max()) if bool((~alive).any()) else None,
     }
+
+
+def _where(chosen: torch.Tensor, rows: torch.Tensor, other: float) -> torch.Tensor:
+    return torch.where(chosen, rows, torch.full_like(rows, other))
 
 
 def _left_by_block(block: ast.If, live: Live) -> dict[str, Any] | None:

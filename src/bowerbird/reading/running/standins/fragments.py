@@ -200,11 +200,10 @@ class Surroundings:
 
 
 def _imported(path: str) -> Any:
-    try:
-        return importlib.import_module(path)
-    except ImportError:
-        holder, _, name = path.rpartition(".")
-        return getattr(importlib.import_module(holder), name) if holder else None
+    """A module, or what a module holds: the latter first, since a stand-in has a module for every name."""
+    holder, _, name = path.rpartition(".")
+    held = getattr(importlib.import_module(holder), name, None) if holder else None
+    return importlib.import_module(path) if held is None else held
 
 
 def _constant(tree: ast.Module, name: str) -> Any:

@@ -1,0 +1,187 @@
+"""How far a program was exercised: which of its modules ran, how many steps it took, which lines were never reached.
+
+A verdict on a program holds for what ran.  So "nothing was found" is said only of a program that came to its end, by
+itself within its limits, with its own modules; of any other it is said why it could not be judged.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bowerbird.reading.facts import Fact
+from bowerbird.reading.program import Program, Unit
+from bowerbird.reading.running.rewrite import does_something
+from bowerbird.reading.running.run import Run
+
+MOST_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Exercised:
+    """What of a program ran.  ``parts`` are its modules; where it has none, its functions."""
+
+    program: Program
+    run: Run
+
+    @cached_property
+    def modules(self) -> dict[str, bool]:
+        """Every module class that the program defines and every other network that it builds: whether a call of it
+        returned."""
+        facts, wanted = self.run.facts, self.program.source.wanted
+        ran = {f.subject for f in facts.of("module.class") if f["ran"]}
+        own = {
+            info.name: info.name in ran or self._ran_without_forward(unit, info.node)
+            for unit in self.program
+            for info in unit.classes.values()
+            if info.is_module and wanted in (None, info.name)
+        }
+        if wanted is not None:
+            return own
+        called = {f.subject: bool(f["returned"]) for f in facts.of("module.calls")}
+        built = [t for t in facts.of("module.tree") if t["parameters"] and t.file in self.program.units]
+        known = {info.name for unit in self.program for info in unit.classes.values()}
+        return own | {t.subject: called.get(t.subject, False) for t in built if t["class"] not in known}
+
+    @cached_property
+    def functions(self) -> dict[str, bool]:
+        """Every function of the program: whether a line of it ran."""
+        return {
+            name: self._any_ran(unit, node) for unit in self.program for name, node in unit.functions.items()
+        }  # fmt: skip
+
+    @property
+    def parts(self) -> dict[str, bool]:
+        return self.modules or self.functions
+
+    @property
+    def kind(self) -> str:
+        return "module" if self.modules or not self.functions else "function"
+
+    @property
+    def ran(self) -> bool:
+        """Whether modules of the program ran (functions, where it has no module; lines, where it has neither)."""
+        return any(self.parts.values()) if self.parts else self.run.executed
+
+    @property
+    def never(self) -> list[str]:
+        return [name for name, ran in self.parts.items() if not ran]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that were taken."""
+        return self.run.steps
+
+    @property
+    def own_steps(self) -> int:
+        """Those that the program took by itself, before anything was called with made-up arguments."""
+        program = self.run.facts.first("run.program")
+        return int(program["own_steps"] or 0) if program is not None else 0
+
+    @cached_property
+    def lines(self) -> dict[str, tuple[set[int], set[int]]]:
+        """Of each file: the lines that ran, and all that can run."""
+        return {unit.file: (self._reached(unit.file) & (own := set(_lines(unit.tree))), own) for unit in self.program}
+
+    @property
+    def covered(self) -> tuple[int, int]:
+        return sum(len(ran) for ran, _ in self.lines.values()), sum(len(own) for _, own in self.lines.values())
+
+    @property
+    def missed(self) -> list[tuple[str, int, int]]:
+        """Stretches of lines that never ran: file, first and last line."""
+        return [(file, *stretch) for file, (ran, own) in self.lines.items() for stretch in _stretches(ran, own)]
+
+    @property
+    def exceptions(self) -> list[Fact]:
+        """What the program itself raised; not what follows from that, nor what calls with made-up arguments raised."""
+        return [f for f in self.run.exceptions() if f["phase"] == "program" and not f["follows"]]
+
+    @property
+    def limits(self) -> list[str]:
+        """Limits that the program ran into."""
+        cut = [f for f in self.run.facts.of("run.cut") if f["phase"] == "program"]
+        spent = [f"it used up its {float(f['seconds']):g} s of processor time (--seconds gives more)" for f in cut[:1]]
+        return [*([self.run.why_not] if self.run.why_not else []), *spent]
+
+    @property
+    def not_judged(self) -> str:
+        """Why nothing can be said of the program as a whole, empty where it was judged."""
+        if not self.run.executed:
+            return f"it could not be run: {self.run.why_not or self._first_exception() or 'nothing of it executes'}"
+        if self.exceptions:
+            return f"it raised {self._first_exception()}"
+        if self.limits:
+            return "; ".join(self.limits)
+        if not self.ran:
+            return f"none of its {self.kind}s ran ({_listed(list(self.parts))})"
+        if self.never and not self.own_steps:
+            return f"{len(self.never)} of its {len(self.parts)} {self.kind}s never ran ({_listed(self.never)})"
+        return ""
+
+    def _first_exception(self) -> str:
+        first = next(iter(self.exceptions or self.run.exceptions()), None)
+        if first is None:
+            return ""
+        where = f" at {self.program.source.where(first.line)}" if first.line else ""
+        return f"{first.subject}{where}: {' '.join(str(first['message']).split())[:160]}"
+
+    def _ran_without_forward(self, unit: Unit, node: ast.ClassDef) -> bool:
+        """A class that leaves ``forward`` to others (a Lightning module) ran when another method of it did."""
+        methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
+        if "forward" in methods:
+            return False
+        return any(self._any_ran(unit, method) for name, method in methods.items() if name != "__init__")
+
+    def _any_ran(self, unit: Unit, node: ast.AST) -> bool:
+        return not self._reached(unit.file).isdisjoint(_lines(node))
+
+    def _reached(self, file: str) -> set[int]:
+        found = [f for f in self.run.facts.of("run.reached") if f.file == file]
+        return set(found[-1].value) if found else set()
+
+    def to_json(self) -> dict[str, Any]:
+        covered, of = self.covered
+        return {
+            "ran": self.ran,
+            "judged": not self.not_judged,
+            "not_judged": self.not_judged,
+            self.kind + "s": {"ran": [n for n, ran in self.parts.items() if ran], "never": self.never},
+            "steps": self.steps,
+            "own_steps": self.own_steps,
+            "lines": {"ran": covered, "of": of, "never": [list(stretch) for stretch in self.missed]},
+            "exceptions": [
+                {"kind": f.subject, "file": f.file, "line": f.line, "message": f["message"], "phase": f["phase"]}
+                for f in self.run.exceptions()
+            ],
+            "limits": self.limits,
+            "made_smaller": self.run.shrunk,
+        }
+
+
+def _lines(node: ast.AST) -> Iterator[int]:
+    """The first lines of the statements of a node's blocks that do something."""
+    for holder in ast.walk(node):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(holder, field, None)
+            yield from (s.lineno for s in block if does_something(s)) if isinstance(block, list) else ()
+
+
+def _stretches(ran: set[int], own: set[int]) -> Iterator[tuple[int, int]]:
+    """Runs of lines of ``own`` with none of ``ran`` between them."""
+    first = last = None
+    for line in sorted(own):
+        if line in ran:
+            if first is not None:
+                yield first, last  # type: ignore[misc]
+            first = None
+        else:
+            first, last = first or line, line
+    if first is not None:
+        yield first, last  # type: ignore[misc]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "") or "it has none"
