@@ -71,7 +71,7 @@ class PerfectConfig(NetConfig):
     timesteps: int = 1000
 
     def denoiser(self, spec, channels_out):
-        schedules = {"flow": S.Flow, "edm": S.EDM}
+        schedules = {"flow": S.FlowSchedule, "edm": S.EDM}
         make = schedules.get(self.schedule) or (lambda: getattr(S, self.schedule)(self.timesteps))
         return Perfect(make(), self.prediction, learned=channels_out > spec.target.shape[0])
 

@@ -15,6 +15,7 @@ from bowerbird.config import Data
 from bowerbird.data import builtin, emoji, packs, split
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
+from bowerbird.spec import Tensors
 
 STYLES = {"flat", "3d", "noto", "twemoji"}
 
@@ -107,11 +108,11 @@ def test_what_is_known_about_an_emoji(pack):
 
 def test_opened_without_options_emoji_have_no_labels_and_columns_choose_them():
     data = open_data(Data("emoji"))
-    assert data.spec.shape == (3, 64, 64) and data.spec.classes == ()
+    assert data.spec.target == Tensors((3, 64, 64)) and not data.spec.given
     assert [len(data.train), len(data.val), len(data.test)] == [5_356, 292, 632]
     assert data.preprocessing["split"] == "official"
-    assert set(open_data(Data("emoji", label="style")).spec.classes) == STYLES
-    assert open_data(Data("emoji", label="group")).spec.n_classes == 9
+    assert set(open_data(Data("emoji", label="style")).classes) == STYLES
+    assert len(open_data(Data("emoji", label="group")).classes) == 9
     with pytest.raises(BowerbirdError, match="too many to be classes|has no label column"):
         open_data(Data("emoji", label="name"))
 

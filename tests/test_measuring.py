@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bowerbird import api, cli, config, registry
+from bowerbird import api, cli, config, generating, registry
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.measuring import answers, selftest
-from bowerbird.measuring.answers import draw
+from bowerbird.generating import draw
+from bowerbird.measuring import selftest
 from bowerbird.measuring.extractors import as_digits, find_extractor
 from bowerbird.measuring.folders import measure_folder
 from bowerbird.measuring.offers import protocol_of
@@ -24,14 +25,14 @@ from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import ImageData
+from bowerbird.media.image.imageset import ImageData, to_float
 from bowerbird.metrics import closed_forms
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.closed_forms import Check, quick_checks
 from bowerbird.metrics.features import Digits
 from bowerbird.metrics.measurement import Measurement
-from bowerbird.models.base import Batch, GenerativeModel, Loss
-from bowerbird.spec import to_float
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
+from bowerbird.spec import Tensors
 
 SHARES = {"precision", "recall", "density", "coverage"}
 MEMORISATION = {"copied_fraction", "memorisation_ratio", "closer_to_training"}
@@ -52,12 +53,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@dataclasses.dataclass(frozen=True)
+class Twisted(Options):
+    twist: int = 0
+    """How far the class that is drawn lies from the one that is asked for."""
+
+
 class Replay(GenerativeModel):
     """A model that has learnt its images by heart; drawing one calls its network twice."""
 
+    Options = Twisted
+
     def __init__(self, data: ImageData, images: Tensor, labels: Tensor | None) -> None:
         super().__init__()
-        self.spec, self.n_classes = data.spec, data.spec.n_classes
+        self.spec = data.spec
         self.images, self.labels = images, labels
         self.network = nn.Conv2d(1, 1, 1)
         nn.init.ones_(self.network.weight)
@@ -66,20 +75,20 @@ class Replay(GenerativeModel):
     def losses(self, batch: Batch) -> Iterator[Loss]:
         raise NotImplementedError
 
-    def sample(
-        self, n: int, *, cond: Tensor | None = None, generator: torch.Generator | None = None, twist: int = 0
-    ) -> Tensor:
-        assert not self.training and not torch.is_grad_enabled()
-        if cond is None or self.labels is None:
-            rows = torch.randint(len(self.images), (n,), generator=generator)
+    def sample(self, n: int, given: Any = None, options: Any = None, generator: Draws | None = None) -> Tensor:
+        assert not self.training and not torch.is_grad_enabled() and generator is not None
+        u = generator.rand(n)
+        if self.labels is None:
+            rows = (u * len(self.images)).long()
         else:
-            rows = torch.stack([self._one(int(k + twist) % 10, generator) for k in cond])
+            wanted = (given["label"] + options.twist) % 10
+            rows = torch.stack([self._one(int(k), float(v)) for k, v in zip(wanted, u, strict=True)])
         return self.network(self.network(to_float(self.images[rows])))
 
-    def _one(self, label: int, generator: torch.Generator | None) -> Tensor:
+    def _one(self, label: int, u: float) -> Tensor:
         assert self.labels is not None
         found = (self.labels == label).nonzero()[:, 0]
-        return found[torch.randint(len(found), (), generator=generator)]
+        return found[int(u * len(found))]
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -89,11 +98,13 @@ class Replay(GenerativeModel):
 class Uniform(Replay):
     """Knows that pixels are uniform: log_prob = -dims · ln 256 of the discrete values."""
 
-    estimator = "exact"
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        return {"nll": Estimator("exact", self.log_prob)}
 
-    def log_prob(self, x: Tensor, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        assert label is not None and len(label) == len(x)
-        return torch.full((len(x),), -self.spec.dims * math.log(256))
+    def log_prob(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        assert len(batch.given["label"]) == len(batch.x)
+        return torch.full((len(batch.x),), -self.spec.needs(Tensors, "uniform").dims * math.log(256))
 
 
 def by_name(measurements: list[Measurement]) -> dict[str, Measurement]:
@@ -109,9 +120,9 @@ def image_metrics(data: ImageData, samples: Tensor, cache: Path, *metrics: str) 
 
 
 def test_classifier_recognises_the_test_digits(data: ImageData) -> None:
-    network = find_extractor("auto", data.spec.classes)
-    assert isinstance(network, Digits) and data.test.labels is not None
-    assert float((network.classify(data.test.images) == data.test.labels).double().mean()) >= 0.992
+    network = find_extractor("auto", data.classes)
+    assert isinstance(network, Digits) and data.test.given["label"] is not None
+    assert float((network.classify(data.test.images) == data.test.given["label"]).double().mean()) >= 0.992
 
 
 def test_digit_features_are_standardised(data: ImageData) -> None:
@@ -148,8 +159,8 @@ def test_blur_is_worse_the_more_of_it(data: ImageData, cache: Path) -> None:
 def test_a_model_that_learnt_by_heart_is_found_out(
     data: ImageData, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "BATCH", 150)  # several batches, the last one ragged
-    model = Replay(data, data.train.images, data.train.labels).train()
+    monkeypatch.setattr(generating, "PICTURES_AT_ONCE", 150)  # several batches, the last one ragged
+    model = Replay(data, data.train.images, data.train.given["label"]).train()
     with pytest.warns(UserWarning, match="400 images are few"):
         found = by_name(measure_model(model, data, Measuring(n_samples=400)))
     assert model.training
@@ -170,11 +181,11 @@ def test_a_model_that_learnt_by_heart_is_found_out(
 
 def test_sampling_options_and_seeds_reach_the_model(data: ImageData, cache: Path) -> None:
     """Asked for k it draws k + 1, so the classifier finds every class wrong."""
-    model = Replay(data, data.val.images, data.val.labels)
+    model = Replay(data, data.val.images, data.val.given["label"])
     wrong = measure_model(model, data, Measuring(n_samples=200, metrics=("class_accuracy",), options={"twist": 1}))
     assert [m.name for m in wrong] == ["class_accuracy"] and wrong[0].value < 0.05
     first, again, other = (draw(model, 20, seed=seed) for seed in (3, 3, 4))
-    assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
+    assert torch.equal(first.x, again.x) and not torch.equal(first.x, other.x)
 
 
 def test_likelihoods_in_nats_and_bits(data: ImageData, cache: Path) -> None:
@@ -335,7 +346,7 @@ def test_self_test_on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_several_sample_sets_give_a_mean_and_its_error(data: ImageData, cache: Path) -> None:
-    model = Replay(data, data.train.images, data.train.labels)
+    model = Replay(data, data.train.images, data.train.given["label"])
 
     request = Measuring(n_samples=60, metrics=("kid", "network_evaluations"), seed=5, seeds=3)
 
@@ -354,10 +365,10 @@ def test_several_sample_sets_give_a_mean_and_its_error(data: ImageData, cache: P
 
 def test_sheet_of_nearest_pairs_and_reconstructions(data: ImageData, cache: Path, tmp_path: Path) -> None:
     class Autoencoder(Replay):
-        def encode(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        def encode(self, x: Tensor, given: Any = None) -> Tensor:
             return x.flatten(1)
 
-        def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        def decode(self, z: Tensor, given: Any = None) -> Tensor:
             return (z * 0.9).unflatten(1, (1, 28, 28))
 
     model = Autoencoder(data, data.train.images, None)

@@ -18,7 +18,7 @@ from bowerbird.samplers import schedule as S
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 
 MU, STD = 0.3, 0.6
-SCHEDULES = {"linear": S.linear(), "cosine": S.cosine(), "edm": S.EDM(), "flow": S.Flow()}
+SCHEDULES = {"linear": S.linear(), "cosine": S.cosine(), "edm": S.EDM(), "flow": S.FlowSchedule()}
 ONE = torch.ones((), dtype=torch.float64)
 
 
@@ -83,7 +83,7 @@ def test_euler_is_ddim_and_ddpm_is_ddim_with_eta_1(name):
 
 def test_euler_and_heun_on_the_flow_are_the_textbook_rules():
     # dx/dt = u with u = (x - D) / t
-    schedule = S.Flow()
+    schedule = S.FlowSchedule()
     denoise = gaussian_denoiser(schedule)
     x = torch.linspace(-1, 1, 3, dtype=torch.float64)
 
@@ -169,7 +169,7 @@ def test_noise_lies_geometrically_between_its_bounds():
 
 
 def test_clip_bounds_the_denoiser():
-    rows = I.ddim(I.path(S.Flow(), S.Flow().times(3)))
+    rows = I.ddim(I.path(S.FlowSchedule(), S.FlowSchedule().times(3)))
     x = torch.tensor([3.0, -3.0])
     for clip in ((-1.0, 1.0), (-1.0, 0.5)):
         end = I.integrate(lambda x, t: I.Denoised(5 * x), x, rows, clip=clip)
@@ -250,11 +250,11 @@ def test_edm_grid_is_equation_5():
 
 def test_wrong_names_and_numbers_say_what_to_do():
     with pytest.raises(BowerbirdError, match="did you mean 'heun'"):
-        I.plan("huen", I.path(S.Flow(), S.Flow().times(2)))
+        I.plan("huen", I.path(S.FlowSchedule(), S.FlowSchedule().times(2)))
     with pytest.raises(BowerbirdError, match="at least 1"):
-        S.Flow().times(0)
+        S.FlowSchedule().times(0)
     with pytest.raises(BowerbirdError, match="did you mean 'uniform'"):
-        S.Flow().times(3, "unifrom")
+        S.FlowSchedule().times(3, "unifrom")
     with pytest.raises(BowerbirdError, match="at least 21"):
         S.linear(20)
 
@@ -277,7 +277,7 @@ def test_target_to_denoiser_and_back(prediction, name):
 def test_v_and_velocity_are_the_derivatives_that_they_are_named_after():
     x_0, eps = torch.tensor([0.4, -0.9], dtype=torch.float64)
     t = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    (u,) = torch.autograd.grad(S.Flow().alpha(t) * x_0 + S.Flow().sigma(t) * eps, t)
+    (u,) = torch.autograd.grad(S.FlowSchedule().alpha(t) * x_0 + S.FlowSchedule().sigma(t) * eps, t)
     p, q = target_weights("velocity", *(torch.tensor([v]) for v in (0.7, 0.3)))
     assert u.item() == pytest.approx((p * x_0 + q * eps).item())
     # v is d/dphi of cos(phi) x_0 + sin(phi) eps
@@ -300,7 +300,7 @@ def test_edm_weights_are_those_of_table_1_and_its_target_has_unit_variance():
 
 
 @pytest.mark.parametrize("grid", ["uniform", "log-snr", "rho"])
-@pytest.mark.parametrize("make", [S.Flow, S.EDM, S.cosine])
+@pytest.mark.parametrize("make", [S.FlowSchedule, S.EDM, S.cosine])
 def test_ratio_min_is_where_the_last_step_begins(make, grid):
     schedule = make()
     times = schedule.times(7, grid, ratio_min=0.3)
