@@ -1,12 +1,16 @@
 """Translation of pictures: the losses of pix2pix and CycleGAN, the pool, who sees and who moves what, both nets."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bowerbird import api
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Loss
 from bowerbird.models.translation import (
@@ -345,3 +349,53 @@ def test_a_resnets_features_do_not_depend_on_the_contrast_of_the_picture() -> No
     net = ResNetConfig(channels=4, blocks=2).denoiser(Spec("image", Tensors(SHAPE), {}), 3)
     x, t = torch.randn(1, *SHAPE), torch.zeros(1)
     torch.testing.assert_close(net(x, t, {}), net(20 * x, t, {}), atol=1e-3, rtol=1e-3)
+
+
+CYCLE = """
+[model]
+family = "translation"
+learning = "cycle"
+output = "change"
+[model.net]
+name = "unet"
+channels = 8
+multipliers = [1]
+blocks = 1
+attention = []
+[model.discriminator]
+name = "convnet"
+channels = 8
+multipliers = [1]
+n_hidden = 16
+[train]
+steps = 60
+batch_size = 8
+lr = 2e-3
+log_every = 1
+sample_every = 0
+device = "cpu"
+threads = 1
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_discriminators_that_are_held_back_are_named(tmp_path: Path, broken: bool) -> None:
+    rng = np.random.default_rng(0)
+    for folder, bright in (
+        ("trainA", slice(0, 4)),
+        ("trainB", slice(4, 8)),
+        ("testA", slice(0, 4)),
+        ("testB", slice(4, 8)),
+    ):
+        (tmp_path / "piles" / folder).mkdir(parents=True)
+        for i in range(40 if folder.startswith("train") else 10):
+            pixels = rng.integers(0, 64, (8, 8), dtype=np.uint8)
+            pixels[bright] += 160
+            Image.fromarray(pixels).save(tmp_path / "piles" / folder / f"{folder}{i}.png")
+    (tmp_path / "cycle.toml").write_text(CYCLE)
+    settings = {"train.lr_multiplier": {"D_target": 1e-4, "D_source": 1e-4}} if broken else {}
+    run = api.train(tmp_path / "cycle.toml", tmp_path / "run", data=str(tmp_path / "piles"), quiet=True, **settings)
+    causes = [finding.cause for finding in api.diagnose(run)]
+    assert ("critic-loses" in causes) == broken, causes
+    if broken:
+        assert causes[0] == "critic-loses"

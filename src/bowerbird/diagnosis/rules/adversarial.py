@@ -108,11 +108,17 @@ def _loses(s: Signals, D: str, G: str) -> Verdict | None:
     recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
     far = len(precision) > 0 and precision.median < 0.1 and recall.median < 0.1
     factor = s.run.train.lr_multiplier.get(D, 1.0) / max(s.run.train.lr_multiplier.get(G, 1.0), 1e-12)
-    held_back = factor < HELD_BACK
-    if len(accuracy) < 3 or accuracy.median > 0.6 or not (far or held_back):
+    loss = s.series(f"{D}/loss")
+    guesses, stuck = accuracy.median <= 0.6, len(loss) > 3 and loss.tail(0.5).median > 0.9 * loss.first
+    if len(accuracy) < 3 or not ((guesses and far) or (factor < HELD_BACK and (guesses or stuck))):
         return None
-    text = f"{_who(s, D)} orders {accuracy.median:.0%} of the pairs rightly, little better than guessing"
-    evidence = [observed(accuracy, text)]
+    evidence = []
+    if guesses:
+        text = f"{_who(s, D)} orders {accuracy.median:.0%} of the pairs rightly, little better than guessing"
+        evidence.append(observed(accuracy, text))
+    if stuck:
+        text = f"the loss of {_who(s, D)} is {loss.tail(0.5).median:.2g}, as at the beginning ({loss.first:.2g})"
+        evidence.append(observed(loss, text))
     if far:
         evidence.append(observed(precision, f"yet only {precision.median:.0%} of the samples lie near real images"))
     advice = [f"give it more: --train.lr-multiplier {D} 2" + (", or --model.d-steps 2" if D == "D" else "")]
