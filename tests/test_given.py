@@ -1,6 +1,7 @@
 """What images are made from: pairs in every layout, unpaired domains, attributes, captions, pictures of users."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from bowerbird import api, cli, config
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
+from bowerbird.generating import draw
 from bowerbird.media import open_data
 from bowerbird.media.giving import read_given
 from bowerbird.media.image.imageset import ImageData, to_uint8
@@ -212,3 +214,20 @@ def test_attributes_are_asked_for_from_the_command_line(tmp_path: Path, capsys: 
         four.given["hair"], sixteen.given["hair"][:4]
     )
     assert four[0].shape == (8, 8, 3) and four._repr_html_().startswith("<img") and four._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_two_threads_do_not_disturb_one_another(tmp_path: Path) -> None:
+    toml = '[model]\nfamily = "diffusion"\nsampler = "ddpm"\n[model.net]\nname = "mlp"\nhidden = [16]\n'
+    (tmp_path / "recipe.toml").write_text(toml)
+    run = api.train(tmp_path / "recipe.toml", tmp_path / "run", data="digits", quiet=True, **TINY | {"data.size": 8})
+    model = api.load(run)
+
+    def drawn(seed: int) -> torch.Tensor:
+        return draw(model, 12, seed=seed, options={"steps": 8}).x
+
+    torch.manual_seed(5)
+    before, alone = torch.get_rng_state(), [drawn(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(drawn, range(4)))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert torch.equal(torch.get_rng_state(), before) and not torch.equal(alone[0], alone[1])
