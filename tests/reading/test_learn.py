@@ -1,6 +1,8 @@
 """Learning paths and exercises: complete in two languages, true to our code, and checked by running."""
 
 import ast
+import dataclasses
+import importlib
 import json
 import re
 import shlex
@@ -12,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import bowerbird
-from bowerbird import cli
+from bowerbird import cli, registry
 from bowerbird.errors import BowerbirdError
+from bowerbird.models.base import Options
 from bowerbird.reading.explain import cards
 from bowerbird.reading.learn import learning, pages
 from bowerbird.reading.learn.exercise import exercise, exercise_of, exercises
@@ -107,10 +110,21 @@ def test_the_commands_of_an_experiment_are_commands(found: Topic) -> None:
         program, *words = shlex.split(command)
         n = 2 if words[0] == "data" else 1
         assert program == "bowerbird"
-        cli.COMMANDS[" ".join(words[:n])].parse(words[n:], command)
+        known = _options() if words[0] in ("sample", "measure", "chat") else ()
+        own = [i for i, word in enumerate(words) if word.removeprefix("--").replace("-", "_") in known]
+        left = [word for i, word in enumerate(words) if i not in own and i - 1 not in own]
+        cli.COMMANDS[" ".join(words[:n])].parse(left[n:], command)
     for words in (found.experiment.words["en"], found.experiment.words["zh"]):
         for flag in re.findall(r"`(--[\w.-]+)", words):
             assert flag.lstrip("-").replace("no-", "").replace("-", "_").split(".")[-1] in _fields(), flag
+
+
+@cache
+def _options() -> set[str]:
+    """Sampling options of all families: which of them a run has is known only where the run is."""
+    modules = [importlib.import_module(f"bowerbird.models.{name}") for name in registry.families.names()]
+    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+    return {field.name for kind in kinds if issubclass(kind, Options) for field in dataclasses.fields(kind)}
 
 
 @cache

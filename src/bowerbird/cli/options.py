@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import Suppress, arg
 
 from bowerbird.cli.flags import parse_flags
+from bowerbird.errors import BowerbirdError
 
 C = TypeVar("C")
 
@@ -22,7 +23,7 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
     words = [word for word in argv if not word.startswith("-")]
     runs = [Path(word) for word in words if os.path.isfile(Path(word) / "model.safetensors")]  # False for long prompts
     if not runs:
-        return parse_flags(command, argv, prog)
+        return _parse_without_run(command, argv, prog)
     from bowerbird import api
 
     options = _together([api.options_of(run) for run in runs])
@@ -38,6 +39,18 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
     extended: Any = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True, kw_only=True)
     extended.__doc__ = command.__doc__
     return parse_flags(extended, argv, prog)
+
+
+def _parse_without_run(command: type[C], argv: Sequence[str], prog: str) -> C:
+    """The command's own flags; that there is no run explains why another flag is not known."""
+    try:
+        return parse_flags(command, argv, prog)
+    except BowerbirdError:
+        named = next((word for word in argv if not word.startswith("-")), None)
+        needs_run = any(field.name == "run" for field in dataclasses.fields(command))  # type: ignore[arg-type]
+        if named is None or not needs_run:
+            raise
+        raise BowerbirdError(f"{named} is not a run folder with a model in it, so its options are not known.") from None
 
 
 INPUTS = ("label", "prompt", "given", "source")

@@ -32,6 +32,7 @@ START_S = 120.0
 LARGEST_SCRATCH = 2**30
 MOST_FILES = 20_000
 """What an execution may leave in its scratch folder."""
+WROTE_TOO_MUCH = "it was stopped: it wrote too much"
 MORE_TIMES = 6
 """How often half of the wall time is added for a program that computes, on a machine that has little time for it."""
 
@@ -134,8 +135,8 @@ class Child:
                     os.killpg(fork, signal.SIGKILL)
             if not fork or self._answer(5.0) is None:
                 self.stop()
-            return "it was stopped: it wrote too much" if ended else f"it was stopped after {wall_s:.0f} s"
-        return _ending(ended.get("status"))
+            return WROTE_TOO_MUCH if ended else f"it was stopped after {wall_s:.0f} s"
+        return WROTE_TOO_MUCH if _overflows(scratch) else _ending(ended.get("status"))
 
     def _fork(self, started: dict[str, Any] | None) -> int:
         """The fork that runs the program, 0 where none is known: it must be a child of ours and lead its own group."""
