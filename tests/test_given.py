@@ -51,7 +51,7 @@ def test_two_folders_are_pairs_by_name_whatever_their_suffix(tmp_path: Path) -> 
         save(tmp_path / "target" / f"{i}.bmp", target)
     save(tmp_path / "target" / "alone.png", 250)
     data = opened(tmp_path)
-    assert pairs_of(data) == set(LEVELS)
+    assert pairs_of(data) == set(LEVELS) == pairs_of(opened(tmp_path, from_="flat", to="3d"))  # of recipe emoji-3d
     assert data.spec.given == {"source": Tensors((1, SIDE, SIDE))}
     assert "left out: 1 without a partner" in data.summary()
 
@@ -91,6 +91,15 @@ def test_styles_are_paired_by_what_they_share(tmp_path: Path) -> None:
         opened(tmp_path, from_="ink")
     with pytest.raises(BowerbirdError, match="different"):
         opened(tmp_path, from_="ink", to="ink")
+
+
+def test_pictures_without_styles_say_what_pairs_look_like(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / f"{i}.png", i)
+    with pytest.raises(
+        BowerbirdError, match="no pictures in the styles flat and 3d; bring folders source/ and target/"
+    ):
+        opened(tmp_path, from_="flat", to="3d")
 
 
 def test_cyclegan_folders_are_two_domains_whose_test_pictures_are_never_trained_on(tmp_path: Path) -> None:

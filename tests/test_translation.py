@@ -351,7 +351,7 @@ def test_a_resnets_features_do_not_depend_on_the_contrast_of_the_picture() -> No
     torch.testing.assert_close(net(x, t, {}), net(20 * x, t, {}), atol=1e-3, rtol=1e-3)
 
 
-CYCLE = """
+PILES = """
 [model]
 family = "translation"
 learning = "cycle"
@@ -392,7 +392,7 @@ def test_discriminators_that_are_held_back_are_named(tmp_path: Path, broken: boo
             pixels = rng.integers(0, 64, (8, 8), dtype=np.uint8)
             pixels[bright] += 160
             Image.fromarray(pixels).save(tmp_path / "piles" / folder / f"{folder}{i}.png")
-    (tmp_path / "cycle.toml").write_text(CYCLE)
+    (tmp_path / "cycle.toml").write_text(PILES)
     settings = {"train.lr_multiplier": {"D_target": 1e-4, "D_source": 1e-4}} if broken else {}
     run = api.train(tmp_path / "cycle.toml", tmp_path / "run", data=str(tmp_path / "piles"), quiet=True, **settings)
     causes = [finding.cause for finding in api.diagnose(run)]

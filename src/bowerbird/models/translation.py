@@ -15,11 +15,11 @@ source; a discriminator D answers with logits, large where a picture looks real;
     F moves down  the same with the two sides exchanged
     D_target      d(D_target(x), D_target(y)), y from a pool of translations G(s), old and new; D_source likewise
 
-Where we differ: G and F step one after the other, each with the other held fixed, and the papers move them at once.
-pix2pix has dropout in G, which hardly changed its pictures (section 3.1); here a source has one translation.
+Where we differ: G and F step in turn, each with the other held fixed (CycleGAN moves both at once); G has no dropout,
+which hardly changed pix2pix's pictures (section 3.1), so that a source has one translation.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +32,7 @@ from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, evaluating
+from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.registry import families
@@ -40,10 +41,8 @@ from bowerbird.spec import Tensors
 Images = Float[Tensor, "n c h w"]
 Others = Float[Tensor, "n c2 h w"]
 """Pictures of the other side, which may have other channels."""
-Logits = Float[Tensor, "n *patches"]
-Given = Mapping[str, Tensor]
+Logits, Scalar = Float[Tensor, "n *patches"], Float[Tensor, ""]
 Shape = tuple[int, ...]
-Scalar = Float[Tensor, ""]
 
 # ---------------------------------------------------------------------------------------------------- the losses
 

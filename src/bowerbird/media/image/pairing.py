@@ -40,20 +40,28 @@ class Sources:
 
 
 def with_sources(found: Pictures, data: config.Data) -> tuple[Pictures, Sources | None]:
-    """The targets, and what they are made from; None where nothing says that there is such a thing."""
+    """The targets, and what they are made from; None where nothing says that there is such a thing.
+
+    Styles that the data do not have give way to a layout that speaks for itself, so that a recipe for two styles takes
+    a user's own pairs as well.
+    """
     if data.halves != "none":
         return _halves(found, data.halves)
+    if (data.from_ is None) != (data.to is None):
+        raise BowerbirdError("--data.from and --data.to go together: say from what, and to what.")
+    styles = (data.from_, data.to) if data.from_ is not None and data.to is not None else None
+    if styles is not None and (column := _column_of(found, *styles)) is not None:
+        return _two_values(found, column, *styles, data.paired)
     folders = set(found.columns.get("folder", ()))
     if folders and folders <= DOMAINS.keys() and {DOMAINS[name][1] for name in folders} == {"A", "B"}:
         return _domains(found)
-    if data.from_ is None and data.to is None:
-        if folders == set(FOLDERS):
-            return _two_values(found, "folder", *FOLDERS, data.paired)
-        return _by_column(found) if "source" in found.columns else (found, None)
-    if data.from_ is None or data.to is None:
-        raise BowerbirdError("--data.from and --data.to go together: say from what, and to what.")
-    column = _column_with(found, data.from_, data.to)
-    return _two_values(found, column, data.from_, data.to, data.paired)
+    if folders == set(FOLDERS):
+        return _two_values(found, "folder", *FOLDERS, data.paired)
+    if "source" in found.columns:
+        return _by_column(found)
+    if styles is not None:
+        raise _no_styles(found, *styles)
+    return found, None
 
 
 def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
@@ -69,18 +77,20 @@ def _domains(found: Pictures) -> tuple[Pictures, Sources]:
     return _unpaired(found, domain == "A", domain == "B")
 
 
-def _column_with(found: Pictures, *values: str) -> str:
-    """The column of which these are two values; BowerbirdError names what there is instead."""
-    for name, column in found.columns.items():
-        if set(values) <= set(column):
-            return name
-    best = found.columns.get(STYLE, found.columns.get("folder"))
-    known = sorted(set(best)) if best is not None else []
-    missing = next((value for value in values if value not in known), values[0])
-    if known:
-        raise unknown(f"style of {found.name}", missing, known)
-    raise BowerbirdError(
-        f"{found.name} has no column with the values {' and '.join(values)}, so nothing can be paired."
+def _column_of(found: Pictures, *values: str) -> str | None:
+    """The column of which these are values."""
+    return next((name for name, column in found.columns.items() if set(values) <= set(column)), None)
+
+
+def _no_styles(found: Pictures, *values: str) -> BowerbirdError:
+    """Says which style there is instead, or what pairs can look like."""
+    column = found.columns.get(STYLE, found.columns.get("folder"))
+    known = sorted(set(column)) if column is not None else []
+    if missing := [value for value in values if known and value not in known]:
+        return unknown(f"style of {found.name}", missing[0], known)
+    return BowerbirdError(
+        f"{found.name} has no pictures in the styles {' and '.join(values)}; bring folders source/ and target/ with "
+        "equal file names, or metadata.jsonl with a column source."
     )
 
 
