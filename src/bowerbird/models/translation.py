@@ -39,9 +39,9 @@ from bowerbird.registry import families
 from bowerbird.spec import Tensors
 
 Images = Float[Tensor, "n c h w"]
-Others = Float[Tensor, "n c2 h w"]
-"""Pictures of the other side, which may have other channels."""
-Logits, Scalar = Float[Tensor, "n *patches"], Float[Tensor, ""]
+Others = Float[Tensor, "n c2 h w"]  # pictures of the other side, which may have other channels
+Logits = Float[Tensor, "n *patches"]
+Scalar = Float[Tensor, ""]
 Shape = tuple[int, ...]
 
 # ---------------------------------------------------------------------------------------------------- the losses
