@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.data.files import METADATA
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_lines
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
@@ -108,7 +109,8 @@ class Samples(Sequence[Any]):
     @property
     def rows(self) -> list[dict[str, Any]]:
         """What each was made from and where it comes from, as ``metadata.jsonl`` has it."""
-        return [_words(self.spec, self.given, i) | self.origin for i in range(len(self))]
+        words = _words(self.spec, self.given)
+        return [{name: said[i] for name, said in words.items() if said[i]} | self.origin for i in range(len(self))]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -135,10 +137,16 @@ class Samples(Sequence[Any]):
         return self.medium.png(self.x, self.given, self.spec)
 
 
-def _words(spec: Spec, given: Mapping[str, Tensor], i: int) -> dict[str, Any]:
-    """The classes of a sample by their names."""
-    named = {name: field.names for name, field in spec.given.items() if isinstance(field, Classes) and name in given}
-    return {name: names[int(given[name][i])] for name, names in named.items() if int(given[name][i]) < len(names)}
+def _words(spec: Spec, given: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """What each sample was made from, in words: names of classes, and captions."""
+    said: dict[str, list[str]] = {}
+    for name, field in spec.given.items():
+        if isinstance(field, Classes) and name in given:
+            said[name] = [(*field.names, "")[int(number)] for number in given[name]]
+        if isinstance(field, Tokens) and isinstance(spec.target, Tensors) and name in given:
+            tokenizer = Tokenizer.from_spec(spec)
+            said[name] = [tokenizer.decode(row.tolist()) for row in given[name]]
+    return said
 
 
 def generate(
