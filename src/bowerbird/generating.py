@@ -140,10 +140,10 @@ class Samples(Sequence[Any]):
 def _words(spec: Spec, given: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """What each sample was made from, in words: names of classes, and captions."""
     said: dict[str, list[str]] = {}
-    for name, field in spec.given.items():
-        if isinstance(field, Classes) and name in given:
-            said[name] = [(*field.names, "")[int(number)] for number in given[name]]
-        if isinstance(field, Tokens) and isinstance(spec.target, Tensors) and name in given:
+    for name, kind in spec.given.items():
+        if isinstance(kind, Classes) and name in given:
+            said[name] = [(*kind.names, "")[int(number)] for number in given[name]]
+        if isinstance(kind, Tokens) and isinstance(spec.target, Tensors) and name in given:
             tokenizer = Tokenizer.from_spec(spec)
             said[name] = [tokenizer.decode(row.tolist()) for row in given[name]]
     return said
