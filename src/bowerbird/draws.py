@@ -1,7 +1,7 @@
-"""Random numbers of which sample number i has its own, whatever is drawn beside it.
+"""Random numbers: sample number i has its own, whatever else is drawn with it.
 
 Row i of every draw comes from a generator that is seeded with a hash of (seed, i), so that a sample does not depend on
-how many are asked for, on the batch size, or on which process draws which part.  All numbers are drawn on the CPU: a
+how many are requested, on the batch size, or on which process draws which part.  All numbers are drawn on the CPU, so a
 seed means the same on every device.  Hashed, because neighbouring seeds of the Mersenne Twister start alike.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 UNIFORMS_AT_ONCE = 64
-"""Numbers that a row draws ahead for ``uniform``, which samplers of tokens ask for one at a time."""
+"""Numbers that a row draws ahead for ``uniform``, because token samplers request them one at a time."""
 
 
 class Draws:
@@ -40,9 +40,9 @@ class Draws:
         return torch.stack([torch.rand(shape, generator=row) for row in self.rows(n)])
 
     def uniform(self, n: int, at: int | None = None) -> Float[Tensor, " n"]:
-        """One uniform number in [0, 1) per row: the next of its sequence, or number ``at``, whatever was asked before.
+        """One uniform number in [0, 1) per row: the next in its sequence, or number ``at``, whatever came before.
 
-        Asking for an earlier number begins another sequence.
+        Requesting an earlier number starts a new sequence.
         """
         at = self._at + 1 if at is None else at
         if self._ahead.shape[0] != n or at <= self._at:
@@ -59,5 +59,5 @@ class Draws:
 
 
 def fresh() -> Draws:
-    """Draws of a seed that torch's global generator gives, for callers who ask for none."""
+    """Draws with a seed from torch's global generator, for callers that pass none."""
     return Draws(int(torch.randint(2**62, ())))

@@ -1,6 +1,6 @@
-"""Drawing samples: the one loop that asks models for them, and what comes back, in memory or as files.
+"""Drawing samples: the only loop that asks models for them, and the results, in memory or as files.
 
-Sample number i of a seed is the same whatever else is drawn with it: its random numbers follow from (seed, i).
+Sample number i of a seed is the same whatever else is drawn with it: its random numbers depend only on (seed, i).
 """
 
 import time
@@ -54,7 +54,7 @@ def draw(
     """Samples number ``first`` … ``first`` + n - 1 of a seed.
 
     ``given`` has n rows; classes that are left out are drawn as often as in the training data.  ``options`` are the
-    family's own, as its ``Options`` or a table of them; BowerbirdError for one that it does not have.
+    family's own, as an ``Options`` object or a mapping; BowerbirdError for an option that it does not have.
     """
     if n < 1:
         raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
@@ -75,7 +75,7 @@ def draw(
 
 
 def _joined(parts: list[Tensor], field: Any) -> Tensor:
-    """All rows; those of tokens padded to the longest."""
+    """All rows; rows of tokens are padded to the longest."""
     if not isinstance(field, Tokens) or len(parts) == 1:
         return torch.cat(parts)
     rows = [row for part in parts for row in part]
@@ -100,7 +100,7 @@ class Samples(Sequence[Any]):
     origin: dict[str, Any]
     """Where they come from: run, seed, options."""
     names: list[str] = field(default_factory=list)
-    """Names of their files, without suffix; empty: numbers."""
+    """Names of their files, without suffix; empty: numbered."""
 
     @property
     def medium(self) -> Medium:
@@ -172,15 +172,15 @@ def generate(
 
 
 def previewer(data: Opened, seed: int) -> Callable[[GenerativeModel, Path], None]:
-    """What the trainer is handed to show a model with."""
+    """The function with which the trainer shows a model's samples."""
     return lambda model, stem: preview(model, data, stem, seed=seed)
 
 
 def preview(model: GenerativeModel, data: Opened, stem: Path, *, seed: int = 0) -> None:
-    """A few samples in files whose names begin with ``stem``.
+    """Writes a few samples to files whose names begin with ``stem``.
 
-    What cannot be drawn (a sentence or a picture to translate, a caption) is taken from the validation split, and the
-    truth is shown beside it.
+    What cannot be drawn at random (a sentence or a picture to translate, a caption) is taken from the validation split,
+    and the true target is shown beside the sample.
     """
     one = medium(data.spec.medium)
     wanted = [name for name, field in model.spec.given.items() if not isinstance(field, Classes) and name != "prompt"]

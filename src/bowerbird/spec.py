@@ -1,11 +1,11 @@
-"""The shape of data: what is to be made, and from what.  Written once, by the data; models are built from it.
+"""The shape of data: what is to be generated, and from what.  Written once, by the data; models are built from it.
 
     target  the x of a batch            Tensors (images, latents), or Tokens (text, music)
     given   what x is made from         Classes (a label, or several attributes), Tokens (a caption, a source sentence),
                                         Tensors (a picture to translate, a mask); nothing for unconditional data
 
-A spec lies in the header of a run's weights as JSON, save its long texts, which have files of their own.  Imports no
-torch.
+A spec is stored as JSON in the header of a run's weights, except for its long texts, which have files of their own.
+Imports no torch.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Tensors:
 
     shape: tuple[int, ...]
     bounds: tuple[float, float] | None = (-1.0, 1.0)
-    """The interval that holds every number, to which samplers may clip; None where there is none."""
+    """The interval that contains every number, to which samplers may clip; None if the numbers are unbounded."""
 
     @property
     def dims(self) -> int:
@@ -37,12 +37,12 @@ class Tokens:
 
     vocab_size: int
     context: int
-    """Most tokens that a model reads at once; a target has at most one more, its last."""
+    """The most tokens that a model reads at once; a target has at most one more, its last."""
     bos: int
     eos: int
     pad: int
     start: tuple[int, ...] = ()
-    """Targets: what sampling without a prompt begins with."""
+    """For targets: the tokens that sampling without a prompt begins with."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Classes:
 
     names: tuple[str, ...]
     counts: tuple[int, ...] = ()
-    """Training examples of each, with whose frequencies a class is drawn when none is asked for; empty: alike."""
+    """Training examples per class: a class that is not given is drawn in proportion to them; empty: all alike."""
 
 
 NO_TOKEN = -1
-"""Pads prompts of different lengths; no vocabulary has it."""
+"""Pads prompts of different lengths; it is in no vocabulary."""
 
 Field = Tensors | Tokens | Classes
 F = TypeVar("F", Tensors, Tokens, Classes)
@@ -70,16 +70,16 @@ class Spec:
     target: Field
     given: Mapping[str, Field] = field(default_factory=dict)
     codec: str = ""
-    """JSON that turns tokens into text or music and back; lies in a run folder as tokenizer.json."""
+    """JSON that turns tokens into text or music and back; stored in a run folder as tokenizer.json."""
     chat_template: str = ""
-    """Chats: the Jinja program that writes one as text; lies in a run folder as chat_template.jinja."""
+    """For chats: the Jinja template that writes one as text; stored in a run folder as chat_template.jinja."""
 
     def alone(self) -> "Spec":
         """The same target, made from nothing."""
         return dataclasses.replace(self, given={})
 
     def needs(self, kind: type[F], family: str) -> F:
-        """The target, which has to be of this kind; BowerbirdError that says what the family is for."""
+        """The target, which must be of this kind; otherwise BowerbirdError, which says what the family is for."""
         if isinstance(self.target, kind):
             return self.target
         made, instead = ("tensors", "autoregressive") if kind is Tensors else ("tokens", "gan, vae, diffusion or flow")
@@ -89,21 +89,21 @@ class Spec:
 
 
 def shape_of_picture(spec: Spec) -> tuple[int, int, int]:
-    """(channels, height, width) of the target; BowerbirdError when it is no picture."""
+    """(channels, height, width) of the target; BowerbirdError if it is not a picture."""
     if not isinstance(spec.target, Tensors) or len(spec.target.shape) != 3:
-        raise BowerbirdError(f"This network is made for pictures; the data are {spec.medium}.")
+        raise BowerbirdError(f"This network works on pictures, but these data are {spec.medium}.")
     channels, height, width = spec.target.shape
     return channels, height, width
 
 
 IN_FILES = {"codec": "tokenizer.json", "chat_template": "chat_template.jinja"}
-"""Fields of a spec that may be megabytes, and the file of a run folder that each is kept in."""
+"""Fields of a spec that may take up megabytes, and the file of a run folder that stores each."""
 
 _KINDS: dict[str, type[Field]] = {kind.__name__: kind for kind in (Tensors, Tokens, Classes)}
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
-    """Everything but what has a file of its own."""
+    """Everything except the fields that have files of their own."""
     return {
         "medium": spec.medium,
         "target": _field_to_json(spec.target),
@@ -129,7 +129,7 @@ def _field_from_json(table: dict[str, Any]) -> Field:
 
 
 def _of_first_version(old: dict[str, Any]) -> dict[str, Any]:
-    """Runs of version 0.1 have a spec for images and one for sequences of every kind."""
+    """Version 0.1 had one spec for images and one for sequences of every kind."""
     if old["type"] == "ImageSpec":
         target = {"type": "Tensors", "shape": [old["channels"], old["height"], old["width"]]}
         label = {"type": "Classes", "names": old["classes"], "counts": old["class_counts"]}

@@ -1,4 +1,4 @@
-"""Flags that a family brings along: the fields of the sampling options of the runs that a command names."""
+"""Flags that a family adds: the fields of the sampling options of the runs that a command names."""
 
 import dataclasses
 import os
@@ -16,9 +16,9 @@ C = TypeVar("C")
 
 
 def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
-    """The command with its flags and those of the runs among its words; without a run it has only its own.
+    """The command with its own flags and those of the runs among its arguments; without a run, only its own.
 
-    What the runs cannot be given is not in the help.
+    Inputs that the runs do not take are left out of the help.
     """
     words = [word for word in argv if not word.startswith("-")]
     runs = [Path(word) for word in words if os.path.isfile(Path(word) / "model.safetensors")]  # False for long prompts
@@ -42,7 +42,7 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
 
 
 def _parse_without_run(command: type[C], argv: Sequence[str], prog: str) -> C:
-    """The command's own flags; that there is no run explains why another flag is not known."""
+    """The command's own flags; if there is no run, the error says that this is why a flag is unknown."""
     try:
         return parse_flags(command, argv, prog)
     except BowerbirdError:
@@ -50,11 +50,11 @@ def _parse_without_run(command: type[C], argv: Sequence[str], prog: str) -> C:
         needs_run = any(field.name == "run" for field in dataclasses.fields(command))  # type: ignore[arg-type]
         if named is None or not needs_run:
             raise
-        raise BowerbirdError(f"{named} is not a run folder with a model in it, so its options are not known.") from None
+        raise BowerbirdError(f"{named} is not a run folder with a model in it, so its options are unknown.") from None
 
 
 INPUTS = ("label", "prompt", "given", "source")
-"""Flags of what samples are made from."""
+"""Flags for what samples are made from."""
 
 
 def _flags_for(inputs: list[tuple[str, Any]]) -> set[str]:
@@ -77,7 +77,7 @@ def _together(kinds: list[type]) -> type:
 
 
 def chosen(options: Any) -> dict[str, Any]:
-    """The options that differ from their defaults: those that were given."""
+    """The options that differ from their defaults, that is, those that were given."""
     if options is None:
         return {}
     usual = type(options)()

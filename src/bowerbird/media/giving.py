@@ -1,4 +1,4 @@
-"""What a person gives, in words and files, as the tensors that a model is given.
+"""Turns what a user gives, in words and files, into the tensors that a model takes.
 
 a class     its name                                    hair=short09
 tokens      a text, by the run's own tokenizer          a prompt, a caption, a sentence to translate
@@ -20,7 +20,7 @@ from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 def read_given(spec: Spec, words: Mapping[str, Any], n: int | None) -> tuple[dict[str, Tensor], int | None, list[str]]:
     """Tensors for a model of this spec, how many samples they are for, and the names of the files they come from.
 
-    A value is one thing for all samples, or a sequence with one for each; n None takes the length of the longest.
+    A value applies to all samples, or is a sequence with one value per sample; with n None, the longest sets n.
     BowerbirdError for names that the model does not know, with the nearest ones.
     """
     found: dict[str, Tensor] = {}
@@ -32,7 +32,7 @@ def read_given(spec: Spec, words: Mapping[str, Any], n: int | None) -> tuple[dic
     lengths = {len(value) for value in found.values() if len(value) > 1}
     if len(lengths) > 1:
         counts = " and ".join(map(str, sorted(lengths)))
-        raise BowerbirdError(f"What is given has {counts} values; give one of each, or equally many.")
+        raise BowerbirdError(f"The inputs have {counts} values; give one value each, or equally many.")
     n = n if n is not None else max(lengths, default=None)
     if names and n is not None and n != len(names):
         names = [names[i % len(names)] + (f"-{i // len(names)}" if i >= len(names) else "") for i in range(n)]
@@ -52,7 +52,7 @@ def _field(spec: Spec, name: str) -> str:
     if name == "prompt":
         raise BowerbirdError(f"--prompt does not apply: this run makes {_made(spec)} without a text prompt.")
     if name == "source":
-        raise BowerbirdError(f"--source does not apply: this run makes {_made(spec)} from no picture.")
+        raise BowerbirdError(f"--source does not apply: this run makes {_made(spec)} without a source picture.")
     if not spec.given.keys() - {"prompt"}:
         raise BowerbirdError(f"This run was trained without labels, so '{name}' does not apply.")
     raise unknown("input of this run", name, [key for key in spec.given if key != "prompt"])

@@ -1,8 +1,8 @@
-"""The contract of a medium: how one kind of thing is opened, written, and shown.
+"""The contract of a medium: how one kind of data is opened, written, and displayed.
 
 A medium is a folder with its class in ``__init__.py``, or a class in a plugin; ``@registry.media.register("name")``
-makes it known.  It never imports another medium, and no model: samples come to it as tensors with their spec.
-Importing a medium imports no torch, so that it can be asked which files it knows.
+registers it.  It never imports another medium or a model: it receives samples as tensors with their spec.
+Importing a medium imports no torch, so that finding the medium of a file is fast.
 """
 
 from abc import ABC, abstractmethod
@@ -23,12 +23,12 @@ class Split(Protocol):
 
     @property
     def lengths(self) -> "Tensor | None":
-        """Size of each example, where batches of like sizes are cheaper; else None."""
+        """Size of each example, if batches of similar sizes are cheaper; else None."""
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: "Tensor", device: Any = "cpu") -> dict[str, Any]:
-        """``x``, and where there are any ``given`` and ``weight``, on the device: fields of ``models.base.Batch``."""
+        """``x``, and ``given`` and ``weight`` if there are any, on the device: fields of ``models.base.Batch``."""
 
 
 class Opened(Protocol):
@@ -39,7 +39,7 @@ class Opened(Protocol):
     fingerprint: str
     """16 hexadecimal digits that change with the examples of any split."""
     preprocessing: dict[str, str | int]
-    """What the protocol of a measurement has to state."""
+    """What the protocol of a measurement must state."""
 
     @property
     def train(self) -> Split: ...
@@ -51,21 +51,21 @@ class Opened(Protocol):
     def test(self) -> Split: ...
 
     def summary(self) -> str:
-        """One line: what there is, how it is split, what was seen and not used."""
+        """One line: what there is, how it is split, what was found but not used."""
 
 
 class Medium(ABC):
-    """One kind of thing that models make."""
+    """One kind of data that models generate."""
 
     name: ClassVar[str]
     modalities: ClassVar[tuple[str, ...]]
-    """Values of ``data.modality`` that mean this medium."""
+    """Values of ``data.modality`` that select this medium."""
     suffixes: ClassVar[tuple[str, ...]]
-    """Files that hold it, in lower case, with the dot."""
+    """Suffixes of its files, in lower case, with the dot."""
     n_samples: ClassVar[int]
-    """How many samples are drawn unless said otherwise …"""
+    """How many samples are drawn by default …"""
     n_preview: ClassVar[int]
-    """… and how many show at a glance how a model does."""
+    """… and how many a preview shows …"""
     n_measured: ClassVar[int]
     """… and how many a measurement takes."""
 
@@ -75,25 +75,25 @@ class Medium(ABC):
 
     @abstractmethod
     def open(self, data: config.Data) -> Opened:
-        """The examples of a source; BowerbirdError says what is wrong with it."""
+        """The examples of a source; BowerbirdError if something is wrong with it."""
 
     @abstractmethod
     def decoded(self, x: "Tensor", spec: "Spec") -> list[Any]:
-        """What a person calls the samples: arrays of pixels, texts, pieces of music."""
+        """The samples in the form that a user works with: pixel arrays, texts, pieces of music."""
 
     @abstractmethod
     def write(
         self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", folder: Path, names: list[str]
     ) -> list[dict[str, Any]]:
-        """Writes each sample into the folder, its file name beginning with its name, and a sheet; returns what is to be
-        said of each (``file_name`` or ``text``)."""
+        """Writes each sample into the folder, its file name beginning with its name, and a sheet; returns what to
+        record about each (``file_name`` or ``text``)."""
 
     @abstractmethod
     def preview(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", stem: Path) -> None:
-        """Writes a few samples into files whose names begin with ``stem``, for a glance."""
+        """Writes a few samples to files whose names begin with ``stem``, for a quick look."""
 
     def preview_given(self, spec: "Spec") -> dict[str, "Tensor"]:
-        """What the samples of a preview are made from, where that makes it easier to look at."""
+        """What the samples of a preview are made from, if fixing it makes the preview easier to read."""
         return {}
 
     def real(self, data: Opened, stem: Path) -> None:
@@ -105,10 +105,10 @@ class Medium(ABC):
 
     @abstractmethod
     def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
-        """The samples as a piece of a page, complete in itself."""
+        """The samples as a self-contained HTML fragment."""
 
     def png(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> bytes | None:
-        """The samples as one picture; None where that is not what they are."""
+        """The samples as one picture; None if they cannot be shown as one."""
         return None
 
 

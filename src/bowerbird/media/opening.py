@@ -1,4 +1,4 @@
-"""The door to all data: what a source holds is recognised, and opened by its medium."""
+"""The entry point for all data: recognises what a source contains and has its medium open it."""
 
 import posixpath
 from collections import Counter
@@ -11,7 +11,7 @@ from bowerbird.media.medium import Medium, Opened, media
 
 BY_LOOKING = "auto"
 ORDER = ("image", "music", "text")
-"""Of media with as many files each, the first counts: captions, lyrics and read-me files accompany the others."""
+"""If media have equally many files, the first of these wins: captions, lyrics and read-me files go with the others."""
 
 
 def open_data(data: config.Data) -> Opened:
@@ -20,7 +20,7 @@ def open_data(data: config.Data) -> Opened:
 
 
 def medium_of(data: config.Data) -> Medium:
-    """The medium of a source: the one that is asked for, that of a known name, or that of most of its files."""
+    """The medium of a source: the one requested, that of a built-in data set, or that of most of its files."""
     known = media()
     wanted = _asked_for(data, known)
     records = {record.name: record for record in catalogue.RECORDS if record.kind == "data"}
@@ -53,7 +53,7 @@ def _asked_for(data: config.Data, known: list[Medium]) -> Medium | None:
 
 
 def _held(path: Path, known: list[Medium]) -> Medium:
-    """What most files of a file, folder or zip are; metadata beside them do not count."""
+    """The medium of most files in a file, folder or zip; metadata files do not count."""
     names = [path.name]
     if not path.is_file() or path.suffix.lower() == ".zip" or not any(medium.holds(path.name) for medium in known):
         names = [name for name in files.visible(files.open_files(path).names()) if not _is_metadata(name)]

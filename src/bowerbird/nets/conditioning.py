@@ -1,14 +1,14 @@
-"""What a network is told beside its input: the noise level t, and what is given.  The one place that reads ``given``.
+"""What a network gets besides its input: the noise level t, and what is given.  The only place that reads ``given``.
 
-Everything given becomes one vector per example, to which each field adds, or a picture that is laid over the input:
+Everything given becomes one vector per example, the sum over its fields, or extra channels of the input:
 
-    Classes   a row of a table
+    Classes   a row of an embedding table
     Tokens    a small Transformer, averaged over the tokens
     Tensors   channels beside those of the input
 
-Any of it may be absent, or hidden in training (``dropped``), so that one network knows both the conditional and the
-unconditional answer; then a field says "nothing": a class its last number, tokens padding alone, pictures zeros.
-Sampling can go past the conditional answer, away from the unconditional one (``guided``).
+Any of it may be absent, or hidden in training (``dropped``), so that one network learns both the conditional and the
+unconditional output.  A field then holds the value for "nothing": one more class, only padding, or a picture of zeros.
+Sampling can extrapolate past the conditional output, away from the unconditional one (``guided``).
 """
 
 import math
@@ -60,7 +60,7 @@ def requested(
 ) -> dict[str, Tensor]:
     """What n samples are made from, on the device: what was asked for, and classes drawn as often as in the data.
 
-    BowerbirdError for what the model does not take, and for a picture that it needs.
+    BowerbirdError for an input that the model does not take, and for a picture that it needs but did not get.
     """
     asked = dict(given or {})
     for name, value in asked.items():
@@ -133,7 +133,7 @@ class Table(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """given → one vector per example, and pictures over the input."""
+    """given → one vector per example, and pictures as extra channels of the input."""
 
     def __init__(self, fields: Mapping[str, Field], n_out: int):
         super().__init__()
@@ -154,7 +154,7 @@ class Conditioner(nn.Module):
         return sum(parts[1:], parts[0])
 
     def over(self, x: Float[Tensor, "n c h w"], given: Given | None) -> Float[Tensor, "n c_all h w"]:
-        """The input with the pictures as further channels."""
+        """The input with the pictures as extra channels."""
         if not self.pictures:
             return x
         return torch.cat([x, *(self._value(name, given, len(x), x.device).to(x) for name in self.pictures)], dim=1)
@@ -194,7 +194,7 @@ def fourier_features(t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
 class Conditioning(nn.Module):
     """(t, given) → vector of ``n_embd`` numbers, after a non-linearity, from which layers take scales and shifts.
 
-    ``t`` is a real number per example, whatever the family feeds (a time in [0, 1], or EDM's ln σ / 4), expanded into
+    ``t`` is a real number per example, whatever the family passes (a time in [0, 1], or EDM's ln σ / 4), expanded into
     sines and cosines, so that a linear layer can see both coarse and fine differences of t.
     """
 
@@ -216,7 +216,7 @@ class Head(nn.Module):
 
     With one output it is the projection discriminator of Miyato & Koyama (2018), eq. 3, φ being the hidden layer:
 
-        logit = w·φ + b + ⟨embedding(given), φ⟩ / √n_hidden        (the root, which they lack, keeps both terms alike)
+        logit = w·φ + b + ⟨embedding(given), φ⟩ / √n_hidden        (the root, not in the paper, balances the terms)
 
     With several, the embedding is added to the hidden layer before its non-linearity.
     """
@@ -239,7 +239,7 @@ class Head(nn.Module):
 
 
 def for_decoder(fields: Mapping[str, Field], n_out: int, net: Any) -> Conditioner:
-    """The conditioner of a decoder, which has no input that a picture could be laid over."""
+    """The conditioner of a decoder, which has no input to which a picture could be added as channels."""
     if any(isinstance(field, Tensors) for field in fields.values()):
         name = type(net).__name__.removesuffix("Config").lower()
         raise BowerbirdError(f"A decoder ({name}) cannot be given a picture; use flow, diffusion or translation.")

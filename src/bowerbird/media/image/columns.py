@@ -1,4 +1,4 @@
-"""What is known about each image, as what a model can be given: one class, several attributes, captions."""
+"""What is known about each image, in the form that a model can be given: one class, several attributes, captions."""
 
 import numpy as np
 import torch
@@ -16,18 +16,18 @@ LABEL = "label"
 DEFAULT_LABELS = ("folder", LABEL, "class")
 """The label is the first of these columns that sorts the images into classes."""
 CAPTION_VOCABULARY = 2048
-"""Tokens that a tokenizer of captions learns at most."""
+"""The largest vocabulary that a caption tokenizer learns."""
 LONGEST_CAPTION = 64
-"""Tokens; what follows is left out."""
+"""In tokens; the rest is cut off."""
 
 
 def given_columns(
     found: Pictures, data: config.Data, in_training: np.ndarray
 ) -> tuple[dict[str, Field], dict[str, np.ndarray], str]:
-    """What the images are given with: the fields, their values for each image, and the tokenizer of captions as JSON.
+    """What each image comes with: the fields, their values for each image, and the caption tokenizer as JSON.
 
-    ``data.given`` names columns: those with few values become attributes, those with texts captions.  Without it the
-    label is all there is.  Class frequencies, and the tokenizer, are those of the training images.
+    ``data.given`` names columns: those with few values become attributes, those with texts captions.  Without it, the
+    label is the only field.  Class frequencies and the tokenizer come from the training images alone.
     """
     if not data.given:
         names, numbers = choose_label(found, data.label)
@@ -52,7 +52,7 @@ def given_columns(
 
 
 def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
-    """Class names in natural order and the class number of each image; no names when nothing tells images apart."""
+    """Class names in natural order and the class number of each image; no names if nothing tells the images apart."""
     if column is not None and column not in found.columns:
         known = ", ".join(found.columns) or "none, for it has neither sub-folders nor metadata.jsonl"
         raise BowerbirdError(f"{found.name} has no label column '{column}'; its columns: {known}.")
@@ -90,7 +90,7 @@ def _is_identity(n_values: int, n_images: int) -> bool:
 
 
 MOST_ATTRIBUTES = 256
-"""Values of an attribute; a column with more holds texts, and so does one that says something else of most images."""
+"""The most values of an attribute; a column with more holds texts, and so does one that differs for most images."""
 
 
 def _is_text(column: np.ndarray) -> bool:
@@ -107,7 +107,7 @@ def _tokenizer(captions: dict[str, list[str]], data: config.Data, in_training: n
 
 
 def tokenized(texts: list[str], tokenizer: Tokenizer) -> tuple[Tokens, np.ndarray]:
-    """The captions as tokens with an eos, padded at the end to the longest."""
+    """The captions as tokens, each ending in eos, padded at the end to the longest."""
     rows = [torch.tensor([*tokenizer.encode(text)[: LONGEST_CAPTION - 1], tokenizer.eos]) for text in texts]
     padded: Tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad)
     field = Tokens(tokenizer.vocab_size, LONGEST_CAPTION, tokenizer.bos, tokenizer.eos, tokenizer.pad)

@@ -1,4 +1,4 @@
-"""Pictures to be made from pictures: which belongs to which.
+"""Sources and targets of image-to-image models: which picture belongs to which.
 
     a style to another    --data.from flat --data.to 3d: two values of a column; what two pictures share in another
                           column (a name, a code point) makes them a pair
@@ -8,7 +8,7 @@
     two domains           trainA, trainB, testA, testB (the layout of CycleGAN), or --data.no-paired: no picture
                           belongs to another
 
-What has no partner is left out and counted.
+Pictures without a partner are left out and counted.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from bowerbird.media.image.sources import Pictures
 
 FOLDERS = ("source", "target")
 DOMAINS = {f"{part}{domain}": (part, domain) for part in ("train", "val", "test") for domain in "AB"}
-"""Top folders of unpaired data, as CycleGAN's repositories have them: A becomes B, and test is never trained on."""
+"""Top folders of unpaired data, as in CycleGAN's repository: A becomes B, and test is never trained on."""
 STYLE = "style"
 FILE = "file"
 
@@ -33,7 +33,7 @@ class Sources:
     """What pictures are made from."""
 
     images: np.ndarray
-    """uint8 (n, h, w, c): of each target its own, or, unpaired, as many as there are."""
+    """uint8 (n, h, w, c): one for each target or, if unpaired, as many as there are."""
     split: np.ndarray
     """Unpaired: the split of each."""
     paired: bool

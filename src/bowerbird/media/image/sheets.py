@@ -1,7 +1,7 @@
-"""Sheets that can be compared at a glance: the same number of images made from the same things in the same places.
+"""Sheets that can be compared at a glance: equally many images, made from the same inputs, in the same places.
 
-With up to ``MOST_CLASSES`` labels each column is one class.  A picture that was made from a picture stands to the right
-of it, and where the true one is known, that to the right of both.
+With up to ``MOST_CLASSES`` labels each column is one class.  A picture that was made from another is placed to
+the right of it, and the true picture, if known, to the right of both.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def _as_labels(given: Mapping[str, Any]) -> Tensor:
 
 
 def real_sheet(images: ImageSet, spec: Spec) -> Image.Image:
-    """A sheet of real images in the order of their split: the first ones of each class, again if there are too few."""
+    """A sheet of real images in the order of their split: the first of each class, repeated if there are too few."""
     labels, n = sheet_labels(spec), ROWS**2
     own = images.given.get("label")
     everywhere = torch.arange(len(images))

@@ -1,4 +1,4 @@
-"""Pictures that a person supplies for a model to start from: files, folders, or arrays, made to fit."""
+"""Pictures that a user supplies for a model to start from: files, folders, or arrays, resized to fit."""
 
 import warnings
 from pathlib import Path
@@ -18,7 +18,7 @@ from bowerbird.media.image.imageset import to_float
 def supplied(sources: list[Any], shape: tuple[int, ...]) -> tuple[Float[Tensor, "n c h w"], list[str]]:
     """Pictures in [-1, 1] of this shape, and the names of their files without suffix (none for arrays).
 
-    Each source is a uint8 array (h, w, c), a file, a folder or a zip.  What is resized is said in a warning;
+    Each source is a uint8 array (h, w, c), a file, a folder or a zip.  A warning says what was resized;
     BowerbirdError for what cannot be read.
     """
     if all(isinstance(one, np.ndarray) for one in sources):
@@ -59,7 +59,7 @@ def _fitted(arrays: list[np.ndarray], shape: tuple[int, ...]) -> Float[Tensor, "
         example = "{1}x{0}".format(*sorted(other)[0])
         n = sum(one.shape[:2] != (height, width) for one in arrays)
         warnings.warn(
-            f"{n} of {len(arrays)} pictures were cut to the centre, resized to {width}x{height}, one from {example}.",
+            f"{n} of {len(arrays)} pictures were centre-cropped and resized to {width}x{height}, one from {example}.",
             stacklevel=4,
         )
     one_size = [pixels.fit_array(one[None], height, width)[0] for one in arrays]
