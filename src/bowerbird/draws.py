@@ -40,9 +40,9 @@ class Draws:
         return torch.stack([torch.rand(shape, generator=row) for row in self.rows(n)])
 
     def uniform(self, n: int, at: int | None = None) -> Float[Tensor, " n"]:
-        """One uniform number in [0, 1) per row: the next in its sequence, or number ``at``, whatever came before.
+        """One uniform number in [0, 1) per row: the next of its sequence, or number ``at``, skipping those between.
 
-        Requesting an earlier number starts a new sequence.
+        Requesting the same or an earlier number, or another n, starts a new sequence.
         """
         at = self._at + 1 if at is None else at
         if self._ahead.shape[0] != n or at <= self._at:

@@ -70,7 +70,7 @@ class Spec:
     target: Field
     given: Mapping[str, Field] = field(default_factory=dict)
     codec: str = ""
-    """JSON that turns tokens into text or music and back; stored in a run folder as tokenizer.json."""
+    """JSON that turns x, or the captions given with it, into what people read or hear; kept as tokenizer.json."""
     chat_template: str = ""
     """For chats: the Jinja template that writes one as text; stored in a run folder as chat_template.jinja."""
 

@@ -45,10 +45,10 @@ def _parse_without_run(command: type[C], argv: Sequence[str], prog: str) -> C:
     """The command's own flags; if there is no run, the error says that this is why a flag is unknown."""
     try:
         return parse_flags(command, argv, prog)
-    except BowerbirdError:
+    except BowerbirdError as error:
         named = next((word for word in argv if not word.startswith("-")), None)
         needs_run = any(field.name == "run" for field in dataclasses.fields(command))  # type: ignore[arg-type]
-        if named is None or not needs_run:
+        if named is None or not needs_run or "There is no flag" not in str(error):
             raise
         raise BowerbirdError(f"{named} is not a run folder with a model in it, so its options are unknown.") from None
 

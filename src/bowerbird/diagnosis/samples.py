@@ -98,15 +98,16 @@ def few(model: GenerativeModel, data: ImageData, n: int) -> tuple[Tensor, Tensor
 
     Captions, and pictures to start from, are those of the first validation examples.
     """
+    given: dict[str, Tensor] = {}
+    if others := [name for name, field in model.spec.given.items() if not isinstance(field, Classes)]:
+        n = min(n, len(data.val))
+        batch = data.val.batch(torch.arange(n))["given"]
+        given = {name: batch[name] for name in others}
     field, label = model.spec.given.get(LABEL), None
     if isinstance(field, Classes):
         kinds = min(len(field.names), 16)
         label = torch.linspace(0, len(field.names) - 1, kinds).round().long().repeat(-(-n // kinds))[:n]
-    given = {} if label is None else {LABEL: label}
-    if others := [name for name, field in model.spec.given.items() if not isinstance(field, Classes)]:
-        n = min(n, len(data.val))
-        batch = data.val.batch(torch.arange(n))["given"]
-        given |= {name: batch[name] for name in others}
+        given[LABEL] = label
     drawn = draw(model, n, given=given, options=with_steps(model, STEPS), shown=False)
     return drawn.x.float().to(model.device), label, drawn.evaluations
 

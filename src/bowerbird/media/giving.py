@@ -8,6 +8,7 @@ a picture   a file, or a folder of files                resized to what the mode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,6 +72,8 @@ def _values(spec: Spec, name: str, value: Any) -> tuple[Tensor, list[str]]:
     if isinstance(value, Tensor):
         return value, []
     several = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    if isinstance(value, np.ndarray) and value.ndim == 4:  # pictures in one array (n, h, w, c)
+        several = list(value)
     if isinstance(field, Classes):
         return torch.tensor([_class_number(name, field, one) for one in several]), []
     if isinstance(field, Tokens):

@@ -2,7 +2,7 @@
 
 A medium is a folder with its class in ``__init__.py``, or a class in a plugin; ``@registry.media.register("name")``
 registers it.  It never imports another medium or a model: it receives samples as tensors with their spec.
-Importing a medium imports no torch, so that finding the medium of a file is fast.
+Importing a medium that ships imports no torch, so that finding the medium of a file is fast.
 """
 
 from abc import ABC, abstractmethod
