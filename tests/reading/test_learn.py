@@ -122,7 +122,8 @@ def test_the_commands_of_an_experiment_are_commands(found: Topic) -> None:
 @cache
 def _options() -> set[str]:
     """Sampling options of all families: which of them a run has is known only where the run is."""
-    modules = [importlib.import_module(f"bowerbird.models.{name}") for name in registry.families.names()]
+    files = [path.stem for path in (SOURCE / "models").glob("*.py") if path.stem in registry.families.names()]
+    modules = [importlib.import_module(f"bowerbird.models.{name}") for name in files]
     kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
     return {field.name for kind in kinds if issubclass(kind, Options) for field in dataclasses.fields(kind)}
 
