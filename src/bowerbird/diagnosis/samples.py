@@ -81,6 +81,8 @@ def small(x: Tensor) -> Tensor:
 
 def spread(x: Tensor, label: Tensor | None) -> Tensor:
     """E|a - b|² of two different rows, of one class where there are labels: twice the (within-class) variance."""
+    if len(x) < 2:
+        return x.new_zeros(())
     if label is None:
         return 2 * x.var(0).sum()
     parts = [x[label == value] for value in label.unique()]
