@@ -166,6 +166,7 @@ def test_words_become_tensors_and_wrong_ones_get_the_nearest(tmp_path: Path) -> 
         given, n, names = read_given(FACES, {"hair": "long01", "source": tmp_path}, None)
     assert n == 2 and names == ["a", "b"] and given["hair"].tolist() == [2, 2]
     assert to_uint8(given["source"])[:, :, 0, 0].tolist() == [[0] * 3, [128] * 3]
+    assert read_given(FACES, {"source": tmp_path / "a.png"}, None)[1:] == (1, ["a"])
     with pytest.raises(BowerbirdError, match="did you mean 'short01'"):
         read_given(FACES, {"hair": "shrt01"}, 1)
     with pytest.raises(BowerbirdError, match="did you mean 'hair'"):

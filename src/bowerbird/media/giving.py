@@ -34,7 +34,7 @@ def read_given(spec: Spec, words: Mapping[str, Any], n: int | None) -> tuple[dic
     if len(lengths) > 1:
         counts = " and ".join(map(str, sorted(lengths)))
         raise BowerbirdError(f"The inputs have {counts} values; give one value each, or equally many.")
-    n = n if n is not None else max(lengths, default=None)
+    n = n if n is not None else max(lengths, default=len(names) or None)
     if names and n is not None and n != len(names):
         names = [names[i % len(names)] + (f"-{i // len(names)}" if i >= len(names) else "") for i in range(n)]
     if n is None:
