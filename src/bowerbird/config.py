@@ -12,10 +12,11 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
-from bowerbird import registry
+from bowerbird import ranges, registry
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.ranges import Count, Decay, NonNegative, Positive, Range, Whole
 
 T = TypeVar("T")
 
@@ -24,10 +25,16 @@ T = TypeVar("T")
 class NetworkConfig:
     """A network's hyperparameters.  Subclasses build the roles that they can play (see ``bowerbird.nets``)."""
 
+    def __post_init__(self) -> None:
+        ranges.check(self, f"{registry.nets.find(type(self)) or type(self).__name__}.")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A family's hyperparameters.  ``build(spec)`` makes the model for data of that shape."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "model.")
 
     def build(self, spec: Any) -> Any:
         raise BowerbirdError(f"The family of {type(self).__name__} must define build(spec), which makes its model.")
@@ -44,9 +51,9 @@ class Text:
     tokenizer: str = "auto"
     """char, byte, bpe (trained on the data), auto (char, unless the data have more than 8,000 characters), or the path
     of a tokenizer.json or of a run folder."""
-    vocab_size: int = 4096
+    vocab_size: Count = 4096
     """Of bpe."""
-    context: int | None = None
+    context: Annotated[int, Range(2)] | None = None
     """Most tokens that a model reads at once (None: 256, or less when all documents are shorter)."""
     layout: Literal["auto", "stream", "documents", "packed"] = "auto"
     """stream: one text, cut anywhere; documents: one per row; packed: several per row; auto: stream for .txt files
@@ -58,17 +65,23 @@ class Text:
     target: str = "target"
     """… and of its target; a .tsv without a header has them in this order."""
 
+    def __post_init__(self) -> None:
+        ranges.check(self, "data.text.")
+
 
 @dataclass(frozen=True)
 class Music:
     """How music becomes tokens."""
 
-    context: int | None = None
+    context: Annotated[int, Range(2)] | None = None
     """Most tokens that a model reads at once (None: 512, or less when all pieces are shorter)."""
     grid: Literal["quarter", "16th"] = "quarter"
     """Length of a frame of the chorales."""
     transpose: bool = False
     """Training pieces are moved by -3 … +3 semitones at random (grids)."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "data.music.")
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Data:
     """What the source holds: images, text, pairs, chat, music or a plugin's medium; auto looks at its files."""
     text: Text = Text()
     music: Music = Music()
-    size: int | None = None
+    size: Count | None = None
     """Side length in pixels to resize to (None: as stored when all images agree, else the median, at most 64)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """Colour of the tensors; auto keeps grey images grey."""
@@ -104,40 +117,43 @@ class Data:
     options: dict[str, str] = field(default_factory=dict, hash=False)
     """What a plugin's medium wants to know."""
 
+    def __post_init__(self) -> None:
+        ranges.check(self, "data.")
+
 
 @dataclass(frozen=True)
 class Train:
     """How a model is trained.  The first budget that is reached ends the run."""
 
-    steps: int | None = None
+    steps: Count | None = None
     """Budget: optimiser steps of the slowest player."""
-    examples: int | None = None
+    examples: Count | None = None
     """Budget: training examples seen."""
-    seconds: float | None = None
+    seconds: Positive | None = None
     """Budget: seconds of training (not bit-reproducible: how far one gets depends on the machine)."""
-    flops: float | None = None
+    flops: Positive | None = None
     """Budget: floating-point operations, counted on one profiled step."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Examples per step, over all processes and micro-batches."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches per step whose gradients are averaged."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    lr: float = 2e-4
+    lr: Positive = 2e-4
     """Peak learning rate."""
-    lr_multiplier: dict[str, float] = field(default_factory=dict)
+    lr_multiplier: dict[str, NonNegative] = field(default_factory=dict)
     """Factor on the learning rate per player, such as D = 2.0."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
+    weight_decay: NonNegative = 0.0
+    warmup_steps: Whole = 0
     """Steps over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up; cosine falls to 0 at the end of the budget."""
-    clip_norm: float | None = None
+    clip_norm: Positive | None = None
     """Largest gradient norm per player; longer gradients are scaled down."""
-    ema_decay: float = 0.999
+    ema_decay: Decay = 0.999
     """Decay per step of the moving average of the weights (0: none); warmed up as (1+step)/(10+step)."""
-    seed: int = 0
+    seed: Whole = 0
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -146,24 +162,31 @@ class Train:
     """Memory layout of convolutions (None: the network's own preference)."""
     compile: bool = False
     """torch.compile the networks (costs most of a minute at the start on a CPU)."""
-    threads: int | None = None
+    threads: Count | None = None
     """CPU threads (None: the idle cores, found from the load)."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between lines of metrics.jsonl."""
-    sample_every: int = 1000
+    sample_every: Whole = 1000
     """Steps between sample grids (0: only at the end)."""
-    validate_every: int = 0
+    validate_every: Whole = 0
     """Steps between losses on validation examples, with averaged weights (0: never)."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Steps between checkpoints."""
-    evaluate_every: int = 0
+    evaluate_every: Whole = 0
     """Images: steps between cheap scores against the validation split, whose best weights are kept (0: never)."""
-    evaluate_samples: int = 512
+    evaluate_samples: Count = 512
     """Images that such a score looks at."""
-    evaluate_steps: int = 10
+    evaluate_steps: Count = 10
     """Sampler steps that they take (diffusion, flow)."""
-    evaluate_share: float = 0.1
+    evaluate_share: NonNegative = 0.1
     """Most time that evaluations may take, as a part of the training time; those that come too soon are left out."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "train.")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"train.batch_size = {self.batch_size} must be a multiple of accumulate = {self.accumulate}."
+            )
 
 
 @dataclass(frozen=True)
@@ -176,16 +199,17 @@ class Expect:
     extractor: str = "auto"
     split: str = "test"
     """Reference images, such as train+val."""
-    n_samples: int = 10_000
-    n_reference: int | None = None
+    n_samples: Count = 10_000
+    n_reference: Count | None = None
     measured: float | None = None
     """What we measured."""
-    minutes: float | None = None
+    minutes: NonNegative | None = None
     """Training time when we measured it …"""
     hardware: str = ""
     """… on this."""
 
     def __post_init__(self) -> None:
+        ranges.check(self, f"expect.{self.metric}: ")
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError(f"expect.{self.metric} needs either at_most or at_least.")
 

@@ -51,14 +51,16 @@ class Registry:
                 self._classes[name] = getattr(imported, attribute)
         return self._classes[name]
 
+    def find(self, cls: type) -> str | None:
+        """The name under which ``cls`` is registered, or None."""
+        named = (name for name, known in self._classes.items() if known is cls)
+        where = f"{cls.__module__}:{cls.__qualname__}"
+        return next(named, None) or next((name for name, place in self._where.items() if place == where), None)
+
     def name_of(self, cls: type) -> str:
-        """The name under which ``cls`` is registered."""
-        for name, known in self._classes.items():
-            if known is cls:
-                return name
-        for name, where in self._where.items():
-            if where == f"{cls.__module__}:{cls.__qualname__}":
-                return name
+        """The name under which ``cls`` is registered; BowerbirdError if it is not."""
+        if (name := self.find(cls)) is not None:
+            return name
         raise BowerbirdError(f"{cls.__name__} is not a registered {self.kind}; decorate it with @register('name').")
 
 

@@ -81,7 +81,8 @@ def _flags(command: type, prog: str, default: Any) -> list[str]:
 
 _WORDING = (
     (r" Got errors:.*", ""),
-    (r"Error parsing (\S+): ", r"\1: "),
+    (r"Error parsing (--\S+): ", r"\1: "),
+    (r"Error parsing [^-\s]\S*: ", ""),
     (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
     (r"could not convert string to float: (.*)", r"\1 is not a number"),
     (r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)", r"\2 cannot be \1, only one of \3"),

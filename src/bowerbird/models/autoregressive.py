@@ -23,7 +23,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +41,9 @@ from bowerbird.nets.roles import NetConfig, SequenceState
 from bowerbird.nets.rows import PixelRows, TokenRows
 from bowerbird.nets.starting import load_weights
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.ranges import Count, Decay, NonNegative, Positive, Range, Share, Whole
 from bowerbird.registry import families
-from bowerbird.samplers.decoding import Reader, Sampling, choose, continuations
+from bowerbird.samplers.decoding import Nucleus, Reader, Sampling, choose, continuations
 from bowerbird.spec import Spec, Tensors
 
 Rows = Int[Tensor, "n length"]
@@ -57,13 +58,13 @@ LOGITS_AT_ONCE = 2**25
 class ValueOptions(Options):
     """How the next token is chosen; what is None is as the recipe says."""
 
-    temperature: float | None = None
+    temperature: NonNegative | None = None
     """Below 1 more cautious, 0 always the most probable token."""
-    top_k: int | None = None
+    top_k: Whole | None = None
     """Draw among this many of the most probable tokens (0: all)."""
-    top_p: float | None = None
+    top_p: Nucleus | None = None
     """Draw among the fewest tokens whose probabilities add up to this."""
-    min_p: float | None = None
+    min_p: Share | None = None
     """Draw among tokens of at least this fraction of the largest probability."""
 
     def sampling(self, usual: Sampling) -> Sampling:
@@ -71,17 +72,14 @@ class ValueOptions(Options):
         chosen = {name: value for name, value in asdict(self).items() if value is not None and hasattr(usual, name)}
         return replace(usual, **chosen)
 
-    def __post_init__(self) -> None:
-        self.sampling(Sampling())
-
 
 @dataclass(frozen=True)
 class TokenOptions(ValueOptions):
     """How sequences are continued; what is None is as the recipe says."""
 
-    repetition_penalty: float | None = None
+    repetition_penalty: Positive | None = None
     """Above 1, tokens that were said become less probable."""
-    n_tokens: int | None = None
+    n_tokens: Count | None = None
     """Most tokens that are added (None: until the context is full)."""
 
 
@@ -91,28 +89,20 @@ class AutoregressiveConfig(config.ModelConfig):
     """Hyperparameters of an autoregressive model."""
 
     net: NetConfig = TransformerConfig()
-    segment: int | None = None
+    segment: Count | None = None
     """Tokens per segment of truncated backpropagation, for recurrent nets (None: whole rows)."""
     sampling: Sampling = Sampling()
     """How tokens are chosen unless a call says otherwise."""
-    levels: int = 256
+    levels: Annotated[int, Range(2, 256)] = 256
     """Images: values that a pixel can have; fewer than the data have are quantised to the nearest."""
     conditional: bool = True
     """Images: learn them given their label (or attributes) where the data have any."""
-    label_dropout: float = 0.0
+    label_dropout: Decay = 0.0
     """Images: probability with which a label is hidden in training, so that images without one can be scored."""
     lora: LoRAConfig = LoRAConfig()
     """Train low-rank adapters instead of the weights (rank 0: no)."""
     start: str = ""
     """Folder of a run or of an imported model whose weights training starts from."""
-
-    def __post_init__(self) -> None:
-        if self.segment is not None and self.segment < 1:
-            raise ValueError(f"model.segment = {self.segment} must be at least 1.")
-        if not 2 <= self.levels <= 256:
-            raise ValueError(f"model.levels = {self.levels} must lie between 2 and 256.")
-        if not 0 <= self.label_dropout < 1:
-            raise ValueError(f"model.label_dropout = {self.label_dropout} must lie in [0, 1).")
 
     def build(self, spec: Spec) -> "Autoregressive":
         return Autoregressive(self, spec)

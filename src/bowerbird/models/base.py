@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from bowerbird import config
+from bowerbird import config, ranges
 from bowerbird.draws import Draws
 from bowerbird.errors import unknown
 from bowerbird.nets.conditioning import Given, requested
@@ -59,7 +59,10 @@ class Loss(NamedTuple):
 @dataclass(frozen=True)
 class Options:
     """How samples are drawn.  A family's own subclass has a field, with a default and a docstring, for each choice: the
-    fields are the flags of the command line.  ValueError from ``__post_init__`` for values out of range."""
+    fields are the flags of the command line.  ValueError for values outside the ranges of their types (``ranges``)."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "")
 
 
 class GenerativeModel(nn.Module, ABC):

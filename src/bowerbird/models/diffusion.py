@@ -32,7 +32,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Optio
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.ranges import Count, Finite, NonNegative, Positive, Range, Share
 from bowerbird.registry import families
 from bowerbird.samplers import density, schedule
 from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
@@ -64,11 +65,11 @@ MIN_SNR = 5.0
 class DiffusionOptions(Options):
     """How samples are drawn; what is None is as the recipe says."""
 
-    steps: int | None = None
+    steps: Count | None = None
     """Steps of the sampler."""
     sampler: Sampler | None = None
     """The integrator."""
-    guidance: float | None = None
+    guidance: Finite | None = None
     """1: follow what is given; above 1: exaggerate it, at twice the cost."""
     grid: Grid | None = None
     """Spacing of the times."""
@@ -92,36 +93,35 @@ class DiffusionConfig(config.ModelConfig):
     """simple: every t counts alike (for edm this is the paper's weighting); min-snr: min(alpha^2/sigma^2, 5) on x_0."""
     loss: Literal["squared", "cross-entropy"] = "squared"
     """cross-entropy: of each pixel as a probability of white, for images of mostly black and white; needs x0."""
-    vlb_weight: float = 0.001
+    vlb_weight: NonNegative = 0.001
     """Weight of the bound, in nats per dimension, beside the squared error; used by the learned variance."""
-    timesteps: int = 1000
+    timesteps: Annotated[int, Range(2)] = 1000
     """Length T of the chain."""
-    sigma_data: float = 0.5
+    sigma_data: Positive = 0.5
     """EDM: standard deviation of the data."""
     conditional: bool = True
     """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
     """Probability of hiding what is given in training; needed for guidance."""
     sampler: Sampler = "dpm++2m"
-    sample_steps: int = 50
+    sample_steps: Count = 50
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
     grid: Grid | None = None
     """Spacing of the sampler's times (None: the schedule's own)."""
-    ratio_min: float | None = None
+    ratio_min: NonNegative | None = None
     """sigma/alpha at the last step, whose estimate of x_0 is the sample (None: the grid's own).  Where the network is
     less sure than the sampler's noise is small, a larger one is better."""
-    guidance: float = 1.0
+    guidance: Finite = 1.0
     """1: follow what is given; above 1: exaggerate it, at twice the cost."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.schedule == "edm") != (self.prediction == "edm"):
             raise ValueError('schedule = "edm" and prediction = "edm" go together; set both or neither.')
         if self.schedule == "edm" and (self.variance == "learned" or self.weighting != "simple"):
             raise ValueError('schedule = "edm" has a fixed variance and weighting = "simple".')
         if self.loss == "cross-entropy" and (self.prediction != "x0" or self.variance == "learned"):
             raise ValueError('loss = "cross-entropy" needs prediction = "x0" and a fixed variance.')
-        if self.timesteps < 2:
-            raise ValueError(f"timesteps = {self.timesteps} must be at least 2.")
 
     def build(self, spec: Spec) -> "Diffusion":
         return Diffusion(self, spec)

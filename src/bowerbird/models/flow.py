@@ -30,6 +30,7 @@ from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Optio
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.ranges import Count, Finite, Positive, Share
 from bowerbird.registry import families
 from bowerbird.samplers import density, schedule
 from bowerbird.samplers.integrate import Denoised, Sampler, integrate, path, plan
@@ -68,11 +69,11 @@ def optimal_coupling(
 class FlowOptions(Options):
     """How samples are drawn; what is None is as the recipe says."""
 
-    steps: int | None = None
+    steps: Count | None = None
     """Steps of the sampler."""
     sampler: Sampler | None = None
     """The integrator."""
-    guidance: float | None = None
+    guidance: Finite | None = None
     """1: follow what is given; above 1: exaggerate it, at twice the cost."""
     grid: Grid | None = None
     """Spacing of the times (None: uniform)."""
@@ -89,20 +90,20 @@ class FlowConfig(config.ModelConfig):
     """unet, dit or mlp."""
     time: Literal["uniform", "logit-normal"] = "uniform"
     """Distribution of t in training; logit-normal practises the middle more than the ends."""
-    time_mean: float = 0.0
+    time_mean: Finite = 0.0
     """Logit-normal: mean of log(t / (1 - t)); below 0 leans to the data."""
-    time_std: float = 1.0
+    time_std: Positive = 1.0
     """Logit-normal: standard deviation of log(t / (1 - t))."""
     coupling: Literal["independent", "minibatch-ot"] = "independent"
     """How noise is paired with data; minibatch-ot pairs near ones within a batch (and class), for straighter flows."""
     conditional: bool = True
     """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
     """Probability of hiding what is given in training; needed for guidance."""
     sampler: Sampler = "heun"
-    sample_steps: int = 25
+    sample_steps: Count = 25
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
-    guidance: float = 1.0
+    guidance: Finite = 1.0
     """1: follow what is given; above 1: exaggerate it, at twice the cost."""
 
     def build(self, spec: Spec) -> "Flow":

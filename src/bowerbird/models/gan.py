@@ -41,6 +41,7 @@ from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.nets.augment import Augmentation, augmented
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count, NonNegative
 from bowerbird.registry import families
 from bowerbird.spec import Spec, Tensors
 
@@ -160,21 +161,21 @@ class GANConfig(config.ModelConfig):
     """The critic's network (None: as ``net``)."""
     loss: LossName = "non-saturating"
     """Which game D and G play."""
-    n_latent: int = 64
+    n_latent: Count = 64
     """Dimensions of z."""
     latent: Literal["gaussian", "uniform"] = "gaussian"
     """p(z): N(0, I), or uniform on [-1, 1]."""
-    d_steps: int = 1
+    d_steps: Count = 1
     """Critic steps per generator step."""
-    r1_gamma: float = 0.0
+    r1_gamma: NonNegative = 0.0
     """Weight of the gradient penalty at real images (0: none)."""
-    r2_gamma: float = 0.0
+    r2_gamma: NonNegative = 0.0
     """Weight of the gradient penalty at generated images (0: none)."""
-    gradient_penalty: float = 0.0
+    gradient_penalty: NonNegative = 0.0
     """Weight of WGAN-GP's penalty between real and generated images (0: none; the paper's value is 10)."""
-    penalty_every: int = 1
+    penalty_every: Count = 1
     """Steps from one computation of the penalties to the next."""
-    weight_clip: float = 0.0
+    weight_clip: NonNegative = 0.0
     """Largest absolute value of a critic's weight, for the Wasserstein loss (0: none; the paper's value is 0.01)."""
     spectral_norm: bool = False
     """Keep the largest singular value of every critic's weight at 1."""
@@ -184,12 +185,7 @@ class GANConfig(config.ModelConfig):
     """Differentiable augmentations of what the critic sees."""
 
     def __post_init__(self) -> None:
-        for name in ("n_latent", "d_steps", "penalty_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} = {getattr(self, name)} must be at least 1.")
-        for name in ("r1_gamma", "r2_gamma", "gradient_penalty", "weight_clip"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"model.{name} = {getattr(self, name)} must not be negative.")
+        super().__post_init__()
         if self.weight_clip and self.loss != "wasserstein":
             raise ValueError(f"model.weight_clip is for the wasserstein loss, not for {self.loss}; remove it.")
         if self.weight_clip and (self.gradient_penalty or self.spectral_norm):

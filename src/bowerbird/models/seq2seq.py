@@ -26,42 +26,31 @@ from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Optio
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import Memory, NetConfig
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.ranges import Count, Decay, NonNegative, Whole
 from bowerbird.registry import families
-from bowerbird.samplers.decoding import Read, Reader, Sampling, beam_search, choose, continuations
+from bowerbird.samplers.decoding import Nucleus, Read, Reader, Sampling, beam_search, choose, continuations
 from bowerbird.spec import Spec, Tokens
 
 Rows = Int[Tensor, "n length"]
 Source = Int[Tensor, "n source"]
 
 
-def check_search(beam: int | None, length_penalty: float | None) -> None:
-    """ValueError unless beam ≥ 1 and length_penalty ≥ 0, where they are given."""
-    if beam is not None and beam < 1:
-        raise ValueError(f"beam = {beam} must be at least 1.")
-    if length_penalty is not None and length_penalty < 0:
-        raise ValueError(f"length_penalty = {length_penalty} must not be negative.")
-
-
 @dataclass(frozen=True)
 class Seq2SeqOptions(Options):
     """How a target is found: by a search for the most probable one, or, with a temperature, by drawing one."""
 
-    beam: int | None = None
+    beam: Count | None = None
     """Hypotheses that the search follows at a time (None: as the recipe says; 1 is greedy)."""
-    length_penalty: float | None = None
+    length_penalty: NonNegative | None = None
     """Exponent of the length normalisation: above 0 favours longer targets (None: as the recipe says)."""
-    n_tokens: int | None = None
+    n_tokens: Count | None = None
     """Most tokens of a target, its end included (None: the context)."""
-    temperature: float = 0.0
+    temperature: NonNegative = 0.0
     """Above 0: draw the target token by token, below 1 more cautiously than the model's own distribution."""
-    top_k: int = 0
+    top_k: Whole = 0
     """Drawing: among this many of the most probable tokens (0: all)."""
-    top_p: float = 1.0
+    top_p: Nucleus = 1.0
     """Drawing: among the fewest tokens whose probabilities add up to this."""
-
-    def __post_init__(self) -> None:
-        check_search(self.beam, self.length_penalty)
-        self.sampling()
 
     def sampling(self) -> Sampling:
         return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
@@ -73,17 +62,12 @@ class Seq2SeqConfig(config.ModelConfig):
     """Hyperparameters of a model of pairs: translation, summaries."""
 
     net: NetConfig = TransformerConfig()
-    label_smoothing: float = 0.1
+    label_smoothing: Decay = 0.1
     """ε: the part of each target that is spread over the whole vocabulary."""
-    beam: int = 1
+    beam: Count = 1
     """Rows that the search for a translation keeps; 1 is greedy."""
-    length_penalty: float = 0.6
+    length_penalty: NonNegative = 0.6
     """Exponent of the length normalisation: 0 none, which favours short translations; larger ones favour long."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"model.label_smoothing = {self.label_smoothing} must lie in [0, 1).")
-        check_search(self.beam, self.length_penalty)
 
     def build(self, spec: Spec) -> "Seq2Seq":
         return Seq2Seq(self, spec)

@@ -35,6 +35,7 @@ from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, evaluat
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.ranges import NonNegative, Whole
 from bowerbird.registry import families
 from bowerbird.spec import Tensors
 
@@ -142,19 +143,17 @@ class TranslationConfig(config.ModelConfig):
     """Whether the network answers with the picture or with its difference from the source."""
     loss: LossName = "least-squares"
     """Which game G and D play."""
-    l1_weight: float = 100.0
+    l1_weight: NonNegative = 100.0
     """Of pairs with a discriminator: weight of ‖G(s) - x‖₁."""
-    cycle_weight: float = 10.0
+    cycle_weight: NonNegative = 10.0
     """Of cycles: weight of coming back to where one started."""
-    identity_weight: float = 0.0
+    identity_weight: NonNegative = 0.0
     """Of cycles: weight of leaving alone what looks right already; the paper's 5 keeps the colours of paintings."""
-    pool: int = 50
+    pool: Whole = 50
     """Of cycles: translations that are kept to be shown to each discriminator again."""
 
     def __post_init__(self) -> None:
-        for name in ("l1_weight", "cycle_weight", "identity_weight", "pool"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"model.{name} = {getattr(self, name)} must not be negative.")
+        super().__post_init__()
         if self.learning == "cycle" and self.discriminator is None:
             raise ValueError('Learning from cycles needs a discriminator; set model.discriminator.name = "patchgan".')
 

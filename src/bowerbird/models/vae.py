@@ -43,6 +43,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count, NonNegative, Whole
 from bowerbird.registry import families
 from bowerbird.samplers.bound import discretised_gaussian_log_prob
 from bowerbird.spec import Spec, Tensors
@@ -167,25 +168,18 @@ class VAEConfig(config.ModelConfig):
 
     net: NetConfig
     """Encoder and decoder."""
-    n_latent: int = 32
+    n_latent: Count = 32
     """Dimensions of z."""
     likelihood: LikelihoodName = "gaussian"
     """p(x|z); bernoulli is meant for data = { binarize = "static" }."""
-    beta: float = 1.0
+    beta: NonNegative = 1.0
     """Weight of the KL; only 1 trains the bound itself."""
-    kl_warmup_steps: int = 0
+    kl_warmup_steps: Whole = 0
     """Steps over which that weight rises from 0."""
-    free_bits: float = 0.0
+    free_bits: NonNegative = 0.0
     """Nats that each latent dimension may carry, on average over a micro-batch, before it pays."""
     conditional: bool = True
     """Learn images from what is given with them (a label, attributes, a caption), where the data have any."""
-
-    def __post_init__(self) -> None:
-        if self.n_latent < 1:
-            raise ValueError(f"model.n_latent = {self.n_latent} must be at least 1.")
-        for name in ("beta", "kl_warmup_steps", "free_bits"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"model.{name} = {getattr(self, name)} must not be negative.")
 
     def build(self, spec: Spec) -> "VAE":
         return VAE(self, spec)

@@ -21,6 +21,7 @@ from bowerbird.nets.conditioning import Given, Head, for_decoder, picture_channe
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -34,22 +35,23 @@ class ConvNetConfig(NetConfig):
 
     channels_last = True
 
-    channels: int = 64
+    channels: Count = 64
     """Feature maps at the finest level, before its multiplier."""
-    multipliers: tuple[int, ...] = (1, 2)
+    multipliers: tuple[Count, ...] = (1, 2)
     """Feature maps of each level as multiples of ``channels``, the finest first; their number is that of the levels."""
-    blocks: int = 1
+    blocks: Count = 1
     """Residual blocks per level."""
     norm: Norm = "none"
     """Normalisation before each non-linearity; batch must not be used where a gradient penalty is."""
-    patch: int = 2
+    patch: Count = 2
     """Pixels per side folded into channels."""
-    n_hidden: int = 256
+    n_hidden: Count = 256
     """Numbers in the encoder's last hidden layer."""
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.blocks, self.patch, self.n_hidden, *self.multipliers, len(self.multipliers)) < 1:
-            raise ValueError("convnet: channels, multipliers, blocks, patch and n_hidden must be at least 1.")
+        super().__post_init__()
+        if not self.multipliers:
+            raise ValueError("convnet.multipliers needs at least one level, such as [1, 2].")
 
     def encoder(self, spec: Spec, n_out: int) -> nn.Module:
         return ConvEncoder(self, spec, n_out)

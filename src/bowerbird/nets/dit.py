@@ -19,6 +19,7 @@ from bowerbird.nets.attention import SelfAttention
 from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.patches import from_patches, to_patches
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -28,22 +29,21 @@ from bowerbird.spec import Spec, shape_of_picture
 class DiTConfig(NetConfig):
     """A diffusion Transformer's hyperparameters."""
 
-    n_layer: int = 6
+    n_layer: Count = 6
     """Blocks."""
-    n_head: int = 4
+    n_head: Count = 4
     """Attention heads per block."""
-    n_embd: int = 192
+    n_embd: Count = 192
     """Features per patch; a multiple of 4 and of ``n_head``."""
-    patch: int = 4
+    patch: Count = 4
     """Pixels per side of a patch."""
-    mlp_ratio: int = 4
+    mlp_ratio: Count = 4
     """Width of each block's hidden layer as a multiple of ``n_embd``."""
 
     def __post_init__(self) -> None:
-        if min(self.n_layer, self.n_head, self.n_embd, self.patch, self.mlp_ratio) < 1:
-            raise ValueError("dit: n_layer, n_head, n_embd, patch and mlp_ratio must be at least 1.")
+        super().__post_init__()
         if self.n_embd % 4 or self.n_embd % self.n_head:
-            raise ValueError(f"dit: n_embd = {self.n_embd} must be a multiple of 4 and of n_head = {self.n_head}.")
+            raise ValueError(f"dit.n_embd = {self.n_embd} must be a multiple of 4 and of n_head = {self.n_head}.")
 
     def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
         return DiT(self, spec, channels_out)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.ranges import Positive, Whole, check
 
 ADAPTERS = ("lora_A", "lora_B")
 
@@ -24,19 +25,16 @@ ADAPTERS = ("lora_A", "lora_B")
 class LoRAConfig:
     """Which layers are adapted, and how much."""
 
-    rank: int = 0
+    rank: Whole = 0
     """Rank of the correction (0: none, all weights are trained)."""
-    alpha: float = 16.0
+    alpha: Positive = 16.0
     """The correction is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("qkv", "out", "up", "down")
     """Which linear layers: those whose dotted name has one of these as a part or as parts, such as "attention.qkv"; by
     default all that a Transformer's blocks have."""
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ValueError(f"lora.rank = {self.rank} must not be negative.")
-        if self.alpha <= 0:
-            raise ValueError(f"lora.alpha = {self.alpha} must be above 0.")
+        check(self, "lora.")
 
 
 class AdaptedLinear(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bowerbird.nets.conditioning import Conditioning, Given, Head, for_decoder, picture_channels
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -28,16 +29,17 @@ Norm = Literal["none", "batch"]
 class MLPConfig(NetConfig):
     """A multi-layer perceptron's hyperparameters."""
 
-    hidden: tuple[int, ...] = (256, 512, 1024)
+    hidden: tuple[Count, ...] = (256, 512, 1024)
     """Widths of the hidden layers from the latent code to the image; the encoder takes them in reverse."""
     norm: Norm = "none"
     """Normalisation after each hidden linear layer of the encoder's trunk and of the decoder."""
-    n_embd: int = 128
+    n_embd: Count = 128
     """Numbers in the denoiser's embedding of t and of what is given."""
 
     def __post_init__(self) -> None:
-        if not self.hidden or min(*self.hidden, self.n_embd) < 1:
-            raise ValueError("mlp: hidden needs at least one layer, and every width must be at least 1.")
+        super().__post_init__()
+        if not self.hidden:
+            raise ValueError("mlp.hidden needs at least one layer, such as [256].")
 
     def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
         return MLPDenoiser(self, spec, channels_out)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -28,16 +29,12 @@ class PatchGANConfig(NetConfig):
 
     channels_last = True
 
-    channels: int = 64
+    channels: Count = 64
     """Feature maps of the first layer; they double with each further one, up to 8 times as many."""
-    depth: int = 3
+    depth: Count = 3
     """Layers that halve the grid."""
     norm: Literal["instance", "none"] = "instance"
     """instance hides the mean colour of a picture from all layers but the first; none lets them see it."""
-
-    def __post_init__(self) -> None:
-        if min(self.channels, self.depth) < 1:
-            raise ValueError("patchgan: channels and depth must be at least 1.")
 
     def encoder(self, spec: Spec, n_out: int) -> nn.Module:
         channels, *sides = shape_of_picture(spec)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.conditioning import N_FREQUENCIES, fourier_features
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -29,16 +30,12 @@ class ResNetConfig(NetConfig):
 
     channels_last = True
 
-    channels: int = 64
+    channels: Count = 64
     """Feature maps at full size; they double with each halving."""
-    halvings: int = 2
+    halvings: Count = 2
     """How often height and width are halved before the residual blocks."""
-    blocks: int = 6
+    blocks: Count = 6
     """Residual blocks; the papers have 6 for pictures of 128 pixels a side and 9 for 256."""
-
-    def __post_init__(self) -> None:
-        if min(self.channels, self.halvings, self.blocks) < 1:
-            raise ValueError("resnet: channels, halvings and blocks must be at least 1.")
 
     def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
         if spec.given:

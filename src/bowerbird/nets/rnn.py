@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import NetConfig, SequenceNet, SequenceState
+from bowerbird.ranges import Count, Decay
 from bowerbird.registry import nets
 
 Tokens = Int[Tensor, "n token"]
@@ -30,24 +31,21 @@ class RNNConfig(NetConfig):
     """A recurrent network's hyperparameters."""
 
     cell: Literal["lstm", "gru"] = "lstm"
-    n_layer: int = 2
+    n_layer: Count = 2
     """Layers, each reading what the one below it says."""
-    n_embd: int = 256
+    n_embd: Count = 256
     """Features per token."""
-    n_hidden: int | None = None
+    n_hidden: Count | None = None
     """Features of the state of a layer (None: n_embd)."""
     tied: bool = True
     """The logits are products with the token embeddings; needs n_hidden = n_embd."""
-    dropout: float = 0.0
+    dropout: Decay = 0.0
     """Of the embeddings and of what every layer says."""
 
     def __post_init__(self) -> None:
-        if min(self.n_layer, self.n_embd, self.width) < 1:
-            raise ValueError("rnn: n_layer, n_embd and n_hidden must be at least 1.")
+        super().__post_init__()
         if self.tied and self.width != self.n_embd:
-            raise ValueError(f"rnn: tied needs n_hidden = n_embd = {self.n_embd}; leave n_hidden out or untie.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"rnn: dropout = {self.dropout} must lie in [0, 1).")
+            raise ValueError(f"rnn.tied needs n_hidden = n_embd = {self.n_embd}; leave n_hidden out or untie.")
 
     @property
     def width(self) -> int:

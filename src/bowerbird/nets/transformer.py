@@ -29,6 +29,7 @@ from bowerbird.nets.normalization import Norm, token_norm
 from bowerbird.nets.positions import Positions, Rotation, positions_within
 from bowerbird.nets.roles import Memory, NetConfig, SequenceNet, SequenceState, TranslationNet
 from bowerbird.nets.step import TokenStep
+from bowerbird.ranges import Count, Decay, Positive
 from bowerbird.registry import nets
 
 Tokens = Int[Tensor, "n token"]
@@ -40,15 +41,15 @@ Logits = Float[Tensor, "n token vocab"]
 class TransformerConfig(NetConfig):
     """A Transformer's hyperparameters."""
 
-    n_layer: int = 4
+    n_layer: Count = 4
     """Blocks; of the decoder where there are two stacks."""
-    n_head: int = 4
+    n_head: Count = 4
     """Attention heads per block."""
-    n_kv_head: int | None = None
+    n_kv_head: Count | None = None
     """Heads of keys and values, each of which n_head / n_kv_head heads of queries share (None: n_head)."""
-    n_embd: int = 128
+    n_embd: Count = 128
     """Features per token; a multiple of ``n_head``."""
-    n_ff: int | None = None
+    n_ff: Count | None = None
     """Width of the perceptrons (None: 4 n_embd; for swiglu 8/3 n_embd, rounded up to a multiple of 64)."""
     positions: Positions = "rotary"
     """How the place of a token is known."""
@@ -58,30 +59,27 @@ class TransformerConfig(NetConfig):
     """gelu-tanh is GPT-2's approximation of gelu."""
     tied: bool = True
     """The logits are products with the token embeddings and have no weights of their own."""
-    dropout: float = 0.0
+    dropout: Decay = 0.0
     """Of the embeddings and of what every branch adds."""
     bias: bool = False
     """Linear layers and LayerNorms have a bias."""
-    norm_tol: float = 1e-5
+    norm_tol: Positive = 1e-5
     """Added to the variance or mean square."""
-    rope_base: float = 10_000.0
+    rope_base: Positive = 10_000.0
     """Rotary positions: the longest wavelength is nearly 2π times this."""
-    n_encoder_layer: int | None = None
+    n_encoder_layer: Count | None = None
     """Blocks of the encoder where there is one (None: n_layer)."""
 
     def __post_init__(self) -> None:
-        if min(self.n_layer, self.n_head, self.n_embd, self.kv_heads, self.width, self.encoder_layers) < 1:
-            raise ValueError("transformer: numbers of layers, heads and features must be at least 1.")
+        super().__post_init__()
         if self.n_embd % self.n_head:
-            raise ValueError(f"transformer: n_embd = {self.n_embd} must be a multiple of n_head = {self.n_head}.")
+            raise ValueError(f"transformer.n_embd = {self.n_embd} must be a multiple of n_head = {self.n_head}.")
         if self.n_head % self.kv_heads:
-            raise ValueError(f"transformer: n_head = {self.n_head} must be a multiple of n_kv_head = {self.kv_heads}.")
+            raise ValueError(f"transformer.n_head = {self.n_head} must be a multiple of n_kv_head = {self.kv_heads}.")
         if self.positions == "rotary" and self.n_embd // self.n_head % 2:
             raise ValueError("transformer: rotary positions need an even number of features per head.")
         if self.positions == "sinusoidal" and self.n_embd % 2:
             raise ValueError(f"transformer: sinusoidal positions need an even n_embd, not {self.n_embd}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"transformer: dropout = {self.dropout} must lie in [0, 1).")
 
     @property
     def kv_heads(self) -> int:

@@ -27,6 +27,7 @@ from bowerbird.nets.conditioning import Conditioning, Given, picture_channels
 from bowerbird.nets.normalization import group_norm
 from bowerbird.nets.patches import from_patches, to_patches
 from bowerbird.nets.roles import NetConfig
+from bowerbird.ranges import Count, Decay
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
@@ -38,31 +39,32 @@ class UNetConfig(NetConfig):
 
     channels_last = True
 
-    channels: int = 64
+    channels: Count = 64
     """Feature maps at the finest level, before its multiplier."""
-    multipliers: tuple[int, ...] = (1, 2, 2)
+    multipliers: tuple[Count, ...] = (1, 2, 2)
     """Feature maps of each level as multiples of ``channels``, the finest first; their number is that of the levels."""
-    coarsest_side: int | None = None
+    coarsest_side: Count | None = None
     """Levels as wide as the last are added until the coarsest has at most this side, so that one recipe fits images
     of any size (None: the levels of ``multipliers`` and no more)."""
-    blocks: int = 2
+    blocks: Count = 2
     """Residual blocks per level on the way down, and as many on the way up."""
     attention: tuple[int, ...] = (-1,)
     """Levels whose last block, on either way, is followed by self-attention: 0 is the finest, -1 the coarsest."""
-    head_channels: int = 64
+    head_channels: Count = 64
     """Channels per attention head."""
-    patch: int = 1
+    patch: Count = 1
     """Pixels per side folded into channels; 2 makes 28 × 28 images cost what 14 × 14 would."""
-    dropout: float = 0.0
+    dropout: Decay = 0.0
     """Probability of zeroing a feature before the last convolution of a residual block."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         levels = len(self.multipliers)
-        if min(self.channels, self.blocks, self.patch, *self.multipliers, levels) < 1 or self.coarsest_side == 0:
-            raise ValueError("unet: channels, multipliers, coarsest_side, blocks and patch must be at least 1.")
+        if not levels:
+            raise ValueError("unet.multipliers needs at least one level, such as [1, 2, 2].")
         if any(not -levels <= level < levels for level in self.attention):
             raise ValueError(
-                f"unet: attention = {list(self.attention)} names a level that does not exist (0 to {levels - 1})."
+                f"unet.attention = {list(self.attention)} names a level that does not exist (0 to {levels - 1})."
             )
 
     def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:

@@ -6,6 +6,7 @@ randomness is one uniform number per row and token (``draws``), so that a seed g
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from bowerbird.draws import Draws
 from bowerbird.nets.roles import SequenceState
+from bowerbird.ranges import NonNegative, Positive, Range, Share, Whole, check
 
 Logits = Float[Tensor, "n vocab"]
 Read = Callable[[Tensor, SequenceState], tuple[Tensor, SequenceState | None]]
 """(tokens (n, length), state) → (logits (n, length, vocab), state after them)."""
+Nucleus = Annotated[float, Range(0, 1, open_low=True)]
+"""The probability that the tokens to draw among add up to."""
 
 # ------------------------------------------------------------------------------------------------------ one token
 
@@ -25,27 +29,19 @@ Read = Callable[[Tensor, SequenceState], tuple[Tensor, SequenceState | None]]
 class Sampling:
     """How the next token is chosen, applied in this order; the defaults draw from the model's own distribution."""
 
-    repetition_penalty: float = 1.0
+    repetition_penalty: Positive = 1.0
     """Above 1, tokens that the row holds already become less probable."""
-    temperature: float = 1.0
+    temperature: NonNegative = 1.0
     """Divides the logits; 0 takes the most probable token (greedy)."""
-    top_k: int = 0
+    top_k: Whole = 0
     """Draw among the k most probable tokens only (0: all)."""
-    top_p: float = 1.0
+    top_p: Nucleus = 1.0
     """Draw among the fewest tokens whose probabilities add up to this (1: all)."""
-    min_p: float = 0.0
+    min_p: Share = 0.0
     """Draw among tokens of at least this fraction of the largest probability (0: all)."""
 
     def __post_init__(self) -> None:
-        if self.repetition_penalty <= 0:
-            raise ValueError(f"repetition_penalty = {self.repetition_penalty} must be above 0; 1 means none.")
-        for name in ("temperature", "top_k"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must not be negative.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p = {self.top_p} must lie above 0 and at most at 1.")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p = {self.min_p} must lie between 0 and 1.")
+        check(self, "")
 
 
 def choose(

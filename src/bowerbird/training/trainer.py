@@ -146,14 +146,7 @@ def resume(
 
 def _check(train: config.Train) -> None:
     if not any((train.steps, train.examples, train.seconds, train.flops)):
-        raise BowerbirdError("The run has no end; give it a budget, for example --train.steps 10000.")
-    for name in ("batch_size", "accumulate", "log_every", "checkpoint_every", "evaluate_samples", "evaluate_steps"):
-        if getattr(train, name) < 1:
-            raise BowerbirdError(f"train.{name} = {getattr(train, name)} must be at least 1.")
-    if train.batch_size % train.accumulate:
-        raise BowerbirdError(
-            f"train.batch_size = {train.batch_size} must be a multiple of accumulate = {train.accumulate}."
-        )
+        raise BowerbirdError("No budget is set; add one, for example --budget 10m or --train.steps 10000.")
 
 
 def _resolve(run: config.Run) -> config.Train:
