@@ -35,6 +35,8 @@ class ToyConfig(config.ModelConfig):
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(0, exclude_min=True, allow_infinity=False)
+decay = st.floats(0, 1, exclude_max=True)
 texts = st.text(max_size=12)
 toy_models = st.builds(
     ToyConfig,
@@ -50,10 +52,10 @@ toy_models = st.builds(
 trains = st.builds(
     config.Train,
     steps=st.none() | st.integers(1, 10**9),
-    flops=st.none() | finite,
-    lr=finite,
-    lr_multiplier=st.dictionaries(st.sampled_from(["D", "G", "model"]), finite),
-    betas=st.tuples(finite, finite),
+    flops=st.none() | positive,
+    lr=positive,
+    lr_multiplier=st.dictionaries(st.sampled_from(["D", "G", "model"]), st.floats(0, allow_infinity=False)),
+    betas=st.tuples(decay, decay),
     channels_last=st.none() | st.booleans(),
     compile=st.booleans(),
     optimizer=st.sampled_from(["adam", "adamw", "muon"]),

@@ -232,7 +232,8 @@ def chat(
     """A conversation with a run; ``answer(words)`` yields the model's answer piece by piece."""
     model = load(run_dir)
     if not isinstance(model, Streams) or model.spec.medium != "text":
-        raise BowerbirdError(f"{run_dir} cannot hold a conversation: its model does not write text from left to right.")
+        what = "texts of pairs" if model.spec.medium == "text" else medium(model.spec.medium).modalities[0]
+        raise BowerbirdError(f"{run_dir} cannot chat: it generates {what}. Run bowerbird sample {run_dir} instead.")
     chosen = options_from(model, options)
 
     def at_most(n_tokens: int) -> Any:

@@ -82,16 +82,23 @@ class Spec:
         """The target, which must be of this kind; otherwise BowerbirdError, which says what the family is for."""
         if isinstance(self.target, kind):
             return self.target
-        made, instead = ("tensors", "autoregressive") if kind is Tensors else ("tokens", "gan, vae, diffusion or flow")
+        made, instead = (
+            ("pictures and other tensors", "autoregressive (recipes poet, shakespeare, chorales)")
+            if kind is Tensors
+            else ("sequences of tokens", "gan, vae, diffusion or flow")
+        )
         raise BowerbirdError(
-            f"The family {family} makes {made}, but these data are {self.medium}; use the family {instead}."
+            f"The family {family} generates {made}, but this data source contains {self.medium}; choose the family "
+            f"{instead}, or another --data."
         )
 
 
 def shape_of_picture(spec: Spec) -> tuple[int, int, int]:
     """(channels, height, width) of the target; BowerbirdError if it is not a picture."""
     if not isinstance(spec.target, Tensors) or len(spec.target.shape) != 3:
-        raise BowerbirdError(f"This network works on pictures, but these data are {spec.medium}.")
+        raise BowerbirdError(
+            f"This network needs pictures, but this data source contains {spec.medium}; choose another --data."
+        )
     channels, height, width = spec.target.shape
     return channels, height, width
 

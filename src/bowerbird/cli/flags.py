@@ -52,10 +52,8 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
     if left:
         wrong = next((word.partition("=")[0] for word in left if word.startswith("-")), None)
         if wrong is None:
-            raise BowerbirdError(f"'{left[0]}' is one word too many; see {prog} --help.")
-        near = difflib.get_close_matches(wrong, _flags(command, prog, default), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"see {prog} --help."
-        raise BowerbirdError(f"There is no flag {wrong}; {hint}")
+            raise BowerbirdError(f"Unexpected argument '{left[0]}'; see {prog} --help.")
+        raise BowerbirdError(f"There is no flag {wrong}; {_hint(wrong, _flags(command, prog, default), prog)}")
     return parsed
 
 
@@ -69,6 +67,24 @@ def _tyro(command: type[T], argv: Sequence[str], prog: str, default: T | None) -
         config=(tyro.conf.PositionalMetavarFromFieldName,),
         return_unknown_args=True,
     )
+
+
+ELSEWHERE = {
+    "epochs": "train.examples",
+    "learning-rate": "train.lr",
+    "gpu": "train.device",
+    "iterations": "train.steps",
+}
+"""What other tools call a setting, and its name here."""
+
+
+def _hint(wrong: str, known: list[str], prog: str) -> str:
+    """The flag that was probably meant: one whose last words these are, else the most similar one."""
+    word = wrong.lstrip("-").replace("_", "-")
+    same = sorted((flag for flag in known if flag.rpartition(".")[2].startswith(ELSEWHERE.get(word, word))), key=len)
+    same += [flag for flag in known if flag == f"--{ELSEWHERE.get(word)}"]
+    near = same or difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"see {prog} --help."
 
 
 def _flags(command: type, prog: str, default: Any) -> list[str]:

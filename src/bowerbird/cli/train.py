@@ -1,12 +1,14 @@
 """The commands that train.  The flags of ``train`` are the fields of the run that its recipe describes."""
 
 import dataclasses
+import shlex
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from bowerbird import config, registry
 from bowerbird.cli.command import Command, Switch
@@ -64,9 +66,15 @@ class TrainCommand(TrainFlags, Command):
             registry.load_plugin(Path(plugin))
         run = config.load(argv[0])
         plugin_of_recipe = Path(run.plugin) if run.plugin else None
-        data = DataFlags(**{field.name: getattr(run.data, field.name) for field in dataclasses.fields(run.data)})
-        default = cls(recipe=argv[0], model=run.model, data=data, train=run.train, plugin=plugin_of_recipe)
-        return parse_flags(cls, argv, prog, default)
+        source = value_of("--data", argv) or value_of("--data.source", argv) or run.data.source
+        flags = _flags_for(dataclasses.replace(run.data, source=source))
+        data = flags(**{field.name: getattr(run.data, field.name) for field in dataclasses.fields(run.data)})
+        hints = [("data", flags, dataclasses.field(default=data))]
+        command: Any = dataclasses.make_dataclass(cls.__name__, hints, bases=(cls,), frozen=True, kw_only=True)
+        command.__doc__ = f"{cls.__doc__}\n\n" + _EXAMPLES.format(call=f"{prog} {argv[0]}", data=shlex.quote(source))
+        default = command(recipe=argv[0], model=run.model, train=run.train, plugin=plugin_of_recipe)
+        parsed: Self = parse_flags(command, argv, prog, default)
+        return parsed
 
     def run(self) -> config.Run:
         """The run that was asked for."""
@@ -88,6 +96,37 @@ class TrainCommand(TrainFlags, Command):
             print_sweep(api.find_lr(run, self.out), self.recipe)
         else:
             print(api.train(run, self.out, quiet=self.quiet))
+
+
+_EXAMPLES = """For example:
+
+    {call} --data {data} --budget 10m
+
+    {call} --train.lr 1e-4 --train.steps 5000 --out runs/slow
+
+    {call} --data {data} --find-lr"""
+
+
+def _flags_for(data: config.Data) -> type[DataFlags]:
+    """The flags of data, of which those that the source's medium does not read are hidden; they are still accepted."""
+    from bowerbird.media.medium import media
+    from bowerbird.media.opening import medium_of
+
+    try:
+        read = medium_of(data).settings
+    except BowerbirdError:  # of a source that does not exist: what trains says so
+        return DataFlags
+    of_others = {"options", *(name for medium in media() for name in medium.settings)} - set(read)
+    hints = typing.get_type_hints(DataFlags, include_extras=True)
+    hidden: Any = Suppress
+    fields = [
+        (field.name, hidden[hints[field.name]], field)
+        for field in dataclasses.fields(DataFlags)
+        if field.name in of_others
+    ]
+    made: Any = dataclasses.make_dataclass("DataFlags", fields, bases=(DataFlags,), frozen=True)
+    made.__doc__ = DataFlags.__doc__
+    return made
 
 
 @dataclass(frozen=True)

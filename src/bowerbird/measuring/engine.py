@@ -32,12 +32,14 @@ def named(context: Context, names: Sequence[str]) -> list[Metric]:
     """The metrics of these names, each once."""
     known = all_metrics()
     applicable = [metric.name for metric in known if context.has(*metric.needs)]
+    chosen = []
     for name in names:
-        found = next((metric for metric in known if metric.name == name), None)
+        found = next((metric for metric in known if name in (metric.name, *metric.also)), None)
         if found is None:
-            raise unknown("metric here", name, applicable)
+            raise unknown("metric", name, applicable)
+        chosen.append(found.name)
         for need in found.needs:
             if not context.has(need):
                 phrase = NEEDS.get(need, need).partition(":")[0]
                 raise BowerbirdError(f"{name} does not apply to {context.what}; it needs {phrase}.")
-    return [metric for metric in known if metric.name in names]
+    return [metric for metric in known if metric.name in chosen]

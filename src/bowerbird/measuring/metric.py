@@ -29,6 +29,8 @@ class Metric(ABC):
 
     name: ClassVar[str] = ""
     """What it is registered as."""
+    also: ClassVar[tuple[str, ...]] = ()
+    """Other names by which people ask for it."""
     unit: ClassVar[str] = "1"
     better: ClassVar[Literal["lower", "higher", ""]] = ""
     """The better direction; empty where neither is."""

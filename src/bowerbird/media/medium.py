@@ -62,6 +62,8 @@ class Medium(ABC):
     """Values of ``data.modality`` that select this medium."""
     suffixes: ClassVar[tuple[str, ...]]
     """Suffixes of its files, in lower case, with the dot."""
+    settings: ClassVar[tuple[str, ...]] = ("options",)
+    """Fields of ``config.Data`` that this medium reads, besides the source and the modality."""
     n_samples: ClassVar[int]
     """How many samples are drawn by default …"""
     n_preview: ClassVar[int]

@@ -77,7 +77,10 @@ def _tokens(spec: Spec) -> Tokens:
     """The source that the data give."""
     source = spec.given.get("source")
     if not isinstance(source, Tokens):
-        raise BowerbirdError("The family seq2seq is for pairs of texts; for other data use autoregressive.")
+        raise BowerbirdError(
+            "The family seq2seq learns pairs of texts, but this data source contains none; bring pairs "
+            "(docs/translation.md), or choose the family autoregressive."
+        )
     return source
 
 

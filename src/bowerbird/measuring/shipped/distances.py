@@ -37,6 +37,10 @@ def _gaussians(context: Context) -> tuple[Gaussian, Gaussian]:
 
 @registry.metrics.register("frechet_distance")
 class FrechetDistance(Metric):
+    also = (
+        "fid",
+        "fd",
+    )
     better, title = "lower", "Fréchet distance"
     reading = (
         "squared distance between two Gaussians fitted to the features of samples and of real images; 0 is identical; "
@@ -51,6 +55,7 @@ class FrechetDistance(Metric):
 
 @registry.metrics.register("frechet_distance_infinity")
 class FrechetDistanceInfinity(Metric):
+    also = ("fid_infinity",)
     better, title = "lower", "Fréchet distance, n → ∞"
     reading = (
         "extrapolated to endlessly many samples, so that its bias no longer depends on the model; the reference keeps "

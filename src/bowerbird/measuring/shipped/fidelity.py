@@ -93,6 +93,7 @@ class Coverage(_Share):
 class InceptionScore(Metric):
     """Its protocol has no reference: it looks at the samples alone."""
 
+    also = ("is",)
     better, title = "higher", "inception score"
     reading = (
         "how sure a classifier is of each sample and how many classes occur; sees no real images, at most the number "

@@ -30,6 +30,7 @@ class NegativeLogLikelihood(Metric):
 
 @registry.metrics.register("bits_per_dim")
 class BitsPerDim(Metric):
+    also = ("bpd",)
     unit, better, title = "bits/dim", "lower", "bits per dimension"
     reading = "the negative log-likelihood per number of the image, in bits"
     needs = ("nats",)
@@ -81,6 +82,7 @@ class NatsPerToken(_Per):
 
 @registry.metrics.register("perplexity")
 class Perplexity(Metric):
+    also = ("ppl",)
     better, title = "lower", "perplexity"
     reading = "e to the loss per token: as unsure as among that many equally likely tokens"
     needs = ("document_nats", "tokens")

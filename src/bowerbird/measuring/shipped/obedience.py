@@ -21,6 +21,7 @@ from bowerbird.metrics.measurement import Measurement, Protocol, settings
 
 @registry.metrics.register("class_accuracy")
 class ClassAccuracy(Metric):
+    also = ("accuracy",)
     better, title = "higher", "class accuracy"
     reading = "share of samples that the digit classifier gives the class that was asked for"
     needs = ("pictures", "digits")

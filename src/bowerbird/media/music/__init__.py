@@ -20,6 +20,7 @@ class MusicMedium(Medium):
 
     name = "music"
     modalities = ("music",)
+    settings = ("music",)
     suffixes = (".mid", ".midi", ".abc")
     n_samples, n_preview, n_measured = 1, 1, 20
 

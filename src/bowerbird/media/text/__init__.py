@@ -24,6 +24,7 @@ class TextMedium(Medium):
 
     name = "text"
     modalities = ("text", "pairs", "chat")
+    settings = ("text",)
     suffixes = (".txt", ".jsonl", ".csv", ".tsv", ".yml", ".yaml")
     n_samples, n_preview, n_measured = 8, 8, 200
 
