@@ -23,6 +23,8 @@ from bowerbird import config
 from bowerbird.training.rundir import RunDir
 
 FILE = "signals.jsonl"
+EARLY, YOUNG = 0.3, 200
+"""Part of the budget, and steps, before which samples are not judged."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,11 @@ class Signals:
     def used(self) -> float:
         """The part of the budget that was used when the last signal was written."""
         return float(self.probes[-1].get("used", 1.0)) if self.probes else 1.0
+
+    @property
+    def samples_count(self) -> bool:
+        """Whether the run is old enough for its samples to be judged."""
+        return self.used >= EARLY and self.step >= YOUNG
 
     @property
     def players(self) -> list[str]:

@@ -3,12 +3,10 @@
 import numpy as np
 
 from bowerbird.diagnosis.rule import Verdict, observed, rule
-from bowerbird.diagnosis.signals import Signals
+from bowerbird.diagnosis.signals import EARLY, Signals
 
 COLLAPSED = 0.03
 """Diversity below which samples count as one.  Healthy runs of some hundred steps had 0.034 to 0.8."""
-EARLY, YOUNG = 0.3, 200
-"""Part of the budget, and steps, before which samples are not judged."""
 SATURATES = {"minimax": 0.05, "non-saturating": 0.05, "relativistic": 0.05, "least-squares": 0.005}
 """Losses whose gradient fades where the discriminator is certain, and the value below which it is."""
 HELD_BACK = 0.1
@@ -28,11 +26,11 @@ def _who(s: Signals, player: str) -> str:
 )
 def mode_collapse(s: Signals) -> Verdict | None:
     diversity = s.probed("samples.diversity")
-    if not len(diversity) or s.used < EARLY:
+    if not len(diversity) or not s.samples_count:
         return None
     late = diversity.tail(0.3)
     rising = diversity.last > 1.3 * diversity.tail(0.6).first
-    if late.median > COLLAPSED or s.step < YOUNG or (rising and late.median > COLLAPSED / 4):
+    if late.median > COLLAPSED or (rising and late.median > COLLAPSED / 4):
         return None
     evidence = [observed(late, f"samples of one class differ {late.median:.3f} times as much as real ones do")]
     recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
@@ -100,7 +98,7 @@ def _wins(s: Signals, D: str, G: str) -> Verdict | None:
     ),
 )
 def critic_loses(s: Signals) -> Verdict | None:
-    return next(filter(None, (_loses(s, *game) for game in s.games)), None) if s.used >= EARLY else None
+    return next(filter(None, (_loses(s, *game) for game in s.games)), None) if s.samples_count else None
 
 
 def _loses(s: Signals, D: str, G: str) -> Verdict | None:

@@ -55,7 +55,7 @@ def _noise(series: Series) -> float:
 )
 def memorisation(s: Signals) -> Verdict | None:
     nearest = s.probed("samples.nearest")
-    if not len(nearest) or s.used < 0.3:
+    if not len(nearest) or not s.samples_count:
         return None
     late = nearest.tail(0.2)
     if late.median > 0.5 or s.probed("samples.diversity").tail(0.2).median < 0.02:

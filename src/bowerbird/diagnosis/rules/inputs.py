@@ -63,7 +63,7 @@ def noise_schedule(s: Signals) -> Verdict | None:
 def label_ignored(s: Signals) -> Verdict | None:
     accuracy, real = s.probed("samples.label_accuracy"), s.probed("samples.real_accuracy")
     n_classes = s.facts.get("n_classes", 0)
-    if not len(accuracy) or n_classes < 2 or s.used < 0.5:
+    if not len(accuracy) or n_classes < 2 or s.used < 0.5 or not s.samples_count:
         return None
     late, chance = accuracy.tail(0.2), 1 / n_classes
     if real.median < 2.5 * chance or late.median > max(1.7 * chance, chance + 0.07):

@@ -6,7 +6,7 @@ import numpy as np
 
 from bowerbird.diagnosis.finding import Evidence
 from bowerbird.diagnosis.rule import Verdict, observed, rule
-from bowerbird.diagnosis.signals import Series, Signals
+from bowerbird.diagnosis.signals import YOUNG, Series, Signals
 
 WARM = 10
 """Steps in which networks that start at zero have no gradients to judge."""
@@ -259,3 +259,20 @@ def learning_rate_too_low(s: Signals) -> Verdict | None:
         return None
     advice = f"raise it: --train.lr {rate * 10:.2g} (now {rate:g}), or look for it: --find-lr"
     return Verdict(0.85, evidence, [advice])
+
+
+@rule(
+    "barely-trained",
+    "The budget ended before the model had learnt much",
+    "Hoffmann et al. 2022, arXiv:2203.15556 (what a budget buys)",
+    explains=("ema-stale", "label-ignored", "learning-rate-too-low", "critic-loses", "posterior-collapse"),
+)
+def barely_trained(s: Signals) -> Verdict | None:
+    if s.used < 1 or s.failure is not None or s.step >= YOUNG or s.option("start"):
+        return None
+    loss = s.series(f"{s.players[0]}/loss") if s.players else Series("loss", np.zeros(0), np.zeros(0))
+    if not s.is_game and len(loss) > 3 and not loss.tail(0.25).median < loss.tail(0.5).first:
+        return None  # it has settled
+    text = f"the run ended after {s.step} steps"
+    advice = ["give it more: --budget 10m, or several thousand --train.steps", "or compare on a smaller --data.size"]
+    return Verdict(0.7, [Evidence("step", text, 0, s.step, float(s.step))], advice)
