@@ -365,3 +365,17 @@ def test_a_folder_of_images_is_trained_on_and_sampled(
     assert "steps" in capsys.readouterr().err
     assert cli.main(["sample", str(run), "--label", "uper"]) == 2
     assert "did you mean 'upper'?" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_importing_ends_in_one_sentence():
+    program = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'bowerbird.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from bowerbird.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "bowerbird: Interrupted.\n")

@@ -261,6 +261,18 @@ def test_moving_average_is_the_closed_form():
     assert model.weight.item() == 1.0 and model.training
 
 
+def test_a_young_moving_average_forgets_its_start_faster():
+    """The decay of step k is (1+k)/(10+k) as long as that is smaller: after n steps (2·3·…)/(11·12·…) is left."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average = MovingAverage(model, 0.999)
+    nn.init.ones_(model.weight)
+    for step in range(1, 4):
+        average.update(step)
+    left = 2 / 11 * 3 / 12 * 4 / 13
+    assert average.average["weight"].item() == pytest.approx(1 - left, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "muon"])
 def test_optimizers_descend_and_restore_their_state(name):
     torch.manual_seed(1)

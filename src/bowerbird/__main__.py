@@ -2,6 +2,16 @@
 
 import sys
 
-from bowerbird.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs the command line; Ctrl-C while it is still being imported ends in the same sentence as later."""
+    try:
+        from bowerbird.cli import main as run
+    except KeyboardInterrupt:
+        print("bowerbird: Interrupted.", file=sys.stderr)
+        return 130
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

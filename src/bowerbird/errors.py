@@ -1,6 +1,5 @@
 """Errors that a user can act on: one sentence that says what is wrong and what to do."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -18,6 +17,8 @@ class RunFailed(BowerbirdError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> BowerbirdError:
     """The error for a name that does not exist, with the nearest one that does."""
+    import difflib  # takes long enough to load that no start of the program should wait for it
+
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known) or 'none'}."

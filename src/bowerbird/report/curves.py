@@ -20,6 +20,8 @@ from matplotlib.ticker import EngFormatter, LogFormatterSciNotation, LogLocator,
 
 N_SERIES = 6
 """Colours that the style sheet defines; further series use them again, dashed."""
+LARGEST_SCALE = 1.2
+"""A figure grows with the page up to this: beyond, its labels would be larger than the text around it."""
 MOST_POINTS = 400
 """Longer series are averaged in as many equal bins: a screen shows no more."""
 
@@ -144,8 +146,9 @@ def _svg(figure: Figure, title: str) -> Markup:
     text = re.sub(r"font: (\d+)px[^;\"]*", r"font-size: \1px", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
-    label = Markup.escape(title)
-    return Markup(text.replace("<svg ", f'<svg class="plot" role="img" aria-label="{label}" ', 1))
+    label, widest = Markup.escape(title), LARGEST_SCALE * 96 * figure.get_figwidth()
+    attributes = f'class="plot" style="max-width: {widest:.0f}px" role="img" aria-label="{label}"'
+    return Markup(text.replace("<svg ", f"<svg {attributes} ", 1))
 
 
 def _finite(x: Sequence[float], y: Sequence[float], positive: bool) -> tuple[np.ndarray, np.ndarray]:
