@@ -69,7 +69,8 @@ class Diagram:
         backs = [arrow for arrow in self.arrows if arrow.back]
         height += 22 * len(backs)
         parts = [
-            f'<svg class="flow" viewBox="0 0 {width} {height}" role="img" xmlns="http://www.w3.org/2000/svg">',
+            f'<svg class="flow" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
+            'xmlns="http://www.w3.org/2000/svg">',
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
             'orient="auto-start-reverse"><path d="M0 0L8 4L0 8z"/></marker></defs>',
         ]
