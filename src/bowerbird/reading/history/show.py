@@ -9,22 +9,22 @@ from bowerbird.reading.history.wording import PHASES, WHAT, Language
 GROUNDS = {
     "text": (
         "The statements are the same; only comments, docstrings, annotations or log lines differ.",
-        "语句相同,只有注释、文档字符串、类型标注或日志不同。",
+        "语句相同，只有注释、文档字符串、类型标注或日志不同。",
     ),
     "renamed": ("Only names differ.", "只有名称不同。"),
     "trajectory": (
         "Both versions ran with the same random numbers: {losses} losses and {steps} optimiser steps agree.",
-        "两个版本在相同的随机数下运行:{losses} 个损失与 {steps} 个优化步一致。",
+        "两个版本在相同的随机数下运行：{losses} 个损失与 {steps} 个优化步一致。",
     ),
     "matched": (
         "With weights and noise matched, {losses} losses and {steps} optimiser steps agree.",
-        "权重与噪声对齐后,{losses} 个损失与 {steps} 个优化步一致。",
+        "权重与噪声对齐后，{losses} 个损失与 {steps} 个优化步一致。",
     ),
     "parted": (
         "Both versions ran with the same random numbers, and their runs part.",
-        "两个版本在相同的随机数下运行,结果不同。",
+        "两个版本在相同的随机数下运行，结果不同。",
     ),
-    "unseen": ("Both runs agree, but the changed lines did not run.", "两次运行一致,但被改动的行没有运行。"),
+    "unseen": ("Both runs agree, but the changed lines did not run.", "两次运行一致，但被改动的行没有运行。"),
     "not_run": ("The program could not be run.", "程序无法运行。"),
 }
 _VERDICT = {
@@ -58,7 +58,7 @@ def lines(result: TrackResult, lang: Language = "en", *, markdown: bool = False)
         where = f"行 {where}" if zh else f"lines {where}"
         yield f"{'- ' if markdown else '  '}{what} ({phase}, {where}){colon}{change.told(lang)}"
     if result.stand_ins and not markdown:
-        yield ("  替代:" if zh else "  stand-ins: ") + "; ".join(
+        yield ("  替代：" if zh else "  stand-ins: ") + "; ".join(
             stand_in.partition(":")[0] for stand_in in result.stand_ins
         )
 

@@ -7,12 +7,12 @@ Language = Literal["en", "zh"]
 REASONS: dict[str, tuple[str, str]] = {
     "default": (
         "The optimiser of {who} is created with {key} = {before}, then {after}.",
-        "{who} 的优化器在创建时 {key} = {before},后来是 {after}。",
+        "{who} 的优化器在创建时 {key} = {before}，后来是 {after}。",
     ),
-    "optimizer": ("{who} is trained with {before}, then with {after}.", "{who} 原来用 {before} 训练,后来用 {after}。"),
+    "optimizer": ("{who} is trained with {before}, then with {after}.", "{who} 原来用 {before} 训练，后来用 {after}。"),
     "rate": (
         "At step {n} the learning rate of {who} is {before} in one version and {after} in the other.",
-        "第 {n} 步时,{who} 的学习率在两个版本中分别是 {before} 与 {after}。",
+        "第 {n} 步时，{who} 的学习率在两个版本中分别是 {before} 与 {after}。",
     ),
     "scheduler": (
         "The learning-rate schedule {who} has {key} = {before}, then {after}.",
@@ -43,7 +43,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "loss": (
         "With equal outputs of the networks, loss {n} is {before} in one version and {after} in the other{how}.",
-        "网络输出相同时,第 {n} 个损失在两个版本中分别是 {before} 与 {after}{how}。",
+        "网络输出相同时，第 {n} 个损失在两个版本中分别是 {before} 与 {after}{how}。",
     ),
     "order": (
         "The order of backward passes (B) and steps (S) is {before}, then {after}.",
@@ -51,24 +51,24 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "reach": (
         "Backward pass {n} gives gradients to {before}, then to {after}.",
-        "第 {n} 次反向传播的梯度到达 {before},后来到达 {after}。",
+        "第 {n} 次反向传播的梯度到达 {before}，后来到达 {after}。",
     ),
     "gradient": (
         "At step {n} the gradient of {who} has norm {before}, then {after}, though the losses before it agree.",
-        "第 {n} 步时 {who} 的梯度范数由 {before} 变为 {after},而此前的损失一致。",
+        "第 {n} 步时 {who} 的梯度范数由 {before} 变为 {after}，而此前的损失一致。",
     ),
     "step": (
         "At step {n} the weights of {who} move by {before}, then by {after}, with equal gradients and rates.",
-        "第 {n} 步时,梯度与学习率相同,{who} 的权重移动量由 {before} 变为 {after}。",
+        "第 {n} 步时，梯度与学习率相同，{who} 的权重移动量由 {before} 变为 {after}。",
     ),
     "clip": ("{who} is called with {before}, then with {after}.", "{who} 的界限由 {before} 变为 {after}。"),
     "ema": (
         "The average {who} ends elsewhere: apart by {before}, where training moved it or its model by {after}.",
-        "滑动平均 {who} 的终点不同:相距 {before},而训练使它或其模型移动了 {after}。",
+        "滑动平均 {who} 的终点不同：相距 {before}，而训练使它或其模型移动了 {after}。",
     ),
     "state": (
         "The weights of {who} end apart by {before}, where training moved them by {after}.",
-        "{who} 的最终权重相距 {before},而训练使其移动了 {after}。",
+        "{who} 的最终权重相距 {before}，而训练使其移动了 {after}。",
     ),
     "length": (
         "The training loop has {before} rounds, then {after}.",
@@ -76,7 +76,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "forward": (
         "With equal weights and inputs, {who} gives {before}, then {after}.",
-        "权重与输入相同时,{who} 的输出由 {before} 变为 {after}。",
+        "权重与输入相同时，{who} 的输出由 {before} 变为 {after}。",
     ),
     "argument": (
         "Call {n} is that of {who}: it is given the number {before}, then {after}.",
@@ -85,16 +85,16 @@ REASONS: dict[str, tuple[str, str]] = {
     "pull": (
         "The losses have equal values, but at step {n} their gradient in {who} has norm {before}, then {after}: their "
         "terms are weighted or cut off otherwise.",
-        "损失的数值相同,但第 {n} 步时它对 {who} 的梯度范数由 {before} 变为 {after}:各项的权重或截断不同。",
+        "损失的数值相同，但第 {n} 步时它对 {who} 的梯度范数由 {before} 变为 {after}：各项的权重或截断不同。",
     ),
     "inputs": ("{who} is given {before}, then {after}.", "{who} 的输入由 {before} 变为 {after}。"),
     "mode": (
         "{who} is called in {before} mode, then in {after} mode, where no gradients are recorded.",
-        "不记录梯度时,{who} 由 {before} 模式变为 {after} 模式。",
+        "不记录梯度时，{who} 由 {before} 模式变为 {after} 模式。",
     ),
     "calls": (
         "Without gradient {who} is called {before} times, then {after} times.",
-        "不记录梯度时,{who} 的调用次数由 {before} 变为 {after}。",
+        "不记录梯度时，{who} 的调用次数由 {before} 变为 {after}。",
     ),
     "returned": (
         "{who} gives (first, middle, last) {before}, then {after}.",
@@ -111,20 +111,20 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "unseen": (
         "This is inconclusive: the changed lines did not run in either version, so only their text is known to differ.",
-        "无法定论:两个版本中被改动的行都没有运行,只知道文字不同。",
+        "无法定论：两个版本中被改动的行都没有运行，只知道文字不同。",
     ),
     "stopped": (
         "This is inconclusive: both versions stop before the changed lines ({key}), so only their text is known to "
         "differ.",
-        "无法定论:两个版本都在被改动的行之前停止({key}),只知道文字不同。",
+        "无法定论：两个版本都在被改动的行之前停止（{key}），只知道文字不同。",
     ),
     "not_run": (
         "This is inconclusive: the program could not be run ({key}), so only its text is known to differ.",
-        "无法定论:程序无法运行({key}),只知道文字不同。",
+        "无法定论：程序无法运行（{key}），只知道文字不同。",
     ),
     "fails": (
         "One version raises at a line where the other goes on: {before}, then {after}.",
-        "一个版本出错而另一个没有:{before},后来 {after}。",
+        "一个版本出错而另一个没有：{before}，后来 {after}。",
     ),
 }
 
