@@ -17,7 +17,7 @@ from bowerbird.config import Data
 from bowerbird.data import builtin, fetch, order, split
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
-from bowerbird.media.image import pixels, sources
+from bowerbird.media.image import collecting, pixels
 from bowerbird.media.image.imageset import ImageData, ImageSet, binarized, to_float, to_uint8
 from bowerbird.spec import Classes, Tensors
 
@@ -213,7 +213,7 @@ def test_grey_from_colour_is_luma():
     ],
 )
 def test_default_size(sizes, expected):
-    assert sources.default_size(sizes) == expected
+    assert collecting.default_size(sizes) == expected
 
 
 # --------------------------------------------------------------------------------------- folders and zips

@@ -44,6 +44,9 @@ class Files(Protocol):
 
     def names(self) -> list[str]: ...
     def open(self, name: str) -> BufferedIOBase: ...
+    def stamp(self, name: str) -> tuple[int, ...]:
+        """Bytes, time of the last change in ns (0: unknown), and what else tells that a file has changed."""
+        ...
 
 
 class Folder:
@@ -56,6 +59,13 @@ class Folder:
 
     def open(self, name: str) -> BufferedIOBase:
         return (self.path / name).open("rb")
+
+    def stamp(self, name: str) -> tuple[int, ...]:
+        try:
+            about = os.stat(f"{self.path}/{name}")
+        except OSError:  # a link to nothing
+            return 0, 0
+        return about.st_size, about.st_ctime_ns, about.st_mtime_ns
 
 
 class Zip:
@@ -70,6 +80,10 @@ class Zip:
 
     def open(self, name: str) -> BufferedIOBase:
         return cast(BufferedIOBase, self.archive.open(name))
+
+    def stamp(self, name: str) -> tuple[int, ...]:
+        info = self.archive.getinfo(name)
+        return info.file_size, 0, info.CRC
 
 
 def open_files(path: Path) -> Files:

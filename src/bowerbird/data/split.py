@@ -26,7 +26,7 @@ RULE = {
 """What is done for each set of official splits, as protocols state it."""
 
 
-def digests(images: np.ndarray) -> np.ndarray:
+def digests(images: Iterable[np.ndarray]) -> np.ndarray:
     """The first 8 bytes of each image's SHA-256, as uint64 (n,)."""
     hashed = b"".join(hashlib.sha256(image.tobytes()).digest()[:8] for image in images)
     return np.frombuffer(hashed, ">u8").astype(np.uint64)

@@ -58,8 +58,7 @@ def _beside_data(folder: Path | str, request: Measuring, device: str | torch.dev
     split = request.split or "test"
     _, height, width = shape_of_picture(data.spec)
     size = height if height == width else None
-    made = pictures(config.Data(source=str(folder), size=size)).images
-    samples = torch.from_numpy(made.transpose(0, 3, 1, 2).copy())
+    samples = pictures(config.Data(source=str(folder), size=size)).images.tensor()
     protocol = protocol_of(data, split)
     sides: Sides[Tensor] = Sides.of(protocol, samples, subset(data.split(split).images, request.n_reference))
     extractor = find_extractor(request.extractor, data.classes, device, request.precision)

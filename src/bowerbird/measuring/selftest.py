@@ -9,7 +9,6 @@ the field's published reference test; the others were computed on the same featu
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bowerbird import config
@@ -72,7 +71,7 @@ def cifar_halves() -> tuple[Tensor, Tensor]:
     found = pictures(config.Data(source="cifar10"))
     halves = []
     for split in ("train", "test"):
-        images = found.images[found.split == split]
+        images = found.images[np.flatnonzero(found.split == split)]
         chosen = np.random.RandomState(2020).choice(len(images), N_EACH, replace=False)
-        halves.append(torch.from_numpy(images[chosen].transpose(0, 3, 1, 2).copy()))
+        halves.append(images[chosen].tensor())
     return halves[0], halves[1]

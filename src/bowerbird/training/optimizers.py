@@ -43,6 +43,15 @@ class PlayerOptimizer:
         for p in self.parameters:
             p.grad = None
 
+    def state_bytes(self) -> int:
+        """Bytes that the state takes once there has been a step: two moments (Muon: one) per parameter."""
+        held = 0
+        for optimizer in self._optimizers:
+            n_moments = 1 if isinstance(optimizer, Muon) else 2
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            held += n_moments * sum(p.numel() * p.element_size() for p in parameters)
+        return held
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the optimisers' state, by a flat name."""
         return {

@@ -28,7 +28,7 @@ from bowerbird.training.energy import EnergyMeter
 from bowerbird.training.nonfinite import Origin, explain_gradient, explain_loss
 from bowerbird.training.observer import Observer
 from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer, learning_rate
-from bowerbird.training.preflight import Preflight, preflight
+from bowerbird.training.preflight import Preflight, preflight, require_room
 from bowerbird.training.progress import Progress
 from bowerbird.training.rundir import RunDir, explaining_full_disk
 
@@ -188,6 +188,8 @@ class Trainer:
         torch.set_num_threads(self.config.threads or machine.idle_cores())
         machine.keep_freed_memory()
 
+        micro = self.config.batch_size // self.config.accumulate
+        require_room(lambda: run.model.build(data.spec), data.spec, self.device, micro, self.config.accumulate)
         torch.manual_seed(self.config.seed)
         self.model: GenerativeModel = run.model.build(data.spec).to(self.device)
         if self.config.channels_last:
@@ -229,8 +231,22 @@ class Trainer:
     # ------------------------------------------------------------------------------------------- cost and budget
 
     def _preflight(self) -> Preflight:
-        micro = self.config.batch_size // self.config.accumulate
-        return preflight(self.model, lambda n: self.batch(0, n), micro, self.config.accumulate, self.autocast)
+        return preflight(
+            self.model,
+            lambda n: self.batch(0, n),
+            self.config.batch_size // self.config.accumulate,
+            self.config.accumulate,
+            self.autocast,
+            longest=None if self.data.train.lengths is None else self._longest,
+            optimizer_bytes=sum(player.state_bytes() for player in self.players.values()),
+        )
+
+    def _longest(self, n: int) -> Batch:
+        """The training examples that a batch can be padded to: no batch takes more memory than one of these."""
+        lengths = self.data.train.lengths
+        assert lengths is not None
+        chosen = lengths.topk(min(n, len(lengths))).indices
+        return Batch(**self.data.train.batch(chosen, self.device), step=self.step)
 
     def _estimate(self) -> str:
         c = self.config

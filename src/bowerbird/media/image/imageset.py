@@ -15,7 +15,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
-from bowerbird.data import split
+from bowerbird.data import packing, split
+from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import unknown
 from bowerbird.media.image import pixels, sources
@@ -142,23 +143,26 @@ def _described(name: str, field: Field) -> str:
 def open_images(data: config.Data) -> ImageData:
     """The images of a source, decoded and split, with what each is made from; errors say what is wrong with it."""
     found, from_pictures = with_sources(sources.pictures(data), data)
-    where = split.assign(split.digests(found.images), found.split)
+    where = split.assign(found.images.digests, found.split)
     fields, values, codec = given_columns(found, data, where == "train")
     pictures: dict[str, Field] = {}
     if from_pictures is not None:
         height, width, channels = from_pictures.images.shape[1:]
         pictures = {SOURCE: Tensors((channels, height, width))}
     sets = {}
+    packed: dict[str, dict[str, Packed]] = {}
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(where == name)
-        x = _as_stored(found.images[chosen])
-        if data.binarize == "static":
-            x = binarized(x, seed=number)
-        given = {key: torch.from_numpy(value[chosen]) for key, value in values.items()}
+        packed[name] = {"": found.images[chosen]}
         unpaired = from_pictures is not None and not from_pictures.paired
         if from_pictures is not None:
-            rows = from_pictures.split == name if unpaired else chosen
-            given[SOURCE] = _as_stored(from_pictures.images[rows])
+            rows = np.flatnonzero(from_pictures.split == name) if unpaired else chosen
+            packed[name][SOURCE] = from_pictures.images[rows]
+        pictures_of = {key: one.tensor() for key, one in packed[name].items()}
+        x = pictures_of.pop("")
+        if data.binarize == "static":
+            x = binarized(x, seed=number)
+        given = {key: torch.from_numpy(value[chosen]) for key, value in values.items()} | pictures_of
         sets[name] = ImageSet(x, given, flip=data.flip and name == "train", unpaired=unpaired)
     height, width, channels = found.images.shape[1:]
     return ImageData(
@@ -173,15 +177,11 @@ def open_images(data: config.Data) -> ImageData:
             "split": split.RULE[split.present(found.split)],
         },
         skipped=found.skipped,
-        fingerprint=_fingerprint(sets, fields),
+        fingerprint=_fingerprint(sets, fields, packed, data.binarize),
         skipped_why=found.skipped_why,
         note=found.note,
         **sets,
     )
-
-
-def _as_stored(images: np.ndarray) -> UInt8[Tensor, "n c h w"]:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -201,12 +201,28 @@ def binarized(x: UInt8[Tensor, "n c h w"], seed: int) -> UInt8[Tensor, "n c h w"
     return torch.cat(drawn).to(torch.uint8) * 255
 
 
-def _fingerprint(sets: dict[str, ImageSet], fields: Mapping[str, Field]) -> str:
+def _fingerprint(
+    sets: dict[str, ImageSet], fields: Mapping[str, Field], packed: dict[str, dict[str, Packed]], binarize: str
+) -> str:
+    """Read from beside the pack, if the same pictures were once hashed with the same labels."""
     classes = [name for field in fields.values() if isinstance(field, Classes) for name in field.names]
-    digest = hashlib.sha256("\0".join(classes).encode())
+    start = hashlib.sha256("\0".join(classes).encode())
+
+    def of_content() -> str:
+        digest = start.copy()
+        for name, one in sets.items():
+            digest.update(f"{name} {tuple(one.images.shape)}".encode())
+            for part in packed[name][""].chunks() if binarize == "none" else (one.images.numpy(),):
+                digest.update(part.data)
+            for key, values in one.given.items():
+                for part in packed[name][key].chunks() if key in packed[name] else (values.numpy(),):
+                    digest.update(part.data)
+        return digest.hexdigest()[:16]
+
+    known = start.copy()
     for name, one in sets.items():
-        digest.update(f"{name} {tuple(one.images.shape)}".encode())
-        digest.update(one.images.numpy().data)
-        for values in one.given.values():
-            digest.update(values.numpy().data)
-    return digest.hexdigest()[:16]
+        known.update(f"{name} {binarize} {[(key, part.identity) for key, part in packed[name].items()]}".encode())
+        for key, values in one.given.items():
+            if key not in packed[name]:
+                known.update(f"{key} {tuple(values.shape)}".encode() + values.numpy().tobytes())
+    return packing.remembered(packed["train"][""].folder, f"fingerprint-{known.hexdigest()[:32]}", of_content)

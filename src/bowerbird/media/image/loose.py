@@ -14,7 +14,7 @@ import numpy as np
 from bowerbird.data import files
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
-from bowerbird.media.image.sources import reasons
+from bowerbird.media.image.pixels import reasons
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from bowerbird import config
 from bowerbird.data import split
+from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image.sources import Pictures
 
@@ -32,7 +33,7 @@ FILE = "file"
 class Sources:
     """What pictures are made from."""
 
-    images: np.ndarray
+    images: Packed
     """uint8 (n, h, w, c): one for each target or, if unpaired, as many as there are."""
     split: np.ndarray
     """Unpaired: the split of each."""
@@ -66,9 +67,9 @@ def with_sources(found: Pictures, data: config.Data) -> tuple[Pictures, Sources 
 
 def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
     middle = found.images.shape[2] // 2
-    left, right = found.images[:, :, :middle], found.images[:, :, -middle:]
+    left, right = found.images.between(0, middle), found.images.between(-middle, None)
     source, target = (left, right) if which == "source-left" else (right, left)
-    return replace(found, images=np.ascontiguousarray(target)), Sources(np.ascontiguousarray(source), found.split, True)
+    return replace(found, images=target), Sources(source, found.split, True)
 
 
 def _domains(found: Pictures) -> tuple[Pictures, Sources]:
@@ -144,7 +145,7 @@ def _by_column(found: Pictures) -> tuple[Pictures, Sources | None]:
 
 def _unpaired(found: Pictures, is_source: np.ndarray, is_target: np.ndarray) -> tuple[Pictures, Sources]:
     images = found.images[is_source]
-    where = split.assign(split.digests(images), found.split[is_source])
+    where = split.assign(images.digests, found.split[is_source])
     return _chosen(found, np.flatnonzero(is_target), found.note), Sources(images, where, False)
 
 

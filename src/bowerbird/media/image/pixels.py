@@ -9,7 +9,8 @@ reduction and so does not alias.  An image that already has the target size keep
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedIOBase, BytesIO
 from typing import IO, Any, cast
@@ -39,14 +40,22 @@ def opened(file: BufferedIOBase | BytesIO) -> ImageFile.ImageFile:
 
 def upright_size(file: BufferedIOBase) -> tuple[int, int]:
     """(height, width) as it will be seen, from the header alone."""
-    image = opened(file)
+    return seen_size(opened(file))
+
+
+def seen_size(image: Image.Image) -> tuple[int, int]:
+    """The same of an image that was opened."""
     turned = "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def decode(file: BufferedIOBase, height: int, width: int) -> np.ndarray:
     """uint8 (height, width, 1) when the pixels are grey, else (height, width, 3)."""
-    image: Image.Image = opened(file)
+    return decode_opened(opened(file), height, width)
+
+
+def decode_opened(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """The same of an image of which only the header was read."""
     wanted = int(REDUCING_GAP * max(height, width))
     image.draft(None, (wanted, wanted))  # lets libjpeg skip detail that the reduction would average away
     if "exif" in image.info:
@@ -100,35 +109,72 @@ def fit_array(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def with_channels(images: Iterable[np.ndarray], n_channels: int) -> np.ndarray:
-    """Packs grey (h, w, 1) and colour (h, w, 3) images into one array (n, h, w, n_channels).
+    """Packs grey (h, w, 1) and colour (h, w, 3) images into one array (n, h, w, n_channels)."""
+    return np.stack([converted(x, n_channels) for x in images])
 
-    Colour to grey by luma, 0.299 R + 0.587 G + 0.114 B; grey to colour by repetition.
-    """
 
-    def converted(x: np.ndarray) -> np.ndarray:
-        if x.shape[-1] == n_channels:
-            return x
-        if n_channels == 3:
-            return np.repeat(x, 3, axis=-1)
-        return np.asarray(Image.fromarray(np.ascontiguousarray(x)).convert("L"))[..., None]
-
-    return np.stack([converted(x) for x in images])
+def converted(x: np.ndarray, n_channels: int) -> np.ndarray:
+    """One image (h, w, n_channels): colour to grey by luma, 0.299 R + 0.587 G + 0.114 B; grey to colour by
+    repetition."""
+    if x.shape[-1] == n_channels:
+        return x
+    if n_channels == 3:
+        return np.repeat(x, 3, axis=-1)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(x)).convert("L"))[..., None]
 
 
 def each_readable(names: list[str], read: Callable[[str], Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """What ``read`` makes of every file, by name and in order, and the reason for each that it cannot read."""
+    results: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, answer in attempts(names, read):
+        if isinstance(answer, Problem):
+            problems[name] = str(answer)
+        else:
+            results[name] = answer
+    return results, problems
 
-    def attempt(name: str) -> tuple[Any, str]:
+
+class Problem(str):
+    """Why a file cannot be read."""
+
+
+AT_ONCE = 16
+"""Files that a thread reads before it hands over: less would spend more time on handing over than on small files."""
+
+
+def attempts(names: list[str], read: Callable[[str], Any], threads: int | None = None) -> Iterator[tuple[str, Any]]:
+    """Every file with what ``read`` makes of it, or the ``Problem``, in order and not many ahead of the caller."""
+    threads = threads or min(8, os.cpu_count() or 1)
+    parts = [names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE)]
+
+    def attempt(name: str) -> tuple[str, Any]:
         try:
-            return read(name), ""
-        except (TooLarge, Image.DecompressionBombError):
-            return None, "too large, perhaps a decompression bomb"
-        except Exception:  # decoders answer a broken file with almost any exception
-            return None, "broken or truncated"
+            return name, read(name)
+        except Exception as error:  # decoders answer a broken file with almost any exception
+            return name, problem(error)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd EXIF and palettes; the bomb warning has become TooLarge
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoders release the interpreter's lock
-            answers = dict(zip(names, pool.map(attempt, names), strict=True))
-    results = {name: result for name, (result, problem) in answers.items() if not problem}
-    return results, {name: problem for name, (_, problem) in answers.items() if problem}
+        if threads == 1:
+            yield from map(attempt, names)
+            return
+        with ThreadPoolExecutor(threads) as pool:  # decoders release the interpreter's lock
+            for i in range(0, len(parts), 2 * threads):
+                for answers in pool.map(lambda part: [attempt(name) for name in part], parts[i : i + 2 * threads]):
+                    yield from answers
+
+
+def problem(error: Exception) -> Problem:
+    """What is wrong with a file, by what its decoder says."""
+    if isinstance(error, TooLarge | Image.DecompressionBombError):
+        return Problem("too large, perhaps a decompression bomb")
+    return Problem("broken or truncated")
+
+
+def reasons(problems: dict[str, str]) -> str:
+    """How many files have which problem, and the name of the first."""
+    if not problems:
+        return ""
+    counts = ", ".join(f"{count} {reason}" for reason, count in Counter(problems.values()).most_common())
+    return f"{counts}; first: {next(iter(problems))}"

@@ -1,0 +1,384 @@
+"""Pictures that were decoded once, in a file of the cache; a large one is mapped, so that opening reads none of them.
+
+A pack is a safetensors file: ``images`` uint8 (m, c, h, w), training, validation and test pictures one after the other;
+``rows``, where picture i of the source lies; ``digests``, by which splits are chosen.  It lies in a folder of the cache
+whose name is a hash of all that determines its content.  Beside it lie what was derived from it (``kept``,
+``remembered``) and, while it is being made, ``decoded.part``: a log of pictures in the order of their names, which
+another process continues where a killed one left it.
+
+Without a cache that can be written, or where decoding again costs next to nothing, the same is done in memory.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import mmap
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from io import BufferedRandom, BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bowerbird.data import split
+from bowerbird.data.fetch import cache_folder
+from bowerbird.data.writing import write_atomically
+
+VERSION = 1
+"""Part of every key: a higher one leaves all older packs unused."""
+CHUNK_BYTES = 1 << 22
+"""What is read, hashed or written at a time."""
+LARGEST_IN_MEMORY = 1 << 28
+"""Bytes: what is smaller is read from its file, what is larger is mapped and only read where it is looked at."""
+LARGEST_CACHE = 1 << 36
+"""Bytes (69 GB) of all packs together; beyond, those not used for longest are deleted."""
+PACK = "pictures.safetensors"
+LOG = "decoded.part"
+TYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype("u1"), "I64": np.dtype("<i8")}
+
+
+# ------------------------------------------------------------------------------------------------- what is opened
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Pictures of one shape, of which nothing is read before it is needed; indexing selects rows and copies nothing."""
+
+    stored: np.ndarray
+    """uint8 (m, c, h, w)."""
+    rows: np.ndarray
+    """Picture i is stored[rows[i]]."""
+    hashed: np.ndarray | None = None
+    """``split.digests`` of all that is stored, where they are known."""
+    mapped: mmap.mmap | None = None
+    folder: Path | None = None
+    """Where what follows from these pictures can be kept."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Files that are not among them, and why."""
+    in_colour: int = 0
+    """How many files are in colour."""
+    columns: tuple[int, int | None] = (0, None)
+    """What was cut out of every picture."""
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> "Packed":
+        """Pictures in memory, uint8 (n, h, w, c)."""
+        return cls(images.transpose(0, 3, 1, 2), np.arange(len(images)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: np.ndarray) -> "Packed":
+        return replace(self, rows=self.rows[rows])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, h, w, c)."""
+        _, c, h, w = self.stored.shape
+        return len(self.rows), h, w, c
+
+    def between(self, left: int, right: int | None) -> "Packed":
+        """These columns of every picture."""
+        return replace(self, stored=self.stored[..., left:right], columns=(left, right))
+
+    @property
+    def digests(self) -> np.ndarray:
+        """``split.digests`` of each picture, uint64 (n,)."""
+        if self.hashed is not None:
+            return self.hashed[self.rows]
+        return np.concatenate([split.digests(part.transpose(0, 2, 3, 1)) for part in self.chunks()])
+
+    @property
+    def identity(self) -> str:
+        """A hash of which columns of which pictures of which pack these are, without looking at their pixels."""
+        return _checksum(str(self.folder), str(self.columns), self.rows)
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """The pictures uint8 (b, c, h, w), some megabytes at a time; what is mapped is given back in between."""
+        size = max(1, CHUNK_BYTES // max(1, self.stored[0].size)) if len(self.stored) else 1
+        for start in range(0, len(self.rows), size):
+            yield np.ascontiguousarray(self.stored[self.rows[start : start + size]])
+            if self.mapped is not None and hasattr(self.mapped, "madvise"):
+                self.mapped.madvise(mmap.MADV_DONTNEED)
+
+    def tensor(self) -> Tensor:
+        """The pictures uint8 (n, c, h, w): mapped if they lie one after the other or are many, else in memory."""
+        start = int(self.rows[0]) if len(self.rows) else 0
+        if self.stored.flags.c_contiguous and np.array_equal(self.rows, np.arange(start, start + len(self.rows))):
+            return torch.from_numpy(self.stored[start : start + len(self.rows)])
+        n, h, w, c = self.shape
+        if self.folder is not None and n * h * w * c > LARGEST_IN_MEMORY:
+            return kept(self.folder, f"selected-{self.identity}", (n, c, h, w), self.chunks())
+        return torch.from_numpy(np.ascontiguousarray(self.stored[self.rows]))
+
+
+def opened(folder: Path) -> Packed | None:
+    """The pack in a folder of the cache; None if there is none, or it is damaged."""
+    if (found := _mapped(folder / PACK)) is None:
+        return None
+    arrays, about, mapped = found
+    known = [arrays.get("rows", ""), arrays.get("digests", ""), about.get("problems", ""), about.get("in_colour", "")]
+    if about.get("checksum") != _checksum(*known):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(folder)  # used now: see ``make_room``
+    problems, in_colour = json.loads(about["problems"]), int(about["in_colour"])
+    digests, images = arrays["digests"].view(np.uint64), arrays["images"]
+    if images.nbytes <= LARGEST_IN_MEMORY:
+        return Packed(images.copy(), arrays["rows"].copy(), digests.copy(), None, folder, problems, in_colour)
+    return Packed(images, arrays["rows"], digests, mapped, folder, problems, in_colour)
+
+
+def kept(folder: Path, name: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> Tensor:
+    """uint8 values of this shape, which follow from a pack: read from beside it, or first written there."""
+    path = folder / f"{name}.safetensors"
+    if _mapped(path) is None:
+        write_atomically(path, lambda unfinished: _write(unfinished, {"images": ("U8", shape)}, {}, parts))
+    found = _mapped(path)
+    assert found is not None
+    return torch.from_numpy(found[0]["images"])
+
+
+def remembered(folder: Path | None, name: str, compute: Callable[[], str]) -> str:
+    """A short text that follows from a pack: read from beside it, or computed and, if possible, written there."""
+    if folder is None:
+        return compute()
+    path = folder / f"{name}.txt"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text, _, checksum = path.read_text(encoding="utf-8").rpartition(" ")
+        if text and checksum == _checksum(text):
+            return text
+    text = compute()
+    with contextlib.suppress(OSError):
+        write_atomically(path, lambda part: part.write_text(f"{text} {_checksum(text)}", encoding="utf-8"))
+    return text
+
+
+# --------------------------------------------------------------------------------------------------- making a pack
+
+
+class Log:
+    """Pictures of one size as they are decoded, one record after the other, in memory or in a file that can be
+    continued."""
+
+    RECORD = struct.Struct("<BII")
+    """Channels (0: a reason follows instead of pixels), and the height and width of the original (0: not asked)."""
+    START = struct.Struct("<4sII")
+
+    def __init__(self, file: BufferedRandom | BytesIO):
+        self.file = file
+        self.size = (0, 0)
+        self.sizes: list[tuple[int, int]] = []
+        self.channels: list[int] = []
+        self.offsets: list[int] = []
+        self.problems: dict[int, str] = {}
+        self._continue()
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    def begin(self, height: int, width: int) -> None:
+        """Keeps what is there if it has this size, and forgets it otherwise."""
+        if self.size != (height, width):
+            self.size = (height, width)
+            self.sizes, self.channels, self.offsets, self.problems = [], [], [], {}
+            self.file.seek(0)
+            self.file.truncate()
+            self.file.write(self.START.pack(b"log1", height, width))
+
+    def append(self, size: tuple[int, int], pixels: np.ndarray | None, problem: str = "") -> None:
+        """A picture (h, w, 1 or 3), or why there is none."""
+        content = problem.encode() if pixels is None else pixels.tobytes()
+        channels = 0 if pixels is None else pixels.shape[-1]
+        self._note(self.file.tell(), channels, size, problem)
+        length = struct.pack("<I", len(content)) if pixels is None else b""
+        self.file.write(self.RECORD.pack(channels, *size) + length + content)
+
+    def read(self, number: int) -> np.ndarray:
+        """Picture ``number``, which must not be a problem, uint8 (h, w, c)."""
+        channels = self.channels[number]
+        self.file.seek(self.offsets[number] + self.RECORD.size)
+        content = self.file.read(math.prod(self.size) * channels)
+        return np.frombuffer(content, np.uint8).reshape(*self.size, channels)
+
+    def _note(self, offset: int, channels: int, size: tuple[int, int], problem: str) -> None:
+        self.offsets.append(offset)
+        self.channels.append(channels)
+        if size != (0, 0):
+            self.sizes.append(size)
+        if channels == 0:
+            self.problems[len(self.channels) - 1] = problem
+
+    def _continue(self) -> None:
+        """Reads what a killed process has left, up to the last whole record."""
+        end = self.file.seek(0, io.SEEK_END)
+        self.file.seek(0)
+        start = self.file.read(self.START.size)
+        if len(start) == self.START.size and start[:4] == b"log1":
+            self.size = self.START.unpack(start)[1:]
+            while self._skip_record(end):
+                pass
+
+    def _skip_record(self, end: int) -> bool:
+        offset = self.file.tell()
+        head = self.file.read(self.RECORD.size)
+        whole = len(head) == self.RECORD.size
+        channels, *size = self.RECORD.unpack(head) if whole else (0, 0, 0)
+        length = self.file.read(4) if whole and channels == 0 else b""
+        n_bytes = math.prod(self.size) * channels or (struct.unpack("<I", length)[0] if len(length) == 4 else 0)
+        if not n_bytes or self.file.tell() + n_bytes > end:
+            self.file.seek(offset)
+            self.file.truncate()
+            return False
+        problem = "" if channels else self.file.read(n_bytes).decode(errors="replace")
+        if channels:
+            self.file.seek(n_bytes, io.SEEK_CUR)
+        self._note(offset, channels, (size[0], size[1]), problem)
+        return True
+
+
+def packed(
+    log: Log, names: Sequence[str], convert: Callable[[np.ndarray], np.ndarray], official: np.ndarray, hashed: slice,
+    folder: Path | None,
+) -> Packed:  # fmt: skip
+    """The pack of what a log holds: written into the folder, or in memory if that is None.
+
+    ``convert`` gives every picture the same channels; ``official`` is the split of every readable file, and ``hashed``
+    the columns of the pictures that choose it otherwise.
+    """
+    there = [number for number, channels in enumerate(log.channels) if channels]
+    digests = split.digests(convert(log.read(number))[:, hashed] for number in there)
+    where = split.assign(digests, official)
+    order = np.argsort([split.SPLITS.index(name) for name in where], kind="stable")
+    rows = np.empty(len(order), np.int64)
+    rows[order] = np.arange(len(order))
+    shape = (len(there), *convert(log.read(there[0])).transpose(2, 0, 1).shape)
+    parts = (convert(log.read(there[i])).transpose(2, 0, 1) for i in order)
+    problems = {names[number]: reason for number, reason in log.problems.items()}
+    in_colour = log.channels.count(3)
+    if folder is None:
+        stored = np.empty(shape, np.uint8)
+        for row, part in zip(stored, parts, strict=True):
+            row[...] = part
+        return Packed(stored, rows, digests[order], problems=problems, in_colour=in_colour)
+    about = {"problems": json.dumps(problems), "in_colour": str(in_colour)}
+    _write_pack(folder / PACK, shape, rows, digests[order].view(np.int64), about, parts)
+    found = opened(folder)
+    assert found is not None
+    return found
+
+
+def _write_pack(
+    path: Path, shape: tuple[int, ...], rows: np.ndarray, digests: np.ndarray, about: dict[str, str],
+    parts: Iterable[np.ndarray],
+) -> None:  # fmt: skip
+    entries = {"rows": ("I64", rows.shape), "digests": ("I64", digests.shape), "images": ("U8", shape)}
+    about = about | {"checksum": _checksum(rows, digests, *about.values())}
+
+    def content() -> Iterator[np.ndarray]:
+        yield from (rows, digests)
+        yield from parts
+
+    write_atomically(path, lambda unfinished: _write(unfinished, entries, about, content()))
+
+
+def _write(
+    path: Path, entries: dict[str, tuple[str, tuple[int, ...]]], about: dict[str, str], parts: Iterable[np.ndarray]
+) -> None:
+    """A safetensors file, part by part."""
+    table: dict[str, Any] = {"__metadata__": about}
+    end = 0
+    for name, (kind, shape) in entries.items():
+        begin, end = end, end + math.prod(shape) * TYPES[kind].itemsize
+        table[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+    header = json.dumps(table).encode()
+    header += b" " * (-(8 + len(header)) % 64)
+    with path.open("wb", buffering=CHUNK_BYTES) as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for part in parts:
+            file.write(part.tobytes())
+
+
+def _mapped(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], mmap.mmap] | None:
+    """The arrays of a safetensors file, which are read when they are looked at; None if it is not whole."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            size = os.fstat(file.fileno()).st_size
+            table = json.loads(file.read(min(length, size)))
+            about = table.pop("__metadata__")
+            if 8 + length + max(entry["data_offsets"][1] for entry in table.values()) != size:
+                return None
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        arrays = {}
+        for name, entry in table.items():
+            kind, offset = TYPES[entry["dtype"]], 8 + length + entry["data_offsets"][0]
+            flat = np.frombuffer(content, kind, math.prod(entry["shape"]), offset)
+            arrays[name] = flat.reshape(entry["shape"])
+        return arrays, about, content
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return None
+
+
+def _checksum(*parts: np.ndarray | str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part.tobytes())
+    return digest.hexdigest()[:32]
+
+
+# ------------------------------------------------------------------------------------------------------- the cache
+
+
+def packs_folder() -> Path:
+    return cache_folder() / "pictures"
+
+
+def usage() -> tuple[int, int]:
+    """How many packs there are, and their bytes."""
+    sizes = _sizes(packs_folder())
+    return len(sizes), sum(sizes.values())
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[BufferedRandom]:
+    """The log in a folder of the cache, made if need be, for this process alone: another one is waited for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOG, "a+b") as touched:
+        _wait_for(touched)
+        with open(folder / LOG, "r+b") as file:
+            yield file
+
+
+def _wait_for(file: BufferedRandom) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def make_room(keep: Path) -> None:
+    """Deletes the packs that were not used for longest, until all fit ``LARGEST_CACHE``; never ``keep``."""
+    sizes = _sizes(packs_folder())
+    oldest = sorted(sizes, key=lambda folder: folder.stat().st_mtime)
+    while sum(sizes.values()) > LARGEST_CACHE and (others := [folder for folder in oldest if folder != keep]):
+        shutil.rmtree(others[0], ignore_errors=True)
+        oldest.remove(others[0])
+        del sizes[others[0]]
+
+
+def _sizes(place: Path) -> dict[Path, int]:
+    try:
+        folders = [folder for folder in place.iterdir() if folder.is_dir()]
+        return {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
+    except OSError:
+        return {}

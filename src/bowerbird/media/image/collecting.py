@@ -1,0 +1,231 @@
+"""Decodes every picture file of a source once, into a pack.
+
+Pictures go one by one from their file into a log (``data.packing``), never through memory together.  The size of a set
+whose files agree is known after the first, so that each file is opened once; where the guess was wrong, it is done
+again in the right size.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import PIL
+import torch
+from PIL import Image
+
+from bowerbird import config, machine
+from bowerbird.data import files, packing
+from bowerbird.data.packing import Log, Packed
+from bowerbird.errors import BowerbirdError
+from bowerbird.media.image import pixels
+
+LARGEST_DEFAULT_SIZE = 64
+"""Pixels: larger images are reduced to this unless a size is asked for."""
+SIZE_STEP = 8
+"""A size that we choose is a multiple of this, so that networks can halve it three times."""
+SMALL_BYTES = 1 << 20
+"""Files that together are smaller than this are decoded in every process: that takes a moment."""
+LARGE_FILE_BYTES = 1 << 14
+"""On average: smaller files are decoded fastest by one thread."""
+TICK_S = 0.05
+"""How long a file must have been left alone before its time of change can tell the next change."""
+QUIET_S = 2.0
+"""Decoding that takes longer shows its progress."""
+
+
+class Collecting:
+    """One source of picture files and the wish for their size and colour."""
+
+    def __init__(self, path: Path, source: files.Files, names: list[str], data: config.Data):
+        self.path, self.source, self.names, self.data = path, source, names, data
+        self.note = ""
+        stamps = [source.stamp(name) for name in names]
+        self.n_bytes = sum(stamp[0] for stamp in stamps)
+        newest = max(stamp[1] for stamp in stamps) / 1e9
+        self._settle(newest)
+        self.key = self._key(stamps)
+
+    def _settle(self, newest: float) -> None:
+        """Waits until a change from now on has another time than the last one."""
+        if 0 <= (age := time.time() - newest) < TICK_S:
+            time.sleep(TICK_S - age)
+
+    def _key(self, stamps: list[tuple[int, ...]]) -> str:
+        """A hash of all that the pixels follow from, without reading any of them."""
+        wish = (self.data.size, self.data.channels, self.data.halves)
+        tools = (packing.VERSION, PIL.__version__, Image.MAX_IMAGE_PIXELS, pixels.RESIZE)
+        where = self.path.resolve() if self.path.is_dir() else self.path.name
+        listed = "\n".join(f"{name}\0{stamp}" for name, stamp in zip(self.names, stamps, strict=True))
+        return hashlib.sha256(f"{wish} {tools} {where}\n{listed}".encode(errors="surrogateescape")).hexdigest()[:32]
+
+    def packed(self) -> Packed:
+        """The pack from the cache, or made now; BowerbirdError where it fits nowhere, or nothing can be read."""
+        side = self.data.size or LARGEST_DEFAULT_SIZE
+        if self.n_bytes < SMALL_BYTES and 3 * len(self.names) * side * side < packing.LARGEST_IN_MEMORY:
+            return self._decoded(Log(io.BytesIO()), None)
+        folder = packing.packs_folder() / self.key
+        if (found := packing.opened(folder)) is not None:
+            return found
+        try:
+            return self._into_cache(folder)
+        except OSError as error:
+            why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be used ({error.strerror})"
+            self.note = f"decoded in memory, for the cache {packing.packs_folder()} {why}"
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder)
+            return self._decoded(Log(io.BytesIO()), None)
+
+    def _into_cache(self, folder: Path) -> Packed:
+        with packing.claimed(folder) as file:
+            if (found := packing.opened(folder)) is None:  # else another process has made it meanwhile
+                found = self._decoded(Log(file), folder)
+        (folder / packing.LOG).unlink(missing_ok=True)
+        packing.make_room(folder)
+        return found
+
+    def _decoded(self, log: Log, folder: Path | None) -> Packed:
+        self._fill(log, folder)
+        there = [channels for channels in log.channels if channels]
+        if not there:
+            problems = dict(zip(self.names, log.problems.values(), strict=True))
+            raise BowerbirdError(
+                f"None of the {len(self.names)} images in {self.path} can be read: {pixels.reasons(problems)}."
+            )
+        n_channels = channels_of(there.count(3), len(there), self.data.channels)
+        readable = [name for number, name in enumerate(self.names) if number not in log.problems]
+        deciding = {"source-left": slice(log.size[1] // 2, None), "source-right": slice(0, log.size[1] // 2)}
+        convert = partial(pixels.converted, n_channels=n_channels)
+        hashed = deciding.get(self.data.halves, slice(None))
+        return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder)
+
+    # ------------------------------------------------------------------------------------------- decoding
+
+    def _fill(self, log: Log, folder: Path | None) -> None:
+        """Brings every file into the log, all in one size."""
+        beside = 1 if self.data.halves == "none" else 2
+        if self.data.size is not None:
+            self._append(log, (self.data.size, beside * self.data.size), folder)
+            return
+        height, width = log.size if log.size != (0, 0) else self._guess(beside)
+        if self._append(log, (height, width), folder, alike=(height, width // beside)):
+            right = default_size([(h, w // beside) for h, w in log.sizes])
+        else:
+            sizes, _ = pixels.each_readable(self.names, self._reading(pixels.upright_size))
+            right = default_size([(h, w // beside) for h, w in sizes.values()])
+        self._append(log, (right[0], right[1] * beside), folder)
+
+    def _guess(self, beside: int) -> tuple[int, int]:
+        """The size of the set, if all files are like the first that can be read."""
+        for _, size in pixels.attempts(self.names, self._reading(pixels.upright_size), threads=1):
+            if not isinstance(size, pixels.Problem):
+                height, width = default_size([(size[0], size[1] // beside)])
+                return height, width * beside
+        return 1, beside
+
+    def _append(
+        self, log: Log, size: tuple[int, int], folder: Path | None, alike: tuple[int, int] | None = None
+    ) -> bool:
+        """Decodes what the log does not hold yet in this size; False as soon as it cannot be the right one."""
+        self._fits(size, folder)
+        log.begin(*size)
+        beside = 1 if self.data.halves == "none" else 2
+        as_stored = alike is not None and max(alike) <= LARGEST_DEFAULT_SIZE
+        threads = 1 if self.n_bytes < LARGE_FILE_BYTES * len(self.names) else None
+        reading = self._reading(partial(_with_size, size=size, ask=self.data.size is None))
+        for _, answer in self._shown(pixels.attempts(self.names[len(log) :], reading, threads), len(log)):
+            original, decoded = ((0, 0), answer) if isinstance(answer, pixels.Problem) else answer
+            if isinstance(decoded, pixels.Problem):
+                log.append(original, None, decoded)
+            else:
+                log.append(original, decoded)
+            if as_stored and original != (0, 0) and (original[0], original[1] // beside) != alike:
+                return False
+        return True
+
+    def _reading(self, read: Any) -> Any:
+        def from_name(name: str) -> Any:
+            with self.source.open(name) as file:
+                return read(file)
+
+        return from_name
+
+    def _fits(self, size: tuple[int, int], folder: Path | None) -> None:
+        """Before anything of that size is taken: OSError if the disk is too small, BowerbirdError if the memory is."""
+        n_bytes = 2 * len(self.names) * size[0] * size[1] * (1 if self.data.channels == "grey" else 3)
+        if folder is not None:
+            if shutil.disk_usage(folder).free < n_bytes:
+                raise OSError(errno.ENOSPC, "no room")
+            return
+        free = machine.available_memory(torch.device("cpu"))
+        if free is not None and n_bytes > free:
+            raise BowerbirdError(
+                f"Decoded to {size[1]}x{size[0]}, the {len(self.names):,} images of {self.path} take up to "
+                f"{n_bytes / 2e9:.1f} GB, for which there is room neither in memory nor in the cache "
+                f"{packing.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
+            )
+
+    def _shown(self, answers: Iterator[Any], done: int) -> Iterator[Any]:
+        """The same; after a moment with a line on standard error that says how far it is."""
+        start = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            advance = None
+            for number, answer in enumerate(answers, done + 1):
+                if advance is None and time.monotonic() - start > QUIET_S:
+                    advance = stack.enter_context(_bar(self.path.name, len(self.names)))
+                if advance is not None and number % 64 == 0:
+                    advance(number)
+                yield answer
+
+
+def _with_size(file: Any, size: tuple[int, int], ask: bool) -> tuple[tuple[int, int], Any]:
+    """The size of the original, and its pixels or the problem with them."""
+    image = pixels.opened(file)
+    original = pixels.seen_size(image) if ask else (0, 0)
+    try:
+        return original, pixels.decode_opened(image, *size)
+    except Exception as error:  # as in ``attempts``; the size counts nevertheless
+        return original, pixels.problem(error)
+
+
+def default_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """(height, width): as stored when all agree and the longer side is at most 64, else a square.
+
+    The square's side is the median of the shorter sides, at most 64, rounded down to a multiple of 8.
+    """
+    if not sizes:
+        return 1, 1
+    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_DEFAULT_SIZE:
+        return sizes[0]
+    side = min(LARGEST_DEFAULT_SIZE, int(median(min(size) for size in sizes)))
+    side = side - side % SIZE_STEP or side
+    return side, side
+
+
+def channels_of(in_colour: int, of: int, wanted: str) -> int:
+    """A few colour pictures among many grey ones do not make the set colourful: the majority decides."""
+    return {"auto": 3 if 2 * in_colour > of else 1, "grey": 1, "rgb": 3}[wanted]
+
+
+@contextlib.contextmanager
+def _bar(name: str, n: int) -> Iterator[Any]:
+    """A progress bar on a terminal; elsewhere one line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    what = f"{name}: decoding {n:,} pictures, once"
+    if not console.is_terminal:
+        console.print(f"{what} (kept in {packing.packs_folder()})", markup=False)
+    parts = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*parts, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=n)
+        yield lambda done: bar.update(task, completed=done)
