@@ -18,7 +18,7 @@ from bowerbird.errors import BowerbirdError, unknown
 Settings = tuple[tuple[str, int | float | str], ...]
 """Names and values, sorted by name."""
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever a change of code changes the value of any metric."""
 
 
