@@ -236,7 +236,7 @@ def test_measure_prints_json_alone_or_a_table(calls: list, capsys: pytest.Captur
     assert request.metrics == ("frechet_distance", "coverage")
     assert (request.against, request.n_samples, dict(request.options)) == ("digits", 10, {})
     assert cli.main(["measure", "runs/a"]) == 0
-    assert re.search(r"frechet_distance +3\.5 ± 0\.25", capsys.readouterr().out)
+    assert re.search(r"frechet_distance +3\.50 ± 0\.25", capsys.readouterr().out)
 
 
 def test_compare_leaves_printing_to_the_comparison_unless_json_is_asked_for(

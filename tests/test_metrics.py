@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.table import Table
 from safetensors.torch import load_file
 
 from bowerbird import registry
@@ -21,7 +22,7 @@ from bowerbird.metrics.frechet import Gaussian, Moments, fit_gaussian, frechet_d
 from bowerbird.metrics.measurement import Measurement, Protocol, require_comparable, settings
 from bowerbird.metrics.neighbours import memorisation, nearest, neighbour_distances
 from bowerbird.metrics.prdc import prdc
-from bowerbird.report.tabulated import best, table
+from bowerbird.report.tabulated import best, table, tables
 
 CPU = torch.device("cpu")
 
@@ -256,17 +257,30 @@ def test_measurement_json_round_trip() -> None:
         measured("precison", 1.0, protocol)
 
 
-def test_table_marks_the_best_only_where_protocols_agree() -> None:
-    one, other = Protocol(n_generated=1), Protocol(n_generated=2)
+def _style(shown: Table, column: int) -> object:
+    """How the first cell of a column is printed."""
+    (cell, *_) = shown.columns[column].cells
+    return cell.style  # type: ignore[union-attr]
+
+
+def test_different_protocols_are_refused_a_common_table() -> None:
+    one, other = Protocol(n_generated=1), Protocol(n_generated=2, parameters=settings({"k": 3}))
     rows = {
         "a": [measured("frechet_distance", 3.0, one), measured("recall", 0.3, one)],
         "b": [measured("frechet_distance", 5.0, one), measured("recall", 0.5, other)],
+        "c": [measured("recall", 0.4, one)],
     }
-    drawn = table(rows)
-    titles, first, second = (list(column.cells) for column in drawn.columns)
-    assert [str(first[0].style), str(second[0].style)] == ["bold", ""]
-    assert [str(first[1].style), str(second[1].style)] == ["", ""]
-    assert "protocols differ" in titles[1] and "protocols differ" not in titles[0]
+    with pytest.raises(BowerbirdError, match="recall were measured differently.*n_generated .1 and 2.*parameters.k"):
+        table(rows)
+    common, why, first, second = tables(rows)
+    assert isinstance(common, Table) and isinstance(first, Table) and isinstance(second, Table)
+    titles, *cells = ([str(cell) for cell in column.cells] for column in common.columns)
+    assert len(titles) == 1 and cells == [["3"], ["5"], ["-"]] and _style(common, 1) == "bold"
+    assert "recall: measured differently, so there is no common table" in str(why)
+    assert "n_generated (1 and 2), parameters.k ('none' and 3) differ" in str(why)
+    assert [[str(column.header) for column in part.columns[1:]] for part in (first, second)] == [["a", "c"], ["b"]]
+    assert _style(first, 2) == "bold"
+    assert len(tables({run: row for run, row in rows.items() if run != "b"})) == 1
 
 
 def test_every_metric_is_described_and_needs_what_contexts_offer() -> None:

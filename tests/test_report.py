@@ -15,7 +15,7 @@ from bowerbird.media.image.imageset import ImageSet
 from bowerbird.media.image.pictures import GAP, picture, sheet
 from bowerbird.media.image.sheets import ROWS, real_sheet
 from bowerbird.report.curves import CurveSeries, Dot, Panel, curve, dots, log_worthwhile
-from bowerbird.report.numbers import count, duration, with_error
+from bowerbird.report.numbers import count, duration, part_of, with_error, with_interval
 from bowerbird.report.run import MOST_GRIDS, write_run_report
 from bowerbird.report.table import marks, summarise, value_text
 from bowerbird.spec import Classes, Spec, Tensors
@@ -117,10 +117,20 @@ def test_real_sheets_have_one_column_per_class() -> None:
         (math.nan, None, "nan"),
         (None, None, "–"),
         (-3.0, 0.0996, "-3.00 ± 0.10"),
+        (0.2, 1e-17, "0.2000"),
+        (0.2, 1e-9, "2.000000000e-01 ± 1.0e-09"),
+        (1.234e-8, 5e-10, "1.23e-08 ± 5e-10"),
+        (4.303e10, 2e4, "4.3030000e+10 ± 2.0e+04"),
     ],
 )
 def test_a_value_has_as_many_digits_as_its_error_allows(value: float, stderr: float | None, text: str) -> None:
     assert with_error(value, stderr) == text
+
+
+def test_intervals_and_ratios_have_the_digits_that_make_sense() -> None:
+    assert with_interval(0.01234, 0.008, 0.0195) == "0.012 (0.008 … 0.019)"
+    assert with_interval(1.0, 1.0, 1.0) == "1"
+    assert [part_of(x) for x in (0.35, 9.99, 12.3, 430300000.0)] == ["35% of", "999% of", "12 times", "4.3e+08 times"]
 
 
 def test_units_are_readable() -> None:

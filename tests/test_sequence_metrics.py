@@ -21,7 +21,8 @@ from bowerbird.metrics.harmony import REST, Parallels, grid_notes, parallels
 from bowerbird.metrics.measurement import Measurement, Protocol
 from bowerbird.metrics.ngram import STRENGTHS, fit_bigram
 from bowerbird.metrics.nll import bits_per, perplexity
-from bowerbird.metrics.wording import share_of_form, words
+from bowerbird.metrics.scripts import words
+from bowerbird.metrics.wording import share_of_form
 from bowerbird.report.tabulated import table
 
 TEXT_METRICS = ["distinct_1", "distinct_2", "distinct_3", "self_bleu", "longest_copied_span", "copied_share"]

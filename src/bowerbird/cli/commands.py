@@ -15,7 +15,7 @@ from tyro.conf import Positional, Suppress, arg
 from bowerbird import __version__, config, registry
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.options import chosen, parse_with_options
-from bowerbird.cli.printing import heard, only_json, print_columns, print_findings, print_notes
+from bowerbird.cli.printing import heard, noted, only_json, print_columns, print_findings, print_notes
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.training.budget import parse_budget
@@ -225,7 +225,7 @@ class Compare(Command):
             registry.load_plugin(self.plugin)
         from bowerbird import api
 
-        with only_json(self.json):
+        with noted(), only_json(self.json):
             report = api.compare(
                 list(self.recipes),
                 data=self.data,

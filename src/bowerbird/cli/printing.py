@@ -28,6 +28,19 @@ def heard() -> Iterator[list[str]]:
     notes += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
 
 
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Prints what is warned of at once, without repetitions and without line numbers."""
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        print_notes([str(message)])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
 def print_notes(notes: list[str]) -> None:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -40,22 +53,27 @@ def print_columns(rows: list[list[str]]) -> None:
 
 
 def print_measurements(results: dict[str, list[Any]], notes: list[str], json: bool) -> None:
-    """JSON, or lines for one target and a table for several; what is to be kept in mind goes to standard error."""
-    if json:
-        rows = [{"target": target, **m.to_json()} for target, found in results.items() for m in found]
-        print(jsonlib.dumps({"measurements": rows, "notes": notes}, indent=2))
-        return
-    if len(results) == 1:
+    """JSON, or lines for one target and tables for several; what is to be kept in mind goes to standard error."""
+    if len(results) == 1 and not json:
         for target, found in results.items():
             print(target)
             print_columns([["", m.name, _number(m), m.unit] for m in found])
             print(*_how(found), sep="\n")
-    else:
-        from rich.console import Console
+        print_notes(notes)
+        return
+    from bowerbird.report.tabulated import tables
 
-        from bowerbird.report.tabulated import table
+    parts = tables(results)
+    if json:
+        rows = [{"target": target, **m.to_json()} for target, found in results.items() for m in found]
+        said = [part for part in parts if isinstance(part, str)]
+        print(jsonlib.dumps({"measurements": rows, "notes": [*notes, *said]}, indent=2))
+        return
+    from rich.console import Console
 
-        Console(highlight=False).print(table(results))
+    console = Console(highlight=False, soft_wrap=True)
+    for part in parts:
+        console.print(part, markup=False)
     print_notes(notes)
 
 
@@ -75,9 +93,9 @@ def print_sweep(sweep: Any, recipe: str) -> None:
 
 
 def _number(m: Any) -> str:
-    if m.interval:
-        return f"{m.value:.4g} ({m.interval[0]:.4g} … {m.interval[1]:.4g})"
-    return f"{m.value:.4g}" + (f" ± {m.stderr:.2g}" if m.stderr else "")
+    from bowerbird.report.numbers import with_error, with_interval
+
+    return with_interval(m.value, *m.interval) if m.interval else with_error(m.value, m.stderr)
 
 
 def _how(measurements: list[Any]) -> list[str]:

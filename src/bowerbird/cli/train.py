@@ -13,7 +13,7 @@ from tyro.conf import Positional, Suppress, arg
 from bowerbird import config, registry
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.flags import parse_flags, value_of
-from bowerbird.cli.printing import print_sweep
+from bowerbird.cli.printing import noted, print_sweep
 from bowerbird.errors import BowerbirdError
 from bowerbird.training.budget import parse_budget
 
@@ -95,7 +95,8 @@ class TrainCommand(TrainFlags, Command):
         if self.find_lr:
             print_sweep(api.find_lr(run, self.out), self.recipe)
         else:
-            print(api.train(run, self.out, quiet=self.quiet))
+            with noted():
+                print(api.train(run, self.out, quiet=self.quiet))
 
 
 _EXAMPLES = """For example:
@@ -141,4 +142,5 @@ class Resume(Command):
     def __call__(self) -> None:
         from bowerbird import api
 
-        print(api.resume(self.run, quiet=self.quiet))
+        with noted():
+            print(api.resume(self.run, quiet=self.quiet))

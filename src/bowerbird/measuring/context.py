@@ -7,6 +7,7 @@ all of that is offered; nothing else decides which metrics a medium or a family 
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -30,7 +31,7 @@ NEEDS: dict[str, str] = {
     "extractor": "an extractor of features of pictures",
     "features": "features of pictures beside those of real ones: Compared",
     "training_features": "training and held-out pictures of the same source: FeatureSets of both",
-    "sizes": "the number of pictures on every side",
+    "sizes": "the number of pictures on every side: samples, reference, and others",
     "digits": "samples drawn with labels that are digits: the digit that each was asked to show",
     "attributes": "pictures with attributes, labels among them: Attributes",
     "counterparts": "a true counterpart of every picture made: Counterparts",
@@ -66,10 +67,18 @@ class Chosen(typing.Protocol):
 class Context:
     """What can be measured here, and the protocol of the data that it is measured against."""
 
-    def __init__(self, protocol: Protocol, offers: Mapping[str, Callable[["Context"], Any]], what: str = "these data"):
+    def __init__(
+        self,
+        protocol: Protocol,
+        offers: Mapping[str, Callable[["Context"], Any]],
+        what: str = "these data",
+        missing: Mapping[str, str] = MappingProxyType({}),
+    ):
         self.protocol = protocol
         self.what = what
         """What is measured, for messages."""
+        self.missing = missing
+        """Needs that could be offered on another machine, and why they are not here, without a full stop."""
         self.chosen: tuple[Chosen, ...] = ()
         """All metrics that are computed in this context."""
         self.offers = dict(offers)

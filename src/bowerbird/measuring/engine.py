@@ -1,5 +1,7 @@
 """Runs metrics: finds those that apply in a context, or that were named, and computes each."""
 
+import math
+import warnings
 from collections.abc import Sequence
 
 from bowerbird import registry
@@ -25,7 +27,32 @@ def all_metrics() -> list[Metric]:
 
 
 def by_default(context: Context) -> list[Metric]:
-    return [m for m in all_metrics() if context.has(*m.needs) and m.by_default(context)]
+    """Those that apply and do not need to be named; what is left out for want of something is said."""
+    known = all_metrics()
+    wanting = [need for metric in known if metric.default for need in metric.needs if need in context.missing]
+    notes = dict.fromkeys(f"{context.missing[need]}." for need in wanting if not context.has(need))
+    chosen = [m for m in known if context.has(*m.needs) and m.by_default(context)]
+    short = [m for m in chosen if n_reference(context) < m.fewest]
+    if short:
+        notes[f"Left out: {shortage(short, context)}."] = None
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return [m for m in chosen if m not in short]
+
+
+def n_reference(context: Context) -> float:
+    """How many reference pictures there are; as many as one likes where nobody counts them."""
+    return float(context["sizes"][1]) if context.has("sizes") else math.inf
+
+
+def shortage(metrics: Sequence[Metric], context: Context) -> str:
+    """How many reference pictures these metrics need, how many there are, and what to do; without a full stop."""
+    first, *others = (f"{metric.name} needs at least {metric.fewest}" for metric in metrics)
+    data, split = context.protocol.reference or "the reference", context.protocol.split
+    where, advice = f"the {split} split of {data}", "measure against more, for example with --split train+val"
+    if split in ("", "all"):
+        where, advice = data, "add images to it"
+    return "; ".join([f"{first} reference images", *others, f"{where} has {n_reference(context):g}", advice])
 
 
 def named(context: Context, names: Sequence[str]) -> list[Metric]:
@@ -40,6 +67,11 @@ def named(context: Context, names: Sequence[str]) -> list[Metric]:
         chosen.append(found.name)
         for need in found.needs:
             if not context.has(need):
-                phrase = NEEDS.get(need, need).partition(":")[0]
-                raise BowerbirdError(f"{name} does not apply to {context.what}; it needs {phrase}.")
+                phrase = f"it needs {NEEDS.get(need, need).partition(':')[0]}"
+                raise BowerbirdError(
+                    f"{name} does not apply to {context.what}; {phrase}. {context.missing.get(need, '')}".rstrip(" .")
+                    + "."
+                )
+        if n_reference(context) < found.fewest:
+            raise BowerbirdError(f"{shortage([found], context)}.")
     return [metric for metric in known if metric.name in chosen]

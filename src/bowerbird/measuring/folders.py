@@ -8,19 +8,22 @@ brought to the size of its images, as training images would be.
 import hashlib
 import warnings
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.context import Compared, Context, Sides, with_extractor
 from bowerbird.measuring.engine import measure_context
-from bowerbird.measuring.extractors import find_extractor
-from bowerbird.measuring.offers import Offers, picture_offers, protocol_of
+from bowerbird.measuring.extractors import Choice, choose, choose_by_shape, unfit
+from bowerbird.measuring.offers import INSTEAD, OF_FEATURES, Offers, picture_offers, protocol_of
 from bowerbird.measuring.request import Measuring
 from bowerbird.media.image.imageset import open_images
 from bowerbird.media.image.loose import LooseImages, open_loose
@@ -34,6 +37,8 @@ from bowerbird.spec import shape_of_picture
 
 AT_ONCE = 64
 """Files that are decoded at a time."""
+THUMBNAIL = 32
+"""Side in pixels that loose pictures are brought to for metrics of pixels."""
 ALL = "all"
 """The split of a folder that has none."""
 
@@ -61,11 +66,16 @@ def _beside_data(folder: Path | str, request: Measuring, device: str | torch.dev
     samples = pictures(config.Data(source=str(folder), size=size)).images.tensor()
     protocol = protocol_of(data, split)
     sides: Sides[Tensor] = Sides.of(protocol, samples, subset(data.split(split).images, request.n_reference))
-    extractor = find_extractor(request.extractor, data.classes, device, request.precision)
-    offers = picture_offers(lambda context: sides, lambda context: extractor, data.train.images, data.val.images)
+    choice = choose(request.extractor, data)
+    extractor = None if choice is None else lambda context: choice.load(device, request.precision)
+    offers = picture_offers(lambda context: sides, extractor, data.train.images, data.val.images)
     sizes = len(samples), len(sides.reference), len(data.train), len(data.val)
     offers["sizes"] = lambda context: sizes
-    return Context(protocol, offers, f"the images in {folder}")
+    return Context(protocol, offers, f"the images in {folder}", _missing(choice))
+
+
+def _missing(choice: Choice | None) -> dict[str, str]:
+    return {} if choice else dict.fromkeys(OF_FEATURES, unfit(INSTEAD))
 
 
 def _beside_folder(folder: Path, against: Path, request: Measuring, device: str | torch.device) -> Context:
@@ -78,15 +88,9 @@ def _beside_folder(folder: Path, against: Path, request: Measuring, device: str 
             f"Against a folder all of its images are used; leave out --n-reference {request.n_reference}, or say "
             "--split."
         )
-    extractor = find_extractor(request.extractor, device=device, precision=request.precision)
-    if request.extractor == "auto" and extractor.name == "digits":
-        warnings.warn(
-            "The features are those of the shipped classifier of handwritten digits, which sees little else; for "
-            "other images run: bowerbird data get inception-2015",
-            stacklevel=3,
-        )
+    choice = choose_by_shape(request.extractor, (*samples.shapes, *reference.shapes))
     fewest = min(len(samples), len(reference))
-    if request.metrics is None and fewest <= K_DENSITY:
+    if choice and request.metrics is None and fewest <= K_DENSITY:
         warnings.warn(
             f"With {fewest} images on one side there is no precision, recall, density or coverage: they need more than "
             f"{K_DENSITY}.",
@@ -96,11 +100,38 @@ def _beside_folder(folder: Path, against: Path, request: Measuring, device: str 
         reference=reference.name, split=ALL, fingerprint=reference.fingerprint,
         preprocessing=settings({"resize": "none before the extractor"}),
     )  # fmt: skip
-    cache, common = FeatureCache(cache_folder()), with_extractor(protocol, extractor)
+    offers: Offers = {
+        "pictures": lambda context: _thumbnails_of_both(protocol, samples, reference),
+        "sizes": lambda context: (len(samples), len(reference)),
+    }
+    if choice:
+        offers["features"] = lambda context: _loosely_compared(
+            context, choice.load(device, request.precision), samples, reference
+        )
+    return Context(protocol, offers, f"the images in {folder}", _missing(choice))
+
+
+def _loosely_compared(context: Context, extractor: Extractor, samples: LooseImages, reference: LooseImages) -> Compared:
+    cache = FeatureCache(cache_folder())
     made, real = (loose_features(images, extractor, cache) for images in (samples, reference))
-    sets, sizes = Compared(extractor, made, real, common), (len(samples), len(reference))
-    offers: Offers = {"features": lambda context: sets, "sizes": lambda context: sizes}
-    return Context(protocol, offers, f"the images in {folder}")
+    return Compared(extractor, made, real, with_extractor(context.protocol, extractor))
+
+
+def _thumbnails_of_both(protocol: Protocol, samples: LooseImages, reference: LooseImages) -> Sides[Tensor]:
+    """What metrics of pixels see: all pictures in one size, in colour."""
+    resized = replace(protocol, preprocessing=settings({"resize": f"antialiased bilinear to {THUMBNAIL}x{THUMBNAIL}"}))
+    return Sides.of(resized, _thumbnails(samples), _thumbnails(reference))
+
+
+def _thumbnails(images: LooseImages) -> UInt8[Tensor, "n 3 h w"]:
+    parts = (images.read(slice(start, start + AT_ONCE)) for start in range(0, len(images), AT_ONCE))
+    return torch.stack([_thumbnail(image) for part in parts for image in part])
+
+
+def _thumbnail(image: np.ndarray) -> UInt8[Tensor, "3 h w"]:
+    x = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float()
+    x = F.interpolate(x, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
+    return x[0].round().to(torch.uint8).expand(3, -1, -1)
 
 
 def loose_features(images: LooseImages, extractor: Extractor, cache: FeatureCache) -> FeatureSet:

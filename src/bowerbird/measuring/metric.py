@@ -40,6 +40,8 @@ class Metric(ABC):
     """How to read it, in one clause."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What the context must offer: names of ``bowerbird.measuring.context.NEEDS``, or what a medium offers besides."""
+    fewest: ClassVar[int] = 0
+    """With fewer reference pictures it is left out, and refused where it is named."""
     default: ClassVar[bool] = False
     """Measured wherever it applies, unless metrics are named: for what is cheap and says something of every model."""
 

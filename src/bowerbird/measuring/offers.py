@@ -18,6 +18,11 @@ from bowerbird.metrics.wording import copied_spans, least_span, share_of_form
 
 Offers = dict[str, Callable[[Context], Any]]
 
+OF_FEATURES = ("extractor", "features", "training_features")
+"""Needs that an extractor fulfils."""
+INSTEAD = ", and pixels are compared by the sliced Wasserstein distance"
+"""What samples and real pictures are measured by without an extractor."""
+
 FORMS = ((4, 5), (4, 7), (8, 5), (8, 7))
 """Lines and characters of the verse forms that are looked for."""
 OF_A_FORM = 0.95
@@ -36,12 +41,18 @@ def protocol_of(data: Any, split: str) -> Protocol:
 
 def picture_offers(
     pictures: Callable[[Context], Sides[Tensor]],
-    extractor: Callable[[Context], Extractor],
+    extractor: Callable[[Context], Extractor] | None,
     training: Tensor | None = None,
     held_out: Tensor | None = None,
 ) -> Offers:
-    """All that follows from samples and real pictures; memorisation needs training and held-out ones of one source."""
-    offers: Offers = {"pictures": pictures, "extractor": extractor, "features": _compared}
+    """All that follows from samples and real pictures; memorisation needs training and held-out ones of one source.
+
+    Without an extractor there are only the pictures themselves.
+    """
+    offers: Offers = {"pictures": pictures}
+    if extractor is None:
+        return offers
+    offers |= {"extractor": extractor, "features": _compared}
     if training is not None and held_out is not None:
         known = training, held_out
         offers["training_features"] = lambda context: tuple(_kept(context, images) for images in known)

@@ -28,8 +28,10 @@ from bowerbird.measuring.context import (
     Sides,
     Written,
 )
-from bowerbird.measuring.extractors import as_digits, find_extractor
+from bowerbird.measuring.extractors import Choice, as_digits, choose, holds_digits, unfit
 from bowerbird.measuring.offers import (
+    INSTEAD,
+    OF_FEATURES,
     Offers,
     form_of,
     music_offers,
@@ -65,7 +67,7 @@ def context_of(model: GenerativeModel, data: Opened, request: Measuring) -> Cont
             f"This model makes {made}, and {data.name} holds {wanted}; name other data with --against."
         )
     view = VIEWS.get(made, View)(model, data, request)
-    return Context(view.protocol, view.offers(), f"this model and {data.name}")
+    return Context(view.protocol, view.offers(), f"this model and {data.name}", view.missing)
 
 
 class View:
@@ -84,6 +86,11 @@ class View:
 
     def offers(self) -> Offers:
         return {"examples": self.examples, "cost": self.cost}
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What cannot be offered on this machine, and why."""
+        return {}
 
     @cached_property
     def drawn(self) -> Drawn:
@@ -119,18 +126,28 @@ class PictureView(View):
         }
         offers = {need: of_model[need] for need in answers.abilities(self.model)}
         kinds = {type(field) for field in self.model.spec.given.values()}
+        extractor = self.extractor if self.choice else None
         if kinds & {Tensors, Tokens} and not self.real.unpaired:
-            offers |= {"counterparts": self.counterparts, "extractor": self.extractor}
+            offers |= {"counterparts": self.counterparts} | ({"extractor": extractor} if extractor else {})
         if Tensors in kinds:
             return offers
         data = self.data
-        offers |= picture_offers(self.pictures, self.extractor, data.train.images, data.val.images)
+        offers |= picture_offers(self.pictures, extractor, data.train.images, data.val.images)
         offers |= {"sizes": self.sizes, "cost": self.cost}
         if kinds == {Classes}:
             offers["attributes"] = self.attributes
-        if LABEL in self.model.spec.given and as_digits(data.classes) is not None:
+        if LABEL in self.model.spec.given and holds_digits(data):
             offers["digits"] = self.digits
         return offers
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        return choose(self.request.extractor, self.data)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        made_from_pictures = any(isinstance(field, Tensors) for field in self.model.spec.given.values())
+        return {} if self.choice else dict.fromkeys(OF_FEATURES, unfit("" if made_from_pictures else INSTEAD))
 
     @cached_property
     def drawn(self) -> Drawn:
@@ -153,8 +170,8 @@ class PictureView(View):
         return Sides.of(self.protocol, to_uint8(self.drawn.x), real)
 
     def extractor(self, context: Context) -> Extractor:
-        request = self.request
-        return find_extractor(request.extractor, self.data.classes, self.model.device, request.precision)
+        assert self.choice is not None
+        return self.choice.load(self.model.device, self.request.precision)
 
     def sizes(self, context: Context) -> tuple[int, ...]:
         return self.n, self.n_real, len(self.data.train), len(self.data.val)

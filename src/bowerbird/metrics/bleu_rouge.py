@@ -1,8 +1,9 @@
 """BLEU, chrF, ROUGE: what a text shares with a reference, by the field's own implementations.
 
 BLEU (Papineni et al. 2002) and chrF (Popović 2015) are sacrebleu's, over the whole corpus, and come with its signature;
-Chinese is split into characters by sacrebleu's tokeniser ``zh``.  ROUGE (Lin 2004) is rouge-score's F1, mean over
-pairs, on our words: rouge-score's own drop every letter that is not a … z.  All are in percent.
+the tokeniser of BLEU follows the script of the references.  ROUGE (Lin 2004) is rouge-score's F1, mean over pairs, on
+our words: rouge-score's own drop every letter that is not a … z.  What is a word, and which tokeniser suits a script,
+says ``bowerbird.metrics.scripts``.  All are in percent, of texts in Unicode's form NFC.
 
 Standard errors: of BLEU and chrF from sacrebleu's bootstrap over sentences (half its 95 % interval over 1.96), of ROUGE
 from the spread over pairs.
@@ -10,10 +11,12 @@ from the spread over pairs.
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from bowerbird.metrics.averages import Average, mean
-from bowerbird.metrics.wording import bleu_tokenizer, words
+from bowerbird.metrics.scripts import GRAPHEMES, WORDS, bleu_tokenizer, composed, splitter, words
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as CorpusMetric
@@ -36,19 +39,30 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
     """BLEU of n ≥ 1 texts with one reference each."""
     from sacrebleu.metrics.bleu import BLEU  # half a second that only those who measure should pay
 
-    return _corpus(BLEU(tokenize=bleu_tokenizer(references)), hypotheses, references)
+    tokenizer = bleu_tokenizer(references)
+    if tokenizer != GRAPHEMES:
+        return _corpus(BLEU(tokenize=tokenizer), hypotheses, references)
+    ours = BLEU(tokenize="none")
+    ours.tokenizer, ours.tokenizer_signature = splitter(tokenizer), tokenizer
+    return _corpus(ours, hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
     """chrF of n ≥ 1 texts with one reference each."""
-    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.chrf import CHRF, CHRFScore
 
-    return _corpus(CHRF(), hypotheses, references)
+    class Bootstrapped(CHRF):
+        """The bootstrap counts in numpy's float32, of which sacrebleu cannot take a mean where one draw scores 0."""
+
+        def _compute_score_from_stats(self, stats: Any) -> CHRFScore:
+            return super()._compute_score_from_stats(np.asarray(stats, float).tolist())
+
+    return _corpus(Bootstrapped(), hypotheses, references)
 
 
 def _corpus(metric: "CorpusMetric", hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
-    resamples = RESAMPLES if len(hypotheses) > 1 else 1
-    score = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=resamples)
+    made, wanted = ([composed(text) for text in texts] for texts in (hypotheses, references))
+    score = metric.corpus_score(made, [wanted], n_bootstrap=RESAMPLES if len(made) > 1 else 1)
     signature = str(metric.get_signature())
     # JSON is sacrebleu's one public way to the interval; where every draw scored 0 there is none.
     told = json.loads(score.format(width=12, signature=signature, is_json=True))
@@ -57,7 +71,7 @@ def _corpus(metric: "CorpusMetric", hypotheses: Sequence[str], references: Seque
 
 
 class Words:
-    """Splits texts for rouge-score into ``bowerbird.metrics.wording.words``."""
+    """Splits texts for rouge-score into ``bowerbird.metrics.scripts.words``."""
 
     def tokenize(self, text: str) -> list[str]:
         return words(text)
@@ -76,5 +90,4 @@ def rouge_implementation() -> dict[str, str]:
     """What a protocol states of ROUGE."""
     from importlib.metadata import version
 
-    return {"implementation": f"rouge-score {version('rouge-score')}", "score": "F1", "stemmer": "none",
-            "words": "letters and digits; Han characters and kana singly"}  # fmt: skip
+    return {"implementation": f"rouge-score {version('rouge-score')}", "score": "F1", "stemmer": "none", "words": WORDS}

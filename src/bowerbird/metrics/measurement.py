@@ -18,7 +18,7 @@ from bowerbird.errors import BowerbirdError, unknown
 Settings = tuple[tuple[str, int | float | str], ...]
 """Names and values, sorted by name."""
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever a change of code changes the value of any metric."""
 
 
@@ -69,9 +69,16 @@ class Protocol:
         return cls(**{**table, **tables})
 
     def differences(self, other: "Protocol") -> list[str]:
-        """One phrase for each field that differs."""
-        mine, theirs = self.to_json(), other.to_json()
-        return [f"{key} ({mine[key]!r} and {theirs[key]!r})" for key in mine if mine[key] != theirs[key]]
+        """One phrase for each field that differs, and for each setting."""
+        mine, theirs = _flat(self.to_json()), _flat(other.to_json())
+        told = ((key, mine.get(key, "none"), theirs.get(key, "none")) for key in mine | theirs)
+        return [f"{key} ({one!r} and {another!r})" for key, one, another in told if one != another]
+
+
+def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """With the settings beside the other fields, under names of their own."""
+    nested = {f"{key}.{name}": x for key, part in table.items() if isinstance(part, dict) for name, x in part.items()}
+    return {key: value for key, value in table.items() if not isinstance(value, dict)} | nested
 
 
 def settings(table: Mapping[str, int | float | str]) -> Settings:

@@ -1,8 +1,7 @@
 """Texts: how varied they are, how much of them was copied, and whether they keep a form.
 
-A *word* is a run of letters and digits in lower case, or one character of a script that writes no spaces between words
-(Han characters, kana); everything else separates.  Copied spans count characters as they are: letter for letter, with
-spaces and line breaks.
+What a *word* is in each script says ``bowerbird.metrics.scripts``.  Copied spans count characters as they are: letter
+for letter, with spaces and line breaks.
 
     distinct-n   different n-grams of words over all n-grams   (Li et al. 2016, arXiv:1510.03055, who divide by words)
     self-BLEU    BLEU of each text with all others as references, mean   (Zhu et al. 2018, arXiv:1802.01886)
@@ -22,6 +21,7 @@ from jaxtyping import Float, Int
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.averages import Average, mean
 from bowerbird.metrics.copied import matches
+from bowerbird.metrics.scripts import composed, splitter, words
 
 BLOCK = 1000
 """n-grams among which distinct ones are counted."""
@@ -29,18 +29,11 @@ SPAN_WORDS, SPAN_HAN = 32, 8
 """Characters from which on a copied span counts towards the copied share: about six words, or eight Han characters."""
 
 HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-UNSPACED = HAN + "\u3041-\u30ff"
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _HAN = re.compile(rf"[{HAN}]")
 _VERSE_END = re.compile(r"[\n，。！？；、,.!?;]+")
 
 
-# ------------------------------------------------------------------------------------------------------------ words
-
-
-def words(text: str) -> list[str]:
-    """The words of a text (see the module's docstring); of English ones the same as rouge-score's."""
-    return _WORD.findall(text.lower())
+# ----------------------------------------------------------------------------------------------------------- script
 
 
 def han_share(texts: Sequence[str]) -> float:
@@ -101,8 +94,8 @@ def self_bleu(texts: Sequence[str], tokenize: str = "13a") -> Float[np.ndarray, 
 
     if len(texts) < 2:
         raise BowerbirdError("Self-BLEU compares texts with one another and needs at least two.")
-    split = BLEU(tokenize=tokenize).tokenizer
-    tokens = [split(text.rstrip()).split() for text in texts]
+    split = splitter(tokenize)
+    tokens = [split(composed(text).rstrip()).split() for text in texts]
     counts = [Counter(chain.from_iterable(_ngrams(t, n) for n in range(1, 5))) for t in tokens]
     largest: dict[tuple[str, ...], tuple[int, int]] = {}
     for own in counts:
@@ -122,11 +115,6 @@ def self_bleu(texts: Sequence[str], tokenize: str = "13a") -> Float[np.ndarray, 
         score = BLEU.compute_bleu(correct, total, len(t), nearest, smooth_method="exp", effective_order=True)
         found.append(score.score)
     return np.array(found)
-
-
-def bleu_tokenizer(texts: Sequence[str]) -> str:
-    """sacrebleu's tokeniser for texts like these: zh where most letters are Han characters, else its default, 13a."""
-    return "zh" if han_share(texts) > 0.5 else "13a"
 
 
 # ---------------------------------------------------------------------------------------------------------- copying

@@ -5,21 +5,48 @@ import math
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+ROUNDING = 1e-12
+"""An error below this part of the value is what float arithmetic left over, and is not printed."""
+
+
 def with_error(value: float | None, stderr: float | None = None) -> str:
     """``12.3 ± 0.4``: the error to two digits (one from 3.5 on), the value to the same place; without one, 4 digits."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return str(value)
-    if not stderr or not math.isfinite(stderr):
+    if not stderr or not math.isfinite(stderr) or stderr < ROUNDING * abs(value):
         return _plain(value, 4)
-    mantissa, exponent = f"{stderr:.1e}".split("e")  # rounded first: 0.0996 is 0.10
-    place = (0 if float(mantissa) >= 3.5 else 1) - int(exponent)
-    if place > 6 or abs(value) >= 1e7:
-        return f"{value:.2e} ± {stderr:.0e}"
-    if place < 0:
-        return f"{round(value, place):,.0f} ± {round(stderr, place):,.0f}"
-    return f"{value:,.{place}f} ± {stderr:,.{place}f}"
+    place = _place(stderr)
+    return f"{_to(place, value, value)} ± {_to(place, stderr, value)}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """``0.12 (0.09 … 0.16)``: all to the place that half the interval allows as an error."""
+    reach = (high - low) / 2
+    if not math.isfinite(value) or not math.isfinite(reach) or not reach > ROUNDING * abs(value):
+        return with_error(value)
+    place = _place(reach)
+    return f"{_to(place, value, value)} ({_to(place, low, value)} … {_to(place, high, value)})"
+
+
+def _place(error: float) -> int:
+    """The last decimal place that a value with this error has: 2 is hundredths, -2 hundreds."""
+    mantissa, exponent = f"{error:.1e}".split("e")  # rounded first: 0.0996 is 0.10
+    return (0 if float(mantissa) >= 3.5 else 1) - int(exponent)
+
+
+def _to(place: int, number: float, beside: float) -> str:
+    """Rounded to a place; with a power of ten where what it stands ``beside`` is tiny, huge or very exact."""
+    if place > 6 or abs(beside) >= 1e7:
+        exponent = math.floor(math.log10(abs(number))) if number else 0
+        return f"{number:.{max(0, exponent + place)}e}"
+    return f"{round(number, place):,.{max(0, place)}f}"
+
+
+def part_of(ratio: float) -> str:
+    """``35% of``, to stand before the whole; ``430 times`` from ten times on, where nobody reads percentages."""
+    return f"{ratio:.0%} of" if abs(ratio) < 10 else f"{_plain(ratio, 2)} times"
 
 
 def _plain(value: float, digits: int) -> str:

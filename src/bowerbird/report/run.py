@@ -107,19 +107,21 @@ def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def best_and_last(steps: list[dict[str, Any]]) -> list[dict[str, str]]:
     """The best and the last evaluation of a run with ``train.evaluate_every``, and whether it fell apart between."""
-    scored = [row for row in steps if row.get("eval/kid") is not None and math.isfinite(row["eval/kid"])]
+    key = "eval/kid" if any("eval/kid" in row for row in steps) else "eval/sliced_wasserstein"
+    scored = [row for row in steps if row.get(key) is not None and math.isfinite(row[key])]
     if not scored:
         return []
-    best, last = min(scored, key=lambda row: row["eval/kid"]), scored[-1]
-    (value, error), (final, final_error) = ((row["eval/kid"], row.get("eval/kid_stderr")) for row in (best, last))
+    best, last = min(scored, key=lambda row: row[key]), scored[-1]
+    (value, error), (final, final_error) = ((row[key], row.get(f"{key}_stderr")) for row in (best, last))
+    title = "KID" if key == "eval/kid" else "sliced Wasserstein"
     worse = final - value > 2 * math.hypot(error or 0.0, final_error or 0.0)
     note = f"worse than at step {best['step']:,} by more than the error: the run fell apart since" if worse else (
         "the best one" if last is best else "within the error of the best"
     )  # fmt: skip
     return [
-        {"name": "Best evaluation", "value": f"KID {with_error(value, error)}",
+        {"name": "Best evaluation", "value": f"{title} {with_error(value, error)}",
          "note": f"step {best['step']:,}; its weights are best.safetensors"},
-        {"name": "Last evaluation", "value": f"KID {with_error(final, final_error)}", "note": note},
+        {"name": "Last evaluation", "value": f"{title} {with_error(final, final_error)}", "note": note},
     ]  # fmt: skip
 
 

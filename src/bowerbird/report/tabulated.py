@@ -1,22 +1,29 @@
-"""Measurements side by side, for terminals: one row per metric, one column per run."""
+"""Measurements side by side, for terminals: one row per metric, one column per run.
 
-from collections.abc import Iterable
+Numbers of different protocols never stand in one table: ``table`` refuses them, ``tables`` gives each protocol a table
+of its own and says what differs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from bowerbird import registry
-from bowerbird.metrics.measurement import Measurement, Protocol
+from bowerbird.metrics.measurement import Measurement, Protocol, require_comparable
+from bowerbird.report.numbers import with_error
 from bowerbird.report.table import metric
 
+Columns = Mapping[str, Mapping[str, Measurement]]
+"""Measurements by run and by name."""
 
-def table(rows: dict[str, list[Measurement]]) -> Table:
-    """A rich table of several runs' measurements by name of the run.
 
-    The best value of a row is bold where the protocols agree and one direction is better; where they do not agree, the
-    row says so and nothing is marked.
+def table(rows: Mapping[str, Sequence[Measurement]]) -> Table:
+    """A rich table of several runs' measurements by name of the run; the best of a row is bold.
+
+    Raises BowerbirdError, naming what differs, where a metric was not measured alike in all runs.
     """
-    columns = {run: {m.name: m for m in measurements} for run, measurements in rows.items()}
+    columns = _columns(rows)
     names = in_order({name for column in columns.values() for name in column})
     out = Table(caption=_caption(rows), caption_justify="left", title_justify="left")
     out.add_column("metric")
@@ -25,11 +32,51 @@ def table(rows: dict[str, list[Measurement]]) -> Table:
     for name in names:
         cells = [column.get(name) for column in columns.values()]
         present = [cell for cell in cells if cell is not None]
-        comparable = len({cell.protocol.hash for cell in present}) == 1
-        marked = best(present) if comparable and len(present) > 1 else None
-        title = _title(present[0]) + ("" if comparable else f" (protocols differ: {_differing(present)})")
-        out.add_row(title, *(Text("-") if c is None else Text(number(c), "bold" if c is marked else "") for c in cells))
+        for other in present[1:]:
+            require_comparable(present[0], other)
+        marked = best(present) if len(present) > 1 else None
+        shown = (Text("-") if c is None else Text(number(c), "bold" if c is marked else "") for c in cells)
+        out.add_row(_title(present[0]), *shown)
     return out
+
+
+def tables(rows: Mapping[str, Sequence[Measurement]]) -> list[Table | str]:
+    """A table of all that was measured alike; of the rest, a table per protocol after a sentence that says why."""
+    columns = _columns(rows)
+    alike: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for name in in_order({name for column in columns.values() for name in column}):
+        alike.setdefault(_parts(columns, name), []).append(name)
+    out: list[Table | str] = []
+    for parts, names in sorted(alike.items(), key=lambda item: len(item[0])):
+        if len(parts) > 1:
+            out.append(_why(columns, parts, names))
+        out += [table(_chosen(columns, part, names)) for part in parts or [tuple(columns)]]
+    return out
+
+
+def _columns(rows: Mapping[str, Sequence[Measurement]]) -> Columns:
+    return {run: {m.name: m for m in measurements} for run, measurements in rows.items()}
+
+
+def _parts(columns: Columns, name: str) -> tuple[tuple[str, ...], ...]:
+    """The runs that measured this alike, together; empty where all did."""
+    parts: dict[str, list[str]] = {}
+    for run, column in columns.items():
+        if name in column:
+            parts.setdefault(column[name].protocol.hash, []).append(run)
+    return tuple(tuple(part) for part in parts.values()) if len(parts) > 1 else ()
+
+
+def _chosen(columns: Columns, runs: Sequence[str], names: Sequence[str]) -> dict[str, list[Measurement]]:
+    return {run: [columns[run][name] for name in names if name in columns[run]] for run in runs}
+
+
+def _why(columns: Columns, parts: Sequence[Sequence[str]], names: Sequence[str]) -> str:
+    """What differs between the protocols of these metrics."""
+    first, *others = (columns[part[0]][names[0]].protocol for part in parts)
+    differing = dict.fromkeys(phrase for other in others for phrase in first.differences(other))
+    which = "All of this was" if len(names) > 3 else f"{', '.join(metric(name).title for name in names)}:"
+    return f"{which} measured differently, so there is no common table: {', '.join(differing)} differ."
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -51,9 +98,8 @@ def best(measurements: list[Measurement]) -> Measurement | None:
 
 
 def number(measurement: Measurement) -> str:
-    """The value with four significant digits and, where known, its standard error."""
-    value = f"{measurement.value:.4g}"
-    return value if not measurement.stderr else f"{value} ± {measurement.stderr:.1g}"
+    """The value with its standard error, where one is known, and with as many digits as that allows."""
+    return with_error(measurement.value, measurement.stderr)
 
 
 def _title(measurement: Measurement) -> str:
@@ -63,13 +109,7 @@ def _title(measurement: Measurement) -> str:
     return f"{about.title}{unit}{arrow}"
 
 
-def _differing(measurements: list[Measurement]) -> str:
-    """The fields of the protocol that are not the same for all."""
-    first, *others = (m.protocol.to_json() for m in measurements)
-    return ", ".join(key for key in first if any(other[key] != first[key] for other in others))
-
-
-def _caption(rows: dict[str, list[Measurement]]) -> str | None:
+def _caption(rows: Mapping[str, Sequence[Measurement]]) -> str | None:
     """One line on the protocol of the Fréchet distance, or else of whatever was compared with a reference."""
     compared = [
         m for measurements in rows.values() for m in measurements

@@ -7,6 +7,7 @@ import numpy as np
 from bowerbird.diagnosis.finding import Evidence
 from bowerbird.diagnosis.rule import Verdict, observed, rule
 from bowerbird.diagnosis.signals import YOUNG, Series, Signals
+from bowerbird.report.numbers import part_of
 
 WARM = 10
 """Steps in which networks that start at zero have no gradients to judge."""
@@ -200,7 +201,7 @@ def learning_rate_too_high(s: Signals) -> Verdict | None:
         harm = _not_learned(s, loss)
         if not peak > FAST or not (harm or grown > 3):
             return None  # one fast player of a game is a matter of balance
-        text = f"a single step changed {player}'s weights by {peak:.0%} of their size; 0.1% to 1% is usual"
+        text = f"a single step changed {player}'s weights by {part_of(peak)} their size; 0.1% to 1% is usual"
         evidence.append(observed(series, text, peak))
         if harm and len(loss):
             evidence.append(observed(loss.tail(0.5), harm))

@@ -16,6 +16,8 @@ from bowerbird.metrics.kid import KID, kid, kid_of_subsets
 from bowerbird.metrics.measurement import Measurement, settings
 from bowerbird.metrics.progress_bar import progress_bar
 
+FEWEST = 50
+"""Fewest reference images of a Fréchet distance: a covariance of fewer says nothing, whatever the features."""
 MOST = 10_000
 """Most images that enter metrics whose cost grows with their square."""
 N_SUBSETS, SUBSET_SIZE = 100, 1000
@@ -47,6 +49,7 @@ class FrechetDistance(Metric):
         "it falls with the number of images, so only equal numbers compare"
     )
     needs = ("features",)
+    fewest = FEWEST
     default = True
 
     def compute(self, context: Context) -> list[Measurement]:
@@ -62,6 +65,7 @@ class FrechetDistanceInfinity(Metric):
         "its size"
     )
     needs = ("features",)
+    fewest = FEWEST
 
     def compute(self, context: Context) -> list[Measurement]:
         sets: Compared = context["features"]
@@ -84,6 +88,7 @@ class KernelDistance(Metric):
         "comparable across numbers of samples as far as its error allows"
     )
     needs = ("features",)
+    fewest = 10
     default = True
 
     def compute(self, context: Context) -> list[Measurement]:
@@ -105,6 +110,7 @@ def _size(sets: Compared) -> int:
 
 class _OverSubsets(Metric):
     needs = ("features",)
+    fewest = 10
     part: str
 
     def compute(self, context: Context) -> list[Measurement]:

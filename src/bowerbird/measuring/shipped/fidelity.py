@@ -53,6 +53,7 @@ def enough(context: Context) -> bool:
 class _Share(Metric):
     better = "higher"
     needs = ("features",)
+    fewest = 50
     k: int
 
     def by_default(self, context: Context) -> bool:
@@ -115,6 +116,7 @@ class Diversity(Metric):
         "mean distance between two samples over that between two real images: below 1 too uniform, above 1 too wild"
     )
     needs = ("features",)
+    fewest = 10
 
     def by_default(self, context: Context) -> bool:
         """Where nothing is known of training images, between two folders, memorisation has no say."""

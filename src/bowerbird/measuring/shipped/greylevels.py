@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from bowerbird import registry
-from bowerbird.measuring.context import Context, Counterparts
+from bowerbird.measuring.context import Context, Counterparts, Sides
 from bowerbird.measuring.metric import Metric
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.measurement import Measurement, settings
@@ -18,13 +20,19 @@ class SlicedWasserstein(Metric):
     unit, better, title = "grey levels", "lower", "sliced Wasserstein"
     reading = "distance of pixels along random directions; sees brightness, colour and layout, and hardly any detail"
     needs = ("pictures",)
+    fewest = 10
+
+    def by_default(self, context: Context) -> bool:
+        """Where there are no features to tell more."""
+        return not context.has("features")
 
     def compute(self, context: Context) -> list[Measurement]:
-        samples, reference = context["pictures"].samples, context["pictures"].reference
+        pictures: Sides[Tensor] = context["pictures"]
+        samples, reference = pictures.samples, pictures.reference
         n = min(len(samples), len(reference), MOST)
         value, stderr = sliced_wasserstein(samples=subset(samples, n), reference=subset(reference, n))
         parameters = settings({"projections": PROJECTIONS})
-        protocol = replace(context.protocol, n_generated=n, n_reference=n, dtype="float32", parameters=parameters)
+        protocol = replace(pictures.protocol, n_generated=n, n_reference=n, dtype="float32", parameters=parameters)
         return [self.measurement(value, protocol, stderr)]
 
 

@@ -10,7 +10,8 @@ from bowerbird.measuring.metric import Metric
 from bowerbird.metrics.averages import mean, ratio
 from bowerbird.metrics.copied import covered, longest
 from bowerbird.metrics.measurement import Measurement, with_data
-from bowerbird.metrics.wording import BLOCK, bleu_tokenizer, distinct_in_blocks, self_bleu, share_of_form, words
+from bowerbird.metrics.scripts import WORDS, bleu_tokenizer, words
+from bowerbird.metrics.wording import BLOCK, distinct_in_blocks, self_bleu, share_of_form
 
 
 class _Distinct(Metric):
@@ -25,7 +26,7 @@ class _Distinct(Metric):
         block = min(BLOCK, grams)
         real = distinct_in_blocks(texts.reference, self.n, max(block, 1))[0]
         value, stderr = distinct_in_blocks(texts.samples, self.n)
-        return [self.measurement(value, with_data(texts.protocol, real, block=block), stderr)]
+        return [self.measurement(value, with_data(texts.protocol, real, block=block, words=WORDS), stderr)]
 
 
 @registry.metrics.register("distinct_1")
