@@ -15,31 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bowerbird import config, machine, registry
-from bowerbird.comparing.compare import compare as compare_recipes
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Finding, Watch, diagnose_run
-from bowerbird.diagnosis.sweep import Sweep, find_learning_rate
-from bowerbird.diagnosis.sweep import plot as plot_sweep
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import Samples, previewer
 from bowerbird.generating import generate as generate_samples
-from bowerbird.measuring import selftest
 from bowerbird.measuring.evaluating import evaluator
-from bowerbird.measuring.folders import measure_folder
 from bowerbird.measuring.request import Measuring
-from bowerbird.measuring.selftest import require_quick
-from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
 from bowerbird.media.giving import read_given
 from bowerbird.media.medium import medium
-from bowerbird.media.text.completing import Conversation
-from bowerbird.metrics.closed_forms import Check
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
-from bowerbird.reading.check import check
-from bowerbird.reading.history.track import track
-from bowerbird.report.run import write_run_report
 from bowerbird.spec import Field
 from bowerbird.training.budget import parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
@@ -47,7 +35,12 @@ from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
 
 if TYPE_CHECKING:
+    from bowerbird.diagnosis.sweep import Sweep
+    from bowerbird.media.text.completing import Conversation
+    from bowerbird.metrics.closed_forms import Check
+    from bowerbird.reading.check import check
     from bowerbird.reading.explain.reading import Reading
+    from bowerbird.reading.history.track import track
     from bowerbird.reading.tutor import Answer
     from bowerbird.reading.tutor import Conversation as Tutorial
 
@@ -71,6 +64,19 @@ __all__ = [
     "track",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``check`` and ``track`` are those of the reading room, which is entered when it is needed."""
+    if name == "check":
+        from bowerbird.reading.check import check
+
+        return check
+    if name == "track":
+        from bowerbird.reading.history.track import track
+
+        return track
+    raise AttributeError(f"module 'bowerbird.api' has no attribute '{name}'")
 
 
 def info() -> dict[str, Any]:
@@ -118,10 +124,12 @@ def _handed_in(run: config.Run, data: Any) -> dict[str, Any]:
     }
 
 
-def find_lr(run: config.Run, out: Path | str | None = None) -> Sweep:
+def find_lr(run: config.Run, out: Path | str | None = None) -> "Sweep":
     """Tries growing learning rates for some steps, writes the curve into ``out`` (find-lr.png), suggests one."""
+    from bowerbird.diagnosis.sweep import find_learning_rate, plot
+
     sweep = find_learning_rate(run)
-    plot_sweep(sweep, Path(out or "runs") / "find-lr.png")
+    plot(sweep, Path(out or "runs") / "find-lr.png")
     return sweep
 
 
@@ -141,10 +149,16 @@ def _reporting(folder: Path) -> Iterator[None]:
         yield
     except RunFailed:
         if (folder / "run.toml").is_file():
-            write_run_report(folder)
+            _write_report(folder)
         raise
     with explaining_full_disk(folder):
-        write_run_report(folder)
+        _write_report(folder)
+
+
+def _write_report(folder: Path) -> None:
+    from bowerbird.report.run import write_run_report  # draws with matplotlib, which training does without
+
+    write_run_report(folder)
 
 
 def _new_folder(run: config.Run) -> Path:
@@ -228,8 +242,10 @@ def sample(
 
 def chat(
     run_dir: Path | str, *, system: str | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
-) -> Conversation:
+) -> "Conversation":
     """A conversation with a run; ``answer(words)`` yields the model's answer piece by piece."""
+    from bowerbird.media.text.completing import Conversation
+
     model = load(run_dir)
     if not isinstance(model, Streams) or model.spec.medium != "text":
         raise BowerbirdError(f"{run_dir} cannot hold a conversation: its model does not write text from left to right.")
@@ -277,6 +293,8 @@ def measure(
     (default: the data that a run was trained on; required for folders of images).  Nothing is measured by an
     installation whose metrics do not reproduce known values.
     """
+    from bowerbird.measuring.selftest import require_quick
+
     request = request.but(**changes)
     require_quick()
     device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
@@ -285,6 +303,9 @@ def measure(
 
 def _measured(target: str, request: Measuring, device: str) -> list[Measurement]:
     """The measurements of a run folder, or of a folder of images."""
+    from bowerbird.measuring.folders import measure_folder
+    from bowerbird.measuring.trained import measure_model
+
     if not (Path(target) / "run.toml").is_file():
         return measure_folder(target, request, device)
     run = RunDir.open(target).config()
@@ -311,8 +332,10 @@ def _reference(run: config.Run, folder: Path, source: str) -> config.Data:
     return replace(data, text=replace(data.text, tokenizer=str(folder)))
 
 
-def self_test() -> tuple[list[Check], list[str]]:
+def self_test() -> tuple[list["Check"], list[str]]:
     """Recomputes known values of every metric; also says what is missing for those that were not checked."""
+    from bowerbird.measuring import selftest
+
     return selftest.self_test()
 
 
@@ -330,6 +353,8 @@ def compare(
 
     ``changes`` are fields of the request ``measuring``, such as ``n_samples`` or ``metrics``.
     """
+    from bowerbird.comparing.compare import compare as compare_recipes
+
     request = measuring.but(**changes)
     return compare_recipes(
         several(recipes), data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, measuring=request
@@ -412,6 +437,9 @@ def mcp(
     *, llm: str | None = None, model: str | None = None, small: bool = False, context: int = 16_000, cache: bool = True
 ) -> None:
     """Serves check, ask, read and track as tools of the Model Context Protocol, over standard input and output."""
+    from bowerbird.reading.check import check
+    from bowerbird.reading.history.track import track
+
     try:
         from bowerbird.reading.mcp import Verbs, serve
     except ModuleNotFoundError as error:
@@ -423,4 +451,4 @@ def mcp(
     from bowerbird import __version__
 
     asked = partial(ask, llm=llm, model=model, small=small, context=context, cache=cache)
-    serve(Verbs(ask=asked, **{name: globals().get(name) for name in ("check", "read", "track")}), __version__)
+    serve(Verbs(ask=asked, check=check, read=read, track=track), __version__)

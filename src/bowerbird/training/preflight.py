@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.machine import available_memory
+from bowerbird.machine import available_memory, synchronize
 from bowerbird.models.base import Batch, GenerativeModel
 
 PROBE_EXAMPLES = 4
@@ -82,8 +82,7 @@ def _run(model: GenerativeModel, batch: Batch, autocast: Callable[[], torch.auto
             break
         own = [p for p in model.players[loss.player].parameters() if p.requires_grad]
         torch.autograd.backward(loss.value, inputs=own)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize(model.device)
 
 
 def _count(model: GenerativeModel, batch: Batch, autocast: Callable[[], torch.autocast]) -> tuple[int, float]:
