@@ -18,8 +18,8 @@ import torch
 
 from bowerbird import machine
 
-STARVED = 0.5
-"""A run whose training thread ran for a smaller part of the time was held up."""
+STARVED, NOTICED_S = 0.5, 10.0
+"""A run of so many seconds whose training thread ran for a smaller part of them was held up."""
 
 
 class Clock:
@@ -60,7 +60,7 @@ def _now() -> tuple[float, float, float]:
 def starvation(counters: Mapping[str, Any]) -> str:
     """One sentence when other processes held a run up, from a checkpoint's counters; else empty."""
     seconds, running = counters.get("seconds"), counters.get("running_seconds")
-    if not seconds or running is None or running >= STARVED * seconds:
+    if not seconds or seconds < NOTICED_S or running is None or running >= STARVED * seconds:
         return ""
     return (
         f"This run was starved: it ran for {running:.0f} s of its {seconds:.0f} s and waited for the rest "

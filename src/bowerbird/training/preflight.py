@@ -1,8 +1,9 @@
 """One profiled step before a run starts: does it fit, what does it compute, how long will it take."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +97,14 @@ def _count(model: GenerativeModel, batch: Batch, autocast: Callable[[], torch.au
             storages[storage.data_ptr()] = storage.nbytes()
         return x
 
-    with torch.autograd.graph.saved_tensors_hooks(save, lambda x: x), _FlopCounter() as counter:
+    with _eagerly(), torch.autograd.graph.saved_tensors_hooks(save, lambda x: x), _FlopCounter() as counter:
         _run(model, batch, autocast)
     return sum(storages.values()), float(counter.flops)
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Inside, compiled networks run uncompiled."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 class _FlopCounter(TorchDispatchMode):
@@ -107,6 +113,11 @@ class _FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler to keep it out of here; ``_eagerly`` does so where it is loaded."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
