@@ -29,7 +29,7 @@ from bowerbird.media.medium import medium
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.spec import Field
-from bowerbird.training.budget import parse_budget
+from bowerbird.training.budget import only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
 from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
@@ -103,8 +103,7 @@ def train(
     if data is not None:
         settings["data.source"] = data
     if budget is not None:
-        none: dict[str, Any] = dict.fromkeys(("steps", "examples", "seconds", "flops"))
-        run = replace(run, train=replace(run.train, **none | parse_budget(budget)))
+        run = replace(run, train=replace(run.train, **only(parse_budget(budget))))
     run = config.with_settings(run, settings) if settings else run
     folder = Path(out) if out else _new_folder(run)
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
@@ -169,12 +168,14 @@ def _new_folder(run: config.Run) -> Path:
     return Path("runs") / f"{name}-{max(taken, default=0) + 1:03d}"
 
 
-def load(run_dir: Path | str, device: str = "cpu", *, best: bool = False) -> GenerativeModel:
+def load(run_dir: Path | str, device: str = "auto", *, best: bool = False) -> GenerativeModel:
     """The trained model of a run folder, with averaged weights, in eval mode.
 
-    ``best``: the weights that scored best while training (train.evaluate_every) instead of the last ones.
+    ``device``: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps.  ``best``: the weights that scored best while
+    training (train.evaluate_every) instead of the last ones.
     """
-    return load_model(run_dir, device, best=best)[0]
+    machine.keep_freed_memory()
+    return load_model(run_dir, str(machine.resolve_device(device)), best=best)[0]
 
 
 def options_of(run_dir: Path | str) -> type:
@@ -194,15 +195,16 @@ def generate(
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Samples:
     """Samples of a run in memory: arrays, texts or pieces, which a notebook shows and ``save`` writes.
 
     ``n`` None: 64 images, 8 texts or 1 piece of music, or one for each source.  ``given`` is what they are made from,
     by name, one value for all or a sequence: the name of a class, a text (``prompt``), a picture's file or array
     (``source``).  ``options`` are the family's own (steps, guidance, temperature …).  BowerbirdError for what the run
-    does not take.  Sample i of a seed is the same for every n.
+    does not take.  Sample i of a seed is the same for every n; another ``device`` changes the last bits only.
     """
-    model = load(run_dir)
+    model = load(run_dir, device)
     chosen = options_from(model, options)
     tensors, n_given, names = read_given(model.spec, given or {}, n)
     if n_given is None:
@@ -223,6 +225,7 @@ def sample(
     given: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
@@ -235,18 +238,23 @@ def sample(
     if prompt is not None and "source" in model_of(run_dir).spec.given:
         asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
     folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
-    samples = generate(run_dir, n, seed=seed, given=asked, options=options)
+    samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
         return samples.save(folder)
 
 
 def chat(
-    run_dir: Path | str, *, system: str | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
+    run_dir: Path | str,
+    *,
+    system: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> "Conversation":
     """A conversation with a run; ``answer(words)`` yields the model's answer piece by piece."""
     from bowerbird.media.text.completing import Conversation
 
-    model = load(run_dir)
+    model = load(run_dir, device)
     if not isinstance(model, Streams) or model.spec.medium != "text":
         raise BowerbirdError(f"{run_dir} cannot hold a conversation: its model does not write text from left to right.")
     chosen = options_from(model, options)
@@ -297,7 +305,8 @@ def measure(
 
     request = request.but(**changes)
     require_quick()
-    device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
+    wanted = machine.resolve_device(request.device)
+    device = "cpu" if request.device == "auto" and wanted.type == "mps" else str(wanted)  # MPS lacks some operations
     return {target: _measured(target, request, device) for target in several(targets)}
 
 
@@ -309,7 +318,7 @@ def _measured(target: str, request: Measuring, device: str) -> list[Measurement]
     if not (Path(target) / "run.toml").is_file():
         return measure_folder(target, request, device)
     run = RunDir.open(target).config()
-    model, _ = load_model(target, device, best=request.best)
+    model = load(target, device, best=request.best)
     data = open_data(_reference(run, Path(target), request.against) if request.against else _with_truth(run.data))
     return measure_model(model, data, request)
 

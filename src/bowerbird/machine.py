@@ -28,7 +28,7 @@ def resolve_device(name: str) -> torch.device:
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= there.get(device.type, 0):
         found = ", ".join(f"{kind} ({n})" for kind, n in there.items() if n)
-        raise BowerbirdError(f"The device '{name}' is not on this machine (found: {found}); use --train.device auto.")
+        raise BowerbirdError(f"The device '{name}' is not on this machine (found: {found}); use auto.")
     return device
 
 
