@@ -454,7 +454,7 @@ def test_only_adapters_are_trained_and_averaged() -> None:
     player = PlayerOptimizer("model", module, config.Train(lr=0.1))
     for _ in range(2):  # in the first step A has no gradient, for B is zero
         torch.autograd.backward(loss_of(model, Batch(random_tokens(4, 9))), inputs=player.parameters)
-        player.step(1.0)
+        player.step(1.0, player.gradient_norm())
         player.zero_grad()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == names

@@ -45,7 +45,7 @@ def small(name: str, steps: int = 24) -> config.Run:
 
 def timeless(rows: list[dict]) -> list[dict]:
     """Rows without what times the machine."""
-    timed = {"seconds", "examples_per_second", "memory_gb", "data_share"}
+    timed = {"seconds", "compute_seconds", "examples_per_second", "memory_gb", "data_share"}
     return [{key: value for key, value in row.items() if key not in timed} for row in rows]
 
 

@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, torch.Tensor]:
 
 def scalars(folder: Path) -> list[dict]:
     """The logged rows without the columns that time the machine."""
-    timed = {"seconds", "examples_per_second", "memory_gb"}
+    timed = {"seconds", "compute_seconds", "examples_per_second", "memory_gb"}
     return [{k: v for k, v in row.items() if k not in timed} for row in RunDir(folder).metrics()]
 
 

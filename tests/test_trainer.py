@@ -288,7 +288,7 @@ def test_optimizers_descend_and_restore_their_state(name):
         for _ in range(n):
             value = sum((p - p_goal).square().sum() for p, p_goal in zip(module.parameters(), goal, strict=True))
             value.backward()
-            optimizer.step(1.0)
+            optimizer.step(1.0, optimizer.gradient_norm())
             optimizer.zero_grad()
             values.append(value.item())
         return values
@@ -323,7 +323,8 @@ def test_gradients_are_clipped_to_the_norm():
     nn.init.zeros_(module.weight)
     optimizer = PlayerOptimizer("p", module, config.Train(lr=1.0, clip_norm=0.5))
     module.weight.grad = torch.full_like(module.weight, 3.0)
-    norm = optimizer.step(0.0)
+    norm = optimizer.gradient_norm()
+    optimizer.step(0.0, norm)
     assert norm.item() == pytest.approx(6.0)  # what is reported is the norm before clipping
     assert module.weight.grad.norm().item() == pytest.approx(0.5, rel=1e-4)
 

@@ -15,39 +15,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bowerbird import config, machine, registry
-from bowerbird.comparing.compare import compare as compare_recipes
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Finding, Watch, diagnose_run
-from bowerbird.diagnosis.sweep import Sweep, find_learning_rate
-from bowerbird.diagnosis.sweep import plot as plot_sweep
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import Samples, previewer
 from bowerbird.generating import generate as generate_samples
-from bowerbird.measuring import selftest
 from bowerbird.measuring.evaluating import evaluator
-from bowerbird.measuring.folders import measure_folder
 from bowerbird.measuring.request import Measuring
-from bowerbird.measuring.selftest import require_quick
-from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
 from bowerbird.media.giving import read_given
 from bowerbird.media.medium import medium
-from bowerbird.media.text.completing import Conversation
-from bowerbird.metrics.closed_forms import Check
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
-from bowerbird.reading.check import check
-from bowerbird.reading.history.track import track
-from bowerbird.report.run import write_run_report
 from bowerbird.spec import Field
-from bowerbird.training.budget import parse_budget
+from bowerbird.training.budget import only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
 from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
 
 if TYPE_CHECKING:
+    from bowerbird.diagnosis.sweep import Sweep
+    from bowerbird.media.text.completing import Conversation
+    from bowerbird.metrics.closed_forms import Check
+    from bowerbird.reading.check import check
     from bowerbird.reading.explain.reading import Reading
+    from bowerbird.reading.history.track import track
     from bowerbird.reading.tutor import Answer
     from bowerbird.reading.tutor import Conversation as Tutorial
 
@@ -71,6 +64,19 @@ __all__ = [
     "track",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``check`` and ``track`` are those of the reading room, which is entered when it is needed."""
+    if name == "check":
+        from bowerbird.reading.check import check
+
+        return check
+    if name == "track":
+        from bowerbird.reading.history.track import track
+
+        return track
+    raise AttributeError(f"module 'bowerbird.api' has no attribute '{name}'")
 
 
 def info() -> dict[str, Any]:
@@ -97,8 +103,7 @@ def train(
     if data is not None:
         settings["data.source"] = data
     if budget is not None:
-        none: dict[str, Any] = dict.fromkeys(("steps", "examples", "seconds", "flops"))
-        run = replace(run, train=replace(run.train, **none | parse_budget(budget)))
+        run = replace(run, train=replace(run.train, **only(parse_budget(budget))))
     run = config.with_settings(run, settings) if settings else run
     folder = Path(out) if out else _new_folder(run)
     if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
@@ -118,10 +123,12 @@ def _handed_in(run: config.Run, data: Any) -> dict[str, Any]:
     }
 
 
-def find_lr(run: config.Run, out: Path | str | None = None) -> Sweep:
+def find_lr(run: config.Run, out: Path | str | None = None) -> "Sweep":
     """Tries growing learning rates for some steps, writes the curve into ``out`` (find-lr.png), suggests one."""
+    from bowerbird.diagnosis.sweep import find_learning_rate, plot
+
     sweep = find_learning_rate(run)
-    plot_sweep(sweep, Path(out or "runs") / "find-lr.png")
+    plot(sweep, Path(out or "runs") / "find-lr.png")
     return sweep
 
 
@@ -141,10 +148,16 @@ def _reporting(folder: Path) -> Iterator[None]:
         yield
     except RunFailed:
         if (folder / "run.toml").is_file():
-            write_run_report(folder)
+            _write_report(folder)
         raise
     with explaining_full_disk(folder):
-        write_run_report(folder)
+        _write_report(folder)
+
+
+def _write_report(folder: Path) -> None:
+    from bowerbird.report.run import write_run_report  # draws with matplotlib, which training does without
+
+    write_run_report(folder)
 
 
 def _new_folder(run: config.Run) -> Path:
@@ -155,12 +168,14 @@ def _new_folder(run: config.Run) -> Path:
     return Path("runs") / f"{name}-{max(taken, default=0) + 1:03d}"
 
 
-def load(run_dir: Path | str, device: str = "cpu", *, best: bool = False) -> GenerativeModel:
+def load(run_dir: Path | str, device: str = "auto", *, best: bool = False) -> GenerativeModel:
     """The trained model of a run folder, with averaged weights, in eval mode.
 
-    ``best``: the weights that scored best while training (train.evaluate_every) instead of the last ones.
+    ``device``: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps.  ``best``: the weights that scored best while
+    training (train.evaluate_every) instead of the last ones.
     """
-    return load_model(run_dir, device, best=best)[0]
+    machine.keep_freed_memory()
+    return load_model(run_dir, str(machine.resolve_device(device)), best=best)[0]
 
 
 def options_of(run_dir: Path | str) -> type:
@@ -180,15 +195,16 @@ def generate(
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Samples:
     """Samples of a run in memory: arrays, texts or pieces, which a notebook shows and ``save`` writes.
 
     ``n`` None: 64 images, 8 texts or 1 piece of music, or one for each source.  ``given`` is what they are made from,
     by name, one value for all or a sequence: the name of a class, a text (``prompt``), a picture's file or array
     (``source``).  ``options`` are the family's own (steps, guidance, temperature …).  BowerbirdError for what the run
-    does not take.  Sample i of a seed is the same for every n.
+    does not take.  Sample i of a seed is the same for every n; another ``device`` changes the last bits only.
     """
-    model = load(run_dir)
+    model = load(run_dir, device)
     chosen = options_from(model, options)
     tensors, n_given, names = read_given(model.spec, given or {}, n)
     if n_given is None:
@@ -209,6 +225,7 @@ def sample(
     given: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
@@ -221,16 +238,23 @@ def sample(
     if prompt is not None and "source" in model_of(run_dir).spec.given:
         asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
     folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
-    samples = generate(run_dir, n, seed=seed, given=asked, options=options)
+    samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
         return samples.save(folder)
 
 
 def chat(
-    run_dir: Path | str, *, system: str | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
-) -> Conversation:
+    run_dir: Path | str,
+    *,
+    system: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> "Conversation":
     """A conversation with a run; ``answer(words)`` yields the model's answer piece by piece."""
-    model = load(run_dir)
+    from bowerbird.media.text.completing import Conversation
+
+    model = load(run_dir, device)
     if not isinstance(model, Streams) or model.spec.medium != "text":
         what = "texts of pairs" if model.spec.medium == "text" else medium(model.spec.medium).modalities[0]
         raise BowerbirdError(f"{run_dir} cannot chat: it generates {what}. Run bowerbird sample {run_dir} instead.")
@@ -278,18 +302,24 @@ def measure(
     (default: the data that a run was trained on; required for folders of images).  Nothing is measured by an
     installation whose metrics do not reproduce known values.
     """
+    from bowerbird.measuring.selftest import require_quick
+
     request = request.but(**changes)
     require_quick()
-    device = "cuda" if machine.resolve_device("auto").type == "cuda" else "cpu"
+    wanted = machine.resolve_device(request.device)
+    device = "cpu" if request.device == "auto" and wanted.type == "mps" else str(wanted)  # MPS lacks some operations
     return {target: _measured(target, request, device) for target in several(targets)}
 
 
 def _measured(target: str, request: Measuring, device: str) -> list[Measurement]:
     """The measurements of a run folder, or of a folder of images."""
+    from bowerbird.measuring.folders import measure_folder
+    from bowerbird.measuring.trained import measure_model
+
     if not (Path(target) / "run.toml").is_file():
         return measure_folder(target, request, device)
     run = RunDir.open(target).config()
-    model, _ = load_model(target, device, best=request.best)
+    model = load(target, device, best=request.best)
     data = open_data(_reference(run, Path(target), request.against) if request.against else _with_truth(run.data))
     return measure_model(model, data, request)
 
@@ -312,8 +342,10 @@ def _reference(run: config.Run, folder: Path, source: str) -> config.Data:
     return replace(data, text=replace(data.text, tokenizer=str(folder)))
 
 
-def self_test() -> tuple[list[Check], list[str]]:
+def self_test() -> tuple[list["Check"], list[str]]:
     """Recomputes known values of every metric; also says what is missing for those that were not checked."""
+    from bowerbird.measuring import selftest
+
     return selftest.self_test()
 
 
@@ -331,6 +363,8 @@ def compare(
 
     ``changes`` are fields of the request ``measuring``, such as ``n_samples`` or ``metrics``.
     """
+    from bowerbird.comparing.compare import compare as compare_recipes
+
     request = measuring.but(**changes)
     return compare_recipes(
         several(recipes), data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, measuring=request
@@ -413,6 +447,9 @@ def mcp(
     *, llm: str | None = None, model: str | None = None, small: bool = False, context: int = 16_000, cache: bool = True
 ) -> None:
     """Serves check, ask, read and track as tools of the Model Context Protocol, over standard input and output."""
+    from bowerbird.reading.check import check
+    from bowerbird.reading.history.track import track
+
     try:
         from bowerbird.reading.mcp import Verbs, serve
     except ModuleNotFoundError as error:
@@ -424,4 +461,4 @@ def mcp(
     from bowerbird import __version__
 
     asked = partial(ask, llm=llm, model=model, small=small, context=context, cache=cache)
-    serve(Verbs(ask=asked, **{name: globals().get(name) for name in ("check", "read", "track")}), __version__)
+    serve(Verbs(ask=asked, check=check, read=read, track=track), __version__)

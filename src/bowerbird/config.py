@@ -131,6 +131,8 @@ class Train:
     """Budget: training examples seen."""
     seconds: Positive | None = None
     """Budget: seconds of training (not bit-reproducible: how far one gets depends on the machine)."""
+    compute_seconds: Positive | None = None
+    """Budget: seconds of computing, as `compare` counts them: CPU time of all threads, or time on the accelerator."""
     flops: Positive | None = None
     """Budget: floating-point operations, counted on one profiled step."""
     batch_size: Count = 128

@@ -1,12 +1,14 @@
 """What this machine can do, found by asking or by a short measurement, never by hope."""
 
 import ctypes
+import mmap
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -26,12 +28,37 @@ def resolve_device(name: str) -> torch.device:
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= there.get(device.type, 0):
         found = ", ".join(f"{kind} ({n})" for kind, n in there.items() if n)
-        raise BowerbirdError(f"The device '{name}' is not on this machine (found: {found}); use --train.device auto.")
+        raise BowerbirdError(f"The device '{name}' is not on this machine (found: {found}); use auto.")
     return device
 
 
+class _Seen(NamedTuple):
+    """The processor at one moment, in seconds."""
+
+    at: float
+    idle: float
+    """Of all cores together, since the system started."""
+    own: float
+    """CPU time of this process."""
+
+
+def _look() -> _Seen | None:
+    """The processor now, or None where the system does not say."""
+    try:
+        with open("/proc/stat") as lines:
+            fields = lines.readline().split()
+        idle = (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")  # idle and waiting for input or output
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+    return _Seen(time.monotonic(), idle, time.process_time())
+
+
 WATCH_S = 0.3
-"""How long other processes are watched to see how many cores they keep busy."""
+"""How long other processes are watched, at least, to see how many cores they keep busy …"""
+FRESH_S = 10.0
+"""… and at most: what was long ago says nothing of now."""
+_first_look = _look()
+"""When this module was imported: by the time that a command trains, enough was seen and nobody needs to wait."""
 
 
 def idle_cores() -> int:
@@ -41,27 +68,21 @@ def idle_cores() -> int:
 
 
 def _busy_cores() -> float:
-    """Cores' worth of work that all processes do while this one sleeps; the minute's load average as a fallback.
+    """Cores' worth of work that all other processes do; the minute's load average as a fallback.
 
     The load average alone would count what has just ended, such as the installation of this package.
     """
-    before = _idle_seconds()
-    start = time.monotonic()
-    time.sleep(WATCH_S)
-    after = _idle_seconds()
-    if before is None or after is None:
+    global _first_look
+    before, now = _first_look, _look()
+    if before is None or now is None:
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return (os.cpu_count() or 1) - (after - before) / (time.monotonic() - start)
-
-
-def _idle_seconds() -> float | None:
-    """Seconds that all cores together have been idle since the system started, or None where it does not say."""
-    try:
-        with open("/proc/stat") as lines:
-            fields = lines.readline().split()
-        return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")  # idle and waiting for input or output
-    except (OSError, ValueError, IndexError):
-        return None
+    if now.at - before.at > FRESH_S:
+        before = _first_look = now
+    if now.at - before.at < WATCH_S:
+        time.sleep(WATCH_S - (now.at - before.at))
+        now = _look() or now
+    unused = now.idle - before.idle + now.own - before.own
+    return (os.cpu_count() or 1) - unused / (now.at - before.at)
 
 
 @cache
@@ -107,13 +128,19 @@ def available_memory(device: torch.device) -> int | None:
         return None
 
 
+def synchronize(device: torch.device) -> None:
+    """Waits until an accelerator has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def memory_in_use(device: torch.device) -> int:
     """Bytes in use now: allocated on an accelerator, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     try:
         with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return int(file.read().split()[1]) * mmap.PAGESIZE
     except OSError:
         return 0
 

@@ -132,6 +132,8 @@ class Sample(Command):
     """A picture, or a folder of pictures, to make others from; files of the same names are written."""
     out: Path | None = None
     """Folder to write to (default: inside the run)."""
+    device: str = "auto"
+    """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""
     json: Switch = False
     """Print JSON."""
     options: Suppress[Any] = None
@@ -155,6 +157,7 @@ class Sample(Command):
                 given=given,
                 out=self.out,
                 options=chosen(self.options),
+                device=self.device,
             )
         files = sorted(path.name for path in folder.iterdir() if path.suffix in SAMPLE_SUFFIXES)
         if self.json:
@@ -201,7 +204,7 @@ class Compare(Command):
     data: str = "digits"
     """A built-in name, a folder or a zip."""
     budget: str = "60s"
-    """What each may cost: 60s, 10m, 2h, 500steps, 20000examples or 1e15flops."""
+    """What each may cost: 60s, 10m, 2h (CPU time of all threads, or GPU time), 500steps, 20000examples, 1e15flops."""
     seeds: int = 1
     """Runs of each recipe, for error bars."""
     out: Path | None = None

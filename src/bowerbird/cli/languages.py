@@ -21,6 +21,8 @@ class Chat(Command):
     """What the model is told before the conversation."""
     seed: int = 0
     """The same seed and words give the same answers."""
+    device: str = "auto"
+    """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""
     options: Suppress[Any] = None
 
     @classmethod
@@ -30,7 +32,8 @@ class Chat(Command):
     def __call__(self) -> None:
         from bowerbird import api
 
-        talk = api.chat(self.run, system=self.system, seed=self.seed, options=chosen(self.options))
+        options = chosen(self.options)
+        talk = api.chat(self.run, system=self.system, seed=self.seed, options=options, device=self.device)
         while words := _read():
             for piece in talk.answer(words):
                 print(piece, end="", flush=True)

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from tyro.conf import Positional, Suppress, arg
 
@@ -15,7 +15,7 @@ from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.flags import parse_flags, value_of
 from bowerbird.cli.printing import noted, print_sweep
 from bowerbird.errors import BowerbirdError
-from bowerbird.training.budget import parse_budget
+from bowerbird.training.budget import only, parse_budget
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainFlags:
     source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
     """Short for --data.source: a built-in name, a folder or a zip."""
     budget: str | None = None
-    """The only budget of this run: 60s, 10m, 2h, 500steps, 20000examples or 1e15flops."""
+    """The only budget of this run: 60s, 10m, 2h (on the wall clock), 500steps, 20000examples or 1e15flops."""
     out: Path | None = None
     """The run folder (default: a new one under runs/)."""
     plugin: Path | None = None
@@ -83,8 +83,7 @@ class TrainCommand(TrainFlags, Command):
         if self.source is not None:
             data = dataclasses.replace(data, source=self.source)
         if self.budget is not None:
-            none: dict[str, Any] = dict.fromkeys(("steps", "examples", "seconds", "flops"))
-            train = dataclasses.replace(train, **none | parse_budget(self.budget))
+            train = dataclasses.replace(train, **only(parse_budget(self.budget)))
         plugin = str(self.plugin.resolve()) if self.plugin else ""
         return dataclasses.replace(config.load(self.recipe), model=self.model, data=data, train=train, plugin=plugin)
 

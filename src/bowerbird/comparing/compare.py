@@ -2,8 +2,8 @@
 
 ``out/`` holds a run folder per recipe and seed, ``report.json`` (all numbers) and ``report.html``.  Everything is
 written as soon as it is known, so an interrupted comparison continues where it stopped: finished runs and their
-measurements are kept, unfinished ones are resumed.  Runs follow one another, because two at a time would slow each
-other's clock; preparing and measuring are outside the budget and are reported.
+measurements are kept, unfinished ones are resumed.  Runs follow one another.  A budget in time is counted in seconds of
+computing, which are the same on a busy machine; preparing and measuring are outside the budget and are reported.
 """
 
 import json
@@ -34,7 +34,8 @@ from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
 from bowerbird.report.run import write_run_report
 from bowerbird.report.terminal import print_comparison
-from bowerbird.training.budget import parse_budget
+from bowerbird.training.budget import compute_budget, only
+from bowerbird.training.clock import starvation
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import Interrupted, resume, train
 
@@ -84,7 +85,8 @@ def compare(
 ) -> Path:
     """Trains every recipe on ``data`` for ``budget`` with ``seeds`` seeds, measures all alike; returns report.html.
 
-    ``budget`` is a number with s, m, h, steps, examples or flops.  Every run is measured as ``measuring`` says, against
+    ``budget`` is a number with s, m, h, steps, examples or flops; seconds are those of computing: CPU time of all
+    threads, or time on the accelerator.  Every run is measured as ``measuring`` says, against
     the test split unless it names another; its number of samples is of images (of sequences the default number is
     drawn).  ``out`` (default: a folder
     under runs/ named after the arguments) may hold an earlier part of the same comparison.  A run that fails (say, by a
@@ -110,6 +112,8 @@ def compare(
             console.print("The same command continues this comparison.")
             raise
         entries.append(entry)
+        if sentence := starvation(entry["status"]):
+            console.print(f"  [yellow]note[/]   {sentence}")
         if entry["error"]:
             console.print(f"  [red]failed[/]  {escape(entry['error'])}")
         _write(plan, entries, opened[run.data])
@@ -126,7 +130,7 @@ def compare(
 def _plan(recipes: list[str], data: str, budget: str, seeds: int, out: Path | None, measuring: Measuring) -> Plan:
     if not recipes or seeds < 1 or (measuring.n_samples or 2) < 2:
         raise BowerbirdError("A comparison needs at least one recipe, one seed and two samples.")
-    limits = {"steps": None, "examples": None, "seconds": None, "flops": None, **parse_budget(budget)}
+    limits = only(compute_budget(budget))
     runs: dict[str, config.Run] = {}
     for recipe in recipes:
         name, run = _name(recipe), config.load(recipe)
@@ -134,7 +138,7 @@ def _plan(recipes: list[str], data: str, budget: str, seeds: int, out: Path | No
             raise BowerbirdError(f"The recipe '{name}' is named twice; rename one of the files to compare both.")
         same_data = config.Data(source=data, flip=run.data.flip)
         often = min(run.train.log_every, LOG_EVERY)
-        budgeted = replace(run.train, **limits, log_every=often)  # type: ignore[arg-type]
+        budgeted = replace(run.train, **limits, log_every=often)
         runs[name] = replace(run, data=same_data, train=budgeted)
     folder = out or Path("runs") / "-".join(["compare", *runs, Path(data).stem or "data", budget.replace(" ", "")])
     return Plan(runs, data, budget, seeds, measuring, Path(folder))
@@ -166,7 +170,7 @@ def _threads(plan: Plan) -> int:
     """
     folders = [RunDir(plan.folder(name, seed)) for name, seed, _ in plan.runs()]
     earlier = [folder.config().train.threads for folder in folders if folder.run_toml.is_file()]
-    return next(filter(None, earlier), machine.idle_cores())
+    return next(filter(None, earlier), None) or machine.idle_cores()
 
 
 def _difference(found: config.Run, wanted: config.Run) -> str:

@@ -63,6 +63,8 @@ def compared(data: Any) -> tuple[int, int]:
 
 
 def reference(data: ImageData, device: torch.device, uses_labels: bool) -> Reference:
+    """Of the data, on the device on which ``statistics`` computes: CUDA, or a CPU, because MPS has no float64."""
+    device = device if device.type == "cuda" else torch.device("cpu")
     train, held = chosen(data.train, N_TRAIN, device), chosen(data.val, N_HELD, device)
     x, y = small(train["x"]), train["given"].get(LABEL) if uses_labels else None
     own = torch.cdist(x, x).fill_diagonal_(float("inf"))
@@ -111,11 +113,12 @@ def few(model: GenerativeModel, data: ImageData, n: int) -> tuple[Tensor, Tensor
         label = torch.linspace(0, len(field.names) - 1, kinds).round().long().repeat(-(-n // kinds))[:n]
         given[LABEL] = label
     drawn = draw(model, n, given=given, options=with_steps(model, STEPS), shown=False)
-    return drawn.x.float().to(model.device), label, drawn.evaluations
+    return drawn.x.float(), label, drawn.evaluations
 
 
 def statistics(x: Tensor, label: Tensor | None, real: Reference) -> dict[str, float]:
     """The numbers of this module for samples (n, c, h, w)."""
+    x = x.to(real.train.device)
     flat = small(x)
     if not torch.isfinite(flat).all():
         return {"finite": 0.0}

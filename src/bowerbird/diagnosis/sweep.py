@@ -17,6 +17,7 @@ from bowerbird import config, machine
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.media import open_data
 from bowerbird.media.medium import Opened
+from bowerbird.training.budget import only
 from bowerbird.training.rundir import RunDir
 from bowerbird.training.trainer import Trainer
 
@@ -52,8 +53,7 @@ def find_learning_rate(
 
     BowerbirdError when the model is a game: its losses say nothing about the rate.
     """
-    constant = replace(run.train, steps=steps, examples=None, seconds=None, flops=None, warmup_steps=0,
-                       schedule="constant", lr=1.0)  # fmt: skip
+    constant = replace(run.train, **only({"steps": steps}), warmup_steps=0, schedule="constant", lr=1.0)
     run = replace(run, train=constant)
     rates, losses, stopped = [], [], "all rates were tried"
     with tempfile.TemporaryDirectory(prefix="bowerbird-find-lr-") as folder:

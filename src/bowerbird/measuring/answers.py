@@ -52,7 +52,7 @@ def nats(model: Any, examples: Any, n: int, seed: int, estimator: str) -> tuple[
     """-log p of the first n examples of a split in nats, float64, and in words how that was estimated."""
     chosen, generator = model.estimators[estimator], torch.Generator().manual_seed(seed)
     answer = _in_batches(
-        model, examples, n, "likelihood", lambda batch: -chosen.log_prob(batch, generator=generator).double()
+        model, examples, n, "likelihood", lambda batch: -chosen.log_prob(batch, generator=generator).cpu().double()
     )
     return answer, chosen.description
 
@@ -96,7 +96,7 @@ def document_nats(
     nll, n_tokens, rows = [], [], []
     with progress_bar("likelihood", n) as progress, torch.no_grad(), evaluating(model):
         for batch in _batches(examples, n, model.device):
-            nll.append(-estimator.log_prob(batch).double().cpu())
+            nll.append(-estimator.log_prob(batch).cpu().double())
             assert batch.weight is not None
             n_tokens.append(batch.weight.sum(1).cpu())
             rows += [row.numpy() for row in batch.x.cpu()]

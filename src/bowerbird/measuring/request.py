@@ -38,6 +38,8 @@ class Measuring:
     """A PNG to write: the samples that look most like copies, each beside its nearest training image."""
     best: bool = False
     """Of a run trained with --train.evaluate-every: the weights that scored best instead of the last ones."""
+    device: str = "auto"
+    """Where to compute samples and features: auto (CUDA when there is a GPU, else the CPU), cpu, cuda, cuda:1, mps."""
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Sampling options of the family's own, by name."""
 

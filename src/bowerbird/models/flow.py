@@ -20,7 +20,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from bowerbird import config
@@ -51,6 +50,8 @@ def optimal_coupling(
     Within each class when labels are given: coupling across classes would tell the noise which class it belongs to,
     and a sampler that draws noise and class independently would then start from the wrong noise.
     """
+    from scipy.optimize import linear_sum_assignment  # here, so that sampling does not wait for its import
+
     matched = eps.clone()
     groups = (
         [torch.arange(len(x), device=x.device)]

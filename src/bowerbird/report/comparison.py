@@ -12,12 +12,14 @@ from bowerbird.report.numbers import count, duration
 from bowerbird.report.page import write_page
 from bowerbird.report.run import findings_of, merged_steps, series_of
 from bowerbird.report.table import Summary, cell_text, heading, marks, metric, sentence, summarise, unit_text
-from bowerbird.training.budget import describe_budget, parse_budget
+from bowerbird.training.budget import compute_budget, describe_budget
+from bowerbird.training.clock import starvation
 from bowerbird.training.rundir import RunDir
 
 SAMPLING_COST = ("network_evaluations", "seconds_per_image")
 COST: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("Training time", duration),
+    "compute_seconds": ("Computing time", duration),
     "step": ("Steps", "{:,.0f}".format),
     "examples": ("Examples seen", count),
     "flops": ("Training compute", lambda flops: count(flops, "FLOP")),
@@ -107,6 +109,12 @@ def quality(rows: list[Row]) -> list[Quantity]:
     return lines
 
 
+def starved_runs(comparison: dict[str, Any]) -> list[str]:
+    """A sentence for each run that other processes held up."""
+    said = [(run, starvation(run["status"])) for run in comparison["runs"]]
+    return [f"{run['recipe']}, seed {run['seed']}: {sentence}" for run, sentence in said if sentence]
+
+
 def training_cost(rows: list[Row]) -> list[Quantity]:
     """What the training of one seed cost, as a mean over the seeds."""
     lines = []
@@ -129,10 +137,11 @@ def write_comparison_report(folder: Path) -> Path:
         version=comparison["version"],
         title=f"{_listed([row.recipe for row in rows])} on {plan['data']}",
         plan=plan,
-        budget=describe_budget(parse_budget(plan["budget"])),
+        budget=describe_budget(compute_budget(plan["budget"])),
         data=comparison["data"],
         rows=rows,
         errors=[f"{row.recipe}: {error}" for row in rows for error in row.errors],
+        starved=starved_runs(comparison),
         unfinished=_unfinished(comparison),
         headlines=_headlines(rows),
         sheets=_sheets(folder, comparison, rows),
@@ -225,15 +234,15 @@ def _overhead(runs: list[dict[str, Any]]) -> str:
 
 def _plots(folder: Path, comparison: dict[str, Any]) -> list[dict[str, Any]]:
     """The losses of each recipe on axes of its own, one thin line per seed, over the unit of the budget."""
-    ((unit, _),) = parse_budget(comparison["plan"]["budget"]).items()
-    x = {"seconds": "seconds", "examples": "examples"}.get(unit, "step")
+    ((unit, _),) = compute_budget(comparison["plan"]["budget"]).items()
+    x = {"compute_seconds": "compute_seconds", "examples": "examples"}.get(unit, "step")
     panels: dict[str, Panel] = {}
     for run in comparison["runs"]:
         series = series_of(merged_steps(RunDir(folder / run["folder"]).metrics()), x)
         losses = {name.removesuffix("/loss"): s for name, s in series.items() if name.endswith("/loss")}
         for i, (player, (xs, ys)) in enumerate(losses.items()):
             title = run["recipe"] if len(losses) == 1 else f"{run['recipe']}: {player}"
-            panel = panels.setdefault(title, Panel(title, x_label=x))
+            panel = panels.setdefault(title, Panel(title, x_label=x.replace("compute_seconds", "seconds of computing")))
             panel.series.append(CurveSeries(player, xs, ys, colour=i))
     for panel in panels.values():
         panel.log_y = log_worthwhile([y for series in panel.series for y in series.y])

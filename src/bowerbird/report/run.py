@@ -18,12 +18,13 @@ from bowerbird.report.curves import CurveSeries, Panel, curve, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.page import write_page
 from bowerbird.report.table import heading, metric, sentence, unit_text, value_text
+from bowerbird.training.clock import starvation
 from bowerbird.training.energy import HOW
 from bowerbird.training.rundir import RunDir
 
 MOST_GRIDS = 12
 """Sample grids or texts shown; of more, evenly spaced ones with the first and the last."""
-_NOT_CURVES = ("step", "seconds", "examples", "event")
+_NOT_CURVES = ("step", "seconds", "compute_seconds", "examples", "event")
 
 
 def write_run_report(folder: Path) -> Path:
@@ -97,7 +98,13 @@ def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
     shown = [
         ("Steps", status.get("step"), lambda v: f"{v:,}", ""),
         ("Examples seen", examples, count, rate),
-        ("Training time", seconds, duration, "optimiser steps only"),
+        ("Training time", seconds, duration, "optimiser steps only, on the wall clock"),
+        (
+            "Computing time",
+            status.get("compute_seconds"),
+            duration,
+            starvation(status) or "CPU time of all threads, or time on the accelerator",
+        ),
         ("Parameters", status.get("parameters"), count, ""),
         ("Training compute", status.get("flops"), lambda v: count(v, "FLOP"), "from one profiled step"),
         ("Energy", status.get("joules"), lambda v: count(v, "J"), HOW.get(status.get("energy", ""), "")),

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bowerbird.report.comparison import quality, read_comparison, rows_of, training_cost
-from bowerbird.training.budget import describe_budget, parse_budget
+from bowerbird.report.comparison import quality, read_comparison, rows_of, starved_runs, training_cost
+from bowerbird.training.budget import compute_budget, describe_budget
 
 _STYLES = {"best": "[bold green]* {}[/]", "tied": "~ {}", "": "{}"}
 
@@ -16,10 +16,10 @@ def print_comparison(folder: Path, console: Console) -> None:
     """Prints the table and the path of the report; ``*`` is the best, ``~`` not told apart from it."""
     comparison = read_comparison(folder)
     rows = rows_of(comparison)
-    budget = describe_budget(parse_budget(comparison["plan"]["budget"]))
+    budget = describe_budget(compute_budget(comparison["plan"]["budget"]))
     table = Table(
         "",
-        title=f"{budget} of training each",
+        title=f"Trained for {budget} each",
         caption="* best   ~ within two standard errors of the best",
         title_justify="left",
         caption_justify="left",
@@ -36,4 +36,6 @@ def print_comparison(folder: Path, console: Console) -> None:
     for row in rows:
         for error in row.errors:
             console.print(f"[red]{escape(row.recipe)} failed.[/] {escape(error)}", soft_wrap=True)
+    for sentence in starved_runs(comparison):
+        console.print(f"[yellow]note[/] {escape(sentence)}", soft_wrap=True)
     console.print(f"Report: {escape(str(folder / 'report.html'))}", soft_wrap=True)

@@ -5,6 +5,7 @@ Imports no torch, so that the command line can check one before anything is load
 
 import math
 import re
+from typing import Any
 
 from bowerbird.errors import BowerbirdError
 
@@ -46,9 +47,28 @@ def parse_budget(text: str) -> dict[str, float | int]:
     return {field: int(value)}
 
 
+def compute_budget(text: str) -> dict[str, float | int]:
+    """As ``parse_budget``, for a comparison: time is counted in seconds of computing.
+
+    The wall clock would give a run less to compute whenever something else keeps the machine busy.
+    """
+    return {"compute_seconds" if field == "seconds" else field: value for field, value in parse_budget(text).items()}
+
+
+LIMITS = ("steps", "examples", "seconds", "compute_seconds", "flops")
+"""The fields of ``config.Train`` that are budgets."""
+
+
+def only(budget: dict[str, float | int]) -> dict[str, Any]:
+    """This budget and no other, as fields of ``config.Train``."""
+    return dict.fromkeys(LIMITS) | budget
+
+
 def describe_budget(budget: dict[str, float | int]) -> str:
-    """A budget as ``parse_budget`` returns it, in words: ``10 minutes``, ``500 steps``."""
+    """A budget in words: ``10 minutes``, ``10 minutes of computing``, ``500 steps``."""
     ((field, value),) = budget.items()
+    if field == "compute_seconds":
+        return describe_budget({"seconds": value}) + " of computing"
     if field == "seconds":
         for name, seconds in (("hour", 3600), ("minute", 60)):
             if value >= seconds and value % seconds == 0:

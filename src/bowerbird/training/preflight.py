@@ -5,10 +5,11 @@ its size.  What grows from one pass to the other grows with the examples, so eac
 the same coming and going with these sizes has the peak that the batch will have.
 """
 
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.machine import available_memory
+from bowerbird.machine import available_memory, synchronize
 from bowerbird.models.base import Batch, GenerativeModel
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 
@@ -121,8 +122,12 @@ def _passes(model: GenerativeModel, batch: Batch, autocast: Callable[[], torch.a
             p.grad = None
         del loss  # and with it what its graph holds, as when the trainer's function returns
         yield
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize(model.device)
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Inside, compiled networks run uncompiled."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 # ------------------------------------------------------------------------------------------ what comes and goes
@@ -142,6 +147,11 @@ class Trace(TorchDispatchMode):
         self.events: list[int | None] = []
         """i: storage i was made; ~i: it was freed; None: a backward pass has ended."""
         self._live = {one.untyped_storage()._cdata: -1 for one in known}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler to keep it out of here; ``_eagerly`` does so where it is loaded."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -167,7 +177,7 @@ class Trace(TorchDispatchMode):
 def trace(model: GenerativeModel, batch: Batch, autocast: Callable[[], torch.autocast]) -> Trace:
     """What the passes over a batch make and compute."""
     given = [one for one in tree_leaves(tuple(batch)) if isinstance(one, Tensor)]
-    with Trace([*model.state_dict().values(), *given]) as traced:
+    with _eagerly(), Trace([*model.state_dict().values(), *given]) as traced:
         for _ in _passes(model, batch, autocast):
             traced.events.append(None)
     traced.sizes.append(n_bytes(given))

@@ -10,10 +10,13 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from torch import Tensor
 
+from bowerbird.training.clock import Clock, starvation
 from bowerbird.training.rundir import RunDir
 
 SECONDS_BETWEEN_LINES = 30
-"""How often a line is printed when the output is not a terminal."""
+"""How often a line is printed when the output is not a terminal …"""
+SECONDS_BETWEEN_UPDATES = 0.1
+"""… and how often the line of a terminal changes: reading a loss from an accelerator waits for it."""
 
 
 class Progress:
@@ -29,7 +32,7 @@ class Progress:
         )  # fmt: skip
         self.task = self.bar.add_task("", total=1.0)
         self.last = ""
-        self.next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self.next_line = time.monotonic() + (0 if self.console.is_terminal else SECONDS_BETWEEN_LINES)
         self.start: tuple[float, float] | None = None
         self.events = _summary_writer(rundir)
 
@@ -44,15 +47,16 @@ class Progress:
         if error is None:
             self.console.print(f"  done   {self.last}")
 
-    def advance(self, used: float, step: int, seconds: float, logs: dict[str, Tensor]) -> None:
+    def advance(self, used: float, step: int, clock: Clock, logs: dict[str, Tensor]) -> None:
         """Updates the line: step, losses, time left as the used part of the budget extrapolates it."""
         now = time.monotonic()
         if self.start is None:
             self.start = (now, used)
-        if not self.console.is_terminal and now < self.next_line and used < 1:
+        if now < self.next_line and used < 1:
             return
+        self.next_line = now + (SECONDS_BETWEEN_UPDATES if self.console.is_terminal else SECONDS_BETWEEN_LINES)
         losses = "  ".join(f"{name} {value.item():.4g}" for name, value in logs.items() if name.endswith("/loss"))
-        self.last = f"step {step}  {losses}  {seconds:.0f} s"
+        self.last = f"step {step}  {losses}  {_spent(clock)}"
         left = ""
         if used > self.start[1] and used < 1:
             minutes = (now - self.start[0]) / (used - self.start[1]) * (1 - used) / 60
@@ -60,7 +64,8 @@ class Progress:
         self.bar.update(self.task, completed=used, description=self.last + left)
         if not self.console.is_terminal and used < 1:
             self.console.print(f"  {used:4.0%}   {self.last}{left}")
-            self.next_line = now + SECONDS_BETWEEN_LINES
+        if used >= 1 and (sentence := starvation(clock.counters())):
+            self.say(f"  note   {sentence}")
 
     def say(self, line: str) -> None:
         """A line that stays above the progress line."""
@@ -73,6 +78,13 @@ class Progress:
             for name, value in row.items():
                 if name != "step":
                     self.events.add_scalar(name, value, row["step"])
+
+
+def _spent(clock: Clock) -> str:
+    """The time on the wall; beside it that of computing where it is known and differs."""
+    computing = clock.compute_seconds
+    differs = clock.device.type == "cpu" and computing is not None and f"{computing:.0f}" != f"{clock.seconds:.0f}"
+    return f"{clock.seconds:.0f} s" + (f" ({computing:.0f} CPU s)" if differs else "")
 
 
 def _summary_writer(rundir: RunDir) -> Any:

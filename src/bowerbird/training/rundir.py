@@ -209,4 +209,5 @@ def load_model(path: Path | str, device: str = "cpu", *, best: bool = False) -> 
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise BowerbirdError(f"{weights} cannot be loaded into the model of run.toml: {reason}") from error
-    return model.to(device).eval().requires_grad_(False), spec
+    layout = torch.channels_last if run.train.channels_last else torch.preserve_format
+    return model.to(device).to(memory_format=layout).eval().requires_grad_(False), spec

@@ -24,6 +24,7 @@ from bowerbird import config, machine
 from bowerbird.data import order
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
+from bowerbird.training.clock import Clock
 from bowerbird.training.energy import EnergyMeter
 from bowerbird.training.nonfinite import Origin, explain_gradient, explain_loss
 from bowerbird.training.observer import Observer
@@ -91,7 +92,7 @@ class TrainResult:
     step: int
     examples: int
     seconds: float
-    """Time in optimiser steps: without data preparation, sample grids and checkpoints."""
+    """Wall-clock time in optimiser steps: without data preparation, sample grids and checkpoints."""
     flops: float
     parameters: int
     finished: bool
@@ -99,6 +100,10 @@ class TrainResult:
     """Energy of the training, see ``energy``."""
     energy: str = ""
     """How it is known."""
+    compute_seconds: float | None = None
+    """CPU time of all threads in optimiser steps, or time on the accelerator, see ``clock``; None: not counted."""
+    running_seconds: float | None = None
+    """The part of ``seconds`` in which the thread that trains was running."""
 
 
 def train(
@@ -145,7 +150,7 @@ def resume(
 
 
 def _check(train: config.Train) -> None:
-    if not any((train.steps, train.examples, train.seconds, train.flops)):
+    if not any((train.steps, train.examples, train.seconds, train.compute_seconds, train.flops)):
         raise BowerbirdError("No budget is set; add one, for example --budget 10m or --train.steps 10000.")
 
 
@@ -207,7 +212,7 @@ class Trainer:
         self._check_players()
 
         self.step = 0
-        self.seconds = 0.0
+        self.clock = Clock(self.device)
         self.evaluating_seconds = 0.0
         self.best = rundir.best()
         self.joules_before = 0.0
@@ -251,11 +256,16 @@ class Trainer:
     def _estimate(self) -> str:
         c = self.config
         limits = [c.steps, c.examples and c.examples / c.batch_size, c.flops and c.flops / self.cost.flops_per_step]
-        return self.cost.sentence(min((n for n in limits if n), default=None), c.seconds)
+        return self.cost.sentence(min((n for n in limits if n), default=None), c.seconds or c.compute_seconds)
 
     @property
     def examples(self) -> int:
         return self.step * self.config.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time in optimiser steps."""
+        return self.clock.seconds
 
     def used(self) -> float:
         """The part of the budget that is used up, in [0, 1]; of several budgets the one nearest to its end."""
@@ -264,6 +274,7 @@ class Trainer:
             self.step / c.steps if c.steps else 0.0,
             self.examples / c.examples if c.examples else 0.0,
             self.seconds / c.seconds if c.seconds else 0.0,
+            (self.clock.compute_seconds or 0.0) / c.compute_seconds if c.compute_seconds else 0.0,
             self.step * self.cost.flops_per_step / c.flops if c.flops else 0.0,
         ]
         return min(1.0, max(parts))
@@ -280,7 +291,7 @@ class Trainer:
         return Batch(**self.data.train.batch(chosen, self.device), step=self.step)
 
     def train_step(self) -> dict[str, Tensor]:
-        """One pass through the model's losses; returns the scalars to log."""
+        """One pass through the model's losses; returns the scalars to log, on the device."""
         torch.manual_seed(_step_seed(self.config.seed, self.step))
         micro = self.config.batch_size // self.config.accumulate
         start = time.perf_counter()
@@ -288,11 +299,17 @@ class Trainer:
         self.data_seconds += time.perf_counter() - start
         passes = [self.model.losses(batch) for batch in batches]
         rate = learning_rate(self.config, self.step, self.used())
-        logs: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-        while player := self._backward(passes, batches, logs):
+        logs: dict[str, Tensor] = {}
+        while turn := self._backward(passes, batches, logs):
+            player, losses = turn
+            norm = player.gradient_norm()
+            *sound, sound_norm = torch.stack([*losses, norm]).isfinite().tolist()  # where a step waits for the device
+            if not all(sound):
+                raise self._failure(explain_loss(self.model, batches[sound.index(False)], player.player))
             with self.observer.update(player):
-                norm = player.step(rate)
-            if not torch.isfinite(norm):
+                if sound_norm:
+                    player.step(rate, norm)
+            if not sound_norm:
                 raise self._failure(explain_gradient(player))
             player.zero_grad()
             logs[f"{player.player}/grad_norm"] = norm
@@ -303,24 +320,25 @@ class Trainer:
 
     def _backward(
         self, passes: list[Iterator], batches: list[Batch], logs: dict[str, Tensor]
-    ) -> PlayerOptimizer | None:
-        """Advances every micro-batch by one loss and accumulates its gradients; None when there is no further loss."""
-        player = None
+    ) -> tuple[PlayerOptimizer, list[Tensor]] | None:
+        """Advances every micro-batch by one loss and accumulates its gradients: whose they are, and the losses.
+
+        None when there is no further loss.
+        """
+        found: list[Tensor] = []
         for losses, batch in zip(passes, batches, strict=True):
             with self.autocast():
                 loss = next(losses, None)
             if loss is None:
                 return None
-            if not torch.isfinite(loss.value):
-                raise self._failure(explain_loss(self.model, batch, loss.player))
             player = self.players[loss.player]
             torch.autograd.backward(loss.value / len(passes), inputs=player.parameters)
+            found.append(loss.value.detach().float())
             scalars = {f"{loss.player}/loss": loss.value} | {f"{loss.player}/{k}": v for k, v in loss.logs.items()}
             for name, value in scalars.items():
-                if batch is batches[0]:
-                    logs[name] = torch.zeros(())
-                logs[name] = logs[name] + value.detach().float().cpu() / len(passes)
-        return player
+                share = value.detach().float() / len(passes)
+                logs[name] = share if batch is batches[0] else logs[name] + share
+        return player, found
 
     def _failure(self, origin: Origin) -> RunFailed:
         self.observer.failed(self, origin)
@@ -339,13 +357,10 @@ class Trainer:
         self.observer.begin(self)
         with self.progress, _catching_signals() as caught:
             while self.used() < 1:
-                start = time.perf_counter()
-                with self.observer.step(self):
+                before = self.seconds
+                with self.clock.step(), self.observer.step(self):
                     logs = self.train_step()
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize()
-                recent.append(time.perf_counter() - start)
-                self.seconds += recent[-1]
+                recent.append(self.seconds - before)
                 if self.config.validate_every and self.step % self.config.validate_every == 0:
                     logs |= self._validation()
                 finished = self.used() >= 1
@@ -354,7 +369,7 @@ class Trainer:
                 if evaluated or finished or self.step % self.config.log_every == 0:
                     self._log(logs, recent)
                     recent = []
-                self.progress.advance(self.used(), self.step, self.seconds, logs)
+                self.progress.advance(self.used(), self.step, self.clock, logs)
                 if finished or (self.config.sample_every and self.step % self.config.sample_every == 0):
                     self._preview()
                 if finished or caught or self.step % self.config.checkpoint_every == 0:
@@ -368,11 +383,18 @@ class Trainer:
 
     def _log(self, logs: dict[str, Tensor], recent: list[float]) -> None:
         row: dict[str, Any] = {"step": self.step, "examples": self.examples, "seconds": round(self.seconds, 3)}
-        row |= {name: float(f"{value.item():.6g}") for name, value in logs.items()}
+        if self.clock.compute_seconds is not None:
+            row["compute_seconds"] = round(self.clock.compute_seconds, 3)
+        row |= {name: float(f"{value:.6g}") for name, value in self._fetched(logs).items()}
         row["examples_per_second"] = round(self.config.batch_size * len(recent) / sum(recent), 1)
         row["memory_gb"] = round(machine.memory_in_use(self.device) / 1e9, 3)
         self.progress.record(row)
         self.observer.logged(self, row)
+
+    def _fetched(self, logs: dict[str, Tensor]) -> dict[str, float]:
+        """The scalars as numbers, in one transfer from the device."""
+        values = torch.stack([value.to(self.device, torch.float32) for value in logs.values()])
+        return dict(zip(logs, values.tolist(), strict=True))
 
     def _validation(self) -> dict[str, Tensor]:
         """Losses of the averaged weights on validation examples that are the same every time."""
@@ -421,12 +443,12 @@ class Trainer:
         return {
             "step": self.step,
             "examples": self.examples,
-            "seconds": self.seconds,
             "flops": self.step * self.cost.flops_per_step,
             "parameters": self.cost.parameters,
             "finished": self.used() >= 1,
             "joules": self.joules_before + self.meter.joules(),
             "energy": self.meter.source,
+            **self.clock.counters(),
         }
 
     def save_checkpoint(self) -> None:
@@ -451,7 +473,8 @@ class Trainer:
         for player in self.players.values():
             player.load_state(part("optimizer/"))
         status = self.rundir.status()
-        self.step, self.seconds = status["step"], status["seconds"]
+        self.step = status["step"]
+        self.clock.load(status)
         self.joules_before = status.get("joules", 0.0)
         self.rundir.truncate_metrics(self.step)
 

@@ -60,13 +60,11 @@ class ImageSet:
         rows = dict.fromkeys(pictures, at)
         if self.unpaired:
             rows[SOURCE] = torch.randint(len(self.given[SOURCE]), (len(at),), device=at.device)
-        floats = {name: to_float(one[rows[name]].to(device, non_blocking=True)) for name, one in pictures.items()}
+        floats = {name: to_float(one[rows[name]].to(device)) for name, one in pictures.items()}
         if self.flip:
             mirrored = (torch.rand(len(indices)) < 0.5).to(device).view(-1, 1, 1, 1)
             floats = {name: torch.where(mirrored, one.flip(-1), one) for name, one in floats.items()}
-        numbers = {
-            name: one[at].to(device, non_blocking=True) for name, one in self.given.items() if name not in floats
-        }
+        numbers = {name: one[at].to(device) for name, one in self.given.items() if name not in floats}
         x = floats.pop("")
         return {"x": x, "given": {name: (floats | numbers)[name] for name in self.given}}
 

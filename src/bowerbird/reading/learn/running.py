@@ -20,7 +20,7 @@ import bowerbird
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.learn.exercise import Exercise
-from bowerbird.reading.running.guards import scrubbed
+from bowerbird.reading.running.guards import require_forks, scrubbed
 from bowerbird.reading.source import printable
 
 WALL_S = 60.0
@@ -62,6 +62,7 @@ def check_answer(found: Exercise, source: str) -> Verdict:
 
 def check_answers(answers: list[tuple[Exercise, str]], wall_s: float = WALL_S) -> list[Verdict]:
     """Runs several answers, each in a fork of one child."""
+    require_forks()
     home = Path(tempfile.mkdtemp(prefix="bowerbird-learn-"))
     free = os.environ.get("BOWERBIRD_UNCONFINED") == "1"
     rows = [{"exercise": f.id, "source": s, "file": f.file_name, "unconfined": free} for f, s in answers]

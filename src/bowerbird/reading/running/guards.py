@@ -5,7 +5,6 @@ so that what was tried is named in a fact; code that means harm can go around it
 """
 
 import os
-import resource
 import shutil
 import site
 import subprocess
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bowerbird.errors import BowerbirdError
 from bowerbird.reading.running.putting import put
 
 _NETWORK = (
@@ -174,8 +174,19 @@ def scrubbed(environment: dict[str, str], home: str) -> dict[str, str]:
     }
 
 
+def require_forks() -> None:
+    """BowerbirdError where no process can be forked and limited, which is on Windows."""
+    if not hasattr(os, "fork"):
+        raise BowerbirdError(
+            "Programs cannot be run under observation on this system, which cannot fork a process; use Linux, macOS, or "
+            "WSL on Windows. Training, sampling, measuring and comparing work here."
+        )
+
+
 def limit(memory_bytes: int, cpu_s: float) -> None:
     """Limits of the kernel: address space beyond what is mapped now, CPU seconds, file size, no core files."""
+    import resource  # Windows has none, and imports this module too
+
     mapped = (
         int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 0
     )

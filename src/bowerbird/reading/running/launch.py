@@ -23,7 +23,7 @@ from typing import Any, Self, get_args
 import bowerbird
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.facts import FactStore, Kind
-from bowerbird.reading.running.guards import scrubbed
+from bowerbird.reading.running.guards import require_forks, scrubbed
 from bowerbird.reading.running.request import UNCONFINED, Request
 from bowerbird.reading.source import printable
 
@@ -60,6 +60,7 @@ class Child:
         """Starts the process; it loads torch while the parent goes on."""
         if self.process is not None and self.process.poll() is None:
             return
+        require_forks()
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         environment = scrubbed(dict(os.environ), str(home))
