@@ -23,8 +23,8 @@ from bowerbird.data.tables import Table
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.text import dialogues, forms
 from bowerbird.media.text.chat import Message
-from bowerbird.media.text.encodings import COMPRESSED, Room, TextFile, checked_encoding
 from bowerbird.media.text.forms import Form, Kind
+from bowerbird.media.text.textfiles import COMPRESSED, Room, TextFile, checked_encoding
 
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet", ".yml", ".yaml")
 PLAIN = (".txt", ".md")
@@ -163,7 +163,7 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
     names = sorted(files.visible(source.names()), key=files.natural)
     texts = [name for name in names if is_text(name)]
     if not texts:
-        raise BowerbirdError(f"{path} holds no text ({', '.join(SUFFIXES)}){_others(names)}.")
+        raise BowerbirdError(f"{path} holds no text ({', '.join(SUFFIXES)}).")
     used = _read_of(texts)
     left = {"of another kind": set(names) - set(texts), "beside the data": set(texts) - set(used)}
     for why, others in left.items():
@@ -183,18 +183,6 @@ def _read_of(texts: list[str]) -> list[str]:
         texts,
     )
     return next(names for names in by_rank if names)
-
-
-def _others(names: list[str]) -> str:
-    """What a folder without text has, and how two parallel files in it are named."""
-    if not names:
-        return ""
-    stems: dict[str, list[str]] = {}
-    for name in names:
-        stem, _, last = name.partition(".")
-        stems.setdefault(stem, []).append(last)
-    pair = next((f"{stem}.{{{','.join(ends)}}}" for stem, ends in stems.items() if len(ends) == 2), "")
-    return f", but files such as {names[0]}" + (f"; parallel files are named as '{pair}'" if pair else "")
 
 
 def _single(path: Path, data: config.Data) -> str:
@@ -289,6 +277,9 @@ def _add(corpus: Corpus, file: TextFile, split: str, data: config.Data) -> None:
     _start(corpus, form.kind, file.name)
     for note in table.notes:
         corpus.note(f"{file.name}: {note}")
+    if form.kind == "chat" and len(form.needed) == 2:
+        asked, answer = form.needed
+        corpus.note(f"'{asked}' and '{answer}' are chats; --data.modality pairs makes pairs of them")
     _add_rows(corpus, table, form, split)
 
 

@@ -39,7 +39,9 @@ KINDS_OF_BYTES = {
     b"%PDF": "a PDF",
 }
 CHUNK = 1 << 16
-"""Bytes."""
+"""Bytes that are unpacked at once."""
+AT_ONCE = 1 << 20
+"""Characters that are decoded at once."""
 
 
 @dataclass
@@ -109,14 +111,13 @@ class _Unpacked(io.BufferedIOBase):
 
     def read1(self, size: int = -1, /) -> bytes:
         chunk, self.ahead = self.ahead or self._next(), b""
+        if not self.keeps_nul and (at := chunk.find(0)) > 0:
+            chunk, self.ahead = chunk[:at], chunk[at:]  # an error before it comes first
         self.n_read += len(chunk)
         self.room.take(len(chunk), self.name)
-        if not self.keeps_nul and (at := chunk.find(0)) >= 0:
-            raise UnicodeDecodeError("utf-8", chunk, at, at + 1, "no text has this byte")
+        if not self.keeps_nul and chunk.startswith(b"\0"):
+            raise UnicodeDecodeError("utf-8", chunk, 0, 1, "no text has this byte")
         return chunk
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return b"".join(iter(self.read1, b""))
 
     def _next(self) -> bytes:
         try:
@@ -143,7 +144,7 @@ class _Decoded:
 
     def read(self) -> str:
         try:
-            return self.file.read().removeprefix("\ufeff")
+            return "".join(iter(lambda: self.file.read(AT_ONCE), "")).removeprefix("\ufeff")
         except UnicodeError as error:
             raise self._refused(error) from error
 
@@ -174,13 +175,14 @@ def checked_encoding(name: str) -> str:
     if name == AUTO:
         return name
     try:
-        b"".decode(name)
+        b"a".decode(name)  # of no bytes Python would not even look the name up
+    except UnicodeError:
+        return name
     except (LookupError, ValueError) as error:
-        if isinstance(error, UnicodeError):
-            return name
         from encodings.aliases import aliases
 
-        raise unknown("encoding", name, {AUTO, *aliases, *aliases.values()}) from error
+        known = {one for one in (*aliases, *aliases.values()) if not one.endswith("_codec") and one != name}
+        raise unknown("encoding of text", name, {AUTO, *known}) from error
     return name
 
 
@@ -209,6 +211,7 @@ FREQUENT = {
     "latin-1": "éèàçêäöüßñóáíúôîâëåæøãõÄÖÜÉ«»¿",
 }
 """Characters that are frequent in texts of an encoding; the first of equally likely ones is proposed."""
+FREQUENT |= dict.fromkeys(("utf-16-le", "utf-16-be"), "".join({*"".join(FREQUENT.values())}))
 ALPHABETS = {"cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"}
 """Encodings whose letters beyond ASCII stand together; those of the others of one byte stand among ASCII's."""
 LATIN = {"cp1252", "cp1250", "cp1254", "latin-1"}
@@ -221,12 +224,21 @@ MENDABLE = 0.1
 def advice(here: bytes, at: int, following: bytes, head: bytes, tried: str) -> str:
     """What bytes may be, of which those at ``at`` are not in the encoding that was tried, as the end of a sentence."""
     begin = here.rfind(b"\n", 0, at) + 1
-    likely = _utf_16(head) or _likeliest(here[begin : begin + CHUNK] + following, tried)
+    likely = _utf_16(head) or _likeliest(here[begin : begin + CHUNK] + following, head, tried)
     if tried == "utf-8" and _is_mostly_utf_8(here[max(0, at - CHUNK) : at + CHUNK] + following):
         return ", though the text around it is; mend that place."
+    if tried != "utf-8" and _is_utf_8(here[begin:] + following):
+        likely = "utf-8"
     if likely:
         return f"; it may be {likely}: use --data.text.encoding {likely}."
     return "; name its encoding with --data.text.encoding, such as gb18030, big5, shift_jis or cp1252."
+
+
+def _is_utf_8(sample: bytes) -> bool:
+    try:
+        return not codecs.getincrementaldecoder("utf-8")().decode(sample).isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_mostly_utf_8(sample: bytes) -> bool:
@@ -237,15 +249,17 @@ def _is_mostly_utf_8(sample: bytes) -> bool:
 def _utf_16(head: bytes) -> str:
     """Without a mark: every second byte of spaces, digits, ends of lines and Latin letters is 0."""
     zeros = [half.count(0) for half in (head[1::2], head[::2])]
-    if max(zeros) > 20 * min(zeros) and max(zeros) > len(head) // 100:
+    if max(zeros) > 20 * min(zeros) and max(zeros) > 1 + len(head) // 20:
         return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
     return ""
 
 
-def _likeliest(sample: bytes, tried: str) -> str:
-    known = {name: _share(name, sample) for name in FREQUENT if name != tried}
-    best = max(known, key=lambda name: known[name])
-    return best if known[best] >= LIKELY else ""
+def _likeliest(sample: bytes, head: bytes, tried: str) -> str:
+    """By a sample from the begin of a line or, where a character has two bytes everywhere, the head of the file."""
+    samples = {name: head if name.startswith("utf-16") else sample for name in FREQUENT if name != tried}
+    shares = {name: _share(name, sample) for name, sample in samples.items()}
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] >= LIKELY else ""
 
 
 def _share(encoding: str, sample: bytes) -> float:
