@@ -1,8 +1,8 @@
 """The kernel distance as papers print it, 100 subsets of 1,000, against the loop that torch-fidelity documents.
 
 torch-fidelity takes each pair of subsets for itself: three polynomial kernels in NumPy in the float32 of features, and
-the unbiased estimate from their row sums.  It cannot be installed beside this package (it brings torchvision), so its loop
-is written out below; both sides get the same subsets, and their values must agree.
+the unbiased estimate from their row sums.  It cannot be installed beside this package (it brings torchvision), so its
+loop is written out below; both sides get the same subsets, and their values must agree.
 """
 
 import numpy as np

@@ -52,18 +52,23 @@ class Text:
     """char, byte, bpe (trained on the data), auto (char, unless the data have more than 8,000 characters), or the path
     of a tokenizer.json or of a run folder."""
     vocab_size: Count = 4096
-    """Of bpe."""
+    """Size of the vocabulary that bpe learns."""
     context: Annotated[int, Range(2)] | None = None
     """Most tokens that a model reads at once (None: 256, or less when all documents are shorter)."""
     layout: Literal["auto", "stream", "documents", "packed"] = "auto"
     """stream: one text, cut anywhere; documents: one per row; packed: several per row; auto: stream for .txt files
     whose lines go on, else documents."""
     text: str = "text"
-    """Column of .csv, .tsv and .jsonl that holds the text."""
+    """Column of a table that holds the text; a number, such as 2, where the first line is no header."""
     source: str = "source"
-    """Column of a pair's source …"""
+    """Column of the source of a pair …"""
     target: str = "target"
     """… and of its target; a .tsv without a header has them in this order."""
+    encoding: str = "auto"
+    """Encoding of the files, such as gb18030, big5, shift_jis or latin-1 (auto: UTF-8, and UTF-16 or UTF-32 that begin
+    with a byte order mark)."""
+    max_mb: Count = 512
+    """Most megabytes of text that are read, unpacked, all files together; more is refused before memory fills up."""
 
     def __post_init__(self) -> None:
         ranges.check(self, "data.text.")

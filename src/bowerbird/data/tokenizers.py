@@ -13,7 +13,7 @@ document, eos ends it, pad fills up a row.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "c
 MANY_CHARACTERS = 8000
 """With more different characters than this, auto takes bpe."""
 KINDS = ("auto", "char", "byte", "bpe")
+PIECE = 1 << 18
+"""Characters that become tokens at once, so that no second copy of a long text is made."""
+BATCH = 1024
+"""Texts that the package gets at once."""
 CHARACTERS = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
 """How the package spells the cutting of text into characters."""
 
@@ -94,20 +98,31 @@ class Tokenizer:
     def encode_all(self, texts: Sequence[str]) -> tuple[Int32[np.ndarray, "t"], Int64[np.ndarray, "n_offsets"]]:
         """The tokens of all texts, one after the other, and where each text begins."""
         if self._table is None:
-            encodings = self._encodings(texts)
-            lengths = [len(encoding) for encoding in encodings]
-            ids = np.fromiter((i for encoding in encodings for i in encoding), np.int32, sum(lengths))
+            batches = (self._encodings(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH))
+            encoded = [np.array(ids, np.int32) for batch in batches for ids in batch]
+            lengths = [len(ids) for ids in encoded]
+            ids = np.concatenate(encoded) if encoded else np.empty(0, np.int32)
         elif self._is_char:
-            codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-            ids = self._table[np.minimum(codes, len(self._table) - 1)]
-            if (ids < 0).any():
-                raise self._unknown(chr(codes[(ids < 0).argmax()]))
             lengths = [len(text) for text in texts]
+            ids = np.empty(sum(lengths), np.int32)
+            self._fill(ids, texts, "utf-32-le", np.uint32)
         else:
-            encoded = [text.encode() for text in texts]
-            ids = self._table[np.frombuffer(b"".join(encoded), np.uint8)]
-            lengths = [len(part) for part in encoded]
+            lengths = [len(text) if text.isascii() else len(text.encode()) for text in texts]
+            ids = np.empty(sum(lengths), np.int32)
+            self._fill(ids, texts, "utf-8", np.uint8)
         return ids, np.cumsum([0, *lengths], dtype=np.int64)
+
+    def _fill(self, ids: Int32[np.ndarray, "t"], texts: Sequence[str], encoding: str, unit: type) -> None:
+        """Writes the tokens of all texts into ``ids``, by their code points or bytes."""
+        table, at = self._table, 0
+        assert table is not None
+        for piece in _pieces(texts):
+            codes: np.ndarray = np.frombuffer(piece.encode(encoding, "surrogatepass"), unit)
+            found = table[np.minimum(codes, len(table) - 1)]
+            if (found < 0).any():
+                raise self._unknown(chr(codes[(found < 0).argmax()]))
+            ids[at : at + len(found)] = found
+            at += len(found)
 
     def encode_marked(self, text: str) -> tuple[list[int], list[int]]:
         """The tokens of a text in which special tokens are written out, and at which character each token begins."""
@@ -166,6 +181,20 @@ class Tokenizer:
             f"The character '{character}' (U+{ord(character or chr(0)):04X}) is not in the vocabulary, which has "
             f"{self.core.get_vocab_size(with_added_tokens=False):,} characters; leave it out."
         )
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[str]:
+    """The texts joined and cut into pieces of about ``PIECE`` characters."""
+    waiting: list[str] = []
+    n_waiting = 0
+    for text in texts:
+        for begin in range(0, len(text), PIECE):
+            waiting.append(text[begin : begin + PIECE])
+            n_waiting += len(waiting[-1])
+            if n_waiting >= PIECE:
+                yield "".join(waiting)
+                waiting, n_waiting = [], 0
+    yield "".join(waiting)
 
 
 def byte_names() -> list[str]:

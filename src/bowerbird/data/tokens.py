@@ -171,16 +171,14 @@ def _joined_ragged(parts: Sequence[Ragged]) -> Ragged:
 
 def framed(documents: Ragged, bos: int | None, eos: int | None) -> Ragged:
     """bos + tokens + eos of every document; None leaves one out."""
-    n_before, n_added = int(bos is not None), int(bos is not None) + int(eos is not None)
-    n = len(documents)
-    offsets = documents.offsets + n_added * torch.arange(n + 1)
+    n_added = int(bos is not None) + int(eos is not None)
+    offsets = documents.offsets + n_added * torch.arange(len(documents) + 1)
     values = torch.empty(int(offsets[-1]), dtype=torch.int32)
-    moved = torch.arange(n).repeat_interleave(documents.offsets.diff()) * n_added + n_before
-    values[torch.arange(len(documents.values)) + moved] = documents.values
-    if bos is not None:
-        values[offsets[:-1]] = bos
-    if eos is not None:
-        values[offsets[1:] - 1] = eos
+    inside = np.ones(len(values), bool)  # a byte per token, where indices would be eight
+    for token, at in ((bos, offsets[:-1]), (eos, offsets[1:] - 1)):
+        if token is not None:
+            values[at], inside[at.numpy()] = token, False
+    values.numpy()[inside] = documents.values.numpy()
     return Ragged(values, offsets)
 
 
@@ -314,4 +312,4 @@ def _parts(name: str) -> list[str]:
 
 def flat(ids: Int[np.ndarray, "t"], offsets: Int[np.ndarray, "n_offsets"]) -> Ragged:
     """Token ids and offsets as tensors."""
-    return Ragged(torch.from_numpy(ids.astype(np.int32)), torch.from_numpy(offsets.astype(np.int64)))
+    return Ragged(torch.from_numpy(ids.astype(np.int32, copy=False)), torch.from_numpy(offsets.astype(np.int64)))

@@ -1,6 +1,7 @@
 """The entry point for all data: recognises what a source contains and has its medium open it."""
 
 import posixpath
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -55,12 +56,37 @@ def _asked_for(data: config.Data, known: list[Medium]) -> Medium | None:
 def _held(path: Path, known: list[Medium]) -> Medium:
     """The medium of most files in a file, folder or zip; metadata files do not count."""
     names = [path.name]
-    if not path.is_file() or path.suffix.lower() == ".zip" or not any(medium.holds(path.name) for medium in known):
+    if path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         names = [name for name in files.visible(files.open_files(path).names()) if not _is_metadata(name)]
-    counts = Counter(medium.name for medium in known for name in names if medium.holds(name))
+    elif not any(medium.holds(path.name) for medium in known):
+        raise BowerbirdError(
+            f"The name of {path.name} does not say what it holds: give it a suffix such as .txt, .jsonl or .mid, or "
+            "add --data.modality text."
+        )
+    counts = _counted(names, known)
+    if not counts and (pair := _parallel(names)):
+        raise BowerbirdError(f"{path} holds no file of a known kind; parallel files are given as '{path}/{pair}'.")
     rank = {name: -place for place, name in enumerate(ORDER)}
     best = max(known, key=lambda medium: (counts[medium.name], rank.get(medium.name, -len(ORDER))))
     return best if counts else next(medium for medium in known if medium.name == ORDER[0])
+
+
+def _counted(names: list[str], known: list[Medium]) -> Counter[str]:
+    """How many files each medium has; a text that has the name of a picture or a piece belongs to it."""
+    held = {medium.name: [name for name in names if medium.holds(name)] for medium in known}
+    others = {name for medium, found in held.items() if medium != ORDER[-1] for name in found}
+    others |= {posixpath.splitext(name)[0] for name in others}
+    texts = [name for name in held.get(ORDER[-1], []) if posixpath.splitext(name)[0] not in others]
+    return Counter({medium: len(found) for medium, found in (held | {ORDER[-1]: texts}).items() if found})
+
+
+def _parallel(names: list[str]) -> str:
+    """Two files that differ in their suffix alone, as train.{de,en}; "" if there are none."""
+    ends: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: (not name.startswith("train."), name)):
+        stem, end = posixpath.splitext(name)
+        ends.setdefault(stem, []).append(end.lstrip("."))
+    return next((f"{stem}.{{{','.join(found)}}}" for stem, found in ends.items() if len(found) == 2), "")
 
 
 def _is_metadata(name: str) -> bool:

@@ -25,7 +25,7 @@ class TextMedium(Medium):
     name = "text"
     modalities = ("text", "pairs", "chat")
     settings = ("text",)
-    suffixes = (".txt", ".jsonl", ".csv", ".tsv", ".yml", ".yaml")
+    suffixes = (".txt", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet", ".yml", ".yaml")
     n_samples, n_preview, n_measured = 8, 8, 200
 
     def holds(self, name: str) -> bool:

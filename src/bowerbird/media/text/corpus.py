@@ -1,39 +1,40 @@
 """A corpus: what files of text hold, before it becomes tokens: documents or one stream, pairs, or chats.
 
     .txt           a text that goes on, or a document per line
-    .jsonl         an object per line: a column of text, a source and a target, or ``messages``
-    .csv .tsv      a column of text, or a source and a target; a .tsv without a header is source, tab, target
+    .md            a text that goes on
+    .jsonl .json   an object per line, a list of objects
+    .csv .tsv      rows of cells
+    .parquet       rows, if pyarrow is installed
     .yml           dialogues (see ``dialogues``)
     a.{de,en}      two parallel files, source and target line by line
 
-each also as .gz or .xz, several in a folder or a zip.  Text is UTF-8 without exception; ends of lines become \\n.
+each also as .gz, .xz or .bz2, several in a folder or a zip.  Several .txt and .md files are a document each; ``forms``
+says what tables hold.  What was seen and not used is counted with a reason and an example.
 """
 
-import gzip
-import lzma
 import posixpath
 import re
-import zlib
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from bowerbird import config
 from bowerbird.data import files, tables
-from bowerbird.data.tables import Row
+from bowerbird.data.tables import Table
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.text import chat, dialogues
+from bowerbird.media.text import dialogues, forms
 from bowerbird.media.text.chat import Message
+from bowerbird.media.text.forms import Form, Kind
+from bowerbird.media.text.textfiles import COMPRESSED, Room, TextFile, checked_encoding
 
-Kind = Literal["text", "pairs", "chat"]
-TABLES = (".jsonl", ".csv", ".tsv", ".yml", ".yaml")
-SUFFIXES = (".txt", *TABLES)
+TABLES = (".jsonl", ".csv", ".tsv", ".parquet", ".yml", ".yaml")
+PLAIN = (".txt", ".md")
+SUFFIXES = (*PLAIN, *TABLES, ".json")
 """What counts as text; each may be followed by one of ``COMPRESSED``."""
-COMPRESSED = {".gz": gzip.decompress, ".xz": lzma.decompress}
 LAYOUTS = ("auto", "stream", "documents", "packed")
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+READ_ME = re.compile(r"(read[-_ ]?me|licen[cs]e|copying|notice|authors|changelog)\b", re.IGNORECASE)
+SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")
+"""A file as Hugging Face names it: train-00000-of-00002.parquet."""
 
 
 @dataclass
@@ -50,16 +51,27 @@ class Corpus:
     """The official split of each item, "" where there is none."""
     stream: bool = False
     """The texts are one text, to be cut anywhere."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Items left out, by reason."""
-    note: str = ""
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    """Where the items are that were left out, by reason."""
+    unused: dict[str, None] = field(default_factory=dict)
+    """Columns of tables that were not read."""
+    notes: list[str] = field(default_factory=list)
 
-    def extend(self, more: "Corpus", split: str) -> None:
-        self.texts += more.texts
-        self.sources += more.sources
-        self.chats += more.chats
-        self.skipped += more.skipped
-        self.split += [split] * len(more.chats or more.texts)
+    def skip(self, reason: str, where: str) -> None:
+        self.skipped.setdefault(reason, []).append(where)
+
+    def add(self, text: str, split: str, source: str | None = None, where: str = "") -> None:
+        """A document or, with a source, a pair; one that is empty is skipped."""
+        if not text.strip() or (source is not None and not source.strip()):
+            self.skip("empty", where)
+            return
+        self.texts.append(text)
+        self.sources += [] if source is None else [source]
+        self.split.append(split)
+
+    def note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def keys(self) -> list[str]:
         """What decides about the split of each item: the text, the source of a pair, a chat's first question.
@@ -69,6 +81,13 @@ class Corpus:
         if self.kind == "chat":
             return [next((m["content"] for m in one if m["role"] == "user"), one[0]["content"]) for one in self.chats]
         return self.sources if self.kind == "pairs" else self.texts
+
+    def n_copies(self) -> int:
+        """How many documents, pairs or chats are copies of others."""
+        if self.kind == "chat":
+            return len(self.chats) - len({repr(one) for one in self.chats})
+        items = set(zip(self.sources, self.texts, strict=True)) if self.sources else set(self.texts)
+        return len(self.texts) - len(items)
 
 
 def is_text(name: str) -> bool:
@@ -86,38 +105,26 @@ def read(data: config.Data, path: Path, name: str) -> Corpus:
     """The corpus at a path, a folder, a zip, or ``a.{source,target}``; errors say what is wrong with it."""
     if data.text.layout not in LAYOUTS:
         raise unknown("data.text.layout", data.text.layout, LAYOUTS)
+    encoding, room = checked_encoding(data.text.encoding), Room(data.text.max_mb << 20)
     corpus = Corpus(name, "text")
     if braces := files.BRACES.fullmatch(str(path)):
-        parallel(corpus, braces)
+        parallel(corpus, braces, encoding, room)
     else:
-        source, names = _files(path)
-        contents, splits = [decoded(source, one) for one in names], official_splits(names)
-        if suffix(names[0]) in TABLES:
-            for one, text, split in zip(names, contents, splits, strict=True):
-                _add(corpus, one, text, split, data)
+        source, names = _listed(path, corpus, data)
+        found = [TextFile(source, one, encoding, room) for one in names]
+        if _is_table(names[0], data):
+            for file, split in zip(found, official_splits(names, corpus), strict=True):
+                _add(corpus, file, split, data)
         else:
-            _plain(corpus, contents, splits, data.text.layout)
+            _plain(corpus, found, official_splits(names, corpus), data.text.layout)
     _check(corpus, data)
+    _note_what_is_odd(corpus)
     return corpus
 
 
-def _add(corpus: Corpus, name: str, text: str, split: str, data: config.Data) -> None:
-    """The items of one file."""
-    if not text.strip():
-        return
-    match suffix(name):
-        case ".yml" | ".yaml":
-            more = Corpus(name, "chat", chats=dialogues.parse(text, name))
-        case ".jsonl":
-            more = from_table(name, *tables.json_table(text, name), data)
-        case ".csv":
-            more = from_table(name, *tables.csv_table(text, name), data)
-        case _:
-            more = from_table(name, *tables.tsv_table(text, name, data.text), data)
-    if corpus.split and more.kind != corpus.kind:
-        raise BowerbirdError(f"{corpus.name} holds {corpus.kind} and, in {name}, {more.kind}; name one file or folder.")
-    corpus.kind = more.kind
-    corpus.extend(more, split)
+def _is_table(name: str, data: config.Data) -> bool:
+    """A .txt of pairs is one of cells between tabs."""
+    return (suffix(name) not in (*PLAIN, "") and is_text(name)) or data.modality == "pairs"
 
 
 def _check(corpus: Corpus, data: config.Data) -> None:
@@ -133,135 +140,210 @@ def _check(corpus: Corpus, data: config.Data) -> None:
         )
 
 
+def _note_what_is_odd(corpus: Corpus) -> None:
+    if corpus.unused:
+        shown = ", ".join(f"'{one}'" for one in list(corpus.unused)[:8])
+        more = f" and {len(corpus.unused) - 8} more" if len(corpus.unused) > 8 else ""
+        corpus.note(f"columns not used: {shown}{more}")
+    if not corpus.stream and (n_copies := corpus.n_copies()):
+        corpus.note(f"{n_copies:,} {'is a copy' if n_copies == 1 else 'are copies'} of others")
+    lost = sum("\ufffd" in text for text in (*corpus.texts, *corpus.sources))
+    if lost:
+        corpus.note(f"U+FFFD in {lost:,} of the texts: an earlier conversion lost characters there")
+
+
 # ------------------------------------------------------------------------------------------------------ files
 
 
-def _files(path: Path) -> tuple[files.Files, list[str]]:
-    """The files of text in natural order; a .txt beside tables is a read-me and left out."""
+def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files, list[str]]:
+    """The files of text in natural order; others are counted in the corpus's notes."""
     if path.is_file() and path.suffix.lower() != ".zip":
-        return files.Folder(path.parent), [path.name]
+        return files.Folder(path.parent), [_single(path, data)]
     source = files.open_files(path)
-    names = sorted((name for name in files.visible(source.names()) if is_text(name)), key=files.natural)
-    if not names:
+    names = sorted(files.visible(source.names()), key=files.natural)
+    texts = [name for name in names if is_text(name)]
+    if not texts:
         raise BowerbirdError(f"{path} holds no text ({', '.join(SUFFIXES)}).")
-    return source, [name for name in names if suffix(name) in TABLES] or names
+    used = _read_of(texts)
+    left = {"of another kind": set(names) - set(texts), "beside the data": set(texts) - set(used)}
+    for why, others in left.items():
+        if others:
+            example = min(others, key=files.natural)
+            n_files = "1 file" if len(others) == 1 else f"{len(others):,} files"
+            corpus.note(f"not read: {n_files} {why}, such as {example}")
+    return source, used
 
 
-def official_splits(names: list[str]) -> list[str]:
+def _read_of(texts: list[str]) -> list[str]:
+    """Tables if there are any, else a .json, else everything that is no read-me."""
+    by_rank = (
+        [name for name in texts if suffix(name) in TABLES],
+        [name for name in texts if suffix(name) == ".json"],
+        [name for name in texts if not READ_ME.match(posixpath.basename(name))],
+        texts,
+    )
+    return next(names for names in by_rank if names)
+
+
+def _single(path: Path, data: config.Data) -> str:
+    """The name of a file, of which the suffix or the user has to say what it is."""
+    if not is_text(path.name) and data.modality not in ("text", "pairs"):
+        raise BowerbirdError(
+            f"The suffix of {path.name} does not say how to read it; give it one of {', '.join(SUFFIXES)}, or add "
+            "--data.modality text to read it as plain text."
+        )
+    return path.name
+
+
+def official_splits(names: list[str], corpus: Corpus) -> list[str]:
     """The split that each file's name (train.txt) or top folder says, "" unless all do and one is for training."""
     stems = [posixpath.basename(name).split(".")[0].lower() for name in names]
-    if set(stems) <= files.SPLITS.keys() and "train" in (splits := [files.SPLITS[stem] for stem in stems]):
+    stems = [shard["split"] if (shard := SHARD.fullmatch(stem)) else stem for stem in stems]
+    splits = [files.SPLITS.get(stem, "") for stem in stems]
+    if all(splits) and "train" in splits:
         return splits
-    return [str(split) for split in files.official_splits(names)]
-
-
-def decoded(source: files.Files, name: str) -> str:
-    """The text of a file, which has to be UTF-8; the error names the byte that is not."""
-    with source.open(name) as file:
-        raw = file.read()
-    try:
-        raw = COMPRESSED.get(posixpath.splitext(name.lower())[1], bytes)(raw)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise BowerbirdError(f"{name} cannot be unpacked ({error}); make it again.") from error
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise BowerbirdError(
-            f"{name} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} ({error.reason}); "
-            "save it as UTF-8."
-        ) from error
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    by_folder = [str(split) for split in files.official_splits(names)]
+    if not any(by_folder) and "train" in splits and len(set(splits)) > 2:
+        other = names[splits.index("")]
+        corpus.note(f"train and others are no official splits here, since {other} is none of them")
+    return by_folder
 
 
 # ------------------------------------------------------------------------------------------------------ .txt
 
 
-def _plain(corpus: Corpus, contents: list[str], splits: list[str], layout: str) -> None:
+def _plain(corpus: Corpus, found: list[TextFile], splits: list[str], layout: str) -> None:
     """A stream, or documents.  Several files are a document each, unless they are the splits.
 
-    auto: a text with empty lines, or of one line, goes on; any other has a document per line.
+    auto: a text with empty lines, or of one line, goes on, as does .md; any other has a document per line.
     """
+    contents = [file.text() for file in found]
     one_each = len(contents) > 1 and not any(splits)
     longest = max(contents, key=len)
-    goes_on = EMPTY_LINES.search(longest.strip("\n")) or "\n" not in longest.strip("\n")
+    goes_on = (
+        EMPTY_LINES.search(longest.strip("\n"))
+        or "\n" not in longest.strip("\n")
+        or all(suffix(file.name) == ".md" for file in found)
+    )
     corpus.stream = layout == "stream" or (layout == "auto" and not one_each and bool(goes_on))
-    for text, split in zip(contents, splits, strict=True):
-        texts = [text] if corpus.stream or one_each else documents(text)
-        corpus.extend(Corpus(corpus.name, "text", [one for one in texts if one.strip()]), split)
+    for file, text, split in zip(found, contents, splits, strict=True):
+        if corpus.stream or one_each:
+            corpus.add(text, split, where=file.name)
+            continue
+        blocks = documents(text)
+        for number, one in enumerate(blocks, 1):
+            corpus.add(one, split, where=f"{file.name}, line {number}")
+        if n_tabs := _tabs(blocks):
+            cells = "a tab" if n_tabs == 1 else f"{n_tabs} tabs"
+            corpus.note(f"every line of {file.name} has {cells}; if these are pairs, add --data.modality pairs")
 
 
 def documents(text: str) -> list[str]:
     """The blocks between empty lines or, where there are none, the lines."""
     blocks = EMPTY_LINES.split(text.strip("\n"))
-    return blocks if len(blocks) > 1 else text.split("\n")
+    return blocks if len(blocks) > 1 else text.strip("\n").split("\n")
 
 
-# --------------------------------------------------------------------------------------------------- columns
+def _tabs(lines: list[str]) -> int:
+    """How many tabs every line has."""
+    n_tabs = lines[0].count("\t")
+    return n_tabs if n_tabs and len(lines) > 1 and all(line.count("\t") == n_tabs for line in lines) else 0
 
 
-def from_table(name: str, columns: Iterable[str], rows: Iterable[Row], data: config.Data) -> Corpus:
-    """Chats, pairs or documents, whichever the table has the columns for."""
-    kind, needed = chosen_columns(name, list(columns), data)
-    corpus = Corpus(name, kind)
-    for number, row in rows:
-        where = f"{name}, line {number}"
-        if missing := [column for column in needed if row.get(column) is None]:
+# ---------------------------------------------------------------------------------------------------- tables
+
+
+def _add(corpus: Corpus, file: TextFile, split: str, data: config.Data) -> None:
+    """The items of one file."""
+    if suffix(file.name) in (".yml", ".yaml"):
+        _start(corpus, "chat", file.name)
+        text = file.text()
+        for one in dialogues.parse(text, file.name) if text.strip() else []:
+            if len(one) > 1:
+                corpus.chats.append(one)
+                corpus.split.append(split)
+            else:
+                corpus.skip("without an answer", f"{file.name}: {one[0]['content'][:40]}")
+        return
+    table = _table(file, data, corpus)
+    if not table.columns:
+        corpus.skip("empty file", file.name)
+        return
+    form = forms.chosen(table.columns, data, table.translation)
+    if form is None:
+        raise forms.refused(file.name, table, data, cells=suffix(file.name) not in (".jsonl", ".json", ".parquet"))
+    if twice := [column for column in form.columns if table.columns.count(column) > 1]:
+        raise BowerbirdError(f"{file.name} has two columns '{twice[0]}'; give them different names.")
+    _start(corpus, form.kind, file.name)
+    for note in table.notes:
+        corpus.note(f"{file.name}: {note}")
+    if form.kind == "chat" and len(form.needed) == 2:
+        asked, answer = form.needed
+        corpus.note(f"'{asked}' and '{answer}' are chats; --data.modality pairs makes pairs of them")
+    _add_rows(corpus, table, form, split)
+
+
+def _start(corpus: Corpus, kind: Kind, name: str) -> None:
+    if corpus.split and kind != corpus.kind:
+        raise BowerbirdError(f"{corpus.name} holds {corpus.kind} and, in {name}, {kind}; name one file or folder.")
+    corpus.kind = kind
+
+
+def _add_rows(corpus: Corpus, table: Table, form: Form, split: str) -> None:
+    used = {*form.columns, *(["translation"] if table.translation else [])}
+    corpus.unused |= dict.fromkeys(column for column in table.columns if column not in used)
+    for where, row in table.rows(form.columns):
+        corpus.unused |= dict.fromkeys(column for column in row if column not in used)
+        if missing := [column for column in form.needed if row.get(column) is None]:
             raise BowerbirdError(f"{where}: the column '{missing[0]}' is missing.")
-        values = [row[column] for column in needed]
-        if kind == "chat":
-            corpus.chats.append(chat.checked(values[0], where))
-        elif not all(isinstance(value, str) for value in values):
-            raise BowerbirdError(f"{where}: {' and '.join(needed)} must be text.")
-        elif all(value.strip() for value in values):
-            corpus.texts.append(values[-1])
-            corpus.sources += values[:-1]
-        else:
-            corpus.skipped["empty"] += 1
-    return corpus
+        if form.kind == "chat":
+            corpus.chats.append(form.chat(row, where))
+            corpus.split.append(split)
+            continue
+        source, text = form.question(row, where), row[form.needed[-1]]
+        if not isinstance(text, str):
+            raise BowerbirdError(f"{where}: {form.needed[-1]} must be text.")
+        corpus.add(text, split, source if form.kind == "pairs" else None, where)
 
 
-def chosen_columns(name: str, columns: list[str], data: config.Data) -> tuple[Kind, tuple[str, ...]]:
-    """What the table holds, and the columns that hold it."""
-    text = data.text
-    needed: dict[Kind, tuple[str, ...]]
-    needed = {"chat": ("messages",), "pairs": (text.source, text.target), "text": (text.text,)}
-    wanted = {kind: names for kind, names in needed.items() if data.modality in ("auto", kind)}
-    for kind, names in wanted.items():
-        if set(names) <= set(columns):
-            return kind, names
-    asked = " or ".join(" and ".join(map(repr, names)) for names in wanted.values())
-    raise BowerbirdError(
-        f"{name} has no column {asked}; its columns: {', '.join(map(repr, columns))}; name the right ones with "
-        "data.text.text, or data.text.source and data.text.target."
-    )
+def _table(file: TextFile, data: config.Data, corpus: Corpus) -> Table:
+    name, kind = file.name, suffix(file.name)
+    if kind == ".jsonl":
+        return tables.json_lines(file.lines(), name)
+    if kind == ".json":
+        text = file.text()
+        return tables.json_document(text, name) if text.strip() else Table([], lambda _: iter(()))
+    if kind == ".parquet":
+        return tables.parquet(file.binary(), name, file.room.take)
+    if kind == ".csv":
+        cells, between = tables.csv_cells(file.lines(), name)
+        table = tables.of_cells(cells, name, lambda rows: forms.header(rows, data, certain=True))
+        return table.with_note(f"{between} stand between the cells" if between else "")
+    cells, quoted = tables.tsv_cells(list(file.lines()), name)
+    table = tables.of_cells(cells, name, lambda rows: forms.header(rows, data, certain=False))
+    return table.with_note("quotation marks enclose cells, as Excel writes them" if quoted else "")
 
 
 # -------------------------------------------------------------------------------------------- parallel files
 
 
-def parallel(corpus: Corpus, braces: re.Match[str]) -> None:
+def parallel(corpus: Corpus, braces: re.Match[str], encoding: str, room: Room) -> None:
     """Pairs of two files, line by line; beside train.{de,en} the files val… and test… are the official splits."""
     corpus.kind = "pairs"
     for split, before in _official(Path(braces["before"]), braces, corpus):
         sides = []
         for side in (braces["source"], braces["target"]):
             path = _existing(Path(f"{before}{side}{braces['after']}"))
-            lines = decoded(files.Folder(path.parent), path.name).removesuffix("\n").split("\n")
-            sides.append((path, lines if lines != [""] else []))
-        (_, sources), (_, targets) = sides
+            sides.append((path, list(TextFile(files.Folder(path.parent), path.name, encoding, room).lines())))
+        (first, sources), (_, targets) = sides
         if len(sources) != len(targets):
             short, long = sorted(sides, key=lambda side: len(side[1]))
             raise BowerbirdError(
                 f"{short[0]} has no line {len(short[1]) + 1}, but {long[0].name} has {len(long[1])} lines; "
                 "the lines of parallel files belong together."
             )
-        for source, target in zip(sources, targets, strict=True):
-            if source.strip() and target.strip():
-                corpus.sources.append(source)
-                corpus.texts.append(target)
-                corpus.split.append(split)
-            else:
-                corpus.skipped["empty"] += 1
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
+            corpus.add(target, split, source, f"{first.name}, line {number}")
 
 
 def _existing(path: Path) -> Path:
@@ -281,11 +363,15 @@ def _official(before: Path, braces: re.Match[str], corpus: Corpus) -> list[tuple
     stems = sorted(
         {name.split(end)[0] for name in names if name.split(end)[-1] in ("", *COMPRESSED)}, key=files.natural
     )
-    found = {"train": stem}
+    found, others = {"train": stem}, []
     for other in stems:
         split = files.SPLITS.get(other.lower()) or ("test" if other.lower().startswith("test") else "")
         if split and split not in found:
             found[split] = other
+        elif other != stem:
+            others.append(other)
     if found.get("test", "test") != "test":
-        corpus.note = f"test is {found['test']}"
+        corpus.note(f"test is {found['test']}")
+    if others:
+        corpus.note(f"not read: {', '.join(others[:4])}{' …' if len(others) > 4 else ''}")
     return [(split, f"{before.parent / name}.") for split, name in found.items()]

@@ -24,7 +24,7 @@ SPEAKERS = ("user", ANSWERS)
 
 
 def parse(text: str, name: str) -> list[list[Message]]:
-    """The dialogues that have an answer; errors name the line."""
+    """The dialogues, also those without an answer; errors name the line."""
     head, found, body = text.partition("conversations:\n")
     if not found:
         raise BowerbirdError(f"{name} has no list 'conversations' of dialogues.")
@@ -42,7 +42,7 @@ def parse(text: str, name: str) -> list[list[Message]]:
             raise BowerbirdError(
                 f"{name}, line {number} is neither '- - text' nor '  - text' nor more of a text before it."
             )
-    said = [[_text(lines, name) for lines in dialogue] for dialogue in dialogues if len(dialogue) > 1]
+    said = [[_text(lines, name) for lines in dialogue] for dialogue in dialogues]
     return [[{"role": SPEAKERS[i % 2], "content": one} for i, one in enumerate(dialogue)] for dialogue in said]
 
 

@@ -6,9 +6,10 @@ next 5 % for validation, the last 5 % for testing, unless its files are the spli
 
 import hashlib
 import json
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ import torch
 from bowerbird import config
 from bowerbird.data import builtin, catalogue, fetch, split, tokenizers
 from bowerbird.data.split import SPLITS
-from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.data.tokenizers import PIECE, Tokenizer
 from bowerbird.data.tokens import Ragged, Rows, Stream, TokenData, TokenSet, flat, framed, packed, pieces
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.text import chat, corpus
@@ -73,7 +74,7 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
     layout = "stream" if found.stream else "packed" if data.text.layout == "packed" else "documents"
     match found.kind:
         case "pairs":
-            sets, spec = _pairs(parts, tokenizer, data.text.context, found.skipped)
+            sets, spec = _pairs(parts, tokenizer, data.text.context, found)
         case "chat":
             sets, spec = _chats(parts, tokenizer, data.text.context)
         case _ if found.stream:
@@ -94,11 +95,11 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
             "layout": layout,
             "split": rule,
         },
-        skipped=found.skipped.total(),
+        skipped=sum(map(len, found.skipped.values())),
         fingerprint=_fingerprint(found.kind, parts),
         contents=_contents(found, parts, tokenizer, context),
-        skipped_why=", ".join(f"{count} {why}" for why, count in found.skipped.items()),
-        note=found.note,
+        skipped_why=", ".join(f"{len(where):,} {why}, such as {where[0]}" for why, where in found.skipped.items()),
+        note="; ".join(found.notes),
         written={one: part.written() for one, part in parts.items()},
         read={one: part.sources for one, part in parts.items()},
     )
@@ -123,10 +124,27 @@ def _contents(found: Corpus, parts: dict[str, CorpusPart], tokenizer: Tokenizer,
 
 
 def _fingerprint(kind: str, parts: dict[str, CorpusPart]) -> str:
+    """The SHA-256 of the kind and of [name, texts, sources, chats] of each split as JSON, written piece by piece."""
     digest = hashlib.sha256(kind.encode())
     for name, part in parts.items():
-        digest.update(json.dumps([name, part.texts, part.sources, part.chats], ensure_ascii=False).encode())
+        digest.update(f"[{json.dumps(name)}, ".encode())
+        for items, end in ((part.texts, b", "), (part.sources, b", "), (part.chats, b"]")):
+            for i, item in enumerate(items):
+                digest.update(b", " if i else b"[")
+                for piece in _as_json(item):
+                    digest.update(piece.encode())
+            digest.update((b"]" if items else b"[]") + end)
     return digest.hexdigest()[:16]
+
+
+def _as_json(item: Any) -> Iterator[str]:
+    if isinstance(item, str) and len(item) > PIECE:  # escapes concern single characters
+        yield '"'
+        for begin in range(0, len(item), PIECE):
+            yield json.dumps(item[begin : begin + PIECE], ensure_ascii=False)[1:-1]
+        yield '"'
+    else:
+        yield json.dumps(item, ensure_ascii=False)
 
 
 # ------------------------------------------------------------------------------------------------------ splits
@@ -216,9 +234,7 @@ def _documents(
     return sets, _spec(tokenizer, context, (tokenizer.bos,))
 
 
-def _pairs(
-    parts: dict[str, CorpusPart], tokenizer: Tokenizer, given: int | None, skipped: Counter[str]
-) -> tuple[Sets, Spec]:
+def _pairs(parts: dict[str, CorpusPart], tokenizer: Tokenizer, given: int | None, found: Corpus) -> tuple[Sets, Spec]:
     """source + eos, bos + target + eos; pairs of which a side is longer than the context are taken out of ``parts``."""
     sources = {one: framed(_tokens(tokenizer, part.sources), None, tokenizer.eos) for one, part in parts.items()}
     targets = {one: framed(_tokens(tokenizer, part.texts), tokenizer.bos, tokenizer.eos) for one, part in parts.items()}
@@ -228,8 +244,9 @@ def _pairs(
     sets: Sets = {}
     for one, part in parts.items():
         fits = (targets[one].offsets.diff() <= context + 1) & (sources[one].offsets.diff() <= source_context)
-        if n_longer := int((~fits).sum()):
-            skipped["too long for the context"] += n_longer
+        if not fits.all():
+            for i in (~fits).nonzero().flatten().tolist():
+                found.skip("too long for the context", f"'{part.sources[i][:40]} …'")
             part.texts = [text for text, fit in zip(part.texts, fits.tolist(), strict=True) if fit]
             part.sources = [text for text, fit in zip(part.sources, fits.tolist(), strict=True) if fit]
         offsets = targets[one].offsets

@@ -1,0 +1,278 @@
+"""Files of text: unpacked as they are read, decoded without a guess, and no more of them than was allowed.
+
+Text is UTF-8, unless a byte order mark says UTF-16 or UTF-32 or the user names an encoding.  No byte is replaced or
+dropped: the first that does not fit is an error with its place and the encoding that it looks like.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import posixpath
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bowerbird.data import files
+from bowerbird.errors import BowerbirdError, unknown
+
+COMPRESSED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+AUTO = "auto"
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+"""A byte order mark decides, whatever encoding was named, as in the Encoding Standard of the WHATWG."""
+KINDS_OF_BYTES = {
+    b"\x1f\x8b": "a gzip file",
+    b"\xfd7zXZ": "an xz file",
+    b"BZh": "a bzip2 file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"PK\x03\x04": "a zip (as are the files of Excel and Word)",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF",
+}
+CHUNK = 1 << 16
+"""Bytes that are unpacked at once."""
+AT_ONCE = 1 << 20
+"""Characters that are decoded at once."""
+
+
+@dataclass
+class Room:
+    """How many bytes of text may be read, all files of a source together."""
+
+    limit: int
+    taken: int = 0
+
+    def take(self, n_bytes: int, name: str) -> None:
+        self.taken += n_bytes
+        if self.taken > self.limit:
+            raise BowerbirdError(
+                f"{name}: the text is larger than {self.limit >> 20:,} MB; take a part of it, or allow more with "
+                "--data.text.max-mb if the memory is there."
+            )
+
+
+class TextFile:
+    """One file of a folder or zip, read as text."""
+
+    def __init__(self, source: files.Files, name: str, encoding: str, room: Room):
+        self.source, self.name, self.encoding, self.room = source, name, encoding, room
+
+    def text(self) -> str:
+        """The whole text; ends of lines become \\n."""
+        with self._open() as raw:
+            text = _Decoded(raw, self.encoding).read().replace("\r\n", "\n")
+        return text if "\n" in text else text.replace("\r", "\n")
+
+    def lines(self) -> Iterator[str]:
+        """The lines without their ends, which are LF or CR LF; a CR by itself ends a line only where there is no LF."""
+        with self._open() as raw:
+            lines = iter(_Decoded(raw, self.encoding))
+            first = next(lines, "")
+            if not first.endswith("\n") and "\r" in first:  # the only line
+                yield from first.removesuffix("\r").split("\r")
+            elif first:
+                yield first.removesuffix("\n").removesuffix("\r")
+            for line in lines:
+                yield line.removesuffix("\n").removesuffix("\r")
+
+    def binary(self) -> Any:
+        """The file itself, for formats that are no text."""
+        return self.source.open(self.name)
+
+    def _open(self) -> "_Unpacked":
+        return _Unpacked(self)
+
+
+class _Unpacked(io.BufferedIOBase):
+    """The bytes of a file, unpacked, counted and refused beyond the room that there is."""
+
+    def __init__(self, file: TextFile):
+        self.name, self.room, self.n_read, self.keeps_nul = file.name, file.room, 0, False
+        unpack = COMPRESSED.get(posixpath.splitext(file.name.lower())[1])
+        try:
+            self.packed: Any = file.source.open(file.name)
+            self.file = unpack(self.packed) if unpack else self.packed
+        except (OSError, RuntimeError, zipfile.BadZipFile) as error:  # RuntimeError: an encrypted zip
+            raise BowerbirdError(f"{file.name} cannot be opened ({error}).") from error
+        self.head = self._next()
+        self.ahead = self.head
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1, /) -> bytes:
+        chunk, self.ahead = self.ahead or self._next(), b""
+        if not self.keeps_nul and (at := chunk.find(0)) > 0:
+            chunk, self.ahead = chunk[:at], chunk[at:]  # an error before it comes first
+        self.n_read += len(chunk)
+        self.room.take(len(chunk), self.name)
+        if not self.keeps_nul and chunk.startswith(b"\0"):
+            raise UnicodeDecodeError("utf-8", chunk, 0, 1, "no text has this byte")
+        return chunk
+
+    def _next(self) -> bytes:
+        try:
+            return self.file.read(CHUNK)
+        except (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+            raise BowerbirdError(f"{self.name} cannot be unpacked ({error}); make it again.") from error
+
+    def close(self) -> None:
+        self.file.close()
+        self.packed.close()
+        super().close()
+
+
+class _Decoded:
+    """The text of bytes, all at once or line by line; lines end at LF."""
+
+    def __init__(self, raw: _Unpacked, encoding: str):
+        marked = next((name for mark, name in MARKS.items() if raw.head.startswith(mark)), "")
+        if encoding != AUTO and codecs.lookup(encoding).name == "utf-16":  # Python takes the order of the machine
+            encoding = _utf_16(raw.head) or "utf-16-le"
+        self.raw, self.encoding = raw, marked or ("utf-8" if encoding == AUTO else encoding)
+        raw.keeps_nul = encoding != AUTO or self.encoding != "utf-8"
+        self.file = io.TextIOWrapper(raw, self.encoding, errors="strict", newline="\n")
+
+    def read(self) -> str:
+        try:
+            return "".join(iter(lambda: self.file.read(AT_ONCE), "")).removeprefix("\ufeff")
+        except UnicodeError as error:
+            raise self._refused(error) from error
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            first = self.file.readline().removeprefix("\ufeff")
+            if first:
+                yield first
+            yield from self.file
+        except UnicodeError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: UnicodeError) -> BowerbirdError:
+        name = self.raw.name
+        for begin, kind in KINDS_OF_BYTES.items():
+            if self.raw.head.startswith(begin):
+                return BowerbirdError(f"{name} is {kind} by its first bytes and no text; unpack it or mend its name.")
+        if not isinstance(error, UnicodeDecodeError):
+            return BowerbirdError(f"{name} is not {self.encoding}: {error}.")
+        here, at = bytes(error.object), error.start
+        place = f"at byte {self.raw.n_read - len(here) + at:,} (0x{here[at]:02x})".replace(",", "")
+        what = f"{name} is not {'UTF-8' if self.encoding == 'utf-8' else self.encoding} {place}"
+        return BowerbirdError(f"{what}{advice(here, at, self.raw._next(), self.raw.head, self.encoding)}")
+
+
+def checked_encoding(name: str) -> str:
+    """The name of an encoding, or an error with the nearest one."""
+    if name == AUTO:
+        return name
+    try:
+        b"a".decode(name)  # of no bytes Python would not even look the name up
+    except UnicodeError:
+        return name
+    except (LookupError, ValueError) as error:
+        from encodings.aliases import aliases
+
+        known = {one for one in (*aliases, *aliases.values()) if not one.endswith("_codec") and one != name}
+        raise unknown("encoding of text", name, {AUTO, *known}) from error
+    return name
+
+
+# ------------------------------------------------------------------------------------------- what it may be
+
+HAN = "的一是不了在人有我他中大上不日山之天也子"
+CYRILLIC = "оеаинтсрвлкмдпу"
+FREQUENT = {
+    "gb18030": HAN + "这来国们个说时为，。",
+    "big5": HAN + "這來國們個說時為，。",
+    "shift_jis": "のにはをたがでしてとい、。",
+    "euc_jp": "のにはをたがでしてとい、。",
+    "euc_kr": "이다는에의을가고하지한도로",
+    "cp949": "이다는에의을가고하지한도로",
+    "cp932": "のにはをたがでしてとい、。",
+    "big5hkscs": HAN + "這來國們個說時為，。",
+    "cp1251": CYRILLIC,
+    "koi8_r": CYRILLIC,
+    "cp1253": "αοιετσνηυρπκμλς",
+    "cp1255": "יהולאמתברש",
+    "cp1256": "اليمنوتربة",
+    "cp874": "านรกเงอ่้ลม",
+    "cp1252": "éèàçêäöüßñóáíúôîâëåæøãõÄÖÜÉ’‘“”–—«»¿",
+    "cp1250": "łęąśżźćńěščřžýáíéůőűóÁŁŚŠČ",
+    "cp1254": "ışğçöüİŞ",
+    "latin-1": "éèàçêäöüßñóáíúôîâëåæøãõÄÖÜÉ«»¿",
+}
+"""Characters that are frequent in texts of an encoding; the first of equally likely ones is proposed."""
+FREQUENT |= dict.fromkeys(("utf-16-le", "utf-16-be"), "".join({*"".join(FREQUENT.values())}))
+ALPHABETS = {"cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"}
+"""Encodings whose letters beyond ASCII stand together; those of the others of one byte stand among ASCII's."""
+LATIN = {"cp1252", "cp1250", "cp1254", "latin-1"}
+LIKELY = 0.04
+"""Least part of the characters beyond ASCII that are frequent ones."""
+MENDABLE = 0.1
+"""Most part of broken characters in what is still called UTF-8."""
+
+
+def advice(here: bytes, at: int, following: bytes, head: bytes, tried: str) -> str:
+    """What bytes may be, of which those at ``at`` are not in the encoding that was tried, as the end of a sentence."""
+    begin = here.rfind(b"\n", 0, at) + 1
+    likely = _utf_16(head) or _likeliest(here[begin : begin + CHUNK] + following, head, tried)
+    if tried == "utf-8" and _is_mostly_utf_8(here[max(0, at - CHUNK) : at + CHUNK] + following):
+        return ", though the text around it is; mend that place."
+    if tried != "utf-8" and _is_utf_8(here[begin:] + following):
+        likely = "utf-8"
+    if likely:
+        return f"; it may be {likely}: use --data.text.encoding {likely}."
+    return "; name its encoding with --data.text.encoding, such as gb18030, big5, shift_jis or cp1252."
+
+
+def _is_utf_8(sample: bytes) -> bool:
+    try:
+        return not codecs.getincrementaldecoder("utf-8")().decode(sample).isascii()
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_mostly_utf_8(sample: bytes) -> bool:
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(sample)
+    return 0 < text.count("\ufffd") <= MENDABLE * sum(character > "\x7f" for character in text)
+
+
+def _utf_16(head: bytes) -> str:
+    """Without a mark: every second byte of spaces, digits, ends of lines and Latin letters is 0."""
+    zeros = [half.count(0) for half in (head[1::2], head[::2])]
+    if max(zeros) > 20 * min(zeros) and max(zeros) > 1 + len(head) // 20:
+        return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
+    return ""
+
+
+def _likeliest(sample: bytes, head: bytes, tried: str) -> str:
+    """By a sample from the begin of a line or, where a character has two bytes everywhere, the head of the file."""
+    samples = {name: head if name.startswith("utf-16") else sample for name in FREQUENT if name != tried}
+    shares = {name: _share(name, sample) for name, sample in samples.items()}
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] >= LIKELY else ""
+
+
+def _share(encoding: str, sample: bytes) -> float:
+    """How many of the characters beyond ASCII are frequent ones and stand where they should; 0 if bytes do not fit."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        return 0.0
+    beyond = [i for i, character in enumerate(text) if character > "\x7f"]
+    frequent = [i for i in beyond if text[i] in FREQUENT[encoding] and _stands_well(encoding, text, i)]
+    return len(frequent) / max(len(beyond), 1)
+
+
+def _stands_well(encoding: str, text: str, i: int) -> bool:
+    beside = any(character.isalpha() and character > "\x7f" for character in (text[i - 1 : i], text[i + 1 : i + 2]))
+    return beside if encoding in ALPHABETS else not beside if encoding in LATIN else True
