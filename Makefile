@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes kill diagnosis bench defects clean
+.PHONY: demo test lint recipes kill fuzz diagnosis bench defects clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 5 minutes on two cores)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 60s --out demo
@@ -22,6 +22,9 @@ recipes: $(READY)  ## trains every recipe and checks its [[expect]] claims (hour
 
 kill: $(READY)  ## kills a training process 20 times at random moments; it must end bit for bit as if left alone
 	BOWERBIRD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_resume.py -k test_kill
+
+fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read, or refused in one sentence
+	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py
 
 diagnosis: $(READY)  ## trains every deliberately broken run and every recipe in small, and prints what diagnosis says
 	BOWERBIRD_BROKEN_RUNS=all OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_diagnosis.py -k confusion

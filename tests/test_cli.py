@@ -278,7 +278,7 @@ def test_compare_leaves_printing_to_the_comparison_unless_json_is_asked_for(
             "--train.optimizer cannot be 'adm', only one of 'adam'",
         ),
         ("train RECIPE --train.betas 0.9", "--train.betas needs 2 value(s)"),
-        ("train RECIPE again", "'again' is one word too many"),
+        ("train RECIPE again", "Unexpected argument 'again'"),
         ("train RECIPE --plugin nowhere.py", "nowhere.py does not exist"),
         ("train RECIPE --budget 60", "The budget '60' is not a number and a unit"),
         ("train nowhere.toml", "There is no file nowhere.toml."),

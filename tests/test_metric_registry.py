@@ -86,7 +86,7 @@ def test_a_metric_of_another_package_is_its_entry_point(monkeypatch: pytest.Monk
 
 def test_names_that_do_not_exist_or_do_not_apply(own: type[Metric]) -> None:
     context = Context(Protocol(), {"rows": lambda context: [1.0]}, "this table")
-    with pytest.raises(BowerbirdError, match="There is no metric here 'mean_of_row'; did you mean 'mean_of_rows'?"):
+    with pytest.raises(BowerbirdError, match="There is no metric 'mean_of_row'; did you mean 'mean_of_rows'?"):
         measure_context(context, ["mean_of_row"])
     with pytest.raises(BowerbirdError, match="kid does not apply to this table; it needs features of pictures"):
         measure_context(context, ["mean_of_rows", "kid"])

@@ -102,7 +102,7 @@ def test_a_metric_in_a_file_is_measured_and_named(workplace: Path, capsys: pytes
     assert bowerbird("train", "my_family.toml", "--out", "run", *SMALL) == 0
     words = ("measure", "run", "--n-samples", 16, "--metrics", "brightness_gap")
     assert bowerbird(*words) == 2
-    assert "There is no metric here 'brightness_gap'" in capsys.readouterr().err
+    assert "There is no metric 'brightness_gap'" in capsys.readouterr().err
     assert bowerbird(*words, "network_evaluations", "--plugin", "my_metric.py", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["measurements"]}
     found = rows["brightness_gap"]
