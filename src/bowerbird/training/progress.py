@@ -16,7 +16,7 @@ from bowerbird.training.rundir import RunDir
 SECONDS_BETWEEN_LINES = 30
 """How often a line is printed when the output is not a terminal …"""
 SECONDS_BETWEEN_UPDATES = 0.1
-"""… and how often the line of a terminal changes: reading a loss from an accelerator waits for it."""
+"""… and how often the line of a terminal or a notebook changes: reading a loss from an accelerator waits for it."""
 
 
 class Progress:
@@ -31,8 +31,10 @@ class Progress:
             console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
         self.task = self.bar.add_task("", total=1.0)
+        self.cell = _notebook_line() if self.console.is_jupyter and not quiet else None
+        self.live = self.console.is_terminal or self.cell is not None
         self.last = ""
-        self.next_line = time.monotonic() + (0 if self.console.is_terminal else SECONDS_BETWEEN_LINES)
+        self.next_line = time.monotonic() + (0 if self.live else SECONDS_BETWEEN_LINES)
         self.start: tuple[float, float] | None = None
         self.events = _summary_writer(rundir)
 
@@ -54,7 +56,7 @@ class Progress:
             self.start = (now, used)
         if now < self.next_line and used < 1:
             return
-        self.next_line = now + (SECONDS_BETWEEN_UPDATES if self.console.is_terminal else SECONDS_BETWEEN_LINES)
+        self.next_line = now + (SECONDS_BETWEEN_UPDATES if self.live else SECONDS_BETWEEN_LINES)
         losses = "  ".join(f"{name} {value.item():.4g}" for name, value in logs.items() if name.endswith("/loss"))
         self.last = f"step {step}  {losses}  {_spent(clock)}"
         left = ""
@@ -62,7 +64,9 @@ class Progress:
             minutes = (now - self.start[0]) / (used - self.start[1]) * (1 - used) / 60
             left = f"  {minutes:.1f} min left"
         self.bar.update(self.task, completed=used, description=self.last + left)
-        if not self.console.is_terminal and used < 1:
+        if self.cell is not None:
+            self.cell.update({"text/plain": f"  {used:4.0%}   {self.last}{left}"}, raw=True)
+        elif not self.live and used < 1:
             self.console.print(f"  {used:4.0%}   {self.last}{left}")
         if used >= 1 and (sentence := starvation(clock.counters())):
             self.say(f"  note   {sentence}")
@@ -78,6 +82,13 @@ class Progress:
             for name, value in row.items():
                 if name != "step":
                     self.events.add_scalar(name, value, row["step"])
+
+
+def _notebook_line() -> Any:
+    """A line of a notebook's output that is rewritten in place."""
+    from IPython.display import display
+
+    return display({"text/plain": ""}, raw=True, display_id=True)
 
 
 def _spent(clock: Clock) -> str:
