@@ -173,7 +173,7 @@ def test_photographs_are_upright():
     exif[pixels.EXIF_ORIENTATION] = 6  # the camera's right side was up
     image = noise(2, size=(8, 4))
     data = encoded(image, exif=exif)
-    assert pixels.upright_size(io.BytesIO(data)) == (8, 4)
+    assert pixels.header(io.BytesIO(data))[:2] == (8, 4)
     assert np.array_equal(decoded(data, 8, 4)[..., 0], np.rot90(np.asarray(image), -1))
 
 
@@ -323,7 +323,7 @@ def test_broken_files_are_skipped_and_counted(tmp_path, size, pack):
     assert data.skipped == 5
     assert len(all_images(data)) == 6
     assert "\n" not in data.summary()
-    for part in ("6 images", "skipped 5", "3 broken or truncated", "2 too large, perhaps a decompression bomb"):
+    for part in ("6 images", "not used: ", "3 broken or truncated", "2 too large, perhaps a decompression bomb"):
         assert part in data.summary()
 
 

@@ -267,7 +267,7 @@ def test_two_folders_need_no_model_no_labels_and_no_split(data: ImageData, cache
     made = save_pictures(tmp_path / "made", subset(data.test.images, 120), sizes=(28, 40), colour=True)
     (made / "notes.txt").write_text("no image")
     (made / "broken.png").write_bytes(b"no image either")
-    with pytest.warns(UserWarning, match="1 other files skipped .*notes.txt.*1 images skipped"):
+    with pytest.warns(UserWarning, match="1 file of unknown kind .notes.txt.*1 broken or truncated"):
         found = by_name(measure_folder(made, Measuring(against=str(real), extractor="digits")))
     assert set(found) == {"frechet_distance", "kid", *SHARES, "diversity"}
     protocol = found["kid"].protocol

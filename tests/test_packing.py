@@ -53,9 +53,9 @@ def decoded(monkeypatch) -> list[object]:
     calls: list[object] = []
     decode = pixels.decode_opened
 
-    def counting(image: Image.Image, height: int, width: int) -> np.ndarray:
+    def counting(image: Image.Image, height: int, width: int, *ranges: object) -> np.ndarray:
         calls.append(image)
-        return decode(image, height, width)
+        return decode(image, height, width, *ranges)
 
     monkeypatch.setattr(pixels, "decode_opened", counting)
     return calls
@@ -241,13 +241,13 @@ from bowerbird.media import open_data
 from bowerbird.media.image import collecting, pixels
 collecting.SMALL_BYTES = 0
 decode, count = pixels.decode_opened, 0
-def slow(image, height, width):
+def slow(image, height, width, *ranges):
     global count
     count += 1
     if count == int(sys.argv[2]):
         print("there", flush=True)
         sys.stdin.readline()
-    return decode(image, height, width)
+    return decode(image, height, width, *ranges)
 pixels.decode_opened = slow
 print(open_data(Data(sys.argv[1])).fingerprint, count)
 """

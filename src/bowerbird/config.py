@@ -95,6 +95,8 @@ class Data:
 
     source: str = "digits"
     """A built-in name, a file, a folder or a zip."""
+    names: str = "auto"
+    """Encoding of file names that neither are UTF-8 nor say what they are, as in zips from Windows: gb18030, cp932 …"""
     modality: str = "auto"
     """What the source holds: images, text, pairs, chat, music or a plugin's medium; auto looks at its files."""
     text: Text = Text()
@@ -104,7 +106,7 @@ class Data:
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """Colour of the tensors; auto keeps grey images grey."""
     label: str | None = None
-    """Which column of metadata.jsonl is the label (None: sub-folder names, else a column named 'label')."""
+    """Which column of the metadata is the label (None: sub-folder names, else a column named 'label')."""
     given: tuple[str, ...] = ()
     """Columns that images are made from instead of the label: attributes with few values, and captions."""
     from_: str | None = None

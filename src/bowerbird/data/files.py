@@ -1,32 +1,62 @@
-"""Where image files are: a folder or a zip, listed and read in place.  Nothing of a zip is ever written to disk.
+"""Where files are: a folder or a zip, listed and read in place.  Nothing of a zip is ever written to disk.
 
-A file is named by its path inside the source, with forward slashes.  What the source says about each file is a set
-of *columns* of strings: ``folder`` (the last folder that holds the file), and every column of ``metadata.jsonl``
-files, whose ``file_name`` is relative to their own folder.
+A file is named by its path inside the source, in Unicode and with forward slashes, whatever bytes the name is on disk
+or in the archive.  What was seen and cannot be used is counted while listing (``Unused``): reason, number, example.
+
+In a user's own folder links are followed, to each folder and file once; links inside an archive are not.  Pipes,
+sockets and devices are never opened.
 """
 
-import json
+import heapq
 import os
 import posixpath
 import re
+import stat
 import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 
+from bowerbird.data import encodings
 from bowerbird.errors import BowerbirdError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm", ".tif", ".tiff")
-"""What counts as an image file; everything else beside them is ignored."""
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm", ".tif", ".tiff", ".apng", ".avif",
+    ".dds", ".dib", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpf", ".jpx", ".mpo", ".pcx", ".pfm",
+    ".psd", ".qoi", ".sgi", ".tga",
+)  # fmt: skip
+"""What counts as an image file; a file with another name is one if its first bytes say so (``BEGINNINGS``)."""
+BEGINNINGS = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0|P[1-6]\s|qoif|8BPS"
+    rb"|\0\0\0\x0cjP  |....ftyp(?:avif|avis|heic|heix|heim|heis|hevc|mif1|msf1)",
+    re.DOTALL,
+)
+"""First bytes of the formats of images that can be told by them."""
+OTHERS = {
+    *(".txt", ".md", ".rst", ".html", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".toml", ".py"),
+    *(".dng", ".nef", ".cr2", ".arw", ".orf", ".pef", ".rw2", ".sr2"),
+}
+"""Suffixes of files that are not looked into: text, and raw files of cameras, which look like TIFF and are not."""
 METADATA = "metadata.jsonl"
+CAPTIONS = (".txt", ".caption")
+_IMAGES = frozenset(SUFFIXES)
+TABLES_OF_METADATA = (METADATA, "metadata.csv", "metadata.tsv", "metadata.parquet")
+LABELS = "dataset.json"
+"""Names and labels of images in the archives that StyleGAN's tool writes."""
 SHEET = "sheet.png"
 """Beside ``METADATA``: a picture of examples, not one."""
-LARGEST_METADATA_BYTES = 1 << 28
-"""A zip can hold a file that unpacks without end."""
-MISSING = "none"
-"""The value of a column for a file whose metadata do not mention it."""
+BESIDE = re.compile(
+    r"(?:readme|licen[cs]e|copying|notice|changelog|authors|citation|attribution)(?:[.-][\w.-]*)?"
+    r"|thumbs\.db|desktop\.ini|icon\r|" + "|".join(map(re.escape, (*TABLES_OF_METADATA, LABELS, SHEET))),
+    re.IGNORECASE,
+)
+"""Files that lie beside images as a matter of course."""
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -39,8 +69,59 @@ BRACES = re.compile(r"(?P<before>.*)\{(?P<source>[^{},]+),(?P<target>[^{},]+)\}(
 """Two parallel files as one path."""
 
 
+T = TypeVar("T")
+
+
+class Unreadable(RuntimeError):
+    """Why one file cannot be used, in words that can stand after a count."""
+
+
+@dataclass
+class Unused:
+    """What was seen and not used: how many for each reason, and the first name of each.
+
+    A reason reads on from its count, with {s} for the plural: "file{s} of unknown kind".
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str, count: int = 1) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + count
+        self.first[reason] = min(self.first.get(reason, name), name, key=natural)
+
+    def __add__(self, other: "Unused") -> "Unused":
+        both = Unused(dict(self.counts), dict(self.first))
+        for reason, count in other.counts.items():
+            both.add(reason, other.first[reason], count)
+        return both
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        most_first = sorted(self.counts.items(), key=lambda item: -item[1])
+        return ", ".join(
+            f"{count:,} {reason.replace('{s}', 's' * (count != 1))} ({self.first[reason]}{' …' * (count != 1)})"
+            for reason, count in most_first
+        )
+
+
+def not_used(problems: dict[str, str]) -> Unused:
+    """Files by name, and what is wrong with each."""
+    unused = Unused()
+    for name, reason in problems.items():
+        unused.add(reason, name)
+    return unused
+
+
 class Files(Protocol):
     """A folder or a zip."""
+
+    unused: Unused
+    """What is there and is no file that can be read."""
+    note: str
+    """What the user may not expect of the names; empty when there is nothing."""
 
     def names(self) -> list[str]: ...
     def open(self, name: str) -> BufferedIOBase: ...
@@ -50,48 +131,218 @@ class Files(Protocol):
 
 
 class Folder:
-    def __init__(self, path: Path):
-        self.path = path
+    """``encoding`` of those names that are not UTF-8; "auto" chooses one for all of them."""
+
+    def __init__(self, path: Path, encoding: str = "auto"):
+        self.path, self.encoding = path, encoding
+        self.unused, self.note = Unused(), ""
+        self._on_disk: dict[str, str] = {}
 
     def names(self) -> list[str]:
-        found = ((Path(root) / name for name in names) for root, _, names in os.walk(self.path))
-        return [path.relative_to(self.path).as_posix() for paths in found for path in paths]
+        return self._names
 
     def open(self, name: str) -> BufferedIOBase:
-        return (self.path / name).open("rb")
+        return (self.path / self._on_disk.get(name, name)).open("rb")
 
     def stamp(self, name: str) -> tuple[int, ...]:
         try:
-            about = os.stat(f"{self.path}/{name}")
+            about = os.stat(f"{self.path}/{self._on_disk.get(name, name)}")
         except OSError:  # a link to nothing
             return 0, 0
         return about.st_size, about.st_ctime_ns, about.st_mtime_ns
 
+    @cached_property
+    def _names(self) -> list[str]:
+        walk = _Walk(str(self.path))
+        self.unused = walk.unused
+        if all(map(_is_unicode, walk.names)):
+            return walk.names
+        odd = [name for name in walk.names if _may_be_of_another_encoding(name)]
+        legible, self.note = _legible([os.fsencode(name) for name in odd], self.encoding)
+        renamed = dict(zip(odd, legible, strict=True))
+        self._on_disk = {renamed.get(name, name): name for name in walk.names}
+        return [*self._on_disk]
+
+
+class _Walk:
+    """The files below a folder: what lies in it first, then what its links lead to."""
+
+    def __init__(self, root: str):
+        self.root, self.names, self.unused = root, list[str](), Unused()
+        self._links: list[tuple[int, str]] = []
+        """Those that are still to be followed, by their depth and name."""
+        self._known: set[tuple[int, int]] = set()
+        """Device and number of every file and folder that is listed."""
+        self._enter("", os.stat(root), follows=False)
+        while self._links:
+            self._follow(heapq.heappop(self._links)[1])
+
+    def _enter(self, top: str, at: os.stat_result, follows: bool) -> None:
+        pending = [(top, at)]
+        while pending:
+            folder, at = pending.pop()
+            self._known.add((at.st_dev, at.st_ino))
+            try:
+                entries = list(os.scandir(os.path.join(self.root, folder)))
+            except OSError as error:
+                if not folder:
+                    raise BowerbirdError(f"{self.root} cannot be listed ({error.strerror}).") from error
+                self.unused.add("folder{s} that cannot be listed", _printable(folder))
+                continue
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_symlink():
+                    heapq.heappush(self._links, (name.count("/"), name))
+                elif follows and (at.st_dev, entry.inode()) in self._known:
+                    self.unused.add("link{s} to what is listed already", _printable(name))
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append((name, entry.stat(follow_symlinks=False)))
+                elif entry.is_file(follow_symlinks=False):
+                    self._known.add((at.st_dev, entry.inode()))
+                    self.names.append(name)
+                else:
+                    self.unused.add("pipe{s}, socket{s} or device{s}", _printable(name))
+
+    def _follow(self, name: str) -> None:
+        path = os.path.join(self.root, name)
+        try:
+            at = os.stat(path)
+        except OSError:
+            return self.unused.add("broken link{s}", _printable(name))
+        if not (stat.S_ISDIR(at.st_mode) or stat.S_ISREG(at.st_mode)):
+            self.unused.add("pipe{s}, socket{s} or device{s}", _printable(name))
+        elif (at.st_dev, at.st_ino) in self._known or _is_above(path, self.root):
+            self.unused.add("link{s} to what is listed already", _printable(name))
+        elif stat.S_ISDIR(at.st_mode):
+            self._enter(name, at, follows=True)
+        else:
+            self._known.add((at.st_dev, at.st_ino))
+            self.names.append(name)
+
+
+def _is_above(path: str, root: str) -> bool:
+    return Path(os.path.realpath(path)) in Path(os.path.realpath(root)).parents
+
 
 class Zip:
-    def __init__(self, path: Path):
+    """``encoding`` of the names that do not say it; "auto" chooses one for all of them."""
+
+    def __init__(self, path: Path, encoding: str = "auto"):
         try:
             self.archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise BowerbirdError(f"{path} is not a readable zip file ({error}); make it again.") from error
+        self.unused = Unused()
+        self._members = self._listed(encoding)
 
     def names(self) -> list[str]:
-        return sorted({info.filename for info in self.archive.infolist() if not info.is_dir()})
+        return sorted(self._members)
 
     def open(self, name: str) -> BufferedIOBase:
-        return cast(BufferedIOBase, self.archive.open(name))
+        member = self._members[name]
+        if member.flag_bits & ENCRYPTED:
+            raise Unreadable("encrypted")
+        try:
+            return cast(BufferedIOBase, self.archive.open(member))
+        except NotImplementedError as error:
+            raise Unreadable("packed by a method that Python cannot unpack") from error
+
+    def _listed(self, encoding: str) -> dict[str, zipfile.ZipInfo]:
+        infos = [info for info in self.archive.infolist() if not info.is_dir()]
+        named = {id(info): name for info in infos if (name := _stated(info)) is not None}
+        unstated = [info for info in infos if id(info) not in named]
+        names, self.note = _legible([info.orig_filename.encode("cp437") for info in unstated], encoding)
+        named |= {id(info): name for info, name in zip(unstated, names, strict=True)}
+        has_slashes = any("/" in name for name in named.values())
+        members: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            name = named[id(info)].split("\0")[0]
+            if info.create_system == FROM_WINDOWS or not has_slashes:
+                name = name.replace("\\", "/")
+            name = posixpath.normpath(name.lstrip("/"))
+            if reason := _no_file(name, info):
+                self.unused.add(reason, name)
+                continue
+            if name in members:
+                self.unused.add("earlier file{s} of the same name", name)
+            members[name] = info
+        return members
 
     def stamp(self, name: str) -> tuple[int, ...]:
-        info = self.archive.getinfo(name)
+        info = self._members[name]
         return info.file_size, 0, info.CRC
 
 
-def open_files(path: Path) -> Files:
-    """The folder or zip at a path."""
+ENCRYPTED, UTF_8_NAME = 0x1, 0x800
+"""Bits of a zip's flags."""
+FROM_WINDOWS = 0
+"""``create_system`` of a zip: in its names a backslash can only be a separator."""
+UNICODE_NAME = 0x7075
+"""The extra field that repeats a name in UTF-8."""
+
+
+def _stated(info: zipfile.ZipInfo) -> str | None:
+    """The name, if the zip says what its bytes mean."""
+    if info.flag_bits & UTF_8_NAME or info.orig_filename.isascii():
+        return info.orig_filename
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        if kind == UNICODE_NAME and extra[4:5] == b"\1":
+            return extra[9 : 4 + size].decode("utf-8", errors="backslashreplace")
+        extra = extra[4 + size :]
+    return None
+
+
+def _no_file(name: str, info: zipfile.ZipInfo) -> str:
+    """Why a member of a zip is not read; "" if it is."""
+    if ".." in name.split("/"):
+        return "name{s} that lead out of the archive"
+    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system != FROM_WINDOWS else 0
+    if kind == stat.S_IFLNK:
+        return "link{s} inside an archive"
+    return "" if kind in (0, stat.S_IFREG) else "pipe{s}, socket{s} or device{s}"
+
+
+def _legible(raw: list[bytes], wanted: str) -> tuple[list[str], str]:
+    """Names as text, and what is to be said about their encoding."""
+    encoding = wanted
+    if wanted == "auto":
+        encoding = encodings.chosen(raw)
+    try:
+        names = [name.decode(encoding or "ascii", errors="strict" if encoding else "backslashreplace") for name in raw]
+    except LookupError as error:
+        raise BowerbirdError(
+            f"There is no encoding '{wanted}'; try gb18030, big5, cp932, cp949, cp437 or utf-8."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BowerbirdError(f"The name {error.object!r} is not {wanted}; set --data.names to another.") from error
+    if not raw or wanted != "auto" or encoding == encodings.UTF_8:
+        return names, ""
+    if not encoding:
+        return names, f"{len(raw):,} names are in no known encoding (--data.names sets it)"
+    return names, f"names read as {encoding}, which is a guess (--data.names sets another encoding)"
+
+
+def _is_unicode(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= one <= "\udfff" for one in name)
+
+
+def _may_be_of_another_encoding(name: str) -> bool:
+    """Whether a name beyond ASCII is no UTF-8, or could be by accident: all of its letters take two bytes."""
+    return not name.isascii() and all(one < "\u0800" or "\udc80" <= one <= "\udcff" for one in name)
+
+
+def _printable(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
+def open_files(path: Path, encoding: str = "auto") -> Files:
+    """The folder or zip at a path; ``encoding`` of those names that are neither UTF-8 nor say what they are."""
     if path.is_dir():
-        return Folder(path)
-    if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
-        return Zip(path)
+        return Folder(path, encoding)
+    if path.is_file() and (zipfile.is_zipfile(path) or path.suffix.lower() == ".zip"):
+        return Zip(path, encoding)
     raise BowerbirdError(f"{path} is neither a folder nor a zip of images.")
 
 
@@ -103,74 +354,93 @@ def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def visible(names: list[str]) -> list[str]:
     """Without hidden files and the resource forks that macOS puts into zips."""
-    return [n for n in names if not any(part.startswith(".") or part == "__MACOSX" for part in n.split("/"))]
+    return [name for name in names if not is_hidden(name)]
 
 
-def image_names(files: Files) -> list[str]:
-    """All image files in natural order, without the contact sheets of folders that ``bowerbird sample`` wrote."""
-    names = visible(files.names())
+def is_hidden(name: str) -> bool:
+    """Whether a name or a folder of it begins with a dot, or macOS put it into the zip."""
+    return name.startswith(".") or "/." in name or _is_of_macos(name)
+
+
+def _is_of_macos(name: str) -> bool:
+    return "__MACOSX" in name.split("/") or posixpath.basename(name).startswith("._")
+
+
+def opener(source: Files, read: Callable[[BufferedIOBase], T]) -> Callable[[str], T]:
+    """From a function of an open file, one of its name."""
+
+    def from_name(name: str) -> T:
+        with source.open(name) as file:
+            return read(file)
+
+    return from_name
+
+
+class Listing(NamedTuple):
+    """The image files of a source."""
+
+    names: list[str]
+    """In natural order."""
+    captions: dict[str, str]
+    """Text files that lie beside images under the same name, by the name of the image."""
+    unused: Unused
+    """Everything else, but for what lies beside images as a matter of course."""
+
+
+def image_files(source: Files) -> Listing:
+    """All image files, without the contact sheets of folders that ``bowerbird sample`` wrote."""
+    names = source.names()
+    unused = Unused() + source.unused
     sampled = {posixpath.dirname(name) for name in names if posixpath.basename(name) == METADATA}
-    sheets = {posixpath.join(folder, SHEET) for folder in sampled}
-    return sorted((n for n in names if n.lower().endswith(SUFFIXES) and n not in sheets), key=natural)
+    found: list[str] = []
+    others: list[str] = []
+    for name in names:
+        is_image = suffix(name) in _IMAGES
+        if is_hidden(name):
+            if is_image and not _is_of_macos(name):
+                unused.add("hidden image{s}", name)
+        elif is_image and not (posixpath.basename(name) == SHEET and posixpath.dirname(name) in sampled):
+            found.append(name)
+        elif not BESIDE.fullmatch(posixpath.basename(name)):
+            (found if begins_as_image(source, name) else others).append(name)
+    captions = _captions(found, others)
+    for name in set(others) - set(captions.values()):
+        unused.add("file{s} of unknown kind", name)
+    return Listing(sorted(found, key=natural), captions, unused)
 
 
-def columns(files: Files, names: list[str]) -> dict[str, np.ndarray]:
-    """What is known about each file, as strings (n,)."""
-    known: dict[str, list[str]] = {}
-    if folders := _folder_labels(names):
-        known["folder"] = folders
-    rows = _metadata(files)
-    if any(name in rows for name in names):
-        mentioned = [rows.get(name, {}) for name in names]
-        for key in sorted({key for row in mentioned for key in row}):
-            known[key] = [row.get(key, MISSING) for row in mentioned]
-    return {key: np.array(values) for key, values in known.items()}
+def _captions(images: list[str], others: list[str]) -> dict[str, str]:
+    texts = {posixpath.splitext(name)[0]: name for name in others if suffix(name) in CAPTIONS}
+    stems = ((name, posixpath.splitext(name)[0]) for name in images) if texts else ()
+    return {name: texts[stem] for name, stem in stems if stem in texts}
+
+
+def suffix(name: str) -> str:
+    """In lower case, with its dot; "" if there is none."""
+    return posixpath.splitext(name)[1].lower()
+
+
+def begins_as_image(source: Files, name: str) -> bool:
+    """Whether a file is an image by its first bytes; files of text are not looked into."""
+    if suffix(name) in OTHERS:
+        return False
+    try:
+        with source.open(name) as file:
+            return BEGINNINGS.match(file.read(16)) is not None
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def official_splits(names: list[str]) -> np.ndarray:
     """The split that each file's top folder names: train, val or test; "" unless all do and one is for training."""
     folders = [name.split("/")[:-1] for name in names]
-    first, last = min(folders), max(folders)  # what these two share, all share
-    depth = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    depth = n_common_folders(names)
     splits = [SPLITS.get(parts[depth].lower(), "") if len(parts) > depth else "" for parts in folders]
     return np.array(splits if all(splits) and "train" in splits else [""] * len(names))
 
 
-def _folder_labels(names: list[str]) -> list[str]:
-    """The last folder of each file, unless files lie outside of folders or all in one, or folders are just splits."""
-    folders = [posixpath.basename(posixpath.dirname(name)) for name in names]
-    distinct = set(folders)
-    if "" in distinct or len(distinct) < 2 or distinct <= SPLITS.keys():
-        return []
-    return folders
-
-
-def _metadata(files: Files) -> dict[str, dict[str, str]]:
-    rows: dict[str, dict[str, str]] = {}
-    for name in visible(files.names()):
-        if posixpath.basename(name) != METADATA:
-            continue
-        with files.open(name) as file:
-            text = file.read(LARGEST_METADATA_BYTES + 1)
-        if len(text) > LARGEST_METADATA_BYTES:
-            raise BowerbirdError(f"{name} is larger than {LARGEST_METADATA_BYTES >> 20} MB; is it really metadata?")
-        lines = text.decode("utf-8-sig", errors="replace").split("\n")
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                row = _row(line, f"{name}, line {number}")
-                target = posixpath.normpath(posixpath.join(posixpath.dirname(name), row.pop("file_name")))
-                rows[target] = row
-    return rows
-
-
-def _row(line: str, where: str) -> dict[str, str]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BowerbirdError(
-            f"{where} is not JSON ({error}); every line must be an object such as "
-            '{"file_name": "1.png", "label": "cat"}.'
-        ) from error
-    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-        raise BowerbirdError(f"{where} must be a JSON object with a file_name.")
-    return {key: str(value) for key, value in row.items() if isinstance(value, str | int | float)}
+def n_common_folders(names: list[str]) -> int:
+    """How many folders, from the top, hold all files."""
+    folders = [name.split("/")[:-1] for name in names]
+    first, last = min(folders), max(folders)  # what these two share, all share
+    return next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))

@@ -32,7 +32,7 @@ from bowerbird.data import split
 from bowerbird.data.fetch import cache_folder
 from bowerbird.data.writing import write_atomically
 
-VERSION = 1
+VERSION = 2
 """Part of every key: a higher one leaves all older packs unused."""
 CHUNK_BYTES = 1 << 22
 """What is read, hashed or written at a time."""
@@ -40,6 +40,8 @@ LARGEST_IN_MEMORY = 1 << 28
 """Bytes: what is smaller is read from its file, what is larger is mapped and only read where it is looked at."""
 LARGEST_CACHE = 1 << 36
 """Bytes (69 GB) of all packs together; beyond, those not used for longest are deleted."""
+ABOUT = ("problems", "in_colour", "note")
+"""What a pack says besides, in the order of its checksum."""
 PACK = "pictures.safetensors"
 LOG = "decoded.part"
 TYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype("u1"), "I64": np.dtype("<i8")}
@@ -65,6 +67,8 @@ class Packed:
     """Files that are not among them, and why."""
     in_colour: int = 0
     """How many files are in colour."""
+    note: str = ""
+    """What was done to the files, in words."""
     columns: tuple[int, int | None] = (0, None)
     """What was cut out of every picture."""
 
@@ -125,16 +129,16 @@ def opened(folder: Path) -> Packed | None:
     if (found := _mapped(folder / PACK)) is None:
         return None
     arrays, about, mapped = found
-    known = [arrays.get("rows", ""), arrays.get("digests", ""), about.get("problems", ""), about.get("in_colour", "")]
+    known = [arrays.get("rows", ""), arrays.get("digests", ""), *(about.get(key, "") for key in ABOUT)]
     if about.get("checksum") != _checksum(*known):
         return None
     with contextlib.suppress(OSError):
         os.utime(folder)  # used now: see ``make_room``
-    problems, in_colour = json.loads(about["problems"]), int(about["in_colour"])
+    said = {"problems": json.loads(about["problems"]), "in_colour": int(about["in_colour"]), "note": about["note"]}
     digests, images = arrays["digests"].view(np.uint64), arrays["images"]
     if images.nbytes <= LARGEST_IN_MEMORY:
-        return Packed(images.copy(), arrays["rows"].copy(), digests.copy(), None, folder, problems, in_colour)
-    return Packed(images, arrays["rows"], digests, mapped, folder, problems, in_colour)
+        return Packed(images.copy(), arrays["rows"].copy(), digests.copy(), None, folder, **said)
+    return Packed(images, arrays["rows"], digests, mapped, folder, **said)
 
 
 def kept(folder: Path, name: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> Tensor:
@@ -169,8 +173,8 @@ class Log:
     """Pictures of one size as they are decoded, one record after the other, in memory or in a file that can be
     continued."""
 
-    RECORD = struct.Struct("<BII")
-    """Channels (0: a reason follows instead of pixels), and the height and width of the original (0: not asked)."""
+    RECORD = struct.Struct("<BBII")
+    """Channels (0: a reason follows instead of pixels), the mark, height and width of the original (0: unknown)."""
     START = struct.Struct("<4sII")
 
     def __init__(self, file: BufferedRandom | BytesIO):
@@ -178,6 +182,7 @@ class Log:
         self.size = (0, 0)
         self.sizes: list[tuple[int, int]] = []
         self.channels: list[int] = []
+        self.marks: list[int] = []
         self.offsets: list[int] = []
         self.problems: dict[int, str] = {}
         self._continue()
@@ -189,18 +194,18 @@ class Log:
         """Keeps what is there if it has this size, and forgets it otherwise."""
         if self.size != (height, width):
             self.size = (height, width)
-            self.sizes, self.channels, self.offsets, self.problems = [], [], [], {}
+            self.sizes, self.channels, self.marks, self.offsets, self.problems = [], [], [], [], {}
             self.file.seek(0)
             self.file.truncate()
-            self.file.write(self.START.pack(b"log1", height, width))
+            self.file.write(self.START.pack(b"log2", height, width))
 
-    def append(self, size: tuple[int, int], pixels: np.ndarray | None, problem: str = "") -> None:
-        """A picture (h, w, 1 or 3), or why there is none."""
+    def append(self, size: tuple[int, int], pixels: np.ndarray | None, problem: str = "", mark: int = 0) -> None:
+        """A picture (h, w, 1 or 3), or why there is none; ``mark`` is kept with it, up to 255."""
         content = problem.encode() if pixels is None else pixels.tobytes()
         channels = 0 if pixels is None else pixels.shape[-1]
-        self._note(self.file.tell(), channels, size, problem)
+        self._note(self.file.tell(), channels, mark, size, problem)
         length = struct.pack("<I", len(content)) if pixels is None else b""
-        self.file.write(self.RECORD.pack(channels, *size) + length + content)
+        self.file.write(self.RECORD.pack(channels, mark, *size) + length + content)
 
     def read(self, number: int) -> np.ndarray:
         """Picture ``number``, which must not be a problem, uint8 (h, w, c)."""
@@ -209,9 +214,10 @@ class Log:
         content = self.file.read(math.prod(self.size) * channels)
         return np.frombuffer(content, np.uint8).reshape(*self.size, channels)
 
-    def _note(self, offset: int, channels: int, size: tuple[int, int], problem: str) -> None:
+    def _note(self, offset: int, channels: int, mark: int, size: tuple[int, int], problem: str) -> None:
         self.offsets.append(offset)
         self.channels.append(channels)
+        self.marks.append(mark)
         if size != (0, 0):
             self.sizes.append(size)
         if channels == 0:
@@ -222,7 +228,7 @@ class Log:
         end = self.file.seek(0, io.SEEK_END)
         self.file.seek(0)
         start = self.file.read(self.START.size)
-        if len(start) == self.START.size and start[:4] == b"log1":
+        if len(start) == self.START.size and start[:4] == b"log2":
             self.size = self.START.unpack(start)[1:]
             while self._skip_record(end):
                 pass
@@ -231,7 +237,7 @@ class Log:
         offset = self.file.tell()
         head = self.file.read(self.RECORD.size)
         whole = len(head) == self.RECORD.size
-        channels, *size = self.RECORD.unpack(head) if whole else (0, 0, 0)
+        channels, mark, *size = self.RECORD.unpack(head) if whole else (0, 0, 0, 0)
         length = self.file.read(4) if whole and channels == 0 else b""
         n_bytes = math.prod(self.size) * channels or (struct.unpack("<I", length)[0] if len(length) == 4 else 0)
         if not n_bytes or self.file.tell() + n_bytes > end:
@@ -241,13 +247,13 @@ class Log:
         problem = "" if channels else self.file.read(n_bytes).decode(errors="replace")
         if channels:
             self.file.seek(n_bytes, io.SEEK_CUR)
-        self._note(offset, channels, (size[0], size[1]), problem)
+        self._note(offset, channels, mark, (size[0], size[1]), problem)
         return True
 
 
 def packed(
     log: Log, names: Sequence[str], convert: Callable[[np.ndarray], np.ndarray], official: np.ndarray, hashed: slice,
-    folder: Path | None,
+    folder: Path | None, note: str = "",
 ) -> Packed:  # fmt: skip
     """The pack of what a log holds: written into the folder, or in memory if that is None.
 
@@ -268,8 +274,8 @@ def packed(
         stored = np.empty(shape, np.uint8)
         for row, part in zip(stored, parts, strict=True):
             row[...] = part
-        return Packed(stored, rows, digests[order], problems=problems, in_colour=in_colour)
-    about = {"problems": json.dumps(problems), "in_colour": str(in_colour)}
+        return Packed(stored, rows, digests[order], problems=problems, in_colour=in_colour, note=note)
+    about = {"problems": json.dumps(problems), "in_colour": str(in_colour), "note": note}
     _write_pack(folder / PACK, shape, rows, digests[order].view(np.int64), about, parts)
     found = opened(folder)
     assert found is not None

@@ -81,7 +81,7 @@ def _missing(choice: Choice | None) -> dict[str, str]:
 def _beside_folder(folder: Path, against: Path, request: Measuring, device: str | torch.device) -> Context:
     samples, reference = open_loose(folder), open_loose(against)
     for one in (samples, reference):
-        if one.skipped:
+        if one.said:
             warnings.warn(one.summary(), stacklevel=3)
     if request.n_reference is not None and request.n_reference < len(reference):
         raise BowerbirdError(

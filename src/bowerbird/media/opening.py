@@ -3,6 +3,7 @@
 import posixpath
 import zipfile
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 from bowerbird import config
@@ -11,6 +12,8 @@ from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.medium import Medium, Opened, media
 
 BY_LOOKING = "auto"
+LOOKED_INTO = 64
+"""Files with names that no medium knows, of which the first bytes are read."""
 ORDER = ("image", "music", "text")
 """If media have equally many files, the first of these wins: captions, lyrics and read-me files go with the others."""
 
@@ -54,16 +57,21 @@ def _asked_for(data: config.Data, known: list[Medium]) -> Medium | None:
 
 
 def _held(path: Path, known: list[Medium]) -> Medium:
-    """The medium of most files in a file, folder or zip; metadata files do not count."""
-    names = [path.name]
+    """The medium of most files in a file, folder or zip, of images by their content too; metadata do not count."""
+    names, n_unnamed = [path.name], 0
     if path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
-        names = [name for name in files.visible(files.open_files(path).names()) if not _is_metadata(name)]
+        source = files.open_files(path)
+        names = [name for name in files.visible(source.names()) if not _is_metadata(name)]
+        others = (name for name in names if not any(medium.holds(name) for medium in known))
+        n_unnamed = sum(files.begins_as_image(source, name) for name in islice(others, LOOKED_INTO))
     elif not any(medium.holds(path.name) for medium in known):
         raise BowerbirdError(
             f"The name of {path.name} does not say what it holds: give it a suffix such as .txt, .jsonl or .mid, or "
             "add --data.modality text."
         )
     counts = _counted(names, known)
+    if n_unnamed:
+        counts[ORDER[0]] += n_unnamed
     if not counts and (pair := _parallel(names)):
         raise BowerbirdError(f"{path} holds no file of a known kind; parallel files are given as '{path}/{pair}'.")
     rank = {name: -place for place, name in enumerate(ORDER)}
@@ -90,4 +98,4 @@ def _parallel(names: list[str]) -> str:
 
 
 def _is_metadata(name: str) -> bool:
-    return posixpath.basename(name) == files.METADATA
+    return posixpath.basename(name) in files.TABLES_OF_METADATA

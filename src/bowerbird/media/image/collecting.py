@@ -38,6 +38,7 @@ LARGE_FILE_BYTES = 1 << 14
 """On average: smaller files are decoded fastest by one thread."""
 TICK_S = 0.05
 """How long a file must have been left alone before its time of change can tell the next change."""
+NO_HEADER = pixels.Header(0, 0, "", has_frames=False)
 QUIET_S = 2.0
 """Decoding that takes longer shows its progress."""
 
@@ -48,6 +49,7 @@ class Collecting:
     def __init__(self, path: Path, source: files.Files, names: list[str], data: config.Data):
         self.path, self.source, self.names, self.data = path, source, names, data
         self.note = ""
+        self.ranges = pixels.Ranges(names, self._reading)
         stamps = [source.stamp(name) for name in names]
         self.n_bytes = sum(stamp[0] for stamp in stamps)
         newest = max(stamp[1] for stamp in stamps) / 1e9
@@ -62,7 +64,7 @@ class Collecting:
     def _key(self, stamps: list[tuple[int, ...]]) -> str:
         """A hash of all that the pixels follow from, without reading any of them."""
         wish = (self.data.size, self.data.channels, self.data.halves)
-        tools = (packing.VERSION, PIL.__version__, Image.MAX_IMAGE_PIXELS, pixels.RESIZE)
+        tools = (packing.VERSION, PIL.__version__, pixels.can_read_heif(), Image.MAX_IMAGE_PIXELS, pixels.RESIZE)
         where = self.path.resolve() if self.path.is_dir() else self.path.name
         listed = "\n".join(f"{name}\0{stamp}" for name, stamp in zip(self.names, stamps, strict=True))
         return hashlib.sha256(f"{wish} {tools} {where}\n{listed}".encode(errors="surrogateescape")).hexdigest()[:32]
@@ -98,14 +100,23 @@ class Collecting:
         if not there:
             problems = dict(zip(self.names, log.problems.values(), strict=True))
             raise BowerbirdError(
-                f"None of the {len(self.names)} images in {self.path} can be read: {pixels.reasons(problems)}."
+                f"None of the {len(self.names)} images in {self.path} can be read: {files.not_used(problems)}."
             )
         n_channels = channels_of(there.count(3), len(there), self.data.channels)
         readable = [name for number, name in enumerate(self.names) if number not in log.problems]
         deciding = {"source-left": slice(log.size[1] // 2, None), "source-right": slice(0, log.size[1] // 2)}
         convert = partial(pixels.converted, n_channels=n_channels)
         hashed = deciding.get(self.data.halves, slice(None))
-        return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder)
+        said = "; ".join(pixels.described(self.ranges, self._marked(log)))
+        return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder, said)
+
+    def _marked(self, log: Log) -> dict[str, pixels.Header]:
+        """What the log says of the files that are more than 8 bits or one frame."""
+        return {
+            self.names[number]: pixels.Header(0, 0, pixels.DEPTHS[mark // 2], bool(mark % 2))
+            for number, mark in enumerate(log.marks)
+            if mark
+        }
 
     # ------------------------------------------------------------------------------------------- decoding
 
@@ -119,15 +130,15 @@ class Collecting:
         if self._append(log, (height, width), folder, alike=(height, width // beside)):
             right = default_size([(h, w // beside) for h, w in log.sizes])
         else:
-            sizes, _ = pixels.each_readable(self.names, self._reading(pixels.upright_size))
-            right = default_size([(h, w // beside) for h, w in sizes.values()])
+            headers, _ = pixels.each_readable(self.names, self._reading(pixels.header))
+            right = default_size([(one.height, one.width // beside) for one in headers.values()])
         self._append(log, (right[0], right[1] * beside), folder)
 
     def _guess(self, beside: int) -> tuple[int, int]:
         """The size of the set, if all files are like the first that can be read."""
-        for _, size in pixels.attempts(self.names, self._reading(pixels.upright_size), threads=1):
-            if not isinstance(size, pixels.Problem):
-                height, width = default_size([(size[0], size[1] // beside)])
+        for _, header in pixels.attempts(self.names, self._reading(pixels.header), threads=1):
+            if not isinstance(header, pixels.Problem):
+                height, width = default_size([(header.height, header.width // beside)])
                 return height, width * beside
         return 1, beside
 
@@ -140,13 +151,14 @@ class Collecting:
         beside = 1 if self.data.halves == "none" else 2
         as_stored = alike is not None and max(alike) <= LARGEST_DEFAULT_SIZE
         threads = 1 if self.n_bytes < LARGE_FILE_BYTES * len(self.names) else None
-        reading = self._reading(partial(_with_size, size=size, ask=self.data.size is None))
+        reading = self._reading(partial(_with_header, size=size, ranges=self.ranges))
         for _, answer in self._shown(pixels.attempts(self.names[len(log) :], reading, threads), len(log)):
-            original, decoded = ((0, 0), answer) if isinstance(answer, pixels.Problem) else answer
+            header, decoded = (NO_HEADER, answer) if isinstance(answer, pixels.Problem) else answer
+            original = header[:2]
             if isinstance(decoded, pixels.Problem):
                 log.append(original, None, decoded)
             else:
-                log.append(original, decoded)
+                log.append(original, decoded, mark=2 * pixels.DEPTHS.index(header.depth) + header.has_frames)
             if as_stored and original != (0, 0) and (original[0], original[1] // beside) != alike:
                 return False
         return True
@@ -186,14 +198,14 @@ class Collecting:
                 yield answer
 
 
-def _with_size(file: Any, size: tuple[int, int], ask: bool) -> tuple[tuple[int, int], Any]:
-    """The size of the original, and its pixels or the problem with them."""
+def _with_header(file: Any, size: tuple[int, int], ranges: pixels.Ranges) -> tuple[pixels.Header, Any]:
+    """What is known before decoding, and the pixels or the problem with them."""
     image = pixels.opened(file)
-    original = pixels.seen_size(image) if ask else (0, 0)
+    header = pixels.header_of(image)
     try:
-        return original, pixels.decode_opened(image, *size)
+        return header, pixels.decode_opened(image, *size, ranges)
     except Exception as error:  # as in ``attempts``; the size counts nevertheless
-        return original, pixels.problem(error)
+        return header, pixels.problem(error)
 
 
 def default_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:

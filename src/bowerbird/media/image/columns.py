@@ -53,8 +53,14 @@ def given_columns(
 
 def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
     """Class names in natural order and the class number of each image; no names if nothing tells the images apart."""
+    name = label_column(found, column)
+    return _numbered(found.columns[name]) if name else ([], np.zeros(len(found.images), np.int64))
+
+
+def label_column(found: Pictures, column: str | None) -> str:
+    """The column that is the label: the one asked for, or the first that sorts the images into classes; "" for none."""
     if column is not None and column not in found.columns:
-        known = ", ".join(found.columns) or "none, for it has neither sub-folders nor metadata.jsonl"
+        known = ", ".join(found.columns) or "none, for it has neither sub-folders nor metadata"
         raise BowerbirdError(f"{found.name} has no label column '{column}'; its columns: {known}.")
     for name in DEFAULT_LABELS if column is None else (column,):
         if name not in found.columns:
@@ -67,8 +73,15 @@ def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.nda
                     "too many to be classes."
                 )
         elif n_values > 1 or column is not None:
-            return _numbered(found.columns[name])
-    return [], np.zeros(len(found.images), np.int64)
+            return name
+    return ""
+
+
+def label_origin(found: Pictures, data: config.Data) -> str:
+    """Where the label comes from, such as "folders"; "" if there is none, or the set is not of files."""
+    name = "" if data.given else label_column(found, data.label)
+    origin = found.origins.get(name, "")
+    return f"{origin}, column {name}" if name not in ("folder", LABEL, "") and origin else origin
 
 
 def _numbered(column: np.ndarray) -> tuple[list[str], np.ndarray]:

@@ -20,12 +20,14 @@ from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import unknown
 from bowerbird.media.image import pixels, sources
-from bowerbird.media.image.columns import LABEL, given_columns
+from bowerbird.media.image.columns import LABEL, given_columns, label_origin
 from bowerbird.media.image.pairing import with_sources
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 
 SOURCE = "source"
 """Name of what is given where pictures are made from pictures."""
+NAMED = 5
+"""Most classes that a summary names."""
 CHUNK = 4096
 """Images that are binarised at a time."""
 
@@ -89,7 +91,10 @@ class ImageData:
     """Files that could not be read."""
     fingerprint: str
     """16 hexadecimal digits of the SHA-256 of every split's images and labels."""
-    skipped_why: str = ""
+    not_used: str = ""
+    """Everything that was seen and left out, with reasons and examples; empty when nothing was."""
+    label_from: str = ""
+    """What the classes were taken from, such as "folders"."""
     note: str = ""
     """Something that the user may not expect, in a few words."""
 
@@ -117,25 +122,31 @@ class ImageData:
         return ImageSet(torch.cat([one.images for one in chosen]), given)
 
     def summary(self) -> str:
-        """One line: modality, count, size, channels, classes, splits, skipped files."""
+        """One line: modality, count, size, channels, classes and their origin, splits, everything that was not used."""
         sizes = {name: len(getattr(self, name)) for name in SPLITS}
         channels, height, width = self.train.images.shape[1:]
         colour = "grey" if channels == 1 else "colour"
-        made_from = ", ".join(_described(name, field) for name, field in self.spec.given.items()) or "no labels"
+        made_from = ", ".join(map(self._given, self.spec.given)) or "no labels"
         if self.train.unpaired:
             made_from += f" of {len(self.train.given[SOURCE]):,} that belong to none of them"
         splits = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
-        skipped = f"skipped {self.skipped} ({self.skipped_why})" if self.skipped else "none skipped"
+        skipped = f"not used: {self.not_used}" if self.not_used else "none skipped"
         return (
             f"{self.name}: {sum(sizes.values()):,} images, {width}x{height} {colour}, {made_from}; "
             f"{splits}; {skipped}" + (f"; {self.note}" if self.note else "")
         )
 
-
-def _described(name: str, field: Field) -> str:
-    if isinstance(field, Classes):
-        return f"{len(field.names)} classes" if name == LABEL else f"{name} ({len(field.names)} values)"
-    return f"{name} (texts)" if isinstance(field, Tokens) else f"each from a {name}"
+    def _given(self, name: str) -> str:
+        """What each image comes with, in words."""
+        match self.spec.given[name]:
+            case Classes(names) if name == LABEL and self.label_from:
+                few = ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+                return f"{len(names):,} classes {few} (from {self.label_from})"
+            case Classes(names):
+                return f"{len(names):,} classes" if name == LABEL else f"{name} ({len(names):,} values)"
+            case Tokens():
+                return f"{name} (texts)"
+        return f"each from a {name}"
 
 
 def open_images(data: config.Data) -> ImageData:
@@ -176,7 +187,8 @@ def open_images(data: config.Data) -> ImageData:
         },
         skipped=found.skipped,
         fingerprint=_fingerprint(sets, fields, packed, data.binarize),
-        skipped_why=found.skipped_why,
+        not_used=str(found.unused),
+        label_from=label_origin(found, data),
         note=found.note,
         **sets,
     )

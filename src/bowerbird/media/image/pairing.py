@@ -20,7 +20,8 @@ from bowerbird import config
 from bowerbird.data import split
 from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.image.sources import Pictures
+from bowerbird.media.image.metadata import Index, composed
+from bowerbird.media.image.sources import Pictures, chosen
 
 FOLDERS = ("source", "target")
 DOMAINS = {f"{part}{domain}": (part, domain) for part in ("train", "val", "test") for domain in "AB"}
@@ -103,14 +104,14 @@ def _two_values(found: Pictures, column: str, source: str, target: str, paired: 
         return _unpaired(found, is_source, is_target)
     others = {name: values for name, values in found.columns.items() if name != column}
     if found.names:
-        others = {FILE: np.array([PurePosixPath(name).stem for name in found.names])} | others
+        others = {FILE: np.array([composed(PurePosixPath(name).stem) for name in found.names])} | others
     matches = {name: _partners(values, is_source, is_target) for name, values in others.items()}
     if not any(len(targets) for targets, _ in matches.values()):
         raise BowerbirdError(f"No picture of '{source}' in {found.name} has the name of one of '{target}'.")
     targets, sources = max(matches.values(), key=lambda match: len(match[0]))
     alone = int(is_source.sum() + is_target.sum()) - 2 * len(targets)
     note = "; ".join(filter(None, [found.note, f"left out: {alone} without a partner" if alone else ""]))
-    return _chosen(found, targets, note), Sources(found.images[sources], found.split[targets], True)
+    return chosen(replace(found, note=note), targets), Sources(found.images[sources], found.split[targets], True)
 
 
 def _partners(key: np.ndarray, is_source: np.ndarray, is_target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,32 +130,22 @@ def _once(key: np.ndarray, rows: np.ndarray) -> dict[str, int]:
 
 def _by_column(found: Pictures) -> tuple[Pictures, Sources | None]:
     """Rows of metadata that name their source, relative to the folder or to their own file."""
-    place = {name: row for row, name in enumerate(found.names)}
+    index, place = Index(found.names), {name: row for row, name in enumerate(found.names)}
     pairs = []
-    for row, wanted in enumerate(found.columns["source"]):
-        beside = str(PurePosixPath(found.names[row]).parent / wanted)
-        if (other := place.get(wanted, place.get(beside))) is not None:
-            pairs.append((row, other))
+    for row, wanted in enumerate(map(str, found.columns["source"])):
+        other = index.find("", wanted) or index.find(str(PurePosixPath(found.names[row]).parent), wanted)
+        if other is not None:
+            pairs.append((row, place[other]))
     if not pairs:
-        return found, None
+        said = "the values of the column source name no images, so that it makes no pairs"
+        return replace(found, note="; ".join(filter(None, [found.note, said]))), None
     targets, sources = np.array(pairs).T
     missing = len(found.names) - len({*targets.tolist(), *sources.tolist()})
     note = "; ".join(filter(None, [found.note, f"left out: {missing} of no pair" if missing else ""]))
-    return _chosen(found, targets, note), Sources(found.images[sources], found.split[targets], True)
+    return chosen(replace(found, note=note), targets), Sources(found.images[sources], found.split[targets], True)
 
 
 def _unpaired(found: Pictures, is_source: np.ndarray, is_target: np.ndarray) -> tuple[Pictures, Sources]:
     images = found.images[is_source]
     where = split.assign(images.digests, found.split[is_source])
-    return _chosen(found, np.flatnonzero(is_target), found.note), Sources(images, where, False)
-
-
-def _chosen(found: Pictures, rows: np.ndarray, note: str) -> Pictures:
-    return replace(
-        found,
-        images=found.images[rows],
-        columns={name: values[rows] for name, values in found.columns.items()},
-        split=found.split[rows],
-        names=[found.names[row] for row in rows] if found.names else [],
-        note=note,
-    )
+    return chosen(found, np.flatnonzero(is_target)), Sources(images, where, False)

@@ -1,84 +1,292 @@
 """One image file → uint8 pixels of the wanted size: decode, composite, crop, resize.
 
-Grey stays one channel, everything else becomes RGB; transparency is composited on white; 16-bit grey is divided by
-257 and rounded; photographs are turned upright as their EXIF tag says; of several frames the first counts.
+Grey stays one channel, everything else becomes RGB; transparency is composited on white; photographs are turned upright
+as their EXIF or XMP orientation says, wherever in the file that stands; of several frames the first counts.
+
+Pixels of more than 8 bits do not say what is white: the same 16 bits hold data of 12.  So their range is found over all
+files of a set (``Ranges``), one for each kind of pixel, and every file is scaled by it.
 
 Then the centre is cut to the target's aspect ratio and resized by Pillow's Lanczos filter, which widens with the
 reduction and so does not alias.  An image that already has the target size keeps its pixels untouched.
 """
 
 import os
+import struct
+import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from io import BufferedIOBase, BytesIO
-from typing import IO, Any, cast
+from threading import Lock
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from bowerbird.data.files import Unreadable
 
 RESIZE = "centre crop, Lanczos (Pillow, reducing_gap 3)"
 """The resizer, as protocols state it."""
 REDUCING_GAP = 3.0
 """Strong reductions first average whole blocks, down to this many times the target (far faster, same look)."""
 EXIF_ORIENTATION = 0x0112
+LATE = 64
+"""PNG files of at most this many pixels a side are read to their end for an orientation that stands there."""
+HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of HEIC files, at their bytes 8 to 11."""
 
 
-class TooLarge(Exception):
-    """More pixels than Pillow lets a file unpack to: perhaps a decompression bomb."""
+class Header(NamedTuple):
+    """What is known of an image before its pixels are decoded."""
+
+    height: int
+    width: int
+    """As it will be seen."""
+    depth: str
+    """"" for 8 bits, else the kind of its pixels: one of ``KINDS``."""
+    has_frames: bool
+    """Whether there are several, as in an animation."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that become black and white."""
+
+    black: float
+    white: float
+
+
+SIXTEEN, COLOUR, INTEGER, FLOAT = "16-bit", "16-bit colour", "32-bit", "floating-point"
+WHOLE = {SIXTEEN: Range(0, 65535), COLOUR: Range(0, 65535)}
+"""What 16 bits mean if nothing else is known."""
+INTEGERS = tuple(Range(0, 2**bits - 1) for bits in (8, 10, 12, 14, 16))
+KINDS = {SIXTEEN: INTEGERS, COLOUR: INTEGERS, INTEGER: INTEGERS, FLOAT: (Range(0, 1), Range(-1, 1))}
+"""The ranges that a kind of pixel usually has, the narrowest first; what fits none is scaled from least to greatest."""
+
+
+DEPTHS = ("", *KINDS)
 
 
 def opened(file: BufferedIOBase | BytesIO) -> ImageFile.ImageFile:
-    """The image with only its header read; TooLarge before any pixel is unpacked."""
-    image = Image.open(cast(IO[bytes], file))
+    """The image with only its header read; Unreadable before any pixel is unpacked if there are too many."""
+    try:
+        image = Image.open(cast(IO[bytes], file))
+    except UnidentifiedImageError:
+        image = _heif(file)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise TooLarge
+        raise Unreadable("too large, perhaps a decompression bomb")
     return image
 
 
-def upright_size(file: BufferedIOBase) -> tuple[int, int]:
-    """(height, width) as it will be seen, from the header alone."""
-    return seen_size(opened(file))
+def _heif(file: BufferedIOBase | BytesIO) -> ImageFile.ImageFile:
+    """HEIC, which Pillow reads with the help of another package."""
+    file.seek(0)
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:] in HEIF and not _reads_heif():
+        raise Unreadable("HEIC, which needs: pip install pillow-heif")
+    if head[4:8] == b"ftyp" and head[8:11] == b"avi" and ".avif" not in Image.registered_extensions():
+        raise Unreadable("AVIF, which this copy of Pillow cannot read")
+    return Image.open(cast(IO[bytes], file))
 
 
-def seen_size(image: Image.Image) -> tuple[int, int]:
-    """The same of an image that was opened."""
-    turned = "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    return (image.width, image.height) if turned else (image.height, image.width)
+@cache
+def _reads_heif() -> bool:
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
 
 
-def decode(file: BufferedIOBase, height: int, width: int) -> np.ndarray:
+def can_read_heif() -> bool:
+    """Whether HEIC files can be read, without importing anything."""
+    return find_spec("pillow_heif") is not None
+
+
+def header(file: BufferedIOBase | BytesIO) -> Header:
+    """Size and kind of a file without decoding it."""
+    return header_of(opened(file))
+
+
+def header_of(image: ImageFile.ImageFile) -> Header:
+    """The same of an image that was opened.
+
+    The end of a PNG file can turn it.  That matters for those alone that may keep a size that is not square, which
+    are small: they are decoded.
+    """
+    kind = depth(image)
+    has_frames = image.format != "MPO" and getattr(image, "is_animated", False)  # of MPO others are previews
+    if image.format == "PNG" and image.width != image.height and max(image.size) <= LATE and not kind:
+        image.load()
+    turned = _orientation(image) >= 5 and image.format != "TIFF"  # whose size Pillow has turned already
+    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    return Header(height, width, kind, has_frames)
+
+
+def _orientation(image: Image.Image) -> int:
+    with suppress(*BROKEN_EXIF):
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    return 1
+
+
+BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error)
+"""What Pillow raises for metadata that are no EXIF; such a picture is taken as upright, as by every viewer."""
+
+
+def depth(image: ImageFile.ImageFile) -> str:
+    """The kind of pixels of more than 8 bits, "" for others."""
+    if image.format == "PPM" and image.mode == "I":
+        return ""  # the file states its white, and Pillow has scaled it to 65535
+    if image.mode.startswith("I;16"):
+        return SIXTEEN
+    if image.mode in ("I", "F"):
+        return INTEGER if image.mode == "I" else FLOAT
+    return COLOUR if image.mode in ("RGB", "RGBA") and ";16" in _packing(image) else ""
+
+
+def _packing(image: ImageFile.ImageFile) -> str:
+    """Pillow's word for how the first tile of a file holds its numbers, such as RGB;16B."""
+    arguments = image.tile[0].args if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def decode(file: BufferedIOBase | BytesIO, height: int, width: int) -> np.ndarray:
     """uint8 (height, width, 1) when the pixels are grey, else (height, width, 3)."""
     return decode_opened(opened(file), height, width)
 
 
-def decode_opened(image: Image.Image, height: int, width: int) -> np.ndarray:
+def decode_opened(
+    image: ImageFile.ImageFile, height: int, width: int, ranges: Mapping[str, Range] = WHOLE
+) -> np.ndarray:
     """The same of an image of which only the header was read."""
     wanted = int(REDUCING_GAP * max(height, width))
     image.draft(None, (wanted, wanted))  # lets libjpeg skip detail that the reduction would average away
-    if "exif" in image.info:
-        image = ImageOps.exif_transpose(image)
-    return fit(flatten(image), height, width)
+    return fit(flatten(_upright(_of_8_bits(image, ranges))), height, width)
 
 
-def as_stored(content: bytes) -> np.ndarray:
+def as_stored(file: BufferedIOBase | BytesIO, ranges: Mapping[str, Range] = WHOLE) -> np.ndarray:
     """The image of a file in its own size, upright: uint8 (h, w, 1) when the pixels are grey, else (h, w, 3)."""
-    image: Image.Image = opened(BytesIO(content))
-    if "exif" in image.info:
-        image = ImageOps.exif_transpose(image)
-    image = flatten(image)
+    image = flatten(_upright(_of_8_bits(opened(file), ranges)))
     return fit(image, image.height, image.width)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    with suppress(*BROKEN_EXIF):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+# ---------------------------------------------------------------------------------------------- more than 8 bits
+
+
+class Ranges(dict[str, Range]):
+    """The range of each kind of deep pixel over all files that have it, found when the first of them is decoded.
+
+    ``reading`` makes a function of names from one of open files.
+    """
+
+    def __init__(self, names: Sequence[str], reading: Callable[[Callable[[Any], Any]], Callable[[str], Any]]):
+        super().__init__()
+        self._names, self._reading, self._lock = names, reading, Lock()
+
+    def __missing__(self, kind: str) -> Range:
+        with self._lock:  # the first of several threads does it
+            if not self:
+                self.update(self._found())
+        return self.get(kind, WHOLE.get(kind, Range(0, 1)))
+
+    def _found(self) -> dict[str, Range]:
+        headers, _ = each_readable(list(self._names), self._reading(header))
+        kinds = {name: one.depth for name, one in headers.items() if one.depth}
+        ends, _ = each_readable(list(kinds), self._reading(_extremes))
+        low = {kind: min(ends[name][0] for name in ends if kinds[name] == kind) for kind in map(kinds.get, ends)}
+        high = {kind: max(ends[name][1] for name in ends if kinds[name] == kind) for kind in low}
+        return {kind: _range(kind, low[kind], high[kind]) for kind in KINDS if kind in low}
+
+
+def described(ranges: Mapping[str, Range], headers: Mapping[str, Header]) -> list[str]:
+    """What was done to images that are more than 8 bits and one frame, in words."""
+    kinds = {one.depth for one in headers.values()}
+    done = [
+        f"{kind} values from {ranges[kind].black:.6g} (black) to {ranges[kind].white:.6g} (white) were scaled to 8 bits"
+        for kind in KINDS
+        if kind in kinds
+    ]
+    several = [name for name, one in headers.items() if one.has_frames]
+    first = f"the first frame alone of {len(several):,} that have more ({several[0]} …)" if several else ""
+    return [*done, first] if several else done
+
+
+def _range(kind: str, low: float, high: float) -> Range:
+    usual = (one for one in KINDS[kind] if one.black <= low and high <= one.white)
+    return next(usual, Range(float(low), float(high)))
+
+
+def _extremes(file: BufferedIOBase) -> tuple[float, float]:
+    image = opened(file)
+    values = _values(image)
+    return float(values.min()), float(values.max())
+
+
+def _values(image: ImageFile.ImageFile) -> np.ndarray:
+    """The numbers in a file of more than 8 bits; Unreadable if some are not finite."""
+    values = (_sixteen_bits(image) if depth(image) == COLOUR else np.asarray(image)).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise Unreadable("with values that are not finite")
+    return values
+
+
+SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+
+
+def _sixteen_bits(image: ImageFile.ImageFile) -> np.ndarray:
+    """16-bit colour, of which Pillow keeps the upper byte; if that says little, the lower is read in its place."""
+    file = cast(BufferedIOBase, image.fp)
+    upper = np.asarray(image).astype(np.uint16)
+    if upper.max() >= 64:
+        return upper * 257
+    file.seek(0)
+    again = opened(file)
+    again.tile = [tile._replace(args=_swapped(tile.args)) for tile in again.tile]
+    try:
+        return upper * 256 + np.asarray(again)
+    except ValueError as error:
+        raise Unreadable("with 16 bits in a layout of which Pillow keeps 8") from error
+
+
+def _swapped(arguments: Any) -> Any:
+    """The same tile with the two bytes of each number in the other order."""
+    if isinstance(arguments, tuple):
+        return (_swapped(arguments[0]), *arguments[1:])
+    return arguments[:-4] + SWAPPED.get(arguments[-4:], arguments[-4:])
+
+
+def _of_8_bits(image: ImageFile.ImageFile, ranges: Mapping[str, Range]) -> Image.Image:
+    kind = depth(image)
+    if not kind or (kind == COLOUR and ranges[kind] == WHOLE[kind]):
+        return image
+    values, one = _values(image), ranges[kind]
+    shares = (values - one.black) / (one.white - one.black or 1)
+    scaled = Image.fromarray((shares.clip(0, 1) * 255).round().astype(np.uint8))
+    scaled.getexif()[EXIF_ORIENTATION] = _orientation(image)
+    return scaled
+
+
+# ----------------------------------------------------------------------------------------------------- 8 bits
+
+
 def flatten(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit grey ("L") or colour ("RGB"), on white where it is transparent."""
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.float64).clip(0, 65535)
-        return Image.fromarray((wide / 257).round().astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined white")
+    """Any Pillow mode of 8 bits as grey ("L") or colour ("RGB"), on white where it is transparent."""
+    if image.mode == "I":
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))
@@ -155,7 +363,7 @@ def attempts(names: list[str], read: Callable[[str], Any], threads: int | None =
             return name, problem(error)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd EXIF and palettes; the bomb warning has become TooLarge
+        warnings.simplefilter("ignore")  # odd EXIF and palettes; the bomb warning has become Unreadable
         if threads == 1:
             yield from map(attempt, names)
             return
@@ -167,14 +375,8 @@ def attempts(names: list[str], read: Callable[[str], Any], threads: int | None =
 
 def problem(error: Exception) -> Problem:
     """What is wrong with a file, by what its decoder says."""
-    if isinstance(error, TooLarge | Image.DecompressionBombError):
+    if isinstance(error, Unreadable):
+        return Problem(str(error))
+    if isinstance(error, Image.DecompressionBombError):
         return Problem("too large, perhaps a decompression bomb")
-    return Problem("broken or truncated")
-
-
-def reasons(problems: dict[str, str]) -> str:
-    """How many files have which problem, and the name of the first."""
-    if not problems:
-        return ""
-    counts = ", ".join(f"{count} {reason}" for reason, count in Counter(problems.values()).most_common())
-    return f"{counts}; first: {next(iter(problems))}"
+    return Problem("not permitted to be read" if isinstance(error, PermissionError) else "broken or truncated")

@@ -1,6 +1,6 @@
 """From the name or path of a source to ``Pictures``: pixels of one shape, and what is known about each image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,13 @@ import torch
 
 from bowerbird import config, machine
 from bowerbird.data import builtin, catalogue, fetch, files, packs
+from bowerbird.data.files import Unused, not_used
 from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels
 from bowerbird.media.image import published as fetched
 from bowerbird.media.image.collecting import Collecting
+from bowerbird.media.image.metadata import CAPTION, FOLDER, MISSING, described
 
 
 @dataclass
@@ -29,8 +31,12 @@ class Pictures:
     names: list[str] = field(default_factory=list)
     """Files, where the images come from files."""
     skipped: int = 0
-    skipped_why: str = ""
+    """Images that cannot be read."""
+    unused: Unused = field(default_factory=Unused)
+    """Everything that was seen and not used."""
     note: str = ""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where each column comes from, in words."""
 
 
 def pictures(data: config.Data) -> Pictures:
@@ -94,23 +100,53 @@ def _reshaped(name: str, images: np.ndarray, data: config.Data) -> Packed:
 
 
 def _from_files(path: Path, data: config.Data) -> Pictures:
-    source = files.open_files(path)
-    names = files.image_names(source)
-    if not names:
-        raise BowerbirdError(f"{path} holds no images ({', '.join(files.SUFFIXES)}).")
-    collecting = Collecting(path, source, names, data)
+    source = files.open_files(path, data.names)
+    listing = files.image_files(source)
+    if not listing.names:
+        raise no_images(path, listing.unused)
+    collecting = Collecting(path, source, listing.names, data)
     images = collecting.packed()
-    readable = [name for name in names if name not in images.problems] if images.problems else names
-    return Pictures(
-        path.resolve().name,
-        images,
-        files.columns(source, readable),
-        files.official_splits(readable),
-        readable,
-        len(images.problems),
-        pixels.reasons(images.problems),
-        "; ".join(filter(None, [_lost_colour(images, data.channels), collecting.note])),
+    names = [name for name in listing.names if name not in images.problems]
+    splits = files.official_splits(names)
+    said = described(source, listing, names, splits, CAPTION in (*data.given, data.label))
+    notes = [source.note, images.note, *said.notes, _lost_colour(images, data.channels), collecting.note]
+    unused = listing.unused + not_used(images.problems) + said.unused
+    found = Pictures(
+        path.resolve().name, images, said.columns, splits, names, len(images.problems), unused,
+        "; ".join(filter(None, notes)), said.origins,
+    )  # fmt: skip
+    return _in_classes(found, data)
+
+
+def _in_classes(found: Pictures, data: config.Data) -> Pictures:
+    """Without the images of val and test that lie in no folder of a class, where folders are the classes."""
+    without = found.columns.get(FOLDER, np.empty(0)) == ""
+    if not without.any():
+        return found
+    if data.given or data.label not in (None, FOLDER):
+        found.columns[FOLDER] = np.where(without, MISSING, found.columns[FOLDER])
+        return found
+    for row in np.flatnonzero(without):
+        found.unused.add("image{s} of val or test in no folder of a class", found.names[row])
+    found = chosen(found, np.flatnonzero(~without))
+    return replace(found, split=files.official_splits(found.names))
+
+
+def chosen(found: Pictures, rows: np.ndarray) -> Pictures:
+    """These pictures alone."""
+    return replace(
+        found,
+        images=found.images[rows],
+        columns={name: values[rows] for name, values in found.columns.items()},
+        split=found.split[rows],
+        names=[found.names[row] for row in rows] if found.names else [],
     )
+
+
+def no_images(path: Path, unused: Unused) -> BowerbirdError:
+    """What to say of a place without images."""
+    seen = f"; what is there: {unused}" if unused else ""
+    return BowerbirdError(f"{path} holds no images ({', '.join(files.SUFFIXES)}){seen}.")
 
 
 def _lost_colour(images: Packed, wanted: str) -> str:

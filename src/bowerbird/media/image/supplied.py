@@ -1,6 +1,7 @@
 """Pictures that a user supplies for a model to start from: files, folders, or arrays, resized to fit."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bowerbird.data import files
+from bowerbird.data.files import opener
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 from bowerbird.media.image.imageset import to_float
@@ -37,18 +39,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
     single = path.is_file() and path.suffix.lower() != ".zip"
     where = files.Folder(path.parent) if single else files.open_files(path)
-    names = [path.name] if single else files.image_names(where)
+    names = [path.name] if single else files.image_files(where).names
     if not names:
         raise BowerbirdError(f"{path} holds no pictures ({', '.join(files.SUFFIXES)}).")
-
-    def read(name: str) -> np.ndarray:
-        with where.open(name) as file:
-            return pixels.as_stored(file.read())
-
-    found, problems = pixels.each_readable(names, read)
+    ranges = pixels.Ranges(names, partial(opener, where))
+    found, problems = pixels.each_readable(names, opener(where, partial(pixels.as_stored, ranges=ranges)))
     if problems:
         name, why = next(iter(problems.items()))
         raise BowerbirdError(f"{path if single else path / name} cannot be read as a picture: it is {why}.")
+    for said in pixels.described(ranges, pixels.each_readable(names, opener(where, pixels.header))[0]):
+        warnings.warn(f"{path.name}: {said}.", stacklevel=5)
     return found
 
 
