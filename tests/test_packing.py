@@ -77,6 +77,18 @@ def assert_equal(one: ImageData, other: ImageData) -> None:
 
 
 @pytest.mark.parametrize(
+    ("colour", "strides"), [(False, (SIDE * SIDE, 1, SIDE, 1)), (True, (3 * SIDE**2, SIDE**2, SIDE, 1))]
+)
+def test_strides_are_what_they_always_were(tmp_path, monkeypatch, colour, strides):
+    """A convolution chooses its kernel by them, and another kernel gives losses other last bits."""
+    data = Data(str(folder_of(tmp_path / "set", colour=colour)))
+    for one in (open_data(data), unpacked(monkeypatch, data)):
+        assert one.train.images.stride() == strides
+        assert one.train.batch(torch.arange(5))["x"].stride() == strides
+    assert open_data(Data("digits")).train.images.stride() == (784, 1, 28, 1)
+
+
+@pytest.mark.parametrize(
     "wish",
     [{}, {"size": 8}, {"channels": "rgb"}, {"binarize": "static"}, {"halves": "source-left"}, {"label": "folder"}],
     ids=str,

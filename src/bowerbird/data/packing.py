@@ -117,11 +117,17 @@ class Packed:
         """The pictures uint8 (n, c, h, w): mapped if they lie one after the other or are many, else in memory."""
         start = int(self.rows[0]) if len(self.rows) else 0
         if self.stored.flags.c_contiguous and np.array_equal(self.rows, np.arange(start, start + len(self.rows))):
-            return torch.from_numpy(self.stored[start : start + len(self.rows)])
+            return _strided(torch.from_numpy(self.stored[start : start + len(self.rows)]))
         n, h, w, c = self.shape
         if self.folder is not None and n * h * w * c > LARGEST_IN_MEMORY:
-            return kept(self.folder, f"selected-{self.identity}", (n, c, h, w), self.chunks())
-        return torch.from_numpy(np.ascontiguousarray(self.stored[self.rows]))
+            return _strided(kept(self.folder, f"selected-{self.identity}", (n, c, h, w), self.chunks()))
+        return _strided(torch.from_numpy(np.ascontiguousarray(self.stored[self.rows])))
+
+
+def _strided(images: Tensor) -> Tensor:
+    """One channel with the strides of (n, h, w, 1): kernels, and with them the last bits of losses, depend on them."""
+    n, c, h, w = images.shape
+    return images.view(n, h, w, 1).permute(0, 3, 1, 2) if c == 1 else images
 
 
 def opened(folder: Path) -> Packed | None:
