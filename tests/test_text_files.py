@@ -417,6 +417,8 @@ def test_texts_in_json(tmp_path):
         ("a.tsv", "n\twhat\n1\ta\n2\tb\n3\tc\n", "its columns: 'n', 'what'"),
         ("a.tsv", "sentence_en\tsentence_de\nHi\tHallo\n", "its columns: 'sentence_en', 'sentence_de'"),
         ("a.tsv", "en\tzh\nHi\t嗨\n", "its columns: 'en', 'zh'"),
+        ("a.tsv", "native_text\tforeignText\nHi\t嗨\n", "its columns: 'native_text', 'foreignText'"),
+        ("a.tsv", "原文\t译文\nHi\t嗨\n", "its columns: '原文', '译文'"),
     ],
 )
 def test_tables_that_are_refused(tmp_path, name, content, message):
@@ -446,6 +448,8 @@ def test_what_the_user_names_comes_before_what_is_usual(tmp_path):
 def test_other_delimiters_are_said(tmp_path):
     data = opened(put(tmp_path / "a.csv", "text;n\na, b;1\nc;2\n"))
     assert sorted(data.texts(ALL)) == ["a, b", "c"] and "semicolons stand between the cells" in data.summary()
+    assert sorted(opened(put(tmp_path / "b.csv", "sep=;\ntext;n\na, b;1\nc;2\n")).texts(ALL)) == ["a, b", "c"]
+    assert "line 3 has 1 cell" in refusal(put(tmp_path / "c.csv", "sep=;\ntext;n\na\nc;2\n"))
 
 
 def test_cells_that_a_spreadsheet_adds_at_the_end_are_none(tmp_path):
@@ -457,6 +461,13 @@ def test_a_tsv_of_one_column_and_a_txt_of_pairs(tmp_path):
     anki = put(tmp_path / "deu.txt", "Go.\tGeh.\tCC-BY 2.0\nHi.\tHallo.\tCC-BY 2.0\nNo.\tNein.\tCC-BY 2.0\n")
     assert "every line of deu.txt has 2 tabs; if these are pairs, add --data.modality pairs" in opened(anki).summary()
     assert pairs_of(opened(anki, "pairs")) == [("Go.", "Geh."), ("Hi.", "Hallo."), ("No.", "Nein.")]
+
+
+def test_labels_are_not_sources_in_silence(tmp_path):
+    lines = "".join(f"{('ham', 'spam')[n % 2]}\tmessage {n}\n" for n in range(40))
+    assert "column 1 is taken for source, but looks like a label" in opened(put(tmp_path / "a.tsv", lines)).summary()
+    numbered = "".join(f"{n}\tfrom {n}\tto {n}\n" for n in range(40))
+    assert "columns 2 and 3 are source and target" in opened(put(tmp_path / "b.tsv", numbered)).summary()
 
 
 cells = st.text(st.sampled_from('ab "\t\n,'), min_size=1, max_size=8).filter(str.strip)

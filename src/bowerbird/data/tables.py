@@ -22,6 +22,7 @@ LONGEST_CELL = 1 << 30
 """Characters."""
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 TRANSLATION = "translation"
+SEPARATOR = re.compile(r"sep=(.)")
 LOOKED_AT = 100
 """Rows from which it is concluded whether there is a header."""
 
@@ -143,6 +144,8 @@ def csv_cells(lines: Iterable[str], name: str) -> tuple[Iterator[Cells], str]:
     """The cells of every row, and what stands between them if it is no comma."""
     lines = iter(lines)
     begin = list(islice(lines, 1))
+    if stated := SEPARATOR.fullmatch("".join(begin)):  # Excel's; the line counts, but holds nothing
+        return _csv(chain([""], lines), name, stated[1]), DELIMITERS.get(stated[1], f"'{stated[1]}'")
     delimiter = next((one for one in DELIMITERS if begin and one in begin[0]), ",")
     return _csv(chain(begin, lines), name, delimiter), "" if delimiter == "," else DELIMITERS[delimiter]
 

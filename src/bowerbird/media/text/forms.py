@@ -168,16 +168,22 @@ LANGUAGES = set(
     en de fr es it pt nl ru zh ja ko ar hi tr pl cs sv da nb nn fi hu el he th vi id uk ro bg fa la eo ca hr sr sk lt
     lv et bn ta ur sw ms tl ga cy is us gb br cn tw hk
     eng deu ger fra fre spa ita por nld dut rus cmn zho jpn kor ara hin tur pol ces cze swe dan nor fin hun ell heb tha
-    vie ind ukr ron bul fas lat epo cat hrv srp slk lit lav est""".split()
+    vie ind ukr ron bul fas lat epo cat hrv srp slk lit lav est
+    deutsch englisch französisch spanisch russisch chinesisch français anglais allemand espagnol español inglés alemán
+    francés русский английский 中文 英文 汉语 漢語 英语 英語 日语 日本語 日文 韩语 한국어 영어""".split()
 )
 FIELDS = set(
     """id idx index number src tgt trg source target input output sentence sentences sent text texts title headline
-body content label class category document doc summary article abstract question answer query response prompt completion
-reply context translation translated lang language original reference ref hypothesis premise phrase definition formal
-informal complex simple normal noisy correct incorrect score date author url name message chosen rejected instruction
-description caption story poem lyrics tweet review comment topic keyword col column field line""".split()
+    body content label class category document doc summary article abstract question answer query response prompt
+    completion reply context translation translated lang language original reference ref hypothesis premise phrase
+    definition formal informal complex simple simplified normal noisy correct incorrect cleaned raw score date author url
+    name message chosen rejected instruction description caption story poem lyrics tweet review comment topic keyword
+    passage term meaning gloss pinyin value utterance transcript paraphrase col column field line 原文 译文 譯文 句子
+    文本 翻译""".split()
 )
-"""A first line of nothing but these and languages is a header, not data."""
+"""A first line of nothing but these, languages and identifiers is a header, not data."""
+IDENTIFIER = re.compile(r"[^\W_]+(?:_[^\W_]+)+|[a-z]+(?:[A-Z][a-z]+)+")
+"""Like source_text and sourceText."""
 ATTRIBUTION = re.compile(r"cc[ -]", re.IGNORECASE)
 """The third column of Anki's decks, after the two sides."""
 
@@ -199,19 +205,29 @@ def header(rows: list[list[str]], data: config.Data, *, certain: bool) -> Header
     if certain or names or chosen(first, data) or has_header(rows):
         return Header(first, True)
     if len(first) == 1 and data.modality in ("auto", "text"):
-        return Header([data.text.text], False)
+        return Header([data.text.text], False, "no line has a tab, so each is a text")
     if data.modality != "text" and (pair := sides(rows)):
         for i, name in zip(pair, (data.text.source, data.text.target), strict=True):
             numbers[i] = name
-        columns = " and ".join(str(i + 1) for i in pair)
-        return Header(numbers, False, "" if len(first) == 2 else f"columns {columns} are source and target")
+        return Header(numbers, False, _note_of(rows, pair))
     return Header(numbers, False)
+
+
+def _note_of(rows: list[list[str]], pair: tuple[int, int]) -> str:
+    columns = " and ".join(str(i + 1) for i in pair)
+    for i in pair:
+        values = {row[i] for row in rows if len(row) > i}
+        if len(values) <= len(rows) // 10:
+            return f"column {i + 1} is taken for {'source' if i == pair[0] else 'target'}, but looks like a label"
+    return "" if len(rows[0]) == 2 else f"columns {columns} are source and target"
 
 
 def has_header(rows: list[list[str]]) -> bool:
     """Whether the first row names columns: by its words, or since a column has numbers everywhere but there."""
     first, others = rows[0], rows[1:]
-    if any(cell.strip() for cell in first) and all(_consists_of(LANGUAGES | FIELDS, cell) for cell in first):
+    if any(cell.strip() for cell in first) and all(
+        IDENTIFIER.fullmatch(cell.strip()) or _consists_of(LANGUAGES | FIELDS, cell) for cell in first
+    ):
         return True
     return any(
         not _is_number(cell) and len(others) > 1 and all(_is_number(row[i]) for row in others if len(row) > i)
