@@ -1,6 +1,7 @@
 """What all tests share: one thread, checked tensor shapes, a tiny data set, and the larger data beside the checkout."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 install_import_hook("bowerbird", "shapes.checked")
 
 torch.set_num_threads(1)
+# Plugins that tests allow are not trusted by the user who runs them.
+os.environ["BOWERBIRD_CONFIG"] = tempfile.mkdtemp(prefix="bowerbird-config-")
 
 ROOT = Path(__file__).parents[1]
 

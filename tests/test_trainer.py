@@ -180,7 +180,7 @@ def test_the_first_budget_reached_ends_the_run(budget, steps, data, tmp_path):
 
 
 def test_a_run_without_end_is_refused(data, tmp_path):
-    with pytest.raises(BowerbirdError, match="no end"):
+    with pytest.raises(BowerbirdError, match="No budget is set"):
         train(toy_run(steps=None), tmp_path / "run", data, quiet=True)
     assert not (tmp_path / "run").exists()
 
@@ -213,10 +213,10 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypat
     folder = tmp_path / "run"
     save = RunDir.save_state
 
-    def full_at_step_four(self, tensors, counters):
+    def full_at_step_four(self, tensors, counters, record):
         if counters["step"] == 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, tensors, counters)
+        save(self, tensors, counters, record)
 
     monkeypatch.setattr(RunDir, "save_state", full_at_step_four)
     with pytest.raises(RunFailed, match="disk is full.*bowerbird resume"):

@@ -7,14 +7,16 @@ bowerbird.measure([str(run)])
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bowerbird import config, machine, registry
+from bowerbird import config, machine, registry, trust
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Finding, Watch, diagnose_run
@@ -29,8 +31,9 @@ from bowerbird.media.medium import medium
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.spec import Field
-from bowerbird.training.budget import only, parse_budget
+from bowerbird.training.budget import continued_budget, only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
+from bowerbird.training.trainer import is_finished
 from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
 
@@ -90,28 +93,35 @@ def train(
     *,
     data: str | None = None,
     budget: str | None = None,
+    start: Path | str | None = None,
     quiet: bool = False,
+    allow_plugin: bool = False,
     **settings: Any,
 ) -> Path:
     """Trains a recipe into the folder ``out`` (default: a new one under runs/) and returns it.
 
     ``run`` is a recipe's name, a TOML file, or a ``config.Run``; ``data`` a built-in name or a path; ``budget`` the
-    only budget, such as 60s or 500steps; further settings have the names that the command line gives them:
-    ``train("flow", data="photos", budget="60s", **{"train.lr": 1e-3})``.
+    only budget, such as 60s or 500steps; ``start`` a run whose weights it starts from; further settings have the names
+    that the command line gives them: ``train("flow", data="photos", budget="60s", **{"train.lr": 1e-3})``.
+    ``allow_plugin``: code that the recipe names may run.  A start that fails leaves no folder.
     """
-    run = run if isinstance(run, config.Run) else config.load(str(run))
-    if data is not None:
-        settings["data.source"] = data
+    run = run if isinstance(run, config.Run) else config.load(str(run), allow_plugin=allow_plugin)
+    settings |= {key: str(value) for key, value in (("data.source", data), ("train.start", start)) if value is not None}
     if budget is not None:
         run = replace(run, train=replace(run.train, **only(parse_budget(budget))))
-    run = config.with_settings(run, settings) if settings else run
-    folder = Path(out) if out else _new_folder(run)
-    if (source := Path(run.data.source).expanduser()).exists():  # so that the run can be resumed from anywhere
-        run = replace(run, data=replace(run.data, source=str(source.resolve())))
+    run = _with_absolute_paths(config.with_settings(run, settings) if settings else run)
     opened = open_data(run.data)
-    with _reporting(folder):
+    with _folder(run, out) as folder, _reporting(folder):
         train_run(run, folder, opened, quiet=quiet, **_handed_in(run, opened))
     return folder
+
+
+def _with_absolute_paths(run: config.Run) -> config.Run:
+    """So that the run can be resumed from anywhere."""
+    source, start = Path(run.data.source).expanduser(), Path(run.train.start).expanduser()
+    if source.exists():
+        run = replace(run, data=replace(run.data, source=str(source.resolve())))
+    return replace(run, train=replace(run.train, start=str(start.resolve()))) if run.train.start else run
 
 
 def _handed_in(run: config.Run, data: Any) -> dict[str, Any]:
@@ -132,13 +142,56 @@ def find_lr(run: config.Run, out: Path | str | None = None) -> "Sweep":
     return sweep
 
 
-def resume(run_dir: Path | str, *, quiet: bool = False) -> Path:
-    """Continues an interrupted run exactly; does nothing to a finished one."""
-    run = RunDir.open(run_dir).config()
-    data = open_data(run.data)
-    with _reporting(Path(run_dir)):
-        resume_run(Path(run_dir), data, quiet=quiet, **_handed_in(run, data))
-    return Path(run_dir)
+def resume(
+    run_dir: Path | str,
+    *,
+    data: str | None = None,
+    budget: str | None = None,
+    device: str | None = None,
+    accept_changes: bool = False,
+    allow_plugin: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Path:
+    """Continues a run exactly where its last checkpoint left it, and returns its folder.
+
+    ``data`` is where the data have moved to; ``budget`` goes on further, also with a finished run: +10m and +500steps
+    count from where it is, 500steps from its beginning.  ``device`` and further settings, named as for ``train``, are
+    what it goes on with.  BowerbirdError where run.toml or the data are not those that it was trained with, unless
+    ``accept_changes``.  Without a new budget, a finished run stays as it is.
+    """
+    folder, rundir = Path(run_dir), RunDir.open(run_dir)
+    with trust.allowing(allow_plugin):
+        there = rundir.config()
+    settings |= {key: value for key, value in (("data.source", data), ("train.device", device)) if value is not None}
+    run = config.with_settings(there, settings) if settings else there
+    if budget is not None:
+        run = replace(run, train=replace(run.train, **only(continued_budget(budget, rundir.status()))))
+    run = _with_absolute_paths(run) if settings else run
+    if run == there and is_finished(rundir):
+        warnings.warn(
+            f"{folder} is finished; to continue it, add for example --budget +500steps or --budget +10m.", stacklevel=2
+        )
+        _write_report(folder)
+        return folder
+    opened = _opened_again(run, folder)
+    asked = None if run == there else run
+    with _reporting(folder):
+        resume_run(folder, opened, run=asked, accept_changes=accept_changes, quiet=quiet, **_handed_in(run, opened))
+    return folder
+
+
+def _opened_again(run: config.Run, folder: Path) -> Any:
+    """A run's data; where they are no longer, the error says what to do."""
+    try:
+        return open_data(run.data)
+    except BowerbirdError as error:
+        if Path(run.data.source).is_absolute() and not Path(run.data.source).exists():
+            raise BowerbirdError(
+                f"The data of {folder} are no longer at {run.data.source}; say where they are: bowerbird resume "
+                f"{folder} --data SRC"
+            ) from error
+        raise
 
 
 @contextmanager
@@ -160,22 +213,43 @@ def _write_report(folder: Path) -> None:
     write_run_report(folder)
 
 
-def _new_folder(run: config.Run) -> Path:
-    name = registry.families.name_of(type(run.model))
-    taken = [
-        int(m[1]) for p in Path("runs").glob(f"{name}-*") if (m := re.fullmatch(rf"{re.escape(name)}-(\d+)", p.name))
-    ]
-    return Path("runs") / f"{name}-{max(taken, default=0) + 1:03d}"
+@contextmanager
+def _folder(run: config.Run, out: Path | str | None) -> Iterator[Path]:
+    """The folder that was asked for, or a new one, which goes again if no run comes of it."""
+    if out is not None:
+        yield Path(out)
+        return
+    folder = _new_folder(registry.families.name_of(type(run.model)))
+    try:
+        yield folder
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def load(run_dir: Path | str, device: str = "auto", *, best: bool = False) -> GenerativeModel:
+def _new_folder(name: str) -> Path:
+    """The next free runs/NAME-001; of two trainings that start together, each makes its own."""
+    runs = Path("runs")
+    runs.mkdir(exist_ok=True)
+    taken = [int(m[1]) for p in runs.glob(f"{name}-*") if (m := re.fullmatch(rf"{re.escape(name)}-(\d+)", p.name))]
+    for number in count(max(taken, default=0) + 1):
+        with suppress(FileExistsError):
+            (folder := runs / f"{name}-{number:03d}").mkdir()
+            return folder
+    raise AssertionError("unreachable")
+
+
+def load(
+    run_dir: Path | str, device: str = "auto", *, best: bool = False, allow_plugin: bool = False
+) -> GenerativeModel:
     """The trained model of a run folder, with averaged weights, in eval mode.
 
     ``device``: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps.  ``best``: the weights that scored best while
-    training (train.evaluate_every) instead of the last ones.
+    training (train.evaluate_every) instead of the last ones.  ``allow_plugin``: code that the run names may run.
     """
     machine.keep_freed_memory()
-    return load_model(run_dir, str(machine.resolve_device(device)), best=best)[0]
+    with trust.allowing(allow_plugin):
+        return load_model(run_dir, str(machine.resolve_device(device)), best=best)[0]
 
 
 def options_of(run_dir: Path | str) -> type:
@@ -196,6 +270,7 @@ def generate(
     given: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
+    allow_plugin: bool = False,
 ) -> Samples:
     """Samples of a run in memory: arrays, texts or pieces, which a notebook shows and ``save`` writes.
 
@@ -204,7 +279,7 @@ def generate(
     (``source``).  ``options`` are the family's own (steps, guidance, temperature …).  BowerbirdError for what the run
     does not take.  Sample i of a seed is the same for every n; another ``device`` changes the last bits only.
     """
-    model = load(run_dir, device)
+    model = load(run_dir, device, allow_plugin=allow_plugin)
     chosen = options_from(model, options)
     tensors, n_given, names = read_given(model.spec, given or {}, n)
     if n_given is None:
@@ -226,6 +301,7 @@ def sample(
     out: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
+    allow_plugin: bool = False,
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
@@ -235,10 +311,11 @@ def sample(
     asked = dict(given or {}) | {
         name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
     }
-    if prompt is not None and "source" in model_of(run_dir).spec.given:
-        asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
     folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
-    samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
+    with trust.allowing(allow_plugin):
+        if prompt is not None and "source" in model_of(run_dir).spec.given:
+            asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
+        samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
         return samples.save(folder)
 
@@ -294,7 +371,11 @@ def diagnose(run_dir: Path | str) -> list[Finding]:
 
 
 def measure(
-    targets: Path | str | Sequence[Path | str], request: Measuring = Measuring(), **changes: Any
+    targets: Path | str | Sequence[Path | str],
+    request: Measuring = Measuring(),
+    *,
+    allow_plugin: bool = False,
+    **changes: Any,
 ) -> dict[str, list[Measurement]]:
     """Measures run folders or folders of images against reference data, all under one protocol.
 
@@ -308,7 +389,8 @@ def measure(
     require_quick()
     wanted = machine.resolve_device(request.device)
     device = "cpu" if request.device == "auto" and wanted.type == "mps" else str(wanted)  # MPS lacks some operations
-    return {target: _measured(target, request, device) for target in several(targets)}
+    with trust.allowing(allow_plugin):
+        return {target: _measured(target, request, device) for target in several(targets)}
 
 
 def _measured(target: str, request: Measuring, device: str) -> list[Measurement]:

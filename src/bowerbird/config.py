@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from bowerbird import ranges, registry
+from bowerbird import ranges, registry, trust
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.ranges import Count, Decay, NonNegative, Positive, Range, Whole
 
@@ -189,6 +189,10 @@ class Train:
     """Sampler steps that they take (diffusion, flow)."""
     evaluate_share: NonNegative = 0.1
     """Most time that evaluations may take, as a part of the training time; those that come too soon are left out."""
+    start: str = ""
+    """Run folder whose weights training starts from, as far as their shapes fit."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that are not trained: patterns of their names, such as net.blocks.0.* or *.embedding.*"""
 
     def __post_init__(self) -> None:
         ranges.check(self, "train.")
@@ -290,13 +294,17 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BowerbirdError(f"{path} is not valid TOML: {error}.") from error
 
 
-def load(name_or_path: str) -> Run:
-    """The run that a recipe or a TOML file describes; a relative ``plugin`` lies beside that file."""
+def load(name_or_path: str, *, allow_plugin: bool = False) -> Run:
+    """The run that a recipe or a TOML file describes; a relative ``plugin`` lies beside that file.
+
+    BowerbirdError for a plugin that the user does not trust yet, unless ``allow_plugin``: it is code.
+    """
     path = find(name_or_path)
     table = read_toml(path)
     if isinstance(plugin := table.get("plugin"), str) and plugin:
         table["plugin"] = str((path.parent / plugin).resolve())
-    return run_from(table, str(path))
+    with trust.allowing(allow_plugin):
+        return run_from(table, str(path))
 
 
 # ------------------------------------------------------------------------------------ dictionaries to dataclasses
@@ -318,16 +326,24 @@ def run_from(table: dict[str, Any], where: str) -> Run:
     """Checks every key and type of a nested table and builds the run; ``where`` names the file in errors."""
     table = dict(table)
     if plugin := _convert(str, table.get("plugin", ""), where, "plugin"):
-        registry.load_plugin(Path(plugin))
-    model = dict(table.get("model", {}))
+        registry.load_plugin(Path(plugin), named_by=where)
+    model = dict(_table(table.get("model", {}), where, "model"))
+    if model.get("family") == "autoregressive" and (start := model.pop("start", "")):  # where version 0.1 had it
+        table["train"] = {"start": start} | _table(table.get("train", {}), where, "train")
     if "family" not in model:
         raise BowerbirdError(f"{where}: [model] needs family = one of {', '.join(registry.families.names())}.")
     table["model"] = model_from(model, where)
     return build(Run, table, where, "")
 
 
+def _table(value: Any, where: str, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
+    return value
+
+
 def model_from(table: dict[str, Any], where: str) -> ModelConfig:
-    family = registry.families.get(table["family"])
+    family = registry.families.get(_convert(str, table["family"], where, "model.family"))
     rest = {key: value for key, value in table.items() if key != "family"}
     return build(family, rest, where, "model")
 
@@ -336,7 +352,7 @@ def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetworkConfig:
     if "name" not in table:
         raise BowerbirdError(f"{where}: [{prefix}] needs name = one of {', '.join(registry.nets.names())}.")
     rest = {key: value for key, value in table.items() if key != "name"}
-    return build(registry.nets.get(table["name"]), rest, where, prefix)
+    return build(registry.nets.get(_convert(str, table["name"], where, f"{prefix}.name")), rest, where, prefix)
 
 
 def build(cls: type[T], table: dict[str, Any], where: str, prefix: str = "") -> T:
@@ -395,17 +411,14 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             raise BowerbirdError(f"{where}: {key} = {value!r} must have {len(items)} entries.")
         return tuple(_convert(a, v, where, f"{key}[{i}]") for i, (a, v) in enumerate(zip(items, value, strict=True)))
     if origin is dict:
-        if not isinstance(value, dict):
-            raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
-        return {k: _convert(arguments[1], v, where, f"{key}.{k}") for k, v in value.items()}
+        return {k: _convert(arguments[1], v, where, f"{key}.{k}") for k, v in _table(value, where, key).items()}
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # type: ignore[arg-type]
             return value
-        if not isinstance(value, dict):
-            raise BowerbirdError(f"{where}: {key} = {value!r} must be a table.")
+        table = _table(value, where, key)
         if issubclass(hint, NetworkConfig):  # type: ignore[arg-type]
-            return _net_from(value, where, key)
-        return build(hint, value, where, key)  # type: ignore[arg-type]
+            return _net_from(table, where, key)
+        return build(hint, table, where, key)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):
@@ -439,6 +452,14 @@ def _to_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_value(item) for key, item in value.items()}
     return value
+
+
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested table with dotted keys instead."""
+    leaves: dict[str, Any] = {}
+    for key, value in table.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
 
 
 def dumps(run: Run) -> str:

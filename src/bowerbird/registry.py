@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
+from bowerbird import trust
 from bowerbird.errors import BowerbirdError, unknown
 
 C = TypeVar("C", bound=type)
@@ -137,14 +138,22 @@ media = Registry("medium", "bowerbird.media", _folders("media"))
 metrics = FolderRegistry("metric", "bowerbird.metrics", "bowerbird.measuring.shipped")
 
 
-def load_plugin(path: Path) -> None:
-    """Runs a user's Python file once, so that what it registers can be named."""
+def load_plugin(path: Path, named_by: str = "") -> None:
+    """Runs a Python file once, so that what it registers can be named.
+
+    ``named_by`` is the recipe or run.toml that names it, which is not enough for its code to run: BowerbirdError unless
+    the user trusts the file (see ``trust``).  Without it, the user named the file, and trusts it from now on.
+    """
     path = Path(path).resolve()
     name = f"bowerbird_plugin_{path.stem}"
     if name in sys.modules and Path(str(sys.modules[name].__file__)) == path:
         return
     if not path.is_file():
-        raise BowerbirdError(f"The plugin file {path} does not exist.")
+        named = f", which {named_by} names," if named_by else ""
+        raise BowerbirdError(f"The plugin file {path}{named} does not exist.")
+    if named_by:
+        trust.require(path, named_by)
+    trust.remember(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BowerbirdError(f"The plugin {path} is not a Python file (its name must end in .py).")

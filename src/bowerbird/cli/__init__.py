@@ -10,12 +10,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from bowerbird import __version__
+from bowerbird import __version__, trust
 from bowerbird.cli import asking, commands, languages, learning, measure, read, tracking, train
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
 PROGRAM = "bowerbird"
+EVERYWHERE = ("--debug", "--allow-plugin")
+"""Flags of every command."""
 
 COMMANDS: dict[str, type[Command]] = {
     "recipes": commands.Recipes,
@@ -42,7 +44,7 @@ COMMANDS: dict[str, type[Command]] = {
 
 
 def _usage() -> str:
-    width = max(map(len, COMMANDS))
+    width = max(map(len, [*COMMANDS, *EVERYWHERE]))
     lines = [f"  {name:<{width}}  {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
@@ -55,6 +57,7 @@ def _usage() -> str:
             f"  {'--help':<{width}}  After a command: its flags.",
             f"  {'--version':<{width}}  The version.",
             f"  {'--debug':<{width}}  Show the traceback of an error.",
+            f"  {'--allow-plugin':<{width}}  Let the Python file run that a recipe or run names as its plugin.",
             "",
             f"First steps:  {PROGRAM} recipes   {PROGRAM} train flow   {PROGRAM} compare gan vae flow --budget 60s",
         ]
@@ -83,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        _run([word for word in words if word != "--debug"])
+        with trust.allowing("--allow-plugin" in words):
+            _run([word for word in words if word not in EVERYWHERE])
         sys.stdout.flush()
         return 0
     except SystemExit as stop:

@@ -38,6 +38,8 @@ class TrainFlags:
     """The only budget of this run: 60s, 10m, 2h (on the wall clock), 500steps, 20000examples or 1e15flops."""
     out: Path | None = None
     """The run folder (default: a new one under runs/)."""
+    start: str | None = None
+    """Short for --train.start: a run folder whose weights training starts from, as far as their shapes fit."""
     plugin: Path | None = None
     """A Python file that registers your own families or nets."""
     find_lr: Switch = False
@@ -84,6 +86,8 @@ class TrainCommand(TrainFlags, Command):
             data = dataclasses.replace(data, source=self.source)
         if self.budget is not None:
             train = dataclasses.replace(train, **only(parse_budget(self.budget)))
+        if self.start is not None:
+            train = dataclasses.replace(train, start=self.start)
         plugin = str(self.plugin.resolve()) if self.plugin else ""
         return dataclasses.replace(config.load(self.recipe), model=self.model, data=data, train=train, plugin=plugin)
 
@@ -130,16 +134,51 @@ def _flags_for(data: config.Data) -> type[DataFlags]:
 
 
 @dataclass(frozen=True)
-class Resume(Command):
-    """Continues an interrupted run exactly where it stopped."""
+class ResumeFlags:
+    """Continues a run exactly where it stopped, or a finished one with a larger budget."""
 
     run: Positional[Path]
     """The run folder."""
+    budget: str | None = None
+    """Go on further, also with a finished run: +10m, +500steps … in addition, 500steps … in all."""
+    source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
+    """Where the run's data have moved to."""
+    device: str | None = None
+    """Short for --train.device: auto, cpu, cuda, cuda:1, mps."""
+    accept_changes: Switch = False
+    """Go on although run.toml or the data are not those that the run was trained with; the run records it."""
     quiet: Switch = False
     """Show no progress."""
+    train: config.Train = config.Train()
+
+
+@dataclass(frozen=True)
+class Resume(ResumeFlags, Command):
+    """Continues a run where it stopped."""
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], prog: str) -> Self:
+        """The command with the run's own settings as defaults of --train.lr and the like."""
+        folder = next((word for word in argv if (Path(word) / "run.toml").is_file()), None)
+        if folder is None:
+            return parse_flags(cls, argv, prog)
+        return parse_flags(cls, argv, prog, cls(run=Path(folder), train=config.load(folder).train))
 
     def __call__(self) -> None:
         from bowerbird import api
 
+        fields = dataclasses.fields(config.Train)
+        before = config.load(str(self.run)).train if (self.run / "run.toml").is_file() else self.train
+        pairs = [(field.name, getattr(self.train, field.name), getattr(before, field.name)) for field in fields]
+        settings = {f"train.{name}": value for name, value, usual in pairs if value != usual}
         with noted():
-            print(api.resume(self.run, quiet=self.quiet))
+            folder = api.resume(
+                self.run,
+                data=self.source,
+                budget=self.budget,
+                device=self.device,
+                accept_changes=self.accept_changes,
+                quiet=self.quiet,
+                **settings,
+            )
+        print(folder)

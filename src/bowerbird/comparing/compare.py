@@ -179,15 +179,8 @@ def _difference(found: config.Run, wanted: config.Run) -> str:
     for run in (found, wanted):
         table = config.to_table(run)
         kept = {key: value for key, value in table["train"].items() if key not in _MACHINE_FIELDS}
-        tables.append(_flat({"model": table["model"], "data": table["data"], "train": kept}))
+        tables.append(config.flat({"model": table["model"], "data": table["data"], "train": kept}))
     return next((key for key in sorted(tables[0] | tables[1]) if tables[0].get(key) != tables[1].get(key)), "")
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 # ------------------------------------------------------------------------------------------- one run

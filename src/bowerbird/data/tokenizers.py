@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import tokenizers as hf
 from jaxtyping import Int32, Int64
-from safetensors import safe_open
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from bowerbird.data.tensorfile import read_header
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.spec import Spec, Tokens
 
@@ -287,8 +287,7 @@ def _roles_of_run(folder: Path) -> dict[str, Any]:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         return {}
-    with safe_open(weights, framework="np") as file:
-        spec = json.loads((file.metadata() or {}).get("spec", "{}"))
+    spec = read_header(weights).get("spec", {})
     target = spec.get("target", spec)  # version 0.1 had no target
     return {f"{role}_token": target[role] for role in ROLES if role in target}
 

@@ -10,7 +10,6 @@
 Rules see them as ``Signals``; numbers of one name over the steps are a ``Series``.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from bowerbird import config
+from bowerbird.training import salvage
 from bowerbird.training.rundir import RunDir
 
 FILE = "signals.jsonl"
@@ -168,13 +168,5 @@ def read_signals(folder: Path | str) -> Signals:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All complete lines; one that a crash cut short is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    """All complete lines; one that a crash cut short or that is damaged is left out."""
+    return salvage.json_rows(path)

@@ -75,11 +75,12 @@ class Checkpoint:
 
 def _fine_tuning(imported: AutoregressiveConfig, start: Path) -> config.Run:
     """A recipe that goes on from ``start`` with low-rank corrections, on data that are still to be named."""
-    model = replace(imported, start=str(start), lora=LoRAConfig(rank=16))
+    model = replace(imported, lora=LoRAConfig(rank=16))
     data = config.Data("name-your-own-with--data", text=config.Text(tokenizer=str(start), context=256))
     train = config.Train(
         examples=3000, batch_size=8, optimizer="adamw", lr=1e-3, betas=(0.9, 0.99), warmup_steps=20,
         schedule="cosine", clip_norm=1.0, ema_decay=0.98, validate_every=100, sample_every=0, checkpoint_every=100,
+        start=str(start),
     )  # fmt: skip
     return config.Run(model, data, train, title=f"fine-tuned from {start.name}")
 

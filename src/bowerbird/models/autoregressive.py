@@ -22,7 +22,6 @@ row is the full gradient.
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -39,7 +38,6 @@ from bowerbird.nets.conditioning import Given, dropped
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.roles import NetConfig, SequenceState
 from bowerbird.nets.rows import PixelRows, TokenRows
-from bowerbird.nets.starting import load_weights
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.ranges import Count, Decay, NonNegative, Positive, Range, Share, Whole
 from bowerbird.registry import families
@@ -101,15 +99,13 @@ class AutoregressiveConfig(config.ModelConfig):
     """Images: probability with which a label is hidden in training, so that images without one can be scored."""
     lora: LoRAConfig = LoRAConfig()
     """Train low-rank adapters instead of the weights (rank 0: no)."""
-    start: str = ""
-    """Folder of a run or of an imported model whose weights training starts from."""
 
     def build(self, spec: Spec) -> "Autoregressive":
         return Autoregressive(self, spec)
 
     def for_use(self) -> "AutoregressiveConfig":
-        """The configuration of the trained model by itself: adapters merged, and no need of ``start``."""
-        return replace(self, lora=LoRAConfig(), start="")
+        """The configuration of the trained model by itself: adapters merged."""
+        return replace(self, lora=LoRAConfig())
 
 
 # ------------------------------------------------------------------------------------------------------ the family
@@ -133,8 +129,6 @@ class Autoregressive(GenerativeModel):
         """Most tokens that the net reads at once; None: any number."""
         if config.segment is not None and not self.net.recurrent:
             raise BowerbirdError("model.segment is for recurrent nets; leave it out or use the net rnn.")
-        if config.start:
-            load_weights(self, Path(config.start))
         if config.lora.rank:
             lora.adapt(self.net, config.lora)
 

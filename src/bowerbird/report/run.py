@@ -4,23 +4,27 @@ Only files are read (no model is built, no plugin is loaded), and every one of t
 what there is, during training as well as after it.
 """
 
-import json
+import contextlib
 import math
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bowerbird import __version__
 from bowerbird.data.writing import data_uri
+from bowerbird.errors import BowerbirdError
 from bowerbird.report.curves import CurveSeries, Panel, curve, log_worthwhile
 from bowerbird.report.numbers import count, duration, with_error
 from bowerbird.report.page import write_page
 from bowerbird.report.table import heading, metric, sentence, unit_text, value_text
+from bowerbird.training import salvage
 from bowerbird.training.clock import starvation
 from bowerbird.training.energy import HOW
 from bowerbird.training.rundir import RunDir
+
+T = TypeVar("T")
 
 MOST_GRIDS = 12
 """Sample grids or texts shown; of more, evenly spaced ones with the first and the last."""
@@ -30,11 +34,12 @@ _NOT_CURVES = ("step", "seconds", "compute_seconds", "examples", "event")
 def write_run_report(folder: Path) -> Path:
     """Writes ``folder/report.html`` from the files of the run folder and returns its path."""
     rundir = RunDir(folder)
-    configuration = rundir.run_toml.read_text(encoding="utf-8") if rundir.run_toml.is_file() else ""
-    run = tomllib.loads(configuration)
-    environment = _json(rundir.path / "environment.json")
+    configuration = _text(rundir.run_toml)
+    run = _toml(configuration)
+    environment = salvage.json_object(rundir.path / "environment.json")
     rows = rundir.metrics()
     steps = merged_steps(rows)
+    measured = salvage.objects(salvage.json_object(rundir.path / "measurements.json").get("measurements"))
     status = (steps[-1] if steps else {}) | rundir.status()
     return write_page(
         rundir.path / "report.html",
@@ -43,21 +48,37 @@ def write_run_report(folder: Path) -> Path:
         title=run.get("title") or rundir.path.resolve().name,
         subject=_subject(run, environment),
         state=_state(status),
-        facts=_facts(status) + best_and_last(steps),
-        grids=_grids(rundir.samples),
-        texts=_texts(rundir.samples),
+        facts=_readable(_facts, [status]) + _readable(best_and_last, [steps]),
+        grids=_readable(_grids, [rundir.samples]),
+        texts=_readable(_texts, [rundir.samples]),
         losses=[_plot(panel) for panel in loss_panels(steps)],
         curves=[_plot(panel, small=True) for panel in _other_panels(steps)],
         findings=findings_of(rundir.path),
-        measurements=[measurement_row(m) for m in _json(rundir.path / "measurements.json").get("measurements", [])],
+        measurements=_readable(lambda m: [measurement_row(m)], measured),
         events=[row for row in rows if "event" in row],
         configuration=configuration,
         environment=environment,
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _readable(shown: Callable[[Any], list[T]], values: list[Any]) -> list[T]:
+    """What ``shown`` makes of each value, without those that are damaged."""
+    found: list[T] = []
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError, BowerbirdError):
+            found += shown(value)
+    return found
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
 
 
 def merged_steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,7 +89,7 @@ def merged_steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def findings_of(folder: Path) -> list[dict[str, Any]]:
     """What the diagnosis found, as it stands in the folder; consequences of another finding come last."""
-    return _json(folder / "diagnosis.json").get("findings", [])
+    return salvage.objects(salvage.json_object(folder / "diagnosis.json").get("findings"))
 
 
 # ------------------------------------------------------------------------------------------- what the run was
@@ -140,7 +161,7 @@ def _grids(samples: Path) -> list[dict[str, Any]]:
 
 
 def _texts(samples: Path) -> list[dict[str, str]]:
-    return [{"step": f"{step:,}", "text": file.read_text(encoding="utf-8")} for step, file in _by_step(samples, ".txt")]
+    return [{"step": f"{step:,}", "text": _text(file)} for step, file in _by_step(samples, ".txt")]
 
 
 def _by_step(samples: Path, suffix: str) -> list[tuple[int, Path]]:

@@ -5,6 +5,7 @@ Imports no torch, so that the command line can check one before anything is load
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from bowerbird.errors import BowerbirdError
@@ -62,6 +63,22 @@ LIMITS = ("steps", "examples", "seconds", "compute_seconds", "flops")
 def only(budget: dict[str, float | int]) -> dict[str, Any]:
     """This budget and no other, as fields of ``config.Train``."""
     return dict.fromkeys(LIMITS) | budget
+
+
+def continued_budget(text: str, used: Mapping[str, Any]) -> dict[str, float | int]:
+    """The budget with which a run that has used so much goes on: ``+500steps`` adds, ``500steps`` is the new whole.
+
+    ``used`` are a checkpoint's counters, empty before the first.  BowerbirdError for a whole that is used up already.
+    """
+    adds = text.strip().startswith("+")
+    ((field, value),) = parse_budget(text.strip().removeprefix("+")).items()
+    before = used.get("step" if field == "steps" else field, 0)
+    if not adds and value <= before:
+        raise BowerbirdError(
+            f"The run has already taken {describe_budget({field: before})}, which is no less than {text}; add to it "
+            f"with --budget +{text.strip()}."
+        )
+    return {field: before + value if adds else value}
 
 
 def describe_budget(budget: dict[str, float | int]) -> str:

@@ -36,9 +36,10 @@ class Progress:
         self.last = ""
         self.next_line = time.monotonic() + (0 if self.live else SECONDS_BETWEEN_LINES)
         self.start: tuple[float, float] | None = None
-        self.events = _summary_writer(rundir)
+        self.events: Any = None
 
     def __enter__(self) -> "Progress":
+        self.events = _summary_writer(self.rundir)  # writes into the folder, which is a run only now
         self.bar.start()
         return self
 

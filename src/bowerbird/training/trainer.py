@@ -6,16 +6,10 @@ then asks for the next loss.  Everything random in a step follows from (seed, st
 """
 
 import hashlib
-import math
-import signal
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,86 +18,21 @@ from bowerbird import config, machine
 from bowerbird.data import order
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
+from bowerbird.training import changes, saving, starting
 from bowerbird.training.clock import Clock
 from bowerbird.training.energy import EnergyMeter
+from bowerbird.training.handed import Evaluate, Preview, TrainingData, TrainResult
 from bowerbird.training.nonfinite import Origin, explain_gradient, explain_loss
 from bowerbird.training.observer import Observer
 from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer, learning_rate
 from bowerbird.training.preflight import Preflight, preflight, require_room
 from bowerbird.training.progress import Progress
+from bowerbird.training.resolving import check, resolved
 from bowerbird.training.rundir import RunDir, explaining_full_disk
+from bowerbird.training.stopping import Interrupted, catching_signals
+from bowerbird.training.validation import VALIDATION_EXAMPLES, evaluation, validation_losses
 
-VALIDATION_EXAMPLES = 512
-"""Evenly spaced over the validation split."""
-
-
-Evaluate = Callable[[GenerativeModel], dict[str, float]]
-"""Scores of a model by name; the first decides which weights are best, and is better when lower."""
-
-
-Preview = Callable[[GenerativeModel, Path], object]
-"""Writes a few samples of a model into files whose names begin with the path."""
-
-
-class Examples(Protocol):
-    """A split, as the trainer needs it."""
-
-    @property
-    def lengths(self) -> Tensor | None:
-        """Size of each example, where batches of like sizes are cheaper; else None."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor, device: torch.device) -> dict[str, Any]:
-        """The fields of a ``Batch`` for these examples, on the device."""
-
-
-class TrainingData(Protocol):
-    """An opened source, as the trainer needs it; every medium opens one."""
-
-    @property
-    def spec(self) -> Any: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def train(self) -> Examples: ...
-
-    @property
-    def val(self) -> Examples: ...
-
-    def summary(self) -> str: ...
-
-
-class Interrupted(BowerbirdError):
-    """Ctrl-C or SIGTERM arrived; the run was saved."""
-
-    def __init__(self, signum: int, step: int, folder: Path):
-        super().__init__(f"Stopped at step {step}; everything is saved. Continue with: bowerbird resume {folder}")
-        self.exit_status = 128 + signum
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Where a run is and what it has cost so far."""
-
-    folder: Path
-    step: int
-    examples: int
-    seconds: float
-    """Wall-clock time in optimiser steps: without data preparation, sample grids and checkpoints."""
-    flops: float
-    parameters: int
-    finished: bool
-    joules: float = 0.0
-    """Energy of the training, see ``energy``."""
-    energy: str = ""
-    """How it is known."""
-    compute_seconds: float | None = None
-    """CPU time of all threads in optimiser steps, or time on the accelerator, see ``clock``; None: not counted."""
-    running_seconds: float | None = None
-    """The part of ``seconds`` in which the thread that trains was running."""
+__all__ = ["VALIDATION_EXAMPLES", "Interrupted", "Trainer", "TrainingData", "resume", "train"]
 
 
 def train(
@@ -117,59 +46,71 @@ def train(
     observer: Observer | None = None,
 ) -> TrainResult:
     """Trains ``run`` from the beginning into ``folder``, which must not hold a run yet."""
-    _check(run.train)
-    run = replace(run, train=_resolve(run))
-    with explaining_full_disk(folder):
-        rundir = RunDir.create(
-            folder, run, machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint}
-        )
-        return Trainer(run, rundir, data, quiet, evaluate, preview, observer).run_to_the_end()
+    check(run.train)
+    run, rundir = resolved(run), RunDir(folder)
+    with explaining_full_disk(folder), rundir.starting():
+        trainer = Trainer(run, rundir, data, quiet, evaluate, preview, observer)
+        rundir.begin(run, _environment(trainer))
+        return trainer.run_to_the_end()
 
 
 def resume(
     folder: Path,
     data: TrainingData,
     *,
+    run: config.Run | None = None,
+    accept_changes: bool = False,
     quiet: bool = False,
     evaluate: Evaluate | None = None,
     preview: Preview | None = None,
     observer: Observer | None = None,
 ) -> TrainResult:
-    """Continues the run in ``folder`` exactly where its last checkpoint left it."""
+    """Continues the run in ``folder`` exactly where its last checkpoint left it.
+
+    ``run``: other settings to go on with, such as a larger budget; they are written into run.toml.  BowerbirdError if
+    run.toml or the data are not those of the checkpoint, unless ``accept_changes``.
+    """
     rundir = RunDir.open(folder)
-    run = rundir.config()
-    if rundir.status().get("finished"):
-        return TrainResult(folder=rundir.path, **rundir.status())
-    with explaining_full_disk(folder):
+    with explaining_full_disk(folder), rundir.going_on():
+        there, saved = rundir.config(), rundir.saved_state()
+        run = there if run is None else resolved(run)
+        check(run.train)
+        made = changes.to_go_on(folder, saved.record if saved else {}, there, run, data, accept_changes)
+        if saved and saved.counters["finished"] and not made:
+            return TrainResult(folder=rundir.path, **saved.counters)
         trainer = Trainer(run, rundir, data, quiet, evaluate, preview, observer)
-        if rundir.status():
-            trainer.load_checkpoint()
+        if saved:
+            saving.restore(trainer, saved)
         else:
             rundir.truncate_metrics(0)  # killed before the first checkpoint: all steps will be logged again
+        if made or run != there or not saved:
+            _record_changes(trainer, run, made)
+        del saved  # its tensors are the file itself, mapped into memory
         return trainer.run_to_the_end()
 
 
-def _check(train: config.Train) -> None:
-    if not any((train.steps, train.examples, train.seconds, train.compute_seconds, train.flops)):
-        raise BowerbirdError("No budget is set; add one, for example --budget 10m or --train.steps 10000.")
+def is_finished(rundir: RunDir) -> bool:
+    """Whether there is nothing left to do: the budget is used up, and run.toml is as it was then."""
+    if not rundir.status().get("finished"):
+        return False
+    there = rundir.config()
+    return not changes.settings_changed(changes.settings_of(rundir.record(), otherwise=there), there)
 
 
-def _resolve(run: config.Run) -> config.Train:
-    """Settles every choice left open by asking this machine and this network, so that run.toml says what was done."""
-    train = run.train
-    device = machine.resolve_device(train.device)
-    precision, channels_last = train.precision, train.channels_last
-    if precision == "auto":
-        precision = "bf16" if machine.bf16_is_faster(device.type) else "fp32"
-    if channels_last is None:
-        channels_last = getattr(getattr(run.model, "net", None), "channels_last", False)
-    return replace(
-        train,
-        device=str(device),
-        precision=precision,
-        channels_last=channels_last,
-        threads=train.threads or machine.idle_cores(),
-    )
+def _record_changes(trainer: "Trainer", run: config.Run, made: list[str]) -> None:
+    """Writes down what a run goes on with, so that it is asked about once."""
+    trainer.rundir.write_config(run)
+    trainer.rundir.write_json("environment.json", _environment(trainer))
+    if made:
+        trainer.rundir.append_metrics({"step": trainer.step, "event": "continued", "changes": "; ".join(made)})
+        trainer.progress.say(f"  goes on with changes: {'; '.join(made)}")
+        trainer.save_checkpoint()
+
+
+def _environment(trainer: "Trainer") -> dict[str, Any]:
+    data = trainer.data
+    start = {"start": trainer.started} if trainer.started else {}
+    return machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint} | start
 
 
 class Trainer:
@@ -197,6 +138,8 @@ class Trainer:
         require_room(lambda: run.model.build(data.spec), data.spec, self.device, micro, self.config.accumulate)
         torch.manual_seed(self.config.seed)
         self.model: GenerativeModel = run.model.build(data.spec).to(self.device)
+        self.started = self._start_from(self.config.start)
+        starting.freeze(self.model, self.config.freeze)
         if self.config.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if self.config.compile:
@@ -211,7 +154,10 @@ class Trainer:
         self.players = {name: PlayerOptimizer(name, module, self.config) for name, module in self.model.players.items()}
         self._check_players()
 
+        self.record = changes.record_of(run, data)
         self.step = 0
+        self.examples = 0
+        self.flops = 0.0
         self.clock = Clock(self.device)
         self.evaluating_seconds = 0.0
         self.best = rundir.best()
@@ -221,6 +167,14 @@ class Trainer:
         """The part of this process's steps in which they waited for their batch."""
         self.cost = self._preflight()
         self.progress = Progress(rundir, data.summary(), self._estimate(), quiet)
+        if self.started:
+            self.progress.say(f"  start  {self.started}")
+
+    def _start_from(self, folder: str) -> str:
+        """What the first weights are taken from, in words; nothing where a checkpoint will replace them."""
+        if not folder or self.rundir.status():
+            return ""
+        return starting.start_from(self.model, self.data.spec, Path(folder))
 
     def _check_players(self) -> None:
         if strange := sorted(self.config.lr_multiplier.keys() - self.players.keys()):
@@ -259,10 +213,6 @@ class Trainer:
         return self.cost.sentence(min((n for n in limits if n), default=None), c.seconds or c.compute_seconds)
 
     @property
-    def examples(self) -> int:
-        return self.step * self.config.batch_size
-
-    @property
     def seconds(self) -> float:
         """Wall-clock time in optimiser steps."""
         return self.clock.seconds
@@ -275,7 +225,7 @@ class Trainer:
             self.examples / c.examples if c.examples else 0.0,
             self.seconds / c.seconds if c.seconds else 0.0,
             (self.clock.compute_seconds or 0.0) / c.compute_seconds if c.compute_seconds else 0.0,
-            self.step * self.cost.flops_per_step / c.flops if c.flops else 0.0,
+            self.flops / c.flops if c.flops else 0.0,
         ]
         return min(1.0, max(parts))
 
@@ -314,6 +264,8 @@ class Trainer:
             player.zero_grad()
             logs[f"{player.player}/grad_norm"] = norm
         self.step += 1
+        self.examples += self.config.batch_size
+        self.flops += self.cost.flops_per_step
         self.average.update(self.step)
         logs["lr"] = torch.tensor(self.config.lr * rate)
         return logs
@@ -355,16 +307,16 @@ class Trainer:
     def run_to_the_end(self) -> TrainResult:
         recent: list[float] = []
         self.observer.begin(self)
-        with self.progress, _catching_signals() as caught:
+        with self.progress, catching_signals() as caught:
             while self.used() < 1:
                 before = self.seconds
                 with self.clock.step(), self.observer.step(self):
                     logs = self.train_step()
                 recent.append(self.seconds - before)
                 if self.config.validate_every and self.step % self.config.validate_every == 0:
-                    logs |= self._validation()
+                    logs |= validation_losses(self)
                 finished = self.used() >= 1
-                evaluated = self._evaluation(finished)
+                evaluated = evaluation(self, finished)
                 logs |= evaluated
                 if evaluated or finished or self.step % self.config.log_every == 0:
                     self._log(logs, recent)
@@ -379,7 +331,7 @@ class Trainer:
         return self.result()
 
     def result(self) -> TrainResult:
-        return TrainResult(folder=self.rundir.path, **self._counters())
+        return TrainResult(folder=self.rundir.path, **saving.counters(self))
 
     def _log(self, logs: dict[str, Tensor], recent: list[float]) -> None:
         row: dict[str, Any] = {"step": self.step, "examples": self.examples, "seconds": round(self.seconds, 3)}
@@ -396,40 +348,6 @@ class Trainer:
         values = torch.stack([value.to(self.device, torch.float32) for value in logs.values()])
         return dict(zip(logs, values.tolist(), strict=True))
 
-    def _validation(self) -> dict[str, Tensor]:
-        """Losses of the averaged weights on validation examples that are the same every time."""
-        examples = torch.linspace(0, len(self.data.val) - 1, min(len(self.data.val), VALIDATION_EXAMPLES)).long()
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-        torch.manual_seed(self.config.seed)
-        with self.average.applied(), torch.no_grad():
-            for chosen in examples.split(self.config.batch_size):
-                batch = Batch(**self.data.val.batch(chosen, self.device), step=self.step)
-                with self.autocast():
-                    losses = list(self.model.losses(batch))
-                for loss in losses:
-                    share = len(chosen) / len(examples) / len(losses)
-                    sums[f"{loss.player}/val_loss"] = sums[f"{loss.player}/val_loss"] + share * loss.value.float().cpu()
-        return dict(sums)
-
-    def _evaluation(self, finished: bool) -> dict[str, Tensor]:
-        """Scores of the averaged weights when they are due; the best weights so far are kept.
-
-        Evaluations that would exceed their share of the time are left out, the one at the end never is.
-        """
-        every, share = self.config.evaluate_every, self.config.evaluate_share
-        due = finished or (every and self.step % every == 0 and self.evaluating_seconds <= share * self.seconds)
-        if not every or self.evaluate is None or not due:
-            return {}
-        start = time.perf_counter()
-        with self.average.applied():
-            scores = self.evaluate(self.model)
-            score = next(iter(scores.values()))
-            if math.isfinite(score) and (self.best is None or score < self.best[1]):
-                self.best = (self.step, score)
-                self.rundir.save_best(_contiguous(self.model.weights()), self.data.spec, self.step, score)
-        self.evaluating_seconds += time.perf_counter() - start
-        return {f"eval/{name}": torch.tensor(value) for name, value in scores.items()}
-
     def _preview(self) -> None:
         if self.preview is None:
             return
@@ -437,72 +355,10 @@ class Trainer:
         with self.average.applied(), torch.no_grad(), self.autocast():
             self.preview(self.model, stem)
 
-    # ------------------------------------------------------------------------------------------- checkpoints
-
-    def _counters(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "examples": self.examples,
-            "flops": self.step * self.cost.flops_per_step,
-            "parameters": self.cost.parameters,
-            "finished": self.used() >= 1,
-            "joules": self.joules_before + self.meter.joules(),
-            "energy": self.meter.source,
-            **self.clock.counters(),
-        }
-
     def save_checkpoint(self) -> None:
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average/{name}": value for name, value in self.average.average.items()}
-        for player in self.players.values():
-            tensors |= {f"optimizer/{name}": value for name, value in player.state().items()}
-        with self.average.applied():
-            weights, adapters = _contiguous(self.model.weights()), _contiguous(self.model.adapters())
-            self.rundir.save_model(weights, self.data.spec, self.step, adapters)
-        self.rundir.save_state(_contiguous(tensors), self._counters())
-
-    def load_checkpoint(self) -> None:
-        tensors = self.rundir.load_state()
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.model.load_state_dict(part("model/"))
-        for name, value in part("average/").items():
-            self.average.average[name].copy_(value)
-        for player in self.players.values():
-            player.load_state(part("optimizer/"))
-        status = self.rundir.status()
-        self.step = status["step"]
-        self.clock.load(status)
-        self.joules_before = status.get("joules", 0.0)
-        self.rundir.truncate_metrics(self.step)
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous() for name, value in tensors.items()}
+        saving.save(self)
 
 
 def _step_seed(seed: int, step: int) -> int:
     """A 63-bit seed for one step; hashed, because neighbouring seeds of Mersenne Twister start alike."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest(), "big") >> 1
-
-
-@contextmanager
-def _catching_signals() -> Iterator[list[int]]:
-    """Inside, Ctrl-C and SIGTERM only append to the list; a second one acts at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def catch(signum: int, _frame: Any) -> None:
-        caught.append(signum)
-        signal.signal(signum, before[signum])
-
-    before: dict[int, Any] = {signum: signal.signal(signum, catch) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -1,0 +1,27 @@
+"""What a run leaves open, settled before it starts, so that run.toml says what was done."""
+
+from dataclasses import replace
+
+from bowerbird import config, machine
+from bowerbird.errors import BowerbirdError
+from bowerbird.training.budget import LIMITS
+
+
+def check(train: config.Train) -> None:
+    """BowerbirdError for a run without an end."""
+    if not any(getattr(train, limit) for limit in LIMITS):
+        raise BowerbirdError("No budget is set; add one, for example --budget 10m or --train.steps 10000.")
+
+
+def resolved(run: config.Run) -> config.Run:
+    """The run with every choice left open settled by asking this machine and this network."""
+    train = run.train
+    device = machine.resolve_device(train.device)
+    precision, channels_last = train.precision, train.channels_last
+    if precision == "auto":
+        precision = "bf16" if machine.bf16_is_faster(device.type) else "fp32"
+    if channels_last is None:
+        channels_last = getattr(getattr(run.model, "net", None), "channels_last", False)
+    threads = train.threads or machine.idle_cores()
+    settled = replace(train, device=str(device), precision=precision, channels_last=channels_last, threads=threads)
+    return replace(run, train=settled)
