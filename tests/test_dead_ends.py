@@ -308,7 +308,7 @@ def test_a_failed_start_leaves_no_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(tiny)
     assert cli.main(["train", "vae", "--budget", "2steps", "--train.batch-size", "4", "--quiet", *words, *out]) == 2
-    assert not (tmp_path / "mine").exists() and not list((tmp_path / "runs").glob("*"))
+    assert not (tmp_path / "mine").exists() and not (tmp_path / "runs").exists()
 
 
 def test_what_preflight_refuses_leaves_no_folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,8 +223,9 @@ def _folder(run: config.Run, out: Path | str | None) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        if not any(folder.iterdir()):
+        with suppress(OSError):  # they are not empty
             folder.rmdir()
+            folder.parent.rmdir()
 
 
 def _new_folder(name: str) -> Path:

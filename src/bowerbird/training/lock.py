@@ -74,8 +74,9 @@ def _acquired(path: Path) -> IO[str]:
                 f"{path.parent} is being written by {holder}; wait until it ends, or stop it. If it no longer runs, "
                 f"delete {path}."
             )
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
         file.close()
 
 
