@@ -354,7 +354,7 @@ def test_wrong_sources_are_errors(tmp_path):
         ("digit", "did you mean 'digits'"),
         (str(tmp_path / "absent.zip"), "do not exist"),
         (str(tmp_path / "a.zip"), "not a readable zip"),
-        (str(tmp_path / "a.doc"), "neither a folder nor a zip"),
+        (str(tmp_path / "a.doc"), "neither a folder nor a zip|does not say what it holds"),
     ]:
         with pytest.raises(BowerbirdError, match=message):
             open_data(Data(source))

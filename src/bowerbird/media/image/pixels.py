@@ -116,18 +116,23 @@ def header(file: BufferedIOBase | BytesIO) -> Header:
 
 
 def header_of(image: ImageFile.ImageFile) -> Header:
-    """The same of an image that was opened.
-
-    The end of a PNG file can turn it.  That matters for those alone that may keep a size that is not square, which
-    are small: they are decoded.
-    """
+    """The same of an image that was opened."""
     kind = depth(image)
     has_frames = image.format != "MPO" and getattr(image, "is_animated", False)  # of MPO others are previews
-    if image.format == "PNG" and image.width != image.height and max(image.size) <= LATE and not kind:
-        image.load()
-    turned = _orientation(image) >= 5 and image.format != "TIFF"  # whose size Pillow has turned already
-    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    height, width = (image.width, image.height) if _turns(image, kind) else (image.height, image.width)
     return Header(height, width, kind, has_frames)
+
+
+def _turns(image: ImageFile.ImageFile, kind: str) -> bool:
+    """Whether height and width change places.
+
+    The end of a PNG file can say so, for which Pillow decodes it all.  That is done for those alone that may keep a
+    size that is not square, which are small.  The size of TIFF files is turned already.
+    """
+    is_small = image.width != image.height and max(image.size) <= LATE and not kind
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info and not is_small):
+        return False
+    return _orientation(image) >= 5
 
 
 def _orientation(image: Image.Image) -> int:
