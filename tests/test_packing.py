@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from bowerbird.config import Data
-from bowerbird.data import packing
+from bowerbird.data import packing, room
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image import collecting, pixels
@@ -388,12 +388,12 @@ def test_packs_that_were_not_used_for_longest_make_room(tmp_path, monkeypatch, c
             if not (folder / "seen").exists():
                 (folder / "seen").touch()
                 os.utime(folder, (1000 + number, 1000 + number))
-    n, n_bytes = packing.usage()
+    n, n_bytes = room.usage()
     assert n == 3 and n_bytes > 3 * 60 * SIDE * SIDE
     open_data(sets[0])  # used last
-    monkeypatch.setattr(packing, "LARGEST_CACHE", n_bytes * 5 // 6)
+    monkeypatch.setattr(room, "LARGEST_CACHE", n_bytes * 5 // 6)
     open_data(Data(str(folder_of(tmp_path / "d", n=2))))
-    assert packing.usage()[0] == 3
+    assert room.usage()[0] == 3
     calls: list[str] = []
     monkeypatch.setattr(packing, "packed", lambda *args: calls.append("") or pytest.fail("it was decoded again"))
     open_data(sets[0]), open_data(sets[2])
@@ -407,3 +407,12 @@ def test_gathered_rows_are_given_back(tmp_path):
     assert np.array_equal(np.concatenate(list(whole.chunks())), stored[[2, 0, 3, 1]])
     one_after_another = whole[np.array([1, 3])]
     assert one_after_another.tensor().data_ptr() == torch.from_numpy(stored).data_ptr()
+
+
+def test_data_list_says_how_large_the_packs_are_and_where(tmp_path, cache, capsys):
+    from bowerbird.cli import main
+
+    open_data(Data(str(folder_of(tmp_path / "set"))))
+    assert main(["data", "list"]) == 0
+    said = capsys.readouterr().out
+    assert "Decoded pictures of 1 folders and archives take 0.0 MB" in said and str(cache) in said

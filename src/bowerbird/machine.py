@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -116,6 +117,10 @@ def _fastest(work: Callable[[], object], runs: int = 5) -> float:
     return min(times)
 
 
+CONTAINER = Path("/sys/fs/cgroup")
+"""What Linux allows a container, as it sees it from within (cgroup version 2)."""
+
+
 def available_memory(device: torch.device) -> int | None:
     """Bytes that can still be allocated, or None where the system does not say."""
     if device.type == "cuda":
@@ -123,9 +128,20 @@ def available_memory(device: torch.device) -> int | None:
     try:
         with open("/proc/meminfo") as lines:
             fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
+        free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
+    return min(free, _left_in_container(free))
+
+
+def _left_in_container(free: int) -> int:
+    """What its container leaves to this process; ``free`` where there is no limit.  Cached files count as free."""
+    try:
+        limit, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        pages = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(pages["inactive_file"]))
+    except (OSError, KeyError, ValueError):  # ValueError: the limit is "max"
+        return free
 
 
 def synchronize(device: torch.device) -> None:

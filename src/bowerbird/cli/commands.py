@@ -50,12 +50,21 @@ class DataList(Command):
     """Print JSON."""
 
     def __call__(self) -> None:
+        from bowerbird.data import room
+
         rows = list(self._rows())
+        n, n_bytes = room.usage()
         if self.json:
-            print(jsonlib.dumps({"data": rows}, indent=2))
-        else:
-            columns = ("name", "kind", "where", "size", "licence", "description")
-            print_columns([[row[column] for column in columns] for row in rows])
+            packs = {"folder": str(room.packs_folder()), "count": n, "size_bytes": n_bytes}
+            print(jsonlib.dumps({"data": rows, "decoded": packs}, indent=2))
+            return
+        columns = ("name", "kind", "where", "size", "licence", "description")
+        print_columns([[row[column] for column in columns] for row in rows])
+        if n:
+            print(
+                f"\nDecoded pictures of {n:,} folders and archives take {n_bytes / 1e6:,.1f} MB in "
+                f"{room.packs_folder()}; what is deleted there is made again when it is needed."
+            )
 
     @staticmethod
     def _rows() -> Iterator[dict[str, Any]]:

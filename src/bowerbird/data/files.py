@@ -433,14 +433,16 @@ def begins_as_image(source: Files, name: str) -> bool:
 
 def official_splits(names: list[str]) -> np.ndarray:
     """The split that each file's top folder names: train, val or test; "" unless all do and one is for training."""
-    folders = [name.split("/")[:-1] for name in names]
+    folders = [posixpath.dirname(name) for name in names]
     depth = n_common_folders(names)
-    splits = [SPLITS.get(parts[depth].lower(), "") if len(parts) > depth else "" for parts in folders]
-    return np.array(splits if all(splits) and "train" in splits else [""] * len(names))
+    tops = {folder: [*folder.split("/"), *[""] * (depth + 1)][depth].lower() for folder in set(folders)}
+    splits = {folder: SPLITS.get(top, "") for folder, top in tops.items()}
+    known = all(splits.values()) and "train" in splits.values()
+    return np.array([splits[folder] if known else "" for folder in folders])
 
 
 def n_common_folders(names: list[str]) -> int:
     """How many folders, from the top, hold all files."""
-    folders = [name.split("/")[:-1] for name in names]
+    folders = [folder.split("/") if folder else [] for folder in {posixpath.dirname(name) for name in names}]
     first, last = min(folders), max(folders)  # what these two share, all share
     return next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))

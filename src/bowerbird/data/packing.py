@@ -16,7 +16,6 @@ import json
 import math
 import mmap
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,6 @@ import torch
 from torch import Tensor
 
 from bowerbird.data import split
-from bowerbird.data.fetch import cache_folder
 from bowerbird.data.writing import write_atomically
 
 VERSION = 2
@@ -38,8 +36,6 @@ CHUNK_BYTES = 1 << 22
 """What is read, hashed or written at a time."""
 LARGEST_IN_MEMORY = 1 << 28
 """Bytes: what is smaller is read from its file, what is larger is mapped and only read where it is looked at."""
-LARGEST_CACHE = 1 << 36
-"""Bytes (69 GB) of all packs together; beyond, those not used for longest are deleted."""
 ABOUT = ("problems", "in_colour", "note")
 """What a pack says besides, in the order of its checksum."""
 PACK = "pictures.safetensors"
@@ -139,7 +135,7 @@ def opened(folder: Path) -> Packed | None:
     if about.get("checksum") != _checksum(*known):
         return None
     with contextlib.suppress(OSError):
-        os.utime(folder)  # used now: see ``make_room``
+        os.utime(folder)  # used now: see ``room``
     said = {"problems": json.loads(about["problems"]), "in_colour": int(about["in_colour"]), "note": about["note"]}
     digests, images = arrays["digests"].view(np.uint64), arrays["images"]
     if images.nbytes <= LARGEST_IN_MEMORY:
@@ -347,19 +343,6 @@ def _checksum(*parts: np.ndarray | str) -> str:
     return digest.hexdigest()[:32]
 
 
-# ------------------------------------------------------------------------------------------------------- the cache
-
-
-def packs_folder() -> Path:
-    return cache_folder() / "pictures"
-
-
-def usage() -> tuple[int, int]:
-    """How many packs there are, and their bytes."""
-    sizes = _sizes(packs_folder())
-    return len(sizes), sum(sizes.values())
-
-
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[BufferedRandom]:
     """The log in a folder of the cache, made if need be, for this process alone: another one is waited for."""
@@ -376,21 +359,3 @@ def _wait_for(file: BufferedRandom) -> None:
     except ImportError:  # Windows
         return
     fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def make_room(keep: Path) -> None:
-    """Deletes the packs that were not used for longest, until all fit ``LARGEST_CACHE``; never ``keep``."""
-    sizes = _sizes(packs_folder())
-    oldest = sorted(sizes, key=lambda folder: folder.stat().st_mtime)
-    while sum(sizes.values()) > LARGEST_CACHE and (others := [folder for folder in oldest if folder != keep]):
-        shutil.rmtree(others[0], ignore_errors=True)
-        oldest.remove(others[0])
-        del sizes[others[0]]
-
-
-def _sizes(place: Path) -> dict[Path, int]:
-    try:
-        folders = [folder for folder in place.iterdir() if folder.is_dir()]
-        return {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
-    except OSError:
-        return {}

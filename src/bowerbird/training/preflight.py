@@ -158,7 +158,7 @@ class Trace(TorchDispatchMode):
         if formula := flop_registry.get(func._overloadpacket):
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for one in tree_leaves(out):
-            if isinstance(one, Tensor):
+            if isinstance(one, Tensor) and one.layout == torch.strided:
                 self._made(one.untyped_storage())
         return out
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from bowerbird import config, machine
-from bowerbird.data import files, packing
+from bowerbird.data import files, packing, room
 from bowerbird.data.packing import Log, Packed
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
@@ -74,14 +74,14 @@ class Collecting:
         side = self.data.size or LARGEST_DEFAULT_SIZE
         if self.n_bytes < SMALL_BYTES and 3 * len(self.names) * side * side < packing.LARGEST_IN_MEMORY:
             return self._decoded(Log(io.BytesIO()), None)
-        folder = packing.packs_folder() / self.key
+        folder = room.packs_folder() / self.key
         if (found := packing.opened(folder)) is not None:
             return found
         try:
             return self._into_cache(folder)
         except OSError as error:
             why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be used ({error.strerror})"
-            self.note = f"decoded in memory, for the cache {packing.packs_folder()} {why}"
+            self.note = f"decoded in memory, for the cache {room.packs_folder()} {why}"
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder)
             return self._decoded(Log(io.BytesIO()), None)
@@ -91,7 +91,7 @@ class Collecting:
             if (found := packing.opened(folder)) is None:  # else another process has made it meanwhile
                 found = self._decoded(Log(file), folder)
         (folder / packing.LOG).unlink(missing_ok=True)
-        packing.make_room(folder)
+        room.make_room(folder)
         return found
 
     def _decoded(self, log: Log, folder: Path | None) -> Packed:
@@ -182,7 +182,7 @@ class Collecting:
             raise BowerbirdError(
                 f"Decoded to {size[1]}x{size[0]}, the {len(self.names):,} images of {self.path} take up to "
                 f"{n_bytes / 2e9:.1f} GB, for which there is room neither in memory nor in the cache "
-                f"{packing.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
+                f"{room.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
             )
 
     def _shown(self, answers: Iterator[Any], done: int) -> Iterator[Any]:
@@ -236,7 +236,7 @@ def _bar(name: str, n: int) -> Iterator[Any]:
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     what = f"{name}: decoding {n:,} pictures, once"
     if not console.is_terminal:
-        console.print(f"{what} (kept in {packing.packs_folder()})", markup=False)
+        console.print(f"{what} (kept in {room.packs_folder()})", markup=False)
     parts = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*parts, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=n)

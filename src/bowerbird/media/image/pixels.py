@@ -136,9 +136,18 @@ def _turns(image: ImageFile.ImageFile, kind: str) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
+    if _has_no_metadata(image):
+        return 1
     with suppress(*BROKEN_EXIF):
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
     return 1
+
+
+def _has_no_metadata(image: Image.Image) -> bool:
+    """Whether nothing that was read of a PNG file can hold an orientation: asking it would take longer than decoding a
+    small one."""
+    names = [name.lower() for name in image.info if isinstance(name, str)]
+    return image.format == "PNG" and not any("exif" in name or "xmp" in name for name in names)
 
 
 BROKEN_EXIF = (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error)
@@ -184,6 +193,8 @@ def as_stored(file: BufferedIOBase | BytesIO, ranges: Mapping[str, Range] = WHOL
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
+    if _has_no_metadata(image):
+        return image
     with suppress(*BROKEN_EXIF):
         ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -296,7 +307,8 @@ def flatten(image: Image.Image) -> Image.Image:
         opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))
         return opaque.convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def fit(image: Image.Image, height: int, width: int) -> np.ndarray:
