@@ -177,8 +177,8 @@ FIELDS = set(
     body content label class category document doc summary article abstract question answer query response prompt
     completion reply context translation translated lang language original reference ref hypothesis premise phrase
     definition formal informal complex simple simplified normal noisy correct incorrect cleaned raw score date author
-    url name message chosen rejected instruction description caption story poem lyrics tweet review comment topic keyword
-    passage term meaning gloss pinyin value utterance transcript paraphrase col column field line 原文 译文 譯文 句子
+    url name message chosen rejected instruction description caption story poem lyrics tweet review comment topic
+    keyword passage term meaning gloss pinyin value utterance transcript paraphrase col column field line 原文 译文 譯文 句子
     文本 翻译""".split()
 )
 """A first line of nothing but these, languages and identifiers is a header, not data."""
