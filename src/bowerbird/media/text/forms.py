@@ -178,8 +178,8 @@ FIELDS = set(
     completion reply context translation translated lang language original reference ref hypothesis premise phrase
     definition formal informal complex simple simplified normal noisy correct incorrect cleaned raw score date author
     url name message chosen rejected instruction description caption story poem lyrics tweet review comment topic
-    keyword passage term meaning gloss pinyin value utterance transcript paraphrase col column field line 原文 译文 譯文 句子
-    文本 翻译""".split()
+    keyword passage term meaning gloss pinyin value utterance transcript paraphrase col column field line
+    原文 译文 譯文 句子 文本 翻译""".split()
 )
 """A first line of nothing but these, languages and identifiers is a header, not data."""
 IDENTIFIER = re.compile(r"[^\W_]+(?:_[^\W_]+)+|[a-z]+(?:[A-Z][a-z]+)+")
