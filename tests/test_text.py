@@ -609,7 +609,7 @@ def test_parallel_files_must_have_as_many_lines(tmp_path):
 
 def test_what_is_left_out_is_said(tmp_path):
     data = opened(write(tmp_path, a_tsv="a\tb\nc\t \n\td\ne\tf\n") / "a.tsv")
-    assert data.skipped == 2 and "skipped 2 (2 empty, such as a.tsv, line 2)" in data.summary()
+    assert data.skipped == 2 and "skipped 2 (2 empty (a.tsv, line 2 …))" in data.summary()
 
 
 def test_mixtures_are_refused(tmp_path):

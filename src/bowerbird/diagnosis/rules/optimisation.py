@@ -275,5 +275,8 @@ def barely_trained(s: Signals) -> Verdict | None:
     if not s.is_game and len(loss) > 3 and not loss.tail(0.25).median < loss.tail(0.5).first:
         return None  # it has settled
     text = f"the run ended after {s.step} steps"
-    advice = ["give it more: --budget 10m, or several thousand --train.steps", "or make each step cheaper: a smaller --data.size or network"]
+    advice = [
+        "give it more: --budget 10m, or several thousand --train.steps",
+        "or make each step cheaper: a smaller --data.size or network",
+    ]
     return Verdict(0.7, [Evidence("step", text, 0, s.step, float(s.step))], advice)
