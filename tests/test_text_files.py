@@ -431,7 +431,7 @@ def test_columns_by_number_and_by_name(tmp_path):
     bare = put(tmp_path / "a.csv", "".join(f'{a},"{b}"\n' for a, b in rows))
     data = opened(bare, text="2")
     assert sorted(data.texts(ALL)) == sorted(b for _, b in rows)
-    assert "the first line is data: spam, Win, now!" in data.summary() and "columns not used: '1'" in data.summary()
+    assert "the first line is data: 'spam, Win, now!'" in data.summary() and "columns not used: '1'" in data.summary()
     headed = put(tmp_path / "b.csv", "label,message\n" + "".join(f'{a},"{b}"\n' for a, b in rows))
     for name in ("message", "Message", "2"):
         assert sorted(opened(headed, text=name).texts(ALL)) == sorted(b for _, b in rows)

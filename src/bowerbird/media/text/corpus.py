@@ -15,6 +15,7 @@ says what tables hold.  What was seen and not used is counted with a reason and 
 import posixpath
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from bowerbird import config
@@ -139,7 +140,7 @@ def _check(corpus: Corpus, data: config.Data) -> None:
 
 def _note_what_is_odd(corpus: Corpus) -> None:
     if corpus.unused:
-        shown = ", ".join(f"'{one}'" for one in list(corpus.unused)[:8])
+        shown = ", ".join(repr(one[:40]) for one in islice(corpus.unused, 8))
         more = f" and {len(corpus.unused) - 8} more" if len(corpus.unused) > 8 else ""
         corpus.note(f"columns not used: {shown}{more}")
     if not corpus.stream and (n_copies := corpus.n_copies()):

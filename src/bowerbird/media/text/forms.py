@@ -200,7 +200,7 @@ def header(rows: list[list[str]], data: config.Data, *, certain: bool) -> Header
     if names and all(name.isdecimal() for name in names) and first != [str(i) for i in range(len(first))]:
         skipped = has_header(rows)
         return Header(
-            numbers, skipped, f"the first line is {'a header' if skipped else 'data'}: {', '.join(first)[:60]}"
+            numbers, skipped, f"the first line is {'a header' if skipped else 'data'}: {', '.join(first)[:60]!r}"
         )
     if certain or names or chosen(first, data) or has_header(rows):
         return Header(first, True)
