@@ -466,6 +466,8 @@ def test_a_tsv_of_one_column_and_a_txt_of_pairs(tmp_path):
 def test_labels_are_not_sources_in_silence(tmp_path):
     lines = "".join(f"{('ham', 'spam')[n % 2]}\tmessage {n}\n" for n in range(40))
     assert "column 1 is taken for source, but looks like a label" in opened(put(tmp_path / "a.tsv", lines)).summary()
+    sums = opened(put(tmp_path / "c.tsv", "".join(f"{n} + 1\t{n + 1}\n" for n in range(9))))
+    assert ("3 + 1", "4") in pairs_of(sums) and "column 2 is taken for target, but looks like numbers" in sums.summary()
     numbered = "".join(f"{n}\tfrom {n}\tto {n}\n" for n in range(40))
     assert "columns 2 and 3 are source and target" in opened(put(tmp_path / "b.tsv", numbered)).summary()
 
