@@ -27,7 +27,7 @@ from bowerbird.data.tokenizers import SPECIALS
 from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
-from bowerbird.media.text import textfiles
+from bowerbird.media.text import corpus, textfiles
 from bowerbird.media.text.textfiles import Room, TextFile
 
 ALL = "train+val+test"
@@ -304,6 +304,27 @@ def test_a_bomb_is_refused_before_memory_fills(tmp_path, name):
         tracemalloc.stop()
     assert "larger than 2 MB" in found and "--data.text.max-mb" in found
     assert peak < 16 << 20  # of which 8 are the dictionary of xz
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv"])
+def test_columns_that_are_not_read_take_no_memory(tmp_path, name):
+    rows = [{"text": f"text {i}", "page": "abcdefgh" * 2500} for i in range(300)]
+    raw = (
+        "\n".join(map(json.dumps, rows))
+        if "json" in name
+        else "text,page\n" + "".join(f"{row['text']},{row['page']}\n" for row in rows)
+    )
+    n_bytes = len(raw)
+    path = put(tmp_path / name, gzip.compress(raw.encode()) if name.endswith(".gz") else raw)
+    del rows, raw
+    tracemalloc.start()
+    try:
+        found = corpus.read(Data(str(path)), path, name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.texts) == 300 and list(found.unused) == ["page"]
+    assert n_bytes > 6_000_000 and peak < (1_500_000 if "json" in name else 3_500_000)
 
 
 def test_the_limit_is_that_of_all_files_together(tmp_path):
@@ -599,6 +620,9 @@ def test_a_name_that_says_nothing(tmp_path):
     assert "The name of corpus.log does not say what it holds" in refusal(path)
     assert sorted(opened(path, "text").texts(ALL)) == ["one", "two"]
     assert "The suffix of corpus.log does not say how to read it" in refusal(path, "chat")
+    put(tmp_path / "other.log", "three")
+    assert sorted(opened(tmp_path, "text").texts(ALL)) == ["one\ntwo\n", "three"]
+    assert "holds no text" in refusal(tmp_path, "chat")
 
 
 def test_a_folder_of_parallel_files_is_told_how_to_be_given(tmp_path):

@@ -159,10 +159,11 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
         return files.Folder(path.parent), [_single(path, data)]
     source = files.open_files(path, data.names)
     names = sorted(files.visible(source.names()), key=files.natural)
-    texts = [name for name in names if is_text(name)]
-    if not texts:
-        raise BowerbirdError(f"{path} holds no text ({', '.join(SUFFIXES)}).")
-    used = _read_of(texts)
+    used = _read_of([name for name in names if is_text(name)]) or (names if data.modality == "text" else [])
+    if not used:
+        raise BowerbirdError(
+            f"{path} holds no text ({', '.join(SUFFIXES)}); add --data.modality text to read other files as plain text."
+        )
     unused = Unused() + source.unused
     for name in set(names) - set(used):
         unused.add("file{s} beside the data" if is_text(name) else "file{s} of another kind", name)
@@ -179,7 +180,7 @@ def _read_of(texts: list[str]) -> list[str]:
         [name for name in texts if not files.BESIDE.fullmatch(posixpath.basename(name))],
         texts,
     )
-    return next(names for names in by_rank if names)
+    return next((names for names in by_rank if names), [])
 
 
 def _single(path: Path, data: config.Data) -> str:
