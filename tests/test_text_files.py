@@ -27,7 +27,7 @@ from bowerbird.data.tokenizers import SPECIALS
 from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
-from bowerbird.media.text import textfiles
+from bowerbird.media.text import corpus, textfiles
 from bowerbird.media.text.textfiles import Room, TextFile
 
 ALL = "train+val+test"
@@ -306,6 +306,27 @@ def test_a_bomb_is_refused_before_memory_fills(tmp_path, name):
     assert peak < 16 << 20  # of which 8 are the dictionary of xz
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv"])
+def test_columns_that_are_not_read_take_no_memory(tmp_path, name):
+    rows = [{"text": f"text {i}", "page": "abcdefgh" * 2500} for i in range(300)]
+    raw = (
+        "\n".join(map(json.dumps, rows))
+        if "json" in name
+        else "text,page\n" + "".join(f"{row['text']},{row['page']}\n" for row in rows)
+    )
+    n_bytes = len(raw)
+    path = put(tmp_path / name, gzip.compress(raw.encode()) if name.endswith(".gz") else raw)
+    del rows, raw
+    tracemalloc.start()
+    try:
+        found = corpus.read(Data(str(path)), path, name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.texts) == 300 and list(found.unused) == ["page"]
+    assert n_bytes > 6_000_000 and peak < (1_500_000 if "json" in name else 3_500_000)
+
+
 def test_the_limit_is_that_of_all_files_together(tmp_path):
     for i in range(3):
         put(tmp_path / "many" / f"{i}.txt", f"{i}" * 700_000)
@@ -431,7 +452,7 @@ def test_columns_by_number_and_by_name(tmp_path):
     bare = put(tmp_path / "a.csv", "".join(f'{a},"{b}"\n' for a, b in rows))
     data = opened(bare, text="2")
     assert sorted(data.texts(ALL)) == sorted(b for _, b in rows)
-    assert "the first line is data: spam, Win, now!" in data.summary() and "columns not used: '1'" in data.summary()
+    assert "the first line is data: 'spam, Win, now!'" in data.summary() and "columns not used: '1'" in data.summary()
     headed = put(tmp_path / "b.csv", "label,message\n" + "".join(f'{a},"{b}"\n' for a, b in rows))
     for name in ("message", "Message", "2"):
         assert sorted(opened(headed, text=name).texts(ALL)) == sorted(b for _, b in rows)
@@ -466,6 +487,8 @@ def test_a_tsv_of_one_column_and_a_txt_of_pairs(tmp_path):
 def test_labels_are_not_sources_in_silence(tmp_path):
     lines = "".join(f"{('ham', 'spam')[n % 2]}\tmessage {n}\n" for n in range(40))
     assert "column 1 is taken for source, but looks like a label" in opened(put(tmp_path / "a.tsv", lines)).summary()
+    sums = opened(put(tmp_path / "c.tsv", "".join(f"{n} + 1\t{n + 1}\n" for n in range(9))))
+    assert ("3 + 1", "4") in pairs_of(sums) and "column 2 is taken for target, but looks like numbers" in sums.summary()
     numbered = "".join(f"{n}\tfrom {n}\tto {n}\n" for n in range(40))
     assert "columns 2 and 3 are source and target" in opened(put(tmp_path / "b.tsv", numbered)).summary()
 
@@ -554,8 +577,8 @@ def test_files_that_are_not_read_are_counted(tmp_path):
         put(tmp_path / name, "x")
     data = opened(tmp_path)
     assert sorted(data.texts(ALL)) == ["one", "two"]
-    assert "not read: 2 files of another kind, such as b.docx" in data.summary()
-    assert "not read: 3 files beside the data, such as README.md" in data.summary()
+    said = "not read: 3 files beside the data (README.md …), 2 files of another kind (b.docx …)"
+    assert data.summary().endswith(said)
 
 
 def test_documents_of_markdown_and_their_read_me(tmp_path):
@@ -563,21 +586,21 @@ def test_documents_of_markdown_and_their_read_me(tmp_path):
         put(tmp_path / name, f"# {name}\n\nText.")
     data = opened(tmp_path)
     assert sorted(data.texts(ALL)) == [f"# {name}\n\nText." for name in ("a.md", "b.md", "c.txt")]
-    assert "not read: 2 files beside the data, such as LICENSE.txt" in data.summary()
+    assert "not read: 2 files beside the data (LICENSE.txt …)" in data.summary()
     assert opened(put(tmp_path / "one" / "a.md", "# Title\nText. " * 9)).preprocessing["layout"] == "stream"
 
 
 def test_empty_items_copies_and_lost_characters_are_counted(tmp_path):
     put(tmp_path / "a.csv", 'text,n\none,1\n" ",2\none,3\nlo\ufffdst,4\n,5\n')
     summary = opened(tmp_path / "a.csv").summary()
-    assert "skipped 2 (2 empty, such as a.csv, line 3)" in summary
+    assert "skipped 2 (2 empty (a.csv, line 3 …))" in summary
     assert "1 is a copy of others" in summary and "U+FFFD in 1 of the texts" in summary
     lines = opened(put(tmp_path / "a.txt", "one\n\u3000\ntwo\n"))
-    assert "skipped 1 (1 empty, such as a.txt, line 2)" in lines.summary()
+    assert "skipped 1 (1 empty (a.txt, line 2))" in lines.summary()
     yml = put(
         tmp_path / "a.yml", "conversations:\n" + "".join(f"- - q{i}\n  - a{i}\n" for i in range(3)) + "- - alone\n"
     )
-    assert "skipped 1 (1 without an answer, such as a.yml: alone)" in opened(yml).summary()
+    assert "skipped 1 (1 without an answer (a.yml: alone))" in opened(yml).summary()
 
 
 def test_splits_that_are_none_are_said(tmp_path):
@@ -597,6 +620,9 @@ def test_a_name_that_says_nothing(tmp_path):
     assert "The name of corpus.log does not say what it holds" in refusal(path)
     assert sorted(opened(path, "text").texts(ALL)) == ["one", "two"]
     assert "The suffix of corpus.log does not say how to read it" in refusal(path, "chat")
+    put(tmp_path / "other.log", "three")
+    assert sorted(opened(tmp_path, "text").texts(ALL)) == ["one\ntwo\n", "three"]
+    assert "holds no text" in refusal(tmp_path, "chat")
 
 
 def test_a_folder_of_parallel_files_is_told_how_to_be_given(tmp_path):

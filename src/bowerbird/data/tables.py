@@ -79,7 +79,7 @@ def _items(whole: Any, name: str) -> tuple[list[Any], str]:
 
 
 def _keys(value: dict[str, Any]) -> str:
-    shown = ", ".join(f"'{key}'" for key in islice(value, 8))
+    shown = ", ".join(repr(key[:40]) for key in islice(value, 8))
     return f"the keys {shown}" + (" …" if len(value) > 8 else "") if value else "no keys"
 
 

@@ -98,4 +98,4 @@ def _parallel(names: list[str]) -> str:
 
 
 def _is_metadata(name: str) -> bool:
-    return posixpath.basename(name) in files.TABLES_OF_METADATA
+    return bool(files.BESIDE.fullmatch(posixpath.basename(name)))

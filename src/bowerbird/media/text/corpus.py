@@ -15,10 +15,12 @@ says what tables hold.  What was seen and not used is counted with a reason and 
 import posixpath
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from bowerbird import config
 from bowerbird.data import files, tables
+from bowerbird.data.files import Unused
 from bowerbird.data.tables import Table
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.text import dialogues, forms
@@ -32,7 +34,6 @@ SUFFIXES = (*PLAIN, *TABLES, ".json")
 """What counts as text; each may be followed by one of ``COMPRESSED``."""
 LAYOUTS = ("auto", "stream", "documents", "packed")
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
-READ_ME = re.compile(r"(read[-_ ]?me|licen[cs]e|copying|notice|authors|changelog)\b", re.IGNORECASE)
 SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")
 """A file as Hugging Face names it: train-00000-of-00002.parquet."""
 
@@ -51,19 +52,16 @@ class Corpus:
     """The official split of each item, "" where there is none."""
     stream: bool = False
     """The texts are one text, to be cut anywhere."""
-    skipped: dict[str, list[str]] = field(default_factory=dict)
-    """Where the items are that were left out, by reason."""
+    skipped: Unused = field(default_factory=Unused)
+    """Items that were left out."""
     unused: dict[str, None] = field(default_factory=dict)
     """Columns of tables that were not read."""
     notes: list[str] = field(default_factory=list)
 
-    def skip(self, reason: str, where: str) -> None:
-        self.skipped.setdefault(reason, []).append(where)
-
     def add(self, text: str, split: str, source: str | None = None, where: str = "") -> None:
         """A document or, with a source, a pair; one that is empty is skipped."""
         if not text.strip() or (source is not None and not source.strip()):
-            self.skip("empty", where)
+            self.skipped.add("empty", where)
             return
         self.texts.append(text)
         self.sources += [] if source is None else [source]
@@ -142,7 +140,7 @@ def _check(corpus: Corpus, data: config.Data) -> None:
 
 def _note_what_is_odd(corpus: Corpus) -> None:
     if corpus.unused:
-        shown = ", ".join(f"'{one}'" for one in list(corpus.unused)[:8])
+        shown = ", ".join(repr(one[:40]) for one in islice(corpus.unused, 8))
         more = f" and {len(corpus.unused) - 8} more" if len(corpus.unused) > 8 else ""
         corpus.note(f"columns not used: {shown}{more}")
     if not corpus.stream and (n_copies := corpus.n_copies()):
@@ -159,18 +157,18 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
     """The files of text in natural order; others are counted in the corpus's notes."""
     if path.is_file() and path.suffix.lower() != ".zip":
         return files.Folder(path.parent), [_single(path, data)]
-    source = files.open_files(path)
+    source = files.open_files(path, data.names)
     names = sorted(files.visible(source.names()), key=files.natural)
-    texts = [name for name in names if is_text(name)]
-    if not texts:
-        raise BowerbirdError(f"{path} holds no text ({', '.join(SUFFIXES)}).")
-    used = _read_of(texts)
-    left = {"of another kind": set(names) - set(texts), "beside the data": set(texts) - set(used)}
-    for why, others in left.items():
-        if others:
-            example = min(others, key=files.natural)
-            n_files = "1 file" if len(others) == 1 else f"{len(others):,} files"
-            corpus.note(f"not read: {n_files} {why}, such as {example}")
+    used = _read_of([name for name in names if is_text(name)]) or (names if data.modality == "text" else [])
+    if not used:
+        raise BowerbirdError(
+            f"{path} holds no text ({', '.join(SUFFIXES)}); add --data.modality text to read other files as plain text."
+        )
+    unused = Unused() + source.unused
+    for name in set(names) - set(used):
+        unused.add("file{s} beside the data" if is_text(name) else "file{s} of another kind", name)
+    corpus.notes += [source.note] if source.note else []
+    corpus.notes += [f"not read: {unused}"] if len(unused) else []
     return source, used
 
 
@@ -179,10 +177,10 @@ def _read_of(texts: list[str]) -> list[str]:
     by_rank = (
         [name for name in texts if suffix(name) in TABLES],
         [name for name in texts if suffix(name) == ".json"],
-        [name for name in texts if not READ_ME.match(posixpath.basename(name))],
+        [name for name in texts if not files.BESIDE.fullmatch(posixpath.basename(name))],
         texts,
     )
-    return next(names for names in by_rank if names)
+    return next((names for names in by_rank if names), [])
 
 
 def _single(path: Path, data: config.Data) -> str:
@@ -263,11 +261,11 @@ def _add(corpus: Corpus, file: TextFile, split: str, data: config.Data) -> None:
                 corpus.chats.append(one)
                 corpus.split.append(split)
             else:
-                corpus.skip("without an answer", f"{file.name}: {one[0]['content'][:40]}")
+                corpus.skipped.add("without an answer", f"{file.name}: {one[0]['content'][:40]}")
         return
     table = _table(file, data, corpus)
     if not table.columns:
-        corpus.skip("empty file", file.name)
+        corpus.skipped.add("empty file{s}", file.name)
         return
     form = forms.chosen(table.columns, data, table.translation)
     if form is None:

@@ -95,10 +95,10 @@ def open_text(data: config.Data, path: Path, name: str) -> TokenData:
             "layout": layout,
             "split": rule,
         },
-        skipped=sum(map(len, found.skipped.values())),
+        skipped=len(found.skipped),
         fingerprint=_fingerprint(found.kind, parts),
         contents=_contents(found, parts, tokenizer, context),
-        skipped_why=", ".join(f"{len(where):,} {why}, such as {where[0]}" for why, where in found.skipped.items()),
+        skipped_why=str(found.skipped),
         note="; ".join(found.notes),
         written={one: part.written() for one, part in parts.items()},
         read={one: part.sources for one, part in parts.items()},
@@ -246,7 +246,7 @@ def _pairs(parts: dict[str, CorpusPart], tokenizer: Tokenizer, given: int | None
         fits = (targets[one].offsets.diff() <= context + 1) & (sources[one].offsets.diff() <= source_context)
         if not fits.all():
             for i in (~fits).nonzero().flatten().tolist():
-                found.skip("too long for the context", f"'{part.sources[i][:40]} …'")
+                found.skipped.add("too long for the context", part.sources[i][:40])
             part.texts = [text for text, fit in zip(part.texts, fits.tolist(), strict=True) if fit]
             part.sources = [text for text, fit in zip(part.sources, fits.tolist(), strict=True) if fit]
         offsets = targets[one].offsets

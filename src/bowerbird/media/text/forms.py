@@ -176,10 +176,10 @@ FIELDS = set(
     """id idx index number src tgt trg source target input output sentence sentences sent text texts title headline
     body content label class category document doc summary article abstract question answer query response prompt
     completion reply context translation translated lang language original reference ref hypothesis premise phrase
-    definition formal informal complex simple simplified normal noisy correct incorrect cleaned raw score date author url
-    name message chosen rejected instruction description caption story poem lyrics tweet review comment topic keyword
-    passage term meaning gloss pinyin value utterance transcript paraphrase col column field line 原文 译文 譯文 句子
-    文本 翻译""".split()
+    definition formal informal complex simple simplified normal noisy correct incorrect cleaned raw score date author
+    url name message chosen rejected instruction description caption story poem lyrics tweet review comment topic
+    keyword passage term meaning gloss pinyin value utterance transcript paraphrase col column field line
+    原文 译文 譯文 句子 文本 翻译""".split()
 )
 """A first line of nothing but these, languages and identifiers is a header, not data."""
 IDENTIFIER = re.compile(r"[^\W_]+(?:_[^\W_]+)+|[a-z]+(?:[A-Z][a-z]+)+")
@@ -200,7 +200,7 @@ def header(rows: list[list[str]], data: config.Data, *, certain: bool) -> Header
     if names and all(name.isdecimal() for name in names) and first != [str(i) for i in range(len(first))]:
         skipped = has_header(rows)
         return Header(
-            numbers, skipped, f"the first line is {'a header' if skipped else 'data'}: {', '.join(first)[:60]}"
+            numbers, skipped, f"the first line is {'a header' if skipped else 'data'}: {', '.join(first)[:60]!r}"
         )
     if certain or names or chosen(first, data) or has_header(rows):
         return Header(first, True)
@@ -214,12 +214,13 @@ def header(rows: list[list[str]], data: config.Data, *, certain: bool) -> Header
 
 
 def _note_of(rows: list[list[str]], pair: tuple[int, int]) -> str:
-    columns = " and ".join(str(i + 1) for i in pair)
-    for i in pair:
+    """What the user may not expect of the columns that are taken for source and target."""
+    for i, side in zip(pair, ("source", "target"), strict=True):
         values = {row[i] for row in rows if len(row) > i}
-        if len(values) <= len(rows) // 10:
-            return f"column {i + 1} is taken for {'source' if i == pair[0] else 'target'}, but looks like a label"
-    return "" if len(rows[0]) == 2 else f"columns {columns} are source and target"
+        looks_like = "numbers" if all(map(_is_number, values)) else "a label" if len(values) <= len(rows) // 10 else ""
+        if looks_like:
+            return f"column {i + 1} is taken for {side}, but looks like {looks_like}"
+    return "" if len(rows[0]) == 2 else f"columns {pair[0] + 1} and {pair[1] + 1} are source and target"
 
 
 def has_header(rows: list[list[str]]) -> bool:
@@ -244,11 +245,16 @@ def _is_number(cell: str) -> bool:
 
 
 def sides(rows: list[list[str]]) -> tuple[int, int] | None:
-    """Which columns of rows without a header are source and target: the two that hold no numbers; None if unclear."""
+    """Which columns of rows without a header are source and target: the two, or the two that hold no numbers.
+
+    None if it is not clear.
+    """
+    if len(rows[0]) == 2:
+        return 0, 1
     texts = [i for i in range(len(rows[0])) if not all(_is_number(row[i]) for row in rows if len(row) > i)]
     if len(texts) == 3 and texts == [0, 1, 2] and all(ATTRIBUTION.match(row[2]) for row in rows if len(row) > 2):
         texts = texts[:2]
-    if len(texts) != 2 or (len(rows[0]) > 2 and _is_language(rows, texts)):
+    if len(texts) != 2 or _is_language(rows, texts):
         return None
     return texts[0], texts[1]
 
