@@ -16,7 +16,7 @@ from bowerbird.metrics.cache import FeatureCache, FeatureSet
 from bowerbird.metrics.features import Extractor, extractor
 from bowerbird.metrics.frechet import Gaussian, fit_gaussian, frechet_distance
 from bowerbird.metrics.infinity import frechet_infinity
-from bowerbird.metrics.kid import kid, kid_of_subsets
+from bowerbird.metrics.kid import _of_each, _of_shared, kid, kid_of_subsets
 from bowerbird.metrics.neighbours import copies, gap, wilson
 from bowerbird.metrics.pixelwise import psnr, sliced_wasserstein, ssim
 from bowerbird.metrics.prdc import prdc
@@ -66,12 +66,13 @@ def test_frechet_agrees_with_scipys_matrix_root() -> None:
 
 def test_kid_agrees_with_kernels_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     pairwise = pytest.importorskip("sklearn.metrics.pairwise")
-    monkeypatch.setattr("bowerbird.metrics.kid.BLOCK", 900)  # several blocks, the last one ragged
+    monkeypatch.setattr("bowerbird.metrics.kid.ROWS", 30)  # several blocks, the last one ragged
     x, y = randn(70, 12, seed=1) + 0.5, randn(83, 12, seed=2)
     xx, yy, xy = (pairwise.polynomial_kernel(a.double(), b.double()) for a, b in ((x, x), (y, y), (x, y)))
     n, m = len(x), len(y)
     expected = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1)) - 2 * xy.mean()
-    assert kid(samples=x, reference=y).value == pytest.approx(expected, rel=1e-10)
+    assert kid(samples=x.double(), reference=y.double()).value == pytest.approx(expected, rel=1e-10)
+    assert kid(samples=x, reference=y).value == pytest.approx(expected, rel=1e-6)
 
 
 def test_wilson_agrees_with_scipy() -> None:
@@ -104,6 +105,16 @@ def test_kid_is_unbiased_and_knows_its_error() -> None:
     moved = [kid(samples=randn(60, 4, seed=s) + 1, reference=randn(60, 4, seed=1000 + s)) for s in range(150)]
     values, errors = np.array(moved).T
     assert errors.mean() == pytest.approx(values.std(), rel=0.2)
+
+
+def test_kid_of_subsets_is_the_same_from_shared_and_from_own_kernel_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bowerbird.metrics.kid.ROWS", 30)
+    x, y = randn(70, 12, seed=1) + 0.5, randn(83, 12, seed=2)
+    order = torch.Generator().manual_seed(0)
+    of_x, of_y = ([torch.randperm(len(z), generator=order)[:25] for _ in range(6)] for z in (x, y))
+    each, shared = (of(x, y, of_x, of_y) for of in (_of_each, _of_shared))
+    exact = [kid(samples=x[a].double(), reference=y[b].double()).value for a, b in zip(of_x, of_y, strict=True)]
+    assert each.tolist() == pytest.approx(exact, rel=1e-5) and shared.tolist() == pytest.approx(exact, rel=1e-5)
 
 
 def test_kid_of_subsets_has_the_mean_of_all_and_a_wider_spread() -> None:

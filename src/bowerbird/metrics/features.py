@@ -14,8 +14,7 @@ Inception can be asked for bf16, which its protocol then states; see ``docs/metr
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.metrics import digits, dinov2, efficientnet, inception
+from bowerbird.metrics.arithmetic import full_precision
 
 FEATURES_VERSION = 1
 """Part of every key; raised when a change of code changes features."""
@@ -38,18 +38,6 @@ Progress = Callable[[int], None]
 
 def silent(_n: int) -> None:
     """Reports no progress."""
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """float32 arithmetic without shortcuts: TF32 or bf16 products would change features in the third digit."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class Extractor(ABC):
@@ -84,7 +72,7 @@ class Extractor(ABC):
             raise BowerbirdError(f"The extractor {self.name} takes grey or RGB images, not {images.shape[1]} channels.")
         out = torch.empty(len(images), self.dimension)
         size = batch_size or self.batch_size
-        with _full_precision():
+        with full_precision():
             for start in range(0, len(images), size):
                 batch = images[start : start + size]
                 out[start : start + len(batch)] = self._forward(batch.to(self.device)).cpu()

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.arithmetic import full_precision
 
 ROWS = 512
 """Kernel values are computed in blocks of so many rows and columns."""
@@ -40,7 +41,8 @@ class KID(NamedTuple):
 
 def kernel(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """(x·y / d + 1)³."""
-    return torch.addmm(x.new_ones(()), x, y.T, alpha=1 / x.shape[1]).pow_(3)
+    with full_precision():
+        return torch.addmm(x.new_ones(()), x, y.T, alpha=1 / x.shape[1]).pow_(3)
 
 
 def kid(*, samples: Float[Tensor, "n d"], reference: Float[Tensor, "m d"]) -> KID:

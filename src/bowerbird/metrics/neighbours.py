@@ -32,6 +32,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.metrics.sifting import nearest_squares
 
 BLOCK = 1 << 22
 """Distances held in memory at once."""
@@ -64,12 +65,7 @@ def neighbour_distances(points: Float[Tensor, "p d"], k: int) -> Float[Tensor, "
     """Squared distances of each point to its k nearest *other* points, ascending, float64, 1 ≤ k < p."""
     if not 1 <= k < len(points):
         raise BowerbirdError(f"The {k}-th nearest neighbour needs more than {k} images; there are {len(points)}.")
-    found = []
-    for start, block in squared_distances(points, points):
-        rows = torch.arange(len(block))
-        block[rows, start + rows] = torch.inf  # a point is not its own neighbour
-        found.append(block.topk(k, dim=1, largest=False).values)
-    return torch.cat(found)
+    return nearest_squares(points, k)
 
 
 class Memorisation(NamedTuple):
