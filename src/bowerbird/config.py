@@ -174,7 +174,7 @@ class Train:
     threads: Count | None = None
     """CPU threads (None: the idle cores, found from the load)."""
     log_every: Count = 50
-    """Steps between lines of metrics.jsonl."""
+    """Most steps between lines of metrics.jsonl; a short run gets at least 20 lines."""
     sample_every: Whole = 1000
     """Steps between sample grids (0: only at the end)."""
     validate_every: Whole = 0

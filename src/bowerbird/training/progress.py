@@ -22,10 +22,11 @@ SECONDS_BETWEEN_UPDATES = 0.1
 class Progress:
     """Context manager around the training loop.  ``record`` writes files even when ``quiet``."""
 
-    def __init__(self, rundir: RunDir, data: str, estimate: str, quiet: bool):
+    def __init__(self, rundir: RunDir, data: str, quiet: bool):
         self.rundir = rundir
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
-        self.console.print(f"[bold]{rundir.path}[/]\n  data   {data}\n  model  {estimate}")
+        self.console.print(f"[bold]{rundir.path}[/]")
+        self.say(f"  data   {data}")
         self.bar = RichProgress(
             SpinnerColumn(), BarColumn(30), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"),
             console=self.console, disable=not self.console.is_terminal,

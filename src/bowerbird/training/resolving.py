@@ -6,6 +6,9 @@ from bowerbird import config, machine
 from bowerbird.errors import BowerbirdError
 from bowerbird.training.budget import LIMITS
 
+LINES = 20
+"""Fewest lines of metrics.jsonl, so that a short run has curves, too."""
+
 
 def check(train: config.Train) -> None:
     """BowerbirdError for a run without an end."""
@@ -22,6 +25,18 @@ def resolved(run: config.Run) -> config.Run:
         precision = "bf16" if machine.bf16_is_faster(device.type) else "fp32"
     if channels_last is None:
         channels_last = getattr(getattr(run.model, "net", None), "channels_last", False)
-    threads = train.threads or machine.idle_cores()
-    settled = replace(train, device=str(device), precision=precision, channels_last=channels_last, threads=threads)
+    settled = replace(
+        train,
+        device=str(device),
+        precision=precision,
+        channels_last=channels_last,
+        threads=train.threads or machine.idle_cores(),
+        log_every=min(train.log_every, max(1, _steps(train) // LINES)),
+    )
     return replace(run, train=settled)
+
+
+def _steps(train: config.Train) -> int:
+    """How many steps the budget allows at most, as far as that is known beforehand; else a large number."""
+    limits = [train.steps, train.examples and train.examples // train.batch_size]
+    return min((limit for limit in limits if limit), default=1 << 60)

@@ -130,6 +130,7 @@ class Trainer:
         self.rundir = rundir
         self.data = data
         self.observer = observer or Observer()
+        self.progress = Progress(rundir, data.summary(), quiet)
         self.device = machine.resolve_device(self.config.device)
         torch.set_num_threads(self.config.threads or machine.idle_cores())
         machine.keep_freed_memory()
@@ -166,7 +167,7 @@ class Trainer:
         self.data_seconds = 0.0
         """The part of this process's steps in which they waited for their batch."""
         self.cost = self._preflight()
-        self.progress = Progress(rundir, data.summary(), self._estimate(), quiet)
+        self.progress.say(f"  model  {self._estimate()}")
         if self.started:
             self.progress.say(f"  start  {self.started}")
 
