@@ -178,7 +178,7 @@ def require_forks() -> None:
     """BowerbirdError where no process can be forked and limited, which is on Windows."""
     if not hasattr(os, "fork"):
         raise BowerbirdError(
-            "Programs cannot be run under observation on this system, which cannot fork a process; use Linux, macOS, or "
+            "Programs cannot be run under observation on this system, which cannot fork one; use Linux, macOS, or "
             "WSL on Windows. Training, sampling, measuring and comparing work here."
         )
 
