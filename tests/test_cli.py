@@ -210,7 +210,7 @@ def test_sample_passes_on_only_what_was_given(
     monkeypatch.setattr(api, "inputs_of", lambda run: {"label": Classes(("6", "7"))})
     words = "-n 5 --seed 3 --label 7 --steps 20 --guidance 1.5 --out there --json"
     assert cli.main(["sample", str(run), *words.split()]) == 0
-    nothing = {"label": None, "prompt": None, "source": None, "given": {}, "out": None, "options": {}}
+    nothing = {"label": None, "prompt": None, "source": None, "given": {}, "out": None, "options": {}, "device": "auto"}
     assert calls[0][1:] == ((Path("runs/a"),), nothing | {"n": None, "seed": 0})
     options = {"steps": 20, "guidance": 1.5}
     given = {"n": 5, "seed": 3, "label": "7", "out": Path("there"), "options": options}

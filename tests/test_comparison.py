@@ -89,6 +89,8 @@ class FakeTrainer:
         self.calls: list[tuple[str, str]] = []
         self.stop_at = ""
         self.fail: tuple[str, ...] = ()
+        self.seconds = 60.0
+        """On the wall clock, for 60 of computing."""
 
     def train(
         self, run: config.Run, folder: Path, data: Any, *, quiet: bool, evaluate: Any, preview: Any, observer: Any
@@ -108,9 +110,10 @@ class FakeTrainer:
             raise RunFailed("The loss of <b>G</b> is not finite.")
         finished = rundir.path.name != self.stop_at
         steps = run.train.steps or 7
-        counters = {"step": steps if finished else steps // 2, "examples": 128 * steps, "seconds": 60.0, "flops": 2e12,
+        counters = {"step": steps if finished else steps // 2, "examples": 128 * steps, "seconds": self.seconds,
+                    "compute_seconds": 60.0, "running_seconds": 60.0, "flops": 2e12,
                     "parameters": 5, "finished": finished}  # fmt: skip
-        rundir.append_metrics({"step": counters["step"], "seconds": 60.0, "G/loss": 1.5})
+        rundir.append_metrics({"step": counters["step"], "seconds": 60.0, "compute_seconds": 60.0, "G/loss": 1.5})
         rundir.save_state({"w": torch.zeros(1)}, counters)
         if not finished:
             raise Kill
@@ -195,7 +198,8 @@ def test_every_recipe_gets_the_same_data_budget_and_threads(bench: Bench) -> Non
     runs = [RunDir(bench.out / "runs" / name).config() for name in order]
     for run in runs:
         train = run.train
-        assert (train.seconds, train.steps, train.examples, train.flops) == (60.0, None, None, None)
+        assert (train.compute_seconds, train.seconds) == (60.0, None)  # the wall clock says who else is running
+        assert (train.steps, train.examples, train.flops) == (None, None, None)
         assert run.data == config.Data(source=str(bench.tiny), flip=run.data.flip)
     assert [run.train.seed for run in runs] == [0, 0, 1, 1]
     assert len({run.train.threads for run in runs}) == 1 and runs[0].train.threads
@@ -219,11 +223,30 @@ def test_the_report_marks_the_best_shows_the_cost_and_needs_nothing_else(bench: 
     page = (bench.out / "report.html").read_text()
     assert page.count('class="best"') == 2
     assert '<span class="best">4.0 ± 1.0</span>' in page and '<span class="best">0.7500</span>' in page
-    for text in ("1 minute with each of 2 seeds", "2 TFLOP", "896", "Real examples", "each column is one class"):
+    for text in (
+        "1 minute of computing with each of 2 seeds",
+        "2 TFLOP",
+        "896",
+        "Real examples",
+        "each column is one class",
+    ):
         assert text in page, text
     assert page.count('<img class="sheet"') == 3
     assert "http:" not in page and "https:" not in page
     assert all(part.startswith("data:image/png;base64,") for part in page.split('src="')[1:])
+
+
+def test_a_run_that_was_starved_is_named_in_the_report_and_on_the_console(bench: Bench, capsys) -> None:
+    bench.compare(("gan",))
+    assert "starved" not in capsys.readouterr().err + (bench.out / "report.html").read_text()
+    bench.trainer.seconds = 360.0
+    bench.compare(("gan", "vae"))
+    sentence = "This run was starved: it ran for 60 s of its 360 s and waited for the rest (17%)"
+    assert f"vae, seed 0: {sentence}" in (bench.out / "report.html").read_text()
+    assert "gan, seed 0: This run" not in (bench.out / "report.html").read_text()
+    print_comparison(bench.out, Console(width=200))
+    said = capsys.readouterr().out
+    assert sentence in said and "Computing time" in said and "Trained for 1 minute of computing each" in said
 
 
 def test_a_finished_comparison_is_not_done_again(bench: Bench) -> None:
@@ -264,7 +287,9 @@ def test_another_protocol_is_measured_again_without_training(bench: Bench) -> No
         assert bench.trainer.calls == [] and len(bench.measured) == 2
 
 
-@pytest.mark.parametrize(("change", "key"), [({"budget": "90s"}, "train.seconds"), ({"budget": "9steps"}, "train")])
+@pytest.mark.parametrize(
+    ("change", "key"), [({"budget": "90s"}, "train.compute_seconds"), ({"budget": "9steps"}, "train")]
+)
 def test_runs_that_were_made_differently_are_not_mixed_in(bench: Bench, change: dict[str, str], key: str) -> None:
     bench.compare()
     bench.forget()

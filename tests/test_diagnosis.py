@@ -158,15 +158,6 @@ def test_a_schedule_must_end_in_noise() -> None:
     assert causes(seen) == ["noise-schedule"]
 
 
-def test_ranks_that_hold_other_weights_are_found() -> None:
-    seen = signals(**{"model/loss": [1.0] * 5})
-    seen.probes = [{"step": 10 * i, "used": i / 5, "weights": {"model": 1.0 + i}} for i in range(5)]
-    seen.ranks = {1: [dict(row) for row in seen.probes]}
-    assert causes(seen) == []
-    seen.ranks[1][-1] = seen.ranks[1][-1] | {"weights": {"model": 5.1}}
-    assert causes(seen) == ["ranks-diverged"]
-
-
 def test_roots_come_before_what_they_explain() -> None:
     def finding(cause: str, confidence: float) -> Finding:
         return Finding(cause, "", confidence, (), (), "")

@@ -127,6 +127,28 @@ def test_accumulated_micro_batches_equal_one_batch(data, tmp_path):
     torch.testing.assert_close(logs["D/loss"], other["D/loss"], atol=1e-5, rtol=1e-5)
 
 
+def test_a_loss_that_is_not_finite_is_seen_before_any_weight_moves(data, tmp_path, monkeypatch):
+    """Also when it is that of the last micro-batch, and its gradients are finite."""
+    trainer = trainer_for(toy_run(accumulate=4), data, tmp_path / "run")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    losses, calls = trainer.model.losses, iter(range(100))
+
+    def poisoned(batch: Batch) -> Iterator[Loss]:
+        offset = torch.inf if next(calls) == 3 else 0.0
+        return (loss._replace(value=loss.value + offset) for loss in losses(batch))
+
+    monkeypatch.setattr(trainer.model, "losses", poisoned)
+    with pytest.raises(RunFailed, match="step 0: D's loss is not finite"):
+        trainer.train_step()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+
+
+def test_logged_scalars_are_those_of_each_loss(data, tmp_path):
+    trainer = trainer_for(toy_run(), data, tmp_path / "run")
+    logs = {"D/loss": torch.tensor(0.1), "half": torch.tensor(0.5, dtype=torch.bfloat16), "lr": torch.tensor(2e-4)}
+    assert trainer._fetched(logs) == {name: value.float().item() for name, value in logs.items()}
+
+
 def test_preflight_leaves_the_model_as_it_was(data, tmp_path):
     trainer = trainer_for(toy_run(), data, tmp_path / "run")
     assert trainer.model.count == 0

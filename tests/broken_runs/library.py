@@ -9,7 +9,6 @@ pixels, networks of a third of the width or less, 300 steps (``shortened``).
 
 import dataclasses
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -98,32 +97,26 @@ def outcome(name: str, healthy: bool, keep: Path | None = None) -> Outcome:
     """Trains one run in a process of its own, because plugins change what they touch, and says what was found."""
     folder = (keep or Path(tempfile.mkdtemp(prefix="broken-"))) / name
     shutil.rmtree(folder, ignore_errors=True)
-    ranks = 2 if name.startswith("ranks-diverged") else 1
-    for rank in range(ranks):
-        process = get_context("fork").Process(target=_train, args=(name, healthy, folder, rank))
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise RuntimeError(f"{name} ended with exit status {process.exitcode}; see above.")
+    process = get_context("fork").Process(target=_train, args=(name, healthy, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{name} ended with exit status {process.exitcode}; see above.")
     table = json.loads((folder / "outcome.json").read_text())
     if keep is None:
         shutil.rmtree(folder.parent)
     return Outcome(name, "" if healthy else name.partition(".")[0], **table)
 
 
-def _train(name: str, healthy: bool, folder: Path, rank: int) -> None:
-    os.environ["RANK"] = str(rank)
+def _train(name: str, healthy: bool, folder: Path) -> None:
     start = time.process_time()
     run = shortened(name) if healthy else config.load(str(HERE / f"{name}.toml"))
-    where = folder if rank == 0 else folder / "rank1"
     watch = api.Watch()
     api.Watch = lambda: watch  # type: ignore[misc,assignment]
     try:
-        api.train(run, where, quiet=True)
+        api.train(run, folder, quiet=True)
     except RunFailed as error:
         print(f"    {error}", file=sys.stderr)
-    if rank:
-        shutil.copy(where / f"signals-rank{rank}.jsonl", folder)
     found = api.diagnose(folder)
     table = {
         "causes": [finding.cause for finding in found if not finding.because],

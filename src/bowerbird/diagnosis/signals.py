@@ -5,7 +5,6 @@
                      {"step", "facts": …}    once: the data as the model sees them, the schedule, the first loss
                      {"step", "used", …}     at logged steps: layers, waiting, weights; now and then samples and losses
                      {"step", "failure": …}  where a NaN came from
-    signals-rank1.jsonl …  the same of other processes of a distributed run
 
 Rules see them as ``Signals``; numbers of one name over the steps are a ``Series``.
 """
@@ -75,8 +74,6 @@ class Signals:
     """Of signals.jsonl, without facts and failures."""
     facts: dict[str, Any] = field(default_factory=dict)
     failure: dict[str, Any] | None = None
-    ranks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    """Probes of the other processes."""
 
     def add(self, row: dict[str, Any]) -> None:
         """A line of signals.jsonl."""
@@ -161,9 +158,6 @@ def read_signals(folder: Path | str) -> Signals:
     signals = Signals(rundir.config(), rows=[by_step[step] for step in sorted(by_step)])
     for row in read_lines(rundir.path / FILE):
         signals.add(row)
-    for path in sorted(rundir.path.glob("signals-rank*.jsonl")):
-        rank = int(path.stem.removeprefix("signals-rank"))
-        signals.ranks[rank] = [row for row in read_lines(path) if "weights" in row]
     return signals
 
 

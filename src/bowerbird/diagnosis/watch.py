@@ -146,7 +146,7 @@ def write_diagnosis(rundir: Any, step: int, found: list[Finding]) -> None:
 
 
 def _weight_norms(trainer: Trainer) -> dict[str, float]:
-    """Of each player's weights, to nine digits: the same in every process that trains the same model."""
+    """Of each player's weights."""
     with torch.no_grad():
         norms = {name: torch.nn.utils.get_total_norm(player.parameters) for name, player in trainer.players.items()}
     return {name: float(f"{norm.item():.9g}") for name, norm in norms.items()}

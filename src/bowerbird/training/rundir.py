@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from bowerbird import config
 from bowerbird.data.tensorfile import Damaged, read_header, read_tensors, verify, write_tensors
@@ -306,11 +307,23 @@ def _counters(header: dict[str, Any], file: Path) -> dict[str, Any]:
     return counters
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Inside, parameters keep the values that they are made with.
+
+    On the meta device they have none, and drawing numbers for them would import torch's compiler, which takes 1.4 s.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_", "_no_grad_trunc_normal_"):
+            return (*args, *(kwargs or {}).values())[0]
+        return func(*args, **(kwargs or {}))
+
+
 def model_of(path: Path | str) -> Any:
     """The model of a run folder as a shape without weights: what it takes and what its options are."""
     folder = RunDir.open(path)
     weights = _weights_in(folder)
-    with torch.device("meta"), _fitting(weights):
+    with torch.device("meta"), _Uninitialised(), _fitting(weights):
         return folder.config().model.for_use().build(folder.spec_of(weights))
 
 

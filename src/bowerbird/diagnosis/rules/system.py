@@ -1,10 +1,8 @@
-"""The machinery around the model: waiting for data, processes that drift apart, values that are not finite."""
-
-import numpy as np
+"""The machinery around the model: waiting for data, values that are not finite."""
 
 from bowerbird.diagnosis.finding import Evidence
 from bowerbird.diagnosis.rule import Verdict, observed, rule
-from bowerbird.diagnosis.signals import Series, Signals
+from bowerbird.diagnosis.signals import Signals
 
 
 @rule(
@@ -20,29 +18,6 @@ def data_starved(s: Signals) -> Verdict | None:
     text = f"{late.median:.0%} of the time of a step goes into making its batch"
     advice = ["decode and resize once, ahead of training (as built-in data are); make the data smaller: --data.size"]
     return Verdict(min(0.95, 0.5 + late.median / 2), [observed(late, text)], advice)
-
-
-@rule(
-    "ranks-diverged",
-    "Processes train different weights: gradients are not synchronised",
-    "Li et al. 2020, arXiv:2006.15704 (distributed data parallel: replicas start and stay equal)",
-)
-def ranks_diverged(s: Signals) -> Verdict | None:
-    for rank, rows in sorted(s.ranks.items()):
-        theirs = {row["step"]: row["weights"] for row in rows}
-        shared = [(row["step"], row["weights"], theirs[row["step"]]) for row in s.probes if row["step"] in theirs]
-        for player in shared[0][1] if shared else ():
-            apart = [abs(a[player] - b[player]) / max(abs(a[player]), 1e-12) for _, a, b in shared]
-            if apart[-1] > 1e-6:
-                steps = np.array([step for step, _, _ in shared])
-                series = Series(f"weights.{player}", steps, np.array(apart))
-                text = f"the norm of {player}'s weights differs between ranks 0 and {rank} by {apart[-1]:.2g} of itself"
-                advice = [
-                    "average gradients over processes after backward and before the optimiser's step",
-                    "start all processes from the weights of rank 0",
-                ]
-                return Verdict(0.97, [observed(series, text, apart[-1])], advice)
-    return None
 
 
 @rule(

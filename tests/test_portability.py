@@ -1,0 +1,129 @@
+"""Systems without POSIX and devices without float64: modules are blocked, and the source is searched for traps."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "bowerbird"
+BLOCKED = """
+import importlib.abc, os, signal, sys
+REFUSED = {"resource", "fcntl", "pwd", "grp", "termios"}
+class Refusing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in REFUSED:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+sys.meta_path.insert(0, Refusing())
+for name in REFUSED:
+    sys.modules.pop(name, None)
+for holder, names in ((os, "sched_getaffinity sysconf getloadavg fork setsid killpg getuid mkfifo"),
+                      (signal, "SIGKILL SIGHUP SIGPROF SIGALRM SIGXCPU SIGSYS SIGUSR1 setitimer ITIMER_PROF")):
+    for name in names.split():
+        if hasattr(holder, name):
+            delattr(holder, name)
+os.cpu_count = lambda: 1
+from bowerbird.cli import main
+for line in sys.stdin:
+    print("STATUS", main(line.split()), line.strip(), flush=True)
+"""
+TINY = "--train.batch-size 4 --train.threads 1 --train.precision fp32 --quiet"
+WORK = f"""info
+recipes
+data list
+train vae --data digits --train.steps 2 {TINY} --out run
+resume run --quiet
+sample run -n 2
+measure run --n-samples 8 --n-reference 8 --metrics coverage
+diagnose run
+compare vae --data digits --budget 1steps --n-samples 8 --metrics coverage --out comparison
+learn
+"""
+
+
+def without_posix(lines: str, folder: Path) -> tuple[list[str], str]:
+    (folder / "blocked.py").write_text(BLOCKED)
+    done = subprocess.run(
+        [sys.executable, "blocked.py"], input=lines, capture_output=True, text=True, cwd=folder, check=False
+    )
+    return [line for line in done.stdout.splitlines() if line.startswith("STATUS")], done.stderr
+
+
+def test_every_verb_works_without_posix(tmp_path):
+    statuses, complaints = without_posix(WORK, tmp_path)
+    assert statuses == [f"STATUS 0 {line}" for line in WORK.splitlines()], complaints
+
+
+def test_what_runs_a_program_says_that_it_cannot_without_posix(tmp_path):
+    (tmp_path / "x.py").write_text("x = 1\n")
+    statuses, complaints = without_posix("check x.py\nread x.py\nask x.py why?\n", tmp_path)
+    assert [line.split()[1] for line in statuses] == ["2", "2", "2"]
+    assert (
+        complaints.count("cannot be run under observation on this system") == 3 and "Internal error" not in complaints
+    )
+
+
+# --------------------------------------------------------------------------------------- traps of other devices
+
+ON_DEVICES = ("models", "nets", "samplers", "training", "diagnosis", "measuring", "media")
+"""Rooms whose tensors may lie on any device.  Metrics get theirs on the CPU."""
+ON_THE_CPU = {
+    "samplers/schedule.py": "coefficients of a schedule stay on the CPU in float64",
+    "diagnosis/samples.py": "compares on CUDA or on the CPU, see reference()",
+    "diagnosis/facts.py": "one number of a schedule",
+    "measuring/shipped/memorising.py": "results of metrics",
+    "nets/conditioning.py": "frequencies of classes, for draws on the CPU",
+    "models/diffusion.py": "times of a schedule",
+    "media/image/pixels.py": "an array of numpy",
+}
+
+
+def traps(tree: ast.AST) -> list[tuple[int, str]]:
+    """float64 and generators on a device, and transfers that MPS may not have finished when they are read."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "float64":
+            found.append((node.lineno, "float64"))
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        keywords = {keyword.arg for keyword in node.keywords}
+        if node.func.attr == "double" and ".cpu()" not in ast.unparse(node.func.value):
+            found.append((node.lineno, "double"))
+        if node.func.attr == "Generator" and (node.args or keywords):
+            found.append((node.lineno, "generator on a device"))
+        if "non_blocking" in keywords or "pin_memory" in keywords or node.func.attr == "pin_memory":
+            found.append((node.lineno, "transfer that is not waited for"))
+    return found
+
+
+def test_the_search_finds_each_trap():
+    code = "a.double()\nb.to(d, torch.float64)\ntorch.Generator(d)\nx.to(d, non_blocking=True)\nc.cpu().double()\n"
+    assert sorted(line for line, _ in traps(ast.parse(code))) == [1, 2, 3, 4]
+
+
+def test_no_float64_and_no_generator_on_a_device():
+    files = [path for room in ON_DEVICES for path in sorted((SRC / room).rglob("*.py"))]
+    found = [
+        f"{name}:{line} {trap}"
+        for path in files
+        if (name := path.relative_to(SRC).as_posix()) not in ON_THE_CPU
+        for line, trap in traps(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", sorted(ON_THE_CPU))
+def test_every_exception_is_still_needed(name):
+    assert traps(ast.parse((SRC / name).read_text(encoding="utf-8")))
+
+
+def test_posix_alone_is_imported_where_a_program_is_run_and_nowhere_else():
+    posix = {"resource", "fcntl", "pwd", "grp", "termios"}
+    found = []
+    for path in SRC.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{path.relative_to(SRC)}: {name}" for name in names if name in posix]
+    assert found == []
