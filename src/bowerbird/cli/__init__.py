@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__, trust
-from bowerbird.cli import asking, commands, languages, learning, measure, read, tracking, train
+from bowerbird.cli import asking, commands, completion, languages, learning, measure, read, tracking, train
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -40,6 +40,7 @@ COMMANDS: dict[str, type[Command]] = {
     "chat": languages.Chat,
     "import": languages.Import,
     "export": languages.Export,
+    "completion": completion.Completion,
 }
 
 

@@ -53,7 +53,7 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
         wrong = next((word.partition("=")[0] for word in left if word.startswith("-")), None)
         if wrong is None:
             raise BowerbirdError(f"Unexpected argument '{left[0]}'; see {prog} --help.")
-        raise BowerbirdError(f"There is no flag {wrong}; {_hint(wrong, _flags(command, prog, default), prog)}")
+        raise BowerbirdError(f"There is no flag {wrong}; {_hint(wrong, flags_of(command, prog, default), prog)}")
     return parsed
 
 
@@ -87,12 +87,12 @@ def _hint(wrong: str, known: list[str], prog: str) -> str:
     return f"did you mean {near[0]}?" if near else f"see {prog} --help."
 
 
-def _flags(command: type, prog: str, default: Any) -> list[str]:
+def flags_of(command: type, prog: str, default: Any = None) -> list[str]:
     """Every flag of a command, read from its help."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         _tyro(command, ["--help"], prog, default)
-    return re.findall(r"(?<![\w-])--[a-z][\w.-]*", text.getvalue())
+    return list(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][\w.-]*", text.getvalue())))
 
 
 _WORDING = (
