@@ -1,9 +1,9 @@
 """The verbs of Bowerbird: the only door for the command line, the server and notebooks.
 
 import bowerbird
-run = bowerbird.train(bowerbird.config.load("flow"))
+run = bowerbird.train("flow", data="photos", budget="10m")
 bowerbird.sample(run, n=64)
-bowerbird.measure([str(run)])
+bowerbird.measure(run)
 """
 
 import re

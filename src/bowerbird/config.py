@@ -61,9 +61,9 @@ class Text:
     text: str = "text"
     """Column of a table that holds the text; a number, such as 2, where the first line is no header."""
     source: str = "source"
-    """Column of the source of a pair …"""
+    """Pairs of texts: the column of the source."""
     target: str = "target"
-    """… and of its target; a .tsv without a header has them in this order."""
+    """Pairs of texts: the column of the target. A .tsv without a header has the source first."""
     encoding: str = "auto"
     """Encoding of the files, such as gb18030, big5, shift_jis or latin-1 (auto: UTF-8, and UTF-16 or UTF-32 that begin
     with a byte order mark)."""
@@ -110,9 +110,9 @@ class Data:
     given: tuple[str, ...] = ()
     """Columns that images are made from instead of the label: attributes with few values, and captions."""
     from_: str | None = None
-    """Images from images: the style (a value of a column, or a folder) to start from …"""
+    """Images from images: the style to start from, which is a value of a column or a folder."""
     to: str | None = None
-    """… and the style to make of it; pictures of one thing in both styles are pairs."""
+    """Images from images: the style to make. Two pictures of the same thing, one in each style, are a pair."""
     paired: bool = True
     """Whether pictures of two styles belong to one another; if not, any may stand beside any."""
     halves: Literal["none", "source-left", "source-right"] = "none"
@@ -217,9 +217,9 @@ class Expect:
     measured: float | None = None
     """What we measured."""
     minutes: NonNegative | None = None
-    """Training time when we measured it …"""
+    """Training time of the run that was measured."""
     hardware: str = ""
-    """… on this."""
+    """The machine that it was measured on."""
 
     def __post_init__(self) -> None:
         ranges.check(self, f"expect.{self.metric}: ")

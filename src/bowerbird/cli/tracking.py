@@ -21,7 +21,7 @@ class Track(Command):
     targets: Positional[tuple[str, ...]] = ()
     """A.py B.py, or REPO [FILE] A..B."""
     changelog: Switch = False
-    """Of a range: one line for each commit."""
+    """For a range of commits: print one line for each commit."""
     since: str | None = None
     """A changelog since a date, a commit or the 'last' reading."""
     lang: Literal["en", "zh"] = "en"

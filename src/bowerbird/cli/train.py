@@ -23,7 +23,7 @@ class DataFlags(config.Data):
     """Where examples come from and what is done to them."""
 
     from_: Annotated[str | None, arg(name="from")] = None
-    """Images from images: the style (a value of a column, or a folder) to start from …"""
+    """Images from images: the style to start from, which is a value of a column or a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

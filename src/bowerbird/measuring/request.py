@@ -37,7 +37,7 @@ class Measuring:
     pairs: Path | None = None
     """A PNG to write: the samples that look most like copies, each beside its nearest training image."""
     best: bool = False
-    """Of a run trained with --train.evaluate-every: the weights that scored best instead of the last ones."""
+    """Measure the weights that scored best instead of the last ones; the run needs --train.evaluate-every."""
     device: str = "auto"
     """Where to compute samples and features: auto (CUDA when there is a GPU, else the CPU), cpu, cuda, cuda:1, mps."""
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

@@ -88,7 +88,7 @@ class DiffusionConfig(config.ModelConfig):
     prediction: Literal["eps", "x0", "v", "edm"] = "eps"
     """What the network is trained to say; the schedule edm has its own, and no other."""
     variance: Literal["fixed-small", "fixed-large", "learned"] = "fixed-small"
-    """Of the steps that ``ddpm`` takes back, and of the bound."""
+    """Variance of the reverse steps of the sampler ddpm, and of the bound."""
     weighting: Literal["simple", "min-snr"] = "simple"
     """simple: every t counts alike (for edm this is the paper's weighting); min-snr: min(alpha^2/sigma^2, 5) on x_0."""
     loss: Literal["squared", "cross-entropy"] = "squared"

@@ -144,13 +144,13 @@ class TranslationConfig(config.ModelConfig):
     loss: LossName = "least-squares"
     """Which game G and D play."""
     l1_weight: NonNegative = 100.0
-    """Of pairs with a discriminator: weight of ‖G(s) - x‖₁."""
+    """Learning from pairs, with a discriminator: weight of ‖G(s) - x‖₁."""
     cycle_weight: NonNegative = 10.0
-    """Of cycles: weight of coming back to where one started."""
+    """Learning from cycles: weight of the cycle consistency loss."""
     identity_weight: NonNegative = 0.0
-    """Of cycles: weight of leaving alone what looks right already; the paper's 5 keeps the colours of paintings."""
+    """Learning from cycles: weight of the identity loss; the paper's 5 keeps the colours of paintings."""
     pool: Whole = 50
-    """Of cycles: translations that are kept to be shown to each discriminator again."""
+    """Learning from cycles: number of earlier translations that each discriminator is shown again."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -40,7 +40,7 @@ class RNNConfig(NetConfig):
     tied: bool = True
     """The logits are products with the token embeddings; needs n_hidden = n_embd."""
     dropout: Decay = 0.0
-    """Of the embeddings and of what every layer says."""
+    """Probability of zeroing a feature of the embeddings and of the output of each layer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -60,7 +60,7 @@ class TransformerConfig(NetConfig):
     tied: bool = True
     """The logits are products with the token embeddings and have no weights of their own."""
     dropout: Decay = 0.0
-    """Of the embeddings and of what every branch adds."""
+    """Probability of zeroing a feature of the embeddings and of the output of each branch."""
     bias: bool = False
     """Linear layers and LayerNorms have a bias."""
     norm_tol: Positive = 1e-5
