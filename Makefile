@@ -24,7 +24,7 @@ kill: $(READY)  ## kills a training process 20 times at random moments; it must 
 	BOWERBIRD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_resume.py -k test_kill
 
 fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read, or refused in one sentence
-	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py
+	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py tests/test_damaged_runs.py
 
 diagnosis: $(READY)  ## trains every deliberately broken run and every recipe in small, and prints what diagnosis says
 	BOWERBIRD_BROKEN_RUNS=all OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_diagnosis.py -k confusion

@@ -21,8 +21,12 @@ from bowerbird.report.run import write_run_report
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import resume
 
-MUTATIONS = int(os.environ.get("BOWERBIRD_FUZZ", "5"))
-"""Mutations of each file of a run; ``make fuzz`` sets more."""
+FILES = (
+    "run.toml", "environment.json", "metrics.jsonl", "signals.jsonl", "diagnosis.json", "model.safetensors",
+    "best.safetensors", "tokenizer.json", "measurements.json", "state/state.safetensors", "samples/step-00000002.png",
+)  # fmt: skip
+MUTATIONS = int(os.environ.get("BOWERBIRD_FUZZ", "44")) // len(FILES)
+"""Mutations of each file of a run; ``make fuzz`` does 2,000 in all."""
 
 
 @pytest.fixture(scope="module")
@@ -206,12 +210,6 @@ def used(folder: Path) -> None:
             act()
         except BowerbirdError as error:
             assert str(error) and "\n" not in str(error)[:-1], error
-
-
-FILES = (
-    "run.toml", "environment.json", "metrics.jsonl", "signals.jsonl", "diagnosis.json", "model.safetensors",
-    "best.safetensors", "tokenizer.json", "measurements.json", "state/state.safetensors", "samples/step-00000002.png",
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)

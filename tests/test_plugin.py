@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bowerbird import api, cli, config, registry
+from bowerbird import api, cli, config, registry, trust
 from bowerbird.draws import Draws
 from bowerbird.generating import draw
 from bowerbird.media import open_data
@@ -46,6 +46,7 @@ def workplace(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     toml.write_text(toml.read_text().replace('source = "digits"', f'source = "{tiny}"'))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOWERBIRD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(trust.ENVIRONMENT, "1")
     # What ``bowerbird`` forgets comes back for the other tests.
     list(map(registry.families.get, registry.families.names()))  # those that ship are there before the plugin's
     monkeypatch.setattr(registry.families, "_classes", dict(registry.families._classes))
@@ -69,7 +70,8 @@ def small(command: str, tiny: Path) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:Left out")  # five pictures say nothing of a distribution
-def test_the_page_runs_as_written(workplace: Path, tiny: Path) -> None:
+def test_the_page_runs_as_written(workplace: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(trust.ENVIRONMENT)  # the page names the file once, which is consent
     commands = documented()
     assert {shlex.split(c)[1] for c in commands} == {"train", "resume", "sample", "measure", "compare"}
     for command in commands:
@@ -172,7 +174,7 @@ def test_errors_name_what_is_missing(workplace: Path, capsys: pytest.CaptureFixt
     text = toml.read_text()
     for change, sentence in (
         (('plugin = "my_family.py"\n', ""), "There is no family 'nice'"),
-        (("my_family.py", "gone.py"), f"The plugin file {workplace / 'gone.py'} does not exist."),
+        (("my_family.py", "gone.py"), f"The plugin file {workplace / 'gone.py'}, which my_family.toml names, does not exist."),
         (("n_hidden", "n_hiden"), "did you mean 'model.n_hidden'?"),
         (('"my_family.py"', "3"), "plugin = 3 must be of type str"),
     ):

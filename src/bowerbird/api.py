@@ -174,6 +174,10 @@ def resume(
         )
         _write_report(folder)
         return folder
+    try:
+        machine.resolve_device(run.train.device)
+    except BowerbirdError as error:
+        raise BowerbirdError(f"{error} To continue here: bowerbird resume {folder} --device auto") from error
     opened = _opened_again(run, folder)
     asked = None if run == there else run
     with _reporting(folder):
