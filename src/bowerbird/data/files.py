@@ -211,8 +211,10 @@ class _Walk:
             return self.unused.add("broken link{s}", _printable(name))
         if not (stat.S_ISDIR(at.st_mode) or stat.S_ISREG(at.st_mode)):
             self.unused.add("pipe{s}, socket{s} or device{s}", _printable(name))
-        elif (at.st_dev, at.st_ino) in self._known or _is_above(path, self.root):
+        elif (at.st_dev, at.st_ino) in self._known:
             self.unused.add("link{s} to what is listed already", _printable(name))
+        elif _is_above(path, self.root):
+            self.unused.add("link{s} to a folder that holds this one", _printable(name))
         elif stat.S_ISDIR(at.st_mode):
             self._enter(name, at, follows=True)
         else:
