@@ -352,6 +352,11 @@ def test_names_on_disk_that_are_not_utf_8(tmp_path, capsys):
     assert r"1 broken link (\xff\xfe.png)" in opened(tmp_path).summary()
 
 
+def test_a_source_that_no_run_could_record_is_refused(tmp_path):
+    with pytest.raises(BowerbirdError, match=r"\\xff.* is not UTF-8"):
+        opened(tmp_path / "\udcff")
+
+
 def test_chosen_encodings_explain_all_names():
     assert encodings.chosen([b"plain", "é".encode()]) == "utf-8"
     assert encodings.chosen(["猫".encode("gbk"), "狗".encode("gbk")]) == "gb18030"  # the first alone is UTF-8 too

@@ -35,6 +35,10 @@ def medium_of(data: config.Data) -> Medium:
             )
         return next(medium for medium in known if record.modality in medium.modalities)
     path = Path(data.source).expanduser()
+    if files.printable(data.source) != data.source:
+        raise BowerbirdError(
+            f"The path {files.printable(data.source)} is not UTF-8, and so no run could record it; rename it."
+        )
     if files.BRACES.fullmatch(data.source) and not path.exists():
         return next(medium for medium in known if "pairs" in medium.modalities)
     if not path.exists():
