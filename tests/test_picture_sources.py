@@ -175,6 +175,12 @@ def test_pipes_and_sockets_are_never_opened(tmp_path):
     assert "3 pipes, sockets or devices (a/pipe.png …)" in data.summary()
 
 
+def test_a_pipe_as_the_source_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BowerbirdError, match="is a pipe, a socket or a device"):
+        opened(tmp_path / "pipe")
+
+
 def test_links_are_followed_once(tmp_path):
     drawn(tmp_path / "in", ["cat/1.png", "cat/2.png", "cat/3.png"])
     drawn(tmp_path / "out", ["dogs/1.jpg", "dogs/deep/2.png", "x.png"])
@@ -188,7 +194,11 @@ def test_links_are_followed_once(tmp_path):
     source = files.Folder(tmp_path / "in")
     names = source.names()
     assert sorted(names) == ["again/2.png", "cat/1.png", "cat/2.png", "cat/3.png", "cat/4.png", "dog/1.jpg"]
-    assert source.unused.counts == {"link{s} to what is listed already": 4, "broken link{s}": 1}
+    assert source.unused.counts == {
+        "link{s} to what is listed already": 3,
+        "link{s} to a folder that holds this one": 1,
+        "broken link{s}": 1,
+    }
 
 
 def test_hard_links_are_files_of_their_own(tmp_path):
@@ -342,6 +352,11 @@ def test_names_on_disk_that_are_not_utf_8(tmp_path, capsys):
     assert r"1 broken link (\xff\xfe.png)" in opened(tmp_path).summary()
 
 
+def test_a_source_that_no_run_could_record_is_refused(tmp_path):
+    with pytest.raises(BowerbirdError, match=r"\\xff.* is not UTF-8"):
+        opened(tmp_path / "\udcff")
+
+
 def test_chosen_encodings_explain_all_names():
     assert encodings.chosen([b"plain", "é".encode()]) == "utf-8"
     assert encodings.chosen(["猫".encode("gbk"), "狗".encode("gbk")]) == "gb18030"  # the first alone is UTF-8 too
@@ -486,7 +501,7 @@ def test_captions_beside_images(tmp_path):
 def test_cyclegans_four_folders(tmp_path):
     names = [f"{part}{side}/{i}.png" for part in ("train", "test") for side in "AB" for i in range(4)]
     data = opened(drawn(tmp_path, names))
-    assert data.train.unpaired and len(data.test) == 4 and len(data.test.given["source"]) == 4
+    assert data.train.unpaired and not data.classes and len(data.test) == 4 and len(data.test.given["source"]) == 4
 
 
 def test_sources_of_pairs_are_found_by_names_written_otherwise(tmp_path):

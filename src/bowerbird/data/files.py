@@ -187,32 +187,34 @@ class _Walk:
             except OSError as error:
                 if not folder:
                     raise BowerbirdError(f"{self.root} cannot be listed ({error.strerror}).") from error
-                self.unused.add("folder{s} that cannot be listed", _printable(folder))
+                self.unused.add("folder{s} that cannot be listed", printable(folder))
                 continue
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_symlink():
                     heapq.heappush(self._links, (name.count("/"), name))
                 elif follows and (at.st_dev, entry.inode()) in self._known:
-                    self.unused.add("link{s} to what is listed already", _printable(name))
+                    self.unused.add("link{s} to what is listed already", printable(name))
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append((name, entry.stat(follow_symlinks=False)))
                 elif entry.is_file(follow_symlinks=False):
                     self._known.add((at.st_dev, entry.inode()))
                     self.names.append(name)
                 else:
-                    self.unused.add("pipe{s}, socket{s} or device{s}", _printable(name))
+                    self.unused.add("pipe{s}, socket{s} or device{s}", printable(name))
 
     def _follow(self, name: str) -> None:
         path = os.path.join(self.root, name)
         try:
             at = os.stat(path)
         except OSError:
-            return self.unused.add("broken link{s}", _printable(name))
+            return self.unused.add("broken link{s}", printable(name))
         if not (stat.S_ISDIR(at.st_mode) or stat.S_ISREG(at.st_mode)):
-            self.unused.add("pipe{s}, socket{s} or device{s}", _printable(name))
-        elif (at.st_dev, at.st_ino) in self._known or _is_above(path, self.root):
-            self.unused.add("link{s} to what is listed already", _printable(name))
+            self.unused.add("pipe{s}, socket{s} or device{s}", printable(name))
+        elif (at.st_dev, at.st_ino) in self._known:
+            self.unused.add("link{s} to what is listed already", printable(name))
+        elif _is_above(path, self.root):
+            self.unused.add("link{s} to a folder that holds this one", printable(name))
         elif stat.S_ISDIR(at.st_mode):
             self._enter(name, at, follows=True)
         else:
@@ -333,7 +335,8 @@ def _may_be_of_another_encoding(name: str) -> bool:
     return not name.isascii() and all(one < "\u0800" or "\udc80" <= one <= "\udcff" for one in name)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """The name, with its bytes written out where they are not UTF-8."""
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 

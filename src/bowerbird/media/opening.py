@@ -35,6 +35,10 @@ def medium_of(data: config.Data) -> Medium:
             )
         return next(medium for medium in known if record.modality in medium.modalities)
     path = Path(data.source).expanduser()
+    if files.printable(data.source) != data.source:
+        raise BowerbirdError(
+            f"The path {files.printable(data.source)} is not UTF-8, and so no run could record it; rename it."
+        )
     if files.BRACES.fullmatch(data.source) and not path.exists():
         return next(medium for medium in known if "pairs" in medium.modalities)
     if not path.exists():
@@ -59,6 +63,8 @@ def _asked_for(data: config.Data, known: list[Medium]) -> Medium | None:
 def _held(path: Path, known: list[Medium]) -> Medium:
     """The medium of most files in a file, folder or zip, of images by their content too; metadata do not count."""
     names, n_unnamed = [path.name], 0
+    if not path.is_dir() and not path.is_file():
+        raise BowerbirdError(f"{path} is a pipe, a socket or a device; give a file, a folder or a zip.")
     if path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         source = files.open_files(path)
         names = [name for name in files.visible(source.names()) if not _is_metadata(name)]

@@ -75,7 +75,8 @@ def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
 
 def _domains(found: Pictures) -> tuple[Pictures, Sources]:
     part, domain = (np.array([DOMAINS[name][i] for name in found.columns["folder"]]) for i in (0, 1))
-    found = replace(found, split=part)
+    columns = {name: values for name, values in found.columns.items() if name != "folder"}  # which are no classes
+    found = replace(found, split=part, columns=columns)
     return _unpaired(found, domain == "A", domain == "B")
 
 

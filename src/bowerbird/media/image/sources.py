@@ -112,7 +112,7 @@ def _from_files(path: Path, data: config.Data) -> Pictures:
     notes = [source.note, images.note, *said.notes, _lost_colour(images, data.channels), collecting.note]
     unused = listing.unused + not_used(images.problems) + said.unused
     found = Pictures(
-        path.resolve().name, images, said.columns, splits, names, len(images.problems), unused,
+        files.printable(path.resolve().name), images, said.columns, splits, names, len(images.problems), unused,
         "; ".join(filter(None, notes)), said.origins,
     )  # fmt: skip
     return _in_classes(found, data)
