@@ -174,7 +174,7 @@ def test_errors_name_what_is_missing(workplace: Path, capsys: pytest.CaptureFixt
     text = toml.read_text()
     for change, sentence in (
         (('plugin = "my_family.py"\n', ""), "There is no family 'nice'"),
-        (("my_family.py", "gone.py"), f"The plugin file {workplace / 'gone.py'}, which my_family.toml names, does not exist."),
+        (("my_family.py", "gone.py"), f"The plugin file {workplace / 'gone.py'}, which my_family.toml names, does not"),
         (("n_hidden", "n_hiden"), "did you mean 'model.n_hidden'?"),
         (('"my_family.py"', "3"), "plugin = 3 must be of type str"),
     ):

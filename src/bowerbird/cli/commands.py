@@ -62,8 +62,8 @@ class DataList(Command):
         print_columns([[row[column] for column in columns] for row in rows])
         if n:
             print(
-                f"\nDecoded pictures of {n:,} folders and archives take {n_bytes / 1e6:,.1f} MB in "
-                f"{room.packs_folder()}; what is deleted there is made again when it is needed."
+                f"\nDecoded pictures: {n:,} pack{'s' * (n != 1)}, {n_bytes / 1e6:,.1f} MB, in {room.packs_folder()}; "
+                "what is deleted there is made again when it is needed."
             )
 
     @staticmethod

@@ -152,7 +152,7 @@ class Collecting:
         as_stored = alike is not None and max(alike) <= LARGEST_DEFAULT_SIZE
         threads = 1 if self.n_bytes < LARGE_FILE_BYTES * len(self.names) else None
         reading = self._reading(partial(_with_header, size=size, ranges=self.ranges))
-        for _, answer in self._shown(pixels.attempts(self.names[len(log) :], reading, threads), len(log)):
+        for _, answer in self._shown(pixels.attempts(self.names[len(log) :], reading, threads), len(log), folder):
             header, decoded = (NO_HEADER, answer) if isinstance(answer, pixels.Problem) else answer
             original = header[:2]
             if isinstance(decoded, pixels.Problem):
@@ -185,14 +185,14 @@ class Collecting:
                 f"{room.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
             )
 
-    def _shown(self, answers: Iterator[Any], done: int) -> Iterator[Any]:
+    def _shown(self, answers: Iterator[Any], done: int, folder: Path | None) -> Iterator[Any]:
         """The same; after a moment with a line on standard error that says how far it is."""
         start = time.monotonic()
         with contextlib.ExitStack() as stack:
             advance = None
             for number, answer in enumerate(answers, done + 1):
                 if advance is None and time.monotonic() - start > QUIET_S:
-                    advance = stack.enter_context(_bar(self.path.name, len(self.names)))
+                    advance = stack.enter_context(_bar(self.path.name, len(self.names), folder))
                 if advance is not None and number % 64 == 0:
                     advance(number)
                 yield answer
@@ -228,15 +228,15 @@ def channels_of(in_colour: int, of: int, wanted: str) -> int:
 
 
 @contextlib.contextmanager
-def _bar(name: str, n: int) -> Iterator[Any]:
+def _bar(name: str, n: int, folder: Path | None) -> Iterator[Any]:
     """A progress bar on a terminal; elsewhere one line."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    what = f"{name}: decoding {n:,} pictures, once"
+    what = f"{name}: decoding {n:,} pictures" + ("" if folder is None else ", once")
     if not console.is_terminal:
-        console.print(f"{what} (kept in {room.packs_folder()})", markup=False)
+        console.print(what + ("" if folder is None else f" (kept in {folder.parent})"), markup=False)
     parts = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*parts, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=n)
