@@ -199,8 +199,6 @@ def _tokens(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
 
 def _context(given: int | None, sequences: list[Ragged]) -> int:
     """The context that was given, or what the longest sequence needs, at most 256."""
-    if given is not None and given < 2:
-        raise BowerbirdError(f"data.text.context = {given} must be at least 2 tokens.")
     longest = max(int(one.offsets.diff().max()) for one in sequences if len(one))
     return given or max(2, min(LONGEST_CONTEXT, longest - 1))
 
