@@ -61,11 +61,16 @@ class Corpus:
     def add(self, text: str, split: str, source: str | None = None, where: str = "") -> None:
         """A document or, with a source, a pair; one that is empty is skipped."""
         if not text.strip() or (source is not None and not source.strip()):
-            self.skipped.add("empty", where)
+            self.skip("empty", where)
             return
         self.texts.append(text)
         self.sources += [] if source is None else [source]
         self.split.append(split)
+
+    def skip(self, reason: str, where: str) -> None:
+        """Counts an item; items come in order, so the first need not be looked for."""
+        self.skipped.counts[reason] = self.skipped.counts.get(reason, 0) + 1
+        self.skipped.first.setdefault(reason, where)
 
     def note(self, note: str) -> None:
         if note not in self.notes:
@@ -261,11 +266,11 @@ def _add(corpus: Corpus, file: TextFile, split: str, data: config.Data) -> None:
                 corpus.chats.append(one)
                 corpus.split.append(split)
             else:
-                corpus.skipped.add("without an answer", f"{file.name}: {one[0]['content'][:40]}")
+                corpus.skip("without an answer", f"{file.name}: {one[0]['content'][:40]}")
         return
     table = _table(file, data, corpus)
     if not table.columns:
-        corpus.skipped.add("empty file{s}", file.name)
+        corpus.skip("empty file{s}", file.name)
         return
     form = forms.chosen(table.columns, data, table.translation)
     if form is None:

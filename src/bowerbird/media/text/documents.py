@@ -244,7 +244,7 @@ def _pairs(parts: dict[str, CorpusPart], tokenizer: Tokenizer, given: int | None
         fits = (targets[one].offsets.diff() <= context + 1) & (sources[one].offsets.diff() <= source_context)
         if not fits.all():
             for i in (~fits).nonzero().flatten().tolist():
-                found.skipped.add("too long for the context", part.sources[i][:40])
+                found.skip("too long for the context", part.sources[i][:40])
             part.texts = [text for text, fit in zip(part.texts, fits.tolist(), strict=True) if fit]
             part.sources = [text for text, fit in zip(part.sources, fits.tolist(), strict=True) if fit]
         offsets = targets[one].offsets
