@@ -590,13 +590,24 @@ def test_documents_of_markdown_and_their_read_me(tmp_path):
     assert opened(put(tmp_path / "one" / "a.md", "# Title\nText. " * 9)).preprocessing["layout"] == "stream"
 
 
+def test_a_json_beside_texts_is_data_only_if_texts_are_not_more(tmp_path):
+    put(tmp_path / "dataset.json", '["one", "two"]')
+    put(tmp_path / "README.md", "x")
+    assert sorted(opened(tmp_path).texts(ALL)) == ["one", "two"]
+    for name in ("a.txt", "b.txt"):
+        put(tmp_path / name, name)
+    data = opened(tmp_path)
+    assert sorted(data.texts(ALL)) == ["a.txt", "b.txt"]
+    assert "not read: 2 files beside the data (README.md …)" in data.summary()
+
+
 def test_empty_items_copies_and_lost_characters_are_counted(tmp_path):
     put(tmp_path / "a.csv", 'text,n\none,1\n" ",2\none,3\nlo\ufffdst,4\n,5\n')
     summary = opened(tmp_path / "a.csv").summary()
     assert "skipped 2 (2 empty (a.csv, line 3 …))" in summary
     assert "1 is a copy of others" in summary and "U+FFFD in 1 of the texts" in summary
     lines = opened(put(tmp_path / "a.txt", "one\n\u3000\ntwo\n"))
-    assert "skipped 1 (1 empty (a.txt, line 2))" in lines.summary()
+    assert "skipped 1 (1 empty (a.txt, document 2))" in lines.summary()
     yml = put(
         tmp_path / "a.yml", "conversations:\n" + "".join(f"- - q{i}\n  - a{i}\n" for i in range(3)) + "- - alone\n"
     )

@@ -178,14 +178,10 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
 
 
 def _read_of(texts: list[str]) -> list[str]:
-    """Tables if there are any, else a .json, else everything that is no read-me."""
-    by_rank = (
-        [name for name in texts if suffix(name) in TABLES],
-        [name for name in texts if suffix(name) == ".json"],
-        [name for name in texts if not files.BESIDE.fullmatch(posixpath.basename(name))],
-        texts,
-    )
-    return next((names for names in by_rank if names), [])
+    """Tables if there are any, else .json or texts, whichever are more; read-me files only if there is nothing else."""
+    lines, lists = ([name for name in texts if suffix(name) in of] for of in (TABLES, (".json",)))
+    plain = [name for name in texts if suffix(name) in PLAIN and not files.BESIDE.fullmatch(posixpath.basename(name))]
+    return lines or max(lists, plain, key=len) or texts
 
 
 def _single(path: Path, data: config.Data) -> str:
@@ -235,7 +231,7 @@ def _plain(corpus: Corpus, found: list[TextFile], splits: list[str], layout: str
             continue
         blocks = documents(text)
         for number, one in enumerate(blocks, 1):
-            corpus.add(one, split, where=f"{file.name}, line {number}")
+            corpus.add(one, split, where=f"{file.name}, document {number}")
         if n_tabs := _tabs(blocks):
             cells = "a tab" if n_tabs == 1 else f"{n_tabs} tabs"
             corpus.note(f"every line of {file.name} has {cells}; if these are pairs, add --data.modality pairs")
