@@ -563,6 +563,9 @@ def test_parquet_is_read_like_json(tmp_path):
     assert len(opened(tmp_path / "a.zip").texts(ALL)) == 5
     raw = (tmp_path / "a.parquet").read_bytes()
     assert "cannot be read as Parquet" in refusal(put(tmp_path / "b.parquet", raw[:-20]))
+    parquet.write_table(arrow.Table.from_pylist(texts), tmp_path / "d.parquet", compression="none")
+    raw = (tmp_path / "d.parquet").read_bytes()
+    assert "utf-8" in refusal(put(tmp_path / "d.parquet", raw.replace(b"text 3", b"te\xff\xff 3")))
     big = [{"text": f"{i}" * 300_000} for i in range(9)]
     parquet.write_table(arrow.Table.from_pylist(big), tmp_path / "c.parquet")
     assert "larger than 1 MB" in refusal(tmp_path / "c.parquet", max_mb=1)
