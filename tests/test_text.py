@@ -569,7 +569,6 @@ BAD: list[tuple[str, bytes, dict, str]] = [
     ("a.txt", b" \n\n", {}, "a.txt is empty"),
     ("a.txt", b"short\n\ntext", {}, "only 11 characters; a stream needs 40"),
     ("a.txt", b"one", {"layout": "documents"}, "only one of its documents"),
-    ("a.txt", b"a\nb\nc", {"context": 1}, "data.text.context = 1 must be at least 2"),
     ("a.txt", b"a\nb\nc", {"tokenizer": "./none.json"}, "There is no tokenizer or file './none.json'"),
     ("a.txt.gz", b"abc", {}, "a.txt.gz cannot be unpacked"),
     ("a.csv", b"id,body\n1,x\n", {}, "has no column 'messages' or 'source' and 'target' or 'text'; its columns: 'id'"),

@@ -563,6 +563,9 @@ def test_parquet_is_read_like_json(tmp_path):
     assert len(opened(tmp_path / "a.zip").texts(ALL)) == 5
     raw = (tmp_path / "a.parquet").read_bytes()
     assert "cannot be read as Parquet" in refusal(put(tmp_path / "b.parquet", raw[:-20]))
+    parquet.write_table(arrow.Table.from_pylist(texts), tmp_path / "d.parquet", compression="none")
+    raw = (tmp_path / "d.parquet").read_bytes()
+    assert "utf-8" in refusal(put(tmp_path / "d.parquet", raw.replace(b"text 3", b"te\xff\xff 3")))
     big = [{"text": f"{i}" * 300_000} for i in range(9)]
     parquet.write_table(arrow.Table.from_pylist(big), tmp_path / "c.parquet")
     assert "larger than 1 MB" in refusal(tmp_path / "c.parquet", max_mb=1)
@@ -590,13 +593,24 @@ def test_documents_of_markdown_and_their_read_me(tmp_path):
     assert opened(put(tmp_path / "one" / "a.md", "# Title\nText. " * 9)).preprocessing["layout"] == "stream"
 
 
+def test_a_json_beside_texts_is_data_only_if_texts_are_not_more(tmp_path):
+    put(tmp_path / "dataset.json", '["one", "two"]')
+    put(tmp_path / "README.md", "x")
+    assert sorted(opened(tmp_path).texts(ALL)) == ["one", "two"]
+    for name in ("a.txt", "b.txt"):
+        put(tmp_path / name, name)
+    data = opened(tmp_path)
+    assert sorted(data.texts(ALL)) == ["a.txt", "b.txt"]
+    assert "not read: 2 files beside the data (README.md …)" in data.summary()
+
+
 def test_empty_items_copies_and_lost_characters_are_counted(tmp_path):
     put(tmp_path / "a.csv", 'text,n\none,1\n" ",2\none,3\nlo\ufffdst,4\n,5\n')
     summary = opened(tmp_path / "a.csv").summary()
     assert "skipped 2 (2 empty (a.csv, line 3 …))" in summary
     assert "1 is a copy of others" in summary and "U+FFFD in 1 of the texts" in summary
     lines = opened(put(tmp_path / "a.txt", "one\n\u3000\ntwo\n"))
-    assert "skipped 1 (1 empty (a.txt, line 2))" in lines.summary()
+    assert "skipped 1 (1 empty (a.txt, document 2))" in lines.summary()
     yml = put(
         tmp_path / "a.yml", "conversations:\n" + "".join(f"- - q{i}\n  - a{i}\n" for i in range(3)) + "- - alone\n"
     )

@@ -242,7 +242,7 @@ def parquet(file: Any, name: str, take: Callable[[int, str], None]) -> Table:
 
     try:
         opened = ParquetFile(file)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:
         raise _no_parquet(name, error) from error
     nested = _names_within(opened.schema_arrow)
 
@@ -255,7 +255,7 @@ def parquet(file: Any, name: str, take: Callable[[int, str], None]) -> Table:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{name}, row {number}", _object(row, name)
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, ValueError) as error:
             raise _no_parquet(name, error) from error
 
     return Table([*opened.schema_arrow.names, *nested], rows, translation=nested)

@@ -67,7 +67,8 @@ def _held(path: Path, known: list[Medium]) -> Medium:
         raise BowerbirdError(f"{path} is a pipe, a socket or a device; give a file, a folder or a zip.")
     if path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         source = files.open_files(path)
-        names = [name for name in files.visible(source.names()) if not _is_metadata(name)]
+        names = files.visible(source.names())
+        names = [name for name in names if not _is_metadata(name)] or names
         others = (name for name in names if not any(medium.holds(name) for medium in known))
         n_unnamed = sum(files.begins_as_image(source, name) for name in islice(others, LOOKED_INTO))
     elif not any(medium.holds(path.name) for medium in known):

@@ -61,11 +61,16 @@ class Corpus:
     def add(self, text: str, split: str, source: str | None = None, where: str = "") -> None:
         """A document or, with a source, a pair; one that is empty is skipped."""
         if not text.strip() or (source is not None and not source.strip()):
-            self.skipped.add("empty", where)
+            self.skip("empty", where)
             return
         self.texts.append(text)
         self.sources += [] if source is None else [source]
         self.split.append(split)
+
+    def skip(self, reason: str, where: str) -> None:
+        """Counts an item; items come in order, so the first need not be looked for."""
+        self.skipped.counts[reason] = self.skipped.counts.get(reason, 0) + 1
+        self.skipped.first.setdefault(reason, where)
 
     def note(self, note: str) -> None:
         if note not in self.notes:
@@ -173,14 +178,10 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
 
 
 def _read_of(texts: list[str]) -> list[str]:
-    """Tables if there are any, else a .json, else everything that is no read-me."""
-    by_rank = (
-        [name for name in texts if suffix(name) in TABLES],
-        [name for name in texts if suffix(name) == ".json"],
-        [name for name in texts if not files.BESIDE.fullmatch(posixpath.basename(name))],
-        texts,
-    )
-    return next((names for names in by_rank if names), [])
+    """Tables if there are any, else .json or texts, whichever are more; read-me files only if there is nothing else."""
+    lines, lists = ([name for name in texts if suffix(name) in of] for of in (TABLES, (".json",)))
+    plain = [name for name in texts if suffix(name) in PLAIN and not files.BESIDE.fullmatch(posixpath.basename(name))]
+    return lines or max(lists, plain, key=len) or texts
 
 
 def _single(path: Path, data: config.Data) -> str:
@@ -230,7 +231,7 @@ def _plain(corpus: Corpus, found: list[TextFile], splits: list[str], layout: str
             continue
         blocks = documents(text)
         for number, one in enumerate(blocks, 1):
-            corpus.add(one, split, where=f"{file.name}, line {number}")
+            corpus.add(one, split, where=f"{file.name}, document {number}")
         if n_tabs := _tabs(blocks):
             cells = "a tab" if n_tabs == 1 else f"{n_tabs} tabs"
             corpus.note(f"every line of {file.name} has {cells}; if these are pairs, add --data.modality pairs")
@@ -261,11 +262,11 @@ def _add(corpus: Corpus, file: TextFile, split: str, data: config.Data) -> None:
                 corpus.chats.append(one)
                 corpus.split.append(split)
             else:
-                corpus.skipped.add("without an answer", f"{file.name}: {one[0]['content'][:40]}")
+                corpus.skip("without an answer", f"{file.name}: {one[0]['content'][:40]}")
         return
     table = _table(file, data, corpus)
     if not table.columns:
-        corpus.skipped.add("empty file{s}", file.name)
+        corpus.skip("empty file{s}", file.name)
         return
     form = forms.chosen(table.columns, data, table.translation)
     if form is None:

@@ -58,10 +58,10 @@ def _text(lines: list[str], name: str) -> str:
     if quote not in "'\"":
         return re.sub(r"\s+#.*", "", folded)
     if len(folded) < 2 or folded[-1] != quote:
-        raise BowerbirdError(f"{name}: the quotation mark of {folded} is not closed.")
+        raise BowerbirdError(f"{name}: the quotation mark of {folded[:60]} is not closed.")
     if quote == "'":
         return folded[1:-1].replace("''", "'")
     try:
         return json.loads(folded, strict=False)
     except json.JSONDecodeError as error:
-        raise BowerbirdError(f"{name}: {folded} cannot be read ({error}).") from error
+        raise BowerbirdError(f"{name}: {folded[:60]} cannot be read ({error}).") from error

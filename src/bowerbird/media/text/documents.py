@@ -199,8 +199,6 @@ def _tokens(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
 
 def _context(given: int | None, sequences: list[Ragged]) -> int:
     """The context that was given, or what the longest sequence needs, at most 256."""
-    if given is not None and given < 2:
-        raise BowerbirdError(f"data.text.context = {given} must be at least 2 tokens.")
     longest = max(int(one.offsets.diff().max()) for one in sequences if len(one))
     return given or max(2, min(LONGEST_CONTEXT, longest - 1))
 
@@ -246,7 +244,7 @@ def _pairs(parts: dict[str, CorpusPart], tokenizer: Tokenizer, given: int | None
         fits = (targets[one].offsets.diff() <= context + 1) & (sources[one].offsets.diff() <= source_context)
         if not fits.all():
             for i in (~fits).nonzero().flatten().tolist():
-                found.skipped.add("too long for the context", part.sources[i][:40])
+                found.skip("too long for the context", part.sources[i][:40])
             part.texts = [text for text, fit in zip(part.texts, fits.tolist(), strict=True) if fit]
             part.sources = [text for text, fit in zip(part.sources, fits.tolist(), strict=True) if fit]
         offsets = targets[one].offsets
