@@ -30,6 +30,7 @@ from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.samplers.decoding import Sampling
 from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer
+from bowerbird.training.starting import start_from
 
 BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
 TOKENS = Tokens(VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,))
@@ -486,16 +487,20 @@ def test_training_starts_from_saved_weights(tmp_path: Path) -> None:
     safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
     x = random_tokens(2, 9)
     for lora in (LoRAConfig(), LoRAConfig(rank=2)):
-        other = AutoregressiveConfig(net=TRANSFORMER, start=str(tmp_path), lora=lora).build(SPEC).eval()
+        other = AutoregressiveConfig(net=TRANSFORMER, lora=lora).build(SPEC).eval()
+        start_from(other, SPEC, tmp_path)
         assert torch.equal(other.log_prob(Batch(x)), model.log_prob(Batch(x)))
 
 
-def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
-    start = str(tmp_path)
-    with pytest.raises(BowerbirdError, match="has no model.safetensors"):
-        AutoregressiveConfig(net=TRANSFORMER, start=start).build(SPEC)
+def test_adapters_need_all_of_the_weights_that_they_correct(tmp_path: Path) -> None:
+    def adapted(net: TransformerConfig = TRANSFORMER, vocab_size: int = VOCAB) -> None:
+        spec = Spec("text", replace(TOKENS, vocab_size=vocab_size))
+        start_from(AutoregressiveConfig(net=net, lora=LoRAConfig(rank=2)).build(spec), spec, tmp_path)
+
+    with pytest.raises(BowerbirdError, match=r"has no model\.safetensors"):
+        adapted()
     safetensors.torch.save_file(language_model().state_dict(), tmp_path / "model.safetensors")
-    with pytest.raises(BowerbirdError, match=r"of shape \(14, 16\) there and of shape \(15, 16\) here"):
-        AutoregressiveConfig(net=TRANSFORMER, start=start).build(Spec("text", replace(TOKENS, vocab_size=15)))
-    with pytest.raises(BowerbirdError, match="missing"):
-        AutoregressiveConfig(net=replace(TRANSFORMER, n_layer=3), start=start).build(SPEC)
+    with pytest.raises(BowerbirdError, match=r"of shape \(15, 16\) \(of shape \(14, 16\) there\)"):
+        adapted(vocab_size=15)
+    with pytest.raises(BowerbirdError, match="not there"):
+        adapted(net=replace(TRANSFORMER, n_layer=3))

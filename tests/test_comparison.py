@@ -114,7 +114,7 @@ class FakeTrainer:
                     "compute_seconds": 60.0, "running_seconds": 60.0, "flops": 2e12,
                     "parameters": 5, "finished": finished}  # fmt: skip
         rundir.append_metrics({"step": counters["step"], "seconds": 60.0, "compute_seconds": 60.0, "G/loss": 1.5})
-        rundir.save_state({"w": torch.zeros(1)}, counters)
+        rundir.save_state({"w": torch.zeros(1)}, counters, {})
         if not finished:
             raise Kill
         return SimpleNamespace(**counters)

@@ -147,7 +147,7 @@ class Train:
     accumulate: Count = 1
     """Micro-batches per step whose gradients are averaged."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    lr: Positive = 2e-4
+    lr: NonNegative = 2e-4
     """Peak learning rate."""
     lr_multiplier: dict[str, NonNegative] = field(default_factory=dict)
     """Factor on the learning rate per player, such as D = 2.0."""

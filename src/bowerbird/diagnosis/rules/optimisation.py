@@ -269,7 +269,7 @@ def learning_rate_too_low(s: Signals) -> Verdict | None:
     explains=("ema-stale", "label-ignored", "learning-rate-too-low", "critic-loses", "posterior-collapse"),
 )
 def barely_trained(s: Signals) -> Verdict | None:
-    if s.used < 1 or s.failure is not None or s.step >= YOUNG or s.option("start"):
+    if not s.probes or s.used < 1 or s.failure is not None or s.step >= YOUNG or s.run.train.start:
         return None
     loss = s.series(f"{s.players[0]}/loss") if s.players else Series("loss", np.zeros(0), np.zeros(0))
     if not s.is_game and len(loss) > 3 and not loss.tail(0.25).median < loss.tail(0.5).first:

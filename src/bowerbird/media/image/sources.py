@@ -41,8 +41,6 @@ class Pictures:
 
 def pictures(data: config.Data) -> Pictures:
     """The images of ``data.source`` in the wanted size and colour; errors say what is wrong with the source."""
-    if data.size is not None and data.size < 1:
-        raise BowerbirdError(f"data.size = {data.size} must be at least 1 pixel.")
     known = {record.name: record for record in catalogue.RECORDS if record.kind == "data"}
     if data.source in known:
         record = known[data.source]
