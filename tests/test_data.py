@@ -358,6 +358,8 @@ def test_wrong_sources_are_errors(tmp_path):
     ]:
         with pytest.raises(BowerbirdError, match=message):
             open_data(Data(source))
+    with pytest.raises(ValueError, match="data.size = 0 must be at least 1"):
+        open_data(Data("digits", size=0))
 
 
 # ------------------------------------------------------------------------------------------------- splits
