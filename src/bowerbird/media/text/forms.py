@@ -128,9 +128,11 @@ def refused(name: str, table: Table, data: config.Data, *, cells: bool) -> Bower
     usual = {"chat": ("messages",), "pairs": (data.text.source, data.text.target), "text": (data.text.text,)}
     wanted = [names for kind, names in usual.items() if data.modality in ("auto", kind)]
     asked = " or ".join(" and ".join(map(repr, names)) for names in wanted)
-    shown = [f"{column!r} ({example[:30]!r} …)" for column, example in table.example.items()] or map(
-        repr, table.columns
-    )
+    names = [repr(column if len(column) <= 40 else f"{column[:40]} …") for column in table.columns]
+    shown = [
+        f"{name} ({table.example[column][:30]!r} …)" if table.example else name
+        for name, column in zip(names, table.columns, strict=True)
+    ]
     columns = ", ".join(islice(shown, 20)) + (" …" if len(table.columns) > 20 else "")
     count = ", or by number, such as 2, if the first line is no header" if cells and not table.example else ""
     return BowerbirdError(
