@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bowerbird import config, registry
+from bowerbird import config, registry, trust
 from bowerbird.errors import BowerbirdError
 
 
@@ -157,7 +157,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 
 PLUGIN = """
 from dataclasses import dataclass
-from bowerbird import config, registry
+from bowerbird import config, registry, trust
 
 @registry.families.register("{name}")
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ def test_a_plugin_named_in_the_file_is_loaded_first(tmp_path: Path) -> None:
     plugin = tmp_path / "a_family.py"
     plugin.write_text(PLUGIN.format(name="from-plugin"))
     table = {"plugin": str(plugin), "model": {"family": "from-plugin", "width": 5}}
-    run = config.run_from(table, "my.toml")
+    with trust.allowing():
+        run = config.run_from(table, "my.toml")
     assert dataclasses.asdict(run.model) == {"width": 5}
     assert config.run_from(tomllib.loads(config.dumps(run)), "again") == run
 
