@@ -349,11 +349,11 @@ def test_an_upbeat_of_abc_is_before_the_first_bar_line() -> None:
     assert piece.meters == (Meter(0.0, 3, 4),)
 
 
-def test_abc_without_notes_or_with_several_voices_is_left_out(tmp_path: Path) -> None:
+def test_abc_without_notes_is_left_out(tmp_path: Path) -> None:
     tunes = "".join(f"X:{i}\nK:C\n{'CDEFGAB'[i % 7]}2 {'CDEFGAB'[i % 5]}2|\n\n" for i in range(30))
-    (tmp_path / "tunes.abc").write_text(tunes + "X:90\nK:C\n|\n\nX:91\nK:C\nV:1\nC\nV:2\nE\n", encoding="utf-8")
+    (tmp_path / "tunes.abc").write_text(tunes + "X:90\nK:C\n|\n\nX:91\nK:C\nC !D.C.!|\n", encoding="utf-8")
     data = open_data(config.Data(str(tmp_path / "tunes.abc")))
-    assert "1 without notes, 1 with several voices; first: tunes.abc, tune 90" in data.summary()
+    assert "1 without notes, 1 with a jump (D.C.); first: tunes.abc, tune 90" in data.summary()
     assert "30 pieces, 60 notes, voices: melody" in data.summary()
 
 

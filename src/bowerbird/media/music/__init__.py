@@ -21,7 +21,7 @@ class MusicMedium(Medium):
     name = "music"
     modalities = ("music",)
     settings = ("music",)
-    suffixes = (".mid", ".midi", ".abc")
+    suffixes = (".mid", ".midi", ".rmi", ".kar", ".abc")
     n_samples, n_preview, n_measured = 1, 1, 20
 
     def open(self, data: config.Data) -> "TokenData":

@@ -122,7 +122,7 @@ class EventCodec(MusicCodec):
     def encode(self, piece: Piece) -> list[int]:
         """The tokens of a piece; a voice that has no counterpart among ours is left out."""
         token, bars = self._token, _Bars(piece.meters, self.meters)
-        part_of = [self._part(voice) for voice in piece.voices]
+        part_of = [self.part(voice) for voice in piece.voices]
         tempos = [(round(tempo.onset * TICKS), self._nearest_tempo(tempo.qpm)) for tempo in piece.tempos]
         tokens: list[int] = []
         bar, position, tempo = None, None, None
@@ -157,7 +157,7 @@ class EventCodec(MusicCodec):
                 )
         return sorted(rows)
 
-    def _part(self, voice: Voice) -> int | None:
+    def part(self, voice: Voice) -> int | None:
         """The voice of ours that is most like this one, if it is one of the same sort (pitches or drums)."""
         alike = [
             (mine == voice, mine.program == voice.program, mine.program // 8 == voice.program // 8, -number)

@@ -27,12 +27,12 @@ from bowerbird.media.music import abc
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.events import TICKS, EventCodec
 from bowerbird.media.music.grid import GridCodec
-from bowerbird.media.music.score import Piece, read_midi
+from bowerbird.media.music.score import Piece, midi_songs, read_midi
 from bowerbird.spec import Spec, Tokens
 
 __all__ = ["MusicCodec", "TransposedRows", "open_music"]
 
-MIDI_SUFFIXES = (".mid", ".midi")
+MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 ABC_SUFFIX = ".abc"
 LONGEST_CONTEXT = 512
 """Tokens, unless a context is asked for."""
@@ -99,7 +99,7 @@ def _chorales(options: config.Music) -> TokenData:
 
 
 def _collection(path: Path, options: config.Music) -> TokenData:
-    found, problems = _read(path)
+    found, problems, others = _read(path)
     if not found:
         if len(problems) == 1:
             ((name, why),) = problems.items()
@@ -126,17 +126,19 @@ def _collection(path: Path, options: config.Music) -> TokenData:
         contents=f"{len(found):,} pieces, {n_notes:,} notes, voices: {voices}; {codec.vocab_size} tokens, "
         f"context {_target(spec).context}",
         skipped_why=_reasons(problems),
+        note="; ".join(_notes(found, others, codec)),
         train=sets["train"],
         val=sets["val"],
         test=sets["test"],
     )
 
 
-def _read(path: Path) -> tuple[list[tuple[str, Piece]], dict[str, str]]:
-    """Name and music of every piece that can be read, in natural order, and why others cannot."""
+def _read(path: Path) -> tuple[list[tuple[str, Piece]], dict[str, str], list[str]]:
+    """Name and music of every piece that can be read, in natural order, why others cannot, and what is no music."""
     single = path.is_file() and path.suffix.lower() in (*MIDI_SUFFIXES, ABC_SUFFIX)
     source = files.Folder(path.parent) if single else files.open_files(path)
-    names = [path.name] if single else sorted(filter(_is_music, files.visible(source.names())), key=files.natural)
+    seen = [path.name] if single else sorted(files.visible(source.names()), key=files.natural)
+    names = list(filter(_is_music, seen))
     if not names:
         raise BowerbirdError(f"{path} holds no music ({', '.join((*MIDI_SUFFIXES, ABC_SUFFIX))}).")
     found: list[tuple[str, Piece]] = []
@@ -153,7 +155,7 @@ def _read(path: Path) -> tuple[list[tuple[str, Piece]], dict[str, str]]:
                 problems[piece_name] = piece
             else:
                 found.append((piece_name, piece))
-    return found, problems
+    return found, problems, [name for name in seen if not _is_music(name)]
 
 
 def _is_music(name: str) -> bool:
@@ -163,7 +165,7 @@ def _is_music(name: str) -> bool:
 def _pieces(name: str, raw: bytes) -> Iterator[tuple[str, Piece | str]]:
     """Name and music, or what is wrong with it, of every piece in a file."""
     if not name.lower().endswith(ABC_SUFFIX):
-        yield name, _or_problem(read_midi, raw)
+        yield from _songs(name, raw)
         return
     try:
         text = raw.decode("utf-8-sig")
@@ -171,6 +173,17 @@ def _pieces(name: str, raw: bytes) -> Iterator[tuple[str, Piece | str]]:
         text = raw.decode("latin-1")
     for number, tune in abc.tunes(text):
         yield f"{name}, tune {number}", _or_problem(abc.read_tune, tune)
+
+
+def _songs(name: str, raw: bytes) -> Iterator[tuple[str, Piece | str]]:
+    """Those of a MIDI file: one, unless it is of type 2."""
+    try:
+        songs = midi_songs(raw)
+    except ValueError as error:
+        yield name, str(error)
+        return
+    for number, song in enumerate(songs, 1):
+        yield name if len(songs) == 1 else f"{name}, song {number}", _or_problem(read_midi, song)
 
 
 def _or_problem(read: Callable[[T], Piece], what: T) -> Piece | str:
@@ -192,6 +205,18 @@ def _reasons(problems: dict[str, str]) -> str:
         return ""
     counts = ", ".join(f"{count} {why}" for why, count in Counter(problems.values()).most_common())
     return f"{counts}; first: {next(iter(problems))}"
+
+
+def _notes(found: list[tuple[str, Piece]], others: list[str], codec: EventCodec) -> Iterator[str]:
+    """What was seen and is not used, other than whole pieces."""
+    unended = [name for name, piece in found if piece.unended]
+    foreign = [name for name, piece in found if any(codec.part(voice) is None for voice in piece.voices)]
+    if others:
+        yield f"other files: {len(others):,} (first: {others[0]})"
+    if unended:
+        yield f"pieces with notes that never end, which are left out: {len(unended):,} (first: {unended[0]})"
+    if foreign:
+        yield f"pieces with drums or pitches that training lacks, which are left out: {len(foreign):,} (first: {foreign[0]})"
 
 
 # ------------------------------------------------------------------------------------------------------ examples

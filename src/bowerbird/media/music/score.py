@@ -74,6 +74,8 @@ class Piece:
     voices: tuple[Voice, ...]
     meters: tuple[Meter, ...] = (COMMON_TIME,)
     tempos: tuple[Tempo, ...] = (Tempo(0.0, DEFAULT_TEMPO),)
+    unended: bool = False
+    """The file has notes without an end, which are left out."""
 
     @property
     def quarters(self) -> float:
@@ -99,20 +101,39 @@ class Piece:
         return reached[i] + (at - starts[i]) * pace[i]
 
 
+def midi_songs(raw: bytes) -> list[bytes]:
+    """The songs of a MIDI file, each as a file with a true header: one, or one per track in a file of type 2.
+
+    RIFF wrappers (.rmi), foreign chunks and too low numbers of tracks are put right; ValueError says, in a few words,
+    why a file cannot be read whole.
+    """
+    raw = _without_riff(raw)
+    if not raw.startswith(b"MThd"[: len(raw)]):
+        raise ValueError("no valid MIDI")
+    kind, declared, division = (int.from_bytes(raw[at : at + 2], "big") for at in (8, 10, 12))
+    tracks = _tracks(raw, declared)
+    if kind > 2:
+        raise ValueError(f"MIDI of an unknown type ({kind})")
+    if division >= 0x8000:
+        raise ValueError("timed in SMPTE frames instead of beats")
+    if division == 0:
+        raise ValueError("without a length of its beats")
+    if kind == 2:
+        return [_midi_file(division, [track]) for track in tracks]
+    return [_midi_file(division, tracks)]
+
+
 def read_midi(raw: bytes) -> Piece:
     """The piece in a MIDI file; ValueError says, in a few words, why there is none."""
-    from symusic import Score
-
-    _check_whole(raw)
-    try:
-        score: Any = Score.from_midi(raw)  # its stubs do not know its attributes
-    except Exception as error:  # symusic raises RuntimeError, ValueError and its own kinds, undocumented
-        raise ValueError("no valid MIDI") from error
+    songs = midi_songs(raw)
+    if len(songs) != 1:
+        raise ValueError(f"MIDI with {len(songs)} songs")
+    score = _parsed(songs[0])
     per_quarter = score.ticks_per_quarter
     voices: list[Voice] = []
     notes: list[Note] = []
     for track in score.tracks:
-        if len(track.notes) == 0 or per_quarter < 1:
+        if len(track.notes) == 0:
             continue
         columns = track.notes.numpy()
         onset = np.maximum(columns["time"], 0) / per_quarter
@@ -121,12 +142,79 @@ def read_midi(raw: bytes) -> Piece:
             onset.tolist(), duration.tolist(), columns["pitch"].tolist(), columns["velocity"].tolist(), strict=True
         )
         notes += [Note(q, length, pitch, len(voices), velocity) for q, length, pitch, velocity in rows]
-        voices.append(Voice(track.name.strip(), track.program, track.is_drum))
+        voices.append(_unlike(voices, Voice(track.name.strip(), track.program, track.is_drum)))
+    unended = _parsed(_with_every_note_ended(songs[0])).note_num() > len(notes)
     if not notes:
-        raise ValueError("without notes")
+        raise ValueError("with notes that never end" if unended else "without notes")
     meters = [believable(Meter(m.time / per_quarter, m.numerator, m.denominator)) for m in score.time_signatures]
     tempos = [Tempo(t.time / per_quarter, t.qpm) for t in score.tempos if 1 < t.qpm < 1000]
-    return Piece(sorted(notes), tuple(voices), from_beginning(meters), from_beginning_tempos(tempos))
+    notes.sort()
+    if tempos and min(tempos).onset > notes[0].onset:  # until its first tempo, a MIDI file has the default one
+        tempos.append(Tempo(0.0, DEFAULT_TEMPO))
+    return Piece(notes, tuple(voices), from_beginning(meters), from_beginning_tempos(tempos), unended)
+
+
+def _unlike(others: Sequence[Voice], voice: Voice) -> Voice:
+    """The voice itself, with a number if another track is called the same: two hands of a piano stay two voices."""
+    alike = sum(other[1:] == voice[1:] and other.name.startswith(voice.name) for other in others)
+    return voice._replace(name=f"{voice.name or 'track'} {alike + 1}") if voice in others else voice
+
+
+def _parsed(raw: bytes) -> Any:  # symusic's stubs do not know the attributes of a score
+    from symusic import Score
+
+    try:
+        return Score.from_midi(raw)
+    except Exception as error:  # symusic raises RuntimeError, ValueError and its own kinds, undocumented
+        raise ValueError("no valid MIDI") from error
+
+
+def _without_riff(raw: bytes) -> bytes:
+    """The MIDI file inside of a RIFF file of the kind RMID."""
+    if raw[:4] != b"RIFF" or raw[8:12] != b"RMID":
+        return raw
+    at = 12
+    while at + 8 <= len(raw):
+        size = int.from_bytes(raw[at + 4 : at + 8], "little")
+        if raw[at : at + 4] == b"data":
+            return raw[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    raise ValueError("cut short")
+
+
+def _tracks(raw: bytes, declared: int) -> list[bytes]:
+    """What the chunks MTrk hold; there must be as many as the header says, and each as long as it says itself."""
+    at = 8 + int.from_bytes(raw[4:8], "big")
+    if len(raw) < max(14, at):
+        raise ValueError("cut short")
+    tracks: list[bytes] = []
+    while at + 8 <= len(raw):
+        end = at + 8 + int.from_bytes(raw[at + 4 : at + 8], "big")
+        if raw[at : at + 4] == b"MTrk":
+            tracks.append(raw[at + 8 : end])
+        if end > len(raw) and (raw[at : at + 4] == b"MTrk" or len(tracks) < declared):
+            raise ValueError("cut short")
+        at = end
+    if len(tracks) < declared or raw[at:].startswith(b"MTrk"):
+        raise ValueError("cut short")
+    return tracks
+
+
+def _midi_file(division: int, tracks: list[bytes]) -> bytes:
+    header = b"MThd" + (6).to_bytes(4, "big") + b"".join(n.to_bytes(2, "big") for n in (1, len(tracks), division))
+    return header + b"".join(b"MTrk" + len(track).to_bytes(4, "big") + track for track in tracks)
+
+
+def _with_every_note_ended(song: bytes) -> bytes:
+    """The song with the ends of all possible notes at the ends of its tracks; shows which notes have none there."""
+    ends = b"".join(b"".join(bytes((0, 0x80 | channel, pitch, 0)) for pitch in range(128)) for channel in range(16))
+    division, at, tracks = int.from_bytes(song[12:14], "big"), 14, []
+    while at < len(song):
+        end = at + 8 + int.from_bytes(song[at + 4 : at + 8], "big")
+        track = song[at + 8 : end]
+        tracks.append(track[:-3] + ends[1:] if track.endswith(b"\xff\x2f\x00") else track + ends)
+        at = end
+    return _midi_file(division, tracks)
 
 
 def from_beginning(meters: list[Meter]) -> tuple[Meter, ...]:
@@ -162,21 +250,6 @@ def write_midi(piece: Piece, path: Path) -> Path:
         score.tracks.append(track)
     score.dump_midi(path)
     return path
-
-
-def _check_whole(raw: bytes) -> None:
-    """A file is a chunk MThd and as many chunks MTrk as that one says, each of the length that it says itself."""
-    if not raw.startswith(b"MThd"[: len(raw)]):
-        raise ValueError("no valid MIDI")
-    if len(raw) < 14:
-        raise ValueError("cut short")
-    declared = int.from_bytes(raw[10:12], "big")
-    at, tracks = 0, 0
-    while at + 8 <= len(raw):
-        tracks += raw[at : at + 4] == b"MTrk"
-        at += 8 + int.from_bytes(raw[at + 4 : at + 8], "big")
-    if at > len(raw) or tracks < declared:
-        raise ValueError("cut short")
 
 
 def believable(meter: Meter) -> Meter:
