@@ -129,7 +129,7 @@ def test_drums_without_counterpart_in_training_are_said(tmp_path: Path) -> None:
     kit = (Voice("piano"), Voice("kit", 0, is_drum=True))
     write_midi(Piece([Note(0.0, 1.0, 60, 0), Note(0.0, 1.0, 36, 1)], kit), tmp_path / "val" / "drums.mid")
     summary = open_data(config.Data(str(tmp_path))).summary()
-    assert "drums or pitches that training lacks, which are left out: 1 (first: val/drums.mid)" in summary
+    assert "voices of a sort that training lacks, left out: 1 (first: val/drums.mid)" in summary
 
 
 def test_tracks_of_one_name_stay_apart() -> None:
