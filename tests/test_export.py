@@ -447,7 +447,7 @@ def change(folder: Path, **values: object) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "mamba"}, "a model of the type 'mamba'; known: llama, gpt2"),
+        ({"model_type": "mamba"}, "a model of the type 'mamba'; known: llama, mistral, qwen2, qwen3, smollm3, gpt2"),
         (
             {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}},
             "not rescaled, this model has rope_type = llama3",

@@ -15,6 +15,7 @@ from bowerbird.export.vocabulary import beginning, begins_with_bos
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.samplers.decoding import Sampling
 from bowerbird.spec import Spec, Tokens
 from bowerbird.training.rundir import RunDir, load_model
 
@@ -34,6 +35,8 @@ class Checkpoint:
     weights: dict[str, Tensor]
     """By the names of ``bowerbird.nets.transformer.Transformer``."""
     tokenizer: Tokenizer
+    sampling: Sampling = Sampling()
+    """How its makers want tokens to be chosen."""
 
     @property
     def vocab_size(self) -> int:
@@ -50,7 +53,7 @@ class Checkpoint:
     def to_run(self, out: Path, source: Path) -> Path:
         """Makes a run folder of it; BowerbirdError if there is one already or the weights do not fit."""
         spec = self.spec
-        model = AutoregressiveConfig(net=self.net)
+        model = AutoregressiveConfig(net=self.net, sampling=self.sampling)
         self._check(model, spec, source)
         data = config.Data(str(source.resolve()), "chat" if spec.chat_template else "text")
         run = config.Run(model, data, title=f"imported from {source.name}")
@@ -64,6 +67,12 @@ class Checkpoint:
         return folder.path
 
     def _check(self, model: AutoregressiveConfig, spec: Spec, source: Path) -> None:
+        last = max((*self.tokenizer.core.get_vocab(with_added_tokens=True).values(), *self.sampling.also_eos))
+        if last >= self.vocab_size:
+            raise BowerbirdError(
+                f"{source}: the tokenizer has a token number {last}, but the embedding has only {self.vocab_size} "
+                "rows, so the two are not of the same model; bring the tokenizer that the model was trained with."
+            )
         with torch.device("meta"):
             expected = model.build(spec).state_dict()
         for name, tensor in expected.items():
@@ -110,11 +119,11 @@ def from_run(run: Path) -> Checkpoint:
             "post_processor": beginning(tokenizer.core.id_to_token(target.bos) or "", target.bos)
         }
         tokenizer = Tokenizer.from_spec(replace(spec, codec=json.dumps(table)))
-    return Checkpoint(family.net, target.context, dict(model.net.state_dict()), tokenizer)
+    return Checkpoint(family.net, target.context, dict(model.net.state_dict()), tokenizer, family.sampling)
 
 
 def is_llama(net: TransformerConfig) -> bool:
-    """Whether this is the architecture of Llama."""
+    """Whether this is the architecture of Llama or of a relative."""
     return (net.positions, net.norm, net.activation, net.bias) == ("rotary", "rms", "swiglu", False)
 
 

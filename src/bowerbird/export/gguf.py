@@ -1,14 +1,15 @@
-"""GGUF: the one file in which llama.cpp keeps a model; here of the Llama architecture.
+"""GGUF: the one file in which llama.cpp keeps a model; here of the architectures Llama, Qwen2 and Qwen3.
 
 It holds metadata (sizes, vocabulary, chat template) and tensors, most of them quantised: blocks of 32 or 256 numbers
-share a scale, and the package ``gguf`` says what they stand for.  Queries and keys have their rows in another order:
+share a scale, and the package ``gguf`` says what they stand for.  A Llama's queries and keys have other rows:
 llama.cpp turns neighbouring features of a head, we (as Hugging Face) features half a head apart,
 
     their row 2k + j of a head = our row k + j d/2,     k < d/2,  j in {0, 1}.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from torch import Tensor
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import Precision, vocabulary
-from bowerbird.export.checkpoint import Checkpoint, is_llama
+from bowerbird.export import Precision, huggingface, vocabulary
+from bowerbird.export.checkpoint import Checkpoint
 from bowerbird.export.layout import Layout, Tensors
+from bowerbird.nets.positions import RopeScaling
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.samplers.decoding import Sampling
 
 LAYOUT = Layout(
     {"embedding.token": "token_embd", "norm": "output_norm", "head": "output"},
@@ -38,7 +41,11 @@ LAYOUT = Layout(
         "mlp.down": ("ffn_down",),
     },
     biased=False,
+    qk_norms={"attention.q_norm": ("attn_q_norm",), "attention.k_norm": ("attn_k_norm",)},
 )
+KINDS = ("llama", "qwen2", "qwen3")
+FREQUENCIES = "rope_freqs.weight"
+"""By what each plane of rotary positions is slowed down (Llama 3.1 and later)."""
 
 
 def neighbours(w: Float[Tensor, "rows n_in"], n_head: int) -> Float[Tensor, "rows n_in"]:
@@ -60,7 +67,9 @@ def _package() -> Any:
 
 
 def _heads(name: str, net: TransformerConfig) -> int | None:
-    """How many heads the rows of a tensor belong to, if they are turned."""
+    """How many heads the rows of a tensor belong to, if their order is another one."""
+    if huggingface.kind_of(net) != "llama":
+        return None
     return {"attn_q.weight": net.n_head, "attn_k.weight": net.kv_heads}.get(name.split(".", 2)[-1])
 
 
@@ -75,47 +84,87 @@ def read(file: Path) -> Checkpoint:
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise BowerbirdError(f"{file} is not a whole GGUF file: {error}.") from error
     try:
-        net = _net(metadata, {tensor.name for tensor in reader.tensors}, str(file))
-        context = int(metadata["llama.context_length"])
+        found = {tensor.name: tensor for tensor in reader.tensors}
+        net = _net(metadata, found.keys(), str(file))
+        if FREQUENCIES in found:
+            slowed_by = _dequantised(found.pop(FREQUENCIES), str(file))
+            net = replace(net, rope_scaling=_llama3(slowed_by, net, str(file)))
+        context = int(metadata[f"{metadata['general.architecture']}.context_length"])
         tokenizer = _tokenizer(metadata, str(file))
     except KeyError as error:
         raise BowerbirdError(f"{file} lacks {error}.") from error
     except (ValueError, IndexError) as error:
         raise BowerbirdError(f"{file}: {error}") from error
     tensors: Tensors = {}
-    for one in reader.tensors:
+    for one in found.values():
         w = _dequantised(one, str(file))
         n_head = _heads(one.name, net)
         tensors[one.name] = w if n_head is None else halves(w, n_head)
-    return Checkpoint(net, context, LAYOUT.read(tensors, net, str(file)), tokenizer)
+    return Checkpoint(net, context, LAYOUT.read(tensors, net, str(file)), tokenizer, _sampling(metadata))
 
 
-def _net(metadata: Mapping[str, Any], names: set[str], where: str) -> TransformerConfig:
+def _net(metadata: Mapping[str, Any], names: Collection[str], where: str) -> TransformerConfig:
     kind = metadata.get("general.architecture")
-    if kind != "llama":
-        raise BowerbirdError(f"{where} holds a model of the architecture '{kind}'; known: llama.")
-    if "rope_freqs.weight" in names or metadata.get("llama.rope.scaling.type", "none") != "none":
-        raise BowerbirdError(f"{where} rescales its rotary positions, which our Transformer cannot.")
-    net = TransformerConfig(
-        n_layer=int(metadata["llama.block_count"]),
-        n_head=int(metadata["llama.attention.head_count"]),
-        n_kv_head=int(metadata.get("llama.attention.head_count_kv", metadata["llama.attention.head_count"])),
-        n_embd=int(metadata["llama.embedding_length"]),
-        n_ff=int(metadata["llama.feed_forward_length"]),
+    if kind not in KINDS:
+        raise BowerbirdError(f"{where} holds a model of the architecture '{kind}'; known: {', '.join(KINDS)}.")
+    own = {name.removeprefix(f"{kind}."): value for name, value in metadata.items() if name.startswith(f"{kind}.")}
+    n_head, n_embd = int(own["attention.head_count"]), int(own["embedding_length"])
+    d = int(own.get("attention.key_length", n_embd // n_head))
+    for key in ("rope.dimension_count", "attention.value_length"):
+        if own.get(key, d) != d:
+            raise BowerbirdError(f"{where} has {kind}.{key} = {own[key]}; our Transformer turns all {d} features.")
+    return TransformerConfig(
+        n_layer=int(own["block_count"]),
+        n_head=n_head,
+        n_kv_head=int(own.get("attention.head_count_kv", n_head)),
+        n_embd=n_embd,
+        head_dim=None if d * n_head == n_embd else d,
+        n_ff=int(own["feed_forward_length"]),
         positions="rotary",
         norm="rms",
         activation="swiglu",
         tied="output.weight" not in names,
-        norm_tol=_shortest(metadata["llama.attention.layer_norm_rms_epsilon"]),
-        rope_base=_shortest(metadata.get("llama.rope.freq_base", 10_000.0)),
+        norm_tol=_shortest(own["attention.layer_norm_rms_epsilon"]),
+        rope_base=_shortest(own.get("rope.freq_base", 10_000.0)),
+        rope_scaling=_scaling(own, where),
+        attention_bias="qkv" if "blk.0.attn_q.bias" in names else "none",
+        qk_norm="blk.0.attn_q_norm.weight" in names,
     )
-    d = net.n_embd // net.n_head
-    for key in ("llama.rope.dimension_count", "llama.attention.key_length"):
-        if metadata.get(key, d) != d:
-            raise BowerbirdError(
-                f"{where} has {key} = {metadata[key]}; our Transformer turns all {d} features of a head."
-            )
-    return net
+
+
+def _scaling(own: Mapping[str, Any], where: str) -> RopeScaling:
+    kind = own.get("rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise BowerbirdError(f"{where} scales its rotary positions by '{kind}'; only linear is understood here.")
+    return RopeScaling("linear", _shortest(own["rope.scaling.factor"])) if kind == "linear" else RopeScaling()
+
+
+def _llama3(slowed_by: Float[Tensor, " n_planes"], net: TransformerConfig, where: str) -> RopeScaling:
+    """The scaling that all models of Meta have since Llama 3.1, if the numbers are its."""
+    scaling = RopeScaling("llama3", float(slowed_by.max()))
+    if not torch.allclose(_slowed_by(replace(net, rope_scaling=scaling)), slowed_by, rtol=1e-3):
+        raise BowerbirdError(f"{where} slows its rotary positions down in another way than Llama 3.1 does.")
+    return scaling
+
+
+def _slowed_by(net: TransformerConfig) -> Float[Tensor, " n_planes"]:
+    omega = net.rope_base ** (-torch.arange(net.d // 2) / (net.d // 2))
+    return omega / net.rope_scaling.slowed(omega, net.rope_base)
+
+
+SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+"""Our names of what llama.cpp keeps as general.sampling.…"""
+
+
+def _sampling(metadata: Mapping[str, Any]) -> Sampling:
+    said = {ours: metadata.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
+    said["repetition_penalty"] = metadata.get("general.sampling.penalty_repeat")
+    eos, ends = metadata["tokenizer.ggml.eos_token_id"], ("eot", "eom")
+    also = {metadata.get(f"tokenizer.ggml.{end}_token_id", eos) for end in ends} - {eos}
+    numbers = {name: _shortest(value) for name, value in said.items() if value is not None}
+    if "top_k" in numbers:
+        numbers["top_k"] = int(numbers["top_k"])
+    return Sampling(**numbers, also_eos=tuple(sorted(map(int, also))))  # type: ignore[arg-type]
 
 
 def _shortest(value: float) -> float:
@@ -147,11 +196,15 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
 
     BowerbirdError for an architecture or a tokenizer that llama.cpp does not know.
     """
-    if not is_llama(checkpoint.net):
+    net = checkpoint.net
+    if huggingface.kind_of(net) not in KINDS or net.attention_bias == "all":
         raise BowerbirdError(
             "This Transformer is no Llama, so llama.cpp has no code for it; train with model.net.positions = rotary, "
             "norm = rms, activation = swiglu, bias = false to export to gguf."
         )
+    plain = RopeScaling("llama3", net.rope_scaling.factor)
+    if net.rope_scaling.kind == "yarn" or (net.rope_scaling.kind == "llama3" and net.rope_scaling != plain):
+        raise BowerbirdError("GGUF files are written with linear or Llama 3.1's scaling of rotary positions only.")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda part: _write(checkpoint, part, precision))
     return file
@@ -159,11 +212,13 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
 
 def _write(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
     net = checkpoint.net
-    writer = _package().GGUFWriter(file, "llama")
+    writer = _package().GGUFWriter(file, huggingface.kind_of(net))
     for key, value in (
         _metadata(checkpoint, precision) | vocabulary.write(checkpoint.tokenizer, checkpoint.vocab_size)
     ).items():
         _add(writer, key, value)
+    if net.rope_scaling.kind == "llama3":
+        writer.add_tensor(FREQUENCIES, _slowed_by(net).numpy())
     for name, w in LAYOUT.write(checkpoint.weights, net).items():
         n_head = _heads(name, net)
         numbers = (w if n_head is None else neighbours(w, n_head)).contiguous().numpy()
@@ -177,19 +232,38 @@ def _write(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
 def _metadata(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
     net, kinds = checkpoint.net, _package().LlamaFileType
     kind = kinds.MOSTLY_F16 if precision == "f16" else kinds.ALL_F32
-    return {
-        "general.file_type": int(kind),
-        "llama.context_length": checkpoint.context,
-        "llama.block_count": net.n_layer,
-        "llama.embedding_length": net.n_embd,
-        "llama.feed_forward_length": net.width,
-        "llama.attention.head_count": net.n_head,
-        "llama.attention.head_count_kv": net.kv_heads,
-        "llama.attention.layer_norm_rms_epsilon": net.norm_tol,
-        "llama.rope.dimension_count": net.n_embd // net.n_head,
-        "llama.rope.freq_base": net.rope_base,
-        "llama.vocab_size": checkpoint.vocab_size,
+    own = {
+        "context_length": checkpoint.context,
+        "block_count": net.n_layer,
+        "embedding_length": net.n_embd,
+        "feed_forward_length": net.width,
+        "attention.head_count": net.n_head,
+        "attention.head_count_kv": net.kv_heads,
+        "attention.layer_norm_rms_epsilon": net.norm_tol,
+        "rope.dimension_count": net.d,
+        "rope.freq_base": net.rope_base,
+        "vocab_size": checkpoint.vocab_size,
     }
+    if net.head_dim is not None:
+        own |= {"attention.key_length": net.d, "attention.value_length": net.d}
+    if net.rope_scaling.kind == "linear":
+        own |= {"rope.scaling.type": "linear", "rope.scaling.factor": net.rope_scaling.factor}
+    architecture = {f"{huggingface.kind_of(net)}.{name}": value for name, value in own.items()}
+    return {"general.file_type": int(kind)} | architecture | _sampling_metadata(checkpoint.sampling)
+
+
+def _sampling_metadata(sampling: Sampling) -> dict[str, Any]:
+    """What differs from the defaults; of further tokens that end a text there is room for two."""
+    usual = Sampling()
+    said = {f"general.sampling.{theirs}": ours for ours, theirs in SAMPLING.items()}
+    said["general.sampling.penalty_repeat"] = "repetition_penalty"
+    numbers = {
+        key: getattr(sampling, ours) for key, ours in said.items() if getattr(sampling, ours) != getattr(usual, ours)
+    }
+    if len(sampling.also_eos) > 2:
+        raise BowerbirdError(f"GGUF has room for three tokens that end a text, not for {len(sampling.also_eos) + 1}.")
+    ends = zip(("eot", "eom"), sampling.also_eos, strict=False)
+    return numbers | {f"tokenizer.ggml.{end}_token_id": token for end, token in ends}
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

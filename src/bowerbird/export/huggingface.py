@@ -1,27 +1,35 @@
 """The Hugging Face layout: a folder with config.json, model.safetensors and tokenizer.json, for ``transformers``.
 
-Two of its architectures are ours under other names: Llama (rotary positions, RMSNorm, SwiGLU, no biases) and GPT-2
-(learned positions, LayerNorm, GELU, biases; its linear layers are stored transposed).
+Some of its architectures are ours under other names: Llama (rotary positions, RMSNorm, SwiGLU, no biases); its
+relatives Mistral, Qwen2 (biases of queries, keys and values), Qwen3 (norms of queries and keys) and SmolLM3 (blocks
+without rotary positions); GPT-2 (learned positions, LayerNorm, GELU, biases; its linear layers are stored transposed).
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from bowerbird.data import tokenizers
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import Precision
+from bowerbird.export import Precision, adapter
 from bowerbird.export.checkpoint import Checkpoint, is_gpt2, is_llama
 from bowerbird.export.layout import Layout, Tensors
+from bowerbird.nets.positions import RopeScaling
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.samplers.decoding import Sampling
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 LLAMA = Layout(
     {"embedding.token": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"},
     "model.layers.{}.",
@@ -34,6 +42,7 @@ LLAMA = Layout(
         "mlp.down": ("mlp.down_proj",),
     },
     biased=False,
+    qk_norms={"attention.q_norm": ("self_attn.q_norm",), "attention.k_norm": ("self_attn.k_norm",)},
 )
 GPT2 = Layout(
     {
@@ -58,6 +67,14 @@ TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
 NO_WEIGHTS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 """Constants that old files hold."""
 DTYPES = {"f32": "float32", "f16": "float16"}
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+ARCHITECTURE_NAMES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
+"""Those that we write; a Mistral is written as the Llama that it is."""
 ACTIVATIONS = {"gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh", "gelu": "gelu"}
 
 Table = dict[str, Any]
@@ -77,45 +94,113 @@ class Architecture(NamedTuple):
 
 
 def read(folder: Path) -> Checkpoint:
-    """The language model in a folder; BowerbirdError says what is missing or not understood."""
+    """The language model in a folder, or that of an adapter merged with it; BowerbirdError says what is wrong."""
+    if (folder / adapter.CONFIG).is_file():
+        config = _json(folder / adapter.CONFIG)
+        base = adapter.base(folder, config)
+        own = {file.name for file in folder.iterdir()}
+        tokenizer = tokenizers.read(folder if "tokenizer.json" in own else base)
+        merged = adapter.merged(_tensors(base), _tensors(folder, adapter.WEIGHTS), config, str(folder))
+        return _read(base, merged, tokenizer)
+    return _read(folder, _tensors(folder), None)
+
+
+def _read(folder: Path, tensors: Tensors, tokenizer: Tokenizer | None) -> Checkpoint:
     table = _json(folder / CONFIG)
     kind = table.get("model_type")
     if kind not in ARCHITECTURES:
         raise BowerbirdError(f"{folder} holds a model of the type '{kind}'; known: {', '.join(ARCHITECTURES)}.")
     architecture = ARCHITECTURES[kind]
     try:
-        net, context = architecture.net(table, str(folder)), int(table[architecture.context])
+        net, context = architecture.net(table, str(folder)), _context(table, architecture.context)
     except KeyError as error:
         raise BowerbirdError(f"{folder / CONFIG} lacks {error}.") from error
     except ValueError as error:  # a configuration that no Transformer can have
         raise BowerbirdError(f"{folder / CONFIG}: {error}") from error
-    tensors = _plain(_tensors(folder), net, prefix="transformer." if kind == "gpt2" else "")
-    return Checkpoint(net, context, architecture.layout.read(tensors, net, str(folder)), tokenizers.read(folder))
+    plain = _plain(tensors, net, prefix="transformer." if kind == "gpt2" else "", where=str(folder))
+    weights = architecture.layout.read(plain, net, str(folder))
+    tokenizer = tokenizer or tokenizers.read(folder)
+    return Checkpoint(net, context, weights, tokenizer, _sampling(folder, tokenizer.eos))
 
 
 def _llama_net(table: Mapping[str, Any], where: str) -> TransformerConfig:
+    """Llama and its relatives."""
+    kind = table["model_type"]
     rope: Mapping[str, Any] = table.get("rope_parameters") or table.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    d = table.get("head_dim") or table["hidden_size"] // table["num_attention_heads"]
-    _require(where, "rotary positions that are not rescaled", kind == "default", f"rope_type = {kind}")
     _require(where, "the activation silu", table.get("hidden_act", "silu") == "silu", f"{table.get('hidden_act')}")
-    _require(where, "no biases", not (table.get("attention_bias") or table.get("mlp_bias")), "biases")
-    _require(
-        where, "heads that share out hidden_size", d * table["num_attention_heads"] == table["hidden_size"], f"{d}"
-    )
+    _require(where, "perceptrons without biases", not table.get("mlp_bias"), "mlp_bias = true")
+    n_head, n_embd, d = table["num_attention_heads"], table["hidden_size"], table.get("head_dim")
     return TransformerConfig(
         n_layer=table["num_hidden_layers"],
-        n_head=table["num_attention_heads"],
+        n_head=n_head,
         n_kv_head=table.get("num_key_value_heads"),
-        n_embd=table["hidden_size"],
+        n_embd=n_embd,
+        head_dim=None if d is None or d * n_head == n_embd else d,
         n_ff=table["intermediate_size"],
         positions="rotary",
         norm="rms",
         activation="swiglu",
-        tied=bool(table.get("tie_word_embeddings", False)),
+        tied=bool(table.get("tie_word_embeddings", kind == "smollm3")),
         norm_tol=float(table.get("rms_norm_eps", 1e-6)),
         rope_base=float(rope.get("rope_theta", table.get("rope_theta", 10_000.0))),
+        rope_scaling=_rope_scaling(rope, table, where),
+        unturned=_unturned(table) if kind == "smollm3" else (),
+        attention_bias="qkv" if kind == "qwen2" else "all" if table.get("attention_bias") else "none",
+        qk_norm=kind == "qwen3",
     )
+
+
+def _rope_scaling(rope: Mapping[str, Any], table: Mapping[str, Any], where: str) -> RopeScaling:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    _require(where, f"rotary positions of the types {', '.join(ROPE_TYPES)}", kind in ROPE_TYPES, str(kind))
+    if kind == "default":
+        return RopeScaling()
+    context = int(rope.get("original_max_position_embeddings") or table["max_position_embeddings"])
+    scaling = RopeScaling(kind, float(rope["factor"]), context)
+    if kind == "llama3":
+        return replace(scaling, low=float(rope["low_freq_factor"]), high=float(rope["high_freq_factor"]))
+    if kind == "linear":
+        return scaling
+    odd = [name for name in ("mscale", "mscale_all_dim") if rope.get(name)] + ["truncate"] * (
+        not rope.get("truncate", 1)
+    )
+    _require(where, "yarn without these", not odd, f"yarn with {' and '.join(odd)}")
+    magnitude = rope.get("attention_factor") or (0.1 * math.log(scaling.factor) + 1 if scaling.factor > 1 else 1.0)
+    low, high = float(rope.get("beta_slow") or 1), float(rope.get("beta_fast") or 32)
+    return replace(scaling, low=low, high=high, magnitude=float(magnitude))
+
+
+def _unturned(table: Mapping[str, Any]) -> tuple[int, ...]:
+    """The blocks without rotary positions: those where no_rope_layers has a 0, else every fourth."""
+    every = int(table.get("no_rope_layer_interval") or 4)
+    turned = table.get("no_rope_layers") or [(i + 1) % every for i in range(table["num_hidden_layers"])]
+    return tuple(i for i, one in enumerate(turned) if not one)
+
+
+def _context(table: Mapping[str, Any], name: str) -> int:
+    """Most tokens that are read at once: within a sliding window every token still sees all before it."""
+    window = table.get("sliding_window")
+    slides = window and table.get("use_sliding_window", table["model_type"] == "mistral")
+    return min(int(table[name]), int(window)) if slides and window else int(table[name])
+
+
+def _sampling(folder: Path, eos: int) -> Sampling:
+    """What generation_config.json says, if it is there."""
+    if not (folder / GENERATION).is_file():
+        return Sampling()
+    table = _json(folder / GENERATION)
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    said = {name: table[name] for name in names if table.get(name) is not None}
+    ends = table.get("eos_token_id")
+    also = tuple(i for i in (ends if isinstance(ends, list) else [ends]) if i is not None and i != eos)
+    if table.get("do_sample") is False:
+        said["temperature"] = 0.0
+    elif table.get("do_sample"):
+        said.setdefault("top_k", 50)  # what transformers does when the file does not say
+    try:
+        return Sampling(**said, also_eos=also)
+    except (TypeError, ValueError) as error:
+        raise BowerbirdError(f"{folder / GENERATION}: {error}") from error
 
 
 def _gpt2_net(table: Mapping[str, Any], where: str) -> TransformerConfig:
@@ -151,9 +236,9 @@ def _json(file: Path) -> Table:
         raise BowerbirdError(f"{file} cannot be read: {error}.") from error
 
 
-def _tensors(folder: Path) -> Tensors:
+def _tensors(folder: Path, name: str = WEIGHTS) -> Tensors:
     """All tensors of model.safetensors, or of the files that its index lists."""
-    files = [folder / WEIGHTS]
+    files = [folder / name]
     if not files[0].is_file() and (folder / INDEX).is_file():
         # The last name alone: an index of somebody else must not lead out of the folder.
         files = [folder / Path(name).name for name in sorted(set(_json(folder / INDEX)["weight_map"].values()))]
@@ -168,14 +253,20 @@ def _tensors(folder: Path) -> Tensors:
     return tensors
 
 
-def _plain(tensors: Tensors, net: TransformerConfig, prefix: str) -> Tensors:
-    """Only weights, under their full names, linear layers as (out, in)."""
+def _plain(tensors: Tensors, net: TransformerConfig, prefix: str, where: str) -> Tensors:
+    """Only weights, under their full names, linear layers as (out, in); a head that says what the embedding says goes."""
     plain: Tensors = {}
     for name, tensor in tensors.items():
-        if name.endswith(NO_WEIGHTS) or (net.tied and name == "lm_head.weight"):
-            continue
-        full = name if name.startswith((prefix, "lm_head.")) else prefix + name
-        plain[full] = tensor.T if full.endswith(TRANSPOSED) else tensor
+        if not name.endswith(NO_WEIGHTS):
+            full = name if name.startswith((prefix, "lm_head.")) else prefix + name
+            plain[full] = tensor.T if full.endswith(TRANSPOSED) else tensor
+    if net.tied and (head := plain.pop("lm_head.weight", None)) is not None:
+        embedding = next((w for name, w in plain.items() if name.endswith(("embed_tokens.weight", "wte.weight"))), None)
+        if embedding is not None and not torch.equal(head, embedding):
+            raise BowerbirdError(
+                f"{where} says tie_word_embeddings = true, but its lm_head.weight differs from the embedding; set "
+                f"tie_word_embeddings to false in its {CONFIG} to use the head, or delete lm_head.weight."
+            )
     return plain
 
 
@@ -185,11 +276,12 @@ def _plain(tensors: Tensors, net: TransformerConfig, prefix: str) -> Tensors:
 def write(checkpoint: Checkpoint, folder: Path, precision: Precision = "f32") -> Path:
     """Writes the folder and returns it; BowerbirdError for an architecture unknown there."""
     net = checkpoint.net
-    kind = "llama" if is_llama(net) else "gpt2" if is_gpt2(net) else ""
+    kind = kind_of(net)
     if not kind:
         raise BowerbirdError(
-            "This Transformer is neither a Llama (positions rotary, norm rms, activation swiglu, no bias) nor a GPT-2 "
-            "(positions learned, norm layer, activation gelu or gelu-tanh), so transformers has no code for it."
+            "This Transformer is neither a Llama or a relative (positions rotary, norm rms, activation swiglu, no bias; "
+            "of qk_norm, unturned and attention_bias = qkv at most one) nor a GPT-2 (positions learned, norm layer, "
+            "activation gelu or gelu-tanh), so transformers has no code for it."
         )
     architecture = ARCHITECTURES[kind]
     weights = architecture.layout.write(checkpoint.weights, net)
@@ -201,7 +293,7 @@ def write(checkpoint: Checkpoint, folder: Path, precision: Precision = "f32") ->
     common = {"vocab_size": checkpoint.vocab_size, "tie_word_embeddings": net.tied, "torch_dtype": DTYPES[precision]}
     files: dict[str, str] = {
         CONFIG: _text({"model_type": kind} | architecture.config(checkpoint) | common | ids),
-        "generation_config.json": _text(ids),
+        GENERATION: _text(_generation(checkpoint) | {name: ids[name] for name in ids if name != "eos_token_id"}),
         **tokenizer.files(),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,24 +303,71 @@ def write(checkpoint: Checkpoint, folder: Path, precision: Precision = "f32") ->
     return folder
 
 
+def kind_of(net: TransformerConfig) -> str:
+    """The model_type of transformers that computes what this net does; "" for none."""
+    if is_gpt2(net):
+        return "gpt2"
+    special = {"qwen2": net.attention_bias == "qkv", "qwen3": net.qk_norm, "smollm3": bool(net.unturned)}
+    found = [kind for kind, has in special.items() if has]
+    return "" if not is_llama(net) or len(found) > 1 else (found or ["llama"])[0]
+
+
+def _generation(checkpoint: Checkpoint) -> Table:
+    """generation_config.json without bos and pad."""
+    sampling, eos = checkpoint.sampling, checkpoint.tokenizer.eos
+    table: Table = {"eos_token_id": [eos, *sampling.also_eos] if sampling.also_eos else eos}
+    if replace(sampling, also_eos=()) == Sampling():
+        return table
+    numbers = {name: value for name, value in asdict(sampling).items() if name != "also_eos"}
+    if sampling.temperature == 0:
+        return table | {"do_sample": False, "repetition_penalty": sampling.repetition_penalty}
+    return table | {"do_sample": True} | numbers
+
+
 def _llama_config(checkpoint: Checkpoint) -> Table:
     net = checkpoint.net
-    return {
-        "architectures": ["LlamaForCausalLM"],
+    kind = kind_of(net)
+    rope: Table = {"rope_type": "default", "rope_theta": net.rope_base} | _rope_table(net.rope_scaling)
+    table = {
+        "architectures": [ARCHITECTURE_NAMES[kind]],
         "num_hidden_layers": net.n_layer,
         "num_attention_heads": net.n_head,
         "num_key_value_heads": net.kv_heads,
         "hidden_size": net.n_embd,
-        "head_dim": net.n_embd // net.n_head,
+        "head_dim": net.d,
         "intermediate_size": net.width,
         "hidden_act": "silu",
         "rms_norm_eps": net.norm_tol,
         "rope_theta": net.rope_base,  # up to version 4 of transformers, …
-        "rope_parameters": {"rope_type": "default", "rope_theta": net.rope_base},  # … and from 5 on
-        "attention_bias": False,
+        "rope_parameters": rope,  # … and from 5 on
+        "attention_bias": net.attention_bias != "none",
         "mlp_bias": False,
         "max_position_embeddings": checkpoint.context,
     }
+    if net.rope_scaling.kind != "none":
+        table["rope_scaling"] = rope
+    if kind == "smollm3":
+        table["no_rope_layers"] = [int(i not in net.unturned) for i in range(net.n_layer)]
+    if kind != "llama":
+        table["use_sliding_window"] = False
+    return table
+
+
+def _rope_table(scaling: RopeScaling) -> Table:
+    table = {
+        "rope_type": scaling.kind,
+        "factor": scaling.factor,
+        "original_max_position_embeddings": scaling.context,
+    }
+    match scaling.kind:
+        case "none":
+            return {}
+        case "llama3":
+            return table | {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
+        case "yarn":
+            more = {"beta_slow": scaling.low, "beta_fast": scaling.high, "attention_factor": scaling.magnitude}
+            return table | more
+    return table
 
 
 def _gpt2_config(checkpoint: Checkpoint) -> Table:
@@ -255,6 +394,8 @@ def _text(table: Table) -> str:
 
 
 ARCHITECTURES = {
-    "llama": Architecture(LLAMA, _llama_net, _llama_config, "max_position_embeddings"),
+    kind: Architecture(LLAMA, _llama_net, _llama_config, "max_position_embeddings")
+    for kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+} | {
     "gpt2": Architecture(GPT2, _gpt2_net, _gpt2_config, "n_positions"),
 }

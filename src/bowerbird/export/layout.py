@@ -5,7 +5,7 @@ without their last part, "weight" or "bias".
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,20 +28,28 @@ class Layout:
     """What stands in every block."""
     biased: bool
     """Whether linear layers and norms have biases, always."""
+    qk_norms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What stands in every block of a net whose queries and keys are normalised."""
 
     def names(self, net: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Each of our tensors and what it is made of."""
         for ours, theirs in self._stems(net):
             yield f"{ours}.weight", tuple(f"{name}.weight" for name in theirs)
-            if self.biased and not ours.startswith(("embedding", "head")):
+            if self._has_bias(ours, net):
                 yield f"{ours}.bias", tuple(f"{name}.bias" for name in theirs)
+
+    def _has_bias(self, ours: str, net: TransformerConfig) -> bool:
+        if self.biased:
+            return not ours.startswith(("embedding", "head"))
+        wanted = {"none": (), "qkv": ("attention.qkv",), "all": ("attention.qkv", "attention.out")}
+        return ours.endswith(wanted[net.attention_bias])
 
     def _stems(self, net: TransformerConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
         for ours, name in self.outer.items():
             if not (net.tied and ours == "head"):
                 yield ours, (name,)
         for i in range(net.n_layer):
-            for ours, theirs in self.block.items():
+            for ours, theirs in (*self.block.items(), *(self.qk_norms.items() if net.qk_norm else ())):
                 yield f"blocks.{i}.{ours}", tuple(self.prefix.format(i) + name for name in theirs)
 
     def read(self, tensors: Mapping[str, Tensor], net: TransformerConfig, where: str) -> Tensors:
@@ -57,12 +65,15 @@ class Layout:
 
     def write(self, weights: Mapping[str, Tensor], net: TransformerConfig) -> Tensors:
         """Theirs from ours: the inverse of ``read``.  A bias that our network does without is zero in theirs."""
-        d = net.n_embd // net.n_head
         tensors: Tensors = {}
         for ours, theirs in self.names(net):
             whole = weights.get(ours)
             if whole is None:
                 whole = torch.zeros(len(weights[ours.removesuffix("bias") + "weight"]))
-            rows = [net.n_embd, net.kv_heads * d, net.kv_heads * d] if len(theirs) == 3 else len(whole) // len(theirs)
+            rows = (
+                [net.n_head * net.d, net.kv_heads * net.d, net.kv_heads * net.d]
+                if len(theirs) == 3
+                else len(whole) // len(theirs)
+            )
             tensors |= zip(theirs, whole.split(rows), strict=True)
         return tensors

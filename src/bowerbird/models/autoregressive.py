@@ -241,12 +241,18 @@ class Autoregressive(GenerativeModel):
             Reader(self.read, self.net.initial_state, self.context),
             beginnings,
             n_tokens=n_tokens,
-            choice=lambda logits, past: choose(logits, sampling, draws, past),
+            choice=lambda logits, past: self._ended(choose(logits, sampling, draws, past)),
             eos=self.rows.eos,
             pad=self.rows.pad,
             longest_row=longest_row,
         )
         return (token.clone() for token in tokens)  # for autograd, a tensor made in inference mode is of no use
+
+    def _ended(self, tokens: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """eos in place of every other token that ends a text."""
+        if not self.sampling.also_eos or self.rows.eos is None:
+            return tokens
+        return tokens.masked_fill(torch.isin(tokens, tokens.new_tensor(self.sampling.also_eos)), self.rows.eos)
 
 
 def mean_nll(logits: Float[Tensor, "n length vocab"], targets: Rows) -> Float[Tensor, ""]:

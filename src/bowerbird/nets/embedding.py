@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.nets.positions import Positions, Rotation, rotation, sinusoids
+from bowerbird.nets.positions import UNSCALED, Positions, RopeScaling, Rotation, rotation, sinusoids
 
 
 class Embedding(nn.Module):
@@ -20,10 +20,11 @@ class Embedding(nn.Module):
         positions: Positions,
         rope_base: float,
         dropout: float,
+        rope_scaling: RopeScaling = UNSCALED,
     ):
         super().__init__()
         self.context, self.n_embd, self.head_width = context, n_embd, head_width
-        self.positions, self.rope_base = positions, rope_base
+        self.positions, self.rope_base, self.rope_scaling = positions, rope_base, rope_scaling
         self.token = nn.Embedding(vocab_size, n_embd)
         self.position = nn.Embedding(context, n_embd) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
@@ -50,7 +51,7 @@ class Embedding(nn.Module):
         """How rotary positions turn queries and keys; None for others."""
         if self.positions != "rotary":
             return None
-        return rotation(place, self.head_width, self.rope_base)
+        return rotation(place, self.head_width, self.rope_base, self.rope_scaling)
 
     def places(self, first: int, token: int) -> Int[Tensor, " token"]:
         """first, first + 1 …; BowerbirdError where learned positions end before."""

@@ -24,15 +24,29 @@ Activation = Literal["gelu", "gelu-tanh", "swiglu"]
 class Attention(nn.Module):
     """Multi-head self-attention.  The rows of ``qkv`` give all queries, then all keys, then all values."""
 
-    def __init__(self, n_embd: int, n_head: int, n_kv_head: int, bias: bool):
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        n_kv_head: int,
+        bias: bool,
+        d: int | None = None,
+        out_bias: bool | None = None,
+        qk_norm_tol: float | None = None,
+    ):
+        """``d`` features per head (None: n_embd / n_head); with ``qk_norm_tol``, queries and keys are normalised."""
         super().__init__()
         self.heads = (n_head, n_kv_head, n_kv_head)
-        self.d = n_embd // n_head
+        self.d = d or n_embd // n_head
         self.qkv = nn.Linear(n_embd, sum(self.heads) * self.d, bias=bias)
-        self.out = nn.Linear(n_embd, n_embd, bias=bias)
+        self.out = nn.Linear(n_head * self.d, n_embd, bias=bias if out_bias is None else out_bias)
+        self.q_norm = None if qk_norm_tol is None else nn.RMSNorm(self.d, eps=qk_norm_tol)
+        self.k_norm = None if qk_norm_tol is None else nn.RMSNorm(self.d, eps=qk_norm_tol)
 
     def forward(self, x: Hidden, attend: Attend, turn: Rotation | None = None, append: Append | None = None) -> Hidden:
         q, k, v = self.qkv(x).unflatten(-1, (-1, self.d)).transpose(1, 2).split(self.heads, dim=1)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if turn is not None:
             q, k = rotated(q, turn), rotated(k, turn)
         if append is not None:

@@ -9,6 +9,8 @@ Vaswani et al. 2017 (arXiv:1706.03762, section 3.5); Su et al. 2021 (arXiv:2104.
 2k and 2k+1: ours, halves apart, are the convention of Hugging Face's Llama, and the same up to the order of features.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,6 +18,51 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary positions are slowed down to read more tokens than a model was first trained on."""
+
+    kind: Literal["none", "linear", "llama3", "yarn"] = "none"
+    """linear: every plane (Chen et al. 2023, arXiv:2306.15595); llama3 and yarn (Peng et al. 2023, arXiv:2309.00071,
+    section 3.2): planes that turn fewer than ``low`` times within ``context``, and partly those up to ``high``."""
+    factor: float = 1.0
+    """How much slower."""
+    context: int = 8192
+    """Tokens that the model was first trained on."""
+    low: float = 1.0
+    """Turns: planes with fewer are slowed down by the whole factor."""
+    high: float = 4.0
+    """Turns: planes with more are not slowed down."""
+    magnitude: float = 1.0
+    """Multiplies cosines and sines (yarn)."""
+
+    def slowed(self, omega: Float[Tensor, " n_planes"], base: float) -> Float[Tensor, " n_planes"]:
+        """The angle per position of each plane, given the original one."""
+        if self.kind == "linear":
+            return omega / self.factor
+        kept = self._kept_by_turns(omega) if self.kind == "llama3" else self._kept_by_plane(omega, base)
+        return omega / self.factor * (1 - kept) + omega * kept
+
+    def _kept_by_turns(self, omega: Float[Tensor, " n_planes"]) -> Float[Tensor, " n_planes"]:
+        """0 … 1, linear in the number of turns."""
+        turns = self.context * omega / (2 * math.pi)
+        return ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    def _kept_by_plane(self, omega: Float[Tensor, " n_planes"], base: float) -> Float[Tensor, " n_planes"]:
+        """0 … 1, linear in the number of the plane, between the whole planes next to those of so many turns."""
+        n_planes = len(omega)
+
+        def plane(turns: float) -> float:
+            return n_planes * math.log(self.context / (turns * 2 * math.pi)) / math.log(base)
+
+        first, last = max(math.floor(plane(self.high)), 0), min(math.ceil(plane(self.low)), 2 * n_planes - 1)
+        k = torch.arange(n_planes, device=omega.device, dtype=torch.float32)
+        return 1 - ((k - first) / max(last - first, 1e-3)).clamp(0, 1)
+
+
+UNSCALED = RopeScaling()
 
 
 class Rotation(NamedTuple):
@@ -26,10 +73,13 @@ class Rotation(NamedTuple):
     """Negative in the first half."""
 
 
-def _angles(position: Int[Tensor, "*n token"], n_planes: int, base: float) -> Float[Tensor, "*n token n_planes"]:
+def _angles(
+    position: Int[Tensor, "*n token"], n_planes: int, base: float, scaling: RopeScaling = UNSCALED
+) -> Float[Tensor, "*n token n_planes"]:
     """ω_k p = p · base^(-k / n_planes), in float32, whatever the network computes in."""
     k = torch.arange(n_planes, device=position.device, dtype=torch.float32)
-    return position[..., None].float() * base ** (-k / n_planes)
+    omega = base ** (-k / n_planes)
+    return position[..., None].float() * (omega if scaling.kind == "none" else scaling.slowed(omega, base))
 
 
 def sinusoids(
@@ -40,10 +90,12 @@ def sinusoids(
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 
-def rotation(position: Int[Tensor, "*n token"], d: int, base: float) -> Rotation:
+def rotation(position: Int[Tensor, "*n token"], d: int, base: float, scaling: RopeScaling = UNSCALED) -> Rotation:
     """The turns of a head's d features, d even, at the positions."""
-    angles = _angles(position, d // 2, base)
+    angles = _angles(position, d // 2, base, scaling)
     cos, sin = angles.cos(), angles.sin()
+    if scaling.magnitude != 1:
+        cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
     return Rotation(torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
 
 

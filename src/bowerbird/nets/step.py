@@ -52,7 +52,10 @@ class Product:
 class Layer(NamedTuple):
     """What one block computes with."""
 
+    turned: bool
     attention_norm: Norm
+    q_norm: Norm | None
+    k_norm: Norm | None
     qkv: Product
     out: Product
     mlp_norm: Norm
@@ -92,10 +95,18 @@ class TokenStep:
         keys = known.select(2, 0).transpose(2, 3).unbind(0)
         values = known.select(2, 1).unbind(0)
         for layer, own, key, value in zip(self.layers, new, keys, values, strict=True):
-            h = self._attention(layer.qkv.of(layer.attention_norm(x)), turn, own, key, value)
+            qkv = self._normalised(layer.qkv.of(layer.attention_norm(x)), layer)
+            h = self._attention(qkv, turn if layer.turned else None, own, key, value)
             x = layer.out.added_to(x, h)
             x = _with_mlp(x, layer)
         return self.head.of(self.norm(x))
+
+    def _normalised(self, qkv: Tensor, layer: Layer) -> Tensor:
+        """The same with queries and keys through their norms, where there are any."""
+        if layer.q_norm is None or layer.k_norm is None:
+            return qkv
+        q, k, v = qkv.view(len(qkv), -1, self.d).split((self.n_head, self.n_kv_head, self.n_kv_head), dim=1)
+        return torch.cat((layer.q_norm(q), layer.k_norm(k), v), dim=1).flatten(1)
 
     def _attention(
         self, qkv: Tensor, turn: tuple[Tensor, Tensor] | None, own: Tensor, key: Tensor, value: Tensor
@@ -124,8 +135,9 @@ def _with_mlp(x: Tensor, layer: Layer) -> Tensor:
 
 def _layer(block: Any) -> Layer:
     attention, mlp = block.attention, block.mlp
+    q_norm, k_norm = (None if norm is None else _function(norm) for norm in (attention.q_norm, attention.k_norm))
     return Layer(
-        _function(block.attention_norm), Product(attention.qkv), Product(attention.out),
+        block.turned, _function(block.attention_norm), q_norm, k_norm, Product(attention.qkv), Product(attention.out),
         _function(block.mlp_norm), Product(mlp.up), mlp.activation, Product(mlp.down),
     )  # fmt: skip
 

@@ -8,13 +8,14 @@
 ``Transformer`` is a ``SequenceNet``; ``TranslationTransformer`` has an encoder whose tokens all see one another, and in
 every decoder block, between the two lines above, x = x + attention from norm(x) to the encoder's output.
 
-With the right configuration these are GPT-2 (positions learned, norm layer, gelu-tanh, bias, tied) and Llama (rotary,
-rms, swiglu, no bias), weight by weight; docs/nets.md says which is which.  All weights start as N(0, 0.02²), those of
+With the right configuration these are GPT-2 (positions learned, norm layer, gelu-tanh, bias, tied), Llama (rotary, rms,
+swiglu, no bias) and its relatives Qwen2, Qwen3, Mistral and SmolLM3, weight by weight; docs/nets.md says which is which.  All weights start as N(0, 0.02²), those of
 the last product of each residual branch as N(0, 0.02² / branches) (GPT-2, section 2.3), biases at zero.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from bowerbird.nets.embedding import Embedding
 from bowerbird.nets.kvcache import KVCache
 from bowerbird.nets.layers import MLP, Activation, Append, Attention, CrossAttention, Hidden, KeysValues
 from bowerbird.nets.normalization import Norm, token_norm
-from bowerbird.nets.positions import Positions, Rotation, positions_within
+from bowerbird.nets.positions import UNSCALED, Positions, RopeScaling, Rotation, positions_within
 from bowerbird.nets.roles import Memory, NetConfig, SequenceNet, SequenceState, TranslationNet
 from bowerbird.nets.step import TokenStep
 from bowerbird.ranges import Count, Decay, Positive
@@ -48,7 +49,9 @@ class TransformerConfig(NetConfig):
     n_kv_head: Count | None = None
     """Heads of keys and values, each of which n_head / n_kv_head heads of queries share (None: n_head)."""
     n_embd: Count = 128
-    """Features per token; a multiple of ``n_head``."""
+    """Features per token; a multiple of ``n_head`` unless ``head_dim`` is given."""
+    head_dim: Count | None = None
+    """Features per head (None: n_embd / n_head)."""
     n_ff: Count | None = None
     """Width of the perceptrons (None: 4 n_embd; for swiglu 8/3 n_embd, rounded up to a multiple of 64)."""
     positions: Positions = "rotary"
@@ -67,16 +70,26 @@ class TransformerConfig(NetConfig):
     """Added to the variance or mean square."""
     rope_base: Positive = 10_000.0
     """Rotary positions: the longest wavelength is nearly 2π times this."""
+    rope_scaling: RopeScaling = UNSCALED
+    """Rotary positions: slowed down, as models are that read longer texts than they were first trained on."""
+    unturned: tuple[int, ...] = ()
+    """Rotary positions: numbers of the blocks, from 0, that do without (SmolLM3)."""
+    attention_bias: Literal["none", "qkv", "all"] = "none"
+    """Where bias is false: biases of queries, keys and values (Qwen2), or also of what leaves the attention."""
+    qk_norm: bool = False
+    """Queries and keys go through an RMSNorm of their own in each head, before they are turned (Qwen3)."""
     n_encoder_layer: Count | None = None
     """Blocks of the encoder where there is one (None: n_layer)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_embd % self.n_head:
+        if self.head_dim is None and self.n_embd % self.n_head:
             raise ValueError(f"transformer.n_embd = {self.n_embd} must be a multiple of n_head = {self.n_head}.")
         if self.n_head % self.kv_heads:
             raise ValueError(f"transformer.n_head = {self.n_head} must be a multiple of n_kv_head = {self.kv_heads}.")
-        if self.positions == "rotary" and self.n_embd // self.n_head % 2:
+        if any(not 0 <= i < self.n_layer for i in self.unturned):
+            raise ValueError("transformer.unturned must name blocks from 0 to n_layer - 1.")
+        if self.positions == "rotary" and self.d % 2:
             raise ValueError("transformer: rotary positions need an even number of features per head.")
         if self.positions == "sinusoidal" and self.n_embd % 2:
             raise ValueError(f"transformer: sinusoidal positions need an even n_embd, not {self.n_embd}.")
@@ -84,6 +97,11 @@ class TransformerConfig(NetConfig):
     @property
     def kv_heads(self) -> int:
         return self.n_head if self.n_kv_head is None else self.n_kv_head
+
+    @property
+    def d(self) -> int:
+        """Features per head."""
+        return self.n_embd // self.n_head if self.head_dim is None else self.head_dim
 
     @property
     def encoder_layers(self) -> int:
@@ -102,6 +120,12 @@ class TransformerConfig(NetConfig):
     def translator(self, vocab_size: int, source_context: int, context: int) -> "TranslationTransformer":
         return TranslationTransformer(self, vocab_size, max(source_context, context))
 
+    def make_attention(self) -> Attention:
+        return Attention(
+            self.n_embd, self.n_head, self.kv_heads, self.bias or self.attention_bias != "none", self.d,
+            out_bias=self.bias or self.attention_bias == "all", qk_norm_tol=self.norm_tol if self.qk_norm else None,
+        )  # fmt: skip
+
     def make_norm(self) -> nn.Module:
         return token_norm(self.norm, self.n_embd, self.norm_tol, self.bias)
 
@@ -109,15 +133,18 @@ class TransformerConfig(NetConfig):
 class Block(nn.Module):
     """Self-attention, then a perceptron."""
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, turned: bool = True):
+        """``turned``: with rotary positions, if the network has them."""
         super().__init__()
+        self.turned = turned
         self.attention_norm = config.make_norm()
-        self.attention = Attention(config.n_embd, config.n_head, config.kv_heads, config.bias)
+        self.attention = config.make_attention()
         self.mlp_norm = config.make_norm()
         self.mlp = MLP(config.n_embd, config.width, config.activation, config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Hidden, attend: Attend, turn: Rotation | None = None, append: Append | None = None) -> Hidden:
+        turn = turn if self.turned else None
         x = x + self.dropout(self.attention(self.attention_norm(x), attend, turn, append))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
@@ -125,14 +152,15 @@ class Block(nn.Module):
 class CrossBlock(Block):
     """Self-attention, then attention to the source, then a perceptron."""
 
-    def __init__(self, config: TransformerConfig):
-        super().__init__(config)
+    def __init__(self, config: TransformerConfig, turned: bool = True):
+        super().__init__(config, turned)
         self.cross_norm = config.make_norm()
         self.cross = CrossAttention(config.n_embd, config.n_head, config.kv_heads, config.bias)
 
     def forward(  # type: ignore[override]
         self, x: Hidden, turn: Rotation | None, append: Append | None, source: KeysValues, look: Attend
     ) -> Hidden:
+        turn = turn if self.turned else None
         x = x + self.dropout(self.attention(self.attention_norm(x), causal_attention, turn, append))
         x = x + self.dropout(self.cross(self.cross_norm(x), source, look))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
@@ -147,10 +175,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = Embedding(
-            vocab_size, context, config.n_embd, config.n_embd // config.n_head, config.positions, config.rope_base,
-            config.dropout,
+            vocab_size, context, config.n_embd, config.d, config.positions, config.rope_base, config.dropout,
+            config.rope_scaling,
         )  # fmt: skip
-        self.blocks = nn.ModuleList(self.block(config) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(self.block(config, i not in config.unturned) for i in range(config.n_layer))
         self.norm = config.make_norm()
         self.head = None if config.tied else nn.Linear(config.n_embd, vocab_size, bias=False)
         self.apply(_initialise)
@@ -166,7 +194,7 @@ class Decoder(nn.Module):
         dtype = weight.dtype
         if torch.is_autocast_enabled(weight.device.type):
             dtype = torch.get_autocast_dtype(weight.device.type)
-        shape = (c.n_layer, n, c.kv_heads, 2, length, c.n_embd // c.n_head)
+        shape = (c.n_layer, n, c.kv_heads, 2, length, c.d)
         return KVCache(torch.empty(shape, dtype=dtype, device=weight.device))
 
 
