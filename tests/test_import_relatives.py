@@ -9,6 +9,7 @@ import safetensors.torch
 import tokenizers as hf
 import torch
 
+from bowerbird import config
 from bowerbird.data import tokenizers
 from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.draws import Draws
@@ -31,11 +32,12 @@ LLAMA3 = {
     "original_max_position_embeddings": 16,
 }  # fmt: skip
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 3.0, "original_max_position_embeddings": 16}
+YARN_FAST = YARN | {"beta_fast": 8, "attention_factor": 1.3}
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama-3.1": ("Llama", {"rope_parameters": LLAMA3}, "llama"),
     "linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}, "llama"),
     "yarn": ("Llama", {"rope_parameters": YARN}, "llama"),
-    "yarn-fast": ("Qwen3", {"rope_parameters": YARN | {"beta_fast": 8, "attention_factor": 1.3}, "head_dim": 16}, "qwen3"),
+    "yarn-fast": ("Qwen3", {"rope_parameters": YARN_FAST, "head_dim": 16}, "qwen3"),
     "biases": ("Llama", {"attention_bias": True}, "llama"),
     "head_dim": ("Llama", {"head_dim": 12}, "llama"),
     "mistral": ("Mistral", {"sliding_window": None, "head_dim": 16}, "llama"),
@@ -55,8 +57,8 @@ def tokenizer() -> Tokenizer:
 def made(folder: Path, family: str, **settings: Any) -> Any:
     """A model of transformers whose weights all matter, saved with a tokenizer."""
     torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**SIZES | settings)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    described = getattr(transformers, f"{family}Config")(**SIZES | settings)
+    model = transformers.AutoModelForCausalLM.from_config(described).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.15 * torch.randn_like(weight))
@@ -171,6 +173,19 @@ def test_a_tied_head_that_differs_is_refused(tmp_path: Path, family: str) -> Non
         huggingface.read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["smollm3-odd", "yarn-fast", "qwen2"])
+def test_the_run_of_an_imported_model_keeps_its_net(tmp_path: Path, name: str) -> None:
+    family, settings, _ = MODELS[name]
+    made(tmp_path / "m", family, **settings)
+    read = huggingface.read(tmp_path / "m")
+    run = import_model(tmp_path / "m", tmp_path / "run")
+    assert from_run(run).net == read.net
+    assert config.load(str(run / "fine-tune.toml")).model.net == read.net  # type: ignore[attr-defined]
+    tokens = some_tokens(read)
+    with torch.no_grad():
+        assert torch.equal(load_model(run)[0].net(tokens)[0], ours(read, tokens))  # type: ignore[operator]
+
+
 # ---------------------------------------------------------------------------------------------------- generation
 
 
@@ -224,13 +239,13 @@ def test_every_end_token_ends_a_text(tmp_path: Path) -> None:
 def adapter(folder: Path, base: Any, **settings: Any) -> dict[str, torch.Tensor]:
     """An adapter folder as PEFT writes it, and the weights of its model with it."""
     ranks = {"q_proj": 4, "down_proj": 2}
-    config = {
+    table = {
         "peft_type": "LORA", "base_model_name_or_path": "somebody/base", "r": 4, "lora_alpha": 8, "bias": "none",
         "target_modules": list(ranks), "rank_pattern": {"down_proj": 2}, "alpha_pattern": {r"layers.0.*.q_proj": 2},
         "fan_in_fan_out": False, "modules_to_save": None, "use_dora": False, "use_rslora": False, **settings,
     }  # fmt: skip
     folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text(json.dumps(table))
     g, tensors, state = torch.Generator().manual_seed(3), {}, dict(base.state_dict())
     for name, weight in base.state_dict().items():
         module = name.removesuffix(".weight")
@@ -239,7 +254,7 @@ def adapter(folder: Path, base: Any, **settings: Any) -> dict[str, torch.Tensor]
         a, b = torch.randn(rank, weight.shape[1], generator=g), torch.randn(weight.shape[0], rank, generator=g)
         tensors |= {f"base_model.model.{module}.lora_A.weight": a, f"base_model.model.{module}.lora_B.weight": b}
         alpha = 2 if "layers.0." in module and rank == 4 else 8
-        state[name] = weight + alpha / (rank**0.5 if config["use_rslora"] else rank) * b @ a
+        state[name] = weight + alpha / (rank**0.5 if table["use_rslora"] else rank) * b @ a
     safetensors.torch.save_file(tensors, folder / "adapter_model.safetensors")
     return state
 
@@ -257,8 +272,8 @@ def test_an_adapter_is_merged_with_the_model_beside_it(tmp_path: Path, rslora: b
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"use_dora": True}, "use_dora"), ({"modules_to_save": ["lm_head"]}, "modules_to_save"), ({"bias": "all"}, "bias"),
-        ({"peft_type": "IA3"}, "IA3"),
+        ({"use_dora": True}, "use_dora"), ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias"), ({"peft_type": "IA3"}, "IA3"),
     ],
 )  # fmt: skip
 def test_an_adapter_that_is_not_understood_is_named(tmp_path: Path, settings: dict[str, Any], named: str) -> None:

@@ -12,8 +12,8 @@ Precision = Literal["f32", "f16"]
 def import_model(source: Path, out: Path) -> Path:
     """Makes the run folder ``out`` of a pretrained language model and returns it.
 
-    ``source`` is a folder in the Hugging Face layout (architectures Llama and GPT-2) or a GGUF file (Llama), which is
-    dequantised to float32.
+    ``source`` is a folder in the Hugging Face layout, a PEFT adapter's folder, or a GGUF file, which is dequantised to
+    float32; docs/pretrained.md has the architectures.
     """
     from bowerbird.export import gguf, huggingface
 

@@ -152,13 +152,18 @@ def _slowed_by(net: TransformerConfig) -> Float[Tensor, " n_planes"]:
     return omega / net.rope_scaling.slowed(omega, net.rope_base)
 
 
-SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+SAMPLING = {
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
 """Our names of what llama.cpp keeps as general.sampling.…"""
 
 
 def _sampling(metadata: Mapping[str, Any]) -> Sampling:
     said = {ours: metadata.get(f"general.sampling.{theirs}") for ours, theirs in SAMPLING.items()}
-    said["repetition_penalty"] = metadata.get("general.sampling.penalty_repeat")
     eos, ends = metadata["tokenizer.ggml.eos_token_id"], ("eot", "eom")
     also = {metadata.get(f"tokenizer.ggml.{end}_token_id", eos) for end in ends} - {eos}
     numbers = {name: _shortest(value) for name, value in said.items() if value is not None}
@@ -199,8 +204,8 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
     net = checkpoint.net
     if huggingface.kind_of(net) not in KINDS or net.attention_bias == "all":
         raise BowerbirdError(
-            "This Transformer is no Llama, so llama.cpp has no code for it; train with model.net.positions = rotary, "
-            "norm = rms, activation = swiglu, bias = false to export to gguf."
+            "This Transformer is no Llama, Qwen2 or Qwen3, so GGUF has no place for it here; train with "
+            "model.net.positions = rotary, norm = rms, activation = swiglu, bias = false to export to gguf."
         )
     plain = RopeScaling("llama3", net.rope_scaling.factor)
     if net.rope_scaling.kind == "yarn" or (net.rope_scaling.kind == "llama3" and net.rope_scaling != plain):
@@ -232,7 +237,7 @@ def _write(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
 def _metadata(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
     net, kinds = checkpoint.net, _package().LlamaFileType
     kind = kinds.MOSTLY_F16 if precision == "f16" else kinds.ALL_F32
-    own = {
+    own: dict[str, Any] = {
         "context_length": checkpoint.context,
         "block_count": net.n_layer,
         "embedding_length": net.n_embd,
@@ -255,10 +260,10 @@ def _metadata(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
 def _sampling_metadata(sampling: Sampling) -> dict[str, Any]:
     """What differs from the defaults; of further tokens that end a text there is room for two."""
     usual = Sampling()
-    said = {f"general.sampling.{theirs}": ours for ours, theirs in SAMPLING.items()}
-    said["general.sampling.penalty_repeat"] = "repetition_penalty"
-    numbers = {
-        key: getattr(sampling, ours) for key, ours in said.items() if getattr(sampling, ours) != getattr(usual, ours)
+    numbers: dict[str, Any] = {
+        f"general.sampling.{theirs}": getattr(sampling, ours)
+        for ours, theirs in SAMPLING.items()
+        if getattr(sampling, ours) != getattr(usual, ours)
     }
     if len(sampling.also_eos) > 2:
         raise BowerbirdError(f"GGUF has room for three tokens that end a text, not for {len(sampling.also_eos) + 1}.")

@@ -254,7 +254,7 @@ def _tensors(folder: Path, name: str = WEIGHTS) -> Tensors:
 
 
 def _plain(tensors: Tensors, net: TransformerConfig, prefix: str, where: str) -> Tensors:
-    """Only weights, under their full names, linear layers as (out, in); a head that says what the embedding says goes."""
+    """Only weights, under their full names, linear layers as (out, in); a tied head must be a copy and goes."""
     plain: Tensors = {}
     for name, tensor in tensors.items():
         if not name.endswith(NO_WEIGHTS):
@@ -279,9 +279,9 @@ def write(checkpoint: Checkpoint, folder: Path, precision: Precision = "f32") ->
     kind = kind_of(net)
     if not kind:
         raise BowerbirdError(
-            "This Transformer is neither a Llama or a relative (positions rotary, norm rms, activation swiglu, no bias; "
-            "of qk_norm, unturned and attention_bias = qkv at most one) nor a GPT-2 (positions learned, norm layer, "
-            "activation gelu or gelu-tanh), so transformers has no code for it."
+            "This Transformer is neither a Llama or a relative (positions rotary, norm rms, activation swiglu, no "
+            "bias; of qk_norm, unturned and attention_bias = qkv at most one) nor a GPT-2 (positions learned, norm "
+            "layer, activation gelu or gelu-tanh), so transformers has no code for it."
         )
     architecture = ARCHITECTURES[kind]
     weights = architecture.layout.write(checkpoint.weights, net)

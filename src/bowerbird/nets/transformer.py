@@ -9,8 +9,9 @@
 every decoder block, between the two lines above, x = x + attention from norm(x) to the encoder's output.
 
 With the right configuration these are GPT-2 (positions learned, norm layer, gelu-tanh, bias, tied), Llama (rotary, rms,
-swiglu, no bias) and its relatives Qwen2, Qwen3, Mistral and SmolLM3, weight by weight; docs/nets.md says which is which.  All weights start as N(0, 0.02²), those of
-the last product of each residual branch as N(0, 0.02² / branches) (GPT-2, section 2.3), biases at zero.
+swiglu, no bias) and its relatives Qwen2, Qwen3, Mistral and SmolLM3, weight by weight; docs/nets.md says which is
+which.  All weights start as N(0, 0.02²), those of the last product of each residual branch as N(0, 0.02² / branches)
+(GPT-2, section 2.3), biases at zero.
 """
 
 from dataclasses import dataclass
