@@ -76,10 +76,12 @@ def _distribution(requirement: str) -> str:
 
 
 def test_every_imported_package_is_declared() -> None:
-    names = {"pillow": "PIL", "resvg-py": "resvg_py", "rouge-score": "rouge_score"}
+    names = {"ipython": "IPython", "pillow": "PIL", "resvg-py": "resvg_py", "rouge-score": "rouge_score"}
     declared = {_distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
     optional = PROJECT["project"]["optional-dependencies"]
-    extras = {_distribution(r) for name in ("emoji", "track", "export", "mcp", "parquet") for r in optional[name]}
+    extras = {
+        _distribution(r) for name in ("emoji", "track", "export", "mcp", "notebook", "parquet") for r in optional[name]
+    }
     imported = {name.partition(".")[0] for path in FILES for name in _imports(path)}
     foreign = imported - sys.stdlib_module_names - {"bowerbird"}
     assert foreign - {names.get(name, name) for name in declared | extras} == set()
