@@ -1,7 +1,7 @@
 """Tensors in safetensors files whose bytes follow from their content alone, with a checksum of every byte.
 
 safetensors writes its metadata in random order, so that equal tensors would give unequal files.  Here all metadata are
-one JSON text with sorted keys under one name.  Before it stand the eight digits of the CRC-32 of the whole file, which
+one JSON text under one name.  Before it stand the eight digits of the CRC-32 of the whole file, which
 is computed with zeros in their place.  Files of version 0.1 have one entry per key and no checksum; they are read too.
 """
 
