@@ -81,7 +81,8 @@ def test_a_run_from_before_computing_was_counted_resumes_and_claims_nothing(digi
     rundir = RunDir(tmp_path / "run")
     kept = {key: value for key, value in rundir.status().items() if key not in ("compute_seconds", "running_seconds")}
     saved = rundir.saved_state()
-    rundir.save_state(saved.tensors, kept | {"step": 2, "finished": False}, saved.record)
+    assert saved is not None
+    rundir.save_state(rundir.load_state(), kept | {"step": 2, "finished": False}, saved.record)
     result = resume(tmp_path / "run", digits, quiet=True)
     assert (result.step, result.seconds, result.compute_seconds) == (4, 60.0, None)
     assert starvation(rundir.status()) == ""

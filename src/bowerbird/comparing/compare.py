@@ -35,7 +35,6 @@ from bowerbird.report.comparison import table_row, write_comparison_report
 from bowerbird.report.run import write_run_report
 from bowerbird.report.terminal import print_comparison
 from bowerbird.training.budget import compute_budget, only
-from bowerbird.training.clock import starvation
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import Interrupted, resume, train
 
@@ -112,8 +111,6 @@ def compare(
             console.print("The same command continues this comparison.")
             raise
         entries.append(entry)
-        if sentence := starvation(entry["status"]):
-            console.print(f"  [yellow]note[/]   {sentence}")
         if entry["error"]:
             console.print(f"  [red]failed[/]  {escape(entry['error'])}")
         _write(plan, entries, opened[run.data])
