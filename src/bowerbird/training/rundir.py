@@ -179,10 +179,12 @@ class RunDir:
 
     # ------------------------------------------------------------------------------------------- checkpoints
 
-    def save_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], record: dict[str, Any]) -> None:
+    def save_state(
+        self, tensors: dict[str, Tensor], counters: dict[str, Any], record: dict[str, Any] | None = None
+    ) -> None:
         """Writes a state; the one before it becomes ``previous_file``, and the one before that is deleted."""
         written = self.state_file.with_name("next.safetensors")
-        write_tensors(written, tensors, {"counters": counters, "record": record})
+        write_tensors(written, tensors, {"counters": counters, "record": record or {}})
         if self.state_file.is_file():
             os.replace(self.state_file, self.previous_file)
         os.replace(written, self.state_file)
