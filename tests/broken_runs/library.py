@@ -110,7 +110,7 @@ def outcome(name: str, healthy: bool, keep: Path | None = None) -> Outcome:
 
 def _train(name: str, healthy: bool, folder: Path) -> None:
     start = time.process_time()
-    run = shortened(name) if healthy else config.load(str(HERE / f"{name}.toml"))
+    run = shortened(name) if healthy else config.load(str(HERE / f"{name}.toml"), allow_plugin=True)
     watch = api.Watch()
     api.Watch = lambda: watch  # type: ignore[misc,assignment]
     try:
