@@ -39,7 +39,7 @@ class Sampling:
     """Draw among the fewest tokens whose probabilities add up to this (1: all)."""
     min_p: Share = 0.0
     """Draw among tokens of at least this fraction of the largest probability (0: all)."""
-    also_eos: tuple[int, ...] = ()
+    also_eos: tuple[Whole, ...] = ()
     """Further tokens that end a text, as imported chat models have them."""
 
     def __post_init__(self) -> None:
