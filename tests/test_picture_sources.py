@@ -484,6 +484,10 @@ def test_stylegans_labels(tmp_path):
     several = [[name, [i % 2, 1, 1]] for i, name in enumerate(names)]
     write(tmp_path, {"dataset.json": json.dumps({"labels": several}).encode()})
     assert opened(tmp_path, label="label0").classes == ("0", "1")
+    attributes = [[name, [1.0, 0.0] if i == 0 else [0.5, i]] for i, name in enumerate(names)]
+    write(tmp_path, {"dataset.json": json.dumps({"labels": attributes}).encode()})
+    summary = opened(tmp_path).summary()
+    assert "no labels" in summary and "vectors, not classes: columns label0, label1" in summary
     write(tmp_path, {"dataset.json": json.dumps({"title": "cats"}).encode()})
     assert "1 file of unknown kind (dataset.json)" in opened(tmp_path).summary()
     assert opened(tmp_path).classes == ("00000", "00001")

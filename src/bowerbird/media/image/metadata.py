@@ -89,6 +89,8 @@ class _Tables:
         for name in sorted(names, key=files.natural):
             rows = READERS[posixpath.basename(name)](source, name)
             self.are_of_stylegan |= posixpath.basename(name) == files.LABELS and rows is not None
+            if rows and f"{LABEL}0" in rows[0]:
+                found.notes.append(f"the labels of {name} are vectors, not classes: columns {LABEL}0, {LABEL}1 …")
             self._match(name, rows, place)
 
     def _match(self, table: str, rows: list[Row] | None, place: "Index | None") -> None:
@@ -226,7 +228,8 @@ def _parquet(source: files.Files, name: str) -> list[Row]:
 def _stylegan(source: files.Files, name: str) -> list[Row] | None:
     """``{"labels": [["00000/img.png", 3], …]}``, or null for none; None if the file is something else.
 
-    A label can be a list of numbers: the place of the only 1, else a column ``label0``, ``label1`` … for each.
+    Labels can be lists of numbers: of one 1 and zeros throughout, classes; else a column ``label0``, ``label1`` … for each
+    number.
     """
     try:
         content = json.loads(_text(source, name))
@@ -238,13 +241,19 @@ def _stylegan(source: files.Files, name: str) -> list[Row] | None:
     pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
         raise BowerbirdError(f'The labels of {name} have to be pairs such as ["00000/img00000000.png", 3].')
-    return [{FILE_NAME: image, **_numbered(label)} for image, label in pairs]
+    vectors = [label for _, label in pairs if isinstance(label, list)]
+    classes = all(_is_one_hot(vector) for vector in vectors)
+    return [{FILE_NAME: image, **_label(label, classes)} for image, label in pairs]
 
 
-def _numbered(label: Any) -> Row:
+def _is_one_hot(vector: list[Any]) -> bool:
+    return vector.count(1) == 1 and vector.count(0) == len(vector) - 1
+
+
+def _label(label: Any, classes: bool) -> Row:
     if not isinstance(label, list):
         return {LABEL: label}
-    if sorted(label) == [0] * (len(label) - 1) + [1]:
+    if classes:
         return {LABEL: label.index(1)}
     return {f"{LABEL}{number}": value for number, value in enumerate(label)}
 
