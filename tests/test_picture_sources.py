@@ -691,3 +691,18 @@ def test_deep_pixels_without_a_range_are_refused(tmp_path):
 def test_grey_maps_state_their_white():
     content = b"P5 2 1 4095\n" + struct.pack(">2H", 4095, 2048)
     assert pixels.as_stored(io.BytesIO(content))[0, :, 0].tolist() == [255, 128]
+
+
+def test_a_class_without_a_training_image_is_said(tmp_path):
+    for split_, classes in (("train", ("cat", "dog")), ("test", ("cat", "dog", "owl"))):
+        for name in classes:
+            drawn(tmp_path, [f"{split_}/{name}/{i}.png" for i in range(4)])
+    assert "no training image of owl" in opened(tmp_path).summary()
+
+
+@pytest.mark.parametrize("folder", ["@eaDir", "#recycle", "$RECYCLE.BIN"])
+def test_folders_of_systems_are_no_classes(folder, tmp_path):
+    drawn(tmp_path, [f"{name}/{i}.png" for name in ("cats", "dogs") for i in range(4)])
+    drawn(tmp_path, [f"{folder}/cats/{i}.png" for i in range(3)])
+    found = opened(tmp_path)
+    assert found.classes == ("cats", "dogs") and len(found.train) + len(found.val) + len(found.test) == 8

@@ -356,17 +356,21 @@ def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def visible(names: list[str]) -> list[str]:
-    """Without hidden files and the resource forks that macOS puts into zips."""
+    """Without hidden files and what systems put among the user's."""
     return [name for name in names if not is_hidden(name)]
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name or a folder of it begins with a dot, or macOS put it into the zip."""
-    return name.startswith(".") or "/." in name or _is_of_macos(name)
+    """Whether a name or a folder of it begins with a dot, or a system put it there."""
+    return name.startswith(".") or "/." in name or _is_of_a_system(name)
 
 
-def _is_of_macos(name: str) -> bool:
-    return "__MACOSX" in name.split("/") or posixpath.basename(name).startswith("._")
+OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+"""Folders that operating systems and network storage put among the user's."""
+
+
+def _is_of_a_system(name: str) -> bool:
+    return not OF_SYSTEMS.isdisjoint(name.split("/")) or posixpath.basename(name).startswith("._")
 
 
 def opener(source: Files, read: Callable[[BufferedIOBase], T]) -> Callable[[str], T]:
@@ -400,7 +404,7 @@ def image_files(source: Files) -> Listing:
     for name in names:
         is_image = suffix(name) in _IMAGES
         if is_hidden(name):
-            if is_image and not _is_of_macos(name):
+            if is_image and not _is_of_a_system(name):
                 unused.add("hidden image{s}", name)
         elif is_image and not (posixpath.basename(name) == SHEET and posixpath.dirname(name) in sampled):
             found.append(name)

@@ -77,6 +77,10 @@ class Progress:
         """A line that stays above the progress line."""
         self.console.print(line, markup=False)
 
+    def warn(self, line: str) -> None:
+        """A line that is shown even where progress is not: about something that was lost."""
+        Console(file=sys.stderr, highlight=False, soft_wrap=True).print(line, markup=False)
+
     def record(self, row: dict[str, Any]) -> None:
         self.rundir.append_metrics(row)
         self.last_rate = row["examples_per_second"]

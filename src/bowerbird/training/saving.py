@@ -45,7 +45,7 @@ def counters(trainer: "Trainer") -> dict[str, Any]:
 def restore(trainer: "Trainer", saved: SavedState) -> None:
     """Puts the trainer where the checkpoint was written; BowerbirdError if its tensors are of another model."""
     if saved.note:
-        trainer.progress.say(f"  note   {saved.note}")
+        trainer.progress.warn(f"  note   {saved.note}")
 
     def part(prefix: str) -> dict[str, Tensor]:
         """Tensors of the file itself, which are copied; optimisers keep single numbers as they are given."""

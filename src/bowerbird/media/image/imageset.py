@@ -189,9 +189,17 @@ def open_images(data: config.Data) -> ImageData:
         fingerprint=_fingerprint(sets, fields, packed, data.binarize),
         not_used=str(found.unused),
         label_from=label_origin(found, data),
-        note=found.note,
+        note="; ".join(filter(None, [found.note, unseen_classes(fields)])),
         **sets,
     )
+
+
+def unseen_classes(fields: Mapping[str, Field]) -> str:
+    """The classes that no training image has, in words; empty if there are none."""
+    classes = [one for one in fields.values() if isinstance(one, Classes)]
+    unseen = [name for one in classes for name, count in zip(one.names, one.counts, strict=True) if not count]
+    more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+    return f"no training image of {', '.join(unseen[:5])}{more}" if unseen else ""
 
 
 def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

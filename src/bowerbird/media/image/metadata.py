@@ -228,8 +228,7 @@ def _parquet(source: files.Files, name: str) -> list[Row]:
 def _stylegan(source: files.Files, name: str) -> list[Row] | None:
     """``{"labels": [["00000/img.png", 3], …]}``, or null for none; None if the file is something else.
 
-    Labels can be lists of numbers: of one 1 and zeros throughout, classes; else a column ``label0``, ``label1`` … for each
-    number.
+    Labels can be lists of numbers: classes if each has one 1 and zeros, else a column ``label0`` … for each number.
     """
     try:
         content = json.loads(_text(source, name))
