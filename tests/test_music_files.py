@@ -267,3 +267,8 @@ def test_the_nottingham_tunes_are_all_read(shared: Path, tmp_path: Path) -> None
     shutil.copy(shared / "music" / "nottingham-abc.zip", tmp_path / "tunes.zip")
     summary = open_data(config.Data(str(tmp_path / "tunes.zip"))).summary()
     assert "1,034 pieces, 174,634 notes" in summary and "none skipped" in summary
+
+
+def test_a_tempo_inside_of_a_tune_holds_from_where_it_stands():
+    piece = abc.read_tune(tune("CD[Q:1/4=90]EF|"))
+    assert [(tempo.onset, tempo.qpm) for tempo in piece.tempos] == [(0.0, 120.0), (2.0, 90.0)]

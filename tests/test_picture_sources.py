@@ -706,3 +706,20 @@ def test_folders_of_systems_are_no_classes(folder, tmp_path):
     drawn(tmp_path, [f"{folder}/cats/{i}.png" for i in range(3)])
     found = opened(tmp_path)
     assert found.classes == ("cats", "dogs") and len(found.train) + len(found.val) + len(found.test) == 8
+
+
+def test_colour_profiles_are_said_unless_they_are_srgb(tmp_path):
+    from PIL import ImageCms
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for number, profile in enumerate([None, srgb, srgb, lab]):
+        Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(tmp_path / f"{number}.png", icc_profile=profile)
+    for _ in range(2):  # also from the cache
+        assert "colour profiles of 1 were not applied (3.png …)" in opened(tmp_path).summary()
+
+
+def test_images_without_a_text_beside_them_are_said(tmp_path):
+    drawn(tmp_path, [f"{i}.png" for i in range(5)])
+    write(tmp_path, {f"{i}.txt": f"picture {i}".encode() for i in range(4)})
+    assert "no text lies beside 1 of the images (4.png …)" in opened(tmp_path, given=("caption",)).summary()

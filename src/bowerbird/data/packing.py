@@ -30,7 +30,7 @@ from torch import Tensor
 from bowerbird.data import split
 from bowerbird.data.writing import write_atomically
 
-VERSION = 2
+VERSION = 3
 """Part of every key: a higher one leaves all older packs unused."""
 CHUNK_BYTES = 1 << 22
 """What is read, hashed or written at a time."""

@@ -111,9 +111,9 @@ class Collecting:
         return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder, said)
 
     def _marked(self, log: Log) -> dict[str, pixels.Header]:
-        """What the log says of the files that are more than 8 bits or one frame."""
+        """What the log says of the files that are more than 8 bits, one frame or sRGB."""
         return {
-            self.names[number]: pixels.Header(0, 0, pixels.DEPTHS[mark // 2], bool(mark % 2))
+            self.names[number]: pixels.Header(0, 0, pixels.DEPTHS[mark // 4], bool(mark % 2), bool(mark // 2 % 2))
             for number, mark in enumerate(log.marks)
             if mark
         }
@@ -158,7 +158,7 @@ class Collecting:
             if isinstance(decoded, pixels.Problem):
                 log.append(original, None, decoded)
             else:
-                log.append(original, decoded, mark=2 * pixels.DEPTHS.index(header.depth) + header.has_frames)
+                log.append(original, decoded, mark=_mark(header))
             if as_stored and original != (0, 0) and (original[0], original[1] // beside) != alike:
                 return False
         return True
@@ -241,3 +241,8 @@ def _bar(name: str, n: int, folder: Path | None) -> Iterator[Any]:
     with Progress(*parts, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=n)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _mark(header: pixels.Header) -> int:
+    """What the log keeps of a header, in one number."""
+    return 4 * pixels.DEPTHS.index(header.depth) + 2 * header.has_profile + header.has_frames

@@ -55,6 +55,10 @@ def described(
     if captions and CAPTION not in found.columns and listing.captions:
         texts = (_text(source, listing.captions[name]) if name in listing.captions else "" for name in names)
         found.add(CAPTION, map(str.strip, texts), "texts beside the images")
+        if alone := [name for name in names if name not in listing.captions]:
+            found.notes.append(
+                f"no text lies beside {len(alone):,} of the images ({alone[0]} …), so their caption is empty"
+            )
     elif listing.captions:
         reason = f"text{{s}} beside images, which --data.given {CAPTION} reads"
         found.unused.add(reason, min(listing.captions.values()), len(listing.captions))

@@ -50,6 +50,8 @@ class Header(NamedTuple):
     depth: str
     """"" for 8 bits, else the kind of its pixels: one of ``KINDS``."""
     has_frames: bool
+    has_profile: bool = False
+    """Of colours other than sRGB."""
     """Whether there are several, as in an animation."""
 
 
@@ -120,7 +122,12 @@ def header_of(image: ImageFile.ImageFile) -> Header:
     kind = depth(image)
     has_frames = image.format != "MPO" and getattr(image, "is_animated", False)  # of MPO others are previews
     height, width = (image.width, image.height) if _turns(image, kind) else (image.height, image.width)
-    return Header(height, width, kind, has_frames)
+    return Header(height, width, kind, has_frames, _has_profile(image))
+
+
+def _has_profile(image: ImageFile.ImageFile) -> bool:
+    profile = image.info.get("icc_profile") or b""
+    return bool(profile) and not any("sRGB".encode(code) in profile for code in ("ascii", "utf-16-be"))
 
 
 def _turns(image: ImageFile.ImageFile, kind: str) -> bool:
@@ -238,7 +245,9 @@ def described(ranges: Mapping[str, Range], headers: Mapping[str, Header]) -> lis
     ]
     several = [name for name, one in headers.items() if one.has_frames]
     first = f"the first frame alone of {len(several):,} that have more ({several[0]} …)" if several else ""
-    return [*done, first] if several else done
+    other = [name for name, one in headers.items() if one.has_profile]
+    colours = f"colour profiles of {len(other):,} were not applied ({other[0]} …)" if other else ""
+    return [*done, *filter(None, [first, colours])]
 
 
 def _range(kind: str, low: float, high: float) -> Range:

@@ -451,7 +451,7 @@ def _piece(tune: _Tune) -> Piece:
     for number, voice in enumerate(voices.values()):
         _play(_in_order(voice.steps, tune.order), upbeat, number, notes, meters, tempos)
     names = tuple(Voice(f"voice {name}") for name in voices) if len(voices) > 1 else (MELODY,)
-    return Piece(sorted(notes), names, from_beginning(meters), from_beginning_tempos(tempos))
+    return Piece(sorted(notes), names, from_beginning(meters), from_beginning_tempos(tempos, min(notes)))
 
 
 def _check_alike(voices: Sequence[_Voice]) -> None:

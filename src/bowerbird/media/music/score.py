@@ -149,9 +149,7 @@ def read_midi(raw: bytes) -> Piece:
     meters = [believable(Meter(m.time / per_quarter, m.numerator, m.denominator)) for m in score.time_signatures]
     tempos = [Tempo(t.time / per_quarter, t.qpm) for t in score.tempos if 1 < t.qpm < 1000]
     notes.sort()
-    if tempos and min(tempos).onset > notes[0].onset:  # until its first tempo, a MIDI file has the default one
-        tempos.append(Tempo(0.0, DEFAULT_TEMPO))
-    return Piece(notes, tuple(voices), from_beginning(meters), from_beginning_tempos(tempos), unended)
+    return Piece(notes, tuple(voices), from_beginning(meters), from_beginning_tempos(tempos, notes[0]), unended)
 
 
 def _unlike(others: Sequence[Voice], voice: Voice) -> Voice:
@@ -223,8 +221,11 @@ def from_beginning(meters: list[Meter]) -> tuple[Meter, ...]:
     return tuple(latest.values())
 
 
-def from_beginning_tempos(tempos: list[Tempo]) -> tuple[Tempo, ...]:
-    """In order, the last one of each onset; the first holds from the beginning."""
+def from_beginning_tempos(tempos: list[Tempo], first_note: Note | None = None) -> tuple[Tempo, ...]:
+    """In order, the last one of each onset.  The first holds from the beginning, unless this note comes before it:
+    then the default tempo does."""
+    if first_note is not None and tempos and min(tempos).onset > first_note.onset:
+        tempos = [Tempo(0.0, DEFAULT_TEMPO), *tempos]
     latest = {tempo.onset: tempo for tempo in sorted(tempos, key=lambda tempo: tempo.onset)}
     first, *later = latest.values() or [Tempo(0.0, DEFAULT_TEMPO)]
     return (first._replace(onset=0.0), *later)
