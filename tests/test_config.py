@@ -201,3 +201,17 @@ def test_an_unregistered_class_cannot_be_written() -> None:
 
     with pytest.raises(BowerbirdError, match="Nameless is not a registered family"):
         config.dumps(config.Run(model=Nameless()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("train.learning_rate", "train.lr"), ("train.epochs", "train.examples"), ("data.resolution", "data.size")],
+)
+def test_settings_of_other_tools_are_understood(wrong, right):
+    with pytest.raises(BowerbirdError, match=f"There is no key '{wrong}'; did you mean '{right}'"):
+        config.with_settings(config.load("flow"), {wrong: 1})
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    (tmp_path / "run.toml").write_text("\ufeff" + config.recipe("gan"), encoding="utf-8")
+    assert config.load(str(tmp_path / "run.toml")).model == config.load("gan").model

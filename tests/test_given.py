@@ -241,3 +241,17 @@ def test_two_threads_do_not_disturb_one_another(tmp_path: Path) -> None:
         together = list(pool.map(drawn, range(4)))
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
     assert torch.equal(torch.get_rng_state(), before) and not torch.equal(alone[0], alone[1])
+
+
+def test_too_few_values_are_refused():
+    spec = Spec("image", Tensors((1, 4, 4)), {"label": Classes(("a", "b", "c"), (1, 1, 1))})
+    with pytest.raises(BowerbirdError, match="2 values are given for 3 samples"):
+        read_given(spec, {"label": ["a", "b"]}, 3)
+    assert read_given(spec, {"label": "b"}, 3)[0]["label"].tolist() == [1, 1, 1]
+
+
+def test_a_prompt_for_music_is_refused():
+    tokens = Tokens(20, 8, 0, 1, 2)
+    spec = Spec("music", tokens, {"prompt": tokens})
+    with pytest.raises(BowerbirdError, match="--prompt does not apply: this run makes music"):
+        read_given(spec, {"prompt": "hello"}, 1)

@@ -55,9 +55,9 @@ def test_every_number_has_a_range(cls):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"train.lr": -1.0}, r"train\.lr = -1 must be at least 0"),
-        ({"train.lr": math.nan}, r"train\.lr = nan must be at least 0"),
-        ({"train.lr": math.inf}, r"train\.lr = inf must be at least 0"),
+        ({"train.lr": -1.0}, r"train\.lr = -1 must be above 0"),
+        ({"train.lr": math.nan}, r"train\.lr = nan must be a finite number"),
+        ({"train.lr": math.inf}, r"train\.lr = inf must be a finite number"),
         ({"train.betas": [0.9, 2.0]}, r"train\.betas\[1\] = 2 must lie in \[0, 1\)"),
         ({"train.ema_decay": 2.0}, r"train\.ema_decay = 2 must lie in \[0, 1\)"),
         ({"train.threads": 0}, r"train\.threads = 0 must be at least 1"),
@@ -78,7 +78,7 @@ def test_a_number_outside_its_range_is_refused_by_name(settings, said):
 
 def test_the_command_line_says_it_in_one_sentence(capsys):
     assert main(["train", "vae", "--train.lr", "nan"]) == 2
-    assert capsys.readouterr().err == "bowerbird: train.lr = nan must be at least 0; see bowerbird train --help.\n"
+    assert capsys.readouterr().err == "bowerbird: train.lr = nan must be a finite number; see bowerbird train --help.\n"
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_k", "min_p"])

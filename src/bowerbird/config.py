@@ -147,7 +147,7 @@ class Train:
     accumulate: Count = 1
     """Micro-batches per step whose gradients are averaged."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    lr: NonNegative = 2e-4
+    lr: Positive = 2e-4
     """Peak learning rate."""
     lr_multiplier: dict[str, NonNegative] = field(default_factory=dict)
     """Factor on the learning rate per player, such as D = 2.0."""
@@ -289,7 +289,7 @@ def find(name_or_path: str) -> Path:
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BowerbirdError(f"{path} is not valid TOML: {error}.") from error
 

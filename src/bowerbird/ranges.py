@@ -57,7 +57,7 @@ def check(config: Any, where: str) -> None:
     for name, hint in _numbers(kind):
         for key, value, allowed in _values(name.rstrip("_"), hint, getattr(config, name)):
             if value not in allowed:
-                raise ValueError(f"{where}{key} = {value:g} {allowed}.")
+                raise ValueError(f"{where}{key} = {value:g} {allowed if math.isfinite(value) else FINITE}.")
 
 
 @cache

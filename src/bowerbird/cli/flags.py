@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import re
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, nearest
 
 T = TypeVar("T")
 
@@ -53,7 +52,9 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
         wrong = next((word.partition("=")[0] for word in left if word.startswith("-")), None)
         if wrong is None:
             raise BowerbirdError(f"Unexpected argument '{left[0]}'; see {prog} --help.")
-        raise BowerbirdError(f"There is no flag {wrong}; {_hint(wrong, flags_of(command, prog, default), prog)}")
+        near = nearest(wrong, flags_of(command, prog, default))
+        hint = f"did you mean {near}?" if near is not None else f"see {prog} --help."
+        raise BowerbirdError(f"There is no flag {wrong}; {hint}")
     return parsed
 
 
@@ -67,24 +68,6 @@ def _tyro(command: type[T], argv: Sequence[str], prog: str, default: T | None) -
         config=(tyro.conf.PositionalMetavarFromFieldName,),
         return_unknown_args=True,
     )
-
-
-ELSEWHERE = {
-    "epochs": "train.examples",
-    "learning-rate": "train.lr",
-    "gpu": "train.device",
-    "iterations": "train.steps",
-}
-"""What other tools call a setting, and its name here."""
-
-
-def _hint(wrong: str, known: list[str], prog: str) -> str:
-    """The flag that was probably meant: one whose last words these are, else the most similar one."""
-    word = wrong.lstrip("-").replace("_", "-")
-    same = sorted((flag for flag in known if flag.rpartition(".")[2].startswith(ELSEWHERE.get(word, word))), key=len)
-    same += [flag for flag in known if flag == f"--{ELSEWHERE.get(word)}"]
-    near = same or difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"see {prog} --help."
 
 
 def flags_of(command: type, prog: str, default: Any = None) -> list[str]:

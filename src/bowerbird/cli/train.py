@@ -69,7 +69,8 @@ class TrainCommand(TrainFlags, Command):
         run = config.load(argv[0])
         plugin_of_recipe = Path(run.plugin) if run.plugin else None
         source = value_of("--data", argv) or value_of("--data.source", argv) or run.data.source
-        flags = _flags_for(dataclasses.replace(run.data, source=source))
+        asks = bool({"-h", "--help"} & set(argv))
+        flags = _flags_for(dataclasses.replace(run.data, source=source)) if asks else DataFlags
         data = flags(**{field.name: getattr(run.data, field.name) for field in dataclasses.fields(run.data)})
         hints = [("data", flags, dataclasses.field(default=data))]
         command: Any = dataclasses.make_dataclass(cls.__name__, hints, bases=(cls,), frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ _EXAMPLES = """For example:
 
 
 def _flags_for(data: config.Data) -> type[DataFlags]:
-    """The flags of data, of which those that the source's medium does not read are hidden; they are still accepted."""
+    """The flags of data that the source's medium reads, for the help."""
     from bowerbird.media.medium import media
     from bowerbird.media.opening import medium_of
 

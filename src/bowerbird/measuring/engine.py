@@ -63,7 +63,7 @@ def named(context: Context, names: Sequence[str]) -> list[Metric]:
     for name in names:
         found = next((metric for metric in known if name in (metric.name, *metric.also)), None)
         if found is None:
-            raise unknown("metric", name, applicable)
+            raise unknown("metric", name, [*applicable, *(also for metric in known for also in metric.also)])
         chosen.append(found.name)
         for need in found.needs:
             if not context.has(need):

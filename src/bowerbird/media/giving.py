@@ -39,15 +39,19 @@ def read_given(spec: Spec, words: Mapping[str, Any], n: int | None) -> tuple[dic
         names = [names[i % len(names)] + (f"-{i // len(names)}" if i >= len(names) else "") for i in range(n)]
     if n is None:
         return found, None, names
+    if not names and lengths and lengths != {n}:
+        raise BowerbirdError(
+            f"{min(lengths)} values are given for {n} samples; give one value for all, or one for each."
+        )
     return {key: _repeated(value, n) for key, value in found.items()}, n, names
 
 
 def _field(spec: Spec, name: str) -> str:
     """The name of what is given; "prompt" and "source" stand for whatever text or picture the model takes."""
-    if name in spec.given:
+    if name in spec.given and (name != "prompt" or spec.medium == "text"):
         return name
     kind: Any = {"prompt": Tokens, "source": Tensors}.get(name)
-    alike = [key for key, field in spec.given.items() if kind is not None and isinstance(field, kind)]
+    alike = [key for key, field in spec.given.items() if kind and isinstance(field, kind) and key != name]
     if alike:
         return alike[0]
     if name == "prompt":

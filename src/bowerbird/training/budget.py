@@ -31,7 +31,7 @@ def parse_budget(text: str) -> dict[str, float | int]:
 
     Units: s, m, h, steps, examples, flops.  Raises ``BowerbirdError`` for anything else, and for a budget of nothing.
     """
-    match = _BUDGET.fullmatch(text.strip())
+    match = _BUDGET.fullmatch(str(text).strip())
     if match is None or (unit := match[2].lower()) not in _UNITS:
         raise BowerbirdError(
             f"The budget '{text}' is not a number and a unit; write for example 60s, 10m, 2h, 500steps, "
