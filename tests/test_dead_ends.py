@@ -258,10 +258,11 @@ def test_a_damaged_lock_is_no_lock(content: str, tmp_path: Path, monkeypatch: py
 
 def test_unfinished_files_of_the_dead_are_swept(run: Path) -> None:
     dead, alive, strange = (run / f".run.toml.{pid}.part" for pid in (1 << 22, os.getppid(), "mine"))
-    for path in (dead, alive, strange, run / "state" / f".state.safetensors.{1 << 22}.part"):
+    of_safetensors = run / ".tmpsAdlfv"
+    for path in (dead, alive, strange, of_safetensors, run / "state" / f".state.safetensors.{1 << 22}.part"):
         path.write_text("half")
     api.resume(run, budget="+1steps", quiet=True)
-    assert not dead.exists() and alive.exists() and strange.exists()
+    assert not dead.exists() and not of_safetensors.exists() and alive.exists() and strange.exists()
     assert not list((run / "state").glob(".*"))
 
 

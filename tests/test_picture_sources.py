@@ -723,3 +723,20 @@ def test_images_without_a_text_beside_them_are_said(tmp_path):
     drawn(tmp_path, [f"{i}.png" for i in range(5)])
     write(tmp_path, {f"{i}.txt": f"picture {i}".encode() for i in range(4)})
     assert "no text lies beside 1 of the images (4.png …)" in opened(tmp_path, given=("caption",)).summary()
+
+
+def test_folders_inside_of_cyclegans_and_its_val_folders(tmp_path):
+    drawn(
+        tmp_path, [f"{part}{domain}/{i}.png" for part in ("train", "val", "test") for domain in "AB" for i in range(3)]
+    )
+    drawn(tmp_path, [f"trainA/sub/{i}.png" for i in range(2)])
+    found = opened(tmp_path)
+    assert (len(found.train), len(found.val), len(found.test)) == (3, 3, 3)
+    assert len(found.train.given["source"]) == 5 and found.train.unpaired
+
+
+def test_three_parallel_files_are_no_pictures(tmp_path):
+    for language in ("en", "de", "fr"):
+        write(tmp_path, {f"train.{language}": b"one\ntwo\n"})
+    with pytest.raises(BowerbirdError, match=r"parallel files are given as '.*/train\.\{de,en\}'"):
+        opened(tmp_path)

@@ -96,12 +96,12 @@ def _counted(names: list[str], known: list[Medium]) -> Counter[str]:
 
 
 def _parallel(names: list[str]) -> str:
-    """Two files that differ in their suffix alone, as train.{de,en}; "" if there are none."""
+    """Two of the files that differ in their suffix alone, as train.{de,en}; "" if there are none."""
     ends: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: (not name.startswith("train."), name)):
         stem, end = posixpath.splitext(name)
         ends.setdefault(stem, []).append(end.lstrip("."))
-    return next((f"{stem}.{{{','.join(found)}}}" for stem, found in ends.items() if len(found) == 2), "")
+    return next((f"{stem}.{{{','.join(found[:2])}}}" for stem, found in ends.items() if len(found) > 1), "")
 
 
 def _is_metadata(name: str) -> bool:

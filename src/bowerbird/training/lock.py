@@ -31,6 +31,8 @@ except ImportError:
 
 NAME = ".lock"
 _PART = re.compile(r"\..+\.(\d+)\.part")
+_TEMPORARY = re.compile(r"\.tmp\w{6}")
+"""What safetensors writes to before it renames the file; whoever holds the lock is the only one to write any."""
 _FAR = 1 << 30
 """Windows lets nobody read a byte that is locked, so it is one far behind the holder's name."""
 
@@ -53,8 +55,9 @@ def locked(folder: Path) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Deletes the unfinished files that killed writers on this host have left; to be called by the lock's holder."""
     for place in (folder, folder / "state", folder / "samples"):
-        for path in place.glob(".*.part"):
-            if (match := _PART.fullmatch(path.name)) and not _alive(int(match[1])):
+        for path in place.glob(".*"):
+            part = _PART.fullmatch(path.name)
+            if (part and not _alive(int(part[1]))) or _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 

@@ -55,8 +55,8 @@ def with_sources(found: Pictures, data: config.Data) -> tuple[Pictures, Sources 
     if styles is not None and (column := _column_of(found, *styles)) is not None:
         return _two_values(found, column, *styles, data.paired)
     folders = set(found.columns.get("folder", ()))
-    if folders and folders <= DOMAINS.keys() and {DOMAINS[name][1] for name in folders} == {"A", "B"}:
-        return _domains(found)
+    if (domains := _domain_folders(found.names)) is not None:
+        return _domains(found, domains)
     if folders == set(FOLDERS):
         return _two_values(found, "folder", *FOLDERS, data.paired)
     if "source" in found.columns:
@@ -73,8 +73,15 @@ def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
     return replace(found, images=target), Sources(source, found.split, True)
 
 
-def _domains(found: Pictures) -> tuple[Pictures, Sources]:
-    part, domain = (np.array([DOMAINS[name][i] for name in found.columns["folder"]]) for i in (0, 1))
+def _domain_folders(names: list[str]) -> list[str] | None:
+    """The folder of CycleGAN's layout that holds each file, at any depth; None if one has none, or there is one domain."""
+    folders = [next((part for part in name.split("/")[:-1] if part in DOMAINS), "") for name in names]
+    both = {DOMAINS[folder][1] for folder in set(folders) - {""}} == {"A", "B"}
+    return folders if both and "" not in folders else None
+
+
+def _domains(found: Pictures, folders: list[str]) -> tuple[Pictures, Sources]:
+    part, domain = (np.array([DOMAINS[folder][i] for folder in folders]) for i in (0, 1))
     columns = {name: values for name, values in found.columns.items() if name != "folder"}  # which are no classes
     found = replace(found, split=part, columns=columns)
     return _unpaired(found, domain == "A", domain == "B")
