@@ -74,7 +74,7 @@ def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
 
 
 def _domain_folders(names: list[str]) -> list[str] | None:
-    """The folder of CycleGAN's layout that holds each file, at any depth; None if one has none, or there is one domain."""
+    """CycleGAN's folder that holds each file, at any depth; None if one has none, or there is one domain alone."""
     folders = [next((part for part in name.split("/")[:-1] if part in DOMAINS), "") for name in names]
     both = {DOMAINS[folder][1] for folder in set(folders) - {""}} == {"A", "B"}
     return folders if both and "" not in folders else None
