@@ -31,7 +31,7 @@ _KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (r"RMSNorm", "y = γ x / √(E[x²] + ε)", "divides by the root mean square of the features", "除以特征的均方根"),
     (r"GroupNorm|InstanceNorm[123]d", "y = γ (x − E_group[x]) / √(Var_group[x] + ε) + β",
      "normalises groups of channels of each example by themselves", "对每个样本的通道组归一化"),
-    (r"Embedding", "y = W[token]", "looks up a learned vector for a token", "为每个 token 查一个学到的向量"),
+    (r"Embedding", "y = W[token]", "looks up a learned vector for a token", "为每个词元查一个学到的向量"),
     (r"MultiheadAttention", "softmax(Q Kᵀ / √d_k) V", "each position takes a weighted mean of the others' values",
      "每个位置对其他位置的值取加权平均"),
     (r"LSTM|LSTMCell", "c = f ⊙ c + i ⊙ g,  h = o ⊙ tanh(c)", "carries a cell state through gates",

@@ -18,6 +18,8 @@ Kind = Literal["number", "name", "line", "quote", "general"]
 
 Path = str | int
 _FORBIDDEN = re.compile(r"[0-9`]")
+_BORDER = re.compile(r"[\u4e00-\u9fff][A-Za-z0-9`]|[A-Za-z0-9`%][\u4e00-\u9fff]")
+"""Where Chinese meets what is not Chinese without a space."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def made(template: str, lang: Language, given: dict[str, "Piece | Iterable[Piece
         parts.append(words)
         if field is not None:
             parts += _filled(given[field], lang, noun or "")
-    return Text(tuple(part for part in parts if part != ""))
+    return _text(parts, lang)
 
 
 def _filled(piece: "Piece | Iterable[Piece]", lang: Language, noun: str) -> list[str | Ref]:
@@ -166,11 +168,21 @@ def _plural(noun: str, value: Any) -> str:
 
 def joined(pieces: Sequence[Piece], lang: Language) -> Text:
     """Pieces as a list in words: ``a, b and c``."""
-    named = any(isinstance(piece, Ref) and piece.kind == "name" for piece in pieces)
-    comma, final = (", ", " and ") if lang == "en" else ("、", " 和 " if named else "和")
+    comma, final = (", ", " and ") if lang == "en" else ("、", "和")
     parts: list[str | Ref] = []
     for i, piece in enumerate(pieces):
         if i:
             parts.append(final if i == len(pieces) - 1 else comma)
         parts += [piece] if isinstance(piece, Ref) else piece.parts
-    return Text(tuple(parts))
+    return _text(parts, lang)
+
+
+def _text(parts: Iterable["str | Ref"], lang: Language) -> Text:
+    """The parts that say something; in Chinese with a space between Chinese and what is not."""
+    found: list[str | Ref] = []
+    for part in parts:
+        if lang == "zh" and found and _BORDER.fullmatch(str(found[-1])[-1:] + str(part)[:1]):
+            found.append(" ")
+        if part != "":
+            found.append(part)
+    return Text(tuple(found))

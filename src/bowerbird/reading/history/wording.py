@@ -27,7 +27,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "tree": ("{who} is built of other layers: {before}, then {after}.", "{who} 的层由 {before} 变为 {after}。"),
     "count": (
         "{who} has {before} parameters, then {after} (PyTorch's own count).",
-        "{who} 的参数个数由 {before} 变为 {after}(PyTorch 自己的计数)。",
+        "{who} 的参数个数由 {before} 变为 {after}（PyTorch 自己的计数）。",
     ),
     "init": (
         "The first weights of {who}.{key} have a root mean square of {before}, then of {after}.",
@@ -35,7 +35,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "table": (
         "The table {who} holds other values (first, middle, last): {before}, then {after}.",
-        "表 {who} 的值(首、中、末)由 {before} 变为 {after}。",
+        "表 {who} 的值（首、中、末）由 {before} 变为 {after}。",
     ),
     "loss_call": (
         "The loss is asked for as {before}, then as {after}.",
@@ -80,7 +80,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "argument": (
         "Call {n} is that of {who}: it is given the number {before}, then {after}.",
-        "第 {n} 次调用({who})得到的数由 {before} 变为 {after}。",
+        "第 {n} 次调用（{who}）得到的数由 {before} 变为 {after}。",
     ),
     "pull": (
         "The losses have equal values, but at step {n} their gradient in {who} has norm {before}, then {after}: their "
@@ -98,7 +98,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "returned": (
         "{who} gives (first, middle, last) {before}, then {after}.",
-        "{who} 的结果(首、中、末)由 {before} 变为 {after}。",
+        "{who} 的结果（首、中、末）由 {before} 变为 {after}。",
     ),
     "image": ("What is drawn holds {before}, then {after}.", "输出图像的取值由 {before} 变为 {after}。"),
     "steps": (

@@ -30,7 +30,10 @@ _WORDS: dict[Language, dict[str, str]] = {
         "questions": "Questions that everybody asks",
         "references": "To read",
         "next": "Next",
-        "computed": "computed by",
+        "computed": " (computed by {})",
+        "measured": "measured",
+        "brackets": " ({})",
+        "clause": ", ",
         "index": "Learn",
         "lead": (
             "A path per subject: the idea, the equations, our own file, an experiment, exercises that are checked by "
@@ -55,15 +58,18 @@ _WORDS: dict[Language, dict[str, str]] = {
         "questions": "人人都会问的问题",
         "references": "延伸阅读",
         "next": "接下来",
-        "computed": "代码",
+        "computed": "（代码：{}）",
+        "measured": "实测",
+        "brackets": "（{}）",
+        "clause": "，",
         "index": "学习",
         "lead": (
-            "每个主题一条路：思路、公式、我们自己的代码、一个实验、靠运行来批改的练习，以及该读什么。"
+            "每个主题一条学习路径：思路、公式、我们自己的代码、一个实验、靠运行来批改的练习，以及该读什么。"
             "在终端里看同样的内容：`bowerbird learn 主题 --lang zh`。"
         ),
         "how": (
-            "每个练习都是一个带有真实错误的小程序。写到当前目录，修好，再让它运行："
-            "你会得知观察到了什么，而不是该怎么写。"
+            "每个练习都是一个带有真实错误的小程序。把它写到当前目录，修好，再让它运行："
+            "你会看到观察到了什么，而不是该怎么写。"
         ),
         "other": "English",
         "check": "然后",
@@ -75,7 +81,13 @@ _KINDS: dict[Language, dict[str, str]] = {
     "en": {"paper": "paper", "book": "book", "course": "course", "code": "code"},
     "zh": {"paper": "论文", "book": "书", "course": "课程", "code": "代码"},
 }
+_TERMS: dict[Language, dict[str, str]] = {
+    "en": {"n_samples": "n", "n_reference": "n_reference", "split": "split", "extractor": "extractor"},
+    "zh": {"n_samples": "样本数", "n_reference": "参考数", "split": "划分", "extractor": "特征"},
+}
 _COLON: dict[Language, str] = {"en": ": ", "zh": "："}
+_COMMA: dict[Language, str] = {"en": ", ", "zh": "、"}
+_STOP: dict[Language, str] = {"en": ". ", "zh": "。"}
 WIDTH = 120
 
 
@@ -115,7 +127,7 @@ def page(found: Topic, form: Form) -> str:
     parts += _exercises(of_topic(found.id), form)
     parts += [f"## {form.word('questions')}", *(_card(cards.get(id), form) for id in found.cards)]
     parts += [f"## {form.word('references')}", "\n".join(_source(source, form) for source in found.sources)]
-    following = ", ".join(_topic_link(topics()[id], form) for id in found.next)
+    following = _COMMA[lang].join(_topic_link(topics()[id], form) for id in found.next)
     parts.append(f"{form.word('next')}{_COLON[lang]}{following}")
     return "\n\n".join(parts) + "\n"
 
@@ -125,7 +137,7 @@ def index(form: Form) -> str:
     lang = form.lang
     other: Language = "zh" if lang == "en" else "en"
     rows = [
-        f"- {_topic_link(found, form)}{_COLON[lang]}" + ", ".join(f"`{e.id}`" for e in of_topic(found.id))
+        f"- {_topic_link(found, form)}{_COLON[lang]}" + _COMMA[lang].join(f"`{e.id}`" for e in of_topic(found.id))
         for found in topics().values()
     ]
     run = ["bowerbird learn", f"bowerbird learn gan --exercise mend-the-generator-step{_flag(lang)}"]
@@ -171,14 +183,16 @@ def stale(folder: Path) -> list[str]:
 
 
 def _equation(equation: Equation, form: Form) -> str:
-    where = ", ".join(form.our(file) + f" `{name}`" for file, name in (place.split(":") for place in equation.ours))
+    where = _COMMA[form.lang].join(
+        form.our(file) + f" `{name}`" for file, name in (place.split(":") for place in equation.ours)
+    )
     formula = f"$$\n{equation.latex}\n$$" if form.latex else f"    {equation.text}"
-    head = f"**{equation.name[form.lang]}**" + (f" ({form.word('computed')} {where})" if where else "")
+    head = f"**{equation.name[form.lang]}**" + (form.word("computed").format(where) if where else "")
     return f"{head}\n\n{formula}"
 
 
 def _step(step: Step, form: Form) -> str:
-    names = ", ".join(f"`{name}`" for name in step.names)
+    names = _COMMA[form.lang].join(f"`{name}`" for name in step.names)
     return _filled(f"- {form.our(step.file)} {names}{_COLON[form.lang]}{step.words[form.lang]}", indent="  ")
 
 
@@ -187,22 +201,26 @@ def _experiment(found: Topic, form: Form) -> list[str]:
         return []
     parts = [f"## {form.word('experiment')}", form.commands(found.experiment.commands)]
     parts.append(_filled(found.experiment.words[form.lang]))
-    promises = [f"- `{name}`{_COLON[form.lang]}{said}" for name in found.experiment.recipes for said in promised(name)]
+    promises = [
+        f"- `{name}`{_COLON[form.lang]}{said}"
+        for name in found.experiment.recipes
+        for said in promised(name, form.lang)
+    ]
     return [*parts, form.word("promise"), "\n".join(promises)] if promises else parts
 
 
-def promised(recipe: str) -> list[str]:
+def promised(recipe: str, lang: Language = "en") -> list[str]:
     """What a recipe's [[expect]] states, in one line each."""
-    return [_promise(row) for row in tomllib.loads(config.recipe(recipe)).get("expect", [])]
+    return [_promise(row, lang) for row in tomllib.loads(config.recipe(recipe)).get("expect", [])]
 
 
-def _promise(row: dict[str, Any]) -> str:
+def _promise(row: dict[str, Any], lang: Language) -> str:
     bound = f"≤ {row['at_most']:g}" if "at_most" in row else f"≥ {row['at_least']:g}"
-    terms = {"n_samples": "n", "n_reference": "n_reference", "split": "split", "extractor": "extractor"}
-    details = [f"{name} {row[key]}" for key, name in terms.items() if key in row]
+    details = [f"{name} {row[key]}" for key, name in _TERMS[lang].items() if key in row]
     if "measured" in row:
-        details.append(f"measured {row['measured']:g}")
-    return f"`{row['metric']}` {bound}" + (f" ({', '.join(details)})" if details else "")
+        details.append(f"{_WORDS[lang]['measured']} {row['measured']:g}")
+    said = f"`{row['metric']}` {bound}"
+    return said + _WORDS[lang]["brackets"].format(_WORDS[lang]["clause"].join(details)) if details else said
 
 
 def _exercises(found: list[Exercise], form: Form) -> list[str]:
@@ -229,7 +247,10 @@ def _card(card: cards.Card, form: Form) -> str:
 def _source(source: Source, form: Form) -> str:
     reference = source.reference
     text = f"[{reference.text}]({reference.url})" if form.sources and reference.url else str(reference)
-    return _filled(f"- {_KINDS[form.lang][source.kind]}{_COLON[form.lang]}{text}. {source.why[form.lang]}", indent="  ")
+    return _filled(
+        f"- {_KINDS[form.lang][source.kind]}{_COLON[form.lang]}{text}{_STOP[form.lang]}{source.why[form.lang]}",
+        indent="  ",
+    )
 
 
 def _topic_link(found: Topic, form: Form) -> str:

@@ -38,7 +38,7 @@ _WORDS: dict[Language, dict[str, str]] = {
         "offline": "没有询问语言模型（用 --llm URL --model NAME 询问）。最相关的事实、发现和卡片：",
         "prose": "事实由程序给出，模型只负责连接。",
         "nothing": "这里没有与问题相关的内容。",
-        "tokens": "{prompt} + {completion} 个 token",
+        "tokens": "{prompt} + {completion} 个词元",
         "about": "约 ",
         "cached": "来自缓存",
         "cost": "费用 {cost:.4f}",

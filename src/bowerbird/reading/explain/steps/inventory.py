@@ -211,7 +211,8 @@ def _stand_ins(w: Writer) -> Iterator[Block]:
             yield w.said("Nothing had to be replaced to run it.", "运行时没有替换任何东西。")
         return
     yield w.said(
-        "What was missing or out of reach was replaced, and is named here:", "缺少或不可及的东西由替身代替，逐一列出："
+        "What was missing or out of reach was replaced, and is named here:",
+        "缺少或无法访问的东西由替身代替，逐一列出：",
     )
     yield from w.items(_stand_in(w, fact) for fact in list(seen.values())[:24])
 

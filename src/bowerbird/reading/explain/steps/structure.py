@@ -86,7 +86,7 @@ def _schedules(w: Writer) -> Iterator[Block]:
         keys = [k for k in ("T", "steps", "length") if isinstance(fact[k], int)]
         if keys:
             yield w.said(
-                "A noise schedule of {n:step} was found.", "发现一个 {n} 步的噪声表。", n=number(fact, keys[0])
+                "A noise schedule of {n:step} was found.", "发现一个 {n} 步的噪声调度。", n=number(fact, keys[0])
             )
 
 
