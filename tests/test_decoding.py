@@ -10,6 +10,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from bowerbird.draws import Draws
+from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import SequenceState
 from bowerbird.samplers.decoding import (
     Reader,
@@ -327,3 +328,8 @@ def test_a_row_that_never_ends_is_cut() -> None:
 def test_length_normalisation_is_that_of_wu_et_al() -> None:
     assert float(length_normalised(torch.tensor(-3.0), 1, 0.6)) == pytest.approx(-3.0)
     assert float(length_normalised(torch.tensor(-3.0), 7, 1.0)) == pytest.approx(-1.5)
+
+
+def test_logits_that_are_not_finite_are_said():
+    with pytest.raises(BowerbirdError, match="logits are not finite"):
+        choose(torch.full((2, 5), math.nan), Sampling())

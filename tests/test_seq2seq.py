@@ -232,7 +232,7 @@ def test_samples_are_rows_of_targets() -> None:
 def test_other_data_and_nets_are_refused() -> None:
     picture = Tensors((1, 4, 4))
     for spec in (Spec("image", picture), SPEC.alone(), Spec("text", TARGET, {"source": picture})):
-        with pytest.raises(BowerbirdError, match="use the family gan" if spec.target is picture else "pairs"):
+        with pytest.raises(BowerbirdError, match="choose the family gan" if spec.target is picture else "pairs"):
             Seq2SeqConfig(net=NET).build(spec)
     with pytest.raises(BowerbirdError, match="use transformer"):
         Seq2SeqConfig(net=RNNConfig()).build(SPEC)

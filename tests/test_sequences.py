@@ -271,10 +271,13 @@ def test_images_cannot_be_prompted(folder: Path) -> None:
 
 
 def test_a_fine_tuned_run_keeps_adapters_apart_and_merged(poet: Path, poems: Path, folder: Path) -> None:
-    model = AutoregressiveConfig(net=SMALL_NET, start=str(poet), lora=LoRAConfig(rank=2))
+    model = AutoregressiveConfig(net=SMALL_NET, lora=LoRAConfig(rank=2))
     data = config.Data(str(poems), text=config.Text(tokenizer=str(poet)))
     run = api.train(
-        config.Run(model, data, replace(TINY, steps=6, lr=0.05, ema_decay=0.0)), folder / "tuned", quiet=True
+        config.Run(model, data, replace(TINY, steps=6, lr=0.05, ema_decay=0.0)),
+        folder / "tuned",
+        start=poet,
+        quiet=True,
     )
     before, after = (safetensors.torch.load_file(path / "model.safetensors") for path in (poet, run))
     adapters = safetensors.torch.load_file(run / "adapters.safetensors")

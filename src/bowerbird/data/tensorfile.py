@@ -30,7 +30,7 @@ class Damaged(BowerbirdError):
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes the file as a whole or not at all; equal tensors and headers give equal bytes."""
-    metadata = {_KEY: _ZEROS.decode() + json.dumps(header)}
+    metadata = {_KEY: _ZEROS.decode() + json.dumps(dict(sorted(header.items())))}
 
     def write(unfinished: Path) -> None:
         safetensors.torch.save_file(tensors, unfinished, metadata)

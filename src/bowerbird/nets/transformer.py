@@ -51,8 +51,6 @@ class TransformerConfig(NetConfig):
     """Heads of keys and values, each of which n_head / n_kv_head heads of queries share (None: n_head)."""
     n_embd: Count = 128
     """Features per token; a multiple of ``n_head`` unless ``head_dim`` is given."""
-    head_dim: Count | None = None
-    """Features per head (None: n_embd / n_head)."""
     n_ff: Count | None = None
     """Width of the perceptrons (None: 4 n_embd; for swiglu 8/3 n_embd, rounded up to a multiple of 64)."""
     positions: Positions = "rotary"
@@ -71,6 +69,8 @@ class TransformerConfig(NetConfig):
     """Added to the variance or mean square."""
     rope_base: Positive = 10_000.0
     """Rotary positions: the longest wavelength is nearly 2π times this."""
+    n_encoder_layer: Count | None = None
+    """Blocks of the encoder where there is one (None: n_layer)."""
     rope_scaling: RopeScaling = UNSCALED
     """Rotary positions: slowed down, as models are that read longer texts than they were first trained on."""
     unturned: tuple[Whole, ...] = ()
@@ -79,8 +79,8 @@ class TransformerConfig(NetConfig):
     """Where bias is false: biases of queries, keys and values (Qwen2), or also of what leaves the attention."""
     qk_norm: bool = False
     """Queries and keys go through an RMSNorm of their own in each head, before they are turned (Qwen3)."""
-    n_encoder_layer: Count | None = None
-    """Blocks of the encoder where there is one (None: n_layer)."""
+    head_dim: Count | None = None
+    """Features per head (None: n_embd / n_head)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bowerbird.draws import Draws
+from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import SequenceState
 from bowerbird.ranges import NonNegative, Positive, Range, Share, Whole, check
 
@@ -78,13 +79,19 @@ def draw(logits: Logits, generator: Draws | None = None, place: int | None = Non
     """A token from softmax(logits) of each row: the first whose cumulative probability exceeds u ~ U[0, 1).
 
     One uniform number per row, where torch.multinomial needs one per token (30 times slower on a CPU at 4,096 tokens).
+    BowerbirdError if logits are NaN.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     n = len(logits)
     u = (torch.rand(n) if generator is None else generator.uniform(n, place)).to(logits.device)[:, None]
     # The last sum may differ from 1 by rounding.  u < 1 keeps the product below it, and a token of probability 0
     # does not raise the sum, so that it can never be the first to exceed anything.
-    return torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]
+    token = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]
+    if (token == logits.shape[-1]).any():
+        raise BowerbirdError(
+            "The model's logits are not finite: its weights are damaged, or its training diverged. Train it again."
+        )
+    return token
 
 
 def top_k(logits: Logits, k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:

@@ -98,13 +98,13 @@ def _wins(s: Signals, D: str, G: str) -> Verdict | None:
     ),
 )
 def critic_loses(s: Signals) -> Verdict | None:
-    return next(filter(None, (_loses(s, *game) for game in s.games)), None) if s.samples_count else None
+    return next(filter(None, (_loses(s, *game) for game in s.games)), None) if s.used >= EARLY else None
 
 
 def _loses(s: Signals, D: str, G: str) -> Verdict | None:
     accuracy = s.series(f"{D}/accuracy").tail(0.5)
     recall, precision = s.probed("samples.recall").tail(0.3), s.probed("samples.precision").tail(0.3)
-    far = len(precision) > 0 and precision.median < 0.1 and recall.median < 0.1
+    far = s.samples_count and len(precision) > 0 and precision.median < 0.1 and recall.median < 0.1
     factor = s.run.train.lr_multiplier.get(D, 1.0) / max(s.run.train.lr_multiplier.get(G, 1.0), 1e-12)
     loss = s.series(f"{D}/loss")
     guesses, stuck = accuracy.median <= 0.6, len(loss) > 3 and loss.tail(0.5).median > 0.9 * loss.first

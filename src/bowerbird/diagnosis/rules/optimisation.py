@@ -266,7 +266,7 @@ def learning_rate_too_low(s: Signals) -> Verdict | None:
     "barely-trained",
     "The budget ended before the model had learnt much",
     "Hoffmann et al. 2022, arXiv:2203.15556 (what a budget buys)",
-    explains=("ema-stale", "label-ignored", "learning-rate-too-low", "critic-loses", "posterior-collapse"),
+    explains=("ema-stale",),
 )
 def barely_trained(s: Signals) -> Verdict | None:
     if not s.probes or s.used < 1 or s.failure is not None or s.step >= YOUNG or s.run.train.start:
@@ -279,4 +279,4 @@ def barely_trained(s: Signals) -> Verdict | None:
         "give it more: --budget 10m, or several thousand --train.steps",
         "or make each step cheaper: a smaller --data.size or network",
     ]
-    return Verdict(0.7, [Evidence("step", text, 0, s.step, float(s.step))], advice)
+    return Verdict(0.6, [Evidence("step", text, 0, s.step, float(s.step))], advice)
