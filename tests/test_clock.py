@@ -105,8 +105,8 @@ def test_a_starved_run_is_named(counters, said):
 def test_the_report_of_a_run_shows_both_times_and_that_it_was_starved(digits, tmp_path, busy):
     train(small(steps=10), tmp_path / "run", digits, quiet=True)
     page = write_run_report(tmp_path / "run").read_text(encoding="utf-8")
-    assert "1 min 40 s" in page and "Computing time" in page and "25 s" in page
-    assert "This run was starved: it ran for 15 s of its 100 s" in page
+    assert "1 min 40 s" in page and "Compute time" in page and "25 s" in page
+    assert "This run was starved: it ran for 15 s of its 100 s (15%)" in page
 
 
 def test_the_console_shows_both_times_where_they_differ(digits, tmp_path, busy, capsys):
@@ -129,7 +129,7 @@ def test_time_on_an_accelerator_is_waited_for(monkeypatch):
 def test_comparisons_count_time_in_computing_and_the_rest_as_it_is():
     assert compute_budget("2m") == {"compute_seconds": 120.0}
     assert compute_budget("500steps") == {"steps": 500} and compute_budget("1e15flops") == {"flops": 1e15}
-    assert describe_budget(compute_budget("2m")) == "2 minutes of computing"
+    assert describe_budget(compute_budget("2m")) == "2 minutes of compute time"
     assert only(compute_budget("60s")) == {
         "steps": None, "examples": None, "seconds": None, "compute_seconds": 60.0, "flops": None
     }  # fmt: skip

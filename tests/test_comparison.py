@@ -224,7 +224,7 @@ def test_the_report_marks_the_best_shows_the_cost_and_needs_nothing_else(bench: 
     assert page.count('class="best"') == 2
     assert '<span class="best">4.0 ± 1.0</span>' in page and '<span class="best">0.7500</span>' in page
     for text in (
-        "1 minute of computing with each of 2 seeds",
+        "1 minute of compute time with each of 2 seeds",
         "2 TFLOP",
         "896",
         "Real examples",
@@ -241,12 +241,12 @@ def test_a_run_that_was_starved_is_named_in_the_report_and_on_the_console(bench:
     assert "starved" not in capsys.readouterr().err + (bench.out / "report.html").read_text()
     bench.trainer.seconds = 360.0
     bench.compare(("gan", "vae"))
-    sentence = "This run was starved: it ran for 60 s of its 360 s and waited for the rest (17%)"
+    sentence = "This run was starved: it ran for 60 s of its 360 s (17%) and waited for the rest"
     assert f"vae, seed 0: {sentence}" in (bench.out / "report.html").read_text()
     assert "gan, seed 0: This run" not in (bench.out / "report.html").read_text()
     print_comparison(bench.out, Console(width=200))
     said = capsys.readouterr().out
-    assert sentence in said and "Computing time" in said and "Trained for 1 minute of computing each" in said
+    assert sentence in said and "Compute time" in said and "Trained for 1 minute of compute time each" in said
 
 
 def test_a_finished_comparison_is_not_done_again(bench: Bench) -> None:

@@ -93,7 +93,7 @@ def test_budgets_that_add_count_from_where_the_run_is(text: str, budget: dict) -
 
 
 def test_a_budget_that_is_used_up_is_refused() -> None:
-    with pytest.raises(BowerbirdError, match=r"already taken 5 steps.*--budget \+5steps"):
+    with pytest.raises(BowerbirdError, match=r"already used 5 steps.*--budget \+5steps"):
         continued_budget("5steps", {"step": 5})
 
 
@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_new_and_named(finished: Path, tmp_path: Path, caps
     words = ["train", str(finished / "run.toml"), "--data", str(tmp_path / "data"), "--start", str(finished)]
     assert cli.main([*words, "--out", str(out), "--budget", "2steps"]) == 0
     said = capsys.readouterr().err
-    assert f"are those of {finished.resolve()}; new: " in said
+    assert f"were taken from {finished.resolve()}; new: " in said
     assert ".table.weight' of shape (" in said
     assert RunDir(out).config().train.start == str(finished.resolve())
 

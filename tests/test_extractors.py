@@ -94,7 +94,7 @@ def test_a_model_of_photographs_is_measured_without_the_digit_classifier(
     told = capsys.readouterr()
     assert "sliced_wasserstein" in told.out and "psnr" in told.out
     assert not any(name in told.out for name in ("frechet", "kid", "copied", "class_accuracy"))
-    assert "note: No extractor on this machine suits these pictures" in told.err
+    assert "note: No extractor on this machine suits these images" in told.err
 
 
 def test_scores_in_training_fall_back_on_pixels(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_odd_midi_is_read_whole(raw: bytes) -> None:
         (b"RIFF\0\0\0\0RMID", "cut short"),
         (b"RIFF\0\0\0\0WAVEdata", "no valid MIDI"),
         (midi(MELODY, division=0xE728), "SMPTE"),
-        (midi(MELODY, division=0), "without a length of its beats"),
+        (midi(MELODY, division=0), "without a beat length"),
         (midi(MELODY, kind=3), r"unknown type \(3\)"),
         (midi(b"\0<P" + END), "no valid MIDI"),  # a running status that never began
         (midi(b"\0\x90<P" + END), "notes that never end"),
@@ -129,7 +129,7 @@ def test_drums_without_counterpart_in_training_are_said(tmp_path: Path) -> None:
     kit = (Voice("piano"), Voice("kit", 0, is_drum=True))
     write_midi(Piece([Note(0.0, 1.0, 60, 0), Note(0.0, 1.0, 36, 1)], kit), tmp_path / "val" / "drums.mid")
     summary = open_data(config.Data(str(tmp_path))).summary()
-    assert "voices of a sort that training lacks, left out: 1 (first: val/drums.mid)" in summary
+    assert "kinds of voices that training lacks, left out: 1 (first: val/drums.mid)" in summary
 
 
 def test_tracks_of_one_name_stay_apart() -> None:
@@ -239,7 +239,7 @@ def test_voices_sound_together() -> None:
     assert [(n.onset, n.pitch, n.voice) for n in piece.notes] == [
         (2.0, 72, 0), (2.0, 60, 1), (3.0, 74, 0), (4.0, 76, 0), (4.0, 64, 1), (5.0, 77, 0),
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="other repeats"):
+    with pytest.raises(ValueError, match="different repeats"):
         abc.read_tune(tune("V:1\n|:c4:|\nV:2\nC4|"))
 
 
@@ -247,7 +247,7 @@ def test_voices_sound_together() -> None:
     ("music", "reason"),
     [
         ("C !D.C.!|", "a jump"), ("C !D.S.alcoda!|", "a jump"), ("m: n = c\nC|", "macros"), ("C99999999|", "endless"),
-        ("C,,,,,,|", "MIDI's range"), ("P:A\nC|", "order of parts"),
+        ("C,,,,,,|", "MIDI's range"), ("P:A\nC|", "names missing parts"),
     ],
 )  # fmt: skip
 def test_a_tune_that_cannot_be_read_whole_says_why(music: str, reason: str) -> None:

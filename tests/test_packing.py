@@ -415,4 +415,4 @@ def test_data_list_says_how_large_the_packs_are_and_where(tmp_path, cache, capsy
     open_data(Data(str(folder_of(tmp_path / "set"))))
     assert main(["data", "list"]) == 0
     said = capsys.readouterr().out
-    assert f"Decoded pictures: 1 pack, 0.0 MB, in {cache}" in said
+    assert f"Decoded images: 1 pack, 0.0 MB, in {cache}" in said

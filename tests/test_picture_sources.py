@@ -104,7 +104,7 @@ def test_case_06_the_level_that_tells_images_apart(case):
     folder = case("06")
     tiny = opened(folder / "tiny")
     assert tiny.classes == tuple(f"n0000000{i}" for i in range(4))
-    assert "10 images of val or test in no folder of a class (test/images/test_0.JPEG …)" in tiny.summary()
+    assert "10 images of val or test outside the class folders (test/images/test_0.JPEG …)" in tiny.summary()
     assert set(counts(opened(folder / "months"))) == {f"{y}/{m:02d}" for y in (2022, 2023, 2024) for m in (1, 2, 3)}
     assert opened(folder / "catsimages").classes == ("cats/indoor", "cats/outdoor", "dogs/indoor", "dogs/outdoor")
 
@@ -196,7 +196,7 @@ def test_links_are_followed_once(tmp_path):
     assert sorted(names) == ["again/2.png", "cat/1.png", "cat/2.png", "cat/3.png", "cat/4.png", "dog/1.jpg"]
     assert source.unused.counts == {
         "link{s} to what is listed already": 3,
-        "link{s} to a folder that holds this one": 1,
+        "link{s} to a parent folder": 1,
         "broken link{s}": 1,
     }
 
@@ -401,7 +401,7 @@ def test_images_without_a_class_stay_where_another_label_is_asked_for(tmp_path):
 
 def test_an_image_outside_of_the_folders_is_said(tmp_path):
     drawn(tmp_path, ["a/1.png", "b/1.png", "loose.png"])
-    assert "folders are no labels, for 1 images lie outside of them (loose.png …)" in opened(tmp_path).summary()
+    assert "folders are not labels, because 1 images lie outside them (loose.png …)" in opened(tmp_path).summary()
 
 
 # ------------------------------------------------------------------------------------------------ metadata
@@ -477,7 +477,7 @@ def test_stylegans_labels(tmp_path):
     drawn(tmp_path, names)
     write(tmp_path, {"dataset.json": json.dumps({"labels": None}).encode()})
     summary = opened(tmp_path).summary()
-    assert "no labels" in summary and "1 table of metadata without a row (dataset.json)" in summary
+    assert "no labels" in summary and "1 metadata table without a row (dataset.json)" in summary
     one_hot = [[name, [int(k == i % 3) for k in range(3)]] for i, name in enumerate(names)]
     write(tmp_path, {"dataset.json": json.dumps({"labels": one_hot}).encode()})
     assert counts(opened(tmp_path)) == {"0": 2, "1": 2, "2": 2}
@@ -580,7 +580,7 @@ def test_several_frames_are_said_and_the_first_counts(tmp_path):
         )
     drawn(tmp_path, ["y.png"])
     data = opened(tmp_path)
-    assert "the first frame alone of 4 that have more (x.gif …)" in data.summary()
+    assert "only the first frame of 4 that have more (x.gif …)" in data.summary()
     assert sum(bool((x == 10).all()) for x in data.split("train+val+test").images) == 4
 
 
@@ -685,7 +685,7 @@ def test_colour_of_16_bits_is_what_pillow_reads():
 def test_deep_pixels_without_a_range_are_refused(tmp_path):
     drawn(tmp_path, ["1.png", "2.png"])
     write(tmp_path, {"3.tiff": encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF")})
-    assert "1 with values that are not finite (3.tiff)" in opened(tmp_path).summary()
+    assert "1 with non-finite values (3.tiff)" in opened(tmp_path).summary()
 
 
 def test_grey_maps_state_their_white():

@@ -124,7 +124,7 @@ def test_settings_are_compared_and_examples_counted(run: Path) -> None:
     """Case 21 (d): four steps of 4 and two of 8 are 32 examples."""
     toml = run / "run.toml"
     toml.write_text(toml.read_text().replace("batch_size = 4", "batch_size = 8"))
-    with pytest.raises(BowerbirdError, match=r"train.batch_size was 4, run.toml says 8\. Put the old values back"):
+    with pytest.raises(BowerbirdError, match=r"train.batch_size was 4, run.toml says 8\. Restore the old values"):
         api.resume(run, quiet=True)
     api.resume(run, accept_changes=True, quiet=True)
     assert RunDir(run).status()["examples"] == 4 * 4 + 2 * 8
@@ -146,7 +146,7 @@ def test_another_network_does_not_fit(run: Path) -> None:
     toml.write_text(re.sub(r"hidden = .*", "hidden = [9]", toml.read_text()))
     with pytest.raises(BowerbirdError, match=r"model.net.hidden was \[8\], run.toml says \[9\]"):
         api.resume(run, quiet=True)
-    with pytest.raises(BowerbirdError, match=r"do not fit any more: '.*' is \(.*8.*\) in the checkpoint and \(.*9.*\)"):
+    with pytest.raises(BowerbirdError, match=r"no longer fit: '.*' is \(.*8.*\) in the checkpoint and \(.*9.*\)"):
         api.resume(run, accept_changes=True, quiet=True)
 
 

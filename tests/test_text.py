@@ -581,7 +581,7 @@ BAD: list[tuple[str, bytes, dict, str]] = [
     ("a.jsonl", b'{"text": "a"}\n{"text": 5}\n', {}, "a.jsonl, line 2: text must be text"),
     ("a.jsonl", b'{"text": "a"}\n\n{"txt": "b"}\n', {}, "a.jsonl, line 3: the column 'text' is missing"),
     ("a.jsonl", b'{"text": "a"}\n{"text": ', {}, "a.jsonl, line 2 is not JSON"),
-    ("a.jsonl", b'{"text": "\\ud800"}\n', {}, "a.jsonl, line 1 is not JSON of valid text"),
+    ("a.jsonl", b'{"text": "\\ud800"}\n', {}, "a.jsonl, line 1 is not valid text"),
     ("a.jsonl", b"[1]\n", {}, "a.jsonl, line 1 must be a JSON object"),
     ("a.jsonl", b'{"messages": []}\n', {}, "a.jsonl, line 1: messages must be a list"),
     ("a.jsonl", b'{"messages": [{"role": "user"}]}\n', {}, "line 1: every message must be an object"),

@@ -207,7 +207,7 @@ def test_big_endian_without_a_mark_is_not_taken_for_little_endian(tmp_path):
 def test_damaged_text_is_not_taken_for_another_encoding(tmp_path):
     path = put(tmp_path / "a.txt", (CHINESE * 9).encode() + b"\xff" + CHINESE.encode())
     at = len((CHINESE * 9).encode())
-    assert refusal(path) == f"a.txt is not UTF-8 at byte {at} (0xff), though the text around it is; mend that place."
+    assert refusal(path) == f"a.txt is not UTF-8 at byte {at} (0xff), though the text around it is; correct that place."
     assert "it may be utf-8: use" in refusal(put(tmp_path / "b.txt", CHINESE), encoding="ascii")
 
 
@@ -468,7 +468,7 @@ def test_what_the_user_names_comes_before_what_is_usual(tmp_path):
 
 def test_other_delimiters_are_said(tmp_path):
     data = opened(put(tmp_path / "a.csv", "text;n\na, b;1\nc;2\n"))
-    assert sorted(data.texts(ALL)) == ["a, b", "c"] and "semicolons stand between the cells" in data.summary()
+    assert sorted(data.texts(ALL)) == ["a, b", "c"] and "semicolons separate the cells" in data.summary()
     assert sorted(opened(put(tmp_path / "b.csv", "sep=;\ntext;n\na, b;1\nc;2\n")).texts(ALL)) == ["a, b", "c"]
     assert "line 3 has 1 cell" in refusal(put(tmp_path / "c.csv", "sep=;\ntext;n\na\nc;2\n"))
 
@@ -622,7 +622,7 @@ def test_splits_that_are_none_are_said(tmp_path):
         put(tmp_path / f"{name}.jsonl", "".join(f'{{"text": "{name} {i}"}}\n' for i in range(4)))
     assert opened(tmp_path).preprocessing["split"].startswith("official test")
     put(tmp_path / "more.jsonl", '{"text": "more"}\n')
-    assert "no official splits here, since more.jsonl is none of them" in opened(tmp_path).summary()
+    assert "not official splits here, since more.jsonl is not one of them" in opened(tmp_path).summary()
     shards = tmp_path / "shards"
     for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001", "test-00000-of-00001"):
         put(shards / f"{name}.jsonl", f'{{"text": "{name}"}}\n')
@@ -642,7 +642,7 @@ def test_a_name_that_says_nothing(tmp_path):
 def test_a_folder_of_parallel_files_is_told_how_to_be_given(tmp_path):
     for name in ("train.de", "train.en", "val.de", "val.en"):
         put(tmp_path / name, "x\n")
-    assert refusal(tmp_path).endswith(f"parallel files are given as '{tmp_path}/train.{{de,en}}'.")
+    assert refusal(tmp_path).endswith(f"name parallel files as '{tmp_path}/train.{{de,en}}'.")
 
 
 def test_texts_named_like_pictures_belong_to_them(tmp_path, tiny):

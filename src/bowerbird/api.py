@@ -101,9 +101,9 @@ def train(
     """Trains a recipe into the folder ``out`` (default: a new one under runs/) and returns it.
 
     ``run`` is a recipe's name, a TOML file, or a ``config.Run``; ``data`` a built-in name or a path; ``budget`` the
-    only budget, such as 60s or 500steps; ``start`` a run whose weights it starts from; further settings have the names
-    that the command line gives them: ``train("flow", data="photos", budget="60s", **{"train.lr": 1e-3})``.
-    ``allow_plugin``: code that the recipe names may run.  A start that fails leaves no folder.
+    only budget, such as 60s or 500steps; ``start`` a run to take the initial weights from; further settings are named
+    as on the command line: ``train("flow", data="photos", budget="60s", **{"train.lr": 1e-3})``.
+    ``allow_plugin``: let the plugin run that the recipe names.  A start that fails leaves no folder.
     """
     run = run if isinstance(run, config.Run) else config.load(str(run), allow_plugin=allow_plugin)
     settings |= {key: str(value) for key, value in (("data.source", data), ("train.start", start)) if value is not None}
@@ -155,9 +155,9 @@ def resume(
 ) -> Path:
     """Continues a run exactly where its last checkpoint left it, and returns its folder.
 
-    ``data`` is where the data have moved to; ``budget`` goes on further, also with a finished run: +10m and +500steps
-    count from where it is, 500steps from its beginning.  ``device`` and further settings, named as for ``train``, are
-    what it goes on with.  BowerbirdError where run.toml or the data are not those that it was trained with, unless
+    ``data`` is where the data have moved to; ``budget`` extends the training, also of a finished run: +10m and
+    +500steps add to it, 500steps is the new total.  ``device`` and further settings, named as for ``train``, apply from
+    here on.  BowerbirdError where run.toml or the data differ from those that it was trained with, unless
     ``accept_changes``.  Without a new budget, a finished run stays as it is.
     """
     folder, rundir = Path(run_dir), RunDir.open(run_dir)
@@ -250,7 +250,7 @@ def load(
     """The trained model of a run folder, with averaged weights, in eval mode.
 
     ``device``: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps.  ``best``: the weights that scored best while
-    training (train.evaluate_every) instead of the last ones.  ``allow_plugin``: code that the run names may run.
+    training (train.evaluate_every) instead of the last ones.  ``allow_plugin``: let the plugin run that the run names.
     """
     machine.keep_freed_memory()
     with trust.allowing(allow_plugin):

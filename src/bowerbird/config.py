@@ -59,7 +59,7 @@ class Text:
     """stream: one text, cut anywhere; documents: one per row; packed: several per row; auto: stream for .txt files
     whose lines go on, else documents."""
     text: str = "text"
-    """Column of a table that holds the text; a number, such as 2, where the first line is no header."""
+    """Column of a table that holds the text; its number, such as 2, if there is no header."""
     source: str = "source"
     """Pairs of texts: the column of the source."""
     target: str = "target"
@@ -68,7 +68,7 @@ class Text:
     """Encoding of the files, such as gb18030, big5, shift_jis or latin-1 (auto: UTF-8, and UTF-16 or UTF-32 that begin
     with a byte order mark)."""
     max_mb: Count = 512
-    """Most megabytes of text that are read, unpacked, all files together; more is refused before memory fills up."""
+    """Most megabytes of text to read, decompressed, over all files; more is refused before memory fills up."""
 
     def __post_init__(self) -> None:
         ranges.check(self, "data.text.")
@@ -96,7 +96,7 @@ class Data:
     source: str = "digits"
     """A built-in name, a file, a folder or a zip."""
     names: str = "auto"
-    """Encoding of file names that neither are UTF-8 nor say what they are, as in zips from Windows: gb18030, cp932 …"""
+    """Encoding of file names that are not UTF-8 and state no encoding, as in zips from Windows: gb18030, cp932 …"""
     modality: str = "auto"
     """What the source holds: images, text, pairs, chat, music or a plugin's medium; auto looks at its files."""
     text: Text = Text()
@@ -106,13 +106,13 @@ class Data:
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """Colour of the tensors; auto keeps grey images grey."""
     label: str | None = None
-    """Which column of the metadata is the label (None: sub-folder names, else a column named 'label')."""
+    """Which column of the metadata is the label (None: sub-folder names, else a column 'label' or 'class')."""
     given: tuple[str, ...] = ()
     """Columns that images are made from instead of the label: attributes with few values, and captions."""
     from_: str | None = None
-    """Images from images: the style to start from, which is a value of a column or a folder."""
+    """Image to image: the source style, which is a value of a column or a folder."""
     to: str | None = None
-    """Images from images: the style to make. Two pictures of the same thing, one in each style, are a pair."""
+    """Image to image: the target style. Two images of the same thing, one in each style, are a pair."""
     paired: bool = True
     """Whether pictures of two styles belong to one another; if not, any may stand beside any."""
     halves: Literal["none", "source-left", "source-right"] = "none"
@@ -139,7 +139,7 @@ class Train:
     seconds: Positive | None = None
     """Budget: seconds of training (not bit-reproducible: how far one gets depends on the machine)."""
     compute_seconds: Positive | None = None
-    """Budget: seconds of computing, as `compare` counts them: CPU time of all threads, or time on the accelerator."""
+    """Budget: compute time in seconds, as `compare` counts it: CPU time of all threads, or time on the accelerator."""
     flops: Positive | None = None
     """Budget: floating-point operations, counted on one profiled step."""
     batch_size: Count = 128
@@ -190,9 +190,9 @@ class Train:
     evaluate_share: NonNegative = 0.1
     """Most time that evaluations may take, as a part of the training time; those that come too soon are left out."""
     start: str = ""
-    """Run folder whose weights training starts from, as far as their shapes fit."""
+    """Run folder to take the initial weights from, as far as their shapes fit."""
     freeze: tuple[str, ...] = ()
-    """Parameters that are not trained: patterns of their names, such as net.blocks.0.* or *.embedding.*"""
+    """Parameters to freeze: patterns of their names, such as net.blocks.0.* or *.embedding.*"""
 
     def __post_init__(self) -> None:
         ranges.check(self, "train.")

@@ -83,7 +83,7 @@ class Spec:
         if isinstance(self.target, kind):
             return self.target
         made, instead = (
-            ("pictures and other tensors", "autoregressive (recipes poet, shakespeare, chorales)")
+            ("images and other tensors", "autoregressive (recipes poet, shakespeare, chorales)")
             if kind is Tensors
             else ("sequences of tokens", "gan, vae, diffusion or flow")
         )
@@ -97,7 +97,7 @@ def shape_of_picture(spec: Spec) -> tuple[int, int, int]:
     """(channels, height, width) of the target; BowerbirdError if it is not a picture."""
     if not isinstance(spec.target, Tensors) or len(spec.target.shape) != 3:
         raise BowerbirdError(
-            f"This network needs pictures, but this data source contains {spec.medium}; choose another --data."
+            f"This network needs images, but this data source contains {spec.medium}; choose another --data."
         )
     channels, height, width = spec.target.shape
     return channels, height, width

@@ -58,7 +58,7 @@ def _usage() -> str:
             f"  {'--help':<{width}}  After a command: its flags.",
             f"  {'--version':<{width}}  The version.",
             f"  {'--debug':<{width}}  Show the traceback of an error.",
-            f"  {'--allow-plugin':<{width}}  Let the Python file run that a recipe or run names as its plugin.",
+            f"  {'--allow-plugin':<{width}}  Allow the plugin to run that a recipe or run names.",
             "",
             f"First steps:  {PROGRAM} recipes   {PROGRAM} train flow   {PROGRAM} compare gan vae flow --budget 60s",
         ]

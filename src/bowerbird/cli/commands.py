@@ -62,8 +62,8 @@ class DataList(Command):
         print_columns([[row[column] for column in columns] for row in rows])
         if n:
             print(
-                f"\nDecoded pictures: {n:,} pack{'s' * (n != 1)}, {n_bytes / 1e6:,.1f} MB, in {room.packs_folder()}; "
-                "what is deleted there is made again when it is needed."
+                f"\nDecoded images: {n:,} pack{'s' * (n != 1)}, {n_bytes / 1e6:,.1f} MB, in {room.packs_folder()}; "
+                "you may delete it: it is rebuilt when needed."
             )
 
     @staticmethod
@@ -213,7 +213,7 @@ class Compare(Command):
     data: str = "digits"
     """A built-in name, a folder or a zip."""
     budget: str = "60s"
-    """What each may cost: 60s, 10m, 2h (CPU time of all threads, or GPU time), 500steps, 20000examples, 1e15flops."""
+    """Budget of each run: 60s, 10m, 2h (CPU time of all threads, or GPU time), 500steps, 20000examples, 1e15flops."""
     seeds: int = 1
     """Runs of each recipe, for error bars."""
     out: Path | None = None

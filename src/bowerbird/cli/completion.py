@@ -32,7 +32,7 @@ ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 @dataclass(frozen=True)
 class Completion(Command):
-    """Prints the script that makes a shell complete commands, flags and recipes."""
+    """Prints a script that lets a shell complete commands, flags and recipes."""
 
     shell: Positional[Literal["bash", "zsh", "fish"]]
     """Load it with: source <(bowerbird completion bash), or for fish: bowerbird completion fish | source"""

@@ -50,10 +50,10 @@ def _read() -> str:
 
 @dataclass(frozen=True)
 class Import(Command):
-    """Makes a run folder of a pretrained language model (Llama architecture)."""
+    """Makes a run folder of a pretrained language model (Llama and its relatives, GPT-2)."""
 
     source: Positional[Path]
-    """A folder in the Hugging Face layout, or a GGUF file."""
+    """A folder in the Hugging Face layout, a PEFT adapter's folder, or a GGUF file."""
     out: Path | None = None
     """The run folder (default: runs/ and the name of the source)."""
 

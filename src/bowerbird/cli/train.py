@@ -23,7 +23,7 @@ class DataFlags(config.Data):
     """Where examples come from and what is done to them."""
 
     from_: Annotated[str | None, arg(name="from")] = None
-    """Images from images: the style to start from, which is a value of a column or a folder."""
+    """Image to image: the source style, which is a value of a column or a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class TrainFlags:
     source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
     """Short for --data.source: a built-in name, a folder or a zip."""
     budget: str | None = None
-    """The only budget of this run: 60s, 10m, 2h (on the wall clock), 500steps, 20000examples or 1e15flops."""
+    """The only budget of this run: 60s, 10m, 2h (wall-clock time), 500steps, 20000examples or 1e15flops."""
     out: Path | None = None
     """The run folder (default: a new one under runs/)."""
     start: str | None = None
-    """Short for --train.start: a run folder whose weights training starts from, as far as their shapes fit."""
+    """Short for --train.start: a run folder to take the initial weights from, as far as their shapes fit."""
     plugin: Path | None = None
     """A Python file that registers your own families or nets."""
     find_lr: Switch = False
@@ -141,13 +141,13 @@ class ResumeFlags:
     run: Positional[Path]
     """The run folder."""
     budget: str | None = None
-    """Go on further, also with a finished run: +10m, +500steps … in addition, 500steps … in all."""
+    """Train further, also a finished run: +10m, +500steps … adds to it, 500steps … is the new total."""
     source: Annotated[str | None, arg(name="data", metavar="SRC")] = None
     """Where the run's data have moved to."""
     device: str | None = None
     """Short for --train.device: auto, cpu, cuda, cuda:1, mps."""
     accept_changes: Switch = False
-    """Go on although run.toml or the data are not those that the run was trained with; the run records it."""
+    """Continue although run.toml or the data differ from those of the training so far; the run records it."""
     quiet: Switch = False
     """Show no progress."""
     train: config.Train = config.Train()

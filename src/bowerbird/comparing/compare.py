@@ -84,7 +84,7 @@ def compare(
 ) -> Path:
     """Trains every recipe on ``data`` for ``budget`` with ``seeds`` seeds, measures all alike; returns report.html.
 
-    ``budget`` is a number with s, m, h, steps, examples or flops; seconds are those of computing: CPU time of all
+    ``budget`` is a number with s, m, h, steps, examples or flops; seconds are of compute time: CPU time of all
     threads, or time on the accelerator.  Every run is measured as ``measuring`` says, against
     the test split unless it names another; its number of samples is of images (of sequences the default number is
     drawn).  ``out`` (default: a folder

@@ -214,7 +214,7 @@ class _Walk:
         elif (at.st_dev, at.st_ino) in self._known:
             self.unused.add("link{s} to what is listed already", printable(name))
         elif _is_above(path, self.root):
-            self.unused.add("link{s} to a folder that holds this one", printable(name))
+            self.unused.add("link{s} to a parent folder", printable(name))
         elif stat.S_ISDIR(at.st_mode):
             self._enter(name, at, follows=True)
         else:
@@ -247,7 +247,7 @@ class Zip:
         try:
             return cast(BufferedIOBase, self.archive.open(member))
         except NotImplementedError as error:
-            raise Unreadable("packed by a method that Python cannot unpack") from error
+            raise Unreadable("compressed by a method that Python cannot read") from error
 
     def _listed(self, encoding: str) -> dict[str, zipfile.ZipInfo]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]
@@ -318,7 +318,7 @@ def _legible(raw: list[bytes], wanted: str) -> tuple[list[str], str]:
             f"There is no encoding '{wanted}'; try gb18030, big5, cp932, cp949, cp437 or utf-8."
         ) from error
     except UnicodeDecodeError as error:
-        raise BowerbirdError(f"The name {error.object!r} is not {wanted}; set --data.names to another.") from error
+        raise BowerbirdError(f"The file name {error.object!r} is not {wanted}; set --data.names to another.") from error
     if not raw or wanted != "auto" or encoding == encodings.UTF_8:
         return names, ""
     if not encoding:

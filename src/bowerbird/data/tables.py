@@ -105,9 +105,7 @@ def _check_surrogates(value: Any, text: str, where: str) -> None:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise BowerbirdError(
-                f"{where} is not JSON of valid text: an escape stands for half a character."
-            ) from error
+            raise BowerbirdError(f"{where} is not valid text: an escape is half of a surrogate pair.") from error
 
 
 def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
@@ -269,4 +267,4 @@ def _names_within(schema: Any) -> tuple[str, ...]:
 
 
 def _no_parquet(name: str, error: Exception) -> BowerbirdError:
-    return BowerbirdError(f"{name} cannot be read as Parquet ({' '.join(str(error).split())}); make it again.")
+    return BowerbirdError(f"{name} cannot be read as Parquet ({' '.join(str(error).split())}); write it again.")

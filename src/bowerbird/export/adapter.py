@@ -50,17 +50,19 @@ def merged(
         module = module.removeprefix(PREFIX)
         weight = total.get(f"{module}.weight")
         if b is None or weight is None:
-            raise BowerbirdError(f"{where} has a correction for '{module}', which is not whole or not in its model.")
+            raise BowerbirdError(f"{where} has a correction for '{module}', which is incomplete or not in its model.")
         delta = _scale(module, config) * (b.float() @ a.float())
         delta = delta.T if config.get("fan_in_fan_out") else delta
         if delta.shape != weight.shape:
             raise BowerbirdError(
                 f"{where}: the correction of '{module}' has the shape {tuple(delta.shape)}, its weights "
-                f"{tuple(weight.shape)}; this is an adapter of another model."
+                f"{tuple(weight.shape)}; the adapter belongs to another model."
             )
         total[f"{module}.weight"] = weight.float() + delta
     if left:
-        raise BowerbirdError(f"{where} has a tensor '{min(left)}', which is no low-rank correction of a linear layer.")
+        raise BowerbirdError(
+            f"{where} has a tensor '{min(left)}', which is not a low-rank correction of a linear layer."
+        )
     return total
 
 

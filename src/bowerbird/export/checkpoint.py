@@ -71,7 +71,7 @@ class Checkpoint:
         if last >= self.vocab_size:
             raise BowerbirdError(
                 f"{source}: the tokenizer has a token number {last}, but the embedding has only {self.vocab_size} "
-                "rows, so the two are not of the same model; bring the tokenizer that the model was trained with."
+                "rows, so they belong to different models; use the tokenizer that the model was trained with."
             )
         with torch.device("meta"):
             expected = model.build(spec).state_dict()

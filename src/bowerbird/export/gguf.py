@@ -112,7 +112,7 @@ def _net(metadata: Mapping[str, Any], names: Collection[str], where: str) -> Tra
     d = int(own.get("attention.key_length", n_embd // n_head))
     for key in ("rope.dimension_count", "attention.value_length"):
         if own.get(key, d) != d:
-            raise BowerbirdError(f"{where} has {kind}.{key} = {own[key]}; our Transformer turns all {d} features.")
+            raise BowerbirdError(f"{where} has {kind}.{key} = {own[key]}; our Transformer rotates all {d} features.")
     return TransformerConfig(
         n_layer=int(own["block_count"]),
         n_head=n_head,
@@ -135,7 +135,7 @@ def _net(metadata: Mapping[str, Any], names: Collection[str], where: str) -> Tra
 def _scaling(own: Mapping[str, Any], where: str) -> RopeScaling:
     kind = own.get("rope.scaling.type", "none")
     if kind not in ("none", "linear"):
-        raise BowerbirdError(f"{where} scales its rotary positions by '{kind}'; only linear is understood here.")
+        raise BowerbirdError(f"{where} scales its rotary positions by '{kind}'; only linear is supported.")
     return RopeScaling("linear", _shortest(own["rope.scaling.factor"])) if kind == "linear" else RopeScaling()
 
 
@@ -143,7 +143,7 @@ def _llama3(slowed_by: Float[Tensor, " n_planes"], net: TransformerConfig, where
     """The scaling that all models of Meta have since Llama 3.1, if the numbers are its."""
     scaling = RopeScaling("llama3", float(slowed_by.max()))
     if not torch.allclose(_slowed_by(replace(net, rope_scaling=scaling)), slowed_by, rtol=1e-3):
-        raise BowerbirdError(f"{where} slows its rotary positions down in another way than Llama 3.1 does.")
+        raise BowerbirdError(f"{where} scales its rotary positions differently from Llama 3.1.")
     return scaling
 
 
@@ -204,12 +204,12 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
     net = checkpoint.net
     if huggingface.kind_of(net) not in KINDS or net.attention_bias == "all":
         raise BowerbirdError(
-            "This Transformer is no Llama, Qwen2 or Qwen3, so GGUF has no place for it here; train with "
+            "This Transformer is not a Llama, Qwen2 or Qwen3, so it cannot be written as GGUF; train with "
             "model.net.positions = rotary, norm = rms, activation = swiglu, bias = false to export to gguf."
         )
     plain = RopeScaling("llama3", net.rope_scaling.factor)
     if net.rope_scaling.kind == "yarn" or (net.rope_scaling.kind == "llama3" and net.rope_scaling != plain):
-        raise BowerbirdError("GGUF files are written with linear or Llama 3.1's scaling of rotary positions only.")
+        raise BowerbirdError("GGUF is written only with linear or Llama 3.1 scaling of rotary positions.")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda part: _write(checkpoint, part, precision))
     return file
@@ -266,7 +266,7 @@ def _sampling_metadata(sampling: Sampling) -> dict[str, Any]:
         if getattr(sampling, ours) != getattr(usual, ours)
     }
     if len(sampling.also_eos) > 2:
-        raise BowerbirdError(f"GGUF has room for three tokens that end a text, not for {len(sampling.also_eos) + 1}.")
+        raise BowerbirdError(f"GGUF has room for three end-of-text tokens, not for {len(sampling.also_eos) + 1}.")
     ends = zip(("eot", "eom"), sampling.also_eos, strict=False)
     return numbers | {f"tokenizer.ggml.{end}_token_id": token for end, token in ends}
 

@@ -164,7 +164,7 @@ def _rope_scaling(rope: Mapping[str, Any], table: Mapping[str, Any], where: str)
     odd = [name for name in ("mscale", "mscale_all_dim") if rope.get(name)] + ["truncate"] * (
         not rope.get("truncate", 1)
     )
-    _require(where, "yarn without these", not odd, f"yarn with {' and '.join(odd)}")
+    _require(where, "yarn without these settings", not odd, f"yarn with {' and '.join(odd)}")
     magnitude = rope.get("attention_factor") or (0.1 * math.log(scaling.factor) + 1 if scaling.factor > 1 else 1.0)
     low, high = float(rope.get("beta_slow") or 1), float(rope.get("beta_fast") or 32)
     return replace(scaling, low=low, high=high, magnitude=float(magnitude))

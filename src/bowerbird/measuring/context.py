@@ -31,7 +31,7 @@ NEEDS: dict[str, str] = {
     "extractor": "an extractor of features of pictures",
     "features": "features of pictures beside those of real ones: Compared",
     "training_features": "training and held-out pictures of the same source: FeatureSets of both",
-    "sizes": "the number of pictures on every side: samples, reference, and others",
+    "sizes": "the number of images on each side: samples, reference, and others",
     "digits": "samples drawn with labels that are digits: the digit that each was asked to show",
     "attributes": "pictures with attributes, labels among them: Attributes",
     "counterparts": "a true counterpart of every picture made: Counterparts",

@@ -70,7 +70,7 @@ def choose_by_shape(name: str, shapes: Iterable[tuple[int, ...]]) -> Choice | No
         return None
     return Choice(
         "digits",
-        "The features are those of the shipped classifier of handwritten digits, which sees little else; for other "
+        "The features come from the shipped classifier of handwritten digits, which sees little else; for other "
         f"images run: {OFFER}",
     )
 
@@ -78,8 +78,8 @@ def choose_by_shape(name: str, shapes: Iterable[tuple[int, ...]]) -> Choice | No
 def unfit(instead: str = "") -> str:
     """Why there are no features, what is measured ``instead``, and what helps; without a full stop."""
     return (
-        "No extractor on this machine suits these pictures (the shipped one knows handwritten digits alone), so "
-        f"metrics of features are left out{instead}; for features run: {OFFER}"
+        "No extractor on this machine suits these images (the shipped one knows only handwritten digits), so "
+        f"feature metrics are left out{instead}; for features run: {OFFER}"
     )
 
 

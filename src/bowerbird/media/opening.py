@@ -37,7 +37,7 @@ def medium_of(data: config.Data) -> Medium:
     path = Path(data.source).expanduser()
     if files.printable(data.source) != data.source:
         raise BowerbirdError(
-            f"The path {files.printable(data.source)} is not UTF-8, and so no run could record it; rename it."
+            f"The path {files.printable(data.source)} is not UTF-8, so no run could record it; rename it."
         )
     if files.BRACES.fullmatch(data.source) and not path.exists():
         return next(medium for medium in known if "pairs" in medium.modalities)
@@ -80,7 +80,7 @@ def _held(path: Path, known: list[Medium]) -> Medium:
     if n_unnamed:
         counts[ORDER[0]] += n_unnamed
     if not counts and (pair := _parallel(names)):
-        raise BowerbirdError(f"{path} holds no file of a known kind; parallel files are given as '{path}/{pair}'.")
+        raise BowerbirdError(f"{path} holds no file of a known kind; name parallel files as '{path}/{pair}'.")
     rank = {name: -place for place, name in enumerate(ORDER)}
     best = max(known, key=lambda medium: (counts[medium.name], rank.get(medium.name, -len(ORDER))))
     return best if counts else next(medium for medium in known if medium.name == ORDER[0])

@@ -30,15 +30,15 @@ class RopeScaling:
     """linear: every plane (Chen et al. 2023, arXiv:2306.15595); llama3 and yarn (Peng et al. 2023, arXiv:2309.00071,
     section 3.2): planes that turn fewer than ``low`` times within ``context``, and partly those up to ``high``."""
     factor: Positive = 1.0
-    """How much slower."""
+    """By how much they are slowed down."""
     context: Count = 8192
-    """Tokens that the model was first trained on."""
+    """Context that the model was first trained on, in tokens."""
     low: Positive = 1.0
-    """Turns: planes with fewer are slowed down by the whole factor."""
+    """Planes with fewer turns are slowed down by the whole factor."""
     high: Positive = 4.0
-    """Turns: planes with more are not slowed down."""
+    """Planes with more turns are not slowed down."""
     magnitude: Positive = 1.0
-    """Multiplies cosines and sines (yarn)."""
+    """Factor on cosines and sines (yarn)."""
 
     def __post_init__(self) -> None:
         check(self, "rope_scaling.")

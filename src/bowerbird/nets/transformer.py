@@ -72,13 +72,13 @@ class TransformerConfig(NetConfig):
     n_encoder_layer: Count | None = None
     """Blocks of the encoder where there is one (None: n_layer)."""
     rope_scaling: RopeScaling = UNSCALED
-    """Rotary positions: slowed down, as models are that read longer texts than they were first trained on."""
+    """Scaling of rotary positions, for longer texts than the model was first trained on."""
     unturned: tuple[Whole, ...] = ()
-    """Rotary positions: numbers of the blocks, from 0, that do without (SmolLM3)."""
+    """Blocks without rotary positions, numbered from 0 (SmolLM3)."""
     attention_bias: Literal["none", "qkv", "all"] = "none"
-    """Where bias is false: biases of queries, keys and values (Qwen2), or also of what leaves the attention."""
+    """With bias = false: biases of queries, keys and values (Qwen2), or also of the output projection."""
     qk_norm: bool = False
-    """Queries and keys go through an RMSNorm of their own in each head, before they are turned (Qwen3)."""
+    """Normalise queries and keys by an RMSNorm in each head, before they are rotated (Qwen3)."""
     head_dim: Count | None = None
     """Features per head (None: n_embd / n_head)."""
 

@@ -19,7 +19,7 @@ from bowerbird.training.rundir import RunDir
 SAMPLING_COST = ("network_evaluations", "seconds_per_image")
 COST: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("Training time", duration),
-    "compute_seconds": ("Computing time", duration),
+    "compute_seconds": ("Compute time", duration),
     "step": ("Steps", "{:,.0f}".format),
     "examples": ("Examples seen", count),
     "flops": ("Training compute", lambda flops: count(flops, "FLOP")),
@@ -242,7 +242,9 @@ def _plots(folder: Path, comparison: dict[str, Any]) -> list[dict[str, Any]]:
         losses = {name.removesuffix("/loss"): s for name, s in series.items() if name.endswith("/loss")}
         for i, (player, (xs, ys)) in enumerate(losses.items()):
             title = run["recipe"] if len(losses) == 1 else f"{run['recipe']}: {player}"
-            panel = panels.setdefault(title, Panel(title, x_label=x.replace("compute_seconds", "seconds of computing")))
+            panel = panels.setdefault(
+                title, Panel(title, x_label=x.replace("compute_seconds", "seconds of compute time"))
+            )
             panel.series.append(CurveSeries(player, xs, ys, colour=i))
     for panel in panels.values():
         panel.log_y = log_worthwhile([y for series in panel.series for y in series.y])

@@ -119,9 +119,9 @@ def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
     shown = [
         ("Steps", status.get("step"), lambda v: f"{v:,}", ""),
         ("Examples seen", examples, count, rate),
-        ("Training time", seconds, duration, "optimiser steps only, on the wall clock"),
+        ("Training time", seconds, duration, "wall-clock time of optimiser steps only"),
         (
-            "Computing time",
+            "Compute time",
             status.get("compute_seconds"),
             duration,
             starvation(status) or "CPU time of all threads, or time on the accelerator",

@@ -49,7 +49,7 @@ def parse_budget(text: str) -> dict[str, float | int]:
 
 
 def compute_budget(text: str) -> dict[str, float | int]:
-    """As ``parse_budget``, for a comparison: time is counted in seconds of computing.
+    """As ``parse_budget``, for a comparison: time is counted in seconds of compute time.
 
     The wall clock would give a run less to compute whenever something else keeps the machine busy.
     """
@@ -75,17 +75,17 @@ def continued_budget(text: str, used: Mapping[str, Any]) -> dict[str, float | in
     before = used.get("step" if field == "steps" else field, 0)
     if not adds and value <= before:
         raise BowerbirdError(
-            f"The run has already taken {describe_budget({field: before})}, which is no less than {text}; add to it "
+            f"The run has already used {describe_budget({field: before})}, which is no less than {text}; add to it "
             f"with --budget +{text.strip()}."
         )
     return {field: before + value if adds else value}
 
 
 def describe_budget(budget: dict[str, float | int]) -> str:
-    """A budget in words: ``10 minutes``, ``10 minutes of computing``, ``500 steps``."""
+    """A budget in words: ``10 minutes``, ``10 minutes of compute time``, ``500 steps``."""
     ((field, value),) = budget.items()
     if field == "compute_seconds":
-        return describe_budget({"seconds": value}) + " of computing"
+        return describe_budget({"seconds": value}) + " of compute time"
     if field == "seconds":
         for name, seconds in (("hour", 3600), ("minute", 60)):
             if value >= seconds and value % seconds == 0:

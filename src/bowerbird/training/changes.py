@@ -44,14 +44,15 @@ def to_go_on(
     unasked = {key: values for key, values in settings_changed(before, there).items() if key not in asked}
     if not weights_fit(record, now):
         raise BowerbirdError(
-            f"{folder} cannot go on with these data, which do not fit its weights: {'; '.join(other)}. Start a new run "
-            f"from its weights instead: bowerbird train {folder}/run.toml --start {folder} --out NEW"
+            f"{folder} cannot continue with these data, which do not fit its weights: {'; '.join(other)}. Start a new "
+            f"run from its weights instead: bowerbird train {folder}/run.toml --start {folder} --out NEW"
         )
     if (unasked or other) and not accept:
-        undo = "Put the old values back into run.toml" if unasked else "Name the run's own data with --data SRC"
+        undo = "Restore the old values in run.toml" if unasked else "Name the run's own data with --data SRC"
         differing = "; ".join(told(unasked, "run.toml says") + other)
         raise BowerbirdError(
-            f"{folder} would not go on as it began: {differing}. {undo}, or go on deliberately with --accept-changes."
+            f"{folder} would not continue as it began: {differing}. {undo}, or continue deliberately with "
+            "--accept-changes."
         )
     return told(settings_changed(before, run)) + other
 
@@ -119,7 +120,7 @@ def _fields_changed(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[s
         elif a != b:
             found.append((f"'{name}' was {_shape(a)}, now {_shape(b)}", False))
     if before["texts"] != now["texts"]:
-        found.append(("the tokenizer was another one", True))
+        found.append(("the tokenizer was a different one", True))
     return found
 
 

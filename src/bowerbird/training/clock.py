@@ -63,6 +63,6 @@ def starvation(counters: Mapping[str, Any]) -> str:
     if not seconds or seconds < NOTICED_S or running is None or running >= STARVED * seconds:
         return ""
     return (
-        f"This run was starved: it ran for {running:.0f} s of its {seconds:.0f} s and waited for the rest "
-        f"({running / seconds:.0%}); other processes kept the cores busy."
+        f"This run was starved: it ran for {running:.0f} s of its {seconds:.0f} s ({running / seconds:.0%}) and "
+        "waited for the rest; other processes kept the cores busy."
     )

@@ -91,7 +91,7 @@ def require(device: torch.device, n_bytes: int, held: int, micro_batch_size: int
     free = available_memory(device)
     if free is not None and MARGIN * n_bytes > free:
         raise BowerbirdError(
-            f"A step needs about {(n_bytes + held) / 1e9:.1f} GB and {(free + held) / 1e9:.1f} GB are free for it; "
+            f"A step needs about {(n_bytes + held) / 1e9:.1f} GB, but {(free + held) / 1e9:.1f} GB are free for it; "
             f"choose a smaller --train.batch-size (now {micro_batch_size * accumulate}), raise --train.accumulate (now "
             f"{accumulate}), or use a smaller network or --data.size."
         )

@@ -128,7 +128,7 @@ class RunDir:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise BowerbirdError(f"The run folder {self.path} cannot be made: {error.strerror}.") from error
+            raise BowerbirdError(f"The run folder {self.path} cannot be created: {error.strerror}.") from error
         return new
 
     def _require_empty(self) -> None:

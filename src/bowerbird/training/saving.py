@@ -72,7 +72,7 @@ def _require_fit(trainer: "Trainer", weights: dict[str, Tensor]) -> None:
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             raise BowerbirdError(
-                f"The weights of {trainer.rundir.path} do not fit any more: '{name}' is {there.get(name, 'missing')} "
+                f"The weights of {trainer.rundir.path} no longer fit: '{name}' is {there.get(name, 'missing')} "
                 f"in the checkpoint and {here.get(name, 'missing')} in the model of run.toml. Undo the change, or "
                 f"start a new run from its weights with --start {trainer.rundir.path}."
             )

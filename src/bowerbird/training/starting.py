@@ -39,7 +39,7 @@ def start_from(model: GenerativeModel, spec: Spec, folder: Path) -> str:
         raise BowerbirdError(f"train.start = {folder} does not fit: {why}; use its [model.net] and its tokenizer.")
     model.load_state_dict(taken, strict=False)
     share = sum(own[name].numel() for name in taken) / sum(value.numel() for value in own.values())
-    sentence = f"{len(taken)} of {len(own)} tensors ({share:.0%} of the weights) are those of {folder}"
+    sentence = f"{len(taken)} of {len(own)} tensors ({share:.0%} of the weights) were taken from {folder}"
     named = "; ".join(_mismatch(name, found, own) for name in left[:MOST_NAMED])
     more = f"; and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
     return sentence + (f"; new: {named}{more}" if left else "")

@@ -103,7 +103,7 @@ def _record_changes(trainer: "Trainer", run: config.Run, made: list[str]) -> Non
     trainer.rundir.write_json("environment.json", _environment(trainer))
     if made:
         trainer.rundir.append_metrics({"step": trainer.step, "event": "continued", "changes": "; ".join(made)})
-        trainer.progress.say(f"  goes on with changes: {'; '.join(made)}")
+        trainer.progress.say(f"  continues with changes: {'; '.join(made)}")
         trainer.save_checkpoint()
 
 

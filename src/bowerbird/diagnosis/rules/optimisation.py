@@ -276,7 +276,7 @@ def barely_trained(s: Signals) -> Verdict | None:
         return None  # it has settled
     text = f"the run ended after {s.step} steps"
     advice = [
-        "give it more: --budget 10m, or several thousand --train.steps",
+        "train longer: --budget 10m, or several thousand --train.steps",
         "or make each step cheaper: a smaller --data.size or network",
     ]
     return Verdict(0.6, [Evidence("step", text, 0, s.step, float(s.step))], advice)

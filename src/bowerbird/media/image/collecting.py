@@ -81,7 +81,7 @@ class Collecting:
             return self._into_cache(folder)
         except OSError as error:
             why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be used ({error.strerror})"
-            self.note = f"decoded in memory, for the cache {room.packs_folder()} {why}"
+            self.note = f"decoded in memory, because the cache {room.packs_folder()} {why}"
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder)
             return self._decoded(Log(io.BytesIO()), None)
@@ -181,7 +181,7 @@ class Collecting:
         if free is not None and n_bytes > free:
             raise BowerbirdError(
                 f"Decoded to {size[1]}x{size[0]}, the {len(self.names):,} images of {self.path} take up to "
-                f"{n_bytes / 2e9:.1f} GB, for which there is room neither in memory nor in the cache "
+                f"{n_bytes / 2e9:.1f} GB, which fit neither in memory nor in the cache "
                 f"{room.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
             )
 
@@ -234,7 +234,7 @@ def _bar(name: str, n: int, folder: Path | None) -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    what = f"{name}: decoding {n:,} pictures" + ("" if folder is None else ", once")
+    what = f"{name}: decoding {n:,} images" + ("" if folder is None else ", once")
     if not console.is_terminal:
         console.print(what + ("" if folder is None else f" (kept in {folder.parent})"), markup=False)
     parts = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

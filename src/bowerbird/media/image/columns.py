@@ -60,7 +60,7 @@ def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.nda
 def label_column(found: Pictures, column: str | None) -> str:
     """The column that is the label: the one asked for, or the first that sorts the images into classes; "" for none."""
     if column is not None and column not in found.columns:
-        known = ", ".join(found.columns) or "none, for it has neither sub-folders nor metadata"
+        known = ", ".join(found.columns) or "none, since it has neither sub-folders nor metadata"
         raise BowerbirdError(f"{found.name} has no label column '{column}'; its columns: {known}.")
     for name in DEFAULT_LABELS if column is None else (column,):
         if name not in found.columns:

@@ -74,7 +74,7 @@ def _add_folders(found: Described, names: list[str], splits: np.ndarray) -> None
     if labels := folder_labels(names, splits):
         found.add(FOLDER, labels, "folders")
     elif 0 < len(outside := [name for name in names if "/" not in name]) < len(names):
-        found.notes.append(f"folders are no labels, for {len(outside):,} images lie outside of them ({outside[0]} …)")
+        found.notes.append(f"folders are not labels, because {len(outside):,} images lie outside them ({outside[0]} …)")
 
 
 # ------------------------------------------------------------------------------------------------------- tables
@@ -99,7 +99,7 @@ class _Tables:
 
     def _match(self, table: str, rows: list[Row] | None, place: "Index | None") -> None:
         if not rows or place is None:
-            reason = "file{s} of unknown kind" if rows is None else "table{s} of metadata without a row"
+            reason = "file{s} of unknown kind" if rows is None else "metadata table{s} without a row"
             return self._found.unused.add(reason, table)
         strangers = []
         for row in rows:
@@ -243,7 +243,7 @@ def _stylegan(source: files.Files, name: str) -> list[Row] | None:
     pairs = content["labels"] or []
     pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        raise BowerbirdError(f'The labels of {name} have to be pairs such as ["00000/img00000000.png", 3].')
+        raise BowerbirdError(f'The labels of {name} must be pairs such as ["00000/img00000000.png", 3].')
     vectors = [label for _, label in pairs if isinstance(label, list)]
     classes = all(_is_one_hot(vector) for vector in vectors)
     return [{FILE_NAME: image, **_label(label, classes)} for image, label in pairs]

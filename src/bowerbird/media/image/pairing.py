@@ -145,7 +145,7 @@ def _by_column(found: Pictures) -> tuple[Pictures, Sources | None]:
         if other is not None:
             pairs.append((row, place[other]))
     if not pairs:
-        said = "the values of the column source name no images, so that it makes no pairs"
+        said = "the values of the column source name no images, so it makes no pairs"
         return replace(found, note="; ".join(filter(None, [found.note, said]))), None
     targets, sources = np.array(pairs).T
     missing = len(found.names) - len({*targets.tolist(), *sources.tolist()})

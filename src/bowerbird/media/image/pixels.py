@@ -244,7 +244,7 @@ def described(ranges: Mapping[str, Range], headers: Mapping[str, Header]) -> lis
         if kind in kinds
     ]
     several = [name for name, one in headers.items() if one.has_frames]
-    first = f"the first frame alone of {len(several):,} that have more ({several[0]} …)" if several else ""
+    first = f"only the first frame of {len(several):,} that have more ({several[0]} …)" if several else ""
     other = [name for name, one in headers.items() if one.has_profile]
     colours = f"colour profiles of {len(other):,} were not applied ({other[0]} …)" if other else ""
     return [*done, *filter(None, [first, colours])]
@@ -265,7 +265,7 @@ def _values(image: ImageFile.ImageFile) -> np.ndarray:
     """The numbers in a file of more than 8 bits; Unreadable if some are not finite."""
     values = (_sixteen_bits(image) if depth(image) == COLOUR else np.asarray(image)).astype(np.float64)
     if not np.isfinite(values).all():
-        raise Unreadable("with values that are not finite")
+        raise Unreadable("with non-finite values")
     return values
 
 
@@ -284,7 +284,7 @@ def _sixteen_bits(image: ImageFile.ImageFile) -> np.ndarray:
     try:
         return upper * 256 + np.asarray(again)
     except ValueError as error:
-        raise Unreadable("with 16 bits in a layout of which Pillow keeps 8") from error
+        raise Unreadable("with 16 bits in a layout that Pillow reads as 8") from error
 
 
 def _swapped(arguments: Any) -> Any:
@@ -405,4 +405,4 @@ def problem(error: Exception) -> Problem:
         return Problem(str(error))
     if isinstance(error, Image.DecompressionBombError):
         return Problem("too large, perhaps a decompression bomb")
-    return Problem("not permitted to be read" if isinstance(error, PermissionError) else "broken or truncated")
+    return Problem("without permission to read" if isinstance(error, PermissionError) else "broken or truncated")

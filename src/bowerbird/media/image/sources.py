@@ -87,7 +87,7 @@ def _reshaped(name: str, images: np.ndarray, data: config.Data) -> Packed:
         free = machine.available_memory(torch.device("cpu"))
         if free is not None and n_bytes > free:
             raise BowerbirdError(
-                f"At {data.size}x{data.size} the {len(images):,} images of {name} take {n_bytes / 2e9:.1f} GB, and "
+                f"At {data.size}x{data.size} the {len(images):,} images of {name} take {n_bytes / 2e9:.1f} GB, but "
                 f"{free / 1e9:.1f} GB of memory are free for them and a copy; choose a smaller --data.size."
             )
         images = pixels.fit_array(images, data.size, data.size)
@@ -125,7 +125,7 @@ def _in_classes(found: Pictures, data: config.Data) -> Pictures:
         found.columns[FOLDER] = np.where(without, MISSING, found.columns[FOLDER])
         return found
     for row in np.flatnonzero(without):
-        found.unused.add("image{s} of val or test in no folder of a class", found.names[row])
+        found.unused.add("image{s} of val or test outside the class folders", found.names[row])
     found = chosen(found, np.flatnonzero(~without))
     return replace(found, split=files.official_splits(found.names))
 
@@ -151,4 +151,4 @@ def _lost_colour(images: Packed, wanted: str) -> str:
     """A note where the majority's grey gives up somebody's colour."""
     if wanted != "auto" or images.shape[-1] == 3 or not images.in_colour:
         return ""
-    return f'{images.in_colour} of the images are in colour and become grey (channels = "rgb" keeps it)'
+    return f'{images.in_colour} of the images are in colour and become grey (channels = "rgb" keeps the colour)'

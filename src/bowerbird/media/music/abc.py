@@ -250,7 +250,7 @@ class _Voice:
         written = 60 + _SEMITONES[letter.upper()] + 12 * octaves + self._alteration(letter.upper())
         pitch = written + sum(self.shifts.values())
         if not 0 <= pitch <= 127:
-            raise ValueError("with notes outside of MIDI's range")
+            raise ValueError("with notes outside MIDI's range")
         return pitch
 
     def _alteration(self, letter: str) -> int:
@@ -387,7 +387,7 @@ def _in_order(steps: list[_Step], order: str) -> list[_Step]:
         order = order.replace(found[0], (found[1] or found[3] or "") * min(int(found[2] or found[4] or 1), 99), 1)
     wanted = [letter for letter in order if letter.isalpha()]
     if len(order) >= LONGEST_PARTS or (parts and not set(wanted) <= set(parts)):
-        raise ValueError("with an order of parts that it does not have")
+        raise ValueError("with an order that names missing parts")
     if not wanted or not parts:
         return steps
     return steps[: starts[0]] + [step for letter in wanted for step in (*parts[letter], _Step(bar="||"))]
@@ -458,7 +458,7 @@ def _check_alike(voices: Sequence[_Voice]) -> None:
     """All voices must say the same repeats, else they would not be together."""
     forms = [[(s.repeats, s.endings, s.opens) for s in v.steps if s.repeats or s.endings or s.opens] for v in voices]
     if any(form != forms[0] for form in forms):
-        raise ValueError("with other repeats in other voices")
+        raise ValueError("with different repeats in its voices")
 
 
 def _play(

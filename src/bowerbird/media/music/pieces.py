@@ -216,7 +216,7 @@ def _notes(found: list[tuple[str, Piece]], others: list[str], codec: EventCodec)
     if unended:
         yield f"pieces with notes that never end, which are left out: {len(unended):,} (first: {unended[0]})"
     if foreign:
-        yield f"pieces with voices of a sort that training lacks, left out: {len(foreign):,} (first: {foreign[0]})"
+        yield f"pieces with kinds of voices that training lacks, left out: {len(foreign):,} (first: {foreign[0]})"
 
 
 # ------------------------------------------------------------------------------------------------------ examples

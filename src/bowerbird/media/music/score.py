@@ -117,7 +117,7 @@ def midi_songs(raw: bytes) -> list[bytes]:
     if division >= 0x8000:
         raise ValueError("timed in SMPTE frames instead of beats")
     if division == 0:
-        raise ValueError("without a length of its beats")
+        raise ValueError("without a beat length")
     if kind == 2:
         return [_midi_file(division, [track]) for track in tracks]
     return [_midi_file(division, tracks)]

@@ -204,7 +204,7 @@ def official_splits(names: list[str], corpus: Corpus) -> list[str]:
     by_folder = [str(split) for split in files.official_splits(names)]
     if not any(by_folder) and "train" in splits and len(set(splits)) > 2:
         other = names[splits.index("")]
-        corpus.note(f"train and others are no official splits here, since {other} is none of them")
+        corpus.note(f"train and the like are not official splits here, since {other} is not one of them")
     return by_folder
 
 
@@ -278,7 +278,7 @@ def _add(corpus: Corpus, file: TextFile, split: str, data: config.Data) -> None:
         corpus.note(f"{file.name}: {note}")
     if form.kind == "chat" and len(form.needed) == 2:
         asked, answer = form.needed
-        corpus.note(f"'{asked}' and '{answer}' are chats; --data.modality pairs makes pairs of them")
+        corpus.note(f"'{asked}' and '{answer}' are read as chats; --data.modality pairs makes pairs of them")
     _add_rows(corpus, table, form, split)
 
 
@@ -317,7 +317,7 @@ def _table(file: TextFile, data: config.Data, corpus: Corpus) -> Table:
     if kind == ".csv":
         cells, between = tables.csv_cells(file.lines(), name)
         table = tables.of_cells(cells, name, lambda rows: forms.header(rows, data, certain=True))
-        return table.with_note(f"{between} stand between the cells" if between else "")
+        return table.with_note(f"{between} separate the cells" if between else "")
     cells, quoted = tables.tsv_cells(list(file.lines()), name)
     table = tables.of_cells(cells, name, lambda rows: forms.header(rows, data, certain=False))
     return table.with_note("quotation marks enclose cells, as Excel writes them" if quoted else "")

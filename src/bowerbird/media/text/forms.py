@@ -134,7 +134,7 @@ def refused(name: str, table: Table, data: config.Data, *, cells: bool) -> Bower
         for name, column in zip(names, table.columns, strict=True)
     ]
     columns = ", ".join(islice(shown, 20)) + (" …" if len(table.columns) > 20 else "")
-    count = ", or by number, such as 2, if the first line is no header" if cells and not table.example else ""
+    count = ", or by number, such as 2, if there is no header" if cells and not table.example else ""
     return BowerbirdError(
         f"{name} has no column {asked}; its columns: {columns}. Name the right ones with {HOW}{count}."
     )
@@ -207,7 +207,7 @@ def header(rows: list[list[str]], data: config.Data, *, certain: bool) -> Header
     if certain or names or chosen(first, data) or has_header(rows):
         return Header(first, True)
     if len(first) == 1 and data.modality in ("auto", "text"):
-        return Header([data.text.text], False, "no line has a tab, so each is a text")
+        return Header([data.text.text], False, "no line has a tab, so each line is a text")
     if data.modality != "text" and (pair := sides(rows)):
         for i, name in zip(pair, (data.text.source, data.text.target), strict=True):
             numbers[i] = name

@@ -55,8 +55,8 @@ class Room:
         self.taken += n_bytes
         if self.taken > self.limit:
             raise BowerbirdError(
-                f"{name}: the text is larger than {self.limit >> 20:,} MB; take a part of it, or allow more with "
-                "--data.text.max-mb if the memory is there."
+                f"{name}: the text is larger than {self.limit >> 20:,} MB; use a part of it, or allow more with "
+                "--data.text.max-mb if there is enough memory."
             )
 
 
@@ -123,7 +123,7 @@ class _Unpacked(io.BufferedIOBase):
         try:
             return self.file.read(CHUNK)
         except (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-            raise BowerbirdError(f"{self.name} cannot be unpacked ({error}); make it again.") from error
+            raise BowerbirdError(f"{self.name} cannot be unpacked ({error}); write it again.") from error
 
     def close(self) -> None:
         self.file.close()
@@ -161,7 +161,7 @@ class _Decoded:
         name = self.raw.name
         for begin, kind in KINDS_OF_BYTES.items():
             if self.raw.head.startswith(begin):
-                return BowerbirdError(f"{name} is {kind} by its first bytes and no text; unpack it or mend its name.")
+                return BowerbirdError(f"{name} is {kind} by its first bytes, not text; unpack it or correct its name.")
         if not isinstance(error, UnicodeDecodeError):
             return BowerbirdError(f"{name} is not {self.encoding}: {error}.")
         here, at = bytes(error.object), error.start
@@ -226,7 +226,7 @@ def advice(here: bytes, at: int, following: bytes, head: bytes, tried: str) -> s
     begin = here.rfind(b"\n", 0, at) + 1
     likely = _utf_16(head) or _likeliest(here[begin : begin + CHUNK] + following, head, tried)
     if tried == "utf-8" and _is_mostly_utf_8(here[max(0, at - CHUNK) : at + CHUNK] + following):
-        return ", though the text around it is; mend that place."
+        return ", though the text around it is; correct that place."
     if tried != "utf-8" and _is_utf_8(here[begin:] + following):
         likely = "utf-8"
     if likely:
