@@ -523,7 +523,7 @@ def test_a_gguf_cut_short(tmp_path, keep):
         ("tokenizer.ggml.token_type", [1], "shorter"),
         ("general.architecture", "mamba", "architecture 'mamba'"),
         ("llama.rope.scaling.type", "yarn", "scales its rotary positions by 'yarn'"),
-        ("llama.rope.dimension_count", 4, "turns all 8 features"),
+        ("llama.rope.dimension_count", 4, "rotates all 8 features"),
         ("tokenizer.ggml.pre", "unheard-of", "by the rule 'unheard-of', which is not known here"),
         ("tokenizer.ggml.model", "t5", "a tokenizer of the kind 't5'"),
         ("llama.block_count", 0, "at least 1"),
@@ -543,7 +543,7 @@ def test_models_that_have_no_other_form(tmp_path):
     neither = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
     with pytest.raises(BowerbirdError, match="neither a Llama .* nor a GPT-2"):
         huggingface.write(checkpoint(neither), tmp_path / "model")
-    with pytest.raises(BowerbirdError, match=r"no Llama.*model.net.positions = rotary"):
+    with pytest.raises(BowerbirdError, match=r"not a Llama.*model.net.positions = rotary"):
         gguf.write(checkpoint(GPT2), tmp_path / "model.gguf")
     run = import_model(huggingface.write(checkpoint(LLAMA), tmp_path / "llama"), tmp_path / "run")
     with pytest.raises(BowerbirdError, match="no format 'onnx'"):

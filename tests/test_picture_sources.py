@@ -455,7 +455,7 @@ def test_names_are_matched_only_where_one_image_is_meant():
         ),
         ("metadata.csv", b'file_name,label\n"1.png,a\n', r"line 2 is not a row of a table"),
         ("metadata.jsonl", b'{"file_name": 3}', r"line 1 must be a JSON object with a file_name"),
-        ("dataset.json", b'{"labels": [["1.png"]]}', r"have to be pairs"),
+        ("dataset.json", b'{"labels": [["1.png"]]}', r"must be pairs"),
         ("dataset.json", b'{"labels": [["img1.png", 0]]}', r"None of the 1 file_name entries of dataset\.json"),
     ],
 )
