@@ -738,5 +738,5 @@ def test_folders_inside_of_cyclegans_and_its_val_folders(tmp_path):
 def test_three_parallel_files_are_no_pictures(tmp_path):
     for language in ("en", "de", "fr"):
         write(tmp_path, {f"train.{language}": b"one\ntwo\n"})
-    with pytest.raises(BowerbirdError, match=r"parallel files are given as '.*/train\.\{de,en\}'"):
+    with pytest.raises(BowerbirdError, match=r"name parallel files as '.*/train\.\{de,en\}'"):
         opened(tmp_path)
