@@ -250,11 +250,16 @@ SOURCES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
 }
 
 
-def survives(path: Path, whole: bytes, read: Callable[[Path], object]) -> None:
+OF_A_RUN = ("run.toml", "metrics.jsonl", "signals.jsonl", "environment.json", "model.safetensors", "tokenizer.json",
+            "state/state.safetensors")  # fmt: skip
+"""Files of a run folder, which share its number of mutations."""
+
+
+def survives(path: Path, whole: bytes, read: Callable[[Path], object], mutations: int = MUTATIONS) -> None:
     """Damages the file many times; each time it is read or refused, within bounds of time and memory."""
 
     @settings(
-        max_examples=MUTATIONS,
+        max_examples=mutations,
         deadline=None,
         derandomize="BOWERBIRD_FUZZ" not in os.environ,
         suppress_health_check=list(HealthCheck),
@@ -296,15 +301,10 @@ def test_a_damaged_pretrained_model_is_read_or_refused(name: str, language_model
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["run.toml", "metrics.jsonl", "signals.jsonl", "environment.json", "model.safetensors",
-                                  "tokenizer.json", "state"])  # fmt: skip
+@pytest.mark.parametrize("name", OF_A_RUN)
 def test_a_damaged_run_folder_is_used_or_refused(name: str, language_model: Path, tmp_path: Path) -> None:
     shutil.copytree(language_model / "run", tmp_path / "run")
-    path = (
-        next(p for p in sorted((tmp_path / "run" / name).rglob("*")) if p.is_file())
-        if name == "state"
-        else tmp_path / "run" / name
-    )
+    path = tmp_path / "run" / name
     whole = path.read_bytes()
 
     def use(_: Path) -> None:
@@ -318,4 +318,4 @@ def test_a_damaged_run_folder_is_used_or_refused(name: str, language_model: Path
             with contextlib.suppress(BowerbirdError):
                 command()
 
-    survives(path, whole, use)
+    survives(path, whole, use, -(-MUTATIONS // len(OF_A_RUN)))

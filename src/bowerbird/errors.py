@@ -41,7 +41,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     known = sorted(known, key=len)
     word = ELSEWHERE.get(last(name), last(name))
-    same = [one for one in known if last(one) == word] or [one for one in known if word and last(one).startswith(word)]
+    same = [one for one in known if last(one) == word] or [one for one in known if last(one).startswith(word)]
+    same = same if word.isidentifier() else []
     return next(iter(same or difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
 
 
