@@ -22,7 +22,7 @@ from bowerbird.spec import Classes, Tensors, Tokens
 from bowerbird.training.rundir import RunDir, renamed
 from bowerbird.training.trainer import Trainer, resume, train
 
-KILLS = int(os.environ.get("BOWERBIRD_KILLS", "2"))
+KILLS = int(os.environ.get("BOWERBIRD_KILLS", "1"))
 """Random kills in test_kill; ``make kill`` does 20."""
 
 
