@@ -580,3 +580,13 @@ def test_the_vocabulary_of_smollm2():
     assert written["tokenizer.ggml.merges"] == metadata["tokenizer.ggml.merges"]
     assert written["tokenizer.ggml.token_type"] == metadata["tokenizer.ggml.token_type"]
     assert written["tokenizer.ggml.pre"] == metadata["tokenizer.ggml.pre"]
+
+
+def test_a_length_beyond_the_end_of_a_gguf_file_is_refused_before_it_is_believed(tmp_path: Path) -> None:
+    whole = checkpoint(LLAMA)
+    gguf.write(whole, tmp_path / "model.gguf", "f32")
+    content = (tmp_path / "model.gguf").read_bytes()
+    at = content.index(b"tokenizer.ggml.tokens") + len(b"tokenizer.ggml.tokens") + 8  # type of the value, of its items
+    (tmp_path / "model.gguf").write_bytes(content[:at] + (1 << 60).to_bytes(8, "little") + content[at + 8 :])
+    with pytest.raises(BowerbirdError, match="metadata lead beyond its end"):
+        gguf.read(tmp_path / "model.gguf")

@@ -23,6 +23,7 @@ from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import Precision, huggingface, vocabulary
+from bowerbird.export.bounds import inside
 from bowerbird.export.checkpoint import Checkpoint
 from bowerbird.export.layout import Layout, Tensors
 from bowerbird.nets.positions import RopeScaling
@@ -79,6 +80,8 @@ def _heads(name: str, net: TransformerConfig) -> int | None:
 def read(file: Path) -> Checkpoint:
     """The language model in a GGUF file, dequantised; BowerbirdError says what is not understood."""
     try:
+        if not inside(file):
+            raise ValueError("its metadata lead beyond its end")
         reader = _package().GGUFReader(file)
         metadata = {name: field.contents() for name, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OSError) as error:
