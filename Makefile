@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: demo test lint recipes kill fuzz contract diagnosis bench defects clean
 
-demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (6 minutes of computing: 3 to 6 minutes on two idle cores)
+demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
 
 test: lint  ## everything that must hold before a change is merged

@@ -21,7 +21,7 @@ def inside(path: Path) -> bool:
             for _ in range(min(n_values, size)):
                 _skip(file, STRING, size)
                 _skip(file, int.from_bytes(file.read(4), "little"), size)
-        except (struct.error, KeyError, EOFError):
+        except (struct.error, KeyError, EOFError, RecursionError):
             return False
     return n_values <= size
 
