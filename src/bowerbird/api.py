@@ -30,6 +30,8 @@ from bowerbird.media.giving import read_given
 from bowerbird.media.medium import medium
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
+from bowerbird.provenance.labelling import Labeller
+from bowerbird.provenance.origins import origin
 from bowerbird.spec import Field
 from bowerbird.training.budget import continued_budget, only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
@@ -290,8 +292,21 @@ def generate(
     if n_given is None:
         n_given = medium(model.spec.medium).n_samples
         tensors, _, names = read_given(model.spec, given or {}, n_given)
-    origin = {"generated_by": str(run_dir)}
-    return generate_samples(model, n_given, seed=seed, given=tensors, options=chosen, origin=origin, names=names)
+    return generate_samples(
+        model,
+        n_given,
+        seed=seed,
+        given=tensors,
+        options=chosen,
+        origin={"generated_by": str(run_dir)},
+        names=names,
+        labeller=labeller(run_dir),
+    )
+
+
+def labeller(run_dir: Path | str) -> Labeller:
+    """Labels what a run makes: hand it to ``generating.generate``, or ask it for the label of a text."""
+    return Labeller(origin(run_dir))
 
 
 def sample(
@@ -306,11 +321,12 @@ def sample(
     out: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
+    mark: bool = True,
     allow_plugin: bool = False,
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
-    ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
+    Files are labelled as generated, unless ``mark`` is False.  ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
     translated is a source of its own.
     """
     asked = dict(given or {}) | {
@@ -322,7 +338,7 @@ def sample(
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
-        return samples.save(folder)
+        return samples.save(folder, label=mark)
 
 
 def chat(

@@ -20,6 +20,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media.medium import Medium, Opened, medium
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluating, options_from
+from bowerbird.provenance.labelling import Labeller, labelling
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
 PICTURES_AT_ONCE, SEQUENCES_AT_ONCE = 256, 64
@@ -101,6 +102,8 @@ class Samples(Sequence[Any]):
     """Where they come from: run, seed, options."""
     names: list[str] = field(default_factory=list)
     """Names of their files, without suffix; empty: numbered."""
+    labeller: Labeller = Labeller()
+    """Labels their files as generated."""
 
     @property
     def medium(self) -> Medium:
@@ -121,20 +124,41 @@ class Samples(Sequence[Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(self.medium.decoded(self.x, self.spec))
 
-    def save(self, folder: Path | str) -> Path:
-        """Writes every sample, a sheet, and ``metadata.jsonl``; returns the folder."""
+    def save(self, folder: Path | str, *, label: bool = True) -> Path:
+        """Writes every sample, a sheet, and ``metadata.jsonl``; returns the folder.
+
+        All of it is labelled as generated.  ``label`` False leaves the labels out, which ``metadata.jsonl`` says.
+        """
         folder = Path(folder)
         names = self.names or [f"{i:05d}" for i in range(len(self))]
-        written = self.medium.write(self.x, self.given, self.spec, folder, names)
+        with labelling(self.labeller if label else None):
+            written = self.medium.write(self.x, self.given, self.spec, folder, names)
         rows = [file | row for file, row in zip(written, self.rows, strict=True)]
-        write_lines(folder / METADATA, rows)
+        write_lines(folder / METADATA, [self._labelled(row) if label else row | {"labelled": False} for row in rows])
         return folder
+
+    def _labelled(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A line that holds the sample itself, with its label; a file has its own."""
+        return row if "file_name" in row else self.labeller.row(row)
+
+    def files(self) -> list[dict[str, bytes]]:
+        """The labelled files of each sample in memory, by suffix: what ``save`` would write, without a folder.
+
+        A picture is ``{".png": …}``, a text ``{".txt": …, ".txt.aigc.json": …}`` (its label lies in a sidecar), a piece
+        of music ``{".mid": …, ".wav": …, ".png": …}``.
+        """
+        with labelling(self.labeller, files=False):
+            encoded = self.medium.encoded(self.x, self.given, self.spec)
+        parts = ([self.labeller.files(data, suffix) for suffix, data in sample.items()] for sample in encoded)
+        return [{suffix: data for part in sample for suffix, data in part.items()} for sample in parts]
 
     def _repr_html_(self) -> str:
         return self.medium.html(self.x, self.given, self.spec)
 
     def _repr_png_(self) -> bytes | None:
-        return self.medium.png(self.x, self.given, self.spec)
+        with labelling(self.labeller):
+            png = self.medium.png(self.x, self.given, self.spec)
+        return png and self.labeller.files(png, ".png")[".png"]
 
 
 def _words(spec: Spec, given: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -158,14 +182,15 @@ def generate(
     options: Any = None,
     origin: Mapping[str, Any] | None = None,
     names: list[str] | None = None,
+    labeller: Labeller = Labeller(),
     batch_size: int | None = None,
 ) -> Samples:
-    """n samples in memory, see ``draw``."""
+    """n samples in memory, see ``draw``; ``labeller`` says in their labels what made them."""
     chosen: Any = options if is_dataclass(options) else options_from(model, options)
     drawn = draw(model, n, seed=seed, given=given, options=chosen, batch_size=batch_size)
     said = {name: value for name, value in asdict(chosen).items() if value != type(chosen).__dict__.get(name)}
     about = {**(origin or {}), "seed": seed} | ({"options": said} if said else {})
-    return Samples(drawn.x, drawn.given, model.spec, about, names or [])
+    return Samples(drawn.x, drawn.given, model.spec, about, names or [], labeller)
 
 
 # ----------------------------------------------------------------------------------------------------------- previews
@@ -193,4 +218,5 @@ def preview(model: GenerativeModel, data: Opened, stem: Path, *, seed: int = 0) 
         given = {name: value[:n] for name, value in batch["given"].items() if name in model.spec.given}
         beside = {} if getattr(data.val, "unpaired", False) else {"truth": batch["x"]}
     drawn = draw(model, n, seed=seed, given=given, shown=False)
-    one.preview(drawn.x, drawn.given | beside, model.spec, stem)
+    with labelling(Labeller({"data_fingerprint": data.fingerprint})):
+        one.preview(drawn.x, drawn.given | beside, model.spec, stem)
