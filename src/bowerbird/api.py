@@ -321,13 +321,13 @@ def sample(
     out: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
-    mark: bool = True,
+    labelled: bool = True,
     allow_plugin: bool = False,
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
-    Files are labelled as generated, unless ``mark`` is False.  ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
-    translated is a source of its own.
+    ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
+    translated is a source of its own.  ``labelled`` False: the files do not say that they were generated.
     """
     asked = dict(given or {}) | {
         name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
@@ -338,7 +338,7 @@ def sample(
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
-        return samples.save(folder, label=mark)
+        return samples.save(folder, labelled=labelled)
 
 
 def chat(

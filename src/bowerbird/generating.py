@@ -20,7 +20,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media.medium import Medium, Opened, medium
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluating, options_from
-from bowerbird.provenance.labelling import Labeller, labelling
+from bowerbird.provenance.labelling import UNSIGNED, Labeller, labelling
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
 PICTURES_AT_ONCE, SEQUENCES_AT_ONCE = 256, 64
@@ -102,7 +102,7 @@ class Samples(Sequence[Any]):
     """Where they come from: run, seed, options."""
     names: list[str] = field(default_factory=list)
     """Names of their files, without suffix; empty: numbered."""
-    labeller: Labeller = Labeller()
+    labeller: Labeller = UNSIGNED
     """Labels their files as generated."""
 
     @property
@@ -124,17 +124,17 @@ class Samples(Sequence[Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(self.medium.decoded(self.x, self.spec))
 
-    def save(self, folder: Path | str, *, label: bool = True) -> Path:
+    def save(self, folder: Path | str, *, labelled: bool = True) -> Path:
         """Writes every sample, a sheet, and ``metadata.jsonl``; returns the folder.
 
-        All of it is labelled as generated.  ``label`` False leaves the labels out, which ``metadata.jsonl`` says.
+        All of it is labelled as generated.  ``labelled`` False leaves the labels out, which ``metadata.jsonl`` says.
         """
         folder = Path(folder)
         names = self.names or [f"{i:05d}" for i in range(len(self))]
-        with labelling(self.labeller if label else None):
+        with labelling(self.labeller if labelled else None):
             written = self.medium.write(self.x, self.given, self.spec, folder, names)
         rows = [file | row for file, row in zip(written, self.rows, strict=True)]
-        write_lines(folder / METADATA, [self._labelled(row) if label else row | {"labelled": False} for row in rows])
+        write_lines(folder / METADATA, [self._labelled(row) if labelled else row | {"labelled": False} for row in rows])
         return folder
 
     def _labelled(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def generate(
     options: Any = None,
     origin: Mapping[str, Any] | None = None,
     names: list[str] | None = None,
-    labeller: Labeller = Labeller(),
+    labeller: Labeller = UNSIGNED,
     batch_size: int | None = None,
 ) -> Samples:
     """n samples in memory, see ``draw``; ``labeller`` says in their labels what made them."""

@@ -1,7 +1,7 @@
 """Labels everything that is written inside ``labelling(labeller)``: nothing that a medium writes can be forgotten.
 
-A file that has room for a label gets it inside.  Any other gets a sidecar ``FILE.aigc.json``, which names the SHA-256 of
-the file, so that it belongs to no other.
+A file that has room for a label gets it inside.  Any other gets a sidecar ``FILE.aigc.json``, which names the file's
+SHA-256, so that it belongs to no other.
 """
 
 import contextlib
@@ -58,6 +58,8 @@ class Labeller:
         return files[path.suffix.lower()]
 
 
+UNSIGNED = Labeller()
+"""Says no more than that Bowerbird made it."""
 _current: ContextVar[Labeller | None] = ContextVar("labeller", default=None)
 
 
@@ -76,10 +78,10 @@ def labelling(labeller: Labeller | None, *, files: bool = True) -> Iterator[None
 
 
 def marked(picture: "Image.Image") -> "Image.Image":
-    """A picture that a model made, with the marks in its pixels that are asked for; as it is outside of ``labelling``."""
+    """A picture that a model made, with the marks in its pixels that are asked for; as it is outside."""
     return picture
 
 
 def marked_sheet(sheet: "Image.Image") -> "Image.Image":
-    """A sheet of such pictures, with the mark that people see; as it is outside of ``labelling``."""
+    """A sheet of such pictures, with the mark that people see; as it is outside."""
     return sheet

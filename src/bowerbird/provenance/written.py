@@ -1,4 +1,4 @@
-"""Labels in JSON: three keys of an object, or of every object of JSON lines.  The content is the object without them."""
+"""Labels in JSON: three keys of an object, or of each object of JSON lines.  The content is the object without them."""
 
 import json
 from collections.abc import Callable, Iterator
