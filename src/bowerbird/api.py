@@ -32,6 +32,7 @@ from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.provenance.labelling import Labeller
 from bowerbird.provenance.origins import origin
+from bowerbird.provenance.signing import identity
 from bowerbird.spec import Field
 from bowerbird.training.budget import continued_budget, only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
@@ -305,8 +306,11 @@ def generate(
 
 
 def labeller(run_dir: Path | str) -> Labeller:
-    """Labels what a run makes: hand it to ``generating.generate``, or ask it for the label of a text."""
-    return Labeller(origin(run_dir))
+    """Labels what a run makes, signed where ``provenance init`` made a key.
+
+    Hand it to ``generating.generate``; ``record(text.encode())`` is the label of a text that no file holds.
+    """
+    return Labeller(origin(run_dir), identity())
 
 
 def sample(

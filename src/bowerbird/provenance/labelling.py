@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bowerbird.data.writing import finishing, write_text
 from bowerbird.provenance import containers, written
-from bowerbird.provenance.record import PRODUCER, Record, Sign, make
+from bowerbird.provenance.record import Record, make
+from bowerbird.provenance.signing import Identity
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,19 +29,21 @@ class Labeller:
 
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Of which model and data, see ``origins.origin``; no path of this machine."""
-    producer: str = PRODUCER
-    sign: Sign | None = None
-    """Signs each label, see ``signing``."""
+    identity: Identity | None = None
+    """Signs each label, and each file of a kind that C2PA knows."""
 
     def record(self, content: bytes) -> Record:
         """The label of this content."""
-        return make(content, self.origin, producer=self.producer, sign=self.sign)
+        if self.identity is None:
+            return make(content, self.origin)
+        return make(content, self.origin, producer=self.identity.producer, sign=self.identity.sign)
 
     def files(self, data: bytes, suffix: str) -> dict[str, bytes]:
         """The labelled file by its suffix, and its sidecar, if it needs one, by a longer one."""
         inside = containers.labelled(data, suffix, self.record)
         if inside is not None:
-            return {suffix: inside}
+            kind = containers.kind_of(inside)
+            return {suffix: self.identity.with_manifest(inside, kind) if self.identity and kind else inside}
         return {suffix: data, suffix + SIDECAR: (json.dumps(self.record(data), indent=2) + "\n").encode()}
 
     def row(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.errors import BowerbirdError
+from bowerbird.registry import families
 from bowerbird.training.rundir import RunDir
 
 DIGITS = 16
@@ -29,7 +30,7 @@ def origin(run_dir: Path | str) -> dict[str, Any]:
     """What labels of a run's samples say; no path and no name of a folder."""
     rundir = RunDir.open(run_dir)
     run = rundir.config()
-    about: dict[str, Any] = {"family": type(run.model).__name__.removesuffix("Config").lower()}
+    about: dict[str, Any] = {"family": families.name_of(type(run.model))}
     if rundir.model_file.is_file():
         about["model"] = fingerprint(rundir.model_file)
     about |= of_data(run.data.source)
