@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
     from bowerbird.media.text.completing import Conversation
     from bowerbird.metrics.closed_forms import Check
+    from bowerbird.provenance.verifying import Verdict
     from bowerbird.reading.check import check
     from bowerbird.reading.explain.reading import Reading
     from bowerbird.reading.history.track import track
@@ -69,6 +70,7 @@ __all__ = [
     "sample",
     "track",
     "train",
+    "verify",
 ]
 
 
@@ -343,6 +345,17 @@ def sample(
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
         return samples.save(folder, labelled=labelled)
+
+
+def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> "Verdict":
+    """What the labels, signatures and watermarks of a file say: "ours", "altered", "other" or "unknown".
+
+    ``runs`` are folders of runs that may have made it, ``anchors`` certificates of others whose signatures are trusted.
+    BowerbirdError for a file that cannot be read.
+    """
+    from bowerbird.provenance.verifying import verify as verify_file
+
+    return verify_file(file, runs=runs, anchors=anchors)
 
 
 def chat(

@@ -59,7 +59,10 @@ def read(data: bytes) -> Found:
     ValueError for a damaged file of a known kind.
     """
     if kind := kind_of(data):
-        return kind.read(data)
+        found = kind.read(data)
+        known = [text.text for text in found.texts if text.where == "xmp"]
+        astray = [Text("xmp", text) for text in packets(data) if not any(text in one for one in known)]
+        return found._replace(texts=found.texts + astray)
     if is_text(data):
         return Found([], data)
     return Found([Text("xmp", text) for text in packets(data)], data, has_c2pa=b"jumb" in data and b"c2pa" in data)

@@ -39,6 +39,8 @@ def decoded(raw: bytes) -> str:
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _XMP_IN_PNG = b"XML:com.adobe.xmp"
+BEHIND = b""
+"""Stands for the type of what lies behind the last chunk, which no program shows."""
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -52,11 +54,15 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield kind, data[at + 8 : at + 8 + length]
         at += 12 + length
         if kind == b"IEND":
+            if data[at:]:
+                yield BEHIND, data[at:]
             return
     raise ValueError("cut short")
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    if kind == BEHIND:
+        return body
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
@@ -172,7 +178,7 @@ def _gif_blocks(data: bytes) -> Iterator[bytes]:
     while at < len(data):
         begin = at
         if data[at] == 0x3B:
-            yield b"\x3b"
+            yield data[at:]
             return
         if data[at] == 0x21:
             at = _gif_data(data, at + 2)

@@ -9,7 +9,6 @@
 a signature can be written by anybody; what it says is reported with that reservation.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -34,13 +33,12 @@ MADE_BY_MODELS = (
     "compositeWithTrainedAlgorithmicMedia",
     "algorithmicMedia",
     "compositeSynthetic",
-    "virtualRecording",
 )
-"""Terms of the IPTC for what models made, wholly or in part."""
+"""Terms of the IPTC for what models or algorithms made, wholly or in part."""
 GENERATORS = re.compile(
     r"\b(?:stable[ -]?diffusion|sdxl|midjourney|dall[·.\- ]?e|chatgpt|gpt-4o|openai|imagen|google ai|gemini|firefly|"
     r"novelai|invokeai|comfyui|automatic1111|flux(?:\.1|-pro|-dev)|ideogram|leonardo\.?ai|suno|udio|elevenlabs|"
-    r"stability ai|black forest labs|runway|doubao|jimeng|kling|hunyuan|ernie|tongyi|qwen|grok|xai|bowerbird)\b",
+    r"stability ai|black forest labs|runwayml|doubao|jimeng|kling|hunyuan|tongyi|qwen|grok)\b",
     re.IGNORECASE,
 )
 _PARAMETERS = re.compile(r"\bSteps: \d+\b.*\b(?:Sampler|CFG scale|Seed): ", re.S)
@@ -54,7 +52,7 @@ _OF_PROGRAMS = {
     "generation_data": "a generator",
 }
 """Keys of texts in PNG under which generators leave their parameters."""
-_NAMING = ("software", "creatortool", "credit", "artist", "source", "generator", "author", "make", "model")
+_NAMING = ("software", "creatortool", "credit", "generator", "make", "isft", "tsse", "tenc")
 """Keys that name the program; in other texts a generator's name proves nothing."""
 _JOB = re.compile(r"\bJob ID: [0-9a-f-]{36}")
 
@@ -95,11 +93,11 @@ def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequen
         found = containers.read(data)
     except (ValueError, IndexError) as error:
         raise BowerbirdError(f"{path} is damaged: {_reason(error)}.") from error
-    layers = [*_labels(path, data, found, [Path(run) for run in runs], trusted)]
+    layers: list[Layer] = [*_labels(path, data, found, [Path(run) for run in runs], trusted)]
     layers += _manifest(data, found, trusted)
     layers += _foreign(data, found)
     judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
-    return Verdict(str(path), judged, layers)
+    return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
 
 
 def _reason(error: Exception) -> str:
@@ -137,15 +135,12 @@ def _pem(path: Path) -> str:
 
 def _labels(path: Path, data: bytes, found: Found, runs: list[Path], anchors: list[str]) -> Iterator[Layer]:
     """Our labels and those of GB 45438, wherever they are, and what they are about."""
-    seen: set[str] = set()
-    for where, record, content in _records(path, data, found):
-        said = json.dumps(record, sort_keys=True)
-        if said in seen:
-            continue
-        seen.add(said)
+    records = list(_records(path, data, found))
+    ours = {json.dumps(record, sort_keys=True): (where, record, content) for where, record, content in records}
+    for where, record, content in ours.values():
         if is_ours(record):
             yield from _ours(where, record, content, runs, anchors)
-        elif AIGC in record:
+        elif AIGC in record and not any(is_ours(other) and other[AIGC] == record[AIGC] for _, other, _ in records):
             yield _tc260(where, record[AIGC])
 
 
@@ -161,12 +156,18 @@ def _records(path: Path, data: bytes, found: Found) -> Iterator[tuple[str, dict[
         for row in written.rows(data):
             record = {key: row[key] for key in written.KEYS if key in row}
             if isinstance(record.get(AIGC), dict):
-                yield "JSON", record, written.content(row)
+                yield "JSON", record, _beside(path) if path.name.endswith(SIDECAR) else written.content(row)
     beside = path.with_name(path.name + SIDECAR)
     if beside.is_file() and beside.stat().st_size < xmp.LARGEST:
         record = written.parsed(beside.read_bytes())
         if isinstance(record, dict) and isinstance(record.get(AIGC), dict):
             yield beside.name, record, data
+
+
+def _beside(path: Path) -> bytes:
+    """What the file holds that a sidecar is about; nothing if it is not there."""
+    file = path.with_name(path.name.removesuffix(SIDECAR))
+    return file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else b""
 
 
 def _json_record(text: Text) -> dict[str, Any]:
@@ -180,8 +181,8 @@ def _json_record(text: Text) -> dict[str, Any]:
 
 
 def _ours(where: str, record: dict[str, Any], content: bytes, runs: list[Path], anchors: list[str]) -> Iterator[Layer]:
-    details = {key: value for key, value in record[OWN].items()} | {"produce_id": record[AIGC].get("ProduceID", "")}
-    by = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in record[OWN].items())
+    details = dict(record[OWN]) | {"produce_id": record[AIGC].get("ProduceID", "")}
+    by = ", ".join(f"{key.replace('_', ' ')} {str(value)[:80]}" for key, value in record[OWN].items())
     model = str(record[OWN].get("model", ""))
     if model and (run := matching(model, runs)):
         details["run"], by = str(run), f"{by}; made by {run}"
@@ -217,8 +218,8 @@ def _tc260(where: str, fields: dict[str, Any]) -> Layer:
     shown = {name: str(fields[name])[:200] for name in FIELDS if name in fields}
     degree = {GENERATED: "generated", "2": "possibly generated", "3": "suspected to be generated"}
     label = str(fields.get("Label", ""))
-    says = f"TC260 label ({where}): {degree.get(label, f'Label {label[:40]}')}, by {shown.get('ContentProducer') or 'nobody named'}"
-    return Layer("TC260", "other", says, shown)
+    by = shown.get("ContentProducer") or "nobody named"
+    return Layer("TC260", "other", f"TC260 ({where}): {degree.get(label, f'Label {label[:40]}')}, by {by}", shown)
 
 
 # ------------------------------------------------------------------------------------------------- others' and C2PA's
@@ -235,7 +236,7 @@ def _manifest(data: bytes, found: Found, anchors: list[str]) -> Iterator[Layer]:
         return
     terms = [term.rpartition("/")[2] for term in manifest.source_types]
     by = f"{manifest.generator or 'an unnamed program'}, signed by {manifest.signer or 'nobody named'}"
-    details = {"state": manifest.state, "generator": manifest.generator, "signer": manifest.signer}
+    details: dict[str, Any] = {"state": manifest.state, "generator": manifest.generator, "signer": manifest.signer}
     details |= {"source_types": terms, "problems": manifest.problems}
     mine, made = manifest.generator == "Bowerbird", any(term in MADE_BY_MODELS for term in terms)
     if manifest.state == "Invalid":
@@ -253,13 +254,13 @@ def _media_type(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return {b"avif": "image/avif", b"heic": "image/heic", b"M4A ": "audio/mp4"}.get(brand, "video/mp4")
     begins = {b"%PDF": "application/pdf", b"fLaC": "audio/flac", b"II*\0": "image/tiff", b"MM\0*": "image/tiff"}
-    return begins.get(data[:4], "image/svg+xml" if b"<svg" in data[:1024] else "application/octet-stream")
+    return begins.get(data[:4]) or ("image/svg+xml" if b"<svg" in data[:1024] else "application/octet-stream")
 
 
 def _foreign(data: bytes, found: Found) -> Iterator[Layer]:
     """What the IPTC's property and the parameters of well-known programs say."""
     properties = [one for text in found.texts if text.where == "xmp" for one in xmp.properties(text.text)]
-    mine = any(name == f"{{{xmp.NAMESPACE}}}Origin" for name, _ in properties)
+    mine = is_ours(xmp.record_in(properties))
     named = {name.rpartition("}")[2].lower(): value for name, value in properties}
     texts = [Text(key, value) for key, value in named.items() if not mine] + _exif(found.exif)
     texts += [text for text in found.texts if text.where != "xmp" and not _json_record(text)]
@@ -328,7 +329,3 @@ def _exif_text(value: Any) -> str:
         body = value[8:] if value[:8].rstrip(b"\0") in (b"ASCII", b"UNICODE", b"JIS", b"") else value
         return body.decode("utf-16-be" if value[:7] == b"UNICODE" else "utf-8", "replace")
     return str(value)
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
