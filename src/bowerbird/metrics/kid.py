@@ -82,7 +82,8 @@ Rows = list[Int64[Tensor, " size"]]
 
 def _of_each(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], of_x: Rows, of_y: Rows) -> Float[Tensor, " subsets"]:
     """The distance of every pair of subsets, one after the other."""
-    return torch.tensor([kid(samples=x[a], reference=y[b]).value for a, b in zip(of_x, of_y, strict=True)]).double()
+    values = [kid(samples=x[a], reference=y[b]).value for a, b in zip(of_x, of_y, strict=True)]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _of_shared(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], of_x: Rows, of_y: Rows) -> Float[Tensor, " subsets"]:
