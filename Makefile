@@ -9,7 +9,7 @@ demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
 
 test: lint  ## everything that must hold before a change is merged
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check
