@@ -9,6 +9,7 @@
 a signature can be written by anybody; what it says is reported with that reservation.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from bowerbird.errors import BowerbirdError
-from bowerbird.provenance import containers, signing, written, xmp
+from bowerbird.provenance import containers, signing, spectrum, written, xmp
 from bowerbird.provenance.labelling import SIDECAR
 from bowerbird.provenance.origins import matching
 from bowerbird.provenance.rasters import Found, Text
@@ -96,6 +99,7 @@ def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequen
     layers: list[Layer] = [*_labels(path, data, found, [Path(run) for run in runs], trusted)]
     layers += _manifest(data, found, trusted)
     layers += _foreign(data, found)
+    layers += _watermark(data)
     judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
     return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
 
@@ -270,6 +274,26 @@ def _foreign(data: bytes, found: Found) -> Iterator[Layer]:
         if layer := _parameters(text):
             yield layer
             return
+
+
+def _watermark(data: bytes) -> Iterator[Layer]:
+    """The pattern in a picture's pixels, that of this user's key and the public one."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            shown = picture.convert("RGBA" if picture.mode in ("P", "PA", "LA", "RGBA") else "RGB")
+    except Exception:  # no picture, or one that Pillow cannot decode, which it says in many ways
+        return
+    if not spectrum.fits(*shown.size):
+        yield Layer("watermark", "unknown", f"pictures below {spectrum.SMALLEST} pixels have none")
+        return
+    pixels = spectrum.middle(np.asarray(shown))
+    seen = [spectrum.detect(pixels, key) for key in dict.fromkeys((spectrum.own_key(), spectrum.PUBLIC_KEY))]
+    best = max(seen)
+    details = {"z": round(best.z, 2), "threshold": round(best.threshold, 2)}
+    says = f"z = {best.z:.1f}; by chance above {best.threshold:.1f} once in {1 / spectrum.FALSE_ALARMS:,.0f} pictures"
+    yield Layer("watermark", "ours" if best.found else "unknown", f"{'' if best.found else 'none: '}{says}", details)
 
 
 def _iptc(value: str) -> Layer:
