@@ -18,6 +18,7 @@ from bowerbird.data.writing import finishing, write_text
 from bowerbird.provenance import containers, spectrum, visible, written
 from bowerbird.provenance.record import Record, make
 from bowerbird.provenance.signing import Identity
+from bowerbird.samplers.greenlist import own_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,7 +101,7 @@ def _with_watermark(picture: "Image.Image") -> "Image.Image":
     from PIL import Image
 
     pixels = np.asarray(picture)
-    made = spectrum.marked(pixels if pixels.ndim == 3 else pixels[..., None], spectrum.own_key())
+    made = spectrum.marked(pixels if pixels.ndim == 3 else pixels[..., None], own_key())
     return Image.fromarray(made if pixels.ndim == 3 else made[..., 0])
 
 

@@ -25,13 +25,14 @@ pattern alone is enough.  Below ``SMALLEST`` pixels there are too few frequencie
 
 import hashlib
 import math
-import os
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Complex128, Float64, UInt8
 from scipy.ndimage import gaussian_filter, zoom
+
+from bowerbird.samplers.greenlist import PUBLIC_KEY
 
 SIDE = 64
 SMALLEST = 64
@@ -50,8 +51,6 @@ SCALES = (1.0, 1 / 0.9, 2.0, 4.0)
 """By how much the picture may have been enlarged."""
 FALSE_ALARMS = 1e-6
 """Of one picture, over all looks."""
-PUBLIC_KEY = "bowerbird"
-"""Anybody can look for this mark, and write it."""
 REFINED = 2 * SIDE * SIDE
 """Pictures with at most so many pixels are marked with ``STEPS`` steps along the gradient."""
 STEPS, STEP, INNER = 16, 0.3, 0.05
@@ -78,11 +77,6 @@ class Detection(NamedTuple):
 def fits(width: int, height: int) -> bool:
     """Whether pictures of this size get a mark."""
     return min(width, height) >= SMALLEST
-
-
-def own_key() -> str:
-    """$BOWERBIRD_WATERMARK_KEY, else the public one."""
-    return os.environ.get("BOWERBIRD_WATERMARK_KEY") or PUBLIC_KEY
 
 
 def threshold(false_alarms: float = FALSE_ALARMS) -> float:

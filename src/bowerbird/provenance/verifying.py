@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.provenance import containers, signing, spectrum, written, xmp
 from bowerbird.provenance.labelling import SIDECAR
@@ -26,6 +28,9 @@ from bowerbird.provenance.origins import matching
 from bowerbird.provenance.rasters import Found, Text
 from bowerbird.provenance.record import AIGC, FIELDS, GENERATED, OWN, SOURCE_TYPE, SOURCE_TYPES, belongs, is_ours
 from bowerbird.provenance.record import signature as signature_of
+from bowerbird.samplers import greenlist
+from bowerbird.spec import Tokens
+from bowerbird.training.rundir import RunDir
 
 Judgement = Literal["ours", "altered", "other", "unknown"]
 LARGEST_BYTES = 1 << 30
@@ -100,6 +105,7 @@ def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequen
     layers += _manifest(data, found, trusted)
     layers += _foreign(data, found)
     layers += _watermark(data)
+    layers += [layer for run in runs for layer in _in_words(data, Path(run))]
     judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
     return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
 
@@ -289,11 +295,30 @@ def _watermark(data: bytes) -> Iterator[Layer]:
         yield Layer("watermark", "unknown", f"pictures below {spectrum.SMALLEST} pixels have none")
         return
     pixels = spectrum.middle(np.asarray(shown))
-    seen = [spectrum.detect(pixels, key) for key in dict.fromkeys((spectrum.own_key(), spectrum.PUBLIC_KEY))]
+    seen = [spectrum.detect(pixels, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
     best = max(seen)
     details = {"z": round(best.z, 2), "threshold": round(best.threshold, 2)}
     says = f"z = {best.z:.1f}; by chance above {best.threshold:.1f} once in {1 / spectrum.FALSE_ALARMS:,.0f} pictures"
     yield Layer("watermark", "ours" if best.found else "unknown", f"{'' if best.found else 'none: '}{says}", details)
+
+
+def _in_words(data: bytes, run: Path) -> Iterator[Layer]:
+    """Green tokens in a text, as a run's own tokenizer splits it."""
+    rundir = RunDir.open(run)
+    if containers.kind_of(data) is not None or not containers.is_text(data) or not rundir.model_file.is_file():
+        return
+    spec = rundir.spec_of(rundir.model_file)
+    if spec.medium != "text" or not isinstance(spec.target, Tokens):
+        return
+    tokenizer, texts = Tokenizer.from_spec(spec), [str(row["text"]) for row in written.rows(data) if "text" in row]
+    tokens = torch.tensor(tokenizer.encode("\n\n".join(texts) or data.decode("utf-8", "replace")), dtype=torch.long)
+    seen = [greenlist.score(tokens, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
+    best = min(seen, key=lambda score: score.p)
+    says = f"{best.green} of {best.tokens} tokens of {run} are green, z = {best.z:.1f}, by chance with p = {best.p:.1g}"
+    if best.tokens < greenlist.FEWEST:
+        says = f"{best.tokens} tokens are too few; {greenlist.FEWEST} are needed"
+    details = {"run": str(run), "tokens": best.tokens, "green": best.green, "z": round(best.z, 2), "p": best.p}
+    yield Layer("watermark in words", "ours" if best.found else "unknown", says, details)
 
 
 def _iptc(value: str) -> Layer:
