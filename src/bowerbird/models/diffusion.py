@@ -29,7 +29,7 @@ targets.  The network is given t, or for EDM log(sigma) / 4.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
+from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
@@ -48,8 +49,8 @@ from bowerbird.nets.unet import UNetConfig
 from bowerbird.ranges import Count, Finite, NonNegative, Positive, Range, Share
 from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
-from bowerbird.samplers.greenlist import own_key
 from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
+from bowerbird.samplers.greenlist import own_key
 from bowerbird.samplers.integrate import Denoised, Posterior, Sampler, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 from bowerbird.samplers.schedule import Grid, stratified_uniform

@@ -5,8 +5,8 @@ picture comes the noise again, roughly.  So the noise eps ~ N(0, I), of D number
 
     eps  <-  c k + sqrt((D - c²) / (D - 1)) (eps - <eps, k> k),        |eps|² stays D on average
 
-with the unit vector k of a key, whose frequencies lie below ``HIGHEST`` cycles per pixel: JPEG leaves those alone.  Of a
-picture's noise e, restricted to those frequencies, of which there are K,
+with the unit vector k of a key, whose frequencies lie below ``HIGHEST`` cycles per pixel: JPEG leaves those alone.  Of
+a picture's noise e, restricted to those frequencies, of which there are K,
 
     z = sqrt(K) <e, k> / |e|,
 
@@ -27,7 +27,7 @@ from bowerbird.errors import BowerbirdError
 
 HIGHEST = 0.25
 FALSE_ALARMS = 1e-6
-"""Of one picture, over both reflections."""
+"""Of one picture, over both reflections and two keys."""
 STEPS = 16
 """With which a picture is followed back."""
 BEGIN = 0.02
@@ -35,7 +35,7 @@ BEGIN = 0.02
 
 
 def threshold() -> float:
-    return float(norm.isf(FALSE_ALARMS / 2))
+    return float(norm.isf(FALSE_ALARMS / 4))
 
 
 def _band(shape: tuple[int, ...]) -> np.ndarray:
