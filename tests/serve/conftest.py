@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from bowerbird import api, config
-from bowerbird.media.text.chat import CHATML
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
@@ -48,11 +47,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Path
             AutoregressiveConfig(net=NET), config.Data("chorales", music=config.Music(context=48)), TRAIN
         ),
     }
-    return {name: api.train(run, folder / name, quiet=True) for name, run in made.items()}
+    with pytest.MonkeyPatch.context() as without_reports:
+        without_reports.setattr(api, "_write_report", lambda folder: None)
+        return {name: api.train(run, folder / name, quiet=True) for name, run in made.items()}
 
 
 def _talk(i: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"hello {i}"}, {"role": "assistant", "content": f"you said {i}"}]
-
-
-assert CHATML
