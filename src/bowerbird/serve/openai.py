@@ -111,7 +111,7 @@ async def images(request: Request) -> Response:
     asked, engine = await parsed(request, bodies.ImageRequest), engine_of(request)
     run = chosen_run(engine, asked.model, "image")
     require_medium(run, "image", "this address is for pictures")
-    if words.picture_field(run) is not None and not asked.given:
+    if words.picture_name(run) and not asked.given:
         raise Refused(400, f"The model '{run.name}' makes pictures from pictures; send one to /v1/images/edits.")
     given = words.from_prompt(run, asked.prompt)
     answer = await _pictures(request, run, asked, given | words.from_json(run, asked.given, engine.limits))
@@ -128,7 +128,7 @@ async def edits(request: Request) -> Response:
     fields, files = await _form(request, await read_body(request, engine.limits))
     asked = checked(bodies.ImageRequest, fields)
     run = chosen_run(engine, asked.model, "image")
-    field = words.picture_field(run)
+    field: Any = run.spec.given.get(words.picture_name(run))
     if field is None:
         raise Refused(
             400, f"The model '{run.name}' draws without a picture; use /v1/images/generations.", param="model"
@@ -136,7 +136,7 @@ async def edits(request: Request) -> Response:
     pictures = files.get("image", [])
     if not pictures:
         raise Refused(400, "Send the picture to edit as the file 'image'.", param="image")
-    given: dict[str, Any] = {"source": [await _decoded(data, field, engine) for data in pictures]}
+    given: dict[str, Any] = {words.picture_name(run): [await _decoded(data, field, engine) for data in pictures]}
     if "mask" in files:
         given["mask"] = [await _decoded(data, _mask_field(run), engine) for data in files["mask"]]
     given |= words.from_prompt(run, asked.prompt) if _says(run) else {}

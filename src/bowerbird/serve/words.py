@@ -31,7 +31,10 @@ def from_json(served: Served, given: Mapping[str, Any], limits: Limits) -> dict[
 
 
 def _value(served: Served, name: str, value: Any, limits: Limits) -> Any:
-    field = picture_field(served) if name == "source" else served.spec.given.get(name)
+    field = served.spec.given.get(name)
+    if field is None:
+        takes = f"it takes {', '.join(served.spec.given)}" if served.spec.given else "it is given nothing"
+        raise BowerbirdError(f"'{name}' is no input of the model '{served.name}': {takes}.")
     several = value if isinstance(value, list) else [value]
     if len(several) > limits.samples:
         raise BowerbirdError(f"'{name}' has {len(several)} values; at most {limits.samples} are taken.")
@@ -49,10 +52,9 @@ def _value(served: Served, name: str, value: Any, limits: Limits) -> Any:
 # ------------------------------------------------------------------------------------------------------- pictures
 
 
-def picture_field(served: Served) -> Tensors | None:
-    """What a picture that is to be edited becomes."""
-    fields = [field for name, field in served.spec.given.items() if isinstance(field, Tensors) and name != "mask"]
-    return fields[0] if fields else None
+def picture_name(served: Served) -> str:
+    """The input that a picture to be edited is given as; empty where there is none."""
+    return next((name for name, one in served.spec.given.items() if isinstance(one, Tensors) and name != "mask"), "")
 
 
 def from_base64(text: Any, name: str) -> bytes:
