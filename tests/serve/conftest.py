@@ -1,13 +1,11 @@
 """Tiny runs of every kind that a server tells apart, trained for two steps."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from asking import KEY, serving
 
 from bowerbird import api, config
 from bowerbird.models.autoregressive import AutoregressiveConfig
@@ -17,7 +15,6 @@ from bowerbird.models.translation import TranslationConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.nets.unet import UNetConfig
-from bowerbird.serve.app import server
 from bowerbird.serve.gate import Keys
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
@@ -64,27 +61,9 @@ def _talk(i: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"hello {i}"}, {"role": "assistant", "content": f"you said {i}"}]
 
 
-KEY = "a-key"
-
-
 @pytest.fixture(scope="session")
 def address(runs: dict[str, Path]) -> Iterator[str]:
     """A server of all of them, on a free port of this machine."""
     engine = Engine(runs, limits=Limits(body_mb=4.0, body_seconds=1.0, waiting=256))
     with serving(engine, keys=Keys([KEY, "another"])) as where:
         yield where
-
-
-@contextmanager
-def serving(engine: Engine, keys: Keys | None = None) -> Iterator[str]:
-    """Serves inside; gives the address."""
-    running = server(engine, port=0, keys=keys, log_level="ERROR")
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        running.should_exit = True
-        thread.join(timeout=20)

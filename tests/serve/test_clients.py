@@ -72,7 +72,7 @@ def test_a_prompt_names_a_class_and_the_picture_is_labelled(
     assert [pixels(data).tolist() for data in files] == [x[..., 0].tolist() for x in alone]
     assert (answer.data or [])[0].revised_prompt == "label=upper"
     (tmp_path / "a.png").write_bytes(files[0])
-    assert verify(tmp_path / "a.png", runs=[runs["classes"]]).kind == "ours"
+    assert verify(tmp_path / "a.png", runs=[runs["classes"]]).judgement == "ours"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_chat_is_answered_and_streamed(client: openai.OpenAI) -> None:
 
 def test_pairs_are_translated(client: openai.OpenAI, runs: dict[str, Path]) -> None:
     answer = client.chat.completions.create(model="pairs", messages=[{"role": "user", "content": "one 1"}])
-    assert [answer.choices[0].message.content] == list(api.generate(runs["pairs"], given={"source": "one 1"}))
+    assert [answer.choices[0].message.content] == list(api.generate(runs["pairs"], 1, given={"source": "one 1"}))
 
 
 def test_no_run_speaks(client: openai.OpenAI) -> None:
@@ -161,9 +161,9 @@ def test_no_run_speaks(client: openai.OpenAI) -> None:
 
 
 def test_a_wrong_key_is_refused(address: str) -> None:
-    for key in ("", "a-ke", "a-key2", "ключ"):
-        with pytest.raises((openai.AuthenticationError, UnicodeEncodeError, ValueError)):
-            openai.OpenAI(base_url=f"{address}/v1", api_key=key or " ", max_retries=0).models.list()
+    for key in ("a-ke", "a-key2", "Bearer a-key", "another a-key"):
+        with pytest.raises(openai.AuthenticationError, match="Send one of this server's keys"):
+            openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0).models.list()
     assert openai.OpenAI(base_url=f"{address}/v1", api_key="another", max_retries=0).models.list().data
 
 

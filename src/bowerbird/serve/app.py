@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -79,8 +80,7 @@ def create_app(
     open_paths = frozenset(one.path for one in ENDPOINTS if one.is_open)
     gate: Any = Middleware(Gate, engine, counted, keys or Keys(), open_paths, hosts)
     app = Starlette(routes=[*routes(), *more_routes], middleware=[gate], lifespan=lifespan)
-    app.add_exception_handler(404, explain)
-    app.add_exception_handler(405, explain)
+    app.add_exception_handler(HTTPException, explain)
     app.router.redirect_slashes = False
     app.state.engine, app.state.metrics = engine, counted
     return app

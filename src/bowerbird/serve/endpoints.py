@@ -60,23 +60,28 @@ def engine_of(request: Request) -> Engine:
 
 # ------------------------------------------------------------------------------------------------------- requests
 
+READ_ON = 4
+"""How often the largest body is received before the connection is closed."""
+
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body; Refused where it is too large, or comes too slowly."""
+    """The whole body; Refused where it is too large, or comes too slowly.
+
+    What is too large is read on for a while, and not kept: clients read no answer before they have sent everything.
+    """
     most = int(limits.body_mb * 1e6)
-    announced = request.headers.get("content-length", "0")
-    too_large = Refused(413, f"The request is too large: at most {limits.body_mb:g} MB are read.")
-    if announced.isdigit() and int(announced) > most:
-        raise too_large
-    body = bytearray()
+    body, n = bytearray(), 0
     try:
         async with asyncio.timeout(limits.body_seconds):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise too_large
+                n += len(chunk)
+                body += chunk if n <= most else b""
+                if n > READ_ON * most:
+                    break
     except TimeoutError:
         raise Refused(408, f"The request did not arrive within {limits.body_seconds:g} seconds.") from None
+    if n > most:
+        raise Refused(413, f"The request is too large: at most {limits.body_mb:g} MB are read.")
     return bytes(body)
 
 

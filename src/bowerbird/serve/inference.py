@@ -38,6 +38,7 @@ OF_THE_PROTOCOL = (
     "seed",
 )
 """Parameters that are no sampling options."""
+FIELDS = ("id", "inputs", "outputs", "parameters")
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
 
@@ -139,6 +140,8 @@ async def infer(request: Request) -> Response:
     """Samples for the inputs."""
     engine, run = engine_of(request), _run(request)
     body, binary = _split(request, await _unpacked(request))
+    if strange := [name for name in body if name not in FIELDS]:
+        raise Refused(400, f"'{strange[0]}' is not a field of this request; there are: {', '.join(FIELDS)}.")
     given = read_inputs(body.get("inputs", []), binary)
     parameters = _table(body.get("parameters", {}), "parameters")
     seed = _scalar(given.pop("seed", parameters.get("seed", 0)), "seed")

@@ -99,7 +99,7 @@ def pictures(name: str, field: Tensors, value: np.ndarray, limits: Limits) -> to
     """Pictures as tensors, float32 (n, c, h, w) within the bounds of the field."""
     if value.shape[1:] != tuple(field.shape) or not 1 <= len(value) <= limits.samples:
         raise BowerbirdError(f"The input '{name}' has the shape (n, {', '.join(map(str, field.shape))}).")
-    x = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+    x = torch.from_numpy(np.array(value, dtype=np.float32))  # a copy: what a request holds is read-only
     low, high = field.bounds or (-torch.inf, torch.inf)
     if not torch.isfinite(x).all() or x.min() < low or x.max() > high:
         raise BowerbirdError(f"The numbers of '{name}' must be finite and within [{low:g}, {high:g}].")
