@@ -37,7 +37,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def openapi(request: Request) -> Response:
-    return JSONResponse(document(ENDPOINTS))
+    return JSONResponse(document(ENDPOINTS, list(engine_of(request).runs)))
 
 
 READY = openai.answering(ready="boolean")

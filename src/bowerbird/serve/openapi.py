@@ -34,12 +34,12 @@ STATUSES = {
 }
 
 
-def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """OpenAPI 3.1."""
+def document(endpoints: Sequence[Endpoint], runs: Sequence[str]) -> dict[str, Any]:
+    """OpenAPI 3.1; ``runs`` are the names that ``model`` can have."""
     schemas: dict[str, Any] = {"OpenAIError": OPENAI_ERROR, "PlainError": PLAIN_ERROR}
     paths: dict[str, Any] = {}
     for one in endpoints:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas)
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas, runs)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Bowerbird", "version": __version__},
@@ -48,7 +48,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _operation(one: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(one: Endpoint, schemas: dict[str, Any], runs: Sequence[str]) -> dict[str, Any]:
     plain = one.path.startswith("/v2") or ":" in one.path.rpartition("/")[2]
     error = {"$ref": f"#/components/schemas/{'PlainError' if plain else 'OpenAIError'}"}
     answers: dict[str, Any] = {one.answer_type: {"schema": dict(one.answer)}}
@@ -64,18 +64,24 @@ def _operation(one: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["security"] = [{"key": []}, {}]
     names = re.findall(r"{(\w+)}", one.path)
     if names:
-        operation["parameters"] = [_in_path(name) for name in names]
+        operation["parameters"] = [_in_path(name, [*runs] if name == "name" else ["1"]) for name in names]
     if one.body is not None:
-        content = {kind: {"schema": _hoisted(schema, schemas)} for kind, schema in one.body.items()}
+        content = {kind: {"schema": _hoisted(schema, schemas, runs)} for kind, schema in one.body.items()}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def _in_path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+def _in_path(name: str, values: list[str]) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": values}}
 
 
-def _hoisted(schema: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """The schema, its definitions moved to those of the document."""
+def _hoisted(schema: Any, schemas: dict[str, Any], runs: Sequence[str]) -> dict[str, Any]:
+    """The schema, its definitions moved to those of the document, and ``model`` one of the runs."""
     schemas.update(schema.get("$defs", {}))
-    return {key: value for key, value in schema.items() if key != "$defs"}
+    kept = {key: value for key, value in schema.items() if key != "$defs"}
+    properties = kept.get("properties", {})
+    if "model" in properties:
+        required = "model" in kept.get("required", ())
+        named = {"type": "string" if required else ["string", "null"], "enum": [*runs, *([] if required else [None])]}
+        kept["properties"] = properties | {"model": named}
+    return kept
