@@ -6,7 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from bowerbird.cli.command import Command
+from bowerbird.cli.command import Command, Switch
 from bowerbird.errors import BowerbirdError
 from bowerbird.serve.limits import Limits
 
@@ -20,9 +20,10 @@ class Serve(Command):
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every network, which needs --api-key-file or --without-keys."""
     port: int = 8000
+    """Port to listen on."""
     api_key_file: Path | None = None
     """A file with one key per line; clients send one as a bearer token."""
-    without_keys: bool = False
+    without_keys: Switch = False
     """Let everybody who reaches the address use it."""
     device: str = "auto"
     """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""

@@ -14,7 +14,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,13 +57,15 @@ def any_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def chosen_run(engine: Engine, name: str | None, medium: str) -> Served:
-    """The run that a request names, or the only one of this medium."""
+def chosen_run(engine: Engine, name: str | None, fits: Callable[[Served], bool]) -> Served:
+    """The run that a request names, or the only one that fits."""
     if name is not None:
         return engine.run(name)
-    fitting = [run for run in engine.runs.values() if run.spec.medium == medium]
-    if len(fitting) != 1:
-        raise Unknown(f"Say which model: {', '.join(run.name for run in fitting) or f'none here makes {medium}'}.")
+    fitting = [run for run in engine.runs.values() if fits(run)]
+    if not fitting:
+        raise Unknown("No model here can do this.")
+    if len(fitting) > 1:
+        raise Unknown(f"Say which model: {', '.join(run.name for run in fitting)}.")
     return fitting[0]
 
 
@@ -109,7 +111,7 @@ async def model(request: Request) -> Response:
 async def images(request: Request) -> Response:
     """Pictures from a prompt, or from what is given."""
     asked, engine = await parsed(request, bodies.ImageRequest), engine_of(request)
-    run = chosen_run(engine, asked.model, "image")
+    run = chosen_run(engine, asked.model, lambda run: run.spec.medium == "image" and not words.picture_name(run))
     require_medium(run, "image", "this address is for pictures")
     if words.picture_name(run) and not asked.given:
         raise Refused(400, f"The model '{run.name}' makes pictures from pictures; send one to /v1/images/edits.")
@@ -127,7 +129,7 @@ async def edits(request: Request) -> Response:
     require_type(request, "multipart/form-data")
     fields, files = await _form(request, await read_body(request, engine.limits))
     asked = checked(bodies.ImageRequest, fields)
-    run = chosen_run(engine, asked.model, "image")
+    run = chosen_run(engine, asked.model, lambda run: run.spec.medium == "image" and bool(words.picture_name(run)))
     field: Any = run.spec.given.get(words.picture_name(run))
     if field is None:
         raise Refused(
@@ -240,7 +242,7 @@ async def _files(
 async def music(request: Request) -> Response:
     """Pieces of music; each of the labelled files in base64, by its suffix."""
     asked, engine = await parsed(request, bodies.MusicRequest), engine_of(request)
-    run = chosen_run(engine, asked.model, "music")
+    run = chosen_run(engine, asked.model, lambda run: run.spec.medium == "music")
     require_medium(run, "music", "this address is for music")
     seed = any_seed() if asked.seed is None else asked.seed
     given = words.from_json(run, asked.given, engine.limits)

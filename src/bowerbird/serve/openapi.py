@@ -55,7 +55,7 @@ def _operation(one: Endpoint, schemas: dict[str, Any], runs: Sequence[str]) -> d
     if one.path.endswith("/infer"):
         answers["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     if one.streams:
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
+        answers["text/event-stream"] = {}
     responses: dict[str, Any] = {"200": {"description": one.summary + ".", "content": answers}}
     for status, said in STATUSES.items():
         responses[status] = {"description": said, "content": {"application/json": {"schema": error}}}
