@@ -28,9 +28,9 @@ def ask(
 
 
 @contextmanager
-def serving(engine: Engine, keys: Keys | None = None) -> Iterator[str]:
+def serving(engine: Engine, keys: Keys | None = None, log_level: str = "ERROR") -> Iterator[str]:
     """Serves inside; gives the address."""
-    running = server(engine, port=0, keys=keys, log_level="ERROR")
+    running = server(engine, port=0, keys=keys, log_level=log_level)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     while not running.started:

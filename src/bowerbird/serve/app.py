@@ -5,6 +5,7 @@ for one.
 """
 
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -104,15 +105,17 @@ class Impatient(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Says that it is not ready before it stops."""
+    """Stops when it is told to, after what is under way, as a process that did its work."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine):
         super().__init__(config)
         self.engine = engine
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """Uvicorn's would raise the signal again at the end, and the process would die of it."""
         self.engine.draining = True
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def server(
