@@ -1,15 +1,7 @@
-"""A server on a free port of this machine, and a plain HTTP client."""
+"""A plain HTTP client."""
 
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from bowerbird.serve.app import server
-from bowerbird.serve.gate import Keys
-from bowerbird.serve.service import Engine
 
 KEY = "a-key"
 
@@ -25,18 +17,3 @@ def ask(
             return answer.status, answer.read(), {name.lower(): value for name, value in answer.headers.items()}
     except urllib.error.HTTPError as error:
         return error.code, error.read(), {name.lower(): value for name, value in error.headers.items()}
-
-
-@contextmanager
-def serving(engine: Engine, keys: Keys | None = None, log_level: str = "ERROR") -> Iterator[str]:
-    """Serves inside; gives the address."""
-    running = server(engine, port=0, keys=keys, log_level=log_level)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        running.should_exit = True
-        thread.join(timeout=20)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from asking import KEY, serving
+from asking import KEY
 
 from bowerbird import api, config
 from bowerbird.models.autoregressive import AutoregressiveConfig
@@ -15,6 +15,7 @@ from bowerbird.models.translation import TranslationConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.serve.app import served
 from bowerbird.serve.gate import Keys
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
@@ -65,5 +66,5 @@ def _talk(i: int) -> list[dict[str, str]]:
 def address(runs: dict[str, Path]) -> Iterator[str]:
     """A server of all of them, on a free port of this machine."""
     engine = Engine(runs, limits=Limits(body_mb=4.0, body_seconds=1.0, waiting=256))
-    with serving(engine, keys=Keys([KEY, "another"])) as where:
+    with served(engine, keys=Keys([KEY, "another"])) as where:
         yield where

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from asking import KEY, ask, serving
+from asking import KEY, ask
 from PIL import Image
 
-from bowerbird.serve.app import ENDPOINTS
+from bowerbird.serve.app import ENDPOINTS, served
 from bowerbird.serve.gate import Keys
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
@@ -153,7 +153,7 @@ def test_429_has_retry_after(runs: dict[str, Path]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     body = json.dumps({"model": "classes", "prompt": "upper", "n": 4, "options": {"steps": 60}}).encode()
-    with serving(Engine({"classes": runs["classes"]}, limits=Limits(waiting=4)), Keys([KEY])) as address:
+    with served(Engine({"classes": runs["classes"]}, limits=Limits(waiting=4)), keys=Keys([KEY])) as address:
         with ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(ask, address, "POST", "/v1/images/generations", body) for _ in range(8)]
             answers = [one.result() for one in asked]

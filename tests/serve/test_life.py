@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asking import KEY, ask, serving
+from asking import KEY, ask
 
 from bowerbird import api, cli, config
-from bowerbird.serve import served
+from bowerbird.serve import served as served_runs
+from bowerbird.serve.app import served
 from bowerbird.serve.gate import Keys
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
@@ -47,7 +48,7 @@ def test_the_command_refuses(
 def test_new_weights_are_served_without_a_restart(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(served_runs, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(api, "_write_report", lambda folder: None)
     for name in ("classes", "text"):
         first = Path(shutil.copytree(runs[name], tmp_path / name))
@@ -69,7 +70,7 @@ def test_new_weights_are_served_without_a_restart(
 def test_requests_are_counted_and_logged_without_what_was_asked(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(Engine({"text": runs["text"]}), Keys([KEY]), log_level="INFO") as address:
+    with served(Engine({"text": runs["text"]}), keys=Keys([KEY]), log_level="INFO") as address:
         body = json.dumps({"model": "text", "prompt": "the cat", "max_tokens": 3}).encode()
         answer = ask(address, "POST", "/v1/completions", body)
         assert answer[0] == 200

@@ -6,7 +6,9 @@ for one.
 
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -19,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bowerbird import __version__
+from bowerbird.errors import BowerbirdError
 from bowerbird.serve import inference, openai, predict
 from bowerbird.serve.endpoints import Endpoint, engine_of, refusal
 from bowerbird.serve.gate import Gate, Keys, Metrics, log_as_json
@@ -116,6 +119,23 @@ class Server(uvicorn.Server):
         self.engine.draining = True
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+
+@contextlib.contextmanager
+def served(engine: Engine, *, port: int = 0, keys: Keys | None = None, log_level: str = "ERROR") -> Iterator[str]:
+    """Serves inside, from a thread of this process, on a free port unless one is given; gives the address."""
+    running = server(engine, port=port, keys=keys, log_level=log_level)
+    thread = threading.Thread(target=running.run, name="bowerbird server", daemon=True)
+    thread.start()
+    try:
+        while not running.started:
+            if not thread.is_alive():
+                raise BowerbirdError(f"The server could not start on port {port}; choose another.")
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 def server(
