@@ -11,7 +11,19 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__, trust
-from bowerbird.cli import asking, commands, completion, languages, learning, measure, provenance, read, tracking, train
+from bowerbird.cli import (
+    asking,
+    commands,
+    completion,
+    languages,
+    learning,
+    measure,
+    provenance,
+    read,
+    serving,
+    tracking,
+    train,
+)
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -43,6 +55,7 @@ COMMANDS: dict[str, type[Command]] = {
     "chat": languages.Chat,
     "import": languages.Import,
     "export": languages.Export,
+    "serve": serving.Serve,
     "verify": provenance.Verify,
     "provenance init": provenance.ProvenanceInit,
     "completion": completion.Completion,
