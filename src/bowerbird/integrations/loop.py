@@ -96,6 +96,7 @@ class LoopWatch:
         self.clock = _Clock()
         self.losses: list[Tensor] = []
         self.numbers: dict[str, float] = {}
+        self.last: dict[str, float] = {}
         self.seen: dict[str, dict[str, Any]] = {}
         self.row: dict[str, Any] = {}
         self.probed = 0
@@ -128,14 +129,14 @@ class LoopWatch:
         self.examples += self.batch_size
         if self._active(self.step):
             self.row = self._new_row() | self.numbers
-        self.numbers = {}
+        self.last, self.numbers = self.numbers, {}
         self.game.end_of_step()
         self.clock.start_waiting()
 
     def close(self) -> None:
         """Asks and judges for the last time, measures, and writes the report."""
         if self.open and self.step:
-            self.row = self.row or self._new_row()
+            self.row = self.row or (self._new_row() | self.last)
             self._flush(ended=True)
         self._release()
         if self.probes.measure is not None:
@@ -152,10 +153,18 @@ class LoopWatch:
     def _hooks(self, player: Player) -> list[Any]:
         before: list[Any] = []
 
-        def pre(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        def look() -> None:
             before[:] = [self.layers[player.name].before()] if self._gradients(player) else []
 
-        def post(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        def pre(_optimizer: Optimizer, words: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            """Gradients are there, or will be when the closure that was handed to the step has run."""
+            closure = next((word for word in (*words[1:], named.get("closure")) if callable(word)), None)
+            if closure is None:
+                look()
+                return None
+            return (*words[:1], _then(closure, look)), {}
+
+        def post(_optimizer: Optimizer, _words: Any, _named: Any) -> None:
             if before:
                 self.seen[player.name] = self.layers[player.name].after(before.pop())
 
@@ -249,7 +258,8 @@ class LoopWatch:
         real = self.probes.real if self.probes.real is not None else real
         if made is None or real is None or len(real) < FEWEST_REAL:
             return {}
-        return {"samples": samples.statistics(made, None, samples.reference_of(real[: samples.N_TRAIN].float()))}
+        some = real[:: max(1, len(real) // samples.N_TRAIN)].float()
+        return {"samples": samples.statistics(made, None, samples.reference_of(some))}
 
     def _look_at_posterior(self) -> None:
         if self.probes.posterior is None:
@@ -284,6 +294,15 @@ class _Clock:
         share = self.waited / max(now - self.window, 1e-9)
         self.window, self.waited = now, 0.0
         return {"data_share": round(share, 4)} if self.asked else {}
+
+
+def _then(closure: Callable[[], Any], look: Callable[[], None]) -> Callable[[], Any]:
+    def both() -> Any:
+        result = closure()
+        look()
+        return result
+
+    return both
 
 
 def _new_folder(folder: Path | str) -> RunDir:

@@ -69,7 +69,7 @@ class Game:
         self.made: dict[str, Tensor] = {}
         """The last outputs of those who are judged, as rows (see ``small``), at most N_SAMPLES …"""
         self.real: Tensor | None = None
-        """… and what else their judges were shown, at most N_TRAIN."""
+        """… and what else their judges were shown, each once, about N_TRAIN."""
         self._outputs: dict[int, tuple[str, Tensor]] = {}
         self._answers: dict[tuple[str, bool], Tensor] = {}
         self._handles = [p.module.register_forward_hook(self._look(p.name)) for p in players if len(players) > 1]
@@ -108,4 +108,5 @@ class Game:
             self.judged_by[judge] = maker
             self.made[maker] = torch.cat([rows, self.made.get(maker, rows[:0])])[:N_SAMPLES]
         elif self.real is None or len(self.real) < N_TRAIN:
-            self.real = rows if self.real is None else torch.cat([self.real, rows])[:N_TRAIN]
+            known = rows if self.real is None else torch.cat([self.real, rows])
+            self.real = known.unique(dim=0)  # each once: epochs repeat them
