@@ -8,6 +8,7 @@ ship and as they were trained.  Exit status 1 when a figure misses its claim.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from dataclasses import dataclass, field, replace
@@ -70,6 +71,10 @@ SHIPPED = {
 }
 
 
+OF_DATA = ("data", "fingerprint")
+"""Of environment.json: what labels say of the data; nothing of the machine."""
+
+
 def trained(name: str, runs: Path) -> RunDir:
     """The finished run, trained now if it is not there."""
     made, folder = SHIPPED[name], runs / name
@@ -89,6 +94,8 @@ def ship(source: RunDir, folder: Path) -> RunDir:
     for name in ("run.toml", *IN_FILES.values()):
         if (source.path / name).is_file():
             shutil.copyfile(source.path / name, folder / name)
+    known = json.loads((source.path / "environment.json").read_text(encoding="utf-8"))
+    RunDir(folder).write_json("environment.json", {name: known[name] for name in OF_DATA if name in known})
     halved = {name: halve(tensor) for name, tensor in read_tensors(source.model_file).items()}
     write_tensors(folder / "model.safetensors", halved, read_header(source.model_file))
     return RunDir.open(folder)

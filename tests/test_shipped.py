@@ -13,6 +13,7 @@ import bowerbird
 from bowerbird import api, cli, config, shipped
 from bowerbird.data.tensorfile import read_tensors
 from bowerbird.errors import BowerbirdError
+from bowerbird.provenance.origins import origin
 from bowerbird.training.rundir import RunDir
 
 RUNS = shipped.runs()
@@ -29,13 +30,9 @@ def test_what_ships() -> None:
         name: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for name, folder in RUNS.items()
     }
     assert sum(sizes.values()) < 3.6e6, sizes
+    needed = {"run.toml", "model.safetensors", "tokenizer.json", "environment.json", "README.md"}
     for folder in RUNS.values():
-        assert {file.name for file in folder.iterdir()} <= {
-            "run.toml",
-            "model.safetensors",
-            "tokenizer.json",
-            "README.md",
-        }
+        assert {file.name for file in folder.iterdir()} <= needed
         assert all(t.dtype != torch.float32 for t in read_tensors(folder / "model.safetensors").values())
 
 
@@ -49,6 +46,8 @@ def test_finding_them_loads_no_torch() -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_each_has_a_readme_with_its_recipe_licence_and_figures(name: str) -> None:
     text, run = (RUNS[name] / "README.md").read_text(), RunDir.open(name).config()
+    about = origin(name)
+    assert about["data"] == run.data.source and len(about["data_fingerprint"]) == 16 and about["data_licence"] in text
     assert "Recipe" in text and "licence" in text and run.data.source in text
     assert run.expect and all(claim.measured is not None and claim.minutes for claim in run.expect)
     for claim in run.expect:
@@ -78,7 +77,7 @@ def test_digits_are_of_the_class_asked_for() -> None:
 def test_an_emoji_is_changed_but_stays_itself() -> None:
     flat = np.full((64, 64, 3), 255, np.uint8)
     flat[16:48, 16:48] = (250, 200, 30)
-    (made,) = bowerbird.generate("emoji-3d", given={"source": [flat]}, device="cpu")
+    (made,) = bowerbird.generate("emoji-3d", 1, given={"source": flat}, device="cpu")
     assert made.shape == (64, 64, 3)
     assert 1 < np.abs(made.astype(float) - flat).mean() < 60
 
