@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__, trust
-from bowerbird.cli import asking, commands, completion, languages, learning, measure, read, tracking, train
+from bowerbird.cli import asking, commands, completion, languages, learning, measure, read, studio, tracking, train
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
@@ -20,6 +20,8 @@ EVERYWHERE = ("--debug", "--allow-plugin")
 """Flags of every command."""
 
 COMMANDS: dict[str, type[Command]] = {
+    "demo": studio.Demo,
+    "studio": studio.StudioCommand,
     "recipes": commands.Recipes,
     "data list": commands.DataList,
     "data get": commands.DataGet,
