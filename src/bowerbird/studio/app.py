@@ -1,5 +1,6 @@
 """The application: what the pages share, and how their errors read."""
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -28,6 +29,7 @@ from bowerbird.studio.guard import Guard, TooLarge
 from bowerbird.studio.language import COOKIE, LANGUAGES, words_of
 from bowerbird.studio.results import Results, media_type, names_to_download
 from bowerbird.studio.shelf import Gone, Shelf
+from bowerbird.studio.trainings import Trainings
 from bowerbird.studio.uploads import LARGEST_PICTURE, Pictures
 from bowerbird.studio.worker import Worker
 
@@ -47,6 +49,7 @@ class Studio:
     closest: Closest = field(default_factory=Closest)
 
     def __post_init__(self) -> None:
+        self.trainings = Trainings(self.shelf)
         self.results = Results(self.scratch / "results")
         self.pictures = Pictures(self.scratch / "pictures")
         self.templates = _templates()
@@ -170,7 +173,7 @@ ERRORS: Mapping[Any, Any] = {
 
 def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) -> Starlette:
     """The studio over a folder of runs and the shipped ones, by name."""
-    from bowerbird.studio import at_once
+    from bowerbird.studio import at_once, run_page, train_page
 
     scratch = tempfile.TemporaryDirectory(prefix="bowerbird-studio-")
     studio = Studio(Shelf(runs, shipped), Path(scratch.name), local)
@@ -180,17 +183,22 @@ def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) 
         try:
             yield
         finally:
+            await asyncio.to_thread(studio.trainings.close)
             studio.worker.close()
             scratch.cleanup()
 
     routes = [
         *at_once.ROUTES,
+        *train_page.ROUTES,
+        *run_page.ROUTES,
         Route("/results/{token}/{name}", result_file),
         Route("/download/{token}", download),
         Route("/language/{language}", language),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
-    guard = Middleware(Guard, open_host=not local, uploads={"/pictures": LARGEST_PICTURE})
+    guard = Middleware(
+        Guard, open_host=not local, uploads={"/pictures": LARGEST_PICTURE, "/train/upload": train_page.LARGEST_ZIP}
+    )
     app = Starlette(routes=routes, middleware=[guard], exception_handlers=ERRORS, lifespan=lifespan)
     app.state.studio = studio
     return app

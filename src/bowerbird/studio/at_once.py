@@ -1,7 +1,7 @@
 """The first screen: what shipped runs make in seconds, and the way in to everything else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -45,20 +45,29 @@ def _classes(run: Shelved) -> tuple[str, ...]:
 async def make(request: Request) -> Response:
     """Makes samples of a run as a form asks, and shows them."""
     studio, run = of(request), of(request).shelf.get(request.path_params["key"])
-    result = await made(studio, run, await form_of(request))
-    return HTMLResponse(studio.part(request, "result.html", result=result))
+    form = await form_of(request)
+    result = await made(studio, run, form)
+    template = "sharpening.html" if form.get("view") == "sharpening" else "result.html"
+    return HTMLResponse(studio.part(request, template, result=result))
 
 
 async def made(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> Result:
     """The result of a form's values."""
+    asked = await given_of(studio, run, form)
+    samples = await studio.worker.submit(run.folder, asked.n, asked.seed, asked.given, asked.options)
+    return await studio.worker.do(studio.results.keep, samples, run, asked.seed)
+
+
+async def given_of(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> playground.Asked:
+    """What a form asks for, with pictures in place of their names."""
     options = await studio.worker.do(api.options_of, run.folder)
-    chosen = playground.asked(_with_comma(run, form), run.spec, options)
+    asked = playground.asked(_with_comma(run, form), run.spec, options)
     given = {
         name: await source(studio, run, value) if isinstance(run.spec.given.get(name), Tensors) else value
-        for name, value in chosen.given.items()
+        for name, value in asked.given.items()
     }
-    samples = await studio.worker.submit(run.folder, chosen.n, chosen.seed, given, chosen.options)
-    return await studio.worker.do(studio.results.keep, samples, run, chosen.seed)
+    several = any(isinstance(value, list) for value in given.values())
+    return replace(asked, given=given, n=None if several else asked.n)
 
 
 def _with_comma(run: Shelved, form: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -108,41 +108,38 @@ class Asked:
     options: dict[str, Any]
 
 
-def asked(form: Mapping[str, Any], spec: Spec, options: type, picture: Any = None) -> Asked:
-    """The values of a form that are not empty; BowerbirdError for what is no number.
-
-    ``picture`` turns the name of an upload or of a held-out picture into what the model can be given.
-    """
+def asked(form: Mapping[str, Any], spec: Spec, options: type) -> Asked:
+    """The values of a form that are not empty; BowerbirdError for what is no number, or too much."""
     most = MOST.get(spec.medium, 4)
     n, seed = _whole(form, "n"), _whole(form, "seed") or 0
     if n is not None and not 1 <= n <= most:
         raise BowerbirdError(f"The studio makes 1 to {most} at a time, not {n}.")
     if not 0 <= seed < 1 << 63:
         raise BowerbirdError("A seed is a whole number of at least 0 with up to 18 digits.")
-    pictures = {name for name, field in spec.given.items() if isinstance(field, Tensors)}
-    given = {name: value for name, value in _part(form, "given").items() if value != ""}
-    read = {name: picture(value) if name in pictures and picture else value for name, value in given.items()}
+    given = {name: value for name, value in part(form, "given").items() if value != ""}
     kinds = {control.short: control for control in option_controls(options)}
-    chosen = {name: _typed(name, value, kinds) for name, value in _part(form, "options").items() if value != ""}
-    return Asked(n, seed, read, {name: value for name, value in chosen.items() if value is not None})
+    chosen = {name: _typed(name, value, kinds) for name, value in part(form, "options").items() if value != ""}
+    return Asked(n, seed, given, {name: value for name, value in chosen.items() if value is not None})
 
 
-def _part(form: Mapping[str, Any], part: str) -> dict[str, Any]:
-    return {name.partition(".")[2]: value for name, value in form.items() if name.startswith(f"{part}.")}
+def part(form: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """The values whose names begin with ``first`` and a dot, without it."""
+    return {name.partition(".")[2]: value for name, value in form.items() if name.startswith(f"{first}.")}
 
 
 def _whole(form: Mapping[str, Any], name: str) -> int | None:
-    return None if form.get(name) in (None, "") else int(_number(name, form[name]))
+    return None if form.get(name) in (None, "") else int(number(name, form[name]))
 
 
-def _number(name: str, value: Any) -> float:
+def number(name: str, value: Any) -> float:
+    """A finite number; BowerbirdError for anything else."""
     try:
-        number = float(value)
+        read = float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+        read = math.nan
+    if not math.isfinite(read):
         raise BowerbirdError(f"{name} must be a number, not '{str(value)[:40]}'.")
-    return number
+    return read
 
 
 def _typed(name: str, value: Any, kinds: Mapping[str, Control]) -> Any:
@@ -151,8 +148,8 @@ def _typed(name: str, value: Any, kinds: Mapping[str, Control]) -> Any:
     if kind == "switch":
         return value in (True, "true", "on")
     if kind in ("whole", "number"):
-        number = _number(name, value)
-        if kind == "whole" and number != int(number):
+        read = number(name, value)
+        if kind == "whole" and read != int(read):
             raise BowerbirdError(f"{name} must be a whole number, not {value}.")
-        return int(number) if kind == "whole" else number
+        return int(read) if kind == "whole" else read
     return str(value)

@@ -34,7 +34,7 @@ class Result:
 
     def files(self) -> dict[str, Path]:
         """By name; only these can be asked for."""
-        return {path.name: path for path in sorted(self.folder.iterdir()) if path.suffix in FILES}
+        return _files(self.folder)
 
     @property
     def pictures(self) -> list[str]:
@@ -79,7 +79,8 @@ class Results:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._kept: OrderedDict[str, Result] = OrderedDict()
+        self._results: dict[str, Result] = {}
+        self._folders: OrderedDict[str, Path] = OrderedDict()
 
     def keep(self, samples: Samples, run: Shelved, seed: int) -> Result:
         """Writes the samples and remembers them."""
@@ -89,19 +90,33 @@ class Results:
             if isinstance(field, Tensors) and len(field.shape) == 3 and name in samples.given:
                 for i, pixels in enumerate(to_uint8(samples.given[name])):
                     save_png(folder / f"{name}-{i:05d}.png", picture(pixels))
-        result = self._kept[token] = Result(token, folder, run, samples, seed)
-        while len(self._kept) > MOST_RESULTS:
-            shutil.rmtree(self._kept.popitem(last=False)[1].folder, ignore_errors=True)
+        result = self._results[token] = Result(token, folder, run, samples, seed)
+        self._remember(token, folder)
         return result
 
+    def _remember(self, token: str, folder: Path) -> None:
+        self._folders[token] = folder
+        while len(self._folders) > MOST_RESULTS:
+            oldest, gone = self._folders.popitem(last=False)
+            self._results.pop(oldest, None)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def keep_file(self, content: bytes) -> str:
+        """Keeps a single picture and returns its address below /results."""
+        token = secrets.token_urlsafe(9)
+        (self.folder / token).mkdir(parents=True)
+        (self.folder / token / "one.png").write_bytes(content)
+        self._remember(token, self.folder / token)
+        return f"{token}/one.png"
+
     def get(self, token: str) -> Result:
-        if token not in self._kept:
+        if token not in self._results:
             raise Gone("This result is no longer kept; make it again.")
-        return self._kept[token]
+        return self._results[token]
 
     def file(self, token: str, name: str) -> Path:
         """One of a result's own files."""
-        path = self.get(token).files().get(name)
+        path = _files(self._folders[token]).get(name) if token in self._folders else None
         if path is None:
             raise Gone(f"This result has no file {name}.")
         return path
@@ -116,3 +131,7 @@ def media_type(path: Path) -> str:
 def names_to_download(result: Result) -> list[str]:
     """All files; the sheet and the rows of what they were made from last."""
     return sorted(result.files(), key=lambda name: (name in (METADATA, SHEET), name))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.iterdir()) if path.suffix in FILES}

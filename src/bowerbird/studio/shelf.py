@@ -108,6 +108,8 @@ class Shelf:
 
     def __init__(self, folder: Path, shipped: Mapping[str, Path]):
         self.folder, self.shipped = folder, dict(shipped)
+        self.starting: dict[str, Shelved] = {}
+        """Runs whose training has begun but has not made their folder yet, or failed before."""
 
     def all(self) -> list[Shelved]:
         """Those of the folder, the latest first."""
@@ -121,8 +123,9 @@ class Shelf:
             return Shelved(key, self.shipped[name], _settings(self.shipped[name]))
         for path in self._found():
             if path.parent.relative_to(self.folder).as_posix() == key:
+                self.starting.pop(key, None)
                 return self._shelved(path.parent) or _gone(key)
-        return _gone(key)
+        return self.starting.get(key) or _gone(key)
 
     def at_once(self, name: str) -> Shelved | None:
         """A shipped run; None where the package has none of this name."""
