@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         resume,
         sample,
         train,
+        verify,
     )
     from bowerbird.config import recipe, recipes
     from bowerbird.reading.check import check
@@ -61,6 +62,7 @@ __all__ = [
     "sample",
     "track",
     "train",
+    "verify",
 ]
 
 _WHERE = {
@@ -79,6 +81,7 @@ _WHERE = {
         "resume",
         "sample",
         "train",
+        "verify",
     ),
     "bowerbird.config": ("recipe", "recipes"),
     "bowerbird.reading.check": ("check",),

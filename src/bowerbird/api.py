@@ -30,6 +30,9 @@ from bowerbird.media.giving import read_given
 from bowerbird.media.medium import medium
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
+from bowerbird.provenance.labelling import Labeller
+from bowerbird.provenance.origins import origin
+from bowerbird.provenance.signing import identity
 from bowerbird.spec import Field
 from bowerbird.training.budget import continued_budget, only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
     from bowerbird.media.text.completing import Conversation
     from bowerbird.metrics.closed_forms import Check
+    from bowerbird.provenance.verifying import Verdict
     from bowerbird.reading.check import check
     from bowerbird.reading.explain.reading import Reading
     from bowerbird.reading.history.track import track
@@ -66,6 +70,7 @@ __all__ = [
     "sample",
     "track",
     "train",
+    "verify",
 ]
 
 
@@ -290,8 +295,24 @@ def generate(
     if n_given is None:
         n_given = medium(model.spec.medium).n_samples
         tensors, _, names = read_given(model.spec, given or {}, n_given)
-    origin = {"generated_by": str(run_dir)}
-    return generate_samples(model, n_given, seed=seed, given=tensors, options=chosen, origin=origin, names=names)
+    return generate_samples(
+        model,
+        n_given,
+        seed=seed,
+        given=tensors,
+        options=chosen,
+        origin={"generated_by": str(run_dir)},
+        names=names,
+        labeller=labeller(run_dir),
+    )
+
+
+def labeller(run_dir: Path | str) -> Labeller:
+    """Labels what a run makes, signed where ``provenance init`` made a key.
+
+    Hand it to ``generating.generate``; ``record(text.encode())`` is the label of a text that no file holds.
+    """
+    return Labeller(origin(run_dir), identity())
 
 
 def sample(
@@ -306,12 +327,13 @@ def sample(
     out: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
+    labelled: bool = True,
     allow_plugin: bool = False,
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
     ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
-    translated is a source of its own.
+    translated is a source of its own.  ``labelled`` False: the files do not say that they were generated.
     """
     asked = dict(given or {}) | {
         name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
@@ -322,7 +344,18 @@ def sample(
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     with explaining_full_disk(folder):
-        return samples.save(folder)
+        return samples.save(folder, labelled=labelled)
+
+
+def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> "Verdict":
+    """What the labels, signatures and watermarks of a file say: "ours", "altered", "other" or "unknown".
+
+    ``runs`` are folders of runs that may have made it, ``anchors`` certificates of others whose signatures are trusted.
+    BowerbirdError for a file that cannot be read.
+    """
+    from bowerbird.provenance.verifying import verify as verify_file
+
+    return verify_file(file, runs=runs, anchors=anchors)
 
 
 def chat(

@@ -6,6 +6,7 @@ seed means the same on every device.  Hashed, because neighbouring seeds of the 
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -23,6 +24,13 @@ class Draws:
         self._rows: list[torch.Generator] = []
         self._ahead = torch.empty(0, 0)
         self._begin, self._at = 0, -1
+
+    @classmethod
+    def joined(cls, parts: Iterable[tuple["Draws", int]]) -> "Draws":
+        """The first rows of several draws as one batch: each row goes on with its own numbers."""
+        together = cls(0)
+        together._rows = [row for draws, n in parts for row in draws.rows(n)]
+        return together
 
     def rows(self, n: int) -> list[torch.Generator]:
         """The generators of the first n rows."""

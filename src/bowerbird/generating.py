@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media.medium import Medium, Opened, medium
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluating, options_from
-from bowerbird.spec import Classes, Spec, Tensors, Tokens
+from bowerbird.provenance.labelling import UNSIGNED, Labeller, labelling
+from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 
 PICTURES_AT_ONCE, SEQUENCES_AT_ONCE = 256, 64
 
@@ -39,7 +40,42 @@ class Drawn:
     """Wall-clock seconds per sample.  The first batch counts like every other: it is what a user waits for."""
 
 
+class Asked(NamedTuple):
+    """Samples number ``first`` … ``first`` + n - 1 of a seed."""
+
+    n: int
+    seed: int = 0
+    first: int = 0
+    given: Mapping[str, Tensor] = {}
+    """n rows each; classes that are left out are drawn as often as in the training data."""
+
+
 @torch.no_grad()
+def draw_together(
+    model: GenerativeModel, asked: Sequence[Asked], options: Any
+) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Samples of several seeds in one batch, and what each was made from: the numbers that each would have alone.
+
+    All are given the same fields.  Rows of tokens are as wide as the longest of their own request.
+    """
+    draws = [Draws(one.seed, one.first) for one in asked]
+    parts = [model.requested(one.n, one.given, rows) for one, rows in zip(asked, draws, strict=True)]
+    given = {name: _joined([part[name] for part in parts], model.spec.given[name], name) for name in parts[0]}
+    counts = [one.n for one in asked]
+    joined = draws[0] if len(asked) == 1 else Draws.joined(zip(draws, counts, strict=True))
+    x = model.sample(sum(counts), given, options, joined).cpu()
+    pieces = [_trimmed(piece, model.spec.target) if len(asked) > 1 else piece for piece in x.split(counts)]
+    return [(piece, {name: part[name].cpu() for name in part}) for piece, part in zip(pieces, parts, strict=True)]
+
+
+def _trimmed(rows: Tensor, field: Any) -> Tensor:
+    """Without columns at the end that are padding in every row."""
+    if not isinstance(field, Tokens):
+        return rows
+    used = (rows != field.pad).any(0).nonzero()
+    return rows[:, : int(used.max()) + 1 if len(used) else 0]
+
+
 def draw(
     model: GenerativeModel,
     n: int,
@@ -60,26 +96,27 @@ def draw(
         raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
     options = options if is_dataclass(options) else options_from(model, options)
     at_once = batch_size or (PICTURES_AT_ONCE if isinstance(model.spec.target, Tensors) else SEQUENCES_AT_ONCE)
-    made, asked = [], []
+    made: list[tuple[Tensor, dict[str, Tensor]]] = []
     with progress_bar("sampling", n, shown) as progress, evaluating(model), counting_evaluations(model) as rows:
         began = time.perf_counter()
         for start in range(0, n, at_once):
-            count, draws = min(at_once, n - start), Draws(seed, first + start)
+            count = min(at_once, n - start)
             part = {name: value[start : start + count] for name, value in (given or {}).items()}
-            asked.append(model.requested(count, part, draws))
-            made.append(model.sample(count, asked[-1], options, draws).cpu())
+            made += draw_together(model, [Asked(count, seed, first + start, part)], options)
             progress(count)
         seconds = time.perf_counter() - began
-    together = {name: _joined([part[name].cpu() for part in asked], model.spec.given[name]) for name in asked[0]}
-    return Drawn(_joined(made, model.spec.target), together, rows[0] / n, seconds / n)
+    fields = model.spec.given
+    together = {name: _joined([part[name] for _, part in made], fields[name], name) for name in made[0][1]}
+    return Drawn(_joined([x for x, _ in made], model.spec.target), together, rows[0] / n, seconds / n)
 
 
-def _joined(parts: list[Tensor], field: Any) -> Tensor:
+def _joined(parts: list[Tensor], field: Any, name: str = "") -> Tensor:
     """All rows; rows of tokens are padded to the longest."""
     if not isinstance(field, Tokens) or len(parts) == 1:
         return torch.cat(parts)
     rows = [row for part in parts for row in part]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=field.pad)
+    pad = NO_TOKEN if name == "prompt" else field.pad
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
 
 
 # -------------------------------------------------------------------------------------------------- samples in memory
@@ -101,6 +138,8 @@ class Samples(Sequence[Any]):
     """Where they come from: run, seed, options."""
     names: list[str] = field(default_factory=list)
     """Names of their files, without suffix; empty: numbered."""
+    labeller: Labeller = UNSIGNED
+    """Labels their files as generated."""
 
     @property
     def medium(self) -> Medium:
@@ -121,20 +160,41 @@ class Samples(Sequence[Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(self.medium.decoded(self.x, self.spec))
 
-    def save(self, folder: Path | str) -> Path:
-        """Writes every sample, a sheet, and ``metadata.jsonl``; returns the folder."""
+    def save(self, folder: Path | str, *, labelled: bool = True) -> Path:
+        """Writes every sample, a sheet, and ``metadata.jsonl``; returns the folder.
+
+        All of it is labelled as generated.  ``labelled`` False leaves the labels out, which ``metadata.jsonl`` says.
+        """
         folder = Path(folder)
         names = self.names or [f"{i:05d}" for i in range(len(self))]
-        written = self.medium.write(self.x, self.given, self.spec, folder, names)
+        with labelling(self.labeller if labelled else None):
+            written = self.medium.write(self.x, self.given, self.spec, folder, names)
         rows = [file | row for file, row in zip(written, self.rows, strict=True)]
-        write_lines(folder / METADATA, rows)
+        write_lines(folder / METADATA, [self._labelled(row) if labelled else row | {"labelled": False} for row in rows])
         return folder
+
+    def _labelled(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A line that holds the sample itself, with its label; a file has its own."""
+        return row if "file_name" in row else self.labeller.row(row)
+
+    def files(self) -> list[dict[str, bytes]]:
+        """The labelled files of each sample in memory, by suffix: what ``save`` would write, without a folder.
+
+        A picture is ``{".png": …}``, a text ``{".txt": …, ".txt.aigc.json": …}`` (its label lies in a sidecar), a piece
+        of music ``{".mid": …, ".wav": …, ".png": …}``.
+        """
+        with labelling(self.labeller, files=False):
+            encoded = self.medium.encoded(self.x, self.given, self.spec)
+        parts = ([self.labeller.files(data, suffix) for suffix, data in sample.items()] for sample in encoded)
+        return [{suffix: data for part in sample for suffix, data in part.items()} for sample in parts]
 
     def _repr_html_(self) -> str:
         return self.medium.html(self.x, self.given, self.spec)
 
     def _repr_png_(self) -> bytes | None:
-        return self.medium.png(self.x, self.given, self.spec)
+        with labelling(self.labeller):
+            png = self.medium.png(self.x, self.given, self.spec)
+        return png and self.labeller.files(png, ".png")[".png"]
 
 
 def _words(spec: Spec, given: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -158,14 +218,20 @@ def generate(
     options: Any = None,
     origin: Mapping[str, Any] | None = None,
     names: list[str] | None = None,
+    labeller: Labeller = UNSIGNED,
     batch_size: int | None = None,
 ) -> Samples:
-    """n samples in memory, see ``draw``."""
+    """n samples in memory, see ``draw``; ``labeller`` says in their labels what made them."""
     chosen: Any = options if is_dataclass(options) else options_from(model, options)
     drawn = draw(model, n, seed=seed, given=given, options=chosen, batch_size=batch_size)
-    said = {name: value for name, value in asdict(chosen).items() if value != type(chosen).__dict__.get(name)}
-    about = {**(origin or {}), "seed": seed} | ({"options": said} if said else {})
-    return Samples(drawn.x, drawn.given, model.spec, about, names or [])
+    about = {**(origin or {}), **drawn_with(seed, chosen)}
+    return Samples(drawn.x, drawn.given, model.spec, about, names or [], labeller)
+
+
+def drawn_with(seed: int, options: Any) -> dict[str, Any]:
+    """Seed and options, as far as they are not the defaults: what draws the same samples again."""
+    said = {name: value for name, value in asdict(options).items() if value != type(options).__dict__.get(name)}
+    return {"seed": seed} | ({"options": said} if said else {})
 
 
 # ----------------------------------------------------------------------------------------------------------- previews
@@ -193,4 +259,5 @@ def preview(model: GenerativeModel, data: Opened, stem: Path, *, seed: int = 0) 
         given = {name: value[:n] for name, value in batch["given"].items() if name in model.spec.given}
         beside = {} if getattr(data.val, "unpaired", False) else {"truth": batch["x"]}
     drawn = draw(model, n, seed=seed, given=given, shown=False)
-    one.preview(drawn.x, drawn.given | beside, model.spec, stem)
+    with labelling(Labeller({"data_fingerprint": data.fingerprint})):
+        one.preview(drawn.x, drawn.given | beside, model.spec, stem)

@@ -11,13 +11,28 @@ import traceback
 from collections.abc import Sequence
 
 from bowerbird import __version__, trust
-from bowerbird.cli import asking, commands, completion, languages, learning, measure, read, studio, tracking, train
+from bowerbird.cli import (
+    asking,
+    commands,
+    completion,
+    languages,
+    learning,
+    measure,
+    provenance,
+    read,
+    studio,
+    tracking,
+    train,
+)
 from bowerbird.cli.command import Command
 from bowerbird.errors import BowerbirdError, unknown
 
 PROGRAM = "bowerbird"
 EVERYWHERE = ("--debug", "--allow-plugin")
 """Flags of every command."""
+
+TWO_WORDS = ("data", "provenance")
+"""First words of commands that have two."""
 
 COMMANDS: dict[str, type[Command]] = {
     "demo": studio.Demo,
@@ -42,6 +57,8 @@ COMMANDS: dict[str, type[Command]] = {
     "chat": languages.Chat,
     "import": languages.Import,
     "export": languages.Export,
+    "verify": provenance.Verify,
+    "provenance init": provenance.ProvenanceInit,
     "completion": completion.Completion,
 }
 
@@ -74,9 +91,9 @@ def _run(argv: list[str]) -> None:
     if argv[0] == "--version":
         print(__version__)
         return
-    words = 2 if argv[0] == "data" else 1
+    words = 2 if argv[0] in TWO_WORDS else 1
     name = " ".join(argv[:words])
-    if name in ("data", "data -h", "data --help"):
+    if argv[0] in TWO_WORDS and argv[1:2] in ([], ["-h"], ["--help"]):
         print(_usage())
         return
     if name not in COMMANDS:

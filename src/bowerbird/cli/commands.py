@@ -143,6 +143,8 @@ class Sample(Command):
     """Folder to write to (default: inside the run)."""
     device: str = "auto"
     """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""
+    no_label: Switch = False
+    """Write files that do not say that they were generated; metadata.jsonl records it."""
     json: Switch = False
     """Print JSON."""
     options: Suppress[Any] = None
@@ -167,6 +169,7 @@ class Sample(Command):
                 out=self.out,
                 options=chosen(self.options),
                 device=self.device,
+                labelled=not self.no_label,
             )
         files = sorted(path.name for path in folder.iterdir() if path.suffix in SAMPLE_SUFFIXES)
         if self.json:

@@ -13,7 +13,7 @@ from bowerbird.cli.train import TrainCommand, TrainFlags
 
 BASH = """_bowerbird() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} flags=""
-  [[ $command == data && $COMP_CWORD -gt 2 ]] && command="data ${{COMP_WORDS[2]}}"
+  [[ $command =~ ^({pairs})$ && $COMP_CWORD -gt 2 ]] && command="$command ${{COMP_WORDS[2]}}"
   if [[ $COMP_CWORD -eq 1 ]]; then
     COMPREPLY=($(compgen -W "{commands}" -- "$word"))
     return
@@ -53,8 +53,11 @@ def completions(name: str, command: type) -> list[str]:
 def bash(words: Mapping[str, list[str]]) -> str:
     firsts = dict.fromkeys(name.split()[0] for name in words)
     cases = [f'    "{name}") flags="{" ".join(following)}" ;;' for name, following in words.items()]
-    cases.append('    data) flags="list get" ;;')
-    return BASH.format(commands=" ".join(firsts), cases="\n".join(cases))
+    seconds: dict[str, list[str]] = {}
+    for first, second in (name.split() for name in words if " " in name):
+        seconds.setdefault(first, []).append(second)
+    cases += [f'    {first}) flags="{" ".join(following)}" ;;' for first, following in seconds.items()]
+    return BASH.format(commands=" ".join(firsts), cases="\n".join(cases), pairs="|".join(seconds))
 
 
 def fish(words: Mapping[str, list[str]]) -> str:

@@ -5,12 +5,28 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+Finish = Callable[[Path, bytes], bytes]
+"""(Where a file goes, what it holds) → what it shall hold."""
+_finish: ContextVar[Finish | None] = ContextVar("finish", default=None)
+
+
+@contextlib.contextmanager
+def finishing(finish: Finish) -> Iterator[None]:
+    """Inside, every file passes through ``finish`` before it is put in place."""
+    token = _finish.set(finish)
+    try:
+        yield
+    finally:
+        _finish.reset(token)
 
 
 def _umask() -> int:
@@ -26,6 +42,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
+        if finish := _finish.get():
+            temporary.write_bytes(finish(path, temporary.read_bytes()))
         os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for the owner alone
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())

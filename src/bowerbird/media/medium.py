@@ -5,6 +5,7 @@ registers it.  It never imports another medium or a model: it receives samples a
 Importing a medium that ships imports no torch, so that finding the medium of a file is fast.
 """
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,6 +90,17 @@ class Medium(ABC):
     ) -> list[dict[str, Any]]:
         """Writes each sample into the folder, its file name beginning with its name, and a sheet; returns what to
         record about each (``file_name`` or ``text``)."""
+
+    def encoded(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> list[dict[str, bytes]]:
+        """The files of each sample by their suffixes, in memory: those that ``write`` names after it."""
+        names = [f"{i:08d}" for i in range(len(x))]
+        with tempfile.TemporaryDirectory(prefix="bowerbird-") as folder:
+            self.write(x, given, spec, Path(folder), names)
+            written = sorted(Path(folder).iterdir())
+            return [
+                {path.name.removeprefix(name): path.read_bytes() for path in written if path.name.startswith(name)}
+                for name in names
+            ]
 
     @abstractmethod
     def preview(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", stem: Path) -> None:

@@ -41,6 +41,7 @@ from bowerbird.nets.rows import PixelRows, TokenRows
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.ranges import Count, Decay, NonNegative, Positive, Range, Share, Whole
 from bowerbird.registry import families
+from bowerbird.samplers.continuous import Continuation, ContinuousBatch
 from bowerbird.samplers.decoding import Nucleus, Reader, Sampling, choose, continuations
 from bowerbird.spec import Spec, Tensors
 
@@ -229,12 +230,8 @@ class Autoregressive(GenerativeModel):
     ) -> Iterator[Int[Tensor, " n"]]:
         """Yields the next token of every row until all have ended or ``n_tokens`` were yielded."""
         o, draws = options or self.Options(), generator or fresh()
-        beginnings = [row.to(self.device) for row in self.rows.beginnings(n, self.requested(n, given, draws))]
+        beginnings = self._beginnings(n, given, draws)
         lengths = [len(row) for row in beginnings]
-        if self.context is not None and (longest := max(lengths)) > self.context:
-            raise BowerbirdError(
-                f"The prompt has {longest} tokens, but this model reads at most {self.context}; shorten the prompt."
-            )
         sampling = o.sampling(self.sampling)
         n_tokens, longest_row = self.rows.most(getattr(o, "n_tokens", None), lengths)
         tokens = continuations(
@@ -247,6 +244,30 @@ class Autoregressive(GenerativeModel):
             longest_row=longest_row,
         )
         return (token.clone() for token in tokens)  # for autograd, a tensor made in inference mode is of no use
+
+    def _beginnings(self, n: int, given: Given | None, draws: Draws) -> list[Int[Tensor, " length"]]:
+        """What each row begins with; BowerbirdError where it is longer than the context."""
+        rows = [row.to(self.device) for row in self.rows.beginnings(n, self.requested(n, given, draws))]
+        if self.context is not None and (longest := max(map(len, rows))) > self.context:
+            raise BowerbirdError(
+                f"The prompt has {longest} tokens, but this model reads at most {self.context}; shorten the prompt."
+            )
+        return rows
+
+    def row(
+        self, given: Given | None = None, options: ValueOptions | None = None, generator: Draws | None = None
+    ) -> Continuation:
+        """The beginning of one row, and how it is to be continued: what ``stream`` would do with it."""
+        o, draws = options or self.Options(), generator or fresh()
+        (beginning,) = self._beginnings(1, given, draws)
+        n_tokens, longest_row = self.rows.most(getattr(o, "n_tokens", None), [len(beginning)])
+        most = len(beginning) + n_tokens
+        ends = frozenset({self.rows.eos, *self.sampling.also_eos})
+        return Continuation(beginning.tolist(), min(most, longest_row or most), o.sampling(self.sampling), draws, ends)
+
+    def batch(self) -> ContinuousBatch:
+        """An empty batch of rows that join and leave while others go on."""
+        return ContinuousBatch(self.read, self.net.initial_state, self.context, self.device)
 
     def _ended(self, tokens: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """eos in place of every other token that ends a text."""

@@ -28,6 +28,7 @@ from bowerbird import config, ranges
 from bowerbird.draws import Draws
 from bowerbird.errors import unknown
 from bowerbird.nets.conditioning import Given, requested
+from bowerbird.samplers.continuous import Continuation, ContinuousBatch
 from bowerbird.spec import Spec
 
 
@@ -207,3 +208,14 @@ class Streams(Protocol):
         ``given["prompt"]``: what each row begins with, int64 (n, length), padded at the end with ``NO_TOKEN``.  After
         its end a row yields ``spec.target.pad``.
         """
+
+
+@runtime_checkable
+class Joins(Streams, Protocol):
+    """Streams whose rows may join others that are under way, as a server needs it (continuous batching)."""
+
+    def row(self, given: Given | None = None, options: Any = None, generator: Draws | None = None) -> Continuation:
+        """The beginning of one row, made from ``given`` with one row, and how it is to be continued."""
+
+    def batch(self) -> ContinuousBatch:
+        """An empty batch, which rows may join."""

@@ -67,6 +67,10 @@ class RNNState(SequenceState):
     def rows(self, index: Int[Tensor, " m"]) -> "RNNState":
         return RNNState(tuple(part[:, index] for part in self.parts))
 
+    def beside(self, other: SequenceState) -> "RNNState":
+        assert isinstance(other, RNNState)
+        return RNNState(tuple(torch.cat(pair, 1) for pair in zip(self.parts, other.parts, strict=True)))
+
 
 class RNN(SequenceNet):
     """A stack of LSTM or GRU layers between embeddings and logits."""

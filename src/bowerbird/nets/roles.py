@@ -63,6 +63,10 @@ class SequenceState(ABC):
     def rows(self, index: Tensor) -> "SequenceState":
         """The state of the chosen rows, in that order; a row may be chosen more than once."""
 
+    def beside(self, other: "SequenceState") -> "SequenceState":
+        """The rows of this state, then those of another, which may have read more or fewer tokens."""
+        raise BowerbirdError(f"{type(self).__name__} cannot take in rows while others go on.")
+
 
 class SequenceNet(nn.Module, ABC):
     """Tokens → logits of the next token at every position, each from the tokens up to it alone."""

@@ -83,23 +83,39 @@ class TokenStep:
         self.head = Product(head)
 
     def __call__(
-        self, token: Int[Tensor, " n"], keys_values: Float[Tensor, "n_layer n n_kv_head 2 length d"], n_read: int
+        self,
+        token: Int[Tensor, " n"],
+        keys_values: Float[Tensor, "n_layer n n_kv_head 2 length d"],
+        n_read: int,
+        begin: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n vocab"]:
-        """``n_read`` tokens of each row have been read before."""
+        """``n_read`` places have been filled before, each row's from its ``begin`` on (None: from 0)."""
         x = torch.embedding(self.table, token)
+        place = n_read if begin is None else n_read - begin
         if self.vectors is not None:
-            x = torch.add(self.vectors[n_read], x, alpha=self.table_scale)
-        turn = None if self.turn is None else (self.turn[0][n_read], self.turn[1][n_read])
+            x = torch.add(self.vectors[place], x, alpha=self.table_scale)
+        turn, hidden = None, None
+        if self.turn is not None:
+            cos, sin = self.turn[0][place], self.turn[1][place]
+            turn = (cos, sin) if begin is None else (cos[:, None], sin[:, None])
+        if begin is not None:
+            hidden = self._hidden(begin, n_read + 1)
         new = keys_values.select(4, n_read).unbind(0)
         known = keys_values.flatten(1, 2).narrow(3, 0, n_read + 1)
         keys = known.select(2, 0).transpose(2, 3).unbind(0)
         values = known.select(2, 1).unbind(0)
         for layer, own, key, value in zip(self.layers, new, keys, values, strict=True):
             qkv = self._normalised(layer.qkv.of(layer.attention_norm(x)), layer)
-            h = self._attention(qkv, turn if layer.turned else None, own, key, value)
+            h = self._attention(qkv, turn if layer.turned else None, own, key, value, hidden)
             x = layer.out.added_to(x, h)
             x = _with_mlp(x, layer)
         return self.head.of(self.norm(x))
+
+    def _hidden(self, begin: Int[Tensor, " n"], length: int) -> Float[Tensor, "rows 1 length"]:
+        """-inf before each row's beginning, else 0; a row for each head of keys."""
+        before = torch.arange(length, device=begin.device) < begin[:, None]
+        bias = torch.zeros(before.shape, dtype=self.table.dtype, device=begin.device).masked_fill_(before, -torch.inf)
+        return bias.repeat_interleave(self.n_kv_head, 0)[:, None]
 
     def _normalised(self, qkv: Tensor, layer: Layer) -> Tensor:
         """The same with queries and keys through their norms, where there are any."""
@@ -109,9 +125,15 @@ class TokenStep:
         return torch.cat((layer.q_norm(q), layer.k_norm(k), v), dim=1).flatten(1)
 
     def _attention(
-        self, qkv: Tensor, turn: tuple[Tensor, Tensor] | None, own: Tensor, key: Tensor, value: Tensor
+        self,
+        qkv: Tensor,
+        turn: tuple[Tensor, Tensor] | None,
+        own: Tensor,
+        key: Tensor,
+        value: Tensor,
+        hidden: Tensor | None,
     ) -> Float[Tensor, "n n_embd"]:
-        """softmax(q kᵀ / √d) v; ``own`` is the last of what ``key`` (n·n_kv_head, d, token) and ``value`` hold."""
+        """softmax(q kᵀ / √d + hidden) v; ``own`` is the last of what ``key`` (n·n_kv_head, d, token) and ``value`` hold."""
         n, n_head, n_kv_head = len(qkv), self.n_head, self.n_kv_head
         heads = qkv.view(n, -1, self.d)
         if turn is not None:  # as positions.rotated, in place
@@ -120,7 +142,8 @@ class TokenStep:
             qk.mul_(turn[0]).addcmul_(halves_swapped, turn[1])
         own.copy_(heads.narrow(1, n_head, 2 * n_kv_head).view(n, 2, n_kv_head, self.d).transpose(1, 2))
         q = heads.narrow(1, 0, n_head).reshape(n * n_kv_head, -1, self.d)
-        logits = torch.baddbmm(self.nothing, q, key, beta=0, alpha=self.d**-0.5)
+        bias, beta = (self.nothing, 0) if hidden is None else (hidden, 1)
+        logits = torch.baddbmm(bias, q, key, beta=beta, alpha=self.d**-0.5)
         return logits.softmax(-1).bmm(value).view(n, -1)
 
 

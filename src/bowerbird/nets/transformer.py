@@ -209,11 +209,15 @@ class Transformer(Decoder, SequenceNet):
             return self.read(tokens, document), None
         assert isinstance(state, KVCache) and document is None, "packed documents are read at once, without a state"
         token = tokens.shape[1]
-        self.embedding.check(state.n_read + token)
+        if state.begin is None:
+            self.embedding.check(state.n_read + token)
+        elif state.n_read + token > state.length:
+            state = state.rows(torch.arange(len(tokens), device=tokens.device))
         state.check_room(token)
         if state.step is not None and token == 1 and not (self.training or torch.is_grad_enabled()):
-            logits = state.step(tokens[:, 0], state.keys_values, state.n_read)[:, None]
+            logits = state.step(tokens[:, 0], state.keys_values, state.n_read, state.begin)[:, None]
         else:
+            assert state.begin is None, "rows of different lengths read one token at a time, without gradients"
             logits = self.read_on(tokens, state)
         state.n_read += token
         return logits, state

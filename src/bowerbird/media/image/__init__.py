@@ -1,6 +1,6 @@
 """Pictures: folders and archives of image files, built-in and fetched sets; written as PNG."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from bowerbird.data.files import SUFFIXES
 from bowerbird.media.medium import Medium
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from bowerbird.media.image.imageset import ImageData
@@ -43,21 +44,36 @@ class ImageMedium(Medium):
         self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", folder: Path, names: list[str]
     ) -> list[dict[str, Any]]:
         from bowerbird.data.writing import save_png
-        from bowerbird.media.image.imageset import to_uint8
-        from bowerbird.media.image.pictures import picture
 
         rows = []
-        for name, image in zip(names, to_uint8(x).cpu(), strict=True):
-            rows.append({"file_name": save_png(folder / f"{name}.png", picture(image)).name})
+        for name, image in zip(names, self._pictures(x), strict=True):
+            rows.append({"file_name": save_png(folder / f"{name}.png", image).name})
         few = {key: value[:SHEET_IMAGES] for key, value in given.items()}
         self.preview(x[:SHEET_IMAGES], few, spec, folder / "sheet")
         return rows
 
+    def encoded(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> list[dict[str, bytes]]:
+        from bowerbird.data.writing import png_bytes
+
+        return [{".png": png_bytes(image)} for image in self._pictures(x)]
+
+    def _pictures(self, x: "Tensor") -> "Iterator[Image]":
+        from bowerbird.media.image.imageset import to_uint8
+        from bowerbird.media.image.pictures import picture
+        from bowerbird.provenance.labelling import marked
+
+        return (marked(picture(image)) for image in to_uint8(x).cpu())
+
     def preview(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", stem: Path) -> None:
         from bowerbird.data.writing import save_png
-        from bowerbird.media.image.sheets import samples_sheet
 
-        save_png(stem.with_suffix(".png"), samples_sheet(x, given, spec))
+        save_png(stem.with_suffix(".png"), self._sheet(x, given, spec))
+
+    def _sheet(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> "Image":
+        from bowerbird.media.image.sheets import samples_sheet
+        from bowerbird.provenance.labelling import marked_sheet
+
+        return marked_sheet(samples_sheet(x, given, spec))
 
     def preview_given(self, spec: "Spec") -> dict[str, "Tensor"]:
         """A column of each class."""
@@ -75,9 +91,8 @@ class ImageMedium(Medium):
 
     def png(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> bytes:
         from bowerbird.data.writing import png_bytes
-        from bowerbird.media.image.sheets import samples_sheet
 
-        return png_bytes(samples_sheet(x, given, spec))
+        return png_bytes(self._sheet(x, given, spec))
 
     def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
         from bowerbird.data.writing import data_uri

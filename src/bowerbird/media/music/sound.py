@@ -242,5 +242,5 @@ def _play(midi: Path, wav: Path) -> bool:
             return False
         if done.returncode != 0 or not made.is_file():
             return False
-        made.replace(wav)
+        write_atomically(wav, made.replace)
     return True

@@ -52,6 +52,9 @@ class TextMedium(Medium):
         self.preview(x, {}, spec, folder / "samples")
         return [{name: value[i] for name, value in shown.items()} | {"text": text} for i, text in enumerate(texts)]
 
+    def encoded(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> list[dict[str, bytes]]:
+        return [{".txt": text.encode()} for text in self.decoded(x, spec)]
+
     def preview(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", stem: Path) -> None:
         """One sample after the other, those made from a source between it and the truth."""
         from bowerbird.data.writing import write_text

@@ -1,0 +1,331 @@
+"""Reads every layer of any file, and says what each of them says.
+
+    ours      our label, and the file is what was labelled; or our watermark
+    altered   our label on another content, or a signature that does not hold: edited, copied from elsewhere, or forged
+    other     another generator's label, or the parameters that its programs leave behind
+    unknown   nothing that says so
+
+"unknown" is never "made by people": labels can be taken away, and a file that claims a camera may lie.  A label without
+a signature can be written by anybody; what it says is reported with that reservation.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.provenance import containers, signing, written, xmp
+from bowerbird.provenance.labelling import SIDECAR
+from bowerbird.provenance.origins import matching
+from bowerbird.provenance.rasters import Found, Text
+from bowerbird.provenance.record import AIGC, FIELDS, GENERATED, OWN, SOURCE_TYPE, SOURCE_TYPES, belongs, is_ours
+from bowerbird.provenance.record import signature as signature_of
+
+Judgement = Literal["ours", "altered", "other", "unknown"]
+LARGEST_BYTES = 1 << 30
+_RANK: tuple[Judgement, ...] = ("altered", "ours", "other", "unknown")
+"""If layers differ, the first of these is the judgement of the file."""
+MADE_BY_MODELS = (
+    "trainedAlgorithmicMedia",
+    "compositeWithTrainedAlgorithmicMedia",
+    "algorithmicMedia",
+    "compositeSynthetic",
+)
+"""Terms of the IPTC for what models or algorithms made, wholly or in part."""
+GENERATORS = re.compile(
+    r"\b(?:stable[ -]?diffusion|sdxl|midjourney|dall[·.\- ]?e|chatgpt|gpt-4o|openai|imagen|google ai|gemini|firefly|"
+    r"novelai|invokeai|comfyui|automatic1111|flux(?:\.1|-pro|-dev)|ideogram|leonardo\.?ai|suno|udio|elevenlabs|"
+    r"stability ai|black forest labs|runwayml|doubao|jimeng|kling|hunyuan|tongyi|qwen|grok)\b",
+    re.IGNORECASE,
+)
+_PARAMETERS = re.compile(r"\bSteps: \d+\b.*\b(?:Sampler|CFG scale|Seed): ", re.S)
+_OF_PROGRAMS = {
+    "parameters": "Stable Diffusion web UI",
+    "prompt": "ComfyUI",
+    "workflow": "ComfyUI",
+    "invokeai_metadata": "InvokeAI",
+    "sd-metadata": "InvokeAI",
+    "dream": "InvokeAI",
+    "generation_data": "a generator",
+}
+"""Keys of texts in PNG under which generators leave their parameters."""
+_NAMING = ("software", "creatortool", "credit", "generator", "make", "isft", "tsse", "tenc")
+"""Keys that name the program; in other texts a generator's name proves nothing."""
+_JOB = re.compile(r"\bJob ID: [0-9a-f-]{36}")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer says."""
+
+    layer: str
+    """label, signature, C2PA, IPTC, TC260, parameters, watermark …"""
+    judgement: Judgement
+    says: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found in a file."""
+
+    file: str
+    judgement: Judgement
+    layers: list[Layer]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> Verdict:
+    """Everything that is found in a file; BowerbirdError if it cannot be read.
+
+    ``runs``: folders of runs that may have made it, which are named if they did.  ``anchors``: certificates of
+    authorities whose signatures are trusted, besides this user's own.
+    """
+    path = Path(file)
+    data = _read(path)
+    trusted = [_pem(Path(anchor)) for anchor in anchors]
+    try:
+        found = containers.read(data)
+    except (ValueError, IndexError) as error:
+        raise BowerbirdError(f"{path} is damaged: {_reason(error)}.") from error
+    layers: list[Layer] = [*_labels(path, data, found, [Path(run) for run in runs], trusted)]
+    layers += _manifest(data, found, trusted)
+    layers += _foreign(data, found)
+    judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
+    return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) and "codec" not in str(error) else "it is cut short"
+
+
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise BowerbirdError(f"{path} is a folder; name the files: bowerbird verify {path}/*")
+    if not path.is_file():
+        raise BowerbirdError(f"{path} does not exist or is no file.")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise BowerbirdError(f"{path} is larger than {LARGEST_BYTES >> 30} GiB, which is more than verify reads.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BowerbirdError(f"{path} cannot be read: {error.strerror}.") from error
+    if not data:
+        raise BowerbirdError(f"{path} is empty.")
+    return data
+
+
+def _pem(path: Path) -> str:
+    try:
+        text = path.read_text("ascii")
+    except (OSError, ValueError):
+        text = ""
+    if "BEGIN CERTIFICATE" not in text:
+        raise BowerbirdError(f"{path} holds no certificate; name the anchor.pem of whoever signed.")
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+
+
+def _labels(path: Path, data: bytes, found: Found, runs: list[Path], anchors: list[str]) -> Iterator[Layer]:
+    """Our labels and those of GB 45438, wherever they are, and what they are about."""
+    records = list(_records(path, data, found))
+    ours = {json.dumps(record, sort_keys=True): (where, record, content) for where, record, content in records}
+    for where, record, content in ours.values():
+        if is_ours(record):
+            yield from _ours(where, record, content, runs, anchors)
+        elif AIGC in record and not any(is_ours(other) and other[AIGC] == record[AIGC] for _, other, _ in records):
+            yield _tc260(where, record[AIGC])
+
+
+def _records(path: Path, data: bytes, found: Found) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+    """(where, record, the content that it must be of) of every label; the parts that our own has first."""
+    for text in found.texts:
+        whole = xmp.record_in(xmp.properties(text.text)) if text.where == "xmp" else _json_record(text)
+        if whole:
+            yield ("XMP" if text.where == "xmp" else text.where), whole, found.content
+    if containers.kind_of(data) is None and containers.is_text(data):
+        if fields := containers.front_matter(data):
+            yield "front matter", {AIGC: fields}, data
+        for row in written.rows(data):
+            record = {key: row[key] for key in written.KEYS if key in row}
+            if isinstance(record.get(AIGC), dict):
+                yield "JSON", record, _beside(path) if path.name.endswith(SIDECAR) else written.content(row)
+    beside = path.with_name(path.name + SIDECAR)
+    if beside.is_file() and beside.stat().st_size < xmp.LARGEST:
+        record = written.parsed(beside.read_bytes())
+        if isinstance(record, dict) and isinstance(record.get(AIGC), dict):
+            yield beside.name, record, data
+
+
+def _beside(path: Path) -> bytes:
+    """What the file holds that a sidecar is about; nothing if it is not there."""
+    file = path.with_name(path.name.removesuffix(SIDECAR))
+    return file.read_bytes() if file.is_file() and file.stat().st_size <= LARGEST_BYTES else b""
+
+
+def _json_record(text: Text) -> dict[str, Any]:
+    """The label in a text that is JSON, under its own key or as the value of the key AIGC."""
+    value = written.parsed(text.text.encode()) if text.text.lstrip().startswith("{") else None
+    if not isinstance(value, dict):
+        return {}
+    if isinstance(value.get(AIGC), dict):
+        return {key: value[key] for key in written.KEYS if key in value}
+    return {AIGC: value} if text.where == AIGC or {"Label", "ContentProducer"} <= value.keys() else {}
+
+
+def _ours(where: str, record: dict[str, Any], content: bytes, runs: list[Path], anchors: list[str]) -> Iterator[Layer]:
+    details = dict(record[OWN]) | {"produce_id": record[AIGC].get("ProduceID", "")}
+    by = ", ".join(f"{key.replace('_', ' ')} {str(value)[:80]}" for key, value in record[OWN].items())
+    model = str(record[OWN].get("model", ""))
+    if model and (run := matching(model, runs)):
+        details["run"], by = str(run), f"{by}; made by {run}"
+    elif model and runs:
+        by = f"{by}; not made by {', '.join(map(str, runs))}"
+    if belongs(record, content):
+        yield Layer("label", "ours", f"generated by Bowerbird ({where}): {by}", details)
+    else:
+        says = f"has a label of Bowerbird ({where}), but the content is not what was labelled: {by}"
+        yield Layer("label", "altered", says, details)
+    if signed := signature_of(record):
+        yield _signed(record, *signed, anchors)
+
+
+def _signed(record: dict[str, Any], message: bytes, signed: str, anchors: list[str]) -> Layer:
+    key = signed.partition(":")[0]
+    valid = signing.is_signed(message, signed)
+    if valid is None:
+        return Layer("signature", "unknown", f"not checked: {signing.INSTALL}", {"key": key})
+    producer = str(record[AIGC].get("ContentProducer", ""))
+    if not valid:
+        return Layer("signature", "altered", "invalid: the label was changed after it was signed", {"key": key})
+    known = key in signing.trusted_keys(anchors)
+    by = (
+        f"{producer}, whose key is known here"
+        if known
+        else f"a key that is not known here, which calls itself {producer}"
+    )
+    return Layer("signature", "ours", f"valid, by {by}", {"key": key, "known": known})
+
+
+def _tc260(where: str, fields: dict[str, Any]) -> Layer:
+    shown = {name: str(fields[name])[:200] for name in FIELDS if name in fields}
+    degree = {GENERATED: "generated", "2": "possibly generated", "3": "suspected to be generated"}
+    label = str(fields.get("Label", ""))
+    by = shown.get("ContentProducer") or "nobody named"
+    return Layer("TC260", "other", f"TC260 ({where}): {degree.get(label, f'Label {label[:40]}')}, by {by}", shown)
+
+
+# ------------------------------------------------------------------------------------------------- others' and C2PA's
+
+
+def _manifest(data: bytes, found: Found, anchors: list[str]) -> Iterator[Layer]:
+    kind = containers.kind_of(data)
+    if not found.has_c2pa:
+        return
+    media_type = kind.media_type if kind else _media_type(data)
+    manifest = signing.read_manifest(data, media_type, anchors)
+    if manifest is None:
+        yield Layer("C2PA", "unknown", f"has a C2PA manifest that was not read; {signing.INSTALL}")
+        return
+    terms = [term.rpartition("/")[2] for term in manifest.source_types]
+    by = f"{manifest.generator or 'an unnamed program'}, signed by {manifest.signer or 'nobody named'}"
+    details: dict[str, Any] = {"state": manifest.state, "generator": manifest.generator, "signer": manifest.signer}
+    details |= {"source_types": terms, "problems": manifest.problems}
+    mine, made = manifest.generator == "Bowerbird", any(term in MADE_BY_MODELS for term in terms)
+    if manifest.state == "Invalid":
+        broken = ", ".join(manifest.problems) or "it does not hold"
+        yield Layer("C2PA", "altered" if mine else "other" if made else "unknown", f"invalid ({broken}): {by}", details)
+        return
+    trust = "trusted" if manifest.state == "Trusted" else "by a signer that is not known here"
+    term = f", {', '.join(terms)}" if terms else ""
+    judged: Judgement = "ours" if mine and made else "other" if made else "unknown"
+    yield Layer("C2PA", judged, f"valid, {trust}: {by}{term}", details)
+
+
+def _media_type(data: bytes) -> str:
+    brand = data[8:12]
+    if data[4:8] == b"ftyp":
+        return {b"avif": "image/avif", b"heic": "image/heic", b"M4A ": "audio/mp4"}.get(brand, "video/mp4")
+    begins = {b"%PDF": "application/pdf", b"fLaC": "audio/flac", b"II*\0": "image/tiff", b"MM\0*": "image/tiff"}
+    return begins.get(data[:4]) or ("image/svg+xml" if b"<svg" in data[:1024] else "application/octet-stream")
+
+
+def _foreign(data: bytes, found: Found) -> Iterator[Layer]:
+    """What the IPTC's property and the parameters of well-known programs say."""
+    properties = [one for text in found.texts if text.where == "xmp" for one in xmp.properties(text.text)]
+    mine = is_ours(xmp.record_in(properties))
+    named = {name.rpartition("}")[2].lower(): value for name, value in properties}
+    texts = [Text(key, value) for key, value in named.items() if not mine] + _exif(found.exif)
+    texts += [text for text in found.texts if text.where != "xmp" and not _json_record(text)]
+    if (term := named.get("digitalsourcetype")) and not mine:
+        yield _iptc(term)
+    for text in texts:
+        if layer := _parameters(text):
+            yield layer
+            return
+
+
+def _iptc(value: str) -> Layer:
+    term = value.removeprefix(SOURCE_TYPES).removeprefix("https://cv.iptc.org/newscodes/digitalsourcetype/")
+    if term in MADE_BY_MODELS:
+        return Layer("IPTC", "other", f"{SOURCE_TYPE} is {term}", {SOURCE_TYPE: value[:200]})
+    return Layer(
+        "IPTC", "unknown", f"claims {SOURCE_TYPE} {term[:80]}, which anybody can write", {SOURCE_TYPE: value[:200]}
+    )
+
+
+def _parameters(text: Text) -> Layer | None:
+    """What a generator's own program left behind, if this text is that."""
+    key, value = text.where.lower(), text.text
+    program = ""
+    if key in ("prompt", "workflow"):
+        program = "ComfyUI" if '"class_type"' in value or '"nodes"' in value else ""
+    elif key in _OF_PROGRAMS and value.strip():
+        program = _OF_PROGRAMS[key]
+    if not program and _PARAMETERS.search(value):
+        program = "Stable Diffusion web UI"
+    if not program and _JOB.search(value):
+        program = "Midjourney"
+    if not program and key in _NAMING and (match := GENERATORS.search(value)):
+        program = match[0]
+    if (
+        not program
+        and key in ("comment", "description", "icmt", "comm")
+        and re.search(r"\bmade with suno\b", value, re.I)
+    ):
+        program = "Suno"
+    return (
+        Layer("parameters", "other", f"parameters of {program} under {text.where}", {"text": value[:500]})
+        if program
+        else None
+    )
+
+
+def _exif(raw: bytes) -> list[Text]:
+    """The texts of EXIF that programs write their names and parameters into."""
+    if not raw:
+        return []
+    from PIL import ExifTags, Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(b"Exif\0\0" + raw)
+        tags = dict(exif) | dict(exif.get_ifd(ExifTags.IFD.Exif))
+    except Exception:  # what is not EXIF raises whatever its bytes lead to: SyntaxError, struct.error, KeyError …
+        return []
+    names = {0x010E: "description", 0x0131: "software", 0x013B: "artist", 0x010F: "make", 0x9286: "usercomment"}
+    return [Text(name, _exif_text(tags[tag])) for tag, name in names.items() if tag in tags]
+
+
+def _exif_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        body = value[8:] if value[:8].rstrip(b"\0") in (b"ASCII", b"UNICODE", b"JIS", b"") else value
+        return body.decode("utf-16-be" if value[:7] == b"UNICODE" else "utf-8", "replace")
+    return str(value)
