@@ -47,6 +47,8 @@ class Studio:
     """Whether only this machine can reach the pages, so that paths of it may be named."""
     worker: Worker = field(default_factory=Worker)
     closest: Closest = field(default_factory=Closest)
+    programs: Any = None
+    """Pasted programs, see ``code_page``."""
 
     def __post_init__(self) -> None:
         self.trainings = Trainings(self.shelf)
@@ -173,10 +175,11 @@ ERRORS: Mapping[Any, Any] = {
 
 def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) -> Starlette:
     """The studio over a folder of runs and the shipped ones, by name."""
-    from bowerbird.studio import at_once, run_page, train_page
+    from bowerbird.studio import at_once, code_page, run_page, train_page
 
     scratch = tempfile.TemporaryDirectory(prefix="bowerbird-studio-")
     studio = Studio(Shelf(runs, shipped), Path(scratch.name), local)
+    studio.programs = code_page.Programs(studio.scratch / "programs")
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -191,6 +194,7 @@ def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) 
         *at_once.ROUTES,
         *train_page.ROUTES,
         *run_page.ROUTES,
+        *code_page.ROUTES,
         Route("/results/{token}/{name}", result_file),
         Route("/download/{token}", download),
         Route("/language/{language}", language),

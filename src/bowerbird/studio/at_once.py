@@ -54,7 +54,7 @@ async def make(request: Request) -> Response:
 async def made(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> Result:
     """The result of a form's values."""
     asked = await given_of(studio, run, form)
-    samples = await studio.worker.submit(run.folder, asked.n, asked.seed, asked.given, asked.options)
+    samples = await studio.worker.submit(run, asked.n, asked.seed, asked.given, asked.options)
     return await studio.worker.do(studio.results.keep, samples, run, asked.seed)
 
 

@@ -1,8 +1,7 @@
 """The pages of all runs and of one: live curves, samples, diagnosis, and a playground of what the run takes."""
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from typing import Any
 
 import torch
@@ -11,16 +10,12 @@ from starlette.responses import FileResponse, HTMLResponse, Response, StreamingR
 from starlette.routing import Route
 
 from bowerbird import api
-from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import png_bytes
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.giving import encode_prompt
 from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
-from bowerbird.media.text.completing import stream_text
 from bowerbird.models.base import Encodes, Infers, Streams
-from bowerbird.spec import Tokens
 from bowerbird.studio import playground
 from bowerbird.studio.app import Studio, form_of, of
 from bowerbird.studio.at_once import HELD_OUT, given_of
@@ -31,7 +26,7 @@ from bowerbird.studio.train_page import standing
 
 MOST_SLIDERS = 12
 """Latent dimensions with a slider: those that carry most."""
-LONGEST_ANSWER = 256
+LONGEST_TEXT = 256
 """Tokens that a text is continued by."""
 INERT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 """For whole pages of ours with their own style, whatever they quote: no script, no request."""
@@ -150,35 +145,23 @@ async def say(request: Request) -> Response:
     said = form.get("said")
     if not isinstance(said, list) or not said or not all(isinstance(one, str) for one in said):
         raise BowerbirdError("Say something first.")
-    pieces = await studio.worker.do(_pieces, studio, shown, said, int(form.get("seed") or 0))
-    first = await studio.worker.do(next, pieces, "")
+    pieces = await _pieces(studio, shown, said, len(said))
+    first = await anext(pieces, "")  # what is wrong is raised here, while it can still be an error
 
-    async def streamed() -> Any:
-        piece = first
-        while piece:
+    async def streamed() -> AsyncIterator[str]:
+        yield first
+        async for piece in pieces:
             yield piece
-            if await request.is_disconnected():
-                break
-            piece = await studio.worker.do(next, pieces, "")
 
     return StreamingResponse(streamed(), media_type="text/plain; charset=utf-8")
 
 
-def _pieces(studio: Studio, run: Shelved, said: list[str], seed: int) -> Iterator[str]:
-    model: Any = studio.worker.model(run.folder)
-    kind = _talks(model)
-    if not kind:
-        raise BowerbirdError("This run does not write text.")
-    if kind == "chat":
-        talk = api.chat(run.folder, seed=seed)
-        roles = [("user", "assistant")[i % 2] for i in range(len(said) - 1)]
-        talk.messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
-        return talk.answer(said[-1])
-    field: Tokens = model.spec.needs(Tokens, "chat")
-    tokenizer = Tokenizer.from_spec(model.spec)
-    prompt = encode_prompt(model.spec, tokenizer, said[-1])[-field.context + 1 :]
-    options = model.Options(n_tokens=min(LONGEST_ANSWER, field.context))
-    return stream_text(model, tokenizer, prompt, seed=seed, options=replace(options))
+async def _pieces(studio: Studio, run: Shelved, said: list[str], seed: int) -> AsyncIterator[str]:
+    if run.spec.chat_template:
+        roles = [("user", "assistant")[i % 2] for i in range(len(said))]
+        messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+        return await studio.worker.answered(run, messages, seed)
+    return await studio.worker.continued(run, said[-1], seed, {"n_tokens": LONGEST_TEXT})
 
 
 # ------------------------------------------------------------------------------------------------------------- reports

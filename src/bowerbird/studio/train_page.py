@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from bowerbird import config
 from bowerbird.errors import BowerbirdError
 from bowerbird.report.run import loss_panels
 from bowerbird.studio.app import Studio, form_of, of
+from bowerbird.studio.children import told
 from bowerbird.studio.language import Words, words_of
 from bowerbird.studio.shelf import Gone, Shelved
 from bowerbird.training.budget import parse_budget
@@ -80,21 +80,8 @@ async def looked(place: str, recipe: str, budget: str) -> dict[str, Any]:
     """Asks a child process, which can be as wrong or slow as the data make it."""
     parse_budget(budget)
     words = [place, *([recipe, budget] if recipe else [])]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bowerbird.studio.looking", *words,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        out, said = await asyncio.wait_for(child.communicate(), LOOKING_S)
-    except TimeoutError:
-        child.kill()
-        await child.wait()
-        raise BowerbirdError(f"Looking at these data took more than {LOOKING_S:.0f} s; train from the command line: "
-                             "bowerbird train RECIPE --data SRC") from None  # fmt: skip
-    if child.returncode != 0:
-        lines = said.decode(errors="replace").strip().splitlines()
-        raise BowerbirdError(lines[-1] if lines else "These data could not be read.")
-    found: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
+    _, out = await told("bowerbird.studio.looking", words, LOOKING_S, "Looking at these data")
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
 
 

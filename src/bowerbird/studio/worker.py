@@ -1,57 +1,91 @@
-"""One thread owns the models: whatever needs one waits in line for it, and pages stay quick meanwhile."""
+"""Who draws: the server's engine, which batches what many ask for; and one thread for all else that needs a model.
+
+Films and latent spaces look inside a model, which the engine's threads must not share; they have a copy of their own.
+"""
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bowerbird import api
 from bowerbird.generating import Samples, generate
 from bowerbird.media.giving import read_given
-from bowerbird.media.medium import medium
+from bowerbird.media.text.chat import Message
 from bowerbird.models.base import GenerativeModel, options_from
+from bowerbird.serve.limits import Limits
+from bowerbird.serve.service import Engine
+from bowerbird.studio.shelf import Shelved
 
 T = TypeVar("T")
 
-MOST_MODELS = 6
+MOST_MODELS = 8
 """Models that stay loaded; the one that was used longest ago goes first."""
 
 
 class Worker:
-    """The thread and its models."""
+    """The engine, the thread, and the models of both."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "models")
         self._models: OrderedDict[tuple[str, int], GenerativeModel] = OrderedDict()
+        self._engine = Engine({}, limits=Limits(seconds=120))
+        self._served: OrderedDict[str, None] = OrderedDict()
 
     async def do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Runs something in the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
+    # ---------------------------------------------------------------------------------------------- the engine
+
     async def submit(
         self,
-        run: Path,
+        run: Shelved,
         n: int | None = None,
         seed: int = 0,
         given: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Samples:
-        """Samples of a run, as ``api.generate`` makes them."""
-        return await self.do(self.generate, run, n, seed, given or {}, options or {})
+        """Samples of a run, as ``api.generate`` makes them, with its labels."""
+        name = await self.do(self._serve, run)
+        samples = await self._engine.submit(name, n, seed=seed, given=given or {}, options=options or {})
+        return replace(samples, labeller=api.labeller(run.folder))
 
-    def generate(
-        self, run: Path, n: int | None, seed: int, given: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> Samples:
-        """To be called in the thread."""
+    async def continued(self, run: Shelved, prompt: str, seed: int, options: Mapping[str, Any]) -> AsyncIterator[str]:
+        """How a text goes on, piece by piece."""
+        name = await self.do(self._serve, run)
+        return _texts(self._engine.stream(name, prompt, seed=seed, options=options))
+
+    async def answered(self, run: Shelved, messages: list[Message], seed: int) -> AsyncIterator[str]:
+        """The answer to a conversation, piece by piece."""
+        name = await self.do(self._serve, run)
+        tokens: Sequence[int] = self._engine.chat_prompt(name, messages)
+        options = {"n_tokens": self._engine.answer_length(name, len(tokens))}
+        return _texts(self._engine.stream(name, tokens, seed=seed, options=options))
+
+    def _serve(self, run: Shelved) -> str:
+        """The name under which the engine has a run; in the thread, so that it is loaded once."""
+        name = run.key
+        if name not in self._served:
+            self._engine.add(name, run.folder)
+        self._served[name] = None
+        self._served.move_to_end(name)
+        while len(self._served) > MOST_MODELS:
+            self._engine.remove(self._served.popitem(last=False)[0])
+        return name
+
+    # ---------------------------------------------------------------------------------------------- in the thread
+
+    def generate(self, run: Path, n: int, seed: int, given: Mapping[str, Any], options: Mapping[str, Any]) -> Samples:
+        """Samples that are drawn here and now, for those who watch; to be called in the thread."""
         model = self.model(run)
         chosen = options_from(model, options)
-        if n is None and not given:
-            n = medium(model.spec.medium).n_samples
-        tensors, count, _ = read_given(model.spec, given, n)
+        tensors, _, _ = read_given(model.spec, given, n)
         origin = {"generated_by": str(run)}
-        return generate(model, count or 1, seed=seed, given=tensors, options=chosen, origin=origin)
+        return generate(model, n, seed=seed, given=tensors, options=chosen, origin=origin, labeller=api.labeller(run))
 
     def model(self, run: Path) -> GenerativeModel:
         """The model of a run as it is now; to be called in the thread."""
@@ -67,4 +101,10 @@ class Worker:
         return self._models[key]
 
     def close(self) -> None:
+        self._engine.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+async def _texts(writing: Any) -> AsyncIterator[str]:
+    async for piece in writing:
+        yield piece.text

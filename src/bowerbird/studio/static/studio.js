@@ -427,6 +427,18 @@ function wireTalk(talk) {
   });
 }
 
+// ------------------------------------------------------------------------------------------------------------------ code
+
+function wireCode(form) {
+  const area = form.querySelector("textarea");
+  form.querySelector("[data-example]").addEventListener("click", async (event) => {
+    area.value = await (await fetch(event.target.dataset.example)).text();
+  });
+  form.querySelector("[data-text]").addEventListener("change", async (event) => {
+    if (event.target.files[0]) area.value = await event.target.files[0].text();
+  });
+}
+
 // Forms that lead to another page.
 function wireGoing(form) {
   form.addEventListener("submit", async (event) => {
@@ -461,6 +473,7 @@ function begin(inside) {
   all(".film", inside).forEach(playFilm);
   all("[data-latents]", inside).forEach(wireSliders);
   all("[data-talk]", inside).forEach(wireTalk);
+  all("form.code", inside).forEach(wireCode);
   all("[data-live]", inside).forEach(wireLive);
 }
 
