@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from bowerbird.studio.app import Studio, form_of, of
 from bowerbird.studio.results import Result
 from bowerbird.studio.shelf import Gone, Shelved
 
+VERIFIABLE = (".png", ".wav", ".mid", ".txt")
+MOST_VERIFIED = 4
 HELD_OUT = (39, 28, 34, 105, 83, 49, 5, 8, 91, 111, 118, 35)
 """Test emoji to begin with: a panda, a tiger, an octopus …"""
 
@@ -134,7 +137,19 @@ async def uploaded(request: Request) -> Response:
     return FileResponse(of(request).pictures.path(request.path_params["token"]))
 
 
+async def verify(request: Request) -> Response:
+    """What the labels of a result's files say, read back from the files."""
+    studio, result = of(request), of(request).results.get(request.path_params["token"])
+    names = [name for name in result.files() if name.endswith(VERIFIABLE) and name.partition(".")[0].isdigit()]
+    verdicts = [
+        (name, await studio.worker.do(partial(api.verify, result.folder / name, runs=[result.run.folder])))
+        for name in (names or list(result.files()))[:MOST_VERIFIED]
+    ]
+    return HTMLResponse(studio.part(request, "verdicts.html", verdicts=verdicts))
+
+
 ROUTES = [
+    Route("/verify/{token}", verify, methods=["POST"]),
     Route("/", home),
     Route("/make/{key:path}", make, methods=["POST"]),
     Route("/held-out/{which}/{number:int}/{key:path}", held_out_picture),

@@ -5,8 +5,8 @@ python -m bowerbird.studio.decoder < photo.jpg > small.png
 
 import contextlib
 import io
+import os
 import sys
-import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -50,15 +50,14 @@ def main() -> int:
     content = sys.stdin.buffer.read()
     Image.init()  # every decoder is loaded before files are out of reach
     limit()
-    with tempfile.TemporaryDirectory() as scratch:
-        confine(Path(scratch), packages())
-        try:
-            png = png_of(content)
-        except Exception as error:
-            print(str(error) or type(error).__name__, file=sys.stderr)
-            return 1
-        sys.stdout.buffer.write(png)
-        return 0
+    confine(Path(os.devnull), packages())  # there is no folder to write to
+    try:
+        png = png_of(content)
+    except Exception as error:
+        print(str(error) or type(error).__name__, file=sys.stderr)
+        return 1
+    sys.stdout.buffer.write(png)
+    return 0
 
 
 if __name__ == "__main__":

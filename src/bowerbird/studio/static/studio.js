@@ -358,6 +358,20 @@ function wireFilm(button) {
   });
 }
 
+// What the labels of a result say, below it.
+function wireVerify(button) {
+  button.addEventListener("click", async () => {
+    const said = document.createElement("div");
+    try {
+      said.innerHTML = await (await post(button.dataset.verify, "{}")).text();
+    } catch (error) {
+      said.append(sentence(error.message));
+    }
+    button.closest(".under").after(said);
+    button.disabled = true;
+  });
+}
+
 // Frames lie below one another in one picture.
 function playFilm(film) {
   const [strip, canvas, slider] = ["img", "canvas", "input"].map((one) => film.querySelector(one));
@@ -469,6 +483,7 @@ function begin(inside) {
   all("form[data-go]", inside).forEach(wireGoing);
   all("[data-tabs]", inside).forEach(wireTabs);
   all("[data-source]", inside).forEach(wireSource);
+  all("[data-verify]", inside).forEach(wireVerify);
   all("[data-film]", inside).forEach(wireFilm);
   all(".film", inside).forEach(playFilm);
   all("[data-latents]", inside).forEach(wireSliders);
