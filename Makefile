@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes kill fuzz contract diagnosis bench defects clean
+.PHONY: demo test lint recipes kill fuzz schema contract diagnosis bench defects clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
 
 test: lint  ## everything that must hold before a change is merged
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -25,6 +25,9 @@ kill: $(READY)  ## kills a training process 20 times at random moments; it must 
 
 fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read, or refused in one sentence
 	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py tests/test_damaged_runs.py
+
+schema: $(READY)  ## more than 2,000 requests made of the server's OpenAPI document; no answer may be a 5xx
+	BOWERBIRD_SCHEMA_CASES=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
 
 contract: $(READY)  ## the contract of families on every network, variant and kind of data
 	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_families.py

@@ -211,6 +211,7 @@ def test_sample_passes_on_only_what_was_given(
     words = "-n 5 --seed 3 --label 7 --steps 20 --guidance 1.5 --out there --json"
     assert cli.main(["sample", str(run), *words.split()]) == 0
     nothing = {"label": None, "prompt": None, "source": None, "given": {}, "out": None, "options": {}, "device": "auto"}
+    nothing |= {"labelled": True, "visible_mark": False}
     assert calls[0][1:] == ((Path("runs/a"),), nothing | {"n": None, "seed": 0})
     options = {"steps": 20, "guidance": 1.5}
     given = {"n": 5, "seed": 3, "label": "7", "out": Path("there"), "options": options}

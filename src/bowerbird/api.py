@@ -329,12 +329,14 @@ def sample(
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
     labelled: bool = True,
+    visible_mark: bool = False,
     allow_plugin: bool = False,
 ) -> Path:
     """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
 
     ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
     translated is a source of its own.  ``labelled`` False: the files do not say that they were generated.
+    ``visible_mark``: every picture has the words "AI生成" in a corner, as sheets always have in a strip.
     """
     asked = dict(given or {}) | {
         name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
@@ -344,6 +346,8 @@ def sample(
         if prompt is not None and "source" in model_of(run_dir).spec.given:
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
+    if visible_mark:
+        samples = replace(samples, labeller=replace(samples.labeller, visible=True))
     with explaining_full_disk(folder):
         return samples.save(folder, labelled=labelled)
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,12 +47,6 @@ for step in range(1000):
 print("after the loop")
 """
 )
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child() as warm:
-        yield warm
 
 
 def run(child: Child, folder: Path, code: str, *, seconds: float = 6.0, name: str = "program.py") -> CheckResult:

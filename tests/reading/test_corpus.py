@@ -10,6 +10,7 @@ import pytest
 from corpus import Case, Pair, cases, clean, pairs
 
 from bowerbird.reading.check import check
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.source import open_source
 
 ALL = os.environ.get("BOWERBIRD_CORPUS") == "all"
@@ -33,19 +34,19 @@ def chosen(names: list[str]) -> list[Case]:
 
 
 @pytest.mark.parametrize("case", chosen(BROKEN), ids=lambda case: case.name)
-def test_defect_is_named_at_its_line(case: Case):
-    findings = check(case.broken).findings
+def test_defect_is_named_at_its_line(case: Case, child: Child):
+    findings = check(case.broken, child=child).findings
     assert case.named_by(findings), [(f.rule, f.severity, f.line) for f in findings if f.severity != "ok"]
 
 
 @pytest.mark.parametrize("case", chosen(MENDED), ids=lambda case: case.name)
-def test_mended_program_has_no_error(case: Case):
-    assert check(case.mended).errors == []
+def test_mended_program_has_no_error(case: Case, child: Child):
+    assert check(case.mended, child=child).errors == []
 
 
 @pytest.mark.parametrize("path", [path for path in clean() if ALL or path.stem in CLEAN], ids=lambda path: path.stem)
-def test_clean_program_has_no_error(path: Path):
-    assert check(path).errors == []
+def test_clean_program_has_no_error(path: Path, child: Child):
+    assert check(path, child=child).errors == []
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)

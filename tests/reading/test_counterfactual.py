@@ -78,14 +78,13 @@ def test_what_is_no_error_is_not_run_again(program: Program) -> None:
     assert settled(program, run, [warning], lambda p, r: []) == [warning]
 
 
-def test_a_missing_clearing_is_proved_by_the_run_with_it(tmp_path: Path) -> None:
+def test_a_missing_clearing_is_proved_by_the_run_with_it(tmp_path: Path, child: Child) -> None:
     file = tmp_path / "train.py"
     file.write_text(
         "import torch\nnet = torch.nn.Linear(4, 1)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
         "for _ in range(8):\n    loss = net(torch.randn(8, 4)).pow(2).mean()\n    loss.backward()\n    opt.step()\n"
     )
-    with Child() as child:
-        result = check(file, child=child)
+    result = check(file, child=child)
     (error,) = result.errors
     assert (error.rule, error.line) == ("L01", 6) and error.patch is not None
     assert result.to_json()["findings"][0]["explains"] == list(error.explains)

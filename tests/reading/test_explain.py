@@ -83,7 +83,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Both]:
+def readings(tmp_path_factory: pytest.TempPathFactory, child: Child) -> dict[str, Both]:
     folder = tmp_path_factory.mktemp("programs")
     (folder / "fragment.py").write_text(FRAGMENT, encoding="utf-8")
     (folder / "small.ipynb").write_text(json.dumps(NOTEBOOK), encoding="utf-8")
@@ -104,11 +104,10 @@ def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Both]:
         "notebook": folder / "small.ipynb", "folder": folder / "package",
     }  # fmt: skip
     found = {}
-    with Child() as child:
-        for key, target in targets.items():
-            measure = 2 if key == "folder" else 0
-            with studied(target, measure=measure, steps=2, seconds=3.0, child=child) as study:
-                found[key] = Both(study, write(study, "en"), write(study, "zh"))
+    for key, target in targets.items():
+        measure = 2 if key == "folder" else 0
+        with studied(target, measure=measure, steps=2, seconds=3.0, child=child) as study:
+            found[key] = Both(study, write(study, "en"), write(study, "zh"))
     return found
 
 

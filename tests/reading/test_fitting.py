@@ -11,6 +11,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.program import Program
 from bowerbird.reading.running.building import compared_strings
 from bowerbird.reading.running.calling import called, repaired
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import open_source
 from bowerbird.reading.undefined import undefined_names
@@ -133,7 +134,7 @@ def test_the_text_alone_shows_the_defect_and_its_absence(rule, tmp_path):
     assert rule not in said(RIGHT[rule], tmp_path)
 
 
-def test_a_dataclass_of_settings_is_filled_by_its_own_defaults(tmp_path: Path) -> None:
+def test_a_dataclass_of_settings_is_filled_by_its_own_defaults(tmp_path: Path, child: Child) -> None:
     text = """
 from dataclasses import dataclass
 
@@ -156,5 +157,5 @@ class Net(nn.Module):
         return self.first(x)
 """
     (tmp_path / "net.py").write_text(text)
-    result = check(tmp_path / "net.py")
+    result = check(tmp_path / "net.py", child=child)
     assert any("config=NetConfig(width=24, bias=False)" in name for name in result.stand_ins), result.stand_ins

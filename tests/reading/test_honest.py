@@ -3,7 +3,6 @@
 import json
 import os
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,12 +35,6 @@ for _ in range(5):
     opt.step()
 """
 )
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child() as warm:
-        yield warm
 
 
 def run(child: Child, folder: Path, code: str, *, seconds: float = 6.0) -> CheckResult:

@@ -8,6 +8,7 @@ import pytest
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.check import as_text, check, fix
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.source import open_source, pasted
 
 WHOLE = textwrap.dedent(
@@ -48,13 +49,13 @@ def test_what_is_wrong_in_the_middle_stays_wrong(text: str, tmp_path: Path) -> N
         open_source(tmp_path / "p.py")
 
 
-def test_a_program_that_was_cut_off_is_run_and_never_changed(tmp_path: Path) -> None:
+def test_a_program_that_was_cut_off_is_run_and_never_changed(tmp_path: Path, child: Child) -> None:
     file = tmp_path / "p.py"
     file.write_text(WHOLE.replace("return self.layer(x)", "return (self.lay"))
-    assert [f.rule for f in check(file).findings if f.severity != "ok"] == [], "its end may use the layer"
+    assert [f.rule for f in check(file, child=child).findings if f.severity != "ok"] == [], "its end may use the layer"
     text = WHOLE + "net = Net()\nprint(net(torch.randn(2, 3)).shape)\nnet.train\nfor batch in load"
     file.write_text(text)
-    result = check(file)
+    result = check(file, child=child)
     assert result.ran and result.to_json()["mended"] == ["it breaks off; nothing after line 12 was read"]
     assert any("as pasted  it breaks off" in line for line in as_text(result))
     with pytest.raises(BowerbirdError, match="no Python as it stands"):

@@ -14,6 +14,7 @@ from bowerbird.reading.origins import loss_line
 from bowerbird.reading.phases import contributions, phases
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import open_source
 
@@ -310,11 +311,11 @@ for i in range(100):
 """
 
 
-def test_a_game_that_runs(tmp_path: Path) -> None:
+def test_a_game_that_runs(tmp_path: Path, child: Child) -> None:
     """Swapped labels and the wrong optimiser, seen while the program runs; put right, nothing is said."""
     path = tmp_path / "gan.py"
     path.write_text(GAN, encoding="utf-8")
-    errors = {(f.rule, f.line): f.explains for f in check(path, rules=MINE).errors}
+    errors = {(f.rule, f.line): f.explains for f in check(path, rules=MINE, child=child).errors}
     assert "G08 at line 17" in errors["G07", 17] or ("G08", 17) in errors  # one patch puts both right: one finding
     path.write_text(GAN[: GAN.rindex("d_opt.step()")] + "g_opt.step()\n", encoding="utf-8")
-    assert [(f.rule, f.line) for f in check(path, rules=MINE).errors] == [("G05", 14)]
+    assert [(f.rule, f.line) for f in check(path, rules=MINE, child=child).errors] == [("G05", 14)]

@@ -1,6 +1,5 @@
 """Rules of VAEs, Transformers, diffusion and sampling: one slip each in small programs, and the same without it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -170,12 +169,6 @@ SLIPS = [
     (DIFFUSION, "D12", "self.time(t)", "self.time(t * 0)"),
     (DIFFUSION, "D13", "torch.randint(0, 60", "torch.randint(1, 60"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child() as child:
-        yield child
 
 
 def findings(text: str, folder: Path, child: Child) -> list[tuple[str, str, int]]:

@@ -79,13 +79,6 @@ class Forecaster(nn.Module):
 """
 
 
-@pytest.fixture(scope="module")
-def child():
-    with Child() as running:
-        running.start()
-        yield running
-
-
 def found(child: Child, folder: Path, text: str) -> list[Finding]:
     file = folder / "program.py"
     file.write_text(text)

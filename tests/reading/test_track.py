@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from bowerbird.reading.history.track import track
 from bowerbird.reading.running.launch import Child
 
 ALL = os.environ.get("BOWERBIRD_CORPUS") == "all"
-FEW = ["wgan_fstrings", "vae_type_hints", "vae_beta", "vae_logvar_forms", "rnn_learning_rate"]
+FEW = ["wgan_fstrings", "vae_logvar_forms", "rnn_learning_rate"]
 
 BASE = """import torch
 from torch import nn
@@ -33,12 +32,6 @@ for step in range(20):
 SQUARED = BASE.replace(".pow(2).mean()", ".square().mean()")
 FASTER = SQUARED.replace("lr=0.1", "lr=0.5")
 COMMENTED = FASTER.replace("for step", "# the loop\nfor step")
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child() as made:
-        yield made
 
 
 @pytest.mark.parametrize("pair", [p for p in pairs() if ALL or p.name in FEW], ids=lambda p: p.name)
@@ -59,15 +52,15 @@ def test_another_order_of_building_and_another_seed_change_nothing(tmp_path: Pat
     assert track(tmp_path / "a.py", tmp_path / "b.py", child=child).changes == ()
 
 
-def test_lines_that_ran_in_neither_version_are_no_change_and_no_verdict(tmp_path: Path) -> None:
+def test_lines_that_ran_in_neither_version_are_no_change_and_no_verdict(tmp_path: Path, child: Child) -> None:
     late = BASE + "    if float(loss) < -1.0:\n        x = x + 1.0\n"
     (tmp_path / "a.py").write_text(late)
     (tmp_path / "b.py").write_text(late.replace("x + 1.0", "x * 3.0"))
     assert cli.main(["track", str(tmp_path / "a.py"), str(tmp_path / "b.py"), "--json"]) == 3
-    result = track(tmp_path / "a.py", tmp_path / "b.py")
+    result = track(tmp_path / "a.py", tmp_path / "b.py", child=child)
     assert result.inconclusive and not result.behavioural_change and result.to_json()["inconclusive"]
     (tmp_path / "b.py").write_text(late.replace("lr=0.1", "lr=0.3"))
-    assert cli.main(["track", str(tmp_path / "a.py"), str(tmp_path / "b.py"), "--json"]) == 0
+    assert track(tmp_path / "a.py", tmp_path / "b.py", child=child).behavioural_change
 
 
 def test_changelog_of_a_repository(tmp_path: Path):

@@ -1,7 +1,6 @@
 """Programs as they are published: training that is only defined, loaders that are driven by hand, packages of old."""
 
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from bowerbird.reading.program import Program
 from bowerbird.reading.rules import handing
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.source import open_source
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child() as warm:
-        yield warm
 
 
 def run(child: Child, folder: Path, code: str) -> CheckResult:

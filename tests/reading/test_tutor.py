@@ -19,6 +19,7 @@ from bowerbird import cli
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import check
 from bowerbird.reading.findings import Finding
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor import Claim, Conversation, Endpoint, Material, Verdict, verify
 from bowerbird.reading.tutor.claims import ClaimReader, NotClaims, parse_claims
 from bowerbird.reading.tutor.prompt import mark_of, opening
@@ -50,10 +51,10 @@ LIES, TRUTHS = rows("lies"), rows("truths")
 
 
 @pytest.fixture(scope="session")
-def materials() -> dict[str, Material]:
+def materials(child: Child) -> dict[str, Material]:
     found = {}
     for name, findings in FINDINGS.items():
-        result = check(FOLDER / f"{name}.py", rules=())
+        result = check(FOLDER / f"{name}.py", rules=(), child=child)
         assert result.ran, result.run.why_not
         found[name] = Material(result.program, result.facts, findings, result.run)
     return found

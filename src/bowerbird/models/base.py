@@ -197,6 +197,14 @@ class Scores(Protocol):
 
 
 @runtime_checkable
+class Inverts(Protocol):
+    """Makes pictures of noise by an equation that can be followed back."""
+
+    def noise_of(self, x: Tensor) -> Tensor:
+        """The noise that it would make each picture of, given nothing: N(0, I) for its own, (n, c, h, w)."""
+
+
+@runtime_checkable
 class Streams(Protocol):
     """Makes sequences of tokens from left to right, and can be given their beginning."""
 

@@ -29,7 +29,7 @@ targets.  The network is given t, or for EDM log(sigma) / 4.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
@@ -41,14 +41,16 @@ from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
+from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.ranges import Count, Finite, NonNegative, Positive, Range, Share
 from bowerbird.registry import families
-from bowerbird.samplers import density, schedule
+from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
+from bowerbird.samplers.greenlist import own_key
 from bowerbird.samplers.integrate import Denoised, Posterior, Sampler, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 from bowerbird.samplers.schedule import Grid, stratified_uniform
@@ -75,6 +77,8 @@ class DiffusionOptions(Options):
     """Spacing of the times."""
     clip: bool = True
     """Keep each step's estimate of x_0 within the bounds of the data."""
+    watermark: NonNegative = 0.0
+    """Strength of a mark in the initial noise that ``bowerbird verify --run`` reads back, such as 12 (0: none)."""
 
 
 @families.register("diffusion")
@@ -222,6 +226,11 @@ class Diffusion(GenerativeModel):
         """n examples within the bounds of the data."""
         o, draws, bounds = options or DiffusionOptions(), generator or fresh(), self.target.bounds
         noise = draws.randn(n, *self.target.shape).to(self.device)
+        if o.watermark and (o.sampler or self.config.sampler) == "ddpm":
+            raise BowerbirdError(
+                "The sampler ddpm forgets the noise that it begins with; a watermark needs another one."
+            )
+        noise = noisemark.marked(noise, o.watermark, own_key())
         network = self._network(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
         c = self.config
         times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
@@ -238,6 +247,25 @@ class Diffusion(GenerativeModel):
         with evaluating(self.net):
             x = integrate(denoise, points.sigma[0] * noise, rows, clip=bounds if o.clip else None, generator=draws)
         return x.clamp(*bounds) if bounds else x
+
+    @torch.no_grad()
+    def noise_of(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        """The noise that the probability flow would make x of, given nothing: x followed back to the end."""
+        least, most = math.log(max(self.schedule.ratio_min, noisemark.BEGIN)), math.log(self.schedule.ratio_max)
+        with evaluating(self.net):
+            return density.followed(self._rate({}), x, least, most, noisemark.STEPS) * math.exp(-most)
+
+    def _rate(self, given: Given) -> Callable[[Tensor, float], Tensor]:
+        """d(x_t / alpha) / d log r at x_t / alpha and log r."""
+        network = self._network(given, 1.0)
+
+        def f(x: Tensor, log_ratio: float) -> Tensor:
+            t = self.schedule.time(torch.tensor(math.exp(log_ratio), dtype=torch.float64)).expand(len(x))
+            pre, x_t = self._preconditioning(t), _like(self.schedule.alpha(t), x) * x
+            y, _ = self._split(network(_like(pre.c_in, x) * x_t, pre.t_in.to(x)).float())
+            return x - (_like(pre.a, x) * x_t + _like(pre.b, x) * y)
+
+        return f
 
     def _network(self, given: Given, guidance: float) -> Network:
         return guided(
@@ -315,15 +343,8 @@ class Diffusion(GenerativeModel):
         With r = sigma/alpha the flow of x_t / alpha is d(x_t / alpha) / d log r = x_t / alpha - D, without clipping D.
         It runs from the r up to which the schedule's samplers go, where x_t / alpha counts as x_0, to where they begin.
         """
-        network = self._network(given or {}, 1.0)
+        f = self._rate(given or {})
         least, most = (math.log(r) for r in (self.schedule.ratio_min, self.schedule.ratio_max))
-
-        def f(x: Tensor, log_ratio: float) -> Tensor:
-            t = self.schedule.time(torch.tensor(math.exp(log_ratio), dtype=torch.float64)).expand(len(x))
-            pre, x_t = self._preconditioning(t), _like(self.schedule.alpha(t), x) * x
-            y, _ = self._split(network(_like(pre.c_in, x) * x_t, pre.t_in.to(x)).float())
-            return x - (_like(pre.a, x) * x_t + _like(pre.b, x) * y)
-
         with evaluating(self.net):
             x, integral = density.transport(
                 f, x, least, most, divergence=divergence, tolerance=tolerance, generator=generator

@@ -29,9 +29,10 @@ from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Optio
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
-from bowerbird.ranges import Count, Finite, Positive, Share
+from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
 from bowerbird.registry import families
-from bowerbird.samplers import density, schedule
+from bowerbird.samplers import density, noisemark, schedule
+from bowerbird.samplers.greenlist import own_key
 from bowerbird.samplers.integrate import Denoised, Sampler, integrate, path, plan
 from bowerbird.samplers.schedule import Grid, stratified_uniform
 from bowerbird.spec import Classes, Spec, Tensors
@@ -80,6 +81,8 @@ class FlowOptions(Options):
     """Spacing of the times (None: uniform)."""
     clip: bool = True
     """Keep each step's estimate of x_0 within the bounds of the data."""
+    watermark: NonNegative = 0.0
+    """Strength of a mark in the initial noise that ``bowerbird verify --run`` reads back, such as 12 (0: none)."""
 
 
 @families.register("flow")
@@ -158,6 +161,7 @@ class Flow(GenerativeModel):
         """n examples within the bounds of the data."""
         o, draws, bounds = options or FlowOptions(), generator or fresh(), self.target.bounds
         noise = draws.randn(n, *self.target.shape).to(self.device)
+        noise = noisemark.marked(noise, o.watermark, own_key())
         velocity = self._velocity(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
@@ -168,6 +172,17 @@ class Flow(GenerativeModel):
         with evaluating(self.net):
             x = integrate(denoise, noise, rows, clip=bounds if o.clip else None, generator=draws)
         return x.clamp(*bounds) if bounds else x
+
+    @torch.no_grad()
+    def noise_of(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        """The noise that the flow would make x of, given nothing: x followed back to t = 1."""
+        velocity = self._velocity({}, 1.0)
+
+        def u(x_t: Tensor, t: float) -> Tensor:
+            return velocity(x_t, x_t.new_full((len(x_t),), t))
+
+        with evaluating(self.net):
+            return density.followed(u, x, noisemark.BEGIN, 1.0, noisemark.STEPS)
 
     def _velocity(self, given: Given, guidance: float) -> Network:
         return guided(

@@ -133,7 +133,7 @@ class TokenStep:
         value: Tensor,
         hidden: Tensor | None,
     ) -> Float[Tensor, "n n_embd"]:
-        """softmax(q kᵀ / √d + hidden) v; ``own`` is the last of what ``key`` (n·n_kv_head, d, token) and ``value`` hold."""
+        """softmax(q kᵀ / √d + hidden) v; ``own`` is the last of ``key`` (n·n_kv_head, d, token) and ``value``."""
         n, n_head, n_kv_head = len(qkv), self.n_head, self.n_kv_head
         heads = qkv.view(n, -1, self.d)
         if turn is not None:  # as positions.rotated, in place

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bowerbird.data.writing import finishing, write_text
-from bowerbird.provenance import containers, written
+from bowerbird.provenance import containers, spectrum, visible, written
 from bowerbird.provenance.record import Record, make
 from bowerbird.provenance.signing import Identity
+from bowerbird.samplers.greenlist import own_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +34,11 @@ class Labeller:
     """Of which model and data, see ``origins.origin``; no path of this machine."""
     identity: Identity | None = None
     """Signs each label, and each file of a kind that C2PA knows."""
+
+    watermark: bool = True
+    """Whether pictures that are large enough get the watermark of ``spectrum``."""
+    visible: bool = False
+    """Whether every picture gets the mark that people see; sheets always do."""
 
     def record(self, content: bytes) -> Record:
         """The label of this content."""
@@ -82,9 +90,21 @@ def labelling(labeller: Labeller | None, *, files: bool = True) -> Iterator[None
 
 def marked(picture: "Image.Image") -> "Image.Image":
     """A picture that a model made, with the marks in its pixels that are asked for; as it is outside."""
-    return picture
+    labeller = _current.get()
+    if labeller is None:
+        return picture
+    picture = visible.with_corner(picture) if labeller.visible else picture
+    return _with_watermark(picture) if labeller.watermark and spectrum.fits(*picture.size) else picture
+
+
+def _with_watermark(picture: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    pixels = np.asarray(picture)
+    made = spectrum.marked(pixels if pixels.ndim == 3 else pixels[..., None], own_key())
+    return Image.fromarray(made if pixels.ndim == 3 else made[..., 0])
 
 
 def marked_sheet(sheet: "Image.Image") -> "Image.Image":
     """A sheet of such pictures, with the mark that people see; as it is outside."""
-    return sheet
+    return sheet if _current.get() is None else visible.with_strip(sheet)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bowerbird.data.catalogue import RECORDS
+from bowerbird.data.catalogue import data_record
 from bowerbird.errors import BowerbirdError
 from bowerbird.registry import families
 from bowerbird.training.rundir import RunDir
@@ -22,7 +22,7 @@ def fingerprint(weights: Path) -> str:
 
 def of_data(source: str) -> dict[str, str]:
     """Name and licence of data that the catalogue knows; nothing of a user's own, whose name is theirs."""
-    record = next((one for one in RECORDS if one.name == source), None)
+    record = data_record(source)
     return {} if record is None else {"data": record.name, "data_licence": record.licence}
 
 

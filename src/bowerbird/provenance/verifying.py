@@ -9,6 +9,7 @@
 a signature can be written by anybody; what it says is reported with that reservation.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+
+from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
-from bowerbird.provenance import containers, signing, written, xmp
+from bowerbird.models.base import Inverts
+from bowerbird.provenance import containers, signing, spectrum, written, xmp
 from bowerbird.provenance.labelling import SIDECAR
 from bowerbird.provenance.origins import matching
 from bowerbird.provenance.rasters import Found, Text
 from bowerbird.provenance.record import AIGC, FIELDS, GENERATED, OWN, SOURCE_TYPE, SOURCE_TYPES, belongs, is_ours
 from bowerbird.provenance.record import signature as signature_of
+from bowerbird.samplers import greenlist, noisemark
+from bowerbird.spec import Tensors, Tokens
+from bowerbird.training.rundir import RunDir, load_model
 
 Judgement = Literal["ours", "altered", "other", "unknown"]
 LARGEST_BYTES = 1 << 30
@@ -96,6 +105,8 @@ def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequen
     layers: list[Layer] = [*_labels(path, data, found, [Path(run) for run in runs], trusted)]
     layers += _manifest(data, found, trusted)
     layers += _foreign(data, found)
+    layers += _watermark(data)
+    layers += [layer for run in runs for look in (_in_words, _in_noise) for layer in look(data, Path(run))]
     judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
     return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
 
@@ -270,6 +281,73 @@ def _foreign(data: bytes, found: Found) -> Iterator[Layer]:
         if layer := _parameters(text):
             yield layer
             return
+
+
+def _watermark(data: bytes) -> Iterator[Layer]:
+    """The pattern in a picture's pixels, that of this user's key and the public one."""
+    shown = _picture(data)
+    if shown is None:
+        return
+    if not spectrum.fits(*shown.size):
+        yield Layer("watermark", "unknown", f"pictures below {spectrum.SMALLEST} pixels have none")
+        return
+    pixels = spectrum.middle(np.asarray(shown))
+    seen = [spectrum.detect(pixels, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
+    best = max(seen)
+    details = {"z": round(best.z, 2), "threshold": round(best.threshold, 2)}
+    says = f"z = {best.z:.1f}; by chance above {best.threshold:.1f} once in {1 / spectrum.FALSE_ALARMS:,.0f} pictures"
+    yield Layer("watermark", "ours" if best.found else "unknown", f"{'' if best.found else 'none: '}{says}", details)
+
+
+def _picture(data: bytes) -> Any:
+    """The picture in a file as Pillow shows it; None if there is none that it can decode."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.convert("RGBA" if picture.mode in ("P", "PA", "LA", "RGBA") else "RGB")
+    except Exception:  # it says in many ways that it cannot
+        return None
+
+
+def _in_noise(data: bytes, run: Path) -> Iterator[Layer]:
+    """The mark in the noise that a run's model would have made a picture of."""
+    rundir = RunDir.open(run)
+    if containers.kind_of(data) is None or not rundir.model_file.is_file():
+        return
+    shape, picture = rundir.spec_of(rundir.model_file).target, _picture(data)
+    if picture is None or not isinstance(shape, Tensors) or picture.size != shape.shape[:0:-1]:
+        return
+    model, _ = load_model(run)
+    if not isinstance(model, Inverts):
+        return
+    pixels = np.asarray(picture.convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[shape.shape[0]]), np.float32)
+    x = torch.from_numpy(pixels / 127.5 - 1).reshape(shape.shape[1], shape.shape[2], -1).permute(2, 0, 1)[None]
+    noise = torch.cat([model.noise_of(one) for one in (x, x.flip(-1))])
+    largest = max(float(noisemark.z(noise, key).max()) for key in (greenlist.own_key(), greenlist.PUBLIC_KEY))
+    found = largest > noisemark.threshold()
+    says = f"z = {largest:.1f} with {run}; by chance above {noisemark.threshold():.1f} once in 1,000,000 pictures"
+    details = {"run": str(run), "z": round(largest, 2), "threshold": round(noisemark.threshold(), 2)}
+    yield Layer("watermark in noise", "ours" if found else "unknown", f"{'' if found else 'none: '}{says}", details)
+
+
+def _in_words(data: bytes, run: Path) -> Iterator[Layer]:
+    """Green tokens in a text, as a run's own tokenizer splits it."""
+    rundir = RunDir.open(run)
+    if containers.kind_of(data) is not None or not containers.is_text(data) or not rundir.model_file.is_file():
+        return
+    spec = rundir.spec_of(rundir.model_file)
+    if spec.medium != "text" or not isinstance(spec.target, Tokens):
+        return
+    tokenizer, texts = Tokenizer.from_spec(spec), [str(row["text"]) for row in written.rows(data) if "text" in row]
+    tokens = torch.tensor(tokenizer.encode("\n\n".join(texts) or data.decode("utf-8", "replace")), dtype=torch.long)
+    seen = [greenlist.score(tokens, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
+    best = min(seen, key=lambda score: score.p)
+    says = f"{best.green} of {best.tokens} tokens of {run} are green, z = {best.z:.1f}, by chance with p = {best.p:.1g}"
+    if best.tokens < greenlist.FEWEST:
+        says = f"{best.tokens} tokens are too few; {greenlist.FEWEST} are needed"
+    details = {"run": str(run), "tokens": best.tokens, "green": best.green, "z": round(best.z, 2), "p": best.p}
+    yield Layer("watermark in words", "ours" if best.found else "unknown", says, details)
 
 
 def _iptc(value: str) -> Layer:

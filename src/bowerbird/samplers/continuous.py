@@ -79,10 +79,11 @@ class ContinuousBatch:
     @torch.inference_mode()
     def join(self, row: Continuation) -> None:
         """Reads a row's tokens except the last, which the next step reads with those of all others."""
-        state: SequenceState | None = self.initial_state(1, self.context or 0)
+        state = self.initial_state(1, self.context or 0)
         if known := row.tokens[row.first : -1]:
-            _, state = self.read(torch.tensor([known], device=self.device), state)
-        assert state is not None, "a network with a state returns it"
+            _, after = self.read(torch.tensor([known], device=self.device), state)
+            assert after is not None, "a network that is given a state returns one"
+            state = after
         self._state = state if self._state is None else self._state.beside(state)
         self.rows.append(row)
 

@@ -16,6 +16,7 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import SequenceState
 from bowerbird.ranges import NonNegative, Positive, Range, Share, Whole, check
+from bowerbird.samplers import greenlist
 
 Logits = Float[Tensor, "n vocab"]
 Read = Callable[[Tensor, SequenceState], tuple[Tensor, SequenceState | None]]
@@ -40,6 +41,8 @@ class Sampling:
     """Draw among the fewest tokens whose probabilities add up to this (1: all)."""
     min_p: Share = 0.0
     """Draw among tokens of at least this fraction of the largest probability (0: all)."""
+    watermark: NonNegative = 0.0
+    """Added to the logits of green tokens, so that ``bowerbird verify`` recognises the text (0: none)."""
     also_eos: tuple[Whole, ...] = ()
     """Further tokens that end a text, as imported chat models have them."""
 
@@ -60,6 +63,8 @@ def choose(
     """
     if sampling.repetition_penalty != 1 and past is not None:
         logits = repetition_penalty(logits, past, sampling.repetition_penalty)
+    if sampling.watermark and past is not None:
+        logits = greenlist.favoured(logits, past, sampling.watermark, greenlist.own_key())
     if sampling.temperature == 0:
         return logits.argmax(-1)
     if sampling.temperature != 1:

@@ -14,13 +14,15 @@ class Limits:
     samples: Count = 64
     """Most samples of one request."""
     pixels: Count = 16_777_216
-    """Most pixels that one request makes, and of a picture that it brings."""
+    """Most pixels that one request makes."""
     tokens: Count = 1024
     """Most tokens that are added to one text or piece of music."""
     steps: Count = 1000
     """Largest whole number in a sampling option: steps, top_k …"""
     characters: Count = 65_536
     """Most characters of a prompt, or of all messages of a chat."""
+    upload_pixels: Count = 4_194_304
+    """Most pixels of a picture that a request brings."""
     body_mb: Positive = 16.0
     """Most megabytes of a request."""
     body_seconds: Positive = 10.0

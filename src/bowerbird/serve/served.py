@@ -24,6 +24,7 @@ class Served:
         self.name, self.folder, self.device = name, Path(folder), device
         self.stamp = self._stamp()
         self.model: GenerativeModel = api.load(self.folder, device, allow_plugin=allow_plugin)
+        self.labeller = api.labeller(self.folder)
         self.loaded_at = time.time()
         self._looked = time.monotonic()
 
@@ -66,7 +67,7 @@ class Served:
         """Takes the model that is in the folder now; one that cannot be loaded leaves the old one in use."""
         self.stamp = self._stamp()
         try:
-            self.model = api.load(self.folder, self.device)
+            self.model, self.labeller = api.load(self.folder, self.device), api.labeller(self.folder)
         except (BowerbirdError, OSError) as error:
             LOG.warning("reload failed", extra={"run": self.name, "error": type(error).__name__})
             return

@@ -106,7 +106,7 @@ class Engine:
         origin = {**served.about(), **drawn_with(seed, chosen)} | ({"first": first} if first else {})
         ask = self._rows if served.joins else self._batch
         x, made_from = await ask(served, Asked(n_given, seed, first, tensors), chosen)
-        return Samples(x, made_from, served.spec, origin)
+        return Samples(x, made_from, served.spec, origin, labeller=served.labeller)
 
     async def _batch(self, served: Served, asked: Asked, options: Any) -> tuple[Tensor, dict[str, Tensor]]:
         future, job = self._job(asked, options)
@@ -148,8 +148,8 @@ class Engine:
     ) -> "Writing":
         """What follows a prompt, piece by piece; errors that can be known now are raised now.
 
-        ``stop``: texts at which it ends, without them; ``n_alternatives``: report log-probabilities, of each token and of
-        so many of the most probable.
+        ``stop``: texts at which it ends, without them; ``n_alternatives``: report log-probabilities, of each
+        token and of so many of the most probable.
         """
         asked = [Asked(1, seed, first)]
         return self.streams(run, [prompt], asked, options=options, stop=stop, n_alternatives=n_alternatives)[0]

@@ -10,7 +10,7 @@
     metrics.jsonl       one JSON object per logged step
     signals.jsonl       what the diagnosis saw (layers, samples, losses); diagnosis.json what it found
     samples/            a grid per sampling interval
-    environment.json    machine and software
+    environment.json    machine and software; fingerprint and licence of the data (DATA-LICENCE.txt: of built-in ones)
     report.html         written at the end
 
 Every file is written under a temporary name, flushed to the disk and renamed, so a crash at any moment leaves the

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from bowerbird import config, machine
-from bowerbird.data import order
+from bowerbird.data import builtin, order
+from bowerbird.data.catalogue import data_record
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import Batch, GenerativeModel
 from bowerbird.training import changes, saving, starting
@@ -31,6 +32,9 @@ from bowerbird.training.resolving import check, resolved
 from bowerbird.training.rundir import RunDir, explaining_full_disk
 from bowerbird.training.stopping import Interrupted, catching_signals
 from bowerbird.training.validation import VALIDATION_EXAMPLES, evaluation, validation_losses
+
+LICENCE = "DATA-LICENCE.txt"
+"""Of a run on data that ship with Bowerbird: their licence and attribution."""
 
 __all__ = ["VALIDATION_EXAMPLES", "Interrupted", "Trainer", "TrainingData", "resume", "train"]
 
@@ -50,7 +54,8 @@ def train(
     run, rundir = resolved(run), RunDir(folder)
     with explaining_full_disk(folder), rundir.starting():
         trainer = Trainer(run, rundir, data, quiet, evaluate, preview, observer)
-        rundir.begin(run, _environment(trainer))
+        rundir.begin(run, _environment(trainer, run.data.source))
+        _keep_licence(rundir, run.data.source)
         return trainer.run_to_the_end()
 
 
@@ -100,17 +105,28 @@ def is_finished(rundir: RunDir) -> bool:
 def _record_changes(trainer: "Trainer", run: config.Run, made: list[str]) -> None:
     """Writes down what a run goes on with, so that it is asked about once."""
     trainer.rundir.write_config(run)
-    trainer.rundir.write_json("environment.json", _environment(trainer))
+    trainer.rundir.write_json("environment.json", _environment(trainer, run.data.source))
     if made:
         trainer.rundir.append_metrics({"step": trainer.step, "event": "continued", "changes": "; ".join(made)})
         trainer.progress.say(f"  continues with changes: {'; '.join(made)}")
         trainer.save_checkpoint()
 
 
-def _environment(trainer: "Trainer") -> dict[str, Any]:
+def _environment(trainer: "Trainer", source: str) -> dict[str, Any]:
     data = trainer.data
     start = {"start": trainer.started} if trainer.started else {}
-    return machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint} | start
+    record = data_record(source)
+    licence = record.licence if record else "not known: data of the user's own"
+    return (
+        machine.describe() | {"data": data.summary(), "fingerprint": data.fingerprint, "data_licence": licence} | start
+    )
+
+
+def _keep_licence(rundir: RunDir, source: str) -> None:
+    """The licence of data that ship with Bowerbird stays with what was made of them."""
+    record = data_record(source)
+    if record and record.built_in:
+        rundir.write_text(LICENCE, builtin.licence(record.name).read_text(encoding="utf-8"))
 
 
 class Trainer:

@@ -88,9 +88,9 @@ class _Tables:
         self._origins: dict[str, str] = {}
         self._found = found
         self.are_of_stylegan = False
-        names = [name for name in files.visible(source.names()) if posixpath.basename(name) in READERS]
+        names = files.visible([name for name in source.names() if files.base(name) in READERS])
         place = Index(images) if names else None
-        for name in sorted(names, key=files.natural):
+        for name in files.naturally(names):
             rows = READERS[posixpath.basename(name)](source, name)
             self.are_of_stylegan |= posixpath.basename(name) == files.LABELS and rows is not None
             if rows and f"{LABEL}0" in rows[0]:

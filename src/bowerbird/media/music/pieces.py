@@ -137,7 +137,7 @@ def _read(path: Path) -> tuple[list[tuple[str, Piece]], dict[str, str], list[str
     """Name and music of every piece that can be read, in natural order, why others cannot, and what is no music."""
     single = path.is_file() and path.suffix.lower() in (*MIDI_SUFFIXES, ABC_SUFFIX)
     source = files.Folder(path.parent) if single else files.open_files(path)
-    seen = [path.name] if single else sorted(files.visible(source.names()), key=files.natural)
+    seen = [path.name] if single else files.naturally(files.visible(source.names()))
     names = list(filter(_is_music, seen))
     if not names:
         raise BowerbirdError(f"{path} holds no music ({', '.join((*MIDI_SUFFIXES, ABC_SUFFIX))}).")

@@ -32,6 +32,7 @@ TABLES = (".jsonl", ".csv", ".tsv", ".parquet", ".yml", ".yaml")
 PLAIN = (".txt", ".md")
 SUFFIXES = (*PLAIN, *TABLES, ".json")
 """What counts as text; each may be followed by one of ``COMPRESSED``."""
+ENDINGS = (*SUFFIXES, *COMPRESSED)
 LAYOUTS = ("auto", "stream", "documents", "packed")
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")
@@ -95,7 +96,7 @@ class Corpus:
 
 def is_text(name: str) -> bool:
     """Whether a file of this name is read here."""
-    return suffix(name) in SUFFIXES
+    return name.lower().endswith(ENDINGS) and suffix(name) in SUFFIXES
 
 
 def suffix(name: str) -> str:
@@ -163,7 +164,7 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
     if path.is_file() and path.suffix.lower() != ".zip":
         return files.Folder(path.parent), [_single(path, data)]
     source = files.open_files(path, data.names)
-    names = sorted(files.visible(source.names()), key=files.natural)
+    names = files.naturally(files.visible(source.names()))
     used = _read_of([name for name in names if is_text(name)]) or (names if data.modality == "text" else [])
     if not used:
         raise BowerbirdError(

@@ -1,0 +1,137 @@
+"""What clients give, in words and base64, as the values that a run takes.
+
+A name of a file is never among them: it would be one of the server's.  Pictures are decoded here: four formats, told by
+their first bytes, their size read and refused before any pixel is unpacked.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from bowerbird.errors import BowerbirdError
+from bowerbird.media.image import pixels
+from bowerbird.serve.limits import Limits
+from bowerbird.serve.served import Served
+from bowerbird.spec import Classes, Tensors, Tokens
+
+FORMATS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+SHOWN = 40
+"""Names of classes that an error lists."""
+
+
+def from_json(served: Served, given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Values of JSON as ``read_given`` takes them: words, numbers of classes, and pictures in base64."""
+    return {name: _value(served, name, value, limits) for name, value in given.items()}
+
+
+def _value(served: Served, name: str, value: Any, limits: Limits) -> Any:
+    field = served.spec.given.get(name)
+    if field is None:
+        takes = f"it takes {', '.join(served.spec.given)}" if served.spec.given else "it is given nothing"
+        raise BowerbirdError(f"'{name}' is no input of the model '{served.name}': {takes}.")
+    several = value if isinstance(value, list) else [value]
+    if len(several) > limits.samples:
+        raise BowerbirdError(f"'{name}' has {len(several)} values; at most {limits.samples} are taken.")
+    if isinstance(field, Tensors):
+        return [picture(from_base64(one, name), field, limits) for one in several]
+    numbers = isinstance(field, Classes)
+    for one in several:
+        if isinstance(one, bool) or not isinstance(one, str | int if numbers else str):
+            raise BowerbirdError(f"'{name}' is given as text{' or as the number of a class' if numbers else ''}.")
+    if not several:
+        raise BowerbirdError(f"'{name}' is an empty list; leave it out instead.")
+    return value
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+
+
+def picture_name(served: Served) -> str:
+    """The input that a picture to be edited is given as; empty where there is none."""
+    return next((name for name, one in served.spec.given.items() if isinstance(one, Tensors) and name != "mask"), "")
+
+
+def from_base64(text: Any, name: str) -> bytes:
+    """The bytes of base64, or of a data: address."""
+    if not isinstance(text, str):
+        raise BowerbirdError(f"'{name}' is a picture: give a file in base64.")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BowerbirdError(f"'{name}' is a picture: give a file in base64. This is none.") from None
+
+
+def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
+    """uint8 (h, w, c) of the size that the field has, its centre cut to the shape of the model."""
+    if not data.startswith(FORMATS):
+        raise BowerbirdError("A picture must be a PNG, JPEG, GIF or WebP file.")
+    try:
+        header = pixels.header(BytesIO(data))
+        if header.height * header.width > limits.upload_pixels:
+            raise BowerbirdError(
+                f"The picture has {header.height * header.width} pixels; at most {limits.upload_pixels} are read."
+            )
+        stored = pixels.as_stored(BytesIO(data))
+    except BowerbirdError:
+        raise
+    except UnidentifiedImageError:
+        raise BowerbirdError("The picture cannot be read: it is broken or truncated.") from None
+    except Exception as error:  # decoders answer a broken file with almost any exception
+        raise BowerbirdError(f"The picture cannot be read: it is {pixels.problem(error)}.") from None
+    return pixels.fit_array(stored[None], *field.shape[1:])[0]
+
+
+# ------------------------------------------------------------------------------------------------------- prompts
+
+
+def from_prompt(served: Served, prompt: str) -> dict[str, str]:
+    """What a prompt says to a model of pictures: a caption, or the name of a class of each attribute that it names.
+
+    BowerbirdError where it says nothing that the model knows, or two things of one attribute.
+    """
+    fields = served.spec.given
+    captions = [name for name, field in fields.items() if isinstance(field, Tokens)]
+    classes = {name: field for name, field in fields.items() if isinstance(field, Classes)}
+    if captions:
+        return {captions[0]: prompt}
+    if not prompt.strip():
+        return {}
+    if not classes:
+        raise BowerbirdError("This model draws without a prompt; send an empty one.")
+    return _named(prompt, classes)
+
+
+def _named(prompt: str, classes: Mapping[str, Classes]) -> dict[str, str]:
+    found = {name: _matches(prompt, field.names) for name, field in classes.items()}
+    if several := next((names for names in found.values() if len(names) > 1), None):
+        raise BowerbirdError(f"The prompt names {' and '.join(several)}; ask for one of them at a time.")
+    if not any(found.values()):
+        raise BowerbirdError(f"The prompt names nothing that this model draws. It draws: {_listed(classes)}.")
+    return {name: names[0] for name, names in found.items() if names}
+
+
+def _matches(prompt: str, names: tuple[str, ...]) -> list[str]:
+    """The names that stand in the prompt as words; a name within a longer one does not count."""
+    found = []
+    for name in sorted(names, key=len, reverse=True):
+        whole = re.escape(name) if not name.isascii() else rf"(?<!\w){re.escape(name)}(?!\w)"
+        prompt, n = re.subn(whole, " ", prompt)
+        found += [name] if n else []
+    return found
+
+
+def _listed(classes: Mapping[str, Classes]) -> str:
+    parts = []
+    for name, field in classes.items():
+        shown = ", ".join(field.names[:SHOWN])
+        more = f" and {len(field.names) - SHOWN} more" if len(field.names) > SHOWN else ""
+        parts.append(f"{name}: {shown}{more}" if len(classes) > 1 else f"{shown}{more}")
+    return "; ".join(parts)
