@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
-from bowerbird.studio.app import application
 from bowerbird.studio.host import listen
+from bowerbird.studio.site import application
 
 
 class Answer(NamedTuple):

@@ -21,13 +21,13 @@ from studio_site import Site, running
 from bowerbird import api
 from bowerbird.media.image.pictures import picture
 from bowerbird.samplers.integrate import observed
-from bowerbird.studio import app as studio_app
+from bowerbird.studio import site as studio_pages
 from bowerbird.studio.closest import nearest_rows
 from bowerbird.studio.language import Words, catalogue, preferred
 from bowerbird.studio.playground import option_controls
 from bowerbird.studio.shelf import Shelf
 
-SOURCE = Path(studio_app.__file__).parent
+SOURCE = Path(studio_pages.__file__).parent
 CARDS = ("poem", "chorale", "digits", "emoji-3d")
 FOUND = re.compile(r"/results/[\w-]+/[\w.-]+")
 

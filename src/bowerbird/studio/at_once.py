@@ -14,9 +14,9 @@ from bowerbird.data.writing import png_bytes
 from bowerbird.media.image.pictures import picture
 from bowerbird.spec import Tensors
 from bowerbird.studio import playground
-from bowerbird.studio.app import Studio, form_of, of
 from bowerbird.studio.results import Result
 from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.site import Studio, form_of, of
 
 VERIFIABLE = (".png", ".wav", ".mid", ".txt")
 MOST_VERIFIED = 4
@@ -57,13 +57,13 @@ async def make(request: Request) -> Response:
 async def made(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> Result:
     """The result of a form's values."""
     asked = await given_of(studio, run, form)
-    samples = await studio.worker.submit(run, asked.n, asked.seed, asked.given, asked.options)
-    return await studio.worker.do(studio.results.keep, samples, run, asked.seed)
+    samples = await studio.drawing.submit(run, asked.n, asked.seed, asked.given, asked.options)
+    return await studio.drawing.do(studio.results.keep, samples, run, asked.seed)
 
 
 async def given_of(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> playground.Asked:
     """What a form asks for, with pictures in place of their names."""
-    options = await studio.worker.do(api.options_of, run.folder)
+    options = await studio.drawing.do(api.options_of, run.folder)
     asked = playground.asked(_with_comma(run, form), run.spec, options)
     given = {
         name: await source(studio, run, value) if isinstance(run.spec.given.get(name), Tensors) else value
@@ -94,12 +94,12 @@ async def _one_source(studio: Studio, run: Shelved, name: str) -> Any:
 
         return np.asarray(Image.open(studio.pictures.path(which)).convert("RGB"))
     if kind == "held-out" and which.isdigit():
-        return await studio.worker.do(held_out, studio, run, int(which), "source")
+        return await studio.drawing.do(held_out, studio, run, int(which), "source")
     raise Gone(f"There is no picture {name[:40]}.")
 
 
 def held_out(studio: Studio, run: Shelved, number: int, which: str) -> Any:
-    """A test picture (h, w, c), or the true one that belongs to it; in the worker's thread."""
+    """A test picture (h, w, c), or the true one that belongs to it; in the thread of models."""
     test = studio.closest.data(run.folder).test
     images = test.given["source"] if which == "source" else test.images
     return images[number % len(images)].permute(1, 2, 0).numpy()
@@ -110,7 +110,7 @@ async def held_out_picture(request: Request) -> Response:
     number, which = int(request.path_params["number"]), request.path_params["which"]
     import torch
 
-    pixels = await studio.worker.do(held_out, studio, run, number, which)
+    pixels = await studio.drawing.do(held_out, studio, run, number, which)
     png = png_bytes(picture(torch.from_numpy(pixels).permute(2, 0, 1)))
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
@@ -119,7 +119,7 @@ async def closest(request: Request) -> Response:
     """The training picture nearest to a result's picture."""
     studio, result = of(request), of(request).results.get(request.path_params["token"])
     if result.closest is None:
-        result.closest = await studio.worker.do(
+        result.closest = await studio.drawing.do(
             studio.closest.written, result.run.folder, result.samples.x, result.folder
         )
     number = int(request.path_params["number"])
@@ -142,7 +142,7 @@ async def verify(request: Request) -> Response:
     studio, result = of(request), of(request).results.get(request.path_params["token"])
     names = [name for name in result.files() if name.endswith(VERIFIABLE) and name.partition(".")[0].isdigit()]
     verdicts = [
-        (name, await studio.worker.do(partial(api.verify, result.folder / name, runs=[result.run.folder])))
+        (name, await studio.drawing.do(partial(api.verify, result.folder / name, runs=[result.run.folder])))
         for name in (names or list(result.files()))[:MOST_VERIFIED]
     ]
     return HTMLResponse(studio.part(request, "verdicts.html", verdicts=verdicts))

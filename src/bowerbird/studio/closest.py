@@ -20,7 +20,7 @@ MOST_SETS = 3
 
 
 class Closest:
-    """Opened data of runs; to be used in the worker's thread."""
+    """Opened data of runs; to be used in the thread of models."""
 
     def __init__(self) -> None:
         self._opened: OrderedDict[str, ImageData] = OrderedDict()

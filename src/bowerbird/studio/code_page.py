@@ -15,11 +15,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.studio.app import form_of, of
 from bowerbird.studio.children import told
 from bowerbird.studio.language import words_of
 from bowerbird.studio.run_page import INERT
 from bowerbird.studio.shelf import Gone
+from bowerbird.studio.site import form_of, of
 
 LONGEST = 400_000
 """Characters of a program."""

@@ -13,7 +13,7 @@ from bowerbird.generating import Samples
 from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.samplers.integrate import observed
-from bowerbird.studio.worker import Worker
+from bowerbird.studio.drawing import Drawing
 
 MOST_FRAMES = 48
 AT_MOST = 4
@@ -36,15 +36,15 @@ class Film:
         return save_png(folder / "film.png", self.strip())
 
 
-def filmed(worker: Worker, run: Path, n: int | None, seed: int, given: dict, options: dict) -> Film:
-    """Generates under observation, in the worker's thread; BowerbirdError for a model that takes no steps."""
+def filmed(drawing: Drawing, run: Path, n: int | None, seed: int, given: dict, options: dict) -> Film:
+    """Generates under observation, in the thread of models; BowerbirdError for a model that takes no steps."""
     seen: list[Tensor] = []
 
     def see(_t: float, x: Tensor, _denoised: Tensor) -> None:
         seen.append(x.detach().float().cpu())
 
     with observed(see):
-        samples = worker.generate(run, min(n or AT_MOST, AT_MOST), seed, given, options)
+        samples = drawing.generate(run, min(n or AT_MOST, AT_MOST), seed, given, options)
     if not seen:
         raise BowerbirdError("This model makes its samples in one step, so there is nothing to film.")
     kept = torch.linspace(0, len(seen) - 1, min(len(seen), MOST_FRAMES)).round().long().tolist()

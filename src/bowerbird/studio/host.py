@@ -17,7 +17,7 @@ def host(runs: Path, address: str | None = None, port: int | None = None, *, bro
     try:
         import uvicorn
 
-        from bowerbird.studio.app import application
+        from bowerbird.studio.site import application
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("uvicorn", "starlette"):
             raise

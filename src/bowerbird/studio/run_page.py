@@ -17,11 +17,11 @@ from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.models.base import Encodes, Infers, Streams
 from bowerbird.studio import playground
-from bowerbird.studio.app import Studio, form_of, of
 from bowerbird.studio.at_once import HELD_OUT, given_of
 from bowerbird.studio.film import filmed
 from bowerbird.studio.language import words_of
 from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.studio.train_page import standing
 
 MOST_SLIDERS = 12
@@ -43,7 +43,7 @@ async def runs(request: Request) -> Response:
 
 async def run(request: Request) -> Response:
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
-    takes = await studio.worker.do(_takes, studio, shown) if shown.ready else None
+    takes = await studio.drawing.do(_takes, studio, shown) if shown.ready else None
     return studio.page(
         request, "run.html", run=shown, standing=standing(studio, shown, words_of(request)), takes=takes,
         translates=shown.family == "translation", held_out=HELD_OUT if translates_pictures(shown) else (),
@@ -59,7 +59,7 @@ def translates_pictures(run: Shelved) -> bool:
 def _takes(studio: Studio, run: Shelved) -> dict[str, Any] | None:
     """What a run's playground offers; None where its model cannot be opened."""
     try:
-        model = studio.worker.model(run.folder)
+        model = studio.drawing.model(run.folder)
         latents = _active(studio, run, model) if isinstance(model, Encodes) else []
         n_latent = getattr(getattr(model, "config", None), "n_latent", 0)
         return {
@@ -99,13 +99,13 @@ async def latents(request: Request) -> Response:
     """The picture of one code."""
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
     form = await form_of(request)
-    png = await studio.worker.do(_decoded, studio, shown, form)
+    png = await studio.drawing.do(_decoded, studio, shown, form)
     token = studio.results.keep_file(png)
     return HTMLResponse(studio.part(request, "decoded.html", token=token))
 
 
 def _decoded(studio: Studio, run: Shelved, form: dict[str, Any]) -> bytes:
-    model: Any = studio.worker.model(run.folder)
+    model: Any = studio.drawing.model(run.folder)
     if not isinstance(model, Encodes):
         raise BowerbirdError("This model has no latent space.")
     z = torch.zeros(1, model.config.n_latent)  # type: ignore[attr-defined]
@@ -125,8 +125,10 @@ def _decoded(studio: Studio, run: Shelved, form: dict[str, Any]) -> bytes:
 async def film(request: Request) -> Response:
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
     asked = await given_of(studio, shown, await form_of(request))
-    made = await studio.worker.do(filmed, studio.worker, shown.folder, asked.n, asked.seed, asked.given, asked.options)
-    result = await studio.worker.do(studio.results.keep, made.samples, shown, asked.seed)
+    made = await studio.drawing.do(
+        filmed, studio.drawing, shown.folder, asked.n, asked.seed, asked.given, asked.options
+    )
+    result = await studio.drawing.do(studio.results.keep, made.samples, shown, asked.seed)
     made.save(result.folder)
     _, n, _, height, width = made.frames.shape
     part = studio.part(
@@ -160,8 +162,8 @@ async def _pieces(studio: Studio, run: Shelved, said: list[str], seed: int) -> A
     if run.spec.chat_template:
         roles = [("user", "assistant")[i % 2] for i in range(len(said))]
         messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
-        return await studio.worker.answered(run, messages, seed)
-    return await studio.worker.continued(run, said[-1], seed, {"n_tokens": LONGEST_TEXT})
+        return await studio.drawing.answered(run, messages, seed)
+    return await studio.drawing.continued(run, said[-1], seed, {"n_tokens": LONGEST_TEXT})
 
 
 # ------------------------------------------------------------------------------------------------------------- reports

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from bowerbird import config
 from bowerbird.errors import BowerbirdError
 from bowerbird.report.run import loss_panels
-from bowerbird.studio.app import Studio, form_of, of
 from bowerbird.studio.children import told
 from bowerbird.studio.language import Words, words_of
 from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.training.budget import parse_budget
 
 LARGEST_ZIP = 500_000_000

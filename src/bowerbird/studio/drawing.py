@@ -26,7 +26,7 @@ MOST_MODELS = 8
 """Models that stay loaded; the one that was used longest ago goes first."""
 
 
-class Worker:
+class Drawing:
     """The engine, the thread, and the models of both."""
 
     def __init__(self) -> None:

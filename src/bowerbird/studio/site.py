@@ -25,13 +25,13 @@ from bowerbird import __version__
 from bowerbird.errors import BowerbirdError
 from bowerbird.report import numbers
 from bowerbird.studio.closest import Closest
+from bowerbird.studio.drawing import Drawing
 from bowerbird.studio.guard import Guard, TooLarge
 from bowerbird.studio.language import COOKIE, LANGUAGES, words_of
 from bowerbird.studio.results import Results, media_type, names_to_download
 from bowerbird.studio.shelf import Gone, Shelf
 from bowerbird.studio.trainings import Trainings
 from bowerbird.studio.uploads import LARGEST_PICTURE, Pictures
-from bowerbird.studio.worker import Worker
 
 HERE = Path(__file__).parent
 
@@ -45,7 +45,7 @@ class Studio:
     """A folder that goes when the studio ends."""
     local: bool = True
     """Whether only this machine can reach the pages, so that paths of it may be named."""
-    worker: Worker = field(default_factory=Worker)
+    drawing: Drawing = field(default_factory=Drawing)
     closest: Closest = field(default_factory=Closest)
     programs: Any = None
     """Pasted programs, see ``code_page``."""
@@ -187,7 +187,7 @@ def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) 
             yield
         finally:
             await asyncio.to_thread(studio.trainings.close)
-            studio.worker.close()
+            studio.drawing.close()
             scratch.cleanup()
 
     routes = [
