@@ -1,6 +1,8 @@
 """The studio's pages: what they make, in both languages, and what they refuse."""
 
+import html
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -396,6 +398,20 @@ def test_runs_are_found_in_the_folders_of_comparisons_too(tmp_path, shipped):
     shelf = Shelf(tmp_path, {})
     assert [run.key for run in shelf.all()] == ["compared/runs/flow"]
     assert shelf.get("compared/runs/flow").spec.medium == "image"
+
+
+def test_runs_are_compared_by_losses_of_the_same_name_and_by_what_was_measured(site: Site, shipped):
+    for name in ("one", "two"):
+        shutil.copytree(shipped["digits"], site.runs / name)
+    measured = {"name": "kid", "value": 0.25, "unit": "", "protocol": {"n_generated": 100}}
+    (site.runs / "two" / "measurements.json").write_text(json.dumps({"measurements": [measured]}))
+    page = site.get("/compare?run=one&run=two").text
+    panels = json.loads(html.unescape(re.search(r'data-panels="([^"]*)"', page)[1]))
+    assert [[(line["name"], line["colour"]) for line in panel["series"]] for panel in panels] == [
+        [("one", 0), ("two", 1)]
+    ]
+    assert re.search(r"<td>–</td><td>\s*0\.25", page)
+    assert "at least two" in site.get("/compare?run=one").error
 
 
 def test_the_studio_loads_only_when_it_is_opened():

@@ -19,10 +19,10 @@ from bowerbird.models.base import Encodes, Infers, Streams
 from bowerbird.studio import playground
 from bowerbird.studio.at_once import HELD_OUT, given_of
 from bowerbird.studio.film import filmed
-from bowerbird.studio.language import words_of
+from bowerbird.studio.language import Words, words_of
 from bowerbird.studio.shelf import Gone, Shelved
 from bowerbird.studio.site import Studio, form_of, of
-from bowerbird.studio.train_page import standing
+from bowerbird.studio.train_page import panels, standing
 
 MOST_SLIDERS = 12
 """Latent dimensions with a slider: those that carry most."""
@@ -30,7 +30,7 @@ LONGEST_TEXT = 256
 """Tokens that a text is continued by."""
 INERT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 """For whole pages of ours with their own style, whatever they quote: no script, no request."""
-EXPORTS = ("onnx", "huggingface")
+MOST_COMPARED = 6
 
 
 async def runs(request: Request) -> Response:
@@ -49,6 +49,31 @@ async def run(request: Request) -> Response:
         translates=shown.family == "translation", held_out=HELD_OUT if translates_pictures(shown) else (),
         most=playground.MOST, exports=(),
     )  # fmt: skip
+
+
+async def compare(request: Request) -> Response:
+    """Several runs side by side: losses of the same name in one picture, what was measured in one table."""
+    studio, words = of(request), words_of(request)
+    chosen = [studio.shelf.get(key) for key in request.query_params.getlist("run")[:MOST_COMPARED]]
+    if len(chosen) < 2:
+        raise BowerbirdError(words("compare.few"))
+    measured = {one.key: {row["title"]: row["text"] for row in one.measurements()} for one in chosen}
+    return studio.page(
+        request, "compare.html", runs=chosen, panels=overlaid(chosen, words), measured=measured,
+        titles=list(dict.fromkeys(title for rows in measured.values() for title in rows)),
+        standings={one.key: standing(studio, one, words) for one in chosen},
+    )  # fmt: skip
+
+
+def overlaid(runs: list[Shelved], words: Words) -> list[dict[str, Any]]:
+    """A panel for each loss, with a line for each run that has it."""
+    found: dict[str, dict[str, Any]] = {}
+    for i, run in enumerate(runs):
+        for panel in panels(run.steps(), words):
+            shared = found.setdefault(panel["title"], panel | {"series": [], "colour": 0})
+            shared["series"] += [one | {"name": run.key, "colour": i} for one in panel["series"]]
+            shared["log"] = shared["log"] or panel["log"]
+    return list(found.values())
 
 
 def translates_pictures(run: Shelved) -> bool:
@@ -179,6 +204,7 @@ async def report(request: Request) -> Response:
 
 
 ROUTES = [
+    Route("/compare", compare),
     Route("/runs", runs),
     Route("/runs/{key:path}", run),
     Route("/latents/{key:path}", latents, methods=["POST"]),

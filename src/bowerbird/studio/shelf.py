@@ -10,8 +10,9 @@ from typing import Any
 
 from bowerbird import api
 from bowerbird.errors import BowerbirdError
-from bowerbird.report.run import findings_of, merged_steps
+from bowerbird.report.run import findings_of, measurement_row, merged_steps
 from bowerbird.spec import Field, Spec
+from bowerbird.training import salvage
 from bowerbird.training.rundir import RunDir
 
 SHIPPED = "shipped"
@@ -89,6 +90,15 @@ class Shelved:
         with contextlib.suppress(OSError):
             return findings_of(self.folder)
         return []
+
+    def measurements(self) -> list[dict[str, Any]]:
+        """What was measured of it, as reports show it."""
+        found = salvage.objects(salvage.json_object(self.folder / "measurements.json").get("measurements"))
+        rows: list[dict[str, Any]] = []
+        for one in found:
+            with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError, BowerbirdError):
+                rows.append(measurement_row(one))
+        return rows
 
     def previews(self) -> dict[int, Path]:
         """What was previewed while it trained, by step."""

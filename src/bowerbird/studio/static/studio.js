@@ -203,7 +203,7 @@ function curve(panel) {
   panel.series.forEach((one, i) => {
     const points = one.x.map((x, k) => [x, one.y[k]]).filter(([, y]) => Number.isFinite(y) && (!panel.log || y > 0));
     const line = points.map(([x, y], k) => `${k ? "L" : "M"}${px(x).toFixed(1)} ${py(scale(y)).toFixed(1)}`).join("");
-    svg.append(drawn("path", { d: line, class: `s${(panel.colour + i) % 6}` }));
+    svg.append(drawn("path", { d: line, class: `s${(one.colour ?? panel.colour + i) % 6}` }));
   });
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");
@@ -489,6 +489,7 @@ function begin(inside) {
   all("[data-latents]", inside).forEach(wireSliders);
   all("[data-talk]", inside).forEach(wireTalk);
   all("form.code", inside).forEach(wireCode);
+  for (const one of all("[data-panels]", inside)) one.replaceChildren(...JSON.parse(one.dataset.panels).map(curve));
   all("[data-live]", inside).forEach(wireLive);
 }
 
