@@ -7,6 +7,7 @@ READY := .venv/.ready
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
+	@echo "Make, train and look in the browser: $(BIN)/bowerbird studio"
 
 test: lint  ## everything that must hold before a change is merged
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder

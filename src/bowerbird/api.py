@@ -217,7 +217,8 @@ def _reporting(folder: Path) -> Iterator[None]:
         yield
     except RunFailed:
         if (folder / "run.toml").is_file():
-            _write_report(folder)
+            with suppress(OSError):  # where the disk is full, the failure itself is what has to be said
+                _write_report(folder)
         raise
     with explaining_full_disk(folder):
         _write_report(folder)

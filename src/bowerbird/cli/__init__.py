@@ -21,6 +21,7 @@ from bowerbird.cli import (
     provenance,
     read,
     serving,
+    studio,
     tracking,
     train,
 )
@@ -35,6 +36,8 @@ TWO_WORDS = ("data", "provenance")
 """First words of commands that have two."""
 
 COMMANDS: dict[str, type[Command]] = {
+    "demo": studio.Demo,
+    "studio": studio.StudioCommand,
     "recipes": commands.Recipes,
     "data list": commands.DataList,
     "data get": commands.DataGet,

@@ -17,7 +17,9 @@ beyond dropping to first order there.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar, get_args
 
@@ -186,6 +188,21 @@ def plan(sampler: str, p: Path) -> list[Step]:
     return _SAMPLERS[sampler](p)
 
 
+Seen = Callable[[float, Tensor, Tensor], None]
+"""Called after each row with its t, the x that it made, and the estimate D that it used."""
+_observer: ContextVar[Seen | None] = ContextVar("_observer", default=None)
+
+
+@contextmanager
+def observed(see: Seen) -> Iterator[None]:
+    """Inside, in this thread, every step of ``integrate`` is shown to ``see``, which must not change what it sees."""
+    token = _observer.set(see)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
 def integrate(
     denoise: Denoiser,
     x: Float[Tensor, "n *shape"],
@@ -201,7 +218,7 @@ def integrate(
     they have none.
     Fresh noise is drawn on the CPU, so that a seed means the same samples on every device.
     """
-    previous = x
+    previous, see = x, _observer.get()
     generator = generator or fresh()
     for row in rows:
         denoised, mix = denoise(x, row.t)
@@ -214,4 +231,6 @@ def integrate(
             z = generator.randn(*x.shape).to(x)
             x = x + row.noise ** (1 - mix) * row.noise_max**mix * z
         previous = denoised
+        if see is not None:
+            see(row.t, x, denoised)
     return x

@@ -154,3 +154,14 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def held(folder: Path) -> bool:
+    """Whether a process says that it writes to the folder now; only asks, and keeps no trainer from starting."""
+    try:
+        file = open(folder / NAME, encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    with file:
+        holder = _read(file)
+    return bool(holder) and (holder.get("host") != socket.gethostname() or _alive(holder["pid"]))

@@ -183,7 +183,7 @@ class Trainer:
         self.data_seconds = 0.0
         """The part of this process's steps in which they waited for their batch."""
         self.cost = self._preflight()
-        self.progress.say(f"  model  {self._estimate()}")
+        self.progress.say(f"  model  {self.estimate()}")
         if self.started:
             self.progress.say(f"  start  {self.started}")
 
@@ -224,7 +224,8 @@ class Trainer:
         chosen = lengths.topk(min(n, len(lengths))).indices
         return Batch(**self.data.train.batch(chosen, self.device), step=self.step)
 
-    def _estimate(self) -> str:
+    def estimate(self) -> str:
+        """What a step costs and how long the run will take, in one line."""
         c = self.config
         limits = [c.steps, c.examples and c.examples / c.batch_size, c.flops and c.flops / self.cost.flops_per_step]
         return self.cost.sentence(min((n for n in limits if n), default=None), c.seconds or c.compute_seconds)

@@ -1,0 +1,58 @@
+"""The training picture that lies nearest to each sample, in pixels: whether something is new is best seen."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bowerbird import config
+from bowerbird.data.writing import save_png
+from bowerbird.media import open_data
+from bowerbird.media.image.imageset import ImageData, to_float, to_uint8
+from bowerbird.media.image.pictures import picture
+from bowerbird.metrics.neighbours import nearest
+
+AT_ONCE = 2048
+"""Training pictures that are compared at a time."""
+MOST_SETS = 3
+
+
+class Closest:
+    """Opened data of runs; to be used in the thread of models."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[str, ImageData] = OrderedDict()
+
+    def data(self, run: Path) -> ImageData:
+        """The data that a run was trained on; BowerbirdError where they are no longer."""
+        key = str(run)
+        if key not in self._opened:
+            opened: ImageData = open_data(config.load(str(run / "run.toml")).data)  # type: ignore[assignment]
+            self._opened[key] = opened
+        self._opened.move_to_end(key)
+        while len(self._opened) > MOST_SETS:
+            self._opened.popitem(last=False)
+        return self._opened[key]
+
+    def pictures(self, run: Path, x: Tensor) -> list[Image.Image]:
+        """For each sample in [-1, 1] the nearest training picture, by the Euclidean distance of pixels."""
+        images = self.data(run).train.images
+        return [picture(images[i]) for i in nearest_rows(to_uint8(x), images).tolist()]
+
+    def written(self, run: Path, x: Tensor, folder: Path) -> list[Path]:
+        found = self.pictures(run, x)
+        return [save_png(folder / f"nearest-{i:05d}.png", image) for i, image in enumerate(found)]
+
+
+def nearest_rows(x: Tensor, images: Tensor) -> Tensor:
+    """The row of ``images`` that lies nearest to each of ``x``, both uint8 (n, c, h, w)."""
+    best = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    rows = torch.zeros(len(x), dtype=torch.int64)
+    queries = to_float(x).flatten(1)
+    for start in range(0, len(images), AT_ONCE):
+        distance, row = nearest(queries=queries, points=to_float(images[start : start + AT_ONCE]).flatten(1))
+        closer = distance < best
+        best, rows = torch.where(closer, distance, best), torch.where(closer, row + start, rows)
+    return rows

@@ -1,0 +1,208 @@
+"""The application: what the pages share, and how their errors read."""
+
+import asyncio
+import contextlib
+import errno
+import io
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from bowerbird import __version__
+from bowerbird.errors import BowerbirdError
+from bowerbird.report import numbers
+from bowerbird.studio.closest import Closest
+from bowerbird.studio.drawing import Drawing
+from bowerbird.studio.guard import Guard, TooLarge
+from bowerbird.studio.language import COOKIE, LANGUAGES, words_of
+from bowerbird.studio.results import Results, media_type, names_to_download
+from bowerbird.studio.shelf import Gone, Shelf
+from bowerbird.studio.trainings import Trainings
+from bowerbird.studio.uploads import LARGEST_PICTURE, Pictures
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Studio:
+    """What the pages share."""
+
+    shelf: Shelf
+    scratch: Path
+    """A folder that goes when the studio ends."""
+    local: bool = True
+    """Whether only this machine can reach the pages, so that paths of it may be named."""
+    drawing: Drawing = field(default_factory=Drawing)
+    closest: Closest = field(default_factory=Closest)
+    programs: Any = None
+    """Pasted programs, see ``code_page``."""
+
+    def __post_init__(self) -> None:
+        self.trainings = Trainings(self.shelf)
+        self.results = Results(self.scratch / "results")
+        self.pictures = Pictures(self.scratch / "pictures")
+        self.templates = _templates()
+
+    def page(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+        """A template in the reader's language."""
+        return HTMLResponse(
+            self.part(request, template, **context), status, headers={"Vary": "Accept-Language, Cookie"}
+        )
+
+    def part(self, request: Request, template: str, **context: Any) -> Markup:
+        words = words_of(request)
+        text = self.templates.get_template(template).render(
+            t=words, path=request.url.path, studio=self, version=__version__, **context
+        )
+        return Markup(text)
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=numbers.count, duration=numbers.duration)
+    return environment
+
+
+def of(request: Request) -> Studio:
+    """The studio that a request is for."""
+    studio: Studio = request.app.state.studio
+    return studio
+
+
+async def form_of(request: Request) -> dict[str, Any]:
+    """A posted form, which the page's script sends as JSON."""
+    try:
+        form = await request.json()
+    except ValueError:
+        form = None
+    if not isinstance(form, dict):
+        raise BowerbirdError("A form is a JSON object.")
+    return form
+
+
+# ----------------------------------------------------------------------------------------------------- files of results
+
+
+async def result_file(request: Request) -> Response:
+    path = of(request).results.file(request.path_params["token"], request.path_params["name"])
+    return FileResponse(path, media_type=media_type(path), headers={"Cache-Control": "private, max-age=3600"})
+
+
+async def download(request: Request) -> Response:
+    """All files of a result in one zip."""
+    result = of(request).results.get(request.path_params["token"])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names_to_download(result):
+            archive.write(result.folder / name, f"{result.run.name}-{result.seed}/{name}")
+    name = f"{result.run.name}-seed-{result.seed}.zip"
+    return Response(
+        buffer.getvalue(),
+        media_type="application/zip",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{_quoted(name)}"},
+    )
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name, safe="")
+
+
+async def language(request: Request) -> Response:
+    """Remembers the language and goes back to the page."""
+    chosen, back = request.path_params["language"], request.query_params.get("back", "/")
+    inside = back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/"
+    response = Response(status_code=303, headers={"Location": inside})
+    if chosen in LANGUAGES:
+        response.set_cookie(COOKIE, chosen, max_age=31_536_000, samesite="strict")
+    return response
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def _answer(request: Request, status: int, sentence: str) -> Response:
+    """A sentence, as JSON for the page's script and as a page for a person."""
+    if request.method == "POST" or "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"error": sentence}, status)
+    return of(request).page(request, "error.html", status, sentence=sentence)
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    return _answer(request, 404 if isinstance(error, Gone) else 422, str(error))
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return _answer(request, 413, str(error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _answer(request, error.status_code, words_of(request)("error.no_page"))
+
+
+async def _system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _answer(request, 507, words_of(request)("error.full"))
+    return _answer(request, 500, f"{error.strerror or error}.")
+
+
+ERRORS: Mapping[Any, Any] = {
+    BowerbirdError: _known, TooLarge: _too_large, HTTPException: _http, OSError: _system
+}  # fmt: skip
+
+
+def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) -> Starlette:
+    """The studio over a folder of runs and the shipped ones, by name."""
+    from bowerbird.studio import at_once, code_page, run_page, train_page
+
+    scratch = tempfile.TemporaryDirectory(prefix="bowerbird-studio-")
+    studio = Studio(Shelf(runs, shipped), Path(scratch.name), local)
+    studio.programs = code_page.Programs(studio.scratch / "programs")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(studio.trainings.close)
+            studio.drawing.close()
+            scratch.cleanup()
+
+    routes = [
+        *at_once.ROUTES,
+        *train_page.ROUTES,
+        *run_page.ROUTES,
+        *code_page.ROUTES,
+        Route("/results/{token}/{name}", result_file),
+        Route("/download/{token}", download),
+        Route("/language/{language}", language),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+    guard = Middleware(
+        Guard, open_host=not local, uploads={"/pictures": LARGEST_PICTURE, "/train/upload": train_page.LARGEST_ZIP}
+    )
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers=ERRORS, lifespan=lifespan)
+    app.state.studio = studio
+    return app

@@ -1,0 +1,51 @@
+"""Tiny runs in the places of the shipped ones, and a studio over them on a port of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from studio_site import Site, running
+
+from bowerbird import api, config
+from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.models.flow import FlowConfig
+from bowerbird.models.translation import TranslationConfig
+from bowerbird.models.vae import VAEConfig
+from bowerbird.nets.mlp import MLPConfig
+from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.nets.unet import UNetConfig
+
+TRAIN = config.Train(steps=2, batch_size=4, device="cpu", threads=1)
+NET = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
+CHARACTERS = config.Text(tokenizer="char", context=64)
+MUSIC = config.Music(context=96, grid="quarter")
+RUNS = {
+    "poem": config.Run(AutoregressiveConfig(net=NET), config.Data("tang-5", text=CHARACTERS), TRAIN),
+    "chorale": config.Run(AutoregressiveConfig(net=NET), config.Data("chorales", music=MUSIC), TRAIN),
+    "digits": config.Run(FlowConfig(net=MLPConfig(), sample_steps=3), config.Data("digits"), TRAIN),
+    "emoji-3d": config.Run(
+        TranslationConfig(net=UNetConfig(channels=8, multipliers=(1,), blocks=1)),
+        config.Data("emoji", from_="flat", to="3d", size=16),
+        TRAIN,
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Name → run folder, trained for two steps."""
+    folder = tmp_path_factory.mktemp("shipped")
+    return {name: api.train(run, folder / name, quiet=True) for name, run in RUNS.items()}
+
+
+@pytest.fixture(scope="session")
+def codes(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    """A run with a latent space."""
+    run = config.Run(VAEConfig(net=MLPConfig(), n_latent=3), config.Data(str(tiny)), TRAIN)
+    return api.train(run, tmp_path_factory.mktemp("codes") / "vae", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, shipped: dict[str, Path]) -> Iterator[Site]:
+    with running(tmp_path_factory.mktemp("runs"), shipped) as one:
+        yield one

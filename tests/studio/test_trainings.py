@@ -1,0 +1,145 @@
+"""Training from the page: it starts, is watched, pauses, goes on, fails in a sentence, and loses nothing."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from studio_site import Site, running
+
+from bowerbird.training.rundir import RunDir
+
+FULL = """
+import errno, os
+
+fsync = os.fsync
+
+
+def full(descriptor):
+    if os.path.exists({flag!r}):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    fsync(descriptor)
+
+
+os.fsync = full
+"""
+
+
+@pytest.fixture
+def own(tmp_path, shipped) -> Site:
+    with running(tmp_path / "runs", shipped) as site:
+        yield site
+
+
+def started(site: Site, source: Path, budget: str, recipe: str = "flow") -> str:
+    answer = site.post("/train/start", {"recipe": recipe, "source": str(source), "budget": budget})
+    assert answer.status == 200, answer.text
+    return answer.json["go"].removeprefix("/runs/")
+
+
+def test_what_data_hold_and_cost_is_said_before_anything_starts(own: Site, tiny: Path):
+    page = own.post("/train/look", {"source": str(tiny), "budget": "2m"}).text
+    assert "64 images, 8x8 grey, 2 classes" in page
+    assert "parameters" in page and "s per step" in page and "GB" in page
+    assert '<option value="flow" selected>' in page
+    assert not list(own.runs.glob("*"))
+    assert "do not exist" in own.post("/train/look", {"source": "/no/such/folder"}).error
+    assert "upload one" in own.post("/train/look", {"source": " "}).error
+
+
+def test_a_training_pauses_goes_on_and_stops_where_it_was(own: Site, tiny: Path):
+    key = started(own, tiny, "100000steps")
+    assert own.get(f"/runs/{key}").status == 200  # before its folder is there
+    own.until(key, "training", step=1)
+    own.post(f"/stop/{key}")
+    paused = own.until(key, "paused")
+    step = RunDir(own.runs / key).status()["step"]
+    assert step >= paused["step"] >= 1
+    assert paused["panels"][0]["series"][0]["y"]
+    assert "not being trained" in own.post(f"/stop/{key}").error
+    own.post(f"/resume/{key}")
+    own.until(key, "training", step=step + 1)
+    assert "training already" in own.post(f"/resume/{key}").error
+    own.post(f"/stop/{key}", {"for_good": True})
+    own.until(key, "stopped")
+    assert RunDir(own.runs / key).status()["step"] > step
+    assert own.made(key, n=1).status == 200
+    with running(own.runs, {}) as later:  # a studio that is opened later knows as much
+        assert later.get(f"/live/{key}").json["state"] == "paused"
+
+
+def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, tmp_path: Path):
+    archive = tmp_path / "faces.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(tiny.rglob("*.png")):
+            file.write(path, path.relative_to(tiny).as_posix())
+    name = own.post("/train/upload", archive.read_bytes()).json["name"]
+    assert "64 images" in own.post("/train/look", {"source": name}).text
+    key = started(own, name, "3steps", recipe="vae")
+    finished = own.until(key, "finished", "failed")
+    assert (finished["state"], finished["step"], finished["used"]) == ("finished", 3, 1.0)
+    assert own.get(finished["previews"][-1]["address"]).headers["content-type"] == "image/png"
+    assert key in own.get("/runs").text
+    assert "no zip" in own.post("/train/upload", b"not one").error
+    assert own.post("/train/start", {"recipe": "vae", "source": "upload:0123456789ab"}).status == 404
+    assert [path.suffix for path in (own.runs / "uploads").iterdir()] == [".zip"]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"recipe": "../flow"}, "no recipe"),
+        ({"recipe": "flow", "budget": "forever"}, "forever"),
+        ({}, "no recipe"),
+    ],
+)
+def test_a_wrong_start_is_refused(site: Site, form, said):
+    answer = site.post("/train/start", form)
+    assert (answer.status, said in answer.error) == (422, True)
+
+
+def test_a_training_that_cannot_start_says_why(own: Site, tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    key = started(own, empty, "3steps")
+    failed = own.until(key, "failed")
+    assert "empty" in failed["sentence"]
+    assert failed["sentence"].endswith(".")
+    assert own.get(f"/runs/{key}").status == 200
+    assert not (own.runs / key).exists()
+
+
+def test_a_disk_that_fills_up_while_training_is_said_and_nothing_is_lost(
+    own: Site, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Every process whose PYTHONPATH leads here has a full disk as long as the flag is there."""
+    flag = tmp_path / "full"
+    (tmp_path / "sitecustomize.py").write_text(FULL.format(flag=str(flag)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    key = started(own, tiny, "100000steps", recipe="vae")
+    own.until(key, "training", step=1)
+    own.post(f"/stop/{key}")
+    own.until(key, "paused")
+    saved = RunDir(own.runs / key).status()["step"]
+    own.post(f"/resume/{key}")
+    own.until(key, "training", step=saved + 1)
+    flag.touch()
+    own.post(f"/stop/{key}")
+    failed = own.until(key, "failed")
+    assert failed["sentence"].startswith("The disk is full")
+    assert RunDir(own.runs / key).status()["step"] == saved
+    flag.unlink()
+    own.post(f"/resume/{key}")
+    own.until(key, "training", step=saved + 1)
+    own.post(f"/stop/{key}")
+    own.until(key, "paused")
+    assert RunDir(own.runs / key).status()["step"] > saved
+
+
+def test_closing_the_studio_saves_what_is_being_trained(tmp_path: Path, tiny: Path):
+    with running(tmp_path, {}) as site:
+        key = started(site, tiny, "100000steps", recipe="vae")
+        site.until(key, "training", step=1)
+    status = RunDir(tmp_path / key).status()
+    assert (status["finished"], status["step"] >= 1) == (False, True)
+    assert not (tmp_path / key / ".lock").exists()
