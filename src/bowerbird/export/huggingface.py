@@ -21,11 +21,13 @@ from bowerbird.data import tokenizers
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import Precision, adapter
-from bowerbird.export.checkpoint import Checkpoint, is_gpt2, is_llama
+from bowerbird.export import adapter
+from bowerbird.export.checkpoint import Checkpoint, from_run, is_gpt2, is_llama
 from bowerbird.export.layout import Layout, Tensors
+from bowerbird.export.target import Parity, Precision, Target, Trained, compared_logits, package
 from bowerbird.nets.positions import RopeScaling
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.registry import exports
 from bowerbird.samplers.decoding import Sampling
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -399,3 +401,31 @@ ARCHITECTURES = {
 } | {
     "gpt2": Architecture(GPT2, _gpt2_net, _gpt2_config, "n_positions"),
 }
+
+
+# ------------------------------------------------------------------------------------------------------- the target
+
+
+@exports.register("huggingface")
+class HuggingFace(Target):
+    """A folder for transformers."""
+
+    runtime = "transformers"
+    precisions = ("f32", "f16")
+
+    def write(self, trained: Trained, folder: Path) -> None:
+        write(from_run(trained.path), folder, trained.precision)
+
+    def compare(self, trained: Trained, folder: Path) -> list[Parity]:
+        transformers = package("transformers", "hub")
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return compared_logits(trained, lambda tokens: theirs(tokens).logits)
+
+    def usage(self, trained: Trained) -> str:
+        return """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForCausalLM.from_pretrained(".")
+tokens = tokenizer("Once", return_tensors="pt")
+print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))
+```"""
