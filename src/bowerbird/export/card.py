@@ -39,8 +39,8 @@ def card(trained: Trained, target: Target, to: str, parity: list[Parity]) -> str
     sections = [
         _header(trained, record),
         f"# {title}",
-        f"{_what(trained.spec)} Trained as a {registry.families.name_of(type(run.model))} model and exported to {to} by "
-        f"Bowerbird {__version__}. What this model generates is synthetic: say so when you show it.",
+        f"{_what(trained.spec)} Family {registry.families.name_of(type(run.model))}; exported to {to} by Bowerbird "
+        f"{__version__}. What this model generates is synthetic: say so when you show it.",
         _section("Use", [usage] if (usage := target.usage(trained)) else []),
         _section("Recipe", [f"```toml\n{config.dumps(public(run)).strip()}\n```"]),
         _section("Data and licence", list(_data(run, record, rundir))),

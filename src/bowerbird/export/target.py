@@ -142,11 +142,10 @@ def compared_pieces(trained: Trained, theirs: Mapping[str, Function]) -> list[Pa
 
 def compared_logits(trained: Trained, theirs: Function) -> list[Parity]:
     """A language model; with the precision f16 beside ours with its weights rounded alike."""
-    model = trained.model
+    model: Any = trained.model
     if trained.precision == "f16":
         model = copy.deepcopy(model).half().float()
-    pieces = model.pieces  # type: ignore[operator]
-    piece = pieces["reader"]
+    piece = model.pieces["reader"]
     return [compared("logits", piece.module, theirs, lambda n: examples(piece.inputs, n))]
 
 

@@ -213,6 +213,7 @@ class Positional(nn.Module):
     def __init__(self, net: nn.Module, function: Callable[..., Tensor], names: Iterable[str] = ()):
         super().__init__()
         self.net, self.function, self.names = net, function, tuple(names)
+        self.train(net.training)  # or a tool that evaluates it would turn the net's dropout on again afterwards
 
     def forward(self, *tensors: Tensor) -> Tensor:
         if not self.names:
