@@ -1,17 +1,13 @@
 """ONNX: every piece of a model as a graph that onnxruntime runs anywhere, and a sampler that needs no torch.
 
-The number of rows is free in every graph, and so is the length of tokens.  Graphs are recorded with the dimensions
-declared (``torch.export.Dim``), so that code which fixes one is an error: left to itself, the exporter writes the
-example's size into the graph without a word.  Python's ``len(tensor)`` is such code unless it is interpreted
-symbolically, hence strict=True.
+The number of rows is free in every graph, and so is the length of tokens.  Pieces are recorded with these dimensions
+declared (``export.graph``), so that code which fixes one is an error: left to itself, the exporter writes the example's
+size into the graph without a word.
 """
 
 import json
-import logging
 import runpy
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -23,6 +19,7 @@ from torch import Tensor, nn
 
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
+from bowerbird.export.graph import quiet, recorded
 from bowerbird.export.target import EXAMPLE_ROWS, Parity, Target, Trained, compared, compared_pieces, examples, package
 from bowerbird.models.base import Piece, Streams
 from bowerbird.registry import exports
@@ -64,7 +61,7 @@ def write_graph(piece: Piece, file: Path, name: str, spec: Spec) -> None:
     onnx, _ = package("onnx"), package("onnxscript")
     recurrent = any(isinstance(module, nn.RNNBase) for module in piece.module.modules())
     try:
-        with _quiet():
+        with quiet():
             (_traced if recurrent else _recorded)(piece, file, name)
     except BowerbirdError:
         raise
@@ -78,12 +75,8 @@ def write_graph(piece: Piece, file: Path, name: str, spec: Spec) -> None:
 
 
 def _recorded(piece: Piece, file: Path, name: str) -> None:
-    rows = torch.export.Dim("rows")
-    sizes = tuple(_free(each, field, rows) for each, field in piece.inputs.items())
-    program = torch.export.export(
-        piece.module, examples(piece.inputs, EXAMPLE_ROWS), dynamic_shapes=(sizes,), strict=True
-    )
     names = {"input_names": list(piece.inputs), "output_names": [piece.output]}
+    program = recorded(piece, name)
     graph = torch.onnx.export(program, opset_version=OPSET, external_data=False, verbose=False, **names)  # type: ignore[arg-type]
     assert graph is not None
     graph.save(file)
@@ -98,29 +91,6 @@ def _traced(piece: Piece, file: Path, name: str) -> None:
         piece.module, examples(piece.inputs, EXAMPLE_ROWS), file, dynamo=False, opset_version=OPSET,
         input_names=list(piece.inputs), output_names=[piece.output], dynamic_axes=free,
     )  # fmt: skip
-
-
-def _free(name: str, field: Field, rows: Any) -> dict[int, Any]:
-    """The dimensions of an input that have no fixed size."""
-    if not isinstance(field, Tokens):
-        return {0: rows}
-    return {0: rows, 1: torch.export.Dim(f"{name}_length", max=field.context)}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of its own future and of packages that we do not use."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def loaded(file: Path) -> Callable[..., Tensor]:
@@ -179,23 +149,23 @@ def _compared_sampler(trained: Trained, folder: Path) -> list[Parity]:
     tokens = isinstance(trained.spec.target, Tokens) or trained.portable.procedure()["kind"] == "pixels"
 
     def ours(*given: Tensor) -> Tensor:
-        n, asked = len(given[0]), dict(zip(fields, given[1:], strict=True))
+        n, wanted = len(given[0]), dict(zip(fields, given[1:], strict=True))
         if not tokens:
-            return trained.model.sample(n, asked, None, Draws(n))
+            return trained.model.sample(n, wanted, None, Draws(n))
         if isinstance(trained.model, Streams):
-            return torch.stack(list(islice(trained.model.stream(n, asked, None, Draws(n)), TOKENS_COMPARED)), 1)
-        return trained.model.sample(n, asked, trained.model.Options(beam=1, n_tokens=TOKENS_COMPARED), Draws(n))[:, 1:]
+            return torch.stack(list(islice(trained.model.stream(n, wanted, None, Draws(n)), TOKENS_COMPARED)), 1)
+        return trained.model.sample(n, wanted, trained.model.Options(beam=1, n_tokens=TOKENS_COMPARED), Draws(n))[:, 1:]
 
     def theirs(*given: Tensor) -> Tensor:
-        n, asked = len(given[0]), {name: value.numpy() for name, value in zip(fields, given[1:], strict=True)}
+        n, wanted = len(given[0]), {name: value.numpy() for name, value in zip(fields, given[1:], strict=True)}
         if not tokens:
-            return torch.from_numpy(sampler(n, asked, SameDraws(n)))
-        return torch.from_numpy(np.stack(list(sampler.stream(n, asked, SameDraws(n), TOKENS_COMPARED)), 1))
+            return torch.from_numpy(sampler(n, wanted, SameDraws(n)))
+        return torch.from_numpy(np.stack(list(sampler.stream(n, wanted, SameDraws(n), TOKENS_COMPARED)), 1))
 
-    return [compared("sampler", ours, theirs, lambda n: (torch.empty(n), *_asked(fields, n)))]
+    return [compared("sampler", ours, theirs, lambda n: (torch.empty(n), *asked(fields, n)))]
 
 
-def _asked(fields: Mapping[str, Field], n: int) -> list[Tensor]:
+def asked(fields: Mapping[str, Field], n: int) -> list[Tensor]:
     """Things that can be given: no row is "not given"."""
     tensors = zip(fields.values(), examples(fields, n), strict=True)
     return [value.clamp(max=len(f.names) - 1) if isinstance(f, Classes) else value for f, value in tensors]
