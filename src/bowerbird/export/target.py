@@ -1,7 +1,7 @@
 """The contract of an export format: a run is written into a folder, loaded back in the program it is for, and compared.
 
-A format is a file of this package, or of a plugin, with a class under ``@exports.register("name")``.  Nothing
-reaches the place that the user named unless the comparison succeeded.
+A format is a file of this package, or of a plugin, whose class is registered among ``registry.exports``.
+Nothing reaches the place that the user named unless the comparison succeeded.
 """
 
 import copy
