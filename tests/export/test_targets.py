@@ -130,3 +130,9 @@ def test_a_card_names_data_licence_and_fingerprint(tmp_path, tiny):
     assert "license: cc-by-sa-3.0" in card and f"`{fingerprint}`" in card and "Yann LeCun" in card
     energy = card.partition("| Energy |")[2].splitlines()[0]
     assert "an estimate" in energy or "counters" in energy
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path, vae):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BowerbirdError, match="cannot be written to"):
+        export_model(vae, tmp_path / "file" / "out", "safetensors")

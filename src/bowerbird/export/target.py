@@ -179,15 +179,22 @@ def _example(field: Field, n: int, g: torch.Generator) -> Tensor:
 @contextmanager
 def placed(out: Path, target: Target) -> Iterator[Path]:
     """An empty folder; what is in it at the end moves to ``out``, and nothing does if there is an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
-        folder = Path(scratch) / out.name
-        folder.mkdir()
-        yield folder
-        if target.file and out.suffix == Path(target.file).suffix:
-            os.replace(folder / target.file, out)
-            os.replace(folder / CARD, out.with_suffix(".md"))
-        elif out.is_dir():
-            shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=os.replace)
-        else:
-            os.replace(folder, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
+            folder = Path(scratch) / "export"
+            folder.mkdir()
+            yield folder
+            _move(folder, out, target)
+    except OSError as error:
+        raise BowerbirdError(f"The export cannot be written to {out}: {error.strerror or error}.") from error
+
+
+def _move(folder: Path, out: Path, target: Target) -> None:
+    if target.file and out.suffix == Path(target.file).suffix:
+        os.replace(folder / target.file, out)
+        os.replace(folder / CARD, out.with_suffix(".md"))
+    elif out.is_dir():
+        shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=os.replace)
+    else:
+        os.replace(folder, out)
