@@ -410,11 +410,15 @@ def import_model(source: Path | str, out: Path | str | None = None) -> Path:
 
 
 def export(run_dir: Path | str, to: str, out: Path | str | None = None) -> Path:
-    """Writes a run's model for other programs: ``to`` is huggingface (a folder) or gguf (a file)."""
+    """Writes a run's model in the format ``to`` (default: into RUN/export/FORMAT) and returns where it lies.
+
+    ``to`` is onnx, diffusers, huggingface, gguf, safetensors, html or a plugin's format.  What was written is loaded
+    back in the program that it is for and compared with the model at two batch sizes; RunFailed, and nothing is left,
+    if they differ.
+    """
     from bowerbird.export import export_model
 
-    where = place_beside(run_dir, "export") / ("model.gguf" if to == "gguf" else to)
-    return export_model(folder_of(run_dir), Path(out) if out else where, to)
+    return export_model(folder_of(run_dir), Path(out) if out else place_beside(run_dir, "export") / to, to)
 
 
 def diagnose(run_dir: Path | str) -> list[Finding]:
