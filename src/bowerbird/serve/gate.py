@@ -177,6 +177,10 @@ class Gate:
                 await self.app(scope, receive, noting)
         except ClientDisconnect:
             status = CLIENT_LEFT
+        except asyncio.CancelledError:  # the time to drain is over
+            if status == CLIENT_LEFT:
+                await refusal(scope["path"], Closing(), self.engine)(scope, receive, noting)
+            raise
         except TimeoutError:  # somebody does not read what is sent, and the connection ends
             LOG.warning("a client read too slowly", extra={"request": number})
         except Exception as error:
