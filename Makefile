@@ -28,7 +28,7 @@ fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read,
 	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py tests/test_damaged_runs.py
 
 schema: $(READY)  ## more than 2,000 requests made of the server's OpenAPI document; no answer may be a 5xx
-	BOWERBIRD_SCHEMA_CASES=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
+	BOWERBIRD_SCHEMA_CASES=32 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
 
 contract: $(READY)  ## the contract of families on every network, variant and kind of data
 	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_families.py
