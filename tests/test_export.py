@@ -546,8 +546,8 @@ def test_models_that_have_no_other_form(tmp_path):
     with pytest.raises(BowerbirdError, match=r"not a Llama.*model.net.positions = rotary"):
         gguf.write(checkpoint(GPT2), tmp_path / "model.gguf")
     run = import_model(huggingface.write(checkpoint(LLAMA), tmp_path / "llama"), tmp_path / "run")
-    with pytest.raises(BowerbirdError, match="no format 'onnx'"):
-        export_model(run, tmp_path / "out", "onnx")
+    with pytest.raises(BowerbirdError, match="no export format 'onx'"):
+        export_model(run, tmp_path / "out", "onx")
     from bowerbird.models.vae import VAEConfig
     from bowerbird.nets.mlp import MLPConfig
 

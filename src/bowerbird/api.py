@@ -33,6 +33,7 @@ from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.provenance.labelling import Labeller
 from bowerbird.provenance.origins import origin
 from bowerbird.provenance.signing import identity
+from bowerbird.shipped import folder_of, place_beside, runs
 from bowerbird.spec import Field
 from bowerbird.training.budget import continued_budget, only, parse_budget
 from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
@@ -123,7 +124,7 @@ def train(
 
 def _with_absolute_paths(run: config.Run) -> config.Run:
     """So that the run can be resumed from anywhere."""
-    source, start = Path(run.data.source).expanduser(), Path(run.train.start).expanduser()
+    source, start = Path(run.data.source).expanduser(), folder_of(Path(run.train.start).expanduser())
     if source.exists():
         run = replace(run, data=replace(run.data, source=str(source.resolve())))
     return replace(run, train=replace(run.train, start=str(start.resolve()))) if run.train.start else run
@@ -165,7 +166,13 @@ def resume(
     here on.  BowerbirdError where run.toml or the data differ from those that it was trained with, unless
     ``accept_changes``.  Without a new budget, a finished run stays as it is.
     """
-    folder, rundir = Path(run_dir), RunDir.open(run_dir)
+    rundir = RunDir.open(run_dir)
+    folder = rundir.path
+    if folder in runs().values():
+        raise BowerbirdError(
+            f"{run_dir} ships with Bowerbird and stays as it is; train a run of your own from its weights: "
+            f"bowerbird train {rundir.run_toml} --start {run_dir}"
+        )
     with trust.allowing(allow_plugin):
         there = rundir.config()
     settings |= {key: value for key, value in (("data.source", data), ("train.device", device)) if value is not None}
@@ -253,7 +260,7 @@ def _new_folder(name: str) -> Path:
 def load(
     run_dir: Path | str, device: str = "auto", *, best: bool = False, allow_plugin: bool = False
 ) -> GenerativeModel:
-    """The trained model of a run folder, with averaged weights, in eval mode.
+    """The trained model of a run folder, or of a run that ships, with averaged weights, in eval mode.
 
     ``device``: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps.  ``best``: the weights that scored best while
     training (train.evaluate_every) instead of the last ones.  ``allow_plugin``: let the plugin run that the run names.
@@ -332,7 +339,9 @@ def sample(
     visible_mark: bool = False,
     allow_plugin: bool = False,
 ) -> Path:
-    """Writes what ``generate`` returns into the folder ``out`` (default: inside the run) and returns it.
+    """Writes what ``generate`` returns into the folder ``out`` and returns it.
+
+    Default for ``out``: inside the run; of a run that ships with Bowerbird, samples/NAME in the working directory.
 
     ``label``, ``prompt`` and ``source`` are short for entries of ``given``; each line of a prompt that is to be
     translated is a source of its own.  ``labelled`` False: the files do not say that they were generated.
@@ -341,7 +350,7 @@ def sample(
     asked = dict(given or {}) | {
         name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
     }
-    folder = Path(out) if out else Path(run_dir) / "samples" / f"seed-{seed}"
+    folder = Path(out) if out else place_beside(run_dir, "samples") / f"seed-{seed}"
     with trust.allowing(allow_plugin):
         if prompt is not None and "source" in model_of(run_dir).spec.given:
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
@@ -401,11 +410,15 @@ def import_model(source: Path | str, out: Path | str | None = None) -> Path:
 
 
 def export(run_dir: Path | str, to: str, out: Path | str | None = None) -> Path:
-    """Writes a run's model for other programs: ``to`` is huggingface (a folder) or gguf (a file)."""
+    """Writes a run's model in the format ``to`` (default: into RUN/export/FORMAT) and returns where it lies.
+
+    ``to`` is onnx, diffusers, huggingface, gguf, safetensors, html or a plugin's format.  What was written is loaded
+    back in the program that it is for and compared with the model at two batch sizes; RunFailed, and nothing is left,
+    if they differ.
+    """
     from bowerbird.export import export_model
 
-    where = Path(run_dir) / "export" / ("model.gguf" if to == "gguf" else to)
-    return export_model(Path(run_dir), Path(out) if out else where, to)
+    return export_model(folder_of(run_dir), Path(out) if out else place_beside(run_dir, "export") / to, to)
 
 
 def diagnose(run_dir: Path | str) -> list[Finding]:
@@ -441,11 +454,12 @@ def _measured(target: str, request: Measuring, device: str) -> list[Measurement]
     from bowerbird.measuring.folders import measure_folder
     from bowerbird.measuring.trained import measure_model
 
-    if not (Path(target) / "run.toml").is_file():
+    folder = folder_of(target)
+    if not (folder / "run.toml").is_file():
         return measure_folder(target, request, device)
-    run = RunDir.open(target).config()
-    model = load(target, device, best=request.best)
-    data = open_data(_reference(run, Path(target), request.against) if request.against else _with_truth(run.data))
+    run = RunDir.open(folder).config()
+    model = load(folder, device, best=request.best)
+    data = open_data(_reference(run, folder, request.against) if request.against else _with_truth(run.data))
     return measure_model(model, data, request)
 
 

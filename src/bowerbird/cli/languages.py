@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from tyro.conf import Positional, Suppress
 
@@ -69,10 +69,10 @@ class Export(Command):
 
     run: Positional[Path]
     """The run folder."""
-    to: Literal["huggingface", "gguf"]
-    """A folder for transformers, or a file for llama.cpp."""
+    to: str
+    """The format: onnx, diffusers, huggingface, gguf, safetensors, html, or one of a plugin."""
     out: Path | None = None
-    """Where to (default: inside the run)."""
+    """A folder, or for gguf and html a file (default: RUN/export/FORMAT)."""
 
     def __call__(self) -> None:
         from bowerbird import api

@@ -4,13 +4,13 @@ import dataclasses
 import os
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from tyro.conf import Suppress, arg
 
 from bowerbird.cli.flags import parse_flags
 from bowerbird.errors import BowerbirdError
+from bowerbird.shipped import folder_of
 
 C = TypeVar("C")
 
@@ -21,7 +21,7 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
     Inputs that the runs do not take are left out of the help.
     """
     words = [word for word in argv if not word.startswith("-")]
-    runs = [Path(word) for word in words if os.path.isfile(Path(word) / "model.safetensors")]  # False for long prompts
+    runs = [word for word in words if os.path.isfile(folder_of(word) / "model.safetensors")]  # False for long prompts
     if not runs:
         return _parse_without_run(command, argv, prog)
     from bowerbird import api

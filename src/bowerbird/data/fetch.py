@@ -73,7 +73,7 @@ def locate(name: str) -> Path | None:
 def needed(name: str) -> Path:
     """``locate``, or an error that says how to fetch it."""
     if (found := locate(name)) is None:
-        what = "data set" if _record(name).kind == "data" else "weights"
+        what = {"data": "data set", "weights": "weights", "program": "program"}[_record(name).kind]
         raise BowerbirdError(f"The {what} '{name}' is not on this machine yet; run: bowerbird data get {name}")
     return found
 
@@ -226,7 +226,7 @@ def _open_in_folder(folder: Path, record: Record, file: File) -> BufferedIOBase:
 
 
 def _open_package(path: Path, stack: ExitStack) -> Opener:
-    """Files of a wheel, zip or tar, found by their last name wherever they lie inside."""
+    """Files of a wheel, zip or tar, found by their last name wherever they lie inside, the least deep first."""
     names: list[str]
     opened: Callable[[str], IO[bytes] | None]
     try:
@@ -240,7 +240,7 @@ def _open_package(path: Path, stack: ExitStack) -> Opener:
         raise Unavailable(f"{path.name} is not a readable package ({error})") from error
 
     def open_member(file: File) -> BufferedIOBase:
-        for name in names:
+        for name in sorted(names, key=lambda name: name.count("/")):
             if posixpath.basename(name) in (file.name, f"{file.name}.gz") and (member := opened(name)) is not None:
                 return _unzipped(cast(BufferedIOBase, member), name)
         raise Unavailable(f"no {file.name} in it")

@@ -67,15 +67,26 @@ def reference(data: ImageData, device: torch.device, uses_labels: bool) -> Refer
     device = device if device.type == "cuda" else torch.device("cpu")
     train, held = chosen(data.train, N_TRAIN, device), chosen(data.val, N_HELD, device)
     x, y = small(train["x"]), train["given"].get(LABEL) if uses_labels else None
-    own = torch.cdist(x, x).fill_diagonal_(float("inf"))
     weights = _ridge(x, y, len(data.classes)) if y is not None else None
     accuracy = _accuracy(small(held["x"]), held["given"][LABEL], weights) if weights is not None else 0.0
     edge = float((train["x"].abs() > EDGE).float().mean())
-    return Reference(x, own.min(1).values.median(), spread(x, y), edge, weights, accuracy)
+    return Reference(x, _spacing(x), spread(x, y), edge, weights, accuracy)
+
+
+def reference_of(x: Tensor) -> Reference:
+    """Of real images, (n, c, h, w) or as rows, of which no labels are known."""
+    rows = small(x)
+    return Reference(rows, _spacing(rows), spread(rows, None), float((x.abs() > EDGE).float().mean()), None, 0.0)
+
+
+def _spacing(rows: Tensor) -> Tensor:
+    return torch.cdist(rows, rows).fill_diagonal_(float("inf")).min(1).values.median()
 
 
 def small(x: Tensor) -> Tensor:
     """Images as rows, averaged down to at most SIDE pixels a side: memory and time do not grow with them."""
+    if x.ndim != 4:
+        return x.flatten(1)
     height, width = x.shape[2:]
     size = (min(height, SIDE), min(width, SIDE))
     return (x if size == (height, width) else F.adaptive_avg_pool2d(x, size)).flatten(1)

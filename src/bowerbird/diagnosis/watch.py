@@ -18,9 +18,8 @@ from torch import Tensor
 
 from bowerbird.diagnosis import samples
 from bowerbird.diagnosis.facts import N_EXAMPLES, facts_of
-from bowerbird.diagnosis.finding import Finding
 from bowerbird.diagnosis.layerwatch import BatchNormWatch, LayerWatch, watched_layers
-from bowerbird.diagnosis.rules import find
+from bowerbird.diagnosis.record import Record
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.models.base import Batch, Infers
@@ -35,8 +34,6 @@ N_FIXED = 64
 """Most examples whose loss is followed."""
 EARLY_STEPS = (1, 2, 3, 5)
 """Looked at too, whatever is logged: some runs do not live longer."""
-GROWTH = 1.2
-"""Rules are asked again when so many times as many steps are done: they look at all that was logged."""
 
 
 class Watch(Observer):
@@ -47,11 +44,10 @@ class Watch(Observer):
         kept = [row for row in read_lines(self.file) if row["step"] <= trainer.step and "failure" not in row]
         trainer.rundir.write_lines(FILE, kept)
         rows = [row for row in trainer.rundir.metrics() if "event" not in row]
-        self.signals = Signals(trainer.rundir.config(), rows=rows)
+        signals = Signals(trainer.rundir.config(), rows=rows)
         for row in kept:
-            self.signals.add(row)
-        self.said: set[str] = set()
-        self.next_judgement = 0
+            signals.add(row)
+        self.record = Record(trainer.rundir, signals, trainer.progress.say)
         self.seen: dict[str, dict[str, Any]] = {}
         self.waited = (0.0, 0.0)
         modules = trainer.model.players
@@ -63,8 +59,8 @@ class Watch(Observer):
                 facts = facts_of(trainer.model, trainer.data.spec, _first_examples(trainer)) | {
                     "examples": samples.compared(trainer.data)
                 }
-                self._write(trainer, {"step": 0, "facts": facts | self.probes.first_loss(trainer)})
-                self._write(trainer, {"step": 0, "used": 0.0, "weights": _weight_norms(trainer)})
+                self.record.write({"step": 0, "facts": facts | self.probes.first_loss(trainer)})
+                self.record.write({"step": 0, "used": 0.0, "weights": _weight_norms(trainer)})
 
     @contextmanager
     def step(self, trainer: Trainer) -> Iterator[None]:
@@ -74,7 +70,7 @@ class Watch(Observer):
         with self.norms if self.active and not trainer.config.compile else ExitStack():
             yield
         if self.active and not logged and trainer.used() < 1:
-            self._write(trainer, {"step": trainer.step, "used": round(trainer.used(), 4), **self._layers()})
+            self.record.write({"step": trainer.step, "used": round(trainer.used(), 4), **self._layers()})
 
     @contextmanager
     def update(self, player: PlayerOptimizer) -> Iterator[None]:
@@ -87,7 +83,7 @@ class Watch(Observer):
         self.seen[player.player] = watch.after(before)
 
     def logged(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        self.signals.rows.append(row)
+        self.record.signals.rows.append(row)
         ended = trainer.used() >= 1
         signals: dict[str, Any] = {"step": trainer.step, "used": round(trainer.used(), 4)}
         signals["data_share"] = self._waiting(trainer)
@@ -97,17 +93,15 @@ class Watch(Observer):
             signals["batch_norm"] = distance
         with _untouched(trainer):
             signals |= self.probes.due(trainer, ended)
-        self._write(trainer, signals)
-        if ended or trainer.step >= self.next_judgement:
-            self.next_judgement = math.ceil(trainer.step * GROWTH)
-            self._judge(trainer)
+        self.record.write(signals)
+        self.record.judge_if_due(trainer.step, ended)
 
     def failed(self, trainer: Trainer, origin: Origin) -> None:
         if self.seen:
-            self._write(trainer, {"step": trainer.step, "used": round(trainer.used(), 4), **self._layers()})
+            self.record.write({"step": trainer.step, "used": round(trainer.used(), 4), **self._layers()})
         table = {"step": trainer.step, "failure": vars(origin) | {"sentence": origin.sentence()}}
-        self._write(trainer, table)
-        self._judge(trainer)
+        self.record.write(table)
+        self.record.judge(trainer.step)
 
     # ------------------------------------------------------------------------------------------- inside
 
@@ -120,29 +114,6 @@ class Watch(Observer):
         data, total = trainer.data_seconds - self.waited[0], trainer.seconds - self.waited[1]
         self.waited = (trainer.data_seconds, trainer.seconds)
         return round(data / total, 4) if total > 0 else 0.0
-
-    def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        self.signals.add(row)
-        trainer.rundir.append_line(FILE, row)
-
-    def _judge(self, trainer: Trainer) -> None:
-        found = find(self.signals)
-        write_diagnosis(trainer.rundir, trainer.step, found)
-        for finding in found:
-            if finding.cause not in self.said and not finding.because:
-                self.said.add(finding.cause)
-                trainer.progress.say(_line(finding, trainer))
-
-
-def _line(finding: Finding, trainer: Trainer) -> str:
-    return (
-        f"  found  {finding.title} ({finding.certainty}): {finding.evidence[0].text}; what to do: "
-        f"bowerbird diagnose {trainer.rundir.path}"
-    )
-
-
-def write_diagnosis(rundir: Any, step: int, found: list[Finding]) -> None:
-    rundir.write_json("diagnosis.json", {"step": step, "findings": [finding.to_json() for finding in found]})
 
 
 def _weight_norms(trainer: Trainer) -> dict[str, float]:

@@ -1,12 +1,10 @@
 """Language models of other programs become runs, and runs become files of other programs."""
 
 from pathlib import Path
-from typing import Literal
 
-from bowerbird.errors import BowerbirdError, unknown
-
-Precision = Literal["f32", "f16"]
-"""Of the weights in an exported file."""
+from bowerbird import registry
+from bowerbird.errors import BowerbirdError
+from bowerbird.export.target import CARD, Parity, Precision, Target, Trained, placed
 
 
 def import_model(source: Path, out: Path) -> Path:
@@ -28,16 +26,27 @@ def import_model(source: Path, out: Path) -> Path:
 
 
 def export_model(run: Path, out: Path, to: str, precision: Precision = "f32") -> Path:
-    """Writes the language model of a run folder to ``out``, a folder for huggingface, a file for gguf, and returns it.
+    """Writes the model of a run folder to ``out`` in the format ``to``, with a model card, and returns ``out``.
 
+    The files are loaded back in the program that they are for and compared with the run's model at two batch sizes;
+    RunFailed, and nothing is written, if they differ.  ``out`` is a folder, or for a format of one file that file.
     f16 halves the size and rounds the weights; f32 is exact.
     """
-    from bowerbird.export import gguf, huggingface
-    from bowerbird.export.checkpoint import from_run
+    prove(Trained(run, precision), registry.exports.get(to)(), out, to)
+    return out
 
-    match to:
-        case "huggingface":
-            return huggingface.write(from_run(run), out, precision)
-        case "gguf":
-            return gguf.write(from_run(run), out, precision)
-    raise unknown("format", to, ("huggingface", "gguf"))
+
+def prove(trained: Trained, target: Target, out: Path, to: str) -> list[Parity]:
+    """``export_model``, and how near the outputs of what was written came to the model's."""
+    from bowerbird.export.card import card
+
+    if trained.precision not in target.precisions:
+        known = ", ".join(target.precisions)
+        raise BowerbirdError(f"The format {to} has no precision {trained.precision}; it has {known}.")
+    if out.is_file() and not target.file:
+        raise BowerbirdError(f"{out} is a file, and the format {to} is a folder; choose another --out.")
+    with placed(out, target) as folder:
+        target.write(trained, folder)
+        parity = target.compare(trained, folder)
+        (folder / CARD).write_text(card(trained, target, to, parity), encoding="utf-8")
+    return parity

@@ -7,7 +7,6 @@ llama.cpp turns neighbouring features of a head, we (as Hugging Face) features h
     their row 2k + j of a head = our row k + j d/2,     k < d/2,  j in {0, 1}.
 """
 
-import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +21,14 @@ from torch import Tensor
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import Precision, huggingface, vocabulary
+from bowerbird.export import huggingface, vocabulary
 from bowerbird.export.bounds import inside
-from bowerbird.export.checkpoint import Checkpoint
+from bowerbird.export.checkpoint import Checkpoint, from_run
 from bowerbird.export.layout import Layout, Tensors
+from bowerbird.export.target import Parity, Precision, Target, Trained, compared_logits, package
 from bowerbird.nets.positions import RopeScaling
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.registry import exports
 from bowerbird.samplers.decoding import Sampling
 
 LAYOUT = Layout(
@@ -60,11 +61,7 @@ def halves(w: Float[Tensor, "rows n_in"], n_head: int) -> Float[Tensor, "rows n_
 
 
 def _package() -> Any:
-    """The package gguf, which is no part of the smallest installation."""
-    try:
-        return importlib.import_module("gguf")
-    except ImportError as error:
-        raise BowerbirdError("GGUF files need the package gguf; run: pip install 'bowerbird[export]'") from error
+    return package("gguf")
 
 
 def _heads(name: str, net: TransformerConfig) -> int | None:
@@ -287,3 +284,27 @@ def _add(writer: Any, key: str, value: Any) -> None:
             writer.add_string(key, value)
         case list():
             writer.add_array(key, value)
+
+
+# ------------------------------------------------------------------------------------------------------- the target
+
+
+@exports.register("gguf")
+class GGUF(Target):
+    """A file for llama.cpp."""
+
+    runtime = "Bowerbird, from the file as the package gguf reads it; llama.cpp itself was not run"
+    file = "model.gguf"
+    precisions = ("f32", "f16")
+
+    def write(self, trained: Trained, folder: Path) -> None:
+        write(from_run(trained.path), folder / self.file, trained.precision)
+
+    def compare(self, trained: Trained, folder: Path) -> list[Parity]:
+        again = read(folder / self.file)
+        net = again.net.language_model(again.vocab_size, again.context).eval()
+        net.load_state_dict(again.weights)
+        return compared_logits(trained, lambda tokens: net(tokens)[0])
+
+    def usage(self, trained: Trained) -> str:
+        return f"```sh\nllama-cli -m {self.file} -p Once\n```"

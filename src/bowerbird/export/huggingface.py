@@ -17,15 +17,30 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from bowerbird import spec
 from bowerbird.data import tokenizers
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import Precision, adapter
-from bowerbird.export.checkpoint import Checkpoint, is_gpt2, is_llama
+from bowerbird.export import adapter
+from bowerbird.export.checkpoint import Checkpoint, from_run, is_gpt2, is_llama
+from bowerbird.export.graph import network_file, source
 from bowerbird.export.layout import Layout, Tensors
+from bowerbird.export.onnx import sampler_settings
+from bowerbird.export.target import (
+    Parity,
+    Precision,
+    Target,
+    Trained,
+    compared,
+    compared_logits,
+    examples,
+    package,
+)
+from bowerbird.models.base import Piece
 from bowerbird.nets.positions import RopeScaling
 from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.registry import exports
 from bowerbird.samplers.decoding import Sampling
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -399,3 +414,90 @@ ARCHITECTURES = {
 } | {
     "gpt2": Architecture(GPT2, _gpt2_net, _gpt2_config, "n_positions"),
 }
+
+
+# ------------------------------------------------------------------------------------------------------- the target
+
+
+@exports.register("huggingface")
+class HuggingFace(Target):
+    """A folder for transformers."""
+
+    runtime = "transformers"
+    precisions = ("f32", "f16")
+
+    def write(self, trained: Trained, folder: Path) -> None:
+        if isinstance(trained.spec.target, spec.Tensors):
+            write_network(trained, folder)
+        else:
+            write(from_run(trained.path), folder, trained.precision)
+
+    def compare(self, trained: Trained, folder: Path) -> list[Parity]:
+        transformers = package("transformers", "hub")
+        transformers.utils.logging.disable_progress_bar()
+        if isinstance(trained.spec.target, spec.Tensors):
+            name, piece = _network_of(trained)
+            network = transformers.AutoModel.from_pretrained(str(folder), trust_remote_code=True).eval()
+            return [compared(name, piece.module, network, lambda n: examples(piece.inputs, n))]
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return compared_logits(trained, lambda tokens: theirs(tokens).logits)
+
+    def usage(self, trained: Trained) -> str:
+        return """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForCausalLM.from_pretrained(".")
+tokens = tokenizer("Once", return_tensors="pt")
+print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))
+```"""
+
+
+HEAD = """
+import torch
+from torch import device, inf, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+class Config(PretrainedConfig):
+    model_type = "bowerbird"
+
+    def __init__(self, shapes=None, **kwargs):
+        super().__init__(**kwargs)
+        self.shapes = shapes or {}
+
+
+class Network(PreTrainedModel):
+    \"\"\"Weights by their names in the model that was trained; ``shapes`` says which there are.\"\"\"
+
+    config_class = Config
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.post_init()
+        shapes = config.shapes
+"""
+
+
+def _network_of(trained: Trained) -> tuple[str, Piece]:
+    """The piece that samples are drawn with."""
+    name = trained.portable.procedure()["piece"]
+    return name, trained.parts[name]
+
+
+def write_network(trained: Trained, folder: Path) -> None:
+    """A model of pictures, which transformers has no code for: its own code comes with it."""
+    code, weights = source(_network_of(trained)[1], _network_of(trained)[0])
+    table = {
+        "model_type": "bowerbird",
+        "architectures": ["Network"],
+        "auto_map": {"AutoConfig": "network.Config", "AutoModel": "network.Network"},
+        "shapes": {name: list(value.shape) for name, value in weights.items()},
+    }
+    files = {
+        CONFIG: _text(table),
+        "network.py": network_file(HEAD, code),
+        "sampler.json": _text(sampler_settings(trained)),
+    }
+    for name, text in files.items():
+        _write_text(folder / name, text)
+    safetensors.torch.save_file(weights, folder / WEIGHTS, {"format": "pt"})

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional
 from bowerbird.nets import lora
 from bowerbird.nets.conditioning import Given, dropped
 from bowerbird.nets.lora import LoRAConfig
@@ -43,7 +43,7 @@ from bowerbird.ranges import Count, Decay, NonNegative, Positive, Range, Share, 
 from bowerbird.registry import families
 from bowerbird.samplers.continuous import Continuation, ContinuousBatch
 from bowerbird.samplers.decoding import Nucleus, Reader, Sampling, choose, continuations
-from bowerbird.spec import Spec, Tensors
+from bowerbird.spec import Spec, Tensors, Tokens
 
 Rows = Int[Tensor, "n length"]
 
@@ -144,6 +144,18 @@ class Autoregressive(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.net
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        read = Tokens(self.rows.vocab_size, self.rows.context, 0, 0, 0)
+        return {"reader": Piece(Positional(self.net, lambda tokens: self.read(tokens)[0]), {"tokens": read}, "logits")}
+
+    def procedure(self) -> dict[str, Any]:
+        common = {"piece": "reader", "sampling": asdict(self.sampling), "context": self.context}
+        if isinstance(self.rows, PixelRows):
+            return common | {"kind": "pixels", "levels": self.rows.n_values, "counts": self.rows.counts}
+        most, field = self.rows.most(None, [0])[0], self.rows.field
+        return common | {"kind": "tokens", "most": most, "start": field.start, "eos": field.eos, "pad": field.pad}
 
     def read(
         self, tokens: Rows, state: SequenceState | None = None, document: Rows | None = None

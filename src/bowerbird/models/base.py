@@ -16,7 +16,7 @@ What else a family can do it says by implementing one of the protocols below.  T
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -29,7 +29,7 @@ from bowerbird.draws import Draws
 from bowerbird.errors import unknown
 from bowerbird.nets.conditioning import Given, requested
 from bowerbird.samplers.continuous import Continuation, ContinuousBatch
-from bowerbird.spec import Spec
+from bowerbird.spec import Field, Spec
 
 
 class Batch(NamedTuple):
@@ -194,6 +194,45 @@ class Scores(Protocol):
     @property
     def estimators(self) -> Mapping[str, Estimator]:
         """By name: "nll" is the family's own, "flow" that of the probability flow."""
+
+
+class Piece(NamedTuple):
+    """A part of a model that other programs can run: tensors of n rows in, one tensor of n rows out."""
+
+    module: nn.Module
+    """Called with the inputs in their order."""
+    inputs: dict[str, Field]
+    """What each of them holds; ``Tensors(())`` is one number per row."""
+    output: str
+    """What comes out, in a word."""
+
+
+class Positional(nn.Module):
+    """A function of a network as a module whose arguments are tensors: the last are what is given, by their names."""
+
+    def __init__(self, net: nn.Module, function: Callable[..., Tensor], names: Iterable[str] = ()):
+        super().__init__()
+        self.net, self.function, self.names = net, function, tuple(names)
+        self.train(net.training)  # or a tool that evaluates it would turn the net's dropout on again afterwards
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        if not self.names:
+            return self.function(*tensors)
+        n = len(self.names)
+        return self.function(*tensors[:-n], dict(zip(self.names, tensors[-n:], strict=True)))
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """Can be taken apart into pieces that draw samples without Bowerbird."""
+
+    @property
+    def pieces(self) -> Mapping[str, Piece]:
+        """By name; they share the model's parameters."""
+
+    def procedure(self) -> dict[str, Any]:
+        """How the pieces make a sample with the default options, as JSON; its ``kind`` is a function in
+        ``export/scripts``."""
 
 
 @runtime_checkable

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional, evaluating
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
@@ -51,7 +51,7 @@ from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.samplers.greenlist import own_key
-from bowerbird.samplers.integrate import Denoised, Posterior, Sampler, integrate, path, plan, posterior
+from bowerbird.samplers.integrate import Denoised, Path, Posterior, Sampler, Step, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 from bowerbird.samplers.schedule import Grid, stratified_uniform
 from bowerbird.spec import Spec, Tensors
@@ -232,18 +232,13 @@ class Diffusion(GenerativeModel):
             )
         noise = noisemark.marked(noise, o.watermark, own_key())
         network = self._network(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
-        c = self.config
-        times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
-        weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
-        table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))
+        points, rows, table = self._visited(o)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             pre = table[t]
             y, mix = self._split(network(pre.c_in * x_t, x_t.new_full((n,), pre.t_in)))
             return Denoised(pre.a * x_t + pre.b * y, mix)
 
-        points = path(self.schedule, times)
-        rows = plan(o.sampler or c.sampler, points)
         with evaluating(self.net):
             x = integrate(denoise, points.sigma[0] * noise, rows, clip=bounds if o.clip else None, generator=draws)
         return x.clamp(*bounds) if bounds else x
@@ -266,6 +261,33 @@ class Diffusion(GenerativeModel):
             return x - (_like(pre.a, x) * x_t + _like(pre.b, x) * y)
 
         return f
+
+    def _visited(self, o: DiffusionOptions) -> tuple[Path, list[Step], dict[float, Preconditioning]]:
+        """The times that a sampler visits, its rows, and what surrounds the network at each time, as numbers."""
+        c = self.config
+        times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
+        weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
+        table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))
+        points = path(self.schedule, times)
+        return points, plan(o.sampler or c.sampler, points), table
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        given = self.spec.given
+        inputs = {"x_t": Tensors(self.target.shape, None), "t": Tensors((), None), **given}
+        return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, "prediction")}
+
+    def procedure(self) -> dict[str, Any]:
+        points, rows, table = self._visited(DiffusionOptions())
+        around = [table[row.t] for row in rows]
+        steps = [
+            row._asdict() | {"t": pre.t_in, "a": pre.a, "b": pre.b, "c_in": pre.c_in}
+            for row, pre in zip(rows, around, strict=True)
+        ]
+        return {
+            "kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": points.sigma[0],
+            "guidance": self.guidance, "logits": self.config.loss == "cross-entropy", "variance": self.config.variance,
+        }  # fmt: skip
 
     def _network(self, given: Given, guidance: float) -> Network:
         return guided(

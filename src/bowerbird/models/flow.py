@@ -16,7 +16,7 @@ Here t = 0 is data, as everywhere in Bowerbird; the papers run time the other wa
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, evaluating
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional, evaluating
 from bowerbird.nets.conditioning import Given, Network, dropped, guided
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
@@ -183,6 +183,17 @@ class Flow(GenerativeModel):
 
         with evaluating(self.net):
             return density.followed(u, x, noisemark.BEGIN, 1.0, noisemark.STEPS)
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        given = self.spec.given
+        inputs = {"x_t": Tensors(self.target.shape, None), "t": Tensors((), None), **given}
+        return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, "velocity")}
+
+    def procedure(self) -> dict[str, Any]:
+        rows = plan(self.config.sampler, path(self.schedule, self.schedule.times(self.config.sample_steps)))
+        steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in rows]
+        return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": self.guidance}
 
     def _velocity(self, given: Given, guidance: float) -> Network:
         return guided(

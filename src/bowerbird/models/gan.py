@@ -37,7 +37,7 @@ from torch.nn.utils import parametrizations
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
-from bowerbird.models.base import Batch, GenerativeModel, Loss
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Piece, Positional
 from bowerbird.nets.augment import Augmentation, augmented
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
@@ -205,7 +205,7 @@ class Generator(nn.Module):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, z: Float[Tensor, "n n_latent"], given: Given) -> Images:
+    def forward(self, z: Float[Tensor, "n n_latent"], given: Given | None = None) -> Images:
         return torch.tanh(self.decoder(z, given).float())
 
 
@@ -230,6 +230,14 @@ class GAN(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.G
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        inputs = {"z": Tensors((self.config.n_latent,), None), **self.spec.given}
+        return {"generator": Piece(Positional(self.G, self.G, self.spec.given), inputs, "x")}
+
+    def procedure(self) -> dict[str, Any]:
+        return {"kind": "decode", "piece": "generator", "latent": self.config.latent, "n_latent": self.config.n_latent}
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
         real, given = batch.x, batch.given

@@ -14,6 +14,7 @@ eos), see ``bowerbird/samplers/decoding.py``.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import Memory, NetConfig
 from bowerbird.nets.transformer import TransformerConfig
@@ -104,6 +105,19 @@ class Seq2Seq(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.net
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        def logits(source: Source, tokens: Rows) -> Tensor:
+            return self.net(tokens, self.encode_source(source))[0]
+
+        return {"reader": Piece(Positional(self.net, logits), {"source": self.source, "tokens": self.target}, "logits")}
+
+    def procedure(self) -> dict[str, Any]:
+        target = self.target
+        return {"kind": "pairs", "piece": "reader", "most": target.context} | {
+            name: getattr(target, name) for name in ("bos", "eos", "pad")
+        }
 
     def encode_source(self, source: Source) -> Memory:
         """What the decoder reads of each source; padding is marked as such."""

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, evaluating
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, Piece, Positional, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
@@ -191,6 +191,16 @@ class Translation(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.G
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        nets = {"forward": self.G} | ({"backward": self.F} if hasattr(self, "F") else {})
+        return {
+            name: Piece(Positional(net, net), {"source": Tensors(self.starts[name])}, "x") for name, net in nets.items()
+        }
+
+    def procedure(self) -> dict[str, Any]:
+        return {"kind": "translate", "piece": "forward"}
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.state_dict().items() if not name.startswith("past_")}

@@ -30,7 +30,7 @@ scale ≫ 1/255 and charges black and white too much.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
 from bowerbird.ranges import Count, NonNegative, Whole
@@ -209,6 +209,18 @@ class VAE(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.decoder
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        given = self.spec.given
+        code = {"z": Tensors((self.config.n_latent,), None), **given}
+        return {
+            "decoder": Piece(Positional(self.decoder, self.decode, given), code, "x"),
+            "encoder": Piece(Positional(self.encoder, self.encode, given), {"x": self.target, **given}, "z"),
+        }
+
+    def procedure(self) -> dict[str, Any]:
+        return {"kind": "decode", "piece": "decoder", "latent": "gaussian", "n_latent": self.config.n_latent}
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
         mu, logvar = self.posterior(batch.x, batch.given)

@@ -105,14 +105,12 @@ class RNN(SequenceNet):
             raise BowerbirdError(
                 'The net rnn cannot keep packed documents apart; choose data.text.layout = "documents".'
             )
-        if state is None:
-            state = self.initial_state(len(tokens), 0)
-        assert isinstance(state, RNNState)
+        assert state is None or isinstance(state, RNNState)
         x = self.dropout(self.embedding(tokens))
         if self.config.cell == "lstm":
-            h, parts = self.layers(x, state.parts)
+            h, parts = self.layers(x, None if state is None else state.parts)
         else:
-            h, last = self.layers(x, state.parts[0])
+            h, last = self.layers(x, None if state is None else state.parts[0])
             parts = (last,)
         return self.logits(self.dropout(h)), RNNState(parts)
 

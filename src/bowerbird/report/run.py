@@ -48,7 +48,7 @@ def write_run_report(folder: Path) -> Path:
         title=run.get("title") or rundir.path.resolve().name,
         subject=_subject(run, environment),
         state=_state(status),
-        facts=_readable(_facts, [status]) + _readable(best_and_last, [steps]),
+        facts=_readable(facts, [status]) + _readable(best_and_last, [steps]),
         grids=_readable(_grids, [rundir.samples]),
         texts=_readable(_texts, [rundir.samples]),
         losses=[_plot(panel) for panel in loss_panels(steps)],
@@ -112,7 +112,7 @@ def _state(status: Mapping[str, Any]) -> str:
     return ""
 
 
-def _facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
+def facts(status: Mapping[str, Any]) -> list[dict[str, str]]:
     """The cost of the run; what is not known is left out."""
     seconds, examples = status.get("seconds"), status.get("examples")
     rate = f"{examples / seconds:,.0f} per second" if seconds and examples else ""

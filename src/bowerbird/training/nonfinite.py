@@ -1,5 +1,6 @@
 """Where a NaN or an infinity came from: the first module or tensor, named."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from bowerbird.models.base import Batch, GenerativeModel
-from bowerbird.training.optimizers import PlayerOptimizer
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,8 @@ class Origin:
 
 def explain_loss(model: GenerativeModel, batch: Batch, player: str) -> Origin:
     """Why ``player``'s loss is not finite, found by running the batch again under hooks."""
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        if not _finite(value):
-            return Origin("weights", player, name, _kind(value), _dtype(value))
+    if spoiled := explain_weights(model, player):
+        return spoiled
     if not _finite(batch.x):
         return Origin("batch", player, "x", _kind(batch.x), _dtype(batch.x))
     if culprit := _first_bad_module(model, batch, player):
@@ -62,12 +61,20 @@ def explain_loss(model: GenerativeModel, batch: Batch, player: str) -> Origin:
     return Origin("loss", player)
 
 
-def explain_gradient(player: PlayerOptimizer) -> Origin:
+def explain_weights(model: nn.Module, player: str) -> Origin | None:
+    """The first weight or buffer that is not finite, None if all are."""
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if not _finite(value):
+            return Origin("weights", player, name, _kind(value), _dtype(value))
+    return None
+
+
+def explain_gradient(player: str, named_parameters: Mapping[str, nn.Parameter]) -> Origin:
     """The first parameter whose gradient is not finite."""
-    for name, p in player.named_parameters.items():
+    for name, p in named_parameters.items():
         if p.grad is not None and not _finite(p.grad):
-            return Origin("gradient", player.player, name, _kind(p.grad), _dtype(p.grad))
-    return Origin("norm", player.player)
+            return Origin("gradient", player, name, _kind(p.grad), _dtype(p.grad))
+    return Origin("norm", player)
 
 
 def _first_bad_module(model: GenerativeModel, batch: Batch, player: str) -> tuple[str, nn.Module, Tensor] | None:

@@ -37,6 +37,7 @@ from bowerbird import config
 from bowerbird.data.tensorfile import Damaged, read_header, read_tensors, verify, write_tensors
 from bowerbird.data.writing import write_text
 from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.shipped import folder_of, runs
 from bowerbird.spec import IN_FILES, Spec, spec_from_json, spec_to_json
 from bowerbird.training import lock, salvage
 
@@ -160,9 +161,12 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path | str) -> "RunDir":
-        folder = cls(path)
+        """The run in a folder, or one that ships, by its name."""
+        folder = cls(folder_of(path))
         if not folder.run_toml.is_file():
-            raise BowerbirdError(f"{path} is not a run folder: it has no run.toml.")
+            raise BowerbirdError(
+                f"{path} is not a run folder: it has no run.toml. Runs that ship with Bowerbird: {', '.join(runs())}."
+            )
         return folder
 
     def write_config(self, run: config.Run) -> None:

@@ -278,7 +278,7 @@ class Trainer:
                 if sound_norm:
                     player.step(rate, norm)
             if not sound_norm:
-                raise self._failure(explain_gradient(player))
+                raise self._failure(explain_gradient(player.player, player.named_parameters))
             player.zero_grad()
             logs[f"{player.player}/grad_norm"] = norm
         self.step += 1

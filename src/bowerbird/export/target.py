@@ -1,0 +1,200 @@
+"""The contract of an export format: a run is written into a folder, loaded back in the program it is for, and compared.
+
+A format is a file of this package, or of a plugin, whose class is registered among ``registry.exports``.
+Nothing reaches the place that the user named unless the comparison succeeded.
+"""
+
+import copy
+import importlib
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bowerbird import config
+from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.models.base import GenerativeModel, Piece, Portable
+from bowerbird.spec import Classes, Field, Spec, Tokens
+from bowerbird.training.rundir import RunDir, load_model
+
+Precision = Literal["f32", "f16"]
+"""Of the weights in an exported file."""
+EXAMPLE_ROWS = 3
+"""Rows of the example that a graph is recorded with …"""
+BATCHES = (1, 5)
+"""… and those of the comparisons: a graph that kept the example's size fails both."""
+TOLERANCE = 1e-4
+"""Largest absolute difference from our outputs, as a part of the largest of them (or of 1, if they are smaller)."""
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is exported: a run folder and what it holds."""
+
+    path: Path
+    precision: Precision = "f32"
+
+    @cached_property
+    def run(self) -> config.Run:
+        return RunDir.open(self.path).config()
+
+    @cached_property
+    def model(self) -> GenerativeModel:
+        return load_model(self.path)[0].to(memory_format=torch.contiguous_format)
+
+    @property
+    def spec(self) -> Spec:
+        return self.model.spec
+
+    @property
+    def parts(self) -> Mapping[str, Piece]:
+        """BowerbirdError for a family that cannot be taken apart."""
+        return self.portable.pieces
+
+    @property
+    def portable(self) -> Any:
+        if not isinstance(self.model, Portable):
+            name = type(self.model).__name__
+            raise BowerbirdError(f"{self.path} cannot be exported: its family {name} does not say what its pieces are.")
+        return self.model
+
+
+class Parity(NamedTuple):
+    """How near the outputs of an export come to ours."""
+
+    what: str
+    batches: tuple[int, ...]
+    """Rows of the batches that were compared."""
+    difference: float
+    """Largest absolute difference."""
+    magnitude: float
+    """Largest absolute value of ours."""
+
+
+class Target(ABC):
+    """A format that a run can be written in."""
+
+    runtime: ClassVar[str]
+    """What the export was loaded back in, for its card."""
+    file: ClassVar[str] = ""
+    """The file that is the export, where it is one; ``--out`` may then name that file."""
+    precisions: ClassVar[tuple[str, ...]] = ("f32",)
+
+    @abstractmethod
+    def write(self, trained: Trained, folder: Path) -> None:
+        """Writes the files; BowerbirdError for a run that this format cannot carry."""
+
+    @abstractmethod
+    def compare(self, trained: Trained, folder: Path) -> list[Parity]:
+        """Loads the files in the program that they are for and compares; ``compared`` raises where they differ."""
+
+    def usage(self, trained: Trained) -> str:
+        """A few lines of code for the card: how the export is used."""
+        return ""
+
+
+Function = Callable[..., Tensor]
+
+
+@torch.no_grad()
+def compared(what: str, ours: Function, theirs: Function, inputs: Callable[[int], tuple[Tensor, ...]]) -> Parity:
+    """Both functions at all ``BATCHES``; RunFailed if they do not agree."""
+    difference = magnitude = 0.0
+    for n in BATCHES:
+        tensors = inputs(n)
+        try:
+            expected, found = ours(*tensors), theirs(*tensors)
+        except Exception as error:  # whatever a foreign runtime raises, it is the same news
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunFailed(f"The export was discarded: its {what} does not run with {n} rows ({reason}).") from error
+        if found.shape != expected.shape:
+            raise RunFailed(
+                f"The export was discarded: its {what} returns the shape {tuple(found.shape)} for {n} rows, where the "
+                f"run's model returns {tuple(expected.shape)}."
+            )
+        gap = float((found.double() - expected.double()).abs().max())
+        difference, magnitude = max(difference, gap), max(magnitude, float(expected.abs().max()))
+        if not gap <= TOLERANCE * max(1.0, magnitude):
+            raise RunFailed(
+                f"The export was discarded: with {n} rows its {what} differs from the run's model by {gap:.3g}; at "
+                f"most {TOLERANCE * max(1.0, magnitude):.1g} is accepted."
+            )
+    return Parity(what, BATCHES, difference, magnitude)
+
+
+def compared_pieces(trained: Trained, theirs: Mapping[str, Function]) -> list[Parity]:
+    """Every piece of the model beside the function of that name."""
+    return [
+        compared(name, piece.module, theirs[name], lambda n, piece=piece: examples(piece.inputs, n))  # type: ignore[misc]
+        for name, piece in trained.parts.items()
+    ]
+
+
+def compared_logits(trained: Trained, theirs: Function) -> list[Parity]:
+    """A language model; with the precision f16 beside ours with its weights rounded alike."""
+    model: Any = trained.model
+    if trained.precision == "f16":
+        model = copy.deepcopy(model).half().float()
+    piece = model.pieces["reader"]
+    return [compared("logits", piece.module, theirs, lambda n: examples(piece.inputs, n))]
+
+
+def package(name: str, extra: str = "export") -> Any:
+    """A package that is no part of the smallest installation; BowerbirdError says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise BowerbirdError(
+            f"This format needs the package {name}; install it with: pip install 'bowerbird[{extra}]'"
+        ) from error
+
+
+def examples(fields: Mapping[str, Field], n: int) -> tuple[Tensor, ...]:
+    """n rows of every input, drawn with a seed of its own; the length of tokens depends on n, too."""
+    g = torch.Generator().manual_seed(n)
+    return tuple(_example(field, n, g) for field in fields.values())
+
+
+def _example(field: Field, n: int, g: torch.Generator) -> Tensor:
+    if isinstance(field, Classes):
+        return torch.randint(len(field.names) + 1, (n,), generator=g)  # the last stands for "not given"
+    if isinstance(field, Tokens):
+        return torch.randint(field.vocab_size, (n, min(field.context, 2 * n + 1)), generator=g)
+    return torch.randn(n, *field.shape, generator=g).clamp(*(field.bounds or (-4.0, 4.0)))
+
+
+# ------------------------------------------------------------------------------------------------------------ placing
+
+
+@contextmanager
+def placed(out: Path, target: Target) -> Iterator[Path]:
+    """An empty folder; what is in it at the end moves to ``out``, and nothing does if there is an error."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
+            folder = Path(scratch) / "export"
+            folder.mkdir()
+            yield folder
+            _move(folder, out, target)
+    except OSError as error:
+        raise BowerbirdError(f"The export cannot be written to {out}: {error.strerror or error}.") from error
+
+
+def _move(folder: Path, out: Path, target: Target) -> None:
+    if target.file and out.suffix == Path(target.file).suffix:
+        os.replace(folder / target.file, out)
+        os.replace(folder / CARD, out.with_suffix(".md"))
+    elif out.is_dir():
+        shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=os.replace)
+    else:
+        os.replace(folder, out)

@@ -1,0 +1,160 @@
+"""ONNX: one small model of every family, and the samplers beside the graphs, without torch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from made import LABELLED, made
+from PIL import Image
+from torch import nn
+
+from bowerbird import registry
+from bowerbird.config import ModelConfig
+from bowerbird.data import tokenizers
+from bowerbird.data.tokenizers import SPECIALS
+from bowerbird.errors import BowerbirdError
+from bowerbird.export import prove
+from bowerbird.export.graph import recorded
+from bowerbird.export.target import Parity, Trained
+from bowerbird.models.autoregressive import AutoregressiveConfig
+from bowerbird.models.base import Piece, Positional
+from bowerbird.models.diffusion import DiffusionConfig
+from bowerbird.models.gan import GANConfig
+from bowerbird.models.seq2seq import Seq2SeqConfig
+from bowerbird.models.translation import TranslationConfig
+from bowerbird.models.vae import VAEConfig
+from bowerbird.nets.mlp import MLPConfig
+from bowerbird.nets.rnn import RNNConfig
+from bowerbird.nets.transformer import TransformerConfig
+from bowerbird.nets.unet import UNetConfig
+from bowerbird.samplers.decoding import Sampling
+from bowerbird.spec import Spec, Tensors, Tokens
+
+SMALL = MLPConfig((16,))
+PAIR = Spec("image", Tensors((3, 8, 8)), {"source": Tensors((3, 8, 8))})
+LETTERS = tokenizers.chosen("char", ["abcdefgh ij\n"], [], 100, SPECIALS)
+WORDS = Tokens(LETTERS.vocab_size, 24, LETTERS.bos, LETTERS.eos, LETTERS.pad, (LETTERS.bos,))
+TEXT = Spec("text", WORDS, codec=LETTERS.to_json())
+PAIRS = Spec("text", WORDS, {"source": WORDS}, codec=LETTERS.to_json())
+ATTENTION = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
+UNET = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(-1,))
+
+FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
+    "gan": (GANConfig(SMALL, n_latent=4, latent="uniform"), LABELLED, ["generator", "sampler"]),
+    "vae": (VAEConfig(SMALL, n_latent=4), LABELLED, ["decoder", "encoder", "sampler"]),
+    "diffusion": (
+        DiffusionConfig(UNET, variance="learned", timesteps=20, sampler="ddpm", sample_steps=4, guidance=2.0),
+        LABELLED,
+        ["denoiser", "sampler"],
+    ),
+    "translation": (TranslationConfig(SMALL), PAIR, ["forward", "sampler"]),
+    "rnn": (
+        AutoregressiveConfig(
+            RNNConfig(n_layer=1, n_embd=8, dropout=0.1), sampling=Sampling(1.2, 0.9, top_k=6, top_p=0.9)
+        ),
+        TEXT,
+        ["reader", "sampler"],
+    ),
+    "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory):
+    """The folder and the parities of one family's export, made when they are first asked for."""
+    found: dict[str, tuple[Path, list[Parity]]] = {}
+
+    def of(name: str) -> tuple[Path, list[Parity]]:
+        if name not in found:
+            folder = tmp_path_factory.mktemp(name)
+            config, spec, _ = FAMILIES[name]
+            run = made(folder / "run", config, spec)
+            found[name] = folder / "out", prove(Trained(run), registry.exports.get("onnx")(), folder / "out", "onnx")
+        return found[name]
+
+    return of
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graphs_and_samplers_equal_the_model_at_two_batch_sizes(exported, family):
+    folder, parity = exported(family)
+    assert [one.what for one in parity] == FAMILIES[family][2]
+    assert all(one.batches == (1, 5) and one.difference <= 1e-5 < one.magnitude for one in parity)
+    for file in folder.glob("*.onnx"):
+        graph = onnx.load(file)
+        onnx.checker.check_model(graph)
+        assert [one.version for one in graph.opset_import if not one.domain] == [18]
+        assert all(one.type.tensor_type.shape.dim[0].dim_param for one in graph.graph.input)
+        assert json.loads({one.key: one.value for one in graph.metadata_props}["bowerbird.spec"])["medium"]
+
+
+NO_TORCH = (
+    "import sys, runpy; sys.modules['torch'] = sys.modules['bowerbird'] = None; "
+    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def run_script(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """sample.py in a Python in which torch and Bowerbird cannot be imported."""
+    command = [sys.executable, "-c", NO_TORCH, str(folder / "sample.py"), *words]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def pixels(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(file)) for file in sorted(folder.glob("*.png"))]
+
+
+def test_pictures_come_out_without_torch(exported, tmp_path):
+    folder, _ = exported("diffusion")
+    done = run_script(
+        folder, "--n", "3", "--seed", "5", "--label", "b", "--guidance", "3", "--out", str(tmp_path / "three")
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        run_script(
+            folder, "--n", "2", "--seed", "5", "--label", "b", "--guidance", "3", "--out", str(tmp_path / "two")
+        ).returncode
+        == 0
+    )
+    three, two = pixels(tmp_path / "three"), pixels(tmp_path / "two")
+    assert [one.shape for one in three] == [(8, 8)] * 3 and three[0].std() > 0
+    assert all((a == b).all() for a, b in zip(three, two, strict=False))  # sample i of a seed, whatever n
+    assert "trainedAlgorithmicMedia" in Image.open(tmp_path / "two" / "00000.png").info["XML:com.adobe.xmp"]
+    wrong = run_script(folder, "--label", "z", "--out", str(tmp_path / "none"))
+    assert wrong.returncode == 1 and wrong.stderr == "There is no label 'z'; known: a, b, c.\n"
+
+
+def test_pictures_of_pictures_and_texts_come_out_without_torch(exported, tmp_path):
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
+    done = run_script(exported("translation")[0], "--source", str(tmp_path / "red.png"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0 and pixels(tmp_path / "out")[0].shape == (8, 8, 3), done.stderr
+    done = run_script(exported("rnn")[0], "--n", "2", "--prompt", "bad", "--out", str(tmp_path / "text"))
+    said = (tmp_path / "text" / "samples.txt").read_text()
+    assert done.returncode == 0 and said.startswith("bad") and said.count("bad") >= 2, done.stderr
+    wrong = run_script(exported("rnn")[0], "--prompt", "Z")
+    assert wrong.returncode == 1 and wrong.stderr == "The vocabulary of this model lacks the character 'Z'.\n"
+
+
+def test_a_size_that_code_fixes_is_an_error(tmp_path):
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(3, -1)
+
+    piece = Piece(Positional(net := Fixed(), net.forward), {"x": Tensors((4,), None)}, "y")
+    with pytest.raises(BowerbirdError, match="The part cannot be recorded"):
+        recorded(piece, "part")
+
+
+def test_the_recorded_network_keeps_the_mode_that_it_had():
+    net = nn.Dropout(0.5).eval()
+    piece = Positional(net, net.forward)
+    assert not piece.training
+    piece.train(piece.training)
+    assert not net.training and torch.equal(net(torch.ones(8)), torch.ones(8))
