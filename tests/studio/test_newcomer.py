@@ -81,9 +81,18 @@ class Visit:
 def loaded(page: Any, selector: str) -> None:
     """Waits until a picture is there and was decoded."""
     page.wait_for_selector(selector)
-    page.wait_for_function(
-        "all => [...document.querySelectorAll(all)].every(one => one.complete && one.naturalWidth > 0)", arg=selector
+    until(
+        page, "all => [...document.querySelectorAll(all)].every(one => one.complete && one.naturalWidth > 0)", selector
     )
+
+
+def until(page: Any, expression: str, argument: Any = None) -> None:
+    """Waits until it is true.  (Playwright's own waiting evaluates a string, which the page's policy forbids.)"""
+    for _ in range(PATIENCE_MS // 200):
+        if page.evaluate(expression, argument):
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(f"never true: {expression}")
 
 
 def test_a_newcomers_five_minutes(browser, studio: Site):
@@ -93,7 +102,7 @@ def test_a_newcomers_five_minutes(browser, studio: Site):
         loaded(page, f"#made-{card} .picture")
     page.fill("#first-line", "春江潮水連")
     page.click(".card.poem button:not(.quiet)")
-    page.wait_for_function("document.querySelector('#made-poem .verse')?.textContent.startsWith('春江潮水連')")
+    until(page, "document.querySelector('#made-poem .verse')?.textContent.startsWith('春江潮水連')")
     page.click(".card.chorale form button")
     page.wait_for_selector("#made-chorale audio")
     played = page.evaluate(
@@ -107,7 +116,7 @@ def test_a_newcomers_five_minutes(browser, studio: Site):
     )
     assert played > 0.5
     page.click(".card.digits label:has(input[value='3'])")
-    page.wait_for_function("!document.querySelector('#made-digits').hasAttribute('aria-busy')")
+    until(page, "!document.querySelector('#made-digits').hasAttribute('aria-busy')")
     loaded(page, "#made-digits .near")
     draw(page)
     visit.seen("1-at-once")
@@ -133,12 +142,12 @@ def test_a_newcomers_five_minutes(browser, studio: Site):
     loaded(page, "#played .picture")
     page.click("[data-film]")
     page.wait_for_selector(".film canvas")
-    page.wait_for_function("document.querySelector('.film output').textContent !== ''")
+    until(page, "document.querySelector('.film output').textContent !== ''")
     visit.seen("5-playground")
 
     page.click("nav a[href='/code']")
     page.click("[data-example]")
-    page.wait_for_function("document.querySelector('#code').value.includes('class VAE')")
+    until(page, "document.querySelector('#code').value.includes('class VAE')")
     page.click("form.code button:not([type])")
     page.wait_for_selector(".code-findings .error")
     assert "logarithm of the variance" in page.inner_text(".code-findings .error")
@@ -170,7 +179,7 @@ def draw(page: Any) -> None:
         page.mouse.up()
     before = page.inner_html("#made-emoji-3d")
     page.click("form[data-drawing] button:not([type])")
-    page.wait_for_function("before => document.querySelector('#made-emoji-3d').innerHTML !== before", arg=before)
+    until(page, "before => document.querySelector('#made-emoji-3d').innerHTML !== before", before)
     loaded(page, "#made-emoji-3d .picture.big")
 
 
@@ -200,7 +209,7 @@ def test_the_first_page_can_be_used_with_the_keyboard_alone(browser, studio: Sit
     assert page.evaluate("document.activeElement.className") == "skip"
     page.focus(".card.digits input:checked")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.card.digits input:checked').value === '8'")
+    until(page, "document.querySelector('.card.digits input:checked').value === '8'")
     page.focus("#made-emoji-3d-tab-pick")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.id") == "made-emoji-3d-tab-draw"
