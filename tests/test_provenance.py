@@ -1,6 +1,5 @@
 """Labels: in every kind of file, bound to its content, signed, read back, and judged; never "human"."""
 
-import dataclasses
 import io
 import json
 import os
@@ -187,8 +186,8 @@ def test_the_words_of_the_standards_are_in_the_file() -> None:
 
 
 def test_pillow_reads_the_packet_of_every_picture() -> None:
-    for form, suffix in (("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp"), ("GIF", ".gif")):
-        data = LABELLER.files(picture(form, mode="L" if form == "GIF" else "RGB"), suffix)[suffix]
+    for form, suffix in (("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp")):
+        data = LABELLER.files(picture(form), suffix)[suffix]
         info = Image.open(io.BytesIO(data)).info
         text = info.get("XML:com.adobe.xmp") or info["xmp"].decode()
         assert "trainedAlgorithmicMedia" in text, form
@@ -365,10 +364,7 @@ def test_nothing_that_is_written_inside_is_forgotten(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = bowerbird.config.load("flow")
-    net = dataclasses.replace(recipe.model.net, channels=8, multipliers=(1, 1), attention=())
-    small = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, net=net, sample_steps=4))
-    return bowerbird.train(small, tmp_path_factory.mktemp("runs") / "flow", budget="2steps", quiet=True)
+    return bowerbird.train("vae", tmp_path_factory.mktemp("runs") / "vae", budget="2steps", quiet=True)
 
 
 def test_a_run_says_whose_its_data_are_and_so_do_its_samples(run: Path, tmp_path: Path) -> None:
@@ -386,14 +382,6 @@ def test_a_run_says_whose_its_data_are_and_so_do_its_samples(run: Path, tmp_path
 def test_previews_are_labelled_and_equal_for_equal_weights(run: Path) -> None:
     previews = sorted(run.glob("samples/step-*.png"))
     assert previews and {verify(file).judgement for file in previews} == {"ours"}
-
-
-def test_without_a_watermark_samples_are_those_of_before_and_with_one_they_differ(run: Path) -> None:
-    plain, off = bowerbird.generate(run, 2), bowerbird.generate(run, 2, options={"watermark": 0.0})
-    marked = bowerbird.generate(run, 2, options={"watermark": 9.0})
-    alone = bowerbird.generate(run, 1, options={"watermark": 9.0})
-    assert torch.equal(plain.x, off.x) and not torch.equal(plain.x, marked.x)
-    assert torch.equal(marked.x[:1], alone.x), "sample i is the same whatever n"
 
 
 # ------------------------------------------------------------------------------------------------------------ signing

@@ -147,7 +147,7 @@ def _unfolded(tile: Float64[np.ndarray, "side side"], h: int, w: int) -> Plane:
     return np.tile(tile, (-(-h // SIDE), -(-w // SIDE)))[:h, :w]
 
 
-def _colours(pixels: Pixels) -> slice:
+def _colours(pixels: np.ndarray) -> slice:
     """Every channel but alpha."""
     return slice(0, pixels.shape[2] - (pixels.shape[2] in (2, 4)))
 
