@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes kill fuzz schema contract diagnosis bench defects clean
+.PHONY: demo test lint recipes shipped kill fuzz schema contract diagnosis bench defects clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
@@ -20,6 +20,9 @@ lint: $(READY)
 
 recipes: $(READY)  ## trains every recipe and checks its [[expect]] claims (hours)
 	$(BIN)/python benchmarks/recipes.py
+
+shipped: $(READY)  ## trains the runs that ship with the package and checks their figures (about 26 minutes of compute time)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/shipped.py
 
 kill: $(READY)  ## kills a training process 20 times at random moments; it must end bit for bit as if left alone
 	BOWERBIRD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_resume.py -k test_kill
