@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from bowerbird.cli.command import Command, Switch
 from bowerbird.errors import BowerbirdError
 from bowerbird.serve.limits import Limits
+from bowerbird.serve.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Serve(Command):
     device: str = "auto"
     """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    engine: Literal["process", "ray"] = "process"
+    """process: this one; ray: replicas on a Ray cluster (RAY_ADDRESS), or on this machine."""
+    replicas: Replicas = Replicas()
     limits: Limits = Limits()
 
     def __call__(self) -> None:

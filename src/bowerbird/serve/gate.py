@@ -42,9 +42,9 @@ class Keys:
     def __init__(self, keys: Iterable[str] = ()):
         self._hashes = [hashlib.sha256(key.encode()).digest() for key in keys]
 
-    @classmethod
-    def read(cls, file: Path) -> "Keys":
-        """One key per line; empty lines and lines that begin with # are left out."""
+    @staticmethod
+    def read(file: Path) -> tuple[str, ...]:
+        """The keys of a file, one per line; empty lines and lines that begin with # are left out."""
         try:
             lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
@@ -52,7 +52,7 @@ class Keys:
         keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:
             raise BowerbirdError(f"{file} holds no key; write one per line.")
-        return cls(keys)
+        return tuple(keys)
 
     def __bool__(self) -> bool:
         return bool(self._hashes)

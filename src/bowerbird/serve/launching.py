@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.serve.limits import Limits
+from bowerbird.serve.replicas import Replicas
 
 
 class Wish(Protocol):
@@ -21,6 +22,10 @@ class Wish(Protocol):
     def api_key_file(self) -> Path | None: ...
     @property
     def device(self) -> str: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def replicas(self) -> Replicas: ...
     @property
     def log_level(self) -> str: ...
     @property
@@ -39,10 +44,24 @@ def launch(wish: Wish) -> None:
         raise BowerbirdError(
             f"The server needs the package {error.name}; install it with: pip install 'bowerbird[serve]'."
         ) from None
-    keys = None if wish.api_key_file is None else Keys.read(wish.api_key_file)
+    keys = () if wish.api_key_file is None else Keys.read(wish.api_key_file)
+    if wish.engine == "ray":
+        _on_a_cluster(wish, keys)
+        return
     engine = Engine(list(wish.runs), limits=wish.limits, device=wish.device)
-    running = server(engine, host=wish.host, port=wish.port, keys=keys, log_level=wish.log_level)
+    running = server(engine, host=wish.host, port=wish.port, keys=Keys(keys), log_level=wish.log_level)
     names = ", ".join(engine.runs)
     print(f"Serving {names} at http://{wish.host}:{wish.port}/v1; stop with Ctrl-C.", file=sys.stderr, flush=True)
     running.run()
     engine.close()
+
+
+def _on_a_cluster(wish: Wish, keys: tuple[str, ...]) -> None:
+    from bowerbird import api
+    from bowerbird.serve import replicas
+    from bowerbird.serve.served import named
+
+    folders = named(list(wish.runs))
+    for folder in folders.values():
+        api.options_of(folder)  # what is no run is refused here, not by every replica
+    replicas.run(folders, wish.host, wish.port, limits=wish.limits, keys=keys, replicas=wish.replicas)
