@@ -115,7 +115,7 @@ def _train(name: str, healthy: bool, folder: Path) -> None:
     found = api.diagnose(folder)
     table = {
         "causes": [finding.cause for finding in found if not finding.because],
-        "live": sorted(watch.said),
+        "live": sorted(watch.record.said),
         "cpu_seconds": round(time.process_time() - start, 1),
     }
     (folder / "outcome.json").write_text(json.dumps(table))
