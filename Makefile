@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes kill fuzz schema contract diagnosis bench defects clean
+.PHONY: demo test lint recipes shipped kill fuzz schema contract diagnosis bench defects clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
@@ -21,6 +21,9 @@ lint: $(READY)
 recipes: $(READY)  ## trains every recipe and checks its [[expect]] claims (hours)
 	$(BIN)/python benchmarks/recipes.py
 
+shipped: $(READY)  ## trains the runs that ship with the package and checks their figures (about 26 minutes of compute time)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/shipped.py
+
 kill: $(READY)  ## kills a training process 20 times at random moments; it must end bit for bit as if left alone
 	BOWERBIRD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_resume.py -k test_kill
 
@@ -28,7 +31,7 @@ fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read,
 	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py tests/test_damaged_runs.py
 
 schema: $(READY)  ## more than 2,000 requests made of the server's OpenAPI document; no answer may be a 5xx
-	BOWERBIRD_SCHEMA_CASES=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
+	BOWERBIRD_SCHEMA_CASES=32 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
 
 contract: $(READY)  ## the contract of families on every network, variant and kind of data
 	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_families.py

@@ -2,11 +2,15 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+import torch.export
 from jaxtyping import install_import_hook
 from PIL import Image
 
@@ -14,6 +18,22 @@ from PIL import Image
 install_import_hook("bowerbird", "shapes.checked")
 
 torch.set_num_threads(1)
+
+
+def _unchecked(record: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.export`` interprets the Python that it records, and that of a type checker it cannot."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            return record(*args, **kwargs)
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
+
+    return run
+
+
+torch.export.export = _unchecked(torch.export.export)
 # Plugins that tests allow are not trusted by the user who runs them.
 os.environ["BOWERBIRD_CONFIG"] = tempfile.mkdtemp(prefix="bowerbird-config-")
 

@@ -91,20 +91,20 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("recipe", config.recipe_names())
 def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
-    run = shortened(recipe, steps=5)
+    run = shortened(recipe, steps=3)
     data = digits if run.data.source == "digits" and run.data.binarize == "none" else open_data(run.data)
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)  # many network evaluations, and no part of the state
     train(run, tmp_path / "whole", data, quiet=True)
 
     step = Trainer.train_step
 
-    def dies_in_the_fourth_step(self):
+    def dies_in_the_third_step(self):
         logs = step(self)
-        if self.step == 4:
+        if self.step == 3:
             raise Killed
         return logs
 
-    monkeypatch.setattr(Trainer, "train_step", dies_in_the_fourth_step)
+    monkeypatch.setattr(Trainer, "train_step", dies_in_the_third_step)
     with pytest.raises(Killed):
         train(run, tmp_path / "parts", data, quiet=True)
     monkeypatch.setattr(Trainer, "train_step", step)
@@ -112,7 +112,7 @@ def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
     torch.manual_seed(random.randrange(2**31))  # a new process does not have the old one's random state
     result = resume(tmp_path / "parts", data, quiet=True)
 
-    assert result.finished and result.step == 5
+    assert result.finished and result.step == 3
     assert_identical(contents(tmp_path / "whole"), contents(tmp_path / "parts"))
     assert scalars(tmp_path / "whole") == scalars(tmp_path / "parts")
 

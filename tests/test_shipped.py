@@ -121,6 +121,13 @@ def test_a_folder_wins_over_a_run_that_ships(tmp_path: Path) -> None:
     assert shipped.folder_of("digits") == RUNS["digits"] and shipped.folder_of("nothing") == Path("nothing")
 
 
+def test_a_run_that_ships_is_exported_but_cannot_be_diagnosed(tmp_path: Path) -> None:
+    assert bowerbird.export("poem", "huggingface") == Path("export/poem/huggingface")
+    assert (tmp_path / "export/poem/huggingface/config.json").is_file()
+    with pytest.raises(BowerbirdError, match=r"poem says nothing about its training: it has no metrics.jsonl"):
+        bowerbird.diagnose("poem")
+
+
 def test_a_run_that_ships_is_not_trained_on_but_another_can_start_from_it(tmp_path: Path) -> None:
     with pytest.raises(BowerbirdError, match=r"poem ships with Bowerbird and stays as it is; .*--start poem"):
         bowerbird.resume("poem")

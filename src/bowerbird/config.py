@@ -189,6 +189,8 @@ class Train:
     """Sampler steps that they take (diffusion, flow)."""
     evaluate_share: NonNegative = 0.1
     """Most time that evaluations may take, as a part of the training time; those that come too soon are left out."""
+    trackers: tuple[Literal["wandb", "trackio"], ...] = ()
+    """Trackers of experiments to tell the numbers to, besides TensorBoard; both stay offline unless told otherwise."""
     start: str = ""
     """Run folder to take the initial weights from, as far as their shapes fit."""
     freeze: tuple[str, ...] = ()

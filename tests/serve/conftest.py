@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Path
         "classes": config.Run(FlowConfig(net=MLPConfig(), sample_steps=3), config.Data(str(tiny)), TRAIN),
         "edits": config.Run(
             TranslationConfig(net=UNetConfig(channels=8, multipliers=(1,), blocks=1)),
-            config.Data("emoji", from_="flat", to="3d", size=16),
+            config.Data(str(tiny), from_="lower", to="upper", size=16, channels="rgb"),
             TRAIN,
         ),
         "text": config.Run(AutoregressiveConfig(net=NET), config.Data(str(folder / "text.jsonl"), text=chars), TRAIN),

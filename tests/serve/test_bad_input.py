@@ -15,7 +15,7 @@ import pytest
 from asking import KEY, ask
 from PIL import Image
 
-from bowerbird.serve.app import ENDPOINTS, served
+from bowerbird.serve.app import ENDPOINTS, Impatient, served
 from bowerbird.serve.gate import Keys
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
@@ -62,6 +62,8 @@ def test_requests_of_other_sites_and_names_are_refused(address: str) -> None:
     assert ask(address, "GET", "/v1/models", None, {"origin": "http://evil.example"})[0] == 403
     assert ask(address, "GET", "/v1/models", None, {"host": "evil.example"})[0] == 421
     assert ask(address, "GET", "/v1/models", None, {"origin": address})[0] == 200
+    assert ask(address, "GET", "/v1/models", None, {"origin": "http://["})[0] == 403
+    assert ask(address, "GET", "/v1/models", None, {"host": "["})[0] == 421
     text = json.dumps({"model": "classes", "prompt": ""}).encode()
     assert ask(address, "POST", "/v1/images/generations", text, {"content-type": "text/plain"})[0] == 415
 
@@ -124,6 +126,21 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(address: str) -> None:
     with connected(address) as line:  # half a body, and the client leaves
         line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
     assert ask(address, "GET", "/v1/models")[0] == 200
+
+
+def test_a_connection_on_which_nothing_comes_is_closed(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Impatient, "SECONDS", 0.2)
+    with served(Engine({"classes": runs["classes"]})) as address:
+        for beginning in (b"", b"GET /health HTTP/1.1\r\nHost: "):
+            with connected(address) as line:
+                line.sendall(beginning)
+                assert line.recv(10) == b""
+        with connected(address) as line:  # one that sends a request and then half of another
+            line.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")
+            answer = b""
+            while piece := line.recv(65536):
+                answer += piece
+            assert answer.count(b"HTTP/1.1") == 1 and b'"ok"' in answer
 
 
 def connected(address: str) -> socket.socket:

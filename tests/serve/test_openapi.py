@@ -1,6 +1,6 @@
 """The server against its own OpenAPI document: whatever the document allows, and what it does not, no answer is a 5xx.
 
-Every day a few cases of each operation are tried; with BOWERBIRD_SCHEMA_CASES=20 (``make schema``) so many, and what
+Every day a few cases of each operation are tried; with BOWERBIRD_SCHEMA_CASES=32 (``make schema``) so many, and what
 schemathesis calls coverage: more than 2,000 in all.
 """
 

@@ -126,7 +126,7 @@ class Sample(Command):
     """
 
     run: Positional[Path]
-    """The run folder."""
+    """The run folder, or a run that ships: chorale, digits, emoji-3d, poem."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
     """How many (default: 64 images, 8 texts, 1 piece of music, or one for each source)."""
     seed: int = 0
@@ -140,7 +140,7 @@ class Sample(Command):
     source: Path | None = None
     """A picture, or a folder of pictures, to make others from; files of the same names are written."""
     out: Path | None = None
-    """Folder to write to (default: inside the run)."""
+    """Folder to write to (default: inside the run; of a run that ships, samples/NAME here)."""
     device: str = "auto"
     """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""
     visible_mark: Switch = False

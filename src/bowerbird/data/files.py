@@ -54,7 +54,7 @@ SHEET = "sheet.png"
 """Beside ``METADATA``: a picture of examples, not one."""
 BESIDE = re.compile(
     r"(?:readme|licen[cs]e|copying|notice|changelog|authors|citation|attribution)(?:[.-][\w.-]*)?"
-    r"|thumbs\.db|desktop\.ini|icon\r|" + "|".join(map(re.escape, (*TABLES_OF_METADATA, LABELS, SHEET))),
+    r"|.*\.aigc\.json|thumbs\.db|desktop\.ini|icon\r|" + "|".join(map(re.escape, (*TABLES_OF_METADATA, LABELS, SHEET))),
     re.IGNORECASE,
 )
 """Files that lie beside images as a matter of course."""

@@ -14,7 +14,7 @@ document, eos ends it, pad fills up a row.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Tokenizer:
     def from_spec(cls, spec: Spec) -> "Tokenizer":
         """The tokenizer of a model's data: of its target, else of the first tokens that are given (captions)."""
         fields = [field for field in (spec.target, *spec.given.values()) if isinstance(field, Tokens)]
-        return cls(hf.Tokenizer.from_str(spec.codec), fields[0].bos, fields[0].eos, fields[0].pad, spec.chat_template)
+        return _of_codec(spec.codec, fields[0].bos, fields[0].eos, fields[0].pad, spec.chat_template)
 
     def to_json(self) -> str:
         """The text of its tokenizer.json."""
@@ -181,6 +181,12 @@ class Tokenizer:
             f"The character '{character}' (U+{ord(character or chr(0)):04X}) is not in the vocabulary, which has "
             f"{self.core.get_vocab_size(with_added_tokens=False):,} characters; leave it out."
         )
+
+
+@lru_cache(maxsize=8)
+def _of_codec(codec: str, bos: int, eos: int, pad: int, chat_template: str) -> Tokenizer:
+    """Kept, because reading the vocabulary of a large model takes longer than answering with it."""
+    return Tokenizer(hf.Tokenizer.from_str(codec), bos, eos, pad, chat_template)
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[str]:

@@ -25,7 +25,12 @@ def diagnose_run(folder: Path | str) -> list[Finding]:
     try:
         if not (Path(folder) / "run.toml").is_file() and recorded.is_file():
             return [Finding.from_json(table) for table in salvage.objects(salvage.json_object(recorded)["findings"])]
-        return find(read_signals(folder))
+        signals = read_signals(folder)
+        if not (signals.rows or signals.probes or signals.failure):
+            raise BowerbirdError(
+                f"{folder} says nothing about its training: it has no metrics.jsonl with a step in it."
+            )
+        return find(signals)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise BowerbirdError(
             f"The signals of {folder} cannot be judged ({type(error).__name__}: {error}): {FILE}, metrics.jsonl or "

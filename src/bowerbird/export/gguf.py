@@ -304,7 +304,7 @@ class GGUF(Target):
         again = read(folder / self.file)
         net = again.net.language_model(again.vocab_size, again.context).eval()
         net.load_state_dict(again.weights)
-        return compared_logits(trained, lambda tokens: net(tokens)[0])
+        return compared_logits(trained, lambda tokens: net(tokens)[0], matrices_only=True)
 
     def usage(self, trained: Trained) -> str:
         return f"```sh\nllama-cli -m {self.file} -p Once\n```"

@@ -140,11 +140,13 @@ def compared_pieces(trained: Trained, theirs: Mapping[str, Function]) -> list[Pa
     ]
 
 
-def compared_logits(trained: Trained, theirs: Function) -> list[Parity]:
-    """A language model; with the precision f16 beside ours with its weights rounded alike."""
+def compared_logits(trained: Trained, theirs: Function, matrices_only: bool = False) -> list[Parity]:
+    """A language model; with the precision f16 beside ours with its weights, or its matrices, rounded alike."""
     model: Any = trained.model
     if trained.precision == "f16":
-        model = copy.deepcopy(model).half().float()
+        model = copy.deepcopy(model)
+        for weight in model.parameters():
+            weight.data = weight if matrices_only and weight.ndim < 2 else weight.half().float()
     piece = model.pieces["reader"]
     return [compared("logits", piece.module, theirs, lambda n: examples(piece.inputs, n))]
 

@@ -201,10 +201,12 @@ def _gif_data(data: bytes, at: int) -> int:
 
 
 def insert_gif(data: bytes, packet: bytes) -> bytes:
-    """An application extension before the trailer; a packet that is there already makes room."""
+    """An application extension before the first frame; a packet that is there already makes room."""
     header, *blocks = (block for block in _gif_blocks(data) if not block[3:].startswith(_XMP_IN_GIF))
     label = b"\x21\xff\x0b" + _XMP_IN_GIF + packet + _END_OF_XMP
-    return b"GIF89a" + header[6:] + b"".join(blocks[:-1]) + label + blocks[-1]
+    first = next(i for i, block in enumerate(blocks) if block[:2] == b"\x21\xf9" or block[0] in b"\x2c\x3b")
+    blocks.insert(first, label)
+    return b"GIF89a" + header[6:] + b"".join(blocks)
 
 
 def read_gif(data: bytes) -> Found:

@@ -29,7 +29,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Complex128, Float64, Num, UInt8
+from jaxtyping import Complex128, Float64, UInt8
 from scipy.ndimage import gaussian_filter, zoom
 
 from bowerbird.samplers.greenlist import PUBLIC_KEY
@@ -147,7 +147,7 @@ def _unfolded(tile: Float64[np.ndarray, "side side"], h: int, w: int) -> Plane:
     return np.tile(tile, (-(-h // SIDE), -(-w // SIDE)))[:h, :w]
 
 
-def _colours(pixels: Num[np.ndarray, "h w c"]) -> slice:
+def _colours(pixels: np.ndarray) -> slice:
     """Every channel but alpha."""
     return slice(0, pixels.shape[2] - (pixels.shape[2] in (2, 4)))
 
@@ -157,7 +157,7 @@ def _luminance(pixels: np.ndarray) -> Plane:
     return colours @ np.array([0.299, 0.587, 0.114]) if colours.shape[2] == 3 else colours[..., 0]
 
 
-def _scaled(grey: Plane, scale: float) -> Plane:
+def _scaled(grey: Plane, scale: float) -> Float64[np.ndarray, "H W"]:
     return grey if scale == 1 else zoom(grey, scale, order=1, grid_mode=True, mode="nearest")
 
 

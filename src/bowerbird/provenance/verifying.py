@@ -340,7 +340,7 @@ def _in_words(data: bytes, run: Path) -> Iterator[Layer]:
     if spec.medium != "text" or not isinstance(spec.target, Tokens):
         return
     tokenizer, texts = Tokenizer.from_spec(spec), [str(row["text"]) for row in written.rows(data) if "text" in row]
-    tokens = torch.tensor(tokenizer.encode("\n\n".join(texts) or data.decode("utf-8", "replace")), dtype=torch.long)
+    tokens = _tokens("\n".join(texts) or data.decode("utf-8", "replace"), tokenizer)
     seen = [greenlist.score(tokens, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
     best = min(seen, key=lambda score: score.p)
     says = f"{best.green} of {best.tokens} tokens of {run} are green, z = {best.z:.1f}, by chance with p = {best.p:.1g}"
@@ -348,6 +348,23 @@ def _in_words(data: bytes, run: Path) -> Iterator[Layer]:
         says = f"{best.tokens} tokens are too few; {greenlist.FEWEST} are needed"
     details = {"run": str(run), "tokens": best.tokens, "green": best.green, "z": round(best.z, 2), "p": best.p}
     yield Layer("watermark in words", "ours" if best.found else "unknown", says, details)
+
+
+def _tokens(text: str, tokenizer: Tokenizer) -> torch.Tensor:
+    """A text's tokens; characters that the tokenizer does not know are left out."""
+    try:
+        return torch.tensor(tokenizer.encode(text), dtype=torch.long)
+    except BowerbirdError:
+        known = {character for character in set(text) if _knows(tokenizer, character)}
+        return torch.tensor(tokenizer.encode("".join(one for one in text if one in known)), dtype=torch.long)
+
+
+def _knows(tokenizer: Tokenizer, character: str) -> bool:
+    try:
+        tokenizer.encode(character)
+    except BowerbirdError:
+        return False
+    return True
 
 
 def _iptc(value: str) -> Layer:

@@ -94,17 +94,22 @@ def create_app(
 
 
 class Impatient(H11Protocol):
-    """Closes a connection whose first request does not begin in time: whoever only holds it open holds nothing else."""
+    """Closes a connection on which no request has begun for so long: whose headers come too slowly, or never."""
 
     SECONDS = 10.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.loop.call_later(self.SECONDS, self._close_if_silent)
+        self.loop.call_later(self.SECONDS, self._look, None)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def _look(self, seen: Any) -> None:
+        """``seen`` is the request that the connection had at the last look."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is seen and (seen is None or seen.response_complete):
             self.transport.close()
+        else:
+            self.loop.call_later(self.SECONDS, self._look, self.cycle)
 
 
 class Server(uvicorn.Server):

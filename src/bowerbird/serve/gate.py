@@ -1,16 +1,17 @@
 """What stands before every endpoint: keys, pages of other sites, metrics, logs, errors that tell no secrets."""
 
+import asyncio
 import hashlib
 import hmac
 import json
 import logging
+import re
 import secrets
 import sys
 import time
 from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -24,8 +25,12 @@ from bowerbird.serve.limits import Closing
 from bowerbird.serve.served import LOG
 from bowerbird.serve.service import Engine
 
+HOST = re.compile(r":\d+$")
+"""The port behind a host name."""
 CLIENT_LEFT = 499
 """The status that logs and metrics give to a request whose client did not wait."""
+READING = 2.0
+"""Times the seconds that an answer may take: when a connection ends whose client does not read."""
 
 
 # ------------------------------------------------------------------------------------------------------- keys
@@ -150,6 +155,7 @@ class Gate:
         """``hosts``: the names under which the server may be called (None: any)."""
         self.app, self.engine, self.metrics, self.keys = app, engine, metrics, keys
         self.open_paths, self.hosts = open_paths, hosts
+        self._most_seconds = READING * (engine.limits.seconds + engine.limits.body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -167,9 +173,16 @@ class Gate:
 
         try:
             self._check(scope)
-            await self.app(scope, receive, noting)
+            async with asyncio.timeout(self._most_seconds):
+                await self.app(scope, receive, noting)
         except ClientDisconnect:
             status = CLIENT_LEFT
+        except asyncio.CancelledError:  # the time to drain is over
+            if status == CLIENT_LEFT:
+                await refusal(scope["path"], Closing(), self.engine)(scope, receive, noting)
+            raise
+        except TimeoutError:  # somebody does not read what is sent, and the connection ends
+            LOG.warning("a client read too slowly", extra={"request": number})
         except Exception as error:
             if status_of(error) >= 500 and not isinstance(error, BowerbirdError):
                 LOG.error("request failed", exc_info=error, extra={"request": number})
@@ -180,11 +193,10 @@ class Gate:
 
     def _check(self, scope: MutableMapping[str, Any]) -> None:
         headers, path = Headers(scope=scope), scope["path"]
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
-        if self.hosts is not None and host not in self.hosts:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.hosts is not None and HOST.sub("", host).strip("[]") not in self.hosts:
             raise Refused(421, "This server does not answer under this host name.")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
+        if origin is not None and origin.partition("://")[2] != host:
             raise Refused(403, "Pages of other sites may not use this server.")
         if path in self.open_paths:
             return

@@ -108,7 +108,8 @@ class Worker(ABC):
     @property
     def waiting(self) -> int:
         """Samples that wait for their turn."""
-        return sum(job.asked.n for job in self._waiting if not job.gone)
+        with self._news:
+            return sum(job.asked.n for job in self._waiting if not job.gone)
 
     def retry_after_s(self) -> int:
         """Whole seconds in which half of what waits will have been drawn, as far as recent batches tell."""

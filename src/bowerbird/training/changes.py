@@ -13,7 +13,7 @@ from bowerbird import config
 from bowerbird.errors import BowerbirdError
 from bowerbird.spec import IN_FILES, spec_to_json
 
-NO_MATTER = ("title", "plugin", "data.source", "expect")
+NO_MATTER = ("title", "plugin", "data.source", "expect", "train.trackers")
 """Settings that change no number; the data are known by their fingerprint, wherever they lie."""
 MOST_NAMED = 4
 """Settings and classes that a sentence names one by one."""

@@ -1,4 +1,4 @@
-"""What a run says while it trains: a progress line, metrics.jsonl, TensorBoard events."""
+"""What a run says while it trains: a progress line, metrics.jsonl, what trackers are told."""
 
 import sys
 import time
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bowerbird.training.clock import Clock, starvation
 from bowerbird.training.rundir import RunDir
+from bowerbird.training.trackers import Tracker, trackers_of
 
 SECONDS_BETWEEN_LINES = 30
 """How often a line is printed when the output is not a terminal …"""
@@ -37,17 +38,17 @@ class Progress:
         self.last = ""
         self.next_line = time.monotonic() + (0 if self.live else SECONDS_BETWEEN_LINES)
         self.start: tuple[float, float] | None = None
-        self.events: Any = None
+        self.trackers: list[Tracker] = []
 
     def __enter__(self) -> "Progress":
-        self.events = _summary_writer(self.rundir)  # writes into the folder, which is a run only now
+        self.trackers = trackers_of(self.rundir)  # they write into the folder, which is a run only now
         self.bar.start()
         return self
 
     def __exit__(self, _kind: type | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         self.bar.stop()
-        if self.events is not None:
-            self.events.close()
+        for tracker in self.trackers:
+            tracker.close()
         if error is None:
             self.console.print(f"  done   {self.last}")
 
@@ -84,10 +85,8 @@ class Progress:
     def record(self, row: dict[str, Any]) -> None:
         self.rundir.append_metrics(row)
         self.last_rate = row["examples_per_second"]
-        if self.events is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self.events.add_scalar(name, value, row["step"])
+        for tracker in self.trackers:
+            tracker.record(row["step"], {name: value for name, value in row.items() if name != "step"})
 
 
 def _notebook_line() -> Any:
@@ -102,12 +101,3 @@ def _spent(clock: Clock) -> str:
     computing = clock.compute_seconds
     differs = clock.device.type == "cpu" and computing is not None and f"{computing:.0f}" != f"{clock.seconds:.0f}"
     return f"{clock.seconds:.0f} s" + (f" ({computing:.0f} CPU s)" if differs else "")
-
-
-def _summary_writer(rundir: RunDir) -> Any:
-    """A TensorBoard writer, or None when the extra ``track`` is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(rundir.path / "tensorboard"), purge_step=rundir.status().get("step"))

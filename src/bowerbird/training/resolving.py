@@ -5,15 +5,17 @@ from dataclasses import replace
 from bowerbird import config, machine
 from bowerbird.errors import BowerbirdError
 from bowerbird.training.budget import LIMITS
+from bowerbird.training.trackers import require_installed
 
 LINES = 20
 """Fewest lines of metrics.jsonl, so that a short run has curves, too."""
 
 
 def check(train: config.Train) -> None:
-    """BowerbirdError for a run without an end."""
+    """BowerbirdError for a run without an end, or with a tracker that is not installed."""
     if not any(getattr(train, limit) for limit in LIMITS):
         raise BowerbirdError("No budget is set; add one, for example --budget 10m or --train.steps 10000.")
+    require_installed(train.trackers)
 
 
 def resolved(run: config.Run) -> config.Run:
