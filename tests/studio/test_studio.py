@@ -414,6 +414,15 @@ def test_runs_are_compared_by_losses_of_the_same_name_and_by_what_was_measured(s
     assert "at least two" in site.get("/compare?run=one").error
 
 
+def test_a_model_can_be_taken_to_another_program(site: Site):
+    page = site.post("/export/safetensors/shipped/digits")
+    assert page.status == 200, page.text
+    file = site.get(re.search(r'href="(/exports/[^"]+)"', page.text)[1])
+    assert any(name.endswith(".safetensors") for name in zipfile.ZipFile(io.BytesIO(file.body)).namelist())
+    assert site.post("/export/gguf/shipped/digits").status == 404
+    assert site.get("/exports/none/..%2f..").status == 404
+
+
 def test_the_studio_loads_only_when_it_is_opened():
     script = "import sys, bowerbird.cli; print([n for n in ('torch', 'starlette', 'uvicorn') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

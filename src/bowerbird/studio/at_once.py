@@ -49,16 +49,16 @@ async def make(request: Request) -> Response:
     """Makes samples of a run as a form asks, and shows them."""
     studio, run = of(request), of(request).shelf.get(request.path_params["key"])
     form = await form_of(request)
-    result = await made(studio, run, form)
-    template = "sharpening.html" if form.get("view") == "sharpening" else "result.html"
-    return HTMLResponse(studio.part(request, template, result=result))
+    glimpse = form.get("view") == "sharpening"  # what a training has come to, at the size of a stamp
+    result = await made(studio, run, form, labelled=not glimpse)
+    return HTMLResponse(studio.part(request, "sharpening.html" if glimpse else "result.html", result=result))
 
 
-async def made(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> Result:
+async def made(studio: Studio, run: Shelved, form: Mapping[str, Any], *, labelled: bool = True) -> Result:
     """The result of a form's values."""
     asked = await given_of(studio, run, form)
     samples = await studio.drawing.submit(run, asked.n, asked.seed, asked.given, asked.options)
-    return await studio.drawing.do(studio.results.keep, samples, run, asked.seed)
+    return await studio.drawing.do(studio.results.keep, samples, run, asked.seed, labelled)
 
 
 async def given_of(studio: Studio, run: Shelved, form: Mapping[str, Any]) -> playground.Asked:

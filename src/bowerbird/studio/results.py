@@ -82,10 +82,10 @@ class Results:
         self._results: dict[str, Result] = {}
         self._folders: OrderedDict[str, Path] = OrderedDict()
 
-    def keep(self, samples: Samples, run: Shelved, seed: int) -> Result:
-        """Writes the samples and remembers them."""
+    def keep(self, samples: Samples, run: Shelved, seed: int, labelled: bool = True) -> Result:
+        """Writes the samples and remembers them; ``labelled`` False is for what is shown and not offered as files."""
         token = secrets.token_urlsafe(9)
-        folder = samples.save(self.folder / token)
+        folder = samples.save(self.folder / token, labelled=labelled)
         for name, field in samples.spec.given.items():
             if isinstance(field, Tensors) and len(field.shape) == 3 and name in samples.given:
                 for i, pixels in enumerate(to_uint8(samples.given[name])):

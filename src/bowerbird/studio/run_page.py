@@ -1,7 +1,10 @@
 """The pages of all runs and of one: live curves, samples, diagnosis, and a playground of what the run takes."""
 
 import asyncio
+import secrets
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from bowerbird.media.image.pictures import picture
 from bowerbird.models.base import Encodes, Infers, Streams
 from bowerbird.studio import playground
 from bowerbird.studio.at_once import HELD_OUT, given_of
+from bowerbird.studio.children import told
 from bowerbird.studio.film import filmed
 from bowerbird.studio.language import Words, words_of
 from bowerbird.studio.shelf import Gone, Shelved
@@ -30,6 +34,9 @@ LONGEST_TEXT = 256
 """Tokens that a text is continued by."""
 INERT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 """For whole pages of ours with their own style, whatever they quote: no script, no request."""
+EXPORTS = ("onnx", "safetensors", "huggingface", "html")
+"""Formats with a button; one that does not suit a run says so in a sentence."""
+EXPORT_S = 300.0
 MOST_COMPARED = 6
 
 
@@ -47,7 +54,7 @@ async def run(request: Request) -> Response:
     return studio.page(
         request, "run.html", run=shown, standing=standing(studio, shown, words_of(request)), takes=takes,
         translates=shown.family == "translation", held_out=HELD_OUT if translates_pictures(shown) else (),
-        most=playground.MOST, exports=(),
+        most=playground.MOST, exports=EXPORTS,
     )  # fmt: skip
 
 
@@ -203,7 +210,41 @@ async def report(request: Request) -> Response:
     return FileResponse(path, headers={"Content-Security-Policy": INERT})
 
 
+async def export(request: Request) -> Response:
+    """Writes a run's model for another program, which compares it with the original, and offers the file."""
+    studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
+    to = request.path_params["to"]
+    if to not in EXPORTS:
+        raise Gone(f"There is no button for {to}.")
+    folder = studio.scratch / "exports" / secrets.token_urlsafe(9)
+    folder.mkdir(parents=True)
+    written = folder / (f"{shown.name}.html" if to == "html" else f"{shown.name}-{to}")
+    async with studio.programs.turns:
+        words = ["export", str(shown.folder), "--to", to, "--out", str(written)]
+        await told("bowerbird", words, EXPORT_S, "The export")
+    if not written.exists():
+        raise BowerbirdError("The export left no file.")
+    file = written if written.is_file() else Path(await asyncio.to_thread(_zipped, written))
+    return HTMLResponse(studio.part(request, "exported.html", token=folder.name, file=file))
+
+
+def _zipped(folder: Path) -> str:
+    return shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
+
+
+async def exported(request: Request) -> Response:
+    studio, name = of(request), request.path_params["name"]
+    folders = studio.scratch / "exports"
+    kept = {(file.parent.name, file.name): file for file in folders.glob("*/*") if file.is_file()}
+    file = kept.get((request.path_params["token"], name))
+    if file is None:
+        raise Gone("This export is no longer kept; make it again.")
+    return FileResponse(file, filename=file.name, content_disposition_type="attachment")
+
+
 ROUTES = [
+    Route("/export/{to}/{key:path}", export, methods=["POST"]),
+    Route("/exports/{token}/{name}", exported),
     Route("/compare", compare),
     Route("/runs", runs),
     Route("/runs/{key:path}", run),
