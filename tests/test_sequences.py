@@ -82,7 +82,7 @@ def written(out: Path) -> list[dict]:
 def test_samples_are_text_files_with_their_origin(poet: Path, tmp_path: Path) -> None:
     out = api.sample(poet, n=3, seed=5, out=tmp_path / "a")
     rows = written(out)
-    assert {path.name for path in out.iterdir()} == {"metadata.jsonl", "samples.txt"}
+    assert {path.name for path in out.iterdir()} == {"metadata.jsonl", "samples.txt", "samples.txt.aigc.json"}
     assert len(rows) == 3 and {row["seed"] for row in rows} == {5} and rows[0]["generated_by"] == str(poet)
     again = api.sample(poet, n=3, seed=5, out=tmp_path / "b")
     assert (out / "samples.txt").read_text() == (again / "samples.txt").read_text()

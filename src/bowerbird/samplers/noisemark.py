@@ -16,11 +16,11 @@ normal number has.  It works on pictures that are too small for a mark in their 
 """
 
 import hashlib
+from statistics import NormalDist
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import norm
 from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
@@ -35,7 +35,7 @@ BEGIN = 0.02
 
 
 def threshold() -> float:
-    return float(norm.isf(FALSE_ALARMS / 4))
+    return NormalDist().inv_cdf(1 - FALSE_ALARMS / 4)
 
 
 def _band(shape: tuple[int, ...]) -> np.ndarray:
@@ -54,7 +54,7 @@ def direction(shape: tuple[int, ...], key: str) -> Float[Tensor, "c h w"]:
     """k: its numbers follow from the key and the shape."""
     n = int(np.prod(shape))
     numbers = np.frombuffer(hashlib.shake_256(f"{key}:{shape}".encode()).digest(4 * n), "<u4")
-    white = torch.from_numpy(norm.ppf((numbers + 0.5) / 2**32)).float().view(1, *shape)
+    white = torch.special.ndtri(torch.from_numpy((numbers + 0.5) / 2**32)).float().view(1, *shape)
     low = _low(white)[0]
     return low / low.norm()
 
