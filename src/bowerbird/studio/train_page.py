@@ -141,7 +141,7 @@ def standing(studio: Studio, run: Shelved, words: Words) -> dict[str, Any]:
         "sentence": sentence,
         "step": last.get("step", status.get("step", 0)),
         "used": used(run.settings.get("train", {}), last) if state != "finished" else 1.0,
-        "spent": words("live.spent", step=f"{last.get('step', 0):,}", minutes=f"{last.get('seconds', 0) / 60:.1f}"),
+        "spent": spent(last, words),
         "left": left(run.settings.get("train", {}), last, words),
         "weights": weights.stat().st_mtime_ns if weights.is_file() else 0,
         "weights_step": status.get("step", 0),
@@ -153,6 +153,12 @@ def standing(studio: Studio, run: Shelved, words: Words) -> dict[str, Any]:
         ],
         "findings": [{"title": one.get("title", ""), "text": one.get("message", "")} for one in run.findings()],
     }  # fmt: skip
+
+
+def spent(last: Mapping[str, Any], words: Words) -> str:
+    """How far it has come; nothing where nothing was logged, as in runs that ship."""
+    minutes = f"{last.get('seconds', 0) / 60:.1f}"
+    return words("live.spent", step=f"{last['step']:,}", minutes=minutes) if last else ""
 
 
 def used(settings: Mapping[str, Any], last: Mapping[str, Any]) -> float:
