@@ -17,9 +17,10 @@ As E exp(a cos theta) = I_0(a) <= exp(a²/4), E exp(t z) <= exp(t²/2), and by C
 
 ``threshold`` solves this for tau; nothing was tuned on pictures.
 
-Embedding maximises z(0) at a given distance: a few steps along its gradient, projected on pictures of 8 bits at
-``PSNR_DB``; every second step sees a crop, which would otherwise cost most.  Large pictures have many tiles, and the
-pattern alone is enough.  Below ``SMALLEST`` pixels there are too few frequencies, and nothing is marked
+Embedding maximises z(0) at a given distance, most of the change where the picture is busy and hides it: a few steps
+along its gradient, projected on pictures of 8 bits at ``PSNR_DB``; every second step sees a crop, which would
+otherwise cost most.  Large pictures have many tiles, and the pattern alone is enough.  Below ``SMALLEST`` pixels there
+are too few frequencies, and nothing is marked
 (benchmarks/bench_watermark.py).  Cf. Cox et al. 1997 (spread spectrum) and Kutter 1998 (a repeated tile).
 """
 
@@ -55,6 +56,9 @@ REFINED = 2 * SIDE * SIDE
 """Pictures with at most so many pixels are marked with ``STEPS`` steps along the gradient."""
 STEPS, STEP, INNER = 16, 0.3, 0.05
 """Each ``STEP`` times the distance long; every second one does not see the outer ``INNER`` on each side."""
+
+NEAR, BUSY, PLAIN = 2.0, 10.0, 0.15
+"""The spread, in levels, of the pixels ``NEAR`` a pixel hides a change: ``BUSY`` all of it, 0 ``PLAIN`` of it."""
 
 Pixels = UInt8[np.ndarray, "h w c"]
 Plane = Float64[np.ndarray, "h w"]
@@ -168,9 +172,10 @@ def marked(pixels: Pixels, key: str = PUBLIC_KEY) -> Pixels:
     """The picture with the pattern, ``PSNR_DB`` away; alpha stays as it is."""
     h, w, _ = pixels.shape
     colours = pixels[..., _colours(pixels)].astype(np.float64)
-    change = _at_distance(colours, _unfolded(np.fft.ifft2(pattern(key)).real, h, w))
+    hides = _hiding(_luminance(pixels))
+    change = _at_distance(colours, hides * _unfolded(np.fft.ifft2(pattern(key)).real, h, w))
     for step in range(STEPS if h * w <= REFINED else 0):
-        gradient = _gradient(_luminance(_with(colours, change)), key, INNER if step % 2 else 0.0)
+        gradient = hides**2 * _gradient(_luminance(_with(colours, change)), key, INNER if step % 2 else 0.0)
         length = math.sqrt(float(np.square(gradient).mean()))
         if length == 0:
             break
@@ -178,6 +183,13 @@ def marked(pixels: Pixels, key: str = PUBLIC_KEY) -> Pixels:
     made = pixels.copy()
     made[..., _colours(pixels)] = _with(colours, change)
     return made
+
+
+def _hiding(grey: Plane) -> Plane:
+    """How much of a change the eye misses at each pixel, at most 1: little on a plain surface, more beside edges."""
+    mean = gaussian_filter(grey, NEAR)
+    spread = np.sqrt(np.maximum(gaussian_filter(grey**2, NEAR) - mean**2, 0))
+    return np.clip(spread / BUSY, PLAIN, 1)
 
 
 def _distance() -> float:
