@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import struct
 import wave
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,8 +205,11 @@ def test_the_identifier_follows_from_content_and_origin() -> None:
 # ------------------------------------------------------------------------------------------------------------- others
 
 
-def png_with(**texts: str) -> bytes:
+def png_with(*packed: str, **texts: str) -> bytes:
+    """A picture with texts; ``packed``: key and value of one that is compressed."""
     info = PngImagePlugin.PngInfo()
+    if packed:
+        info.add_text(*packed, zip=True)
     for key, value in texts.items():
         info.add_text(key.replace("__", ":"), value)
     return picture("PNG", pnginfo=info)
@@ -222,6 +227,11 @@ TC260 = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description xmlns:TC260="http://www.tc260.org.cn/ns/AIGC/1.0/"><TC260:AIGC>{&quot;Label&quot;:&quot;1&quot;,'
     "&quot;ContentProducer&quot;:&quot;001191110000000000000000001&quot;}</TC260:AIGC></rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+LIGHTROOM = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:stEvt="http://ns.adobe.com/xap/1.0/sType/ResourceEvent#" stEvt:action="derived" '
+    'stEvt:parameters="converted from image/x-canon-cr2 to image/jpeg"/></rdf:RDF></x:xmpmeta>'
 )
 PARAMETERS = "a bird\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
 
@@ -251,6 +261,19 @@ OTHERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "web UI": (".png", lambda: png_with(parameters=PARAMETERS), "parameters"),
     "web UI, comment": (".gif", lambda: picture("GIF", mode="L", comment=PARAMETERS.encode()), "parameters"),
     "ComfyUI": (".png", lambda: png_with(prompt='{"3": {"class_type": "KSampler"}}'), "parameters"),
+    "web UI in XMP": (
+        ".jpg",
+        lambda: picture("JPEG", xmp=iptc("").replace("<rdf:Desc", f"<rdf:li>{PARAMETERS}</rdf:li><rdf:Desc").encode()),
+        "parameters",
+    ),
+    "web UI, packed": (".png", lambda: png_with("parameters", PARAMETERS), "parameters"),
+    "JSON of settings": (".png", lambda: png_with(parameters='{"prompt": "a bird", "seed": 1}'), "parameters"),
+    "InvokeAI": (
+        ".png",
+        lambda: png_with(invokeai_metadata='{"positive_prompt": "a", "cfg_scale": 7.5, "seed": 1}'),
+        "parameters",
+    ),
+    "InvokeAI of old": (".png", lambda: png_with(Dream='"a bird" -s 50 -S 12 -W 512 -H 512 -C 7.5'), "parameters"),
     "Midjourney": (".png", lambda: png_with(Description=f"bird --v 6 Job ID: {'0' * 8}-{'0' * 27}"), "parameters"),
     "Software": (".jpg", lambda: exif(0x0131, "NovelAI"), "parameters"),
     "XMP in an unknown file": (".mov", lambda: b"\0\0\1\2\xff\xfe" + iptc("trainedAlgorithmicMedia").encode(), "IPTC"),
@@ -268,6 +291,10 @@ def test_labels_of_other_generators_are_named(case: str, tmp_path: Path) -> None
 UNKNOWN: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a camera": (".png", lambda: png_with(XML__com__adobe__xmp=iptc("digitalCapture"))),
     "Photoshop": (".jpg", lambda: exif(0x0131, "Adobe Photoshop 26.1")),
+    "Lightroom": (".jpg", lambda: picture("JPEG", xmp=LIGHTROOM.encode())),
+    "parameters that are none": (".png", lambda: png_with("parameters", "A" * 100_000)),
+    "parameters of a measurement": (".png", lambda: png_with(parameters="Exposure: 20, Gain: 3, Seed: none")),
+    "workflow of a laboratory": (".png", lambda: png_with(workflow="stain, rinse, scan", dream="I had one")),
     "a prompt that is none": (".png", lambda: png_with(prompt="Say cheese")),
     "a description of Midjourney": (".png", lambda: png_with(Description="a talk about Midjourney")),
     "a text that quotes a label": (".txt", lambda: iptc("trainedAlgorithmicMedia").encode()),
@@ -303,6 +330,44 @@ def test_a_damaged_file_is_judged_or_refused_in_a_sentence(kind: str, tmp_path: 
             verify(file)
         except BowerbirdError as error:
             assert "is damaged" in str(error)
+
+
+def absurd() -> bytes:
+    """A PNG that claims to have 2³¹ - 1 pixels a side."""
+    data = picture("PNG")
+    head = struct.pack(">II", (1 << 31) - 1, (1 << 31) - 1) + data[24:29]
+    return data[:16] + head + struct.pack(">I", zlib.crc32(b"IHDR" + head)) + data[33:]
+
+
+NO_PICTURES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "absurd dimensions": ("a.png", absurd),
+    "absurd dimensions under another name": ("a.bin", absurd),
+    "noise": ("a.png", lambda: np.random.default_rng(0).bytes(999)),
+    "a text": ("a.jpg", lambda: b"a text"),
+}
+
+
+@pytest.mark.parametrize("case", NO_PICTURES)
+def test_what_cannot_be_opened_as_the_picture_it_says_it_is_is_refused(case: str, tmp_path: Path) -> None:
+    name, make = NO_PICTURES[case]
+    (tmp_path / name).write_bytes(make())
+    with pytest.raises(BowerbirdError, match="cannot be opened as a picture: it is damaged or too large"):
+        verify(tmp_path / name)
+
+
+def test_labels_of_a_picture_that_cannot_be_opened_are_still_told(tmp_path: Path) -> None:
+    data = containers.kind_of(absurd()).insert(absurd(), record.make(b"another", ORIGIN))  # type: ignore[union-attr]
+    (tmp_path / "a.png").write_bytes(data)
+    verdict = verify(tmp_path / "a.png")
+    assert verdict.judgement == "altered" and judged(verdict) == {"label": "altered", "watermark": "unknown"}
+
+
+def test_a_name_that_is_too_long_is_one_file_s_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (longest := tmp_path / ("b" * 251 + ".mid")).write_bytes(midi())  # whose sidecar's name would be too long
+    assert cli.main(["verify", "a" * 300, str(longest)]) == 2
+    printed, problems = capsys.readouterr()
+    assert f"{longest}: unknown" in printed
+    assert problems.startswith("bowerbird: aaa") and problems.count("\n") == 1 and "cannot be read" in problems
 
 
 # ------------------------------------------------------------------------------------------------------------ samples
@@ -430,7 +495,9 @@ def test_a_stranger_s_signature_is_valid_but_not_known(
     anchors = [tmp_path / "config" / "provenance" / "chain.pem"]
     monkeypatch.setenv("BOWERBIRD_CONFIG", str(tmp_path / "elsewhere"))
     assert "not known here" in next(one.says for one in verify(file).layers if one.layer == "signature")
-    assert "known here" in next(one.says for one in verify(file, anchors=anchors).layers if one.layer == "signature")
+    for trusted in (anchors, [anchors[0].with_name("anchor.pem")]):
+        layer = next(one for one in verify(file, anchors=trusted).layers if one.layer == "signature")
+        assert "whose key is known here" in layer.says and layer.details["known"]
 
 
 @pytest.mark.parametrize("kind", ["png", "grey png", "jpeg", "animated gif", "lossless webp", "lossy webp", "wav"])
@@ -458,11 +525,9 @@ def test_c2pa_validates_with_the_own_authority(
     monkeypatch.setenv("BOWERBIRD_CONFIG", str(tmp_path / "elsewhere"))
     file = written(tmp_path, make(), suffix, Labeller(ORIGIN, key))
     anchor = tmp_path / "config" / "provenance" / "anchor.pem"
-    states = [
-        next(layer for layer in verify(file, anchors=some).layers if layer.layer == "C2PA").details["state"]
-        for some in ([], [anchor])
-    ]
-    assert states == ["Valid", "Trusted"]
+    for trusted, known, state in (([], False, "Valid"), ([anchor], True, "Trusted")):
+        details = {layer.layer: layer.details for layer in verify(file, anchors=trusted).layers}
+        assert (details["signature"]["known"], details["C2PA"]["state"]) == (known, state), "both say the same"
 
 
 # -------------------------------------------------------------------------------------------------------- command line

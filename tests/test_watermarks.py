@@ -15,6 +15,7 @@ from bowerbird.data import builtin
 from bowerbird.draws import Draws
 from bowerbird.generating import draw
 from bowerbird.media import open_data
+from bowerbird.media.image import ImageMedium
 from bowerbird.models.diffusion import DiffusionConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.nets.mlp import MLPConfig
@@ -59,6 +60,30 @@ def test_marked_pictures_are_near_and_found_after_crop_flip_and_jpeg(emoji: np.n
         found["another key"] += spectrum.detect(made, "mine").found
     assert found["none"] >= 27 and found["flip"] >= 27 and found["crop"] >= 24 and found["jpeg"] >= 24
     assert found["another key"] == 0
+
+
+def test_crops_are_looked_at_as_far_as_the_theory_goes(emoji: np.ndarray, tmp_path: Path) -> None:
+    assert spectrum.SMALLEST_READ == 14 < spectrum.SMALLEST
+    found, unmarked = {63: 0, 58: 0, 13: 0}, 0
+    for pixels in emoji:
+        made = spectrum.marked(pixels)
+        for side in found:
+            Image.fromarray(made[1 : side + 1, 1 : side + 1][: 64 - 1]).save(tmp_path / "crop.png")
+            layer = verify(tmp_path / "crop.png").layers[0]
+            found[side] += layer.judgement == "ours"
+        assert "below 14 pixels are too small" in layer.says
+        unmarked += spectrum.detect(pixels[8:22, 8:22]).found
+    assert found[63] >= 27 and found[58] >= 24 and found[13] == 0 and unmarked == 0
+
+
+def test_sheets_have_the_watermark_beside_the_strip(emoji: np.ndarray, tmp_path: Path) -> None:
+    x = torch.from_numpy(emoji[:4]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    spec = Spec("image", Tensors((3, 64, 64)))
+    for labeller, judgement in ((Labeller(), "ours"), (Labeller(watermark=False), "unknown")):
+        with labelling(labeller, files=False):
+            ImageMedium().preview(x, {}, spec, tmp_path / "sheet")
+        verdict = verify(tmp_path / "sheet.png")
+        assert verdict.judgement == judgement and [layer.layer for layer in verdict.layers] == ["watermark"]
 
 
 def test_z_of_unmarked_pictures_is_as_the_theory_says(emoji: np.ndarray) -> None:
@@ -147,7 +172,8 @@ def test_without_a_watermark_tokens_are_those_of_before() -> None:
 
 def test_verify_reads_words_with_a_run_s_tokenizer(tmp_path: Path) -> None:
     (source := tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60)
-    settings = {"data.source": str(source), "data.text.context": "16", "model.net.n_layer": "1"}
+    settings = {"data.source": str(source), "data.text.context": 16, "model.net.n_layer": 1}
+    settings["data.text.layout"] = "stream"
     recipe = bowerbird.config.with_settings(bowerbird.config.load("shakespeare"), settings)
     spec = open_data(recipe.data).spec
     run = RunDir.create(tmp_path / "run", recipe, {}).path
@@ -156,6 +182,12 @@ def test_verify_reads_words_with_a_run_s_tokenizer(tmp_path: Path) -> None:
     folder = bowerbird.sample(run, 1, out=tmp_path / "out", options=options, labelled=False)
     words = [one for one in verify(folder / "samples.txt", runs=[run]).layers if one.layer == "watermark in words"]
     assert words[0].judgement == "ours" and words[0].details["tokens"] >= greenlist.FEWEST
+    assert words[0].details["characters_left_out"] == 1 and "1 of 401 characters are not in its" in words[0].says
+    (beside := tmp_path / "foreign.md").write_text('---\nAIGC:\n    Label: "1"\n---\n生成\n')
+    assert {layer.layer: layer.judgement for layer in verify(beside, runs=[run]).layers} == {
+        "TC260": "other",
+        "watermark in words": "unknown",
+    }
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     (alone := tmp_path / "alone.txt").write_text(rows[0]["text"])
     assert verify(alone, runs=[run]).judgement == "ours" and verify(alone).judgement == "unknown"

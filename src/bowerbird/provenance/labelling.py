@@ -93,18 +93,20 @@ def marked(picture: "Image.Image") -> "Image.Image":
     labeller = _current.get()
     if labeller is None:
         return picture
-    picture = visible.with_corner(picture) if labeller.visible else picture
-    return _with_watermark(picture) if labeller.watermark and spectrum.fits(*picture.size) else picture
-
-
-def _with_watermark(picture: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    pixels = np.asarray(picture)
-    made = spectrum.marked(pixels if pixels.ndim == 3 else pixels[..., None], own_key())
-    return Image.fromarray(made if pixels.ndim == 3 else made[..., 0])
+    return _with_watermark(visible.with_corner(picture) if labeller.visible else picture, labeller)
 
 
 def marked_sheet(sheet: "Image.Image") -> "Image.Image":
-    """A sheet of such pictures, with the mark that people see; as it is outside."""
-    return sheet if _current.get() is None else visible.with_strip(sheet)
+    """A sheet of such pictures, with the same watermark, and below it the mark that people see; as it is outside."""
+    labeller = _current.get()
+    return sheet if labeller is None else visible.with_strip(_with_watermark(sheet, labeller))
+
+
+def _with_watermark(picture: "Image.Image", labeller: Labeller) -> "Image.Image":
+    from PIL import Image
+
+    if not (labeller.watermark and spectrum.fits(*picture.size)):
+        return picture
+    pixels = np.asarray(picture)
+    made = spectrum.marked(pixels if pixels.ndim == 3 else pixels[..., None], own_key())
+    return Image.fromarray(made if pixels.ndim == 3 else made[..., 0])

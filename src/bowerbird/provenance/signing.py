@@ -4,7 +4,7 @@
 
     key.pem       the private key, readable by its owner alone
     chain.pem     the certificate of that key and then that of the authority that vouches for it
-    anchor.pem    the authority alone: what others need, to trust signatures made here
+    anchor.pem    the authority and then that certificate: what others need, to trust manifests and labels made here
     producer.txt  the name that labels state as ContentProducer
 
 The authority's own key is thrown away when it has signed: nobody can issue a second certificate under it.
@@ -125,7 +125,7 @@ def init(producer: str = PRODUCER, *, replace: bool = False) -> Path:
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write_secret(where / "key.pem", key)
     write_text(where / "chain.pem", leaf + anchor)
-    write_text(where / "anchor.pem", anchor)
+    write_text(where / "anchor.pem", anchor + leaf)
     write_text(where / "producer.txt", producer.strip() + "\n")
     return where
 

@@ -20,8 +20,11 @@ As E exp(a cos theta) = I_0(a) <= exp(a²/4), E exp(t z) <= exp(t²/2), and by C
 Embedding maximises z(0) at a given distance, most of the change where the picture is busy and hides it: a few steps
 along its gradient, projected on pictures of 8 bits at ``PSNR_DB``; every second step sees a crop, which would
 otherwise cost most.  Large pictures have many tiles, and the pattern alone is enough.  Below ``SMALLEST`` pixels there
-are too few frequencies, and nothing is marked
-(benchmarks/bench_watermark.py).  Cf. Cox et al. 1997 (spread spectrum) and Kutter 1998 (a repeated tile).
+are too few frequencies, and nothing is marked (benchmarks/bench_watermark.py), but a crop of a marked picture may be
+smaller.  A picture of n × n pixels has about pi (HIGHEST² - LOWEST²) n² different frequencies in the band, so z is near
+the root of that at most, the pattern alone included: below ``SMALLEST_READ`` pixels that is less than tau, and nothing
+is looked for.  (The bound on false alarms holds for every size.)  Cf. Cox et al. 1997 (spread spectrum) and Kutter 1998
+(a repeated tile).
 """
 
 import hashlib
@@ -37,7 +40,7 @@ from bowerbird.samplers.greenlist import PUBLIC_KEY
 
 SIDE = 64
 SMALLEST = 64
-"""Pixels of the shorter side."""
+"""Pixels of the shorter side of pictures that are marked."""
 LARGEST = 1024
 """Pixels of a side that are looked at."""
 PSNR_DB = 35.2
@@ -86,6 +89,10 @@ def fits(width: int, height: int) -> bool:
 def threshold(false_alarms: float = FALSE_ALARMS) -> float:
     """tau with n_looks exp(-tau²/2) = false_alarms."""
     return math.sqrt(2 * math.log(SIDE * SIDE * 2 * len(SCALES) / false_alarms))
+
+
+SMALLEST_READ = math.ceil(threshold() / math.sqrt(math.pi * (HIGHEST**2 - LOWEST**2)))
+"""Pixels of the shorter side of pictures in which the mark is looked for."""
 
 
 @lru_cache(maxsize=8)

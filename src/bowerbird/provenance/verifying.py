@@ -35,6 +35,9 @@ from bowerbird.training.rundir import RunDir, load_model
 
 Judgement = Literal["ours", "altered", "other", "unknown"]
 LARGEST_BYTES = 1 << 30
+RASTERS = (containers.PNG, containers.JPEG, containers.GIF, containers.WEBP)
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+"""Suffixes of files that are pictures or damaged."""
 _RANK: tuple[Judgement, ...] = ("altered", "ours", "other", "unknown")
 """If layers differ, the first of these is the judgement of the file."""
 MADE_BY_MODELS = (
@@ -51,6 +54,13 @@ GENERATORS = re.compile(
     re.IGNORECASE,
 )
 _PARAMETERS = re.compile(r"\bSteps: \d+\b.*\b(?:Sampler|CFG scale|Seed): ", re.S)
+_SETTING = re.compile(
+    r"\b(steps|seed|prompt|positive_prompt|negative_prompt|cfg[ _]?scale|guidance[ _]?scale|sampler(?:[ _]?name)?|"
+    r"scheduler|model[ _]hash)\"?\s*:",
+    re.IGNORECASE,
+)
+_DREAM = re.compile(r"\s-s ?\d+\b.*\s-(?:S ?\d+|C ?[\d.]+)", re.S)
+_NODES = re.compile(r'"(?:class_type|nodes)"\s*:')
 _OF_PROGRAMS = {
     "parameters": "Stable Diffusion web UI",
     "prompt": "ComfyUI",
@@ -60,7 +70,9 @@ _OF_PROGRAMS = {
     "dream": "InvokeAI",
     "generation_data": "a generator",
 }
-"""Keys of texts in PNG under which generators leave their parameters."""
+"""Keys of texts in PNG under which generators leave their parameters; the value must look like some, too."""
+_IN_XMP = "XMP "
+"""Before the names of XMP's properties, which are no keys of PNG."""
 _NAMING = ("software", "creatortool", "credit", "generator", "make", "isft", "tsse", "tenc")
 """Keys that name the program; in other texts a generator's name proves nothing."""
 _JOB = re.compile(r"\bJob ID: [0-9a-f-]{36}")
@@ -95,20 +107,29 @@ def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequen
     ``runs``: folders of runs that may have made it, which are named if they did.  ``anchors``: certificates of
     authorities whose signatures are trusted, besides this user's own.
     """
-    path = Path(file)
-    data = _read(path)
-    trusted = [_pem(Path(anchor)) for anchor in anchors]
+    path, trusted = Path(file), [_pem(Path(anchor)) for anchor in anchors]
+    try:
+        layers = _layers(path, _read(path), [Path(run) for run in runs], trusted)
+    except OSError as error:
+        raise BowerbirdError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
+    judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
+    return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
+
+
+def _layers(path: Path, data: bytes, runs: list[Path], anchors: list[str]) -> list[Layer]:
     try:
         found = containers.read(data)
     except (ValueError, IndexError) as error:
         raise BowerbirdError(f"{path} is damaged: {_reason(error)}.") from error
-    layers: list[Layer] = [*_labels(path, data, found, [Path(run) for run in runs], trusted)]
-    layers += _manifest(data, found, trusted)
-    layers += _foreign(data, found)
-    layers += _watermark(data)
-    layers += [layer for run in runs for look in (_in_words, _in_noise) for layer in look(data, Path(run))]
-    judged: Judgement = next((one for one in _RANK if any(layer.judgement == one for layer in layers)), "unknown")
-    return Verdict(str(path), judged, list({(one.layer, one.judgement, one.says): one for one in layers}.values()))
+    layers = [*_labels(path, data, found, runs, anchors), *_manifest(data, found, anchors), *_foreign(data, found)]
+    shown, is_picture = _picture(data), path.suffix.lower() in PICTURES or containers.kind_of(data) in RASTERS
+    if shown is None and is_picture and not layers:
+        raise BowerbirdError(f"{path} cannot be opened as a picture: it is damaged or too large.")
+    if shown is None and is_picture:
+        layers.append(Layer("watermark", "unknown", "not looked for: the picture is damaged or too large to open"))
+    if shown is not None:
+        layers += _watermark(shown)
+    return layers + [layer for run in runs for look in (_in_words, _in_noise) for layer in look(data, run)]
 
 
 def _reason(error: Exception) -> str:
@@ -122,10 +143,7 @@ def _read(path: Path) -> bytes:
         raise BowerbirdError(f"{path} does not exist or is no file.")
     if path.stat().st_size > LARGEST_BYTES:
         raise BowerbirdError(f"{path} is larger than {LARGEST_BYTES >> 30} GiB, which is more than verify reads.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BowerbirdError(f"{path} cannot be read: {error.strerror}.") from error
+    data = path.read_bytes()
     if not data:
         raise BowerbirdError(f"{path} is empty.")
     return data
@@ -169,10 +187,18 @@ def _records(path: Path, data: bytes, found: Found) -> Iterator[tuple[str, dict[
             if isinstance(record.get(AIGC), dict):
                 yield "JSON", record, _beside(path) if path.name.endswith(SIDECAR) else written.content(row)
     beside = path.with_name(path.name + SIDECAR)
-    if beside.is_file() and beside.stat().st_size < xmp.LARGEST:
+    if _is_file(beside) and beside.stat().st_size < xmp.LARGEST:
         record = written.parsed(beside.read_bytes())
         if isinstance(record, dict) and isinstance(record.get(AIGC), dict):
             yield beside.name, record, data
+
+
+def _is_file(path: Path) -> bool:
+    """False too for a name that is too long to be one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _beside(path: Path) -> bytes:
@@ -273,7 +299,7 @@ def _foreign(data: bytes, found: Found) -> Iterator[Layer]:
     properties = [one for text in found.texts if text.where == "xmp" for one in xmp.properties(text.text)]
     mine = is_ours(xmp.record_in(properties))
     named = {name.rpartition("}")[2].lower(): value for name, value in properties}
-    texts = [Text(key, value) for key, value in named.items() if not mine] + _exif(found.exif)
+    texts = [Text(_IN_XMP + key, value) for key, value in named.items() if not mine] + _exif(found.exif)
     texts += [text for text in found.texts if text.where != "xmp" and not _json_record(text)]
     if (term := named.get("digitalsourcetype")) and not mine:
         yield _iptc(term)
@@ -283,13 +309,10 @@ def _foreign(data: bytes, found: Found) -> Iterator[Layer]:
             return
 
 
-def _watermark(data: bytes) -> Iterator[Layer]:
+def _watermark(shown: Any) -> Iterator[Layer]:
     """The pattern in a picture's pixels, that of this user's key and the public one."""
-    shown = _picture(data)
-    if shown is None:
-        return
-    if not spectrum.fits(*shown.size):
-        yield Layer("watermark", "unknown", f"pictures below {spectrum.SMALLEST} pixels have none")
+    if min(shown.size) < spectrum.SMALLEST_READ:
+        yield Layer("watermark", "unknown", f"pictures below {spectrum.SMALLEST_READ} pixels are too small to show one")
         return
     pixels = spectrum.middle(np.asarray(shown))
     seen = [spectrum.detect(pixels, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
@@ -340,28 +363,33 @@ def _in_words(data: bytes, run: Path) -> Iterator[Layer]:
     if spec.medium != "text" or not isinstance(spec.target, Tokens):
         return
     tokenizer, texts = Tokenizer.from_spec(spec), [str(row["text"]) for row in written.rows(data) if "text" in row]
-    tokens = _tokens("\n".join(texts) or data.decode("utf-8", "replace"), tokenizer)
+    text = "\n".join(texts) or data.decode("utf-8", "replace")
+    tokens, n_unknown = _tokens(text, tokenizer)
     seen = [greenlist.score(tokens, key) for key in dict.fromkeys((greenlist.own_key(), greenlist.PUBLIC_KEY))]
     best = min(seen, key=lambda score: score.p)
     says = f"{best.green} of {best.tokens} tokens of {run} are green, z = {best.z:.1f}, by chance with p = {best.p:.1g}"
     if best.tokens < greenlist.FEWEST:
         says = f"{best.tokens} tokens are too few; {greenlist.FEWEST} are needed"
+    if n_unknown:
+        says += f"; {n_unknown:,} of {len(text):,} characters are not in its vocabulary and were left out"
     details = {"run": str(run), "tokens": best.tokens, "green": best.green, "z": round(best.z, 2), "p": best.p}
+    details["characters_left_out"] = n_unknown
     yield Layer("watermark in words", "ours" if best.found else "unknown", says, details)
 
 
-def _tokens(text: str, tokenizer: Tokenizer) -> torch.Tensor:
-    """A text's tokens; characters that the tokenizer does not know are left out."""
-    try:
-        return torch.tensor(tokenizer.encode(text), dtype=torch.long)
-    except BowerbirdError:
-        known = {character for character in set(text) if _knows(tokenizer, character)}
-        return torch.tensor(tokenizer.encode("".join(one for one in text if one in known)), dtype=torch.long)
+def _tokens(text: str, tokenizer: Tokenizer) -> tuple[torch.Tensor, int]:
+    """A text's tokens, and how many characters were left out because the tokenizer does not know them."""
+    known = text if _knows(tokenizer, text) else "".join(filter(_known_characters(text, tokenizer).__contains__, text))
+    return torch.tensor(tokenizer.encode(known), dtype=torch.long), len(text) - len(known)
 
 
-def _knows(tokenizer: Tokenizer, character: str) -> bool:
+def _known_characters(text: str, tokenizer: Tokenizer) -> set[str]:
+    return {character for character in set(text) if _knows(tokenizer, character)}
+
+
+def _knows(tokenizer: Tokenizer, text: str) -> bool:
     try:
-        tokenizer.encode(character)
+        tokenizer.encode(text)
     except BowerbirdError:
         return False
     return True
@@ -378,29 +406,29 @@ def _iptc(value: str) -> Layer:
 
 def _parameters(text: Text) -> Layer | None:
     """What a generator's own program left behind, if this text is that."""
-    key, value = text.where.lower(), text.text
-    program = ""
-    if key in ("prompt", "workflow"):
-        program = "ComfyUI" if '"class_type"' in value or '"nodes"' in value else ""
-    elif key in _OF_PROGRAMS and value.strip():
-        program = _OF_PROGRAMS[key]
-    if not program and _PARAMETERS.search(value):
-        program = "Stable Diffusion web UI"
-    if not program and _JOB.search(value):
-        program = "Midjourney"
-    if not program and key in _NAMING and (match := GENERATORS.search(value)):
-        program = match[0]
-    if (
-        not program
-        and key in ("comment", "description", "icmt", "comm")
-        and re.search(r"\bmade with suno\b", value, re.I)
-    ):
-        program = "Suno"
-    return (
-        Layer("parameters", "other", f"parameters of {program} under {text.where}", {"text": value[:500]})
-        if program
-        else None
-    )
+    if program := _program(text.where.lower(), text.text):
+        return Layer("parameters", "other", f"parameters of {program} under {text.where}", {"text": text.text[:500]})
+    return None
+
+
+def _program(key: str, value: str) -> str:
+    """The program that wrote a text; "" if nothing in its value says so."""
+    if key in _OF_PROGRAMS and _looks_generated(value):
+        return _OF_PROGRAMS[key]
+    if _PARAMETERS.search(value):
+        return "Stable Diffusion web UI"
+    if _JOB.search(value):
+        return "Midjourney"
+    if key.removeprefix(_IN_XMP.lower()) in _NAMING and (match := GENERATORS.search(value)):
+        return match[0]
+    is_remark = key in ("comment", "description", "icmt", "comm")
+    return "Suno" if is_remark and re.search(r"\bmade with suno\b", value, re.I) else ""
+
+
+def _looks_generated(value: str) -> bool:
+    """Whether a text holds two settings of a sampler, the options of one, or the nodes of a graph."""
+    settings = {match[1].lower() for match in _SETTING.finditer(value)}
+    return len(settings) > 1 or bool(_DREAM.search(value) or _NODES.search(value))
 
 
 def _exif(raw: bytes) -> list[Text]:
