@@ -123,10 +123,10 @@ def _layers(path: Path, data: bytes, runs: list[Path], anchors: list[str]) -> li
         raise BowerbirdError(f"{path} is damaged: {_reason(error)}.") from error
     layers = [*_labels(path, data, found, runs, anchors), *_manifest(data, found, anchors), *_foreign(data, found)]
     shown, is_picture = _picture(data), path.suffix.lower() in PICTURES or containers.kind_of(data) in RASTERS
-    if shown is None and is_picture and not layers:
+    if is_picture and not (layers or shown or _opens(data)):
         raise BowerbirdError(f"{path} cannot be opened as a picture: it is damaged or too large.")
     if shown is None and is_picture:
-        layers.append(Layer("watermark", "unknown", "not looked for: the picture is damaged or too large to open"))
+        layers.append(Layer("watermark", "unknown", "not looked for: the pixels cannot be decoded"))
     if shown is not None:
         layers += _watermark(shown)
     return layers + [layer for run in runs for look in (_in_words, _in_noise) for layer in look(data, run)]
@@ -333,6 +333,17 @@ def _picture(data: bytes) -> Any:
         return None
 
 
+def _opens(data: bytes) -> bool:
+    """Whether a file says what picture it is, even if some of its pixels are missing."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)):
+            return True
+    except Exception:  # as above
+        return False
+
+
 def _in_noise(data: bytes, run: Path) -> Iterator[Layer]:
     """The mark in the noise that a run's model would have made a picture of."""
     rundir = RunDir.open(run)
@@ -396,7 +407,7 @@ def _knows(tokenizer: Tokenizer, text: str) -> bool:
 
 
 def _iptc(value: str) -> Layer:
-    term = value.removeprefix(SOURCE_TYPES).removeprefix("https://cv.iptc.org/newscodes/digitalsourcetype/")
+    term = value.removeprefix(SOURCE_TYPES).removeprefix("https://cv.iptc.org/newscodes/digitalsourcetype/").rstrip("/")
     if term in MADE_BY_MODELS:
         return Layer("IPTC", "other", f"{SOURCE_TYPE} is {term}", {SOURCE_TYPE: value[:200]})
     return Layer(
