@@ -51,8 +51,8 @@ NOISE = 2.0
 """Standard deviation of what attacks add to a pixel: fainter frequencies count less."""
 SMOOTHED = 3.0
 """Pixels: standard deviation of the Gaussian whose result is taken away."""
-SCALES = (1.0, 1 / 0.9, 2.0, 4.0)
-"""By how much the picture may have been enlarged."""
+SCALES = (1.0, 1 / 0.9, 2.0, 4.0, 0.5, 0.75, 1.5)
+"""By how much the picture may have been enlarged; a crop of 10 % that was enlarged again is the second."""
 FALSE_ALARMS = 1e-6
 """Of one picture, over all looks."""
 REFINED = 2 * SIDE * SIDE
@@ -121,11 +121,11 @@ def detect(pixels: Pixels, key: str = PUBLIC_KEY) -> Detection:
     return Detection(max(_largest(_scaled(grey, 1 / scale), key) for scale in SCALES), threshold())
 
 
-def middle(pixels: Pixels) -> Pixels:
-    """At most ``LARGEST`` pixels a side, which is enough for any mark."""
-    h, w, _ = pixels.shape
-    top, left = max(0, h - LARGEST) // 2, max(0, w - LARGEST) // 2
-    return pixels[top : top + LARGEST, left : left + LARGEST]
+def middle(pixels: np.ndarray, most: int = LARGEST) -> np.ndarray:
+    """At most so many pixels a side; ``LARGEST`` is enough for any mark."""
+    h, w = pixels.shape[:2]
+    top, left = max(0, h - most) // 2, max(0, w - most) // 2
+    return pixels[top : top + most, left : left + most]
 
 
 def _largest(grey: Plane, key: str) -> float:
@@ -169,7 +169,9 @@ def _luminance(pixels: np.ndarray) -> Plane:
 
 
 def _scaled(grey: Plane, scale: float) -> Float64[np.ndarray, "H W"]:
-    return grey if scale == 1 else zoom(grey, scale, order=1, grid_mode=True, mode="nearest")
+    """Not larger than ``LARGEST``, whatever the scale."""
+    part = middle(grey, int(LARGEST / max(1.0, scale)))
+    return part if scale == 1 else zoom(part, scale, order=1, grid_mode=True, mode="nearest")
 
 
 # ----------------------------------------------------------------------------------------------------------- embedding
