@@ -300,13 +300,15 @@ class Writer(Worker):
         self.tally.under_way = len(self._jobs)
 
     def _dismiss(self) -> None:
-        """Rows that have ended, that nobody waits for, or whose time is up."""
-        leaving = [row for row, job in self._jobs.items() if row.ended or not job.wanted or self._closed]
+        """Rows that have ended or failed, that nobody waits for, or whose time is up."""
+        leaving = [row for row, job in self._jobs.items() if row.ended or row.failure or not job.wanted or self._closed]
         assert self._together is not None, "rows have joined"
         self._together.leave(leaving)
         for row in leaving:
             job = self._jobs.pop(row)
-            if row.ended:
+            if row.failure is not None:
+                job.failed(row.failure)
+            elif row.ended:
                 self.tally.samples += 1
                 job.done(row)
             else:
