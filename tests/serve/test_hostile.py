@@ -1,15 +1,17 @@
 """What one client asks for does no harm to others, and no answer repeats at length what was sent."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bowerbird.generating import generate
-from bowerbird.serve.limits import Limits
+from bowerbird.generating import Asked, generate
+from bowerbird.serve.limits import Busy, Limits
 from bowerbird.serve.service import Engine, Piece
+from bowerbird.serve.workers import Writer
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,32 @@ def test_a_text_has_the_watermark_that_was_asked_for(engine: Engine, runs: dict[
     alone = generate(model, 1, seed=0, given=given, options=options)
     marked, _ = _answers(engine, [options, options | {"temperature": 0.5}], 12)
     assert isinstance(marked, Piece) and "the cat" + marked.text == alone[0]
+
+
+def test_texts_that_nobody_has_read_yet_count_as_waiting(engine: Engine) -> None:
+    worker = engine.workers["text"]
+
+    async def burst() -> None:
+        asked = [Asked(1, 0, i) for i in range(64)]
+        before = worker.tally.samples
+        first = engine.streams("text", ["the"] * 64, asked, options={"n_tokens": 1})
+        async with asyncio.timeout(30):
+            while worker.tally.samples < before + 64:
+                await asyncio.sleep(0.01)
+        with pytest.raises(Busy):
+            engine.streams("text", ["the"], asked[:1], options={"n_tokens": 1})
+        await asyncio.gather(*(one.whole() for one in first))
+        (after,) = engine.streams("text", ["the"], asked[:1], options={"n_tokens": 1})
+        assert (await after.whole()).finish
+
+    asyncio.run(burst())
+
+
+def test_an_idle_worker_keeps_nothing_of_what_it_did(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = threading.Event()
+    monkeypatch.setattr("bowerbird.serve.workers.machine.return_freed_memory", given_back.set)
+    _answers(engine, [{}] * 8)
+    assert given_back.wait(30)
+    worker = engine.workers["text"]
+    assert isinstance(worker, Writer) and not worker._jobs and not worker._made
+    assert worker._together is not None and not worker._together.rows and worker._together._state is None

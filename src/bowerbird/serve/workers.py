@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bowerbird import machine
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import PICTURES_AT_ONCE, SEQUENCES_AT_ONCE, Asked, draw_together
@@ -90,8 +91,10 @@ class Worker(ABC):
     def __init__(self, served: Served, limits: Limits):
         self.served, self.limits, self.tally = served, limits, Tally()
         self._waiting: deque[Job] = deque()
+        self._made: list[Job] = []
+        """Done, but whoever asked has not taken it in yet: these count as waiting too."""
         self._news = threading.Condition()
-        self._closed = False
+        self._closed = self._has_worked = False
         self._thread = threading.Thread(target=self._run, name=f"bowerbird {served.name}", daemon=True)
         self._thread.start()
 
@@ -100,7 +103,9 @@ class Worker(ABC):
         with self._news:
             if self._closed:
                 raise Closing
-            if self.waiting + sum(job.asked.n for job in jobs) > self.limits.waiting and self._waiting:
+            self._made = [job for job in self._made if job.wanted]
+            before = self.waiting + sum(job.asked.n for job in self._made)
+            if before and before + sum(job.asked.n for job in jobs) > self.limits.waiting:
                 raise Busy(self.retry_after_s())
             self._waiting.extend(jobs)
             self._news.notify()
@@ -135,6 +140,17 @@ class Worker(ABC):
                 LOG.exception("a worker failed", extra={"run": self.served.name})
                 time.sleep(0.1)
 
+    def _await_work(self) -> None:
+        """Until there is some, or a second has passed; one that has nothing to do keeps no memory of what it did."""
+        with self._news:
+            came = self._news.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+            self._made = [job for job in self._made if job.wanted]
+        if came:
+            self._has_worked = True
+        elif self._has_worked:
+            self._has_worked = False
+            machine.return_freed_memory()
+
     @abstractmethod
     def _turn(self) -> None:
         """Waits for work and does some."""
@@ -159,8 +175,7 @@ class Drawer(Worker):
         super().__init__(served, limits)
 
     def _turn(self) -> None:
-        with self._news:
-            self._news.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+        self._await_work()
         if self.served.changed():
             self.served.reload()
         with self._news:
@@ -249,8 +264,7 @@ class Writer(Worker):
 
     def _turn(self) -> None:
         if not self._jobs:
-            with self._news:
-                self._news.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+            self._await_work()
         self._outdated = self._outdated or self.served.changed()
         if self._outdated and not self._jobs:
             self.served.reload()
@@ -310,6 +324,7 @@ class Writer(Worker):
                 job.failed(row.failure)
             elif row.ended:
                 self.tally.samples += 1
+                self._made.append(job)
                 job.done(row)
             else:
                 job.failed(Closing() if self._closed else TooLate(self.limits.seconds))
