@@ -111,6 +111,11 @@ class Worker(ABC):
             self._news.notify()
 
     @property
+    @abstractmethod
+    def at_once(self) -> int:
+        """Most samples that are drawn together."""
+
+    @property
     def waiting(self) -> int:
         """Samples that wait for their turn."""
         with self._news:
@@ -187,13 +192,14 @@ class Drawer(Worker):
 
     def _linger(self) -> None:
         """Waits a little for more requests, where others came together before."""
-        if self._waiting and self.waiting < self._at_once and self.tally.largest > 1:
+        if self._waiting and self.waiting < self.at_once and self.tally.largest > 1:
             until = time.monotonic() + self.limits.linger_ms / 1000
-            while (left := until - time.monotonic()) > 0 and self.waiting < self._at_once:
+            while (left := until - time.monotonic()) > 0 and self.waiting < self.at_once:
                 self._news.wait(left)
 
     @property
-    def _at_once(self) -> int:
+    def at_once(self) -> int:
+        """Most samples of one batch."""
         return PICTURES_AT_ONCE if isinstance(self.served.spec.target, Tensors) else SEQUENCES_AT_ONCE
 
     def _taken(self) -> list[Job]:
@@ -203,7 +209,7 @@ class Drawer(Worker):
         left: deque[Job] = deque()
         n = 0
         for job in self._waiting:
-            if not taken or (job.alike(taken[0]) and n + job.asked.n <= self._at_once):
+            if not taken or (job.alike(taken[0]) and n + job.asked.n <= self.at_once):
                 taken.append(job)
                 n += job.asked.n
             else:
@@ -261,6 +267,10 @@ class Writer(Worker):
         self._together: ContinuousBatch | None = None
         self._outdated = False
         super().__init__(served, limits)
+
+    @property
+    def at_once(self) -> int:
+        return self.limits.together
 
     def _turn(self) -> None:
         if not self._jobs:
