@@ -115,3 +115,9 @@ def test_a_number_within_another_names_no_class() -> None:
 
     assert [_matches(prompt, ("1", "3")) for prompt in ("-1", "1.5", "2.1", "13", "+3")] == [[]] * 5
     assert [_matches(prompt, ("1", "3")) for prompt in ("a 1.", "3", "digit 3!")] == [["1"], ["3"], ["3"]]
+
+
+def test_the_configuration_says_how_many_samples_are_drawn_together(address: str) -> None:
+    for run, together in (("classes", "256"), ("text", "32")):
+        told = json.loads(ask(address, "GET", f"/v2/models/{run}/config")[1])
+        assert told["parameters"]["samples_together"]["string_value"] == together and "dynamic_batching" not in told
