@@ -228,6 +228,8 @@ def test_guidance_needs_something_given_and_something_hidden() -> None:
         guided(net, {}, 2.0, fields={}, dropout=0.1, channels=2)
     with pytest.raises(BowerbirdError, match="label_dropout above 0"):
         guided(net, examples(2), 2.0, fields=FIELDS, dropout=0.0, channels=2)
+    with pytest.raises(BowerbirdError, match="too far from 1"):
+        guided(net, examples(2), 1e308, fields=FIELDS, dropout=0.1, channels=2)
 
 
 # ------------------------------------------------------------------------------------------------------ requested

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import SequenceState
 from bowerbird.samplers.decoding import (
+    NO_TOKEN,
     Reader,
     Sampling,
     beam_search,
     choose,
+    chosen,
     continuations,
     draw,
     length_normalised,
@@ -24,6 +27,7 @@ from bowerbird.samplers.decoding import (
     repetition_penalty,
     top_k,
     top_p,
+    unusable,
 )
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.08, 0.02]
@@ -333,3 +337,35 @@ def test_length_normalisation_is_that_of_wu_et_al() -> None:
 def test_logits_that_are_not_finite_are_said():
     with pytest.raises(BowerbirdError, match="logits are not finite"):
         choose(torch.full((2, 5), math.nan), Sampling())
+
+
+EXTREME = (
+    Sampling(temperature=1e-45), Sampling(temperature=1e-320), Sampling(top_p=1e-46), Sampling(top_p=1e-320),
+    Sampling(temperature=1e-38, top_p=1e-46, top_k=3, min_p=1.0), Sampling(repetition_penalty=1e39),
+    Sampling(repetition_penalty=1e300, temperature=1e-38),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", EXTREME, ids=str)
+def test_extreme_options_take_the_best_token(sampling: Sampling) -> None:
+    logits = torch.tensor([[1.0, 3.0, -2.0, 2.5], [-40.0, -41.0, -80.0, -50.0], [-torch.inf, 0.0, -1.0, -3.0]])
+    sampling = sampling if sampling.repetition_penalty == 1 else replace(sampling, top_k=1)
+    assert choose(logits, sampling, Draws(0), torch.full((3, 1), 2)).tolist() == [1, 0, 1]
+
+
+def test_a_tiny_repetition_penalty_repeats() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
+    for penalty in (1e-38, 1e-46, 1e-320):
+        assert choose(logits, Sampling(repetition_penalty=penalty), Draws(0), torch.tensor([[0], [2]])).tolist() == [
+            0,
+            2,
+        ]
+
+
+def test_a_row_without_a_token_says_whose_fault_it_is() -> None:
+    logits = torch.zeros(3, 5)
+    logits[1, 2] = math.nan
+    for sampling in (Sampling(), Sampling(temperature=0), Sampling(top_k=2), Sampling(top_p=0.5)):
+        tokens = chosen(logits, sampling, Draws(0))
+        assert tokens[1] == NO_TOKEN and (tokens[[0, 2]] >= 0).all()
+    assert "weights are damaged" in str(unusable(logits[1])) and "options" in str(unusable(logits[0]))

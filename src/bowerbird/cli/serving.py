@@ -37,6 +37,8 @@ class Serve(Command):
     def __call__(self) -> None:
         if not self.runs:
             raise BowerbirdError("Say what to serve: bowerbird serve RUN …")
+        if not 0 <= self.port <= 65535:
+            raise BowerbirdError(f"--port {self.port} is no port; ports are numbers from 0 (any free one) to 65535.")
         if self.host not in ("localhost", "127.0.0.1", "::1") and self.api_key_file is None and not self.without_keys:
             raise BowerbirdError(
                 f"Anyone who reaches {self.host} could use these models; give --api-key-file FILE, or --without-keys "

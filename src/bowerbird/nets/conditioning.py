@@ -82,6 +82,10 @@ def requested(
     return {name: value.to(device) for name, value in asked.items()}
 
 
+LARGEST_GUIDANCE = 1000
+"""Beyond it a sample is nothing but the ends of its range, if it is finite at all."""
+
+
 def guided(
     network: nn.Module,
     given: Given,
@@ -97,6 +101,8 @@ def guided(
     sample, any other value two, in one doubled batch.  Only the first ``channels`` are extrapolated; others
     (a learned variance) are the conditional network's.
     """
+    if abs(guidance) > LARGEST_GUIDANCE:
+        raise BowerbirdError(f"guidance = {guidance:g} is too far from 1; give at most {LARGEST_GUIDANCE}.")
     if guidance == 1:
         return lambda x_t, t: network(x_t, t, given).float()
     if not given:

@@ -18,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bowerbird.draws import Draws
+from bowerbird.errors import BowerbirdError
 from bowerbird.nets.roles import SequenceState
-from bowerbird.samplers.decoding import Read, Sampling, choose
+from bowerbird.samplers import greenlist
+from bowerbird.samplers.decoding import NO_TOKEN, Read, Sampling, chosen, unusable
 
 
 @dataclass(eq=False)
@@ -37,6 +39,8 @@ class Continuation:
     """Tokens after which it has ended."""
     first: int = 0
     """Where in the row the network's state begins (see ``decoding.Reader``)."""
+    failure: BowerbirdError | None = None
+    """Why it cannot go on; the rows beside it do."""
 
     @property
     def ended(self) -> bool:
@@ -99,16 +103,23 @@ class ContinuousBatch:
 
     @torch.inference_mode()
     def step(self) -> list[Added]:
-        """Adds a token to every row.  Rows that have ended are to leave before the next step."""
+        """Adds a token to every row; one from whose logits none can be chosen gets none, but its ``failure``.
+
+        Rows that have ended or failed are to leave before the next step.
+        """
         self._begin_again()
         last = torch.tensor([row.tokens[-1:] for row in self.rows], device=self.device)
         assert self._state is not None, "at least one row has joined"
         read, self._state = self.read(last, self._state)
         logits = read[:, -1].float()
         tokens = self._chosen(logits)
-        for row, token in zip(self.rows, tokens, strict=True):
-            row.tokens.append(token)
-        return [Added(row, token, own) for row, token, own in zip(self.rows, tokens, logits, strict=True)]
+        added = [Added(row, token, own) for row, token, own in zip(self.rows, tokens, logits, strict=True)]
+        for row, token, own in added:
+            if token == NO_TOKEN:
+                row.failure = unusable(own)
+            else:
+                row.tokens.append(token)
+        return [one for one in added if one.token != NO_TOKEN]
 
     def _begin_again(self) -> None:
         """Rows that have filled the context go on from the last half of it, as ``decoding.Reader`` does."""
@@ -122,20 +133,21 @@ class ContinuousBatch:
 
     def _chosen(self, logits: Float[Tensor, "n vocab"]) -> list[int]:
         """The next token of each row: rows with the same settings in one go."""
-        places: dict[Sampling, list[int]] = {}
-        for place, row in enumerate(self.rows):
-            places.setdefault(row.sampling, []).append(place)
-        chosen = [0] * len(self.rows)
-        for sampling, own in places.items():
+        places: dict[tuple[Sampling, int], list[int]] = {}
+        for place, row in enumerate(self.rows):  # a watermark needs so many tokens before the next
+            seen = min(len(row.tokens), greenlist.WIDTH) if row.sampling.watermark else 0
+            places.setdefault((row.sampling, seen), []).append(place)
+        tokens = [NO_TOKEN] * len(self.rows)
+        for (sampling, _), own in places.items():
             rows = [self.rows[place] for place in own]
-            past = self._past(rows) if sampling.repetition_penalty != 1 else None
+            past = self._past(rows) if sampling.repetition_penalty != 1 or sampling.watermark else None
             part = logits if len(own) == len(self.rows) else logits[own]
-            for place, token in zip(own, choose(part, sampling, _OwnPlaces(rows), past).tolist(), strict=True):
-                chosen[place] = token
-        return chosen
+            for place, token in zip(own, chosen(part, sampling, _OwnPlaces(rows), past).tolist(), strict=True):
+                tokens[place] = token
+        return tokens
 
     def _past(self, rows: list[Continuation]) -> Tensor:
-        """The tokens of each row; shorter ones repeat their last, which a penalty counts once."""
+        """The tokens of each row; shorter ones repeat their first, which a penalty counts once."""
         longest = max(len(row.tokens) for row in rows)
-        padded = [row.tokens + row.tokens[-1:] * (longest - len(row.tokens)) for row in rows]
+        padded = [row.tokens[:1] * (longest - len(row.tokens)) + row.tokens for row in rows]
         return torch.tensor(padded, device=self.device)

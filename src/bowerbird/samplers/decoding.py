@@ -23,6 +23,10 @@ Read = Callable[[Tensor, SequenceState], tuple[Tensor, SequenceState | None]]
 """(tokens (n, length), state) → (logits (n, length, vocab), state after them)."""
 Nucleus = Annotated[float, Range(0, 1, open_low=True)]
 """The probability that the tokens to draw among add up to."""
+LEAST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+"""Options that float32 cannot hold count as the nearest that it can; logits that it cannot hold likewise."""
+NO_TOKEN = -1
+"""Stands for the token of a row from whose logits none can be chosen."""
 
 # ------------------------------------------------------------------------------------------------------ one token
 
@@ -59,16 +63,43 @@ def choose(
     """The next token of each row.
 
     ``past`` holds the tokens before it, for the repetition penalty; the random number of a row is then that of its
-    place, so that it does not depend on how early the rows beside it begin.
+    place, so that it does not depend on how early the rows beside it begin.  BowerbirdError where logits are NaN, or
+    become it by the options.
     """
+    tokens = chosen(logits, sampling, generator, past)
+    if failed := (tokens == NO_TOKEN).nonzero().flatten().tolist():
+        raise unusable(logits[failed[0]])
+    return tokens
+
+
+def unusable(logits: Float[Tensor, " vocab"]) -> BowerbirdError:
+    """Why no token could be chosen from these logits of the model: they are damaged, or the options are to blame."""
+    if bool(logits.isnan().any() | (logits == torch.inf).any() | (logits == -torch.inf).all()):
+        return BowerbirdError(
+            "The model's logits are not finite: its weights are damaged, or its training diverged. Train it again."
+        )
+    return BowerbirdError(
+        "With these options no token can be chosen: the model's logits are finite, but what the options make of them "
+        "is not. Bring temperature, repetition_penalty and watermark nearer to their defaults."
+    )
+
+
+def chosen(
+    logits: Logits,
+    sampling: Sampling,
+    generator: Draws | None = None,
+    past: Int[Tensor, "n length"] | None = None,
+) -> Int[Tensor, " n"]:
+    """As ``choose``, with ``NO_TOKEN`` for a row where that would raise: those beside it get theirs."""
     if sampling.repetition_penalty != 1 and past is not None:
         logits = repetition_penalty(logits, past, sampling.repetition_penalty)
     if sampling.watermark and past is not None:
         logits = greenlist.favoured(logits, past, sampling.watermark, greenlist.own_key())
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        best = logits.max(-1)
+        return best.indices.masked_fill(~best.values.isfinite(), NO_TOKEN)
     if sampling.temperature != 1:
-        logits = logits / sampling.temperature
+        logits = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, LEAST)
     tokens = None
     if sampling.top_k:
         logits, tokens = top_k(logits, sampling.top_k)
@@ -77,14 +108,16 @@ def choose(
     if sampling.min_p > 0:
         logits = min_p(logits, sampling.min_p)
     choice = draw(logits, generator, None if past is None else past.shape[1])
-    return choice if tokens is None else tokens.gather(-1, choice[:, None])[:, 0]
+    if tokens is None:
+        return choice
+    return torch.where(choice == NO_TOKEN, choice, tokens.gather(-1, choice[:, None].clamp(min=0))[:, 0])
 
 
 def draw(logits: Logits, generator: Draws | None = None, place: int | None = None) -> Int[Tensor, " n"]:
     """A token from softmax(logits) of each row: the first whose cumulative probability exceeds u ~ U[0, 1).
 
     One uniform number per row, where torch.multinomial needs one per token (30 times slower on a CPU at 4,096 tokens).
-    BowerbirdError if logits are NaN.
+    ``NO_TOKEN`` where logits are NaN.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     n = len(logits)
@@ -92,11 +125,7 @@ def draw(logits: Logits, generator: Draws | None = None, place: int | None = Non
     # The last sum may differ from 1 by rounding.  u < 1 keeps the product below it, and a token of probability 0
     # does not raise the sum, so that it can never be the first to exceed anything.
     token = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]
-    if (token == logits.shape[-1]).any():
-        raise BowerbirdError(
-            "The model's logits are not finite: its weights are damaged, or its training diverged. Train it again."
-        )
-    return token
+    return torch.where(token == logits.shape[-1], NO_TOKEN, token)
 
 
 def top_k(logits: Logits, k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
@@ -108,8 +137,9 @@ def top_k(logits: Logits, k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n 
 def top_p(logits: Logits, p: float) -> Logits:
     """-inf outside the fewest tokens whose probabilities add up to p (Holtzman et al. 2020, arXiv:1904.09751, eq. 2).
 
-    Tokens as probable as the least probable of these stay too.
+    Tokens as probable as the least probable of these stay too, and the most probable one always does.
     """
+    p = max(p, LEAST)
     probability = logits.softmax(-1)
     vocab = logits.shape[-1]
     largest = probability.topk(min(FEW, vocab)).values
@@ -135,8 +165,9 @@ def repetition_penalty(logits: Logits, past: Int[Tensor, "n length"], penalty: f
 
     Keskar et al. 2019 (arXiv:1909.05858, section 4.1) divide always, which would raise negative logits.
     """
-    old = logits.gather(-1, past)
-    return logits.scatter(-1, past, torch.where(old > 0, old / penalty, old * penalty))
+    old, penalty = logits.gather(-1, past), min(max(penalty, LEAST), LARGEST)
+    new = torch.where(old > 0, old / penalty, old * penalty).clamp(-LARGEST, LARGEST)
+    return logits.scatter(-1, past, torch.where(old.isfinite(), new, old))
 
 
 # ----------------------------------------------------------------------------------------------------- many tokens

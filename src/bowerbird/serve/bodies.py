@@ -78,11 +78,11 @@ class TextRequest(Body):
     frequency_penalty: NoPenalty = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
     user: str | None = None
+    max_tokens: Most = None
 
 
 class CompletionRequest(TextRequest):
     prompt: str | list[str] | list[int] | list[list[int]] = ""
-    max_tokens: Most = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     best_of: Literal[1] | None = None
@@ -102,7 +102,6 @@ class Message(Body):
 
 class ChatRequest(TextRequest):
     messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
-    max_tokens: Most = None
     max_completion_tokens: Most = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

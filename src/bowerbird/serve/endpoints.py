@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -184,11 +185,22 @@ def sentence_of(error: Exception, engine: Engine | None) -> str:
         )
     if not isinstance(error, BowerbirdError):
         return "The server failed; its log says why."
-    said = str(error)
+    said = re.sub(r"--([a-z][\w.-]*)( [A-Z]+\b)?", r"'\1'", str(error))  # a flag of the command line is a field here
     for run in engine.runs.values() if engine else ():
         for path in (str(run.folder.resolve()), str(run.folder)):
             said = said.replace(path, run.name)
-    return said
+    return shortened(said)
+
+
+QUOTED, SAID = 60, 1000
+"""Most characters of what a client sent that an error repeats, and of an error."""
+
+
+def shortened(said: str) -> str:
+    """A sentence without control characters, and without what it quotes at length."""
+    said = re.sub(rf"'([^']{{{QUOTED}}})[^']+'", r"'\1…'", said)
+    said = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in said)
+    return said if len(said) <= SAID else said[: SAID // 2] + " … " + said[-SAID // 4 :]
 
 
 def as_openai(error: Exception, engine: Engine | None) -> dict[str, Any]:
@@ -196,7 +208,7 @@ def as_openai(error: Exception, engine: Engine | None) -> dict[str, Any]:
     status = status_of(error)
     kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     code = getattr(error, "code", None) or {404: "model_not_found" if isinstance(error, Unknown) else None}.get(status)
-    param = getattr(error, "param", None)
+    param = None if (name := getattr(error, "param", None)) is None else shortened(name)[:QUOTED]
     return {"error": {"message": sentence_of(error, engine), "type": kind, "param": param, "code": code}}
 
 

@@ -194,6 +194,8 @@ class Gate:
     def _check(self, scope: MutableMapping[str, Any]) -> None:
         headers, path = Headers(scope=scope), scope["path"]
         host, origin = headers.get("host", ""), headers.get("origin")
+        if not host and path in self.open_paths:  # HTTP/1.0, as simple probes speak it
+            return
         if self.hosts is not None and HOST.sub("", host).strip("[]") not in self.hosts:
             raise Refused(421, "This server does not answer under this host name.")
         if origin is not None and origin.partition("://")[2] != host:

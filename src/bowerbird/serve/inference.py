@@ -88,7 +88,7 @@ async def metadata(request: Request) -> Response:
 
 
 async def config(request: Request) -> Response:
-    """Triton's configuration of the model."""
+    """Triton's configuration of the model.  Requests are batched by the server, whatever inputs they give."""
     run = _run(request)
 
     def told(one: tensors.Described) -> dict[str, Any]:
@@ -104,7 +104,7 @@ async def config(request: Request) -> Response:
             "max_batch_size": 0,
             "input": [told(one) | {"optional": one.optional} for one in tensors.inputs(run.spec)],
             "output": [told(one) for one in tensors.outputs(run.spec)],
-            "dynamic_batching": {},
+            "parameters": {"samples_together": {"string_value": str(engine_of(request).workers[run.name].at_once)}},
         }
     )
 
@@ -144,9 +144,14 @@ async def infer(request: Request) -> Response:
         raise Refused(400, f"'{strange[0]}' is not a field of this request; there are: {', '.join(FIELDS)}.")
     given = read_inputs(body.get("inputs", []), binary)
     parameters = _table(body.get("parameters", {}), "parameters")
+    _require_types(run, given)
+    if twice := sorted(given.keys() & parameters.keys() & {"seed", "n"}):
+        raise Refused(400, f"'{twice[0]}' is an input and a parameter; leave one of them out.")
     seed = _scalar(given.pop("seed", parameters.get("seed", 0)), "seed")
     asked = given.pop("n", parameters.get("n"))
     n = None if asked is None else _scalar(asked, "n")
+    if n == 0:
+        raise Refused(400, "n = 0 asks for nothing; it must be at least 1.")
     values = {name: tensors.tensor_given(run, name, value, engine.limits) for name, value in given.items()}
     options = {name: value for name, value in parameters.items() if name not in OF_THE_PROTOCOL}
     wanted = _outputs(run, body, parameters)
@@ -157,6 +162,19 @@ async def infer(request: Request) -> Response:
     about |= {"id": body["id"]} if isinstance(body.get("id"), str) else {}
     about["parameters"] = {"digital_source_type": "trainedAlgorithmicMedia", "seed": seed}
     return _answer(about, [(name, datatypes[name], found[name], wanted[name]) for name in wanted])
+
+
+def _require_types(run: Served, given: Mapping[str, np.ndarray]) -> None:
+    """Refused where an input is of another type than the metadata say.
+
+    Two may come in a second way: pictures as files, and classes by their numbers.
+    """
+    types = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+    second = {"FP32": ("FP32", "BYTES"), "BYTES": ("BYTES",), "INT64": ("INT64",)}
+    for one in tensors.inputs(run.spec):
+        wanted = second[one.datatype] if one.name not in tensors.classes(run.spec) else ("BYTES", "INT64")
+        if one.name in given and types.get(given[one.name].dtype, "BYTES") not in wanted:
+            raise Refused(400, f"The input '{one.name}' must be {' or '.join(wanted)}, as the metadata say.")
 
 
 async def _unpacked(request: Request) -> bytes:
@@ -203,6 +221,8 @@ def read_inputs(entries: Any, binary: bytes) -> dict[str, np.ndarray]:
     at = 0
     for entry in entries:
         name, datatype, shape = _described(entry)
+        if name in found:
+            raise Refused(400, f"The input '{name}' is there twice.")
         size = _table(entry.get("parameters", {}), "parameters").get("binary_data_size")
         if size is None:
             found[name] = _from_json(name, datatype, shape, entry.get("data"))
@@ -306,7 +326,10 @@ def _outputs(run: Served, body: Mapping[str, Any], parameters: Mapping[str, Any]
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("name") not in there:
             raise Refused(400, f"The outputs of this model are: {', '.join(there)}.")
-        wanted[entry["name"]] = bool(_table(entry.get("parameters", {}), "parameters").get("binary_data", usual))
+        wishes = _table(entry.get("parameters", {}), "parameters")
+        if strange := [name for name, value in wishes.items() if name != "binary_data" and value]:
+            raise Refused(400, f"'{strange[0]}' of the output '{entry['name']}' is not supported; leave it out.")
+        wanted[entry["name"]] = bool(wishes.get("binary_data", usual))
     return wanted
 
 

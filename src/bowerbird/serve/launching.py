@@ -1,5 +1,6 @@
 """From a command to a running server."""
 
+import socket
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +34,7 @@ class Wish(Protocol):
 
 
 def launch(wish: Wish) -> None:
-    """Serves until it is told to stop; RunFailed where the address is taken."""
+    """Serves until it is told to stop; BowerbirdError where the address is taken."""
     try:
         from bowerbird.serve.app import server
         from bowerbird.serve.gate import Keys
@@ -48,12 +49,26 @@ def launch(wish: Wish) -> None:
     if wish.engine == "ray":
         _on_a_cluster(wish, keys)
         return
+    line = _listening(wish.host, wish.port)
     engine = Engine(list(wish.runs), limits=wish.limits, device=wish.device)
     running = server(engine, host=wish.host, port=wish.port, keys=Keys(keys), log_level=wish.log_level)
     names = ", ".join(engine.runs)
-    print(f"Serving {names} at http://{wish.host}:{wish.port}/v1; stop with Ctrl-C.", file=sys.stderr, flush=True)
-    running.run()
+    print(
+        f"Serving {names} at http://{wish.host}:{line.getsockname()[1]}/v1; stop with Ctrl-C.",
+        file=sys.stderr,
+        flush=True,
+    )
+    running.run(sockets=[line])
     engine.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Bound before any model is loaded, so that an address that cannot be had is said at once."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BowerbirdError(f"Cannot listen at {host}:{port}: {reason}. Choose another --port or --host.") from None
 
 
 def _on_a_cluster(wish: Wish, keys: tuple[str, ...]) -> None:

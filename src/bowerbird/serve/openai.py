@@ -89,7 +89,7 @@ def described(run: Served) -> dict[str, Any]:
         "ready": True,
         "model_version_status": [version],
         "medium": run.spec.medium,
-        "given": sorted(run.spec.given),
+        "given": sorted(words.taken(run.spec)),
         "origin": dict(run.labeller.origin),
     }
 
@@ -116,7 +116,7 @@ async def images(request: Request) -> Response:
     if words.picture_name(run) and not asked.given:
         raise Refused(400, f"The model '{run.name}' makes pictures from pictures; send one to /v1/images/edits.")
     given = words.from_prompt(run, asked.prompt)
-    answer = await _pictures(request, run, asked, given | words.from_json(run, asked.given, engine.limits))
+    answer = await _pictures(request, run, asked, words.agreed(given, words.from_json(run, asked.given, engine.limits)))
     if given:
         for entry in answer["data"]:
             entry["revised_prompt"] = " ".join(f"{name}={value}" for name, value in given.items())
@@ -141,8 +141,8 @@ async def edits(request: Request) -> Response:
     given: dict[str, Any] = {words.picture_name(run): [await _decoded(data, field, engine) for data in pictures]}
     if "mask" in files:
         given["mask"] = [await _decoded(data, _mask_field(run), engine) for data in files["mask"]]
-    given |= words.from_prompt(run, asked.prompt) if _says(run) else {}
-    given |= words.from_json(run, asked.given, engine.limits)
+    said = words.from_prompt(run, asked.prompt) if _says(run) else {}
+    given |= words.agreed(said, words.from_json(run, asked.given, engine.limits))
     answer = await _pictures(request, run, asked, given)
     if asked.prompt and not _says(run):
         answer["notes"] = ["The prompt was not used: this model edits by the picture alone."]
@@ -345,9 +345,9 @@ def usage(n_prompt: int, n_added: int) -> dict[str, int]:
     return {"prompt_tokens": n_prompt, "completion_tokens": n_added, "total_tokens": n_prompt + n_added}
 
 
-def text_options(asked: bodies.TextRequest, most: int) -> dict[str, Any]:
+def text_options(asked: bodies.TextRequest, most: int | None) -> dict[str, Any]:
     """The run's options: those that OpenAI has names for, and the others under their own."""
-    named = {"temperature": asked.temperature, "top_p": asked.top_p, "n_tokens": most}
+    named: dict[str, Any] = {"temperature": asked.temperature, "top_p": asked.top_p, "n_tokens": most}
     said = {name: value for name, value in named.items() if value is not None}
     if twice := said.keys() & asked.options.keys():
         raise Refused(400, f"'{sorted(twice)[0]}' is set twice: leave it out of options.", param="options")
@@ -477,15 +477,17 @@ async def _translated(engine: Engine, run: Served, asked: bodies.TextRequest, pr
     if not all(isinstance(prompt, str) for prompt in prompts):
         raise Refused(400, f"The model '{run.name}' takes texts, not tokens.", param="prompt")
     sources = [prompt for prompt in prompts for _ in range(asked.n or 1)]
-    options = {} if asked.temperature is None else {"temperature": asked.temperature}
-    seed = any_seed() if asked.seed is None else asked.seed
-    samples = await engine.submit(run.name, seed=seed, given={"source": sources}, options=options | asked.options)
-    pad: Any = getattr(run.spec.target, "pad", 0)
-    n_prompt, n_added = int((samples.given["source"] != pad).sum()), int((samples.x != pad).sum())
     is_chat = isinstance(asked, bodies.ChatRequest)
+    options = text_options(asked, getattr(asked, "max_completion_tokens", None) or asked.max_tokens)
+    seed = any_seed() if asked.seed is None else asked.seed
+    samples = await engine.submit(run.name, seed=seed, given={"source": sources}, options=options)
+    pad: Any = getattr(run.spec.target, "pad", 0)
+    made = samples.x[:, 1:]  # behind bos
+    n_prompt, n_added = int((samples.given["source"] != pad).sum()), int((made != pad).sum())
+    ended = (made == getattr(run.spec.target, "eos", pad)).any(1).tolist()
     choices = [
         ({"message": {"role": "assistant", "content": text}} if is_chat else {"text": text})
-        | {"index": i, "finish_reason": "stop", "logprobs": None}
+        | {"index": i, "finish_reason": "stop" if ended[i] else "length", "logprobs": None}
         | label(run.labeller, text)
         for i, text in enumerate(samples)
     ]

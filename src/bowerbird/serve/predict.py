@@ -23,13 +23,14 @@ from bowerbird.serve.served import Served
 from bowerbird.spec import Tensors
 
 FIELDS = ("instances", "inputs", "signature_name", "parameters")
-SIGNATURE = "serving_default"
+SIGNATURE, VERSION = "serving_default", "1"
 DTYPES = {"FP32": "DT_FLOAT", "INT64": "DT_INT64", "BYTES": "DT_STRING"}
 
 
 async def predict(request: Request) -> Response:
     """A sample for every instance."""
     engine = engine_of(request)
+    _require_version(request)
     run, body = engine.run(request.path_params["name"]), any_json(await read_json(request))
     if not isinstance(body, dict):
         raise Refused(400, 'The body must be an object such as {"instances": [{}]}.')
@@ -79,17 +80,17 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
 def _given(run: Served, row: Any, limits: Limits) -> dict[str, Any]:
     """What an instance gives; a value alone is that of the only input."""
     if not isinstance(row, dict) or row.keys() == {"b64"}:
-        if len(run.spec.given) != 1:
-            raise Refused(400, f"An instance is an object of: {', '.join(['seed', 'number', *run.spec.given])}.")
-        row = {next(iter(run.spec.given)): row}
+        if len(words.taken(run.spec)) != 1:
+            raise Refused(400, f"An instance is an object of: {', '.join(['seed', 'number', *words.taken(run.spec)])}.")
+        row = {next(iter(words.taken(run.spec))): row}
     numbers = {name: tensors.whole(row[name], name) for name in ("seed", "number") if name in row}
     return numbers | {name: _value(run, name, row[name], limits) for name in row if name not in numbers}
 
 
 def _value(run: Served, name: str, value: Any, limits: Limits) -> Any:
-    if isinstance(value, dict) and value.keys() == {"b64"}:
-        value = value["b64"]
     field = run.spec.given.get(name)
+    if isinstance(value, dict) and value.keys() == {"b64"}:
+        value = value["b64"] if isinstance(field, Tensors) else _decoded(name, value["b64"])
     if isinstance(field, Tensors) and isinstance(value, list):
         try:
             array = np.asarray(value, dtype=np.float32)
@@ -101,21 +102,35 @@ def _value(run: Served, name: str, value: Any, limits: Limits) -> Any:
     return words.from_json(run, {name: value}, limits)[name]
 
 
+def _decoded(name: str, text: Any) -> str:
+    """A string that came as bytes in base64."""
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (TypeError, ValueError):
+        raise Refused(400, f"'{name}' is not UTF-8 in base64.") from None
+
+
 def _json(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
+def _require_version(request: Request) -> None:
+    if request.path_params.get("version", VERSION) != VERSION:
+        raise Refused(404, f"The only version of a model is {VERSION}.")
+
+
 async def metadata(request: Request) -> Response:
     """The signature, as TensorFlow Serving describes it."""
+    _require_version(request)
     run = engine_of(request).run(request.path_params["name"])
     sides = {"inputs": tensors.inputs(run.spec), "outputs": tensors.outputs(run.spec)}
     signature = {side: {one.name: _tensor_info(one) for one in described} for side, described in sides.items()}
     definition = {"signature_def": {SIGNATURE: signature | {"method_name": "tensorflow/serving/predict"}}}
     return JSONResponse(
         {
-            "model_spec": {"name": run.name, "signature_name": "", "version": "1"},
+            "model_spec": {"name": run.name, "signature_name": "", "version": VERSION},
             "metadata": {"signature_def": definition},
         }
     )
@@ -140,6 +155,13 @@ BODY = {
 }
 ENDPOINTS = [
     Endpoint("POST", "/v1/models/{name}:predict", predict, "TensorFlow Serving and KServe V1: predicts", BODY),
+    Endpoint(
+        "POST", "/v1/models/{name}/versions/{version}:predict", predict, "The same, with a version", BODY
+    ),
+    Endpoint(
+        "GET", "/v1/models/{name}/versions/{version}/metadata", metadata, "The signature, with a version",
+        answer=answering(model_spec="object", metadata="object"),
+    ),
     Endpoint(
         "GET", "/v1/models/{name}/metadata", metadata, "TensorFlow Serving: the signature",
         answer=answering(model_spec="object", metadata="object"),

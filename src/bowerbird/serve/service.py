@@ -169,13 +169,16 @@ class Engine:
         if not served.joins or served.spec.medium != "text":
             raise BowerbirdError(f"The model '{run}' does not continue texts: it makes {_made(served)}.")
         chosen = self._options(served, options)
+        self._check_count(served, len(prompts), chosen)
         writings = []
+        read: dict[Any, dict[str, Tensor]] = {}
         for prompt, one in zip(prompts, asked, strict=True):
-            given = self._prompt(served, prompt)
-            job = self._text_job(one._replace(given=given), chosen)[1]
+            key = prompt if prompt is None or isinstance(prompt, str) else tuple(prompt)
+            if key not in read:
+                read[key] = self._prompt(served, prompt)
+            job = self._text_job(one._replace(given=read[key]), chosen)[1]
             job.n_alternatives = n_alternatives
             writings.append(Writing(served, job, stop))
-        self._check_count(served, len(writings), chosen)
         self.workers[run].offer([writing.job for writing in writings])
         return writings
 

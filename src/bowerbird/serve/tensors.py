@@ -38,7 +38,12 @@ class Described:
 
 def inputs(spec: Spec) -> list[Described]:
     fixed = [Described("seed", "INT64", (1,)), Described("n", "INT64", (1,))]
-    return fixed + [_input(name, field) for name, field in spec.given.items()]
+    return fixed + [_input(name, field) for name, field in words.taken(spec).items()]
+
+
+def classes(spec: Spec) -> list[str]:
+    """Inputs that name a class."""
+    return [name for name, field in spec.given.items() if isinstance(field, Classes)]
 
 
 def _input(name: str, field: Field) -> Described:
@@ -77,7 +82,7 @@ async def computed(samples: Samples, wanted: Sequence[str]) -> dict[str, np.ndar
 
 def tensor_given(served: Served, name: str, value: np.ndarray, limits: Limits) -> Any:
     """An input as ``Engine.submit`` takes it; BowerbirdError for a wrong shape, or numbers outside the bounds."""
-    field = served.spec.given.get(name)
+    field = words.taken(served.spec).get(name)
     if field is None:
         raise BowerbirdError(f"The model '{served.name}' has no input '{name}'.")
     flat = [_plain(one) for one in value.reshape(-1)] if value.dtype == object or not isinstance(field, Tensors) else []
@@ -97,7 +102,9 @@ def _plain(value: Any) -> Any:
 
 def pictures(name: str, field: Tensors, value: np.ndarray, limits: Limits) -> torch.Tensor:
     """Pictures as tensors, float32 (n, c, h, w) within the bounds of the field."""
-    if value.shape[1:] != tuple(field.shape) or not 1 <= len(value) <= limits.samples:
+    if len(value) > limits.samples:
+        raise BowerbirdError(f"The input '{name}' has {len(value)} pictures; at most {limits.samples} are taken.")
+    if value.shape[1:] != tuple(field.shape) or not len(value):
         raise BowerbirdError(f"The input '{name}' has the shape (n, {', '.join(map(str, field.shape))}).")
     x = torch.from_numpy(np.array(value, dtype=np.float32))  # a copy: what a request holds is read-only
     low, high = field.bounds or (-torch.inf, torch.inf)

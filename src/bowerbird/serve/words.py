@@ -18,7 +18,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.served import Served
-from bowerbird.spec import Classes, Tensors, Tokens
+from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 
 FORMATS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 SHOWN = 40
@@ -30,10 +30,26 @@ def from_json(served: Served, given: Mapping[str, Any], limits: Limits) -> dict[
     return {name: _value(served, name, value, limits) for name, value in given.items()}
 
 
+def taken(spec: Spec) -> dict[str, Field]:
+    """The inputs that a client may give: a prompt of tokens is what text alone begins with."""
+    return {name: field for name, field in spec.given.items() if name != "prompt" or spec.medium == "text"}
+
+
+def agreed(said: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a prompt says and what is given beside it; BowerbirdError where they contradict each other."""
+    for name in said.keys() & given.keys():
+        if str(said[name]) != str(given[name]):
+            raise BowerbirdError(
+                f"The prompt says {name} = '{said[name]}', and 'given' says '{given[name]}'; leave one of them out."
+            )
+    return {**said, **given}
+
+
 def _value(served: Served, name: str, value: Any, limits: Limits) -> Any:
-    field = served.spec.given.get(name)
+    inputs = taken(served.spec)
+    field = inputs.get(name)
     if field is None:
-        takes = f"it takes {', '.join(served.spec.given)}" if served.spec.given else "it is given nothing"
+        takes = f"it takes {', '.join(inputs)}" if inputs else "it is given nothing"
         raise BowerbirdError(f"'{name}' is no input of the model '{served.name}': {takes}.")
     several = value if isinstance(value, list) else [value]
     if len(several) > limits.samples:
@@ -123,6 +139,8 @@ def _matches(prompt: str, names: tuple[str, ...]) -> list[str]:
     found = []
     for name in sorted(names, key=len, reverse=True):
         whole = re.escape(name) if not name.isascii() else rf"(?<!\w){re.escape(name)}(?!\w)"
+        if name.isdecimal():  # the 1 of -1, 1.5 or 2.1 is another number
+            whole = rf"(?<![\w.,+−-]){name}(?!\w|[.,]\d)"
         prompt, n = re.subn(whole, " ", prompt)
         found += [name] if n else []
     return found

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bowerbird import machine
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import PICTURES_AT_ONCE, SEQUENCES_AT_ONCE, Asked, draw_together
@@ -90,8 +91,10 @@ class Worker(ABC):
     def __init__(self, served: Served, limits: Limits):
         self.served, self.limits, self.tally = served, limits, Tally()
         self._waiting: deque[Job] = deque()
+        self._made: list[Job] = []
+        """Done, but whoever asked has not taken it in yet: these count as waiting too."""
         self._news = threading.Condition()
-        self._closed = False
+        self._closed = self._has_worked = False
         self._thread = threading.Thread(target=self._run, name=f"bowerbird {served.name}", daemon=True)
         self._thread.start()
 
@@ -100,10 +103,17 @@ class Worker(ABC):
         with self._news:
             if self._closed:
                 raise Closing
-            if self.waiting + sum(job.asked.n for job in jobs) > self.limits.waiting and self._waiting:
+            self._made = [job for job in self._made if job.wanted]
+            before = self.waiting + sum(job.asked.n for job in self._made)
+            if before and before + sum(job.asked.n for job in jobs) > self.limits.waiting:
                 raise Busy(self.retry_after_s())
             self._waiting.extend(jobs)
             self._news.notify()
+
+    @property
+    @abstractmethod
+    def at_once(self) -> int:
+        """Most samples that are drawn together."""
 
     @property
     def waiting(self) -> int:
@@ -135,6 +145,17 @@ class Worker(ABC):
                 LOG.exception("a worker failed", extra={"run": self.served.name})
                 time.sleep(0.1)
 
+    def _await_work(self) -> None:
+        """Until there is some, or a second has passed; one that has nothing to do keeps no memory of what it did."""
+        with self._news:
+            came = self._news.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+            self._made = [job for job in self._made if job.wanted]
+        if came:
+            self._has_worked = True
+        elif self._has_worked:
+            self._has_worked = False
+            machine.return_freed_memory()
+
     @abstractmethod
     def _turn(self) -> None:
         """Waits for work and does some."""
@@ -159,8 +180,7 @@ class Drawer(Worker):
         super().__init__(served, limits)
 
     def _turn(self) -> None:
-        with self._news:
-            self._news.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+        self._await_work()
         if self.served.changed():
             self.served.reload()
         with self._news:
@@ -172,13 +192,14 @@ class Drawer(Worker):
 
     def _linger(self) -> None:
         """Waits a little for more requests, where others came together before."""
-        if self._waiting and self.waiting < self._at_once and self.tally.largest > 1:
+        if self._waiting and self.waiting < self.at_once and self.tally.largest > 1:
             until = time.monotonic() + self.limits.linger_ms / 1000
-            while (left := until - time.monotonic()) > 0 and self.waiting < self._at_once:
+            while (left := until - time.monotonic()) > 0 and self.waiting < self.at_once:
                 self._news.wait(left)
 
     @property
-    def _at_once(self) -> int:
+    def at_once(self) -> int:
+        """Most samples of one batch."""
         return PICTURES_AT_ONCE if isinstance(self.served.spec.target, Tensors) else SEQUENCES_AT_ONCE
 
     def _taken(self) -> list[Job]:
@@ -188,7 +209,7 @@ class Drawer(Worker):
         left: deque[Job] = deque()
         n = 0
         for job in self._waiting:
-            if not taken or (job.alike(taken[0]) and n + job.asked.n <= self._at_once):
+            if not taken or (job.alike(taken[0]) and n + job.asked.n <= self.at_once):
                 taken.append(job)
                 n += job.asked.n
             else:
@@ -247,10 +268,13 @@ class Writer(Worker):
         self._outdated = False
         super().__init__(served, limits)
 
+    @property
+    def at_once(self) -> int:
+        return self.limits.together
+
     def _turn(self) -> None:
         if not self._jobs:
-            with self._news:
-                self._news.wait_for(lambda: self._waiting or self._closed, timeout=1.0)
+            self._await_work()
         self._outdated = self._outdated or self.served.changed()
         if self._outdated and not self._jobs:
             self.served.reload()
@@ -300,14 +324,17 @@ class Writer(Worker):
         self.tally.under_way = len(self._jobs)
 
     def _dismiss(self) -> None:
-        """Rows that have ended, that nobody waits for, or whose time is up."""
-        leaving = [row for row, job in self._jobs.items() if row.ended or not job.wanted or self._closed]
+        """Rows that have ended or failed, that nobody waits for, or whose time is up."""
+        leaving = [row for row, job in self._jobs.items() if row.ended or row.failure or not job.wanted or self._closed]
         assert self._together is not None, "rows have joined"
         self._together.leave(leaving)
         for row in leaving:
             job = self._jobs.pop(row)
-            if row.ended:
+            if row.failure is not None:
+                job.failed(row.failure)
+            elif row.ended:
                 self.tally.samples += 1
+                self._made.append(job)
                 job.done(row)
             else:
                 job.failed(Closing() if self._closed else TooLate(self.limits.seconds))
