@@ -130,7 +130,7 @@ def test_a_disk_that_fills_up_while_training_is_said_and_nothing_is_lost(
     assert RunDir(own.runs / key).status()["step"] == saved
     flag.unlink()
     own.post(f"/resume/{key}")
-    own.until(key, "training", step=saved + 1)
+    own.until(key, "training", step=failed["step"] + 1)  # beyond what the failed training had logged
     own.post(f"/stop/{key}")
     own.until(key, "paused")
     assert RunDir(own.runs / key).status()["step"] > saved

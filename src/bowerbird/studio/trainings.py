@@ -46,6 +46,12 @@ class Training:
                 self.said.append(line.strip())
 
     @property
+    def ended_well(self) -> bool:
+        """Whether it came to its end, or saved and left; or was stopped before it had anything to save."""
+        code = self.process.returncode
+        return code in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT) or (self.stopping and code == -signal.SIGTERM)
+
+    @property
     def alive(self) -> bool:
         return self.process.poll() is None
 
@@ -103,7 +109,7 @@ class Trainings:
         status = run.status()
         if status.get("finished"):
             return "finished", ""
-        if training is not None and training.process.returncode not in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT):
+        if training is not None and not training.ended_well:
             return "failed", training.last_words or f"The training ended with status {training.process.returncode}."
         if not run.shipped and lock.held(run.folder):
             return "elsewhere", ""
