@@ -5,6 +5,7 @@ rules that it cannot state, and that its contracts are complete.
 """
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -140,3 +141,8 @@ def test_recipes_data_weights_and_templates_lie_inside_the_package() -> None:
         path.stat().st_size for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     )
     assert shipped < 17_000_000
+
+
+def test_a_subpackage_does_not_take_the_place_of_a_verb() -> None:
+    module = importlib.import_module("bowerbird.export")
+    assert bowerbird.export is not module and bowerbird.export.__name__ == "export"

@@ -9,6 +9,8 @@ Nothing heavy is loaded before the first verb is used.
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bowerbird.errors import BowerbirdError, RunFailed
@@ -101,3 +103,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps its verbs: importing ``bowerbird.export`` would put the subpackage in the place of the verb."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _VERBS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

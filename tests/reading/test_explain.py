@@ -105,8 +105,8 @@ def readings(tmp_path_factory: pytest.TempPathFactory, child: Child) -> dict[str
     }  # fmt: skip
     found = {}
     for key, target in targets.items():
-        measure = 2 if key == "folder" else 0
-        with studied(target, measure=measure, steps=2, seconds=3.0, child=child) as study:
+        measure, steps = (2, 3) if key == "folder" else (0, 2)
+        with studied(target, measure=measure, steps=steps, seconds=3.0, child=child) as study:
             found[key] = Both(study, write(study, "en"), write(study, "zh"))
     return found
 
