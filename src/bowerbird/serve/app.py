@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from bowerbird import __version__
 from bowerbird.errors import BowerbirdError
 from bowerbird.serve import inference, openai, predict
-from bowerbird.serve.endpoints import Endpoint, engine_of, refusal
+from bowerbird.serve.endpoints import Endpoint, answering, engine_of, refusal
 from bowerbird.serve.gate import Gate, Keys, Metrics, log_as_json
 from bowerbird.serve.openapi import document
 from bowerbird.serve.service import Engine
@@ -44,12 +44,12 @@ async def openapi(request: Request) -> Response:
     return JSONResponse(document(ENDPOINTS, list(engine_of(request).runs)))
 
 
-READY = openai.answering(ready="boolean")
+READY = answering(ready="boolean")
 OWN = [
-    Endpoint("GET", "/health", health, "The process answers", answer=openai.answering(status="string"), is_open=True),
+    Endpoint("GET", "/health", health, "The process answers", answer=answering(status="string"), is_open=True),
     Endpoint("GET", "/ready", inference.ready, "It takes requests", answer=READY, is_open=True),
     Endpoint("GET", "/metrics", metrics, "For Prometheus", answer={"type": "string"}, answer_type="text/plain"),
-    Endpoint("GET", "/openapi.json", openapi, "This description", answer=openai.answering(openapi="string")),
+    Endpoint("GET", "/openapi.json", openapi, "This description", answer=answering(openapi="string")),
 ]  # fmt: skip
 ENDPOINTS = [*OWN, *predict.ENDPOINTS, *openai.ENDPOINTS, *inference.ENDPOINTS]
 

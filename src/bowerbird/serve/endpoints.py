@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.serve.limits import Busy, Closing, Limits, TooLate, Unknown
+from bowerbird.serve.served import Served
 from bowerbird.serve.service import Engine
 
 T = TypeVar("T")
@@ -236,3 +239,33 @@ async def events(pieces: AsyncIterator[dict[str, Any]], engine: Engine) -> Async
     except BowerbirdError as error:
         yield f"data: {json.dumps(as_openai(error, engine))}\n\n".encode()
     yield b"data: [DONE]\n\n"
+
+
+# ------------------------------------------------------------------------------------------------------- answers
+
+
+def now() -> int:
+    return int(time.time())
+
+
+def any_seed() -> int:
+    """For clients that name none; the answer says which it was."""
+    return secrets.randbelow(2**31)
+
+
+def require_medium(run: Served, medium: str, instead: str) -> None:
+    if run.spec.medium != medium:
+        raise Refused(400, f"The model '{run.name}' makes {run.spec.medium}; {instead}.", param="model")
+
+
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": kind.model_json_schema(ref_template="#/components/schemas/{model}")}
+
+
+def answering(**properties: str) -> dict[str, Any]:
+    """An object with at least these properties."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": {name: {"type": kind} for name, kind in properties.items()},
+    }

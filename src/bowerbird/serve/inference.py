@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from bowerbird import __version__
 from bowerbird.serve import tensors
-from bowerbird.serve.endpoints import Endpoint, Refused, any_json, engine_of, read_body, unless_gone
-from bowerbird.serve.openai import answering
+from bowerbird.serve.endpoints import Endpoint, Refused, answering, any_json, engine_of, read_body, unless_gone
 from bowerbird.serve.served import Served
 
 LENGTH = "inference-header-content-length"

@@ -16,9 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bowerbird.serve import tensors, words
-from bowerbird.serve.endpoints import Endpoint, Refused, any_json, engine_of, read_json, unless_gone
+from bowerbird.serve.endpoints import Endpoint, Refused, answering, any_json, engine_of, read_json, unless_gone
 from bowerbird.serve.limits import Limits
-from bowerbird.serve.openai import answering
 from bowerbird.serve.served import Served
 from bowerbird.spec import Tensors
 
