@@ -46,7 +46,7 @@ defects: $(READY)  ## which defects of the corpus check names at their line (abo
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/defects.py --jobs $(or $(WORKERS),2)
 
 clean:  ## removes caches and demo/, keeps .venv and runs/
-	rm -rf demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
