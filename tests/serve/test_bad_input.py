@@ -99,7 +99,7 @@ def test_tensors_that_do_not_fit_are_refused(address: str) -> None:
     elements = json.dumps({"inputs": [{"name": "label", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}]}).encode()  # fmt: skip # noqa: E501
     length = {"inference-header-content-length": str(len(elements))}
     status, answer, _ = ask(address, "POST", "/v2/models/classes/infer", elements + b"\xff\xff\xff\xff\0\0", length)
-    assert status == 400 and "beyond its end" in json.loads(answer)["error"]
+    assert status == 400 and "past the end of its data" in json.loads(answer)["error"]
 
 
 def test_pictures_that_are_none_or_too_large_are_refused(address: str) -> None:

@@ -87,7 +87,7 @@ def test_a_prompt_names_a_class_and_the_picture_is_labelled(
         ({"prompt": "upper", "extra_body": {"options": {"step": 2}}}, "did you mean 'steps'"),
         ({"prompt": "upper", "extra_body": {"options": {"steps": 10**9}}}, "more than this server allows: 1000"),
         ({"prompt": "", "extra_body": {"given": {"label": "middle"}}}, "There is no label 'middle'"),
-        ({"prompt": "", "extra_body": {"given": {"source": "/etc/passwd"}}}, "'source' is no input of the model"),
+        ({"prompt": "", "extra_body": {"given": {"source": "/etc/passwd"}}}, "'source' is not an input of the model"),
         ({"prompt": "", "extra_body": {"colour": "red"}}, "'colour' is not a field of this request"),
         ({"prompt": "", "quality": "hd"}, "quality"),
     ],
@@ -219,7 +219,7 @@ def test_triton_edits_pictures_and_goes_on_with_texts(triton: Any, runs: dict[st
     assert [texts[0].decode()] == list(
         api.generate(runs["text"], 1, given={"prompt": "the cat"}, options={"n_tokens": 5})
     )
-    for wrong, said in ((source * 2, "within"), (source[:, :1], "has the shape"), (source * np.nan, "finite")):
+    for wrong, said in ((source * 2, "within"), (source[:, :1], "must have the shape"), (source * np.nan, "finite")):
         with pytest.raises(tritonclient.utils.InferenceServerException, match=said):
             triton.infer("edits", [tensor("source", wrong, "FP32")], headers=headers())
 

@@ -59,7 +59,7 @@ def test_a_training_pauses_goes_on_and_stops_where_it_was(own: Site, tiny: Path)
     assert "not being trained" in own.post(f"/stop/{key}").error
     own.post(f"/resume/{key}")
     own.until(key, "training", step=step + 1)
-    assert "training already" in own.post(f"/resume/{key}").error
+    assert "already training" in own.post(f"/resume/{key}").error
     own.post(f"/stop/{key}", {"for_good": True})
     own.until(key, "stopped")
     assert RunDir(own.runs / key).status()["step"] > step
