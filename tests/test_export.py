@@ -519,7 +519,7 @@ def test_a_gguf_cut_short(tmp_path, keep):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("tokenizer.ggml.merges", ["a zz"], "makes no tokenizer"),
+        ("tokenizer.ggml.merges", ["a zz"], "cannot be made into a tokenizer"),
         ("tokenizer.ggml.token_type", [1], "shorter"),
         ("general.architecture", "mamba", "architecture 'mamba'"),
         ("llama.rope.scaling.type", "yarn", "scales its rotary positions by 'yarn'"),

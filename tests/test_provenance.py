@@ -473,7 +473,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> signing.Identity:
 def test_init_makes_a_key_once_that_only_its_owner_reads(key: signing.Identity, tmp_path: Path) -> None:
     file = tmp_path / "config" / "provenance" / "key.pem"
     assert file.stat().st_mode & 0o077 == 0
-    with pytest.raises(BowerbirdError, match="There is a key in"):
+    with pytest.raises(BowerbirdError, match="There is already a key in"):
         signing.init()
     before = file.read_text()
     signing.init(replace=True)

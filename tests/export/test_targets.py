@@ -97,7 +97,7 @@ def test_unknown_formats_and_wrong_places(tmp_path, vae, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(BowerbirdError, match="is a file, and the format safetensors is a folder"):
         export_model(vae, tmp_path / "file", "safetensors")
-    with pytest.raises(BowerbirdError, match="has no precision f16; it has f32"):
+    with pytest.raises(BowerbirdError, match="does not support the precision f16; it supports f32"):
         export_model(vae, tmp_path / "out", "safetensors", "f16")
     assert cli.main(["export", str(tmp_path / "none"), "--to", "safetensors"]) == 2
     assert "is not a run folder" in capsys.readouterr().err

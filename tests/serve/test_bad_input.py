@@ -71,7 +71,7 @@ def test_requests_of_other_sites_and_names_are_refused(address: str) -> None:
 def test_a_megabyte_is_read_and_more_is_not(address: str) -> None:
     prompt = json.dumps({"model": "text", "prompt": "a" * 1_000_000}).encode()
     status, answer, _ = ask(address, "POST", "/v1/completions", prompt)
-    assert status == 400 and b"at most 65536 characters" in answer
+    assert status == 400 and b"the limit is 65536 characters" in answer
     status, answer, _ = ask(address, "POST", "/v1/completions", b" " * 5_000_000)
     assert status == 413 and b"at most 4 MB" in answer
 
@@ -83,8 +83,8 @@ def test_tensors_that_do_not_fit_are_refused(address: str) -> None:
         ({"shape": [-1]}, "whole numbers"),
         ({"shape": [10**12] * 8}, "whole numbers"),
         ({"datatype": "FP8"}, "datatype of 'seed'"),
-        ({"data": ["x"]}, "are not INT64"),
-        ({"data": [10**30]}, "are not INT64"),
+        ({"data": ["x"]}, "are not of the datatype INT64"),
+        ({"data": [10**30]}, "are not of the datatype INT64"),
         ({"parameters": {"binary_data_size": 99}}, "the body ends before"),
         ({"name": "sead"}, "no input 'sead'"),
     ):
@@ -99,7 +99,7 @@ def test_tensors_that_do_not_fit_are_refused(address: str) -> None:
     elements = json.dumps({"inputs": [{"name": "label", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}]}).encode()  # fmt: skip # noqa: E501
     length = {"inference-header-content-length": str(len(elements))}
     status, answer, _ = ask(address, "POST", "/v2/models/classes/infer", elements + b"\xff\xff\xff\xff\0\0", length)
-    assert status == 400 and "beyond its end" in json.loads(answer)["error"]
+    assert status == 400 and "past the end of its data" in json.loads(answer)["error"]
 
 
 def test_pictures_that_are_none_or_too_large_are_refused(address: str) -> None:

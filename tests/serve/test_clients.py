@@ -81,13 +81,13 @@ def test_a_prompt_names_a_class_and_the_picture_is_labelled(
         ({"prompt": "a dog"}, "names nothing that this model draws. It draws: lower, upper"),
         ({"prompt": "upper or lower"}, "names lower and upper|names upper and lower"),
         ({"prompt": "uppermost"}, "names nothing"),
-        ({"prompt": "upper", "n": 65}, "n = 65 is not between 1 and 64"),
+        ({"prompt": "upper", "n": 65}, "n = 65 must be between 1 and 64"),
         ({"prompt": "upper", "size": "512x512"}, "makes pictures of 8x8; leave size out"),
         ({"prompt": "upper", "extra_body": {"options": {"guidance": "NaN"}}}, "guidance"),
         ({"prompt": "upper", "extra_body": {"options": {"step": 2}}}, "did you mean 'steps'"),
         ({"prompt": "upper", "extra_body": {"options": {"steps": 10**9}}}, "more than this server allows: 1000"),
         ({"prompt": "", "extra_body": {"given": {"label": "middle"}}}, "There is no label 'middle'"),
-        ({"prompt": "", "extra_body": {"given": {"source": "/etc/passwd"}}}, "'source' is no input of the model"),
+        ({"prompt": "", "extra_body": {"given": {"source": "/etc/passwd"}}}, "'source' is not an input of the model"),
         ({"prompt": "", "extra_body": {"colour": "red"}}, "'colour' is not a field of this request"),
         ({"prompt": "", "quality": "hd"}, "quality"),
     ],
@@ -219,7 +219,7 @@ def test_triton_edits_pictures_and_goes_on_with_texts(triton: Any, runs: dict[st
     assert [texts[0].decode()] == list(
         api.generate(runs["text"], 1, given={"prompt": "the cat"}, options={"n_tokens": 5})
     )
-    for wrong, said in ((source * 2, "within"), (source[:, :1], "has the shape"), (source * np.nan, "finite")):
+    for wrong, said in ((source * 2, "within"), (source[:, :1], "must have the shape"), (source * np.nan, "finite")):
         with pytest.raises(tritonclient.utils.InferenceServerException, match=said):
             triton.infer("edits", [tensor("source", wrong, "FP32")], headers=headers())
 
@@ -240,7 +240,7 @@ def test_tensorflow_serving_predicts_rows_and_columns(address: str, runs: dict[s
     assert status == 200 and table["outputs"]["x"] == [one["x"] for one in rows["predictions"]]
     assert base64.b64decode(table["outputs"]["file"][0]["b64"]).startswith(b"\x89PNG")
     status, error = post(address, "/v1/models/classes:predict", {"instances": [{"lable": "upper"}]})
-    assert status == 400 and "'lable' is no input" in error["error"]
+    assert status == 400 and "'lable' is not an input" in error["error"]
 
 
 def test_music_comes_as_files(address: str, runs: dict[str, Path]) -> None:

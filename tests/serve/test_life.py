@@ -146,7 +146,7 @@ def test_an_engine_takes_runs_in_and_gives_them_up(runs: dict[str, Path]) -> Non
         picture = np.zeros((16, 16, 3), np.uint8)
         assert len(asyncio.run(engine.submit("one", given={"source": [picture, picture]}))) == 2
         engine.remove("one")
-        with pytest.raises(Exception, match="There is no model 'one' here; there are: none"):
+        with pytest.raises(Exception, match="There is no model 'one' here; known: none"):
             asyncio.run(engine.submit("one"))
     finally:
         engine.close()

@@ -306,7 +306,7 @@ def test_a_run_that_is_deleted_while_it_is_shown_is_said_to_be_gone(site: Site, 
     assert site.get("/runs/gone").status == 200
     assert site.made("gone", n=1).status == 200
     shutil.rmtree(folder)
-    assert "no run gone any more" in site.get("/live/gone").error
+    assert "The run gone no longer exists" in site.get("/live/gone").error
     assert site.made("gone", n=1).status == 404
     assert site.get("/runs/gone", accept="text/html").status == 404
     assert "/runs/gone" not in site.get("/runs").text

@@ -59,7 +59,7 @@ def test_a_training_pauses_goes_on_and_stops_where_it_was(own: Site, tiny: Path)
     assert "not being trained" in own.post(f"/stop/{key}").error
     own.post(f"/resume/{key}")
     own.until(key, "training", step=step + 1)
-    assert "training already" in own.post(f"/resume/{key}").error
+    assert "already training" in own.post(f"/resume/{key}").error
     own.post(f"/stop/{key}", {"for_good": True})
     own.until(key, "stopped")
     assert RunDir(own.runs / key).status()["step"] > step
@@ -80,7 +80,7 @@ def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, t
     assert (finished["state"], finished["step"], finished["used"]) == ("finished", 3, 1.0)
     assert own.get(finished["previews"][-1]["address"]).headers["content-type"] == "image/png"
     assert key in own.get("/runs").text
-    assert "no zip" in own.post("/train/upload", b"not one").error
+    assert "not a zip" in own.post("/train/upload", b"not one").error
     assert own.post("/train/start", {"recipe": "vae", "source": "upload:0123456789ab"}).status == 404
     assert [path.suffix for path in (own.runs / "uploads").iterdir()] == [".zip"]
 

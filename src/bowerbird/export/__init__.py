@@ -42,9 +42,11 @@ def prove(trained: Trained, target: Target, out: Path, to: str) -> list[Parity]:
 
     if trained.precision not in target.precisions:
         known = ", ".join(target.precisions)
-        raise BowerbirdError(f"The format {to} has no precision {trained.precision}; it has {known}.")
+        raise BowerbirdError(
+            f"The format {to} does not support the precision {trained.precision}; it supports {known}."
+        )
     if out.is_file() and not target.file:
-        raise BowerbirdError(f"{out} is a file, and the format {to} is a folder; choose another --out.")
+        raise BowerbirdError(f"{out} is a file, but the format {to} writes a folder; choose another --out.")
     with placed(out, target) as folder:
         target.write(trained, folder)
         parity = target.compare(trained, folder)

@@ -91,10 +91,10 @@ def _kind(field: Field) -> str:
 
 def _data(run: config.Run, record: Record | None, rundir: RunDir) -> Iterator[str]:
     known = rundir.record().get("data", {})
-    said = record.description if record else "data of the user's own; their licence is not known to Bowerbird"
+    said = record.description if record else "the user's own data; their licence is not known to Bowerbird"
     yield f"Trained on **{public(run).data.source}**: {said}."
     if known.get("summary"):
-        yield f"As it was read: {known['summary']}."
+        yield f"Summary: {known['summary']}."
     yield f"Fingerprint of the examples: `{known.get('fingerprint', 'not recorded')}`."
     if record:
         yield f"Licence of the data: {record.licence}."
@@ -141,10 +141,10 @@ def _limits(trained: Trained, record: Record | None, rundir: RunDir) -> Iterator
     status = rundir.status()
     if status and not status.get("finished", True):
         yield f"The training was not finished: it stopped at step {status['step']:,}."
-    yield "It reproduces what its data show, with their gaps and biases, and may repeat single training examples."
+    yield "It reproduces its training data, with their gaps and biases, and may repeat single training examples."
     if isinstance(trained.spec.target, Tensors):
         yield f"It makes pictures of one size, {'x'.join(map(str, trained.spec.target.shape[1:]))} pixels."
     else:
         yield f"It reads at most {trained.spec.target.context} tokens at once."  # type: ignore[union-attr]
     if record is None:
-        yield "The licence of the training data is not known to Bowerbird; clear it before you pass the model on."
+        yield "The licence of the training data is not known to Bowerbird; settle it before you pass the model on."

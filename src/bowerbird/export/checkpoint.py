@@ -106,13 +106,11 @@ def from_run(run: Path) -> Checkpoint:
     """The language model of a run folder, low-rank adapters merged."""
     family = RunDir.open(run).config().model
     if not (isinstance(family, AutoregressiveConfig) and isinstance(family.net, TransformerConfig)):
-        raise BowerbirdError(
-            f"{run} cannot be exported: only autoregressive Transformers have a form in other programs."
-        )
+        raise BowerbirdError(f"{run} cannot be exported: other programs support only autoregressive Transformers.")
     model, spec = load_model(run)
     target = spec.target
     if spec.medium != "text" or "source" in spec.given or not isinstance(target, Tokens):
-        raise BowerbirdError(f"{run} cannot be exported: other programs know language models of text only.")
+        raise BowerbirdError(f"{run} cannot be exported: other programs support only language models of text.")
     tokenizer = Tokenizer.from_spec(spec)
     if target.start == (target.bos,) and not begins_with_bos(tokenizer):
         table = json.loads(spec.codec) | {

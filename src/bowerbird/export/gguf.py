@@ -189,7 +189,7 @@ def _dequantised(tensor: Any, where: str) -> Float[Tensor, "*shape"]:
         numbers = _package().dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     except NotImplementedError as error:
         kind = tensor.tensor_type.name
-        raise BowerbirdError(f"{where} is quantised as {kind}, which the package gguf cannot undo.") from error
+        raise BowerbirdError(f"{where} is quantised as {kind}, which the package gguf cannot dequantise.") from error
     return torch.from_numpy(numbers.reshape(tuple(reversed(tensor.shape.tolist()))))
 
 

@@ -29,7 +29,7 @@ JAVASCRIPT, WEBASSEMBLY = "ort.wasm.min.js", "ort-wasm-simd.wasm"
 class HTML(Target):
     """index.html."""
 
-    runtime = "onnxruntime, taken out of the page again; the page itself was not opened in a browser"
+    runtime = "onnxruntime, extracted from the page; the page itself was not opened in a browser"
     file = "index.html"
 
     def write(self, trained: Trained, folder: Path) -> None:

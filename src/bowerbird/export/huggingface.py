@@ -143,7 +143,7 @@ def _llama_net(table: Mapping[str, Any], where: str) -> TransformerConfig:
     kind = table["model_type"]
     rope: Mapping[str, Any] = table.get("rope_parameters") or table.get("rope_scaling") or {}
     _require(where, "the activation silu", table.get("hidden_act", "silu") == "silu", f"{table.get('hidden_act')}")
-    _require(where, "perceptrons without biases", not table.get("mlp_bias"), "mlp_bias = true")
+    _require(where, "MLPs without biases", not table.get("mlp_bias"), "mlp_bias = true")
     n_head, n_embd, d = table["num_attention_heads"], table["hidden_size"], table.get("head_dim")
     return TransformerConfig(
         n_layer=table["num_hidden_layers"],
@@ -246,7 +246,7 @@ def _json(file: Path) -> Table:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BowerbirdError(f"{file.parent} is no model folder: it has no {file.name}.") from error
+        raise BowerbirdError(f"{file.parent} is not a model folder: it has no {file.name}.") from error
     except (ValueError, OSError) as error:
         raise BowerbirdError(f"{file} cannot be read: {error}.") from error
 
@@ -260,7 +260,7 @@ def _tensors(folder: Path, name: str = WEIGHTS) -> Tensors:
     tensors: Tensors = {}
     for file in files:
         if not file.is_file():
-            raise BowerbirdError(f"{folder} has no {file.name}; weights are read from safetensors files alone.")
+            raise BowerbirdError(f"{folder} has no {file.name}; weights are read only from safetensors files.")
         try:
             tensors |= safetensors.torch.load_file(file)
         except SafetensorError as error:

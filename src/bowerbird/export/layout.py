@@ -57,7 +57,9 @@ class Layout:
         names = dict(self.names(net))
         used = {name for theirs in names.values() for name in theirs}
         if missing := sorted(used - tensors.keys()):
-            raise BowerbirdError(f"{where} lacks the tensor '{missing[0]}', so it is not the model that it says it is.")
+            raise BowerbirdError(
+                f"{where} lacks the tensor '{missing[0]}', so it does not match the model that it declares."
+            )
         if extra := sorted(tensors.keys() - used):
             raise BowerbirdError(f"{where} has a tensor '{extra[0]}', which this architecture has no place for.")
         parts = {ours: [tensors[name].float() for name in theirs] for ours, theirs in names.items()}

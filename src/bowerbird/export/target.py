@@ -65,7 +65,7 @@ class Trained:
     def portable(self) -> Any:
         if not isinstance(self.model, Portable):
             name = type(self.model).__name__
-            raise BowerbirdError(f"{self.path} cannot be exported: its family {name} does not say what its pieces are.")
+            raise BowerbirdError(f"{self.path} cannot be exported: its family {name} does not declare its pieces.")
         return self.model
 
 

@@ -86,7 +86,7 @@ def read(metadata: Mapping[str, Any], where: str) -> str:
     try:
         return hf.Tokenizer.from_str(json.dumps(head | parts)).to_str()
     except Exception as error:  # the package raises nothing narrower
-        raise BowerbirdError(f"The vocabulary of {where} makes no tokenizer: {error}.") from error
+        raise BowerbirdError(f"The vocabulary of {where} cannot be made into a tokenizer: {error}.") from error
 
 
 def _bytes(metadata: Mapping[str, Any], tokens: list[str], rule: str, where: str) -> Json:

@@ -113,8 +113,8 @@ def init(producer: str = PRODUCER, *, replace: bool = False) -> Path:
     where = folder()
     if (where / "key.pem").exists() and not replace:
         raise BowerbirdError(
-            f"There is a key in {where} already. Add --replace for a new one; what the old one signed stays valid for "
-            "those who keep its anchor.pem."
+            f"There is already a key in {where}. Add --replace to make a new one; files that the old one signed stay "
+            "valid for anyone who keeps its anchor.pem."
         )
     if not producer.strip() or len(producer) > 64:
         raise BowerbirdError("The name of the producer must have 1 to 64 characters.")

@@ -140,7 +140,7 @@ def _read(path: Path) -> bytes:
     if path.is_dir():
         raise BowerbirdError(f"{path} is a folder; name the files: bowerbird verify {path}/*")
     if not path.is_file():
-        raise BowerbirdError(f"{path} does not exist or is no file.")
+        raise BowerbirdError(f"{path} does not exist or is not a file.")
     if path.stat().st_size > LARGEST_BYTES:
         raise BowerbirdError(f"{path} is larger than {LARGEST_BYTES >> 30} GiB, which is more than verify reads.")
     data = path.read_bytes()
@@ -155,7 +155,7 @@ def _pem(path: Path) -> str:
     except (OSError, ValueError):
         text = ""
     if "BEGIN CERTIFICATE" not in text:
-        raise BowerbirdError(f"{path} holds no certificate; name the anchor.pem of whoever signed.")
+        raise BowerbirdError(f"{path} holds no certificate; name the anchor.pem of the signer.")
     return text
 
 

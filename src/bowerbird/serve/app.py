@@ -46,8 +46,8 @@ async def openapi(request: Request) -> Response:
 
 READY = answering(ready="boolean")
 OWN = [
-    Endpoint("GET", "/health", health, "The process answers", answer=answering(status="string"), is_open=True),
-    Endpoint("GET", "/ready", inference.ready, "It takes requests", answer=READY, is_open=True),
+    Endpoint("GET", "/health", health, "Is the process alive", answer=answering(status="string"), is_open=True),
+    Endpoint("GET", "/ready", inference.ready, "Is the server taking requests", answer=READY, is_open=True),
     Endpoint("GET", "/metrics", metrics, "For Prometheus", answer={"type": "string"}, answer_type="text/plain"),
     Endpoint("GET", "/openapi.json", openapi, "This description", answer=answering(openapi="string")),
 ]  # fmt: skip

@@ -85,7 +85,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     except TimeoutError:
         raise Refused(408, f"The request did not arrive within {limits.body_seconds:g} seconds.") from None
     if n > most:
-        raise Refused(413, f"The request is too large: at most {limits.body_mb:g} MB are read.")
+        raise Refused(413, f"The request is too large; the limit is {limits.body_mb:g} MB.")
     return bytes(body)
 
 
@@ -183,7 +183,7 @@ def status_of(error: Exception) -> int:
 def sentence_of(error: Exception, engine: Engine | None) -> str:
     """What a client is told: never a path of this machine, and of our own defects nothing."""
     if isinstance(error, HTTPException):
-        return {404: "There is nothing at this address.", 405: "This address takes other methods."}.get(
+        return {404: "There is nothing at this address.", 405: "This address does not accept this method."}.get(
             error.status_code, str(error.detail)
         )
     if not isinstance(error, BowerbirdError):

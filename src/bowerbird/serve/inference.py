@@ -140,12 +140,12 @@ async def infer(request: Request) -> Response:
     engine, run = engine_of(request), _run(request)
     body, binary = _split(request, await _unpacked(request))
     if strange := [name for name in body if name not in FIELDS]:
-        raise Refused(400, f"'{strange[0]}' is not a field of this request; there are: {', '.join(FIELDS)}.")
+        raise Refused(400, f"'{strange[0]}' is not a field of this request; known: {', '.join(FIELDS)}.")
     given = read_inputs(body.get("inputs", []), binary)
     parameters = _table(body.get("parameters", {}), "parameters")
     _require_types(run, given)
     if twice := sorted(given.keys() & parameters.keys() & {"seed", "n"}):
-        raise Refused(400, f"'{twice[0]}' is an input and a parameter; leave one of them out.")
+        raise Refused(400, f"'{twice[0]}' is both an input and a parameter; leave one of them out.")
     seed = _scalar(given.pop("seed", parameters.get("seed", 0)), "seed")
     asked = given.pop("n", parameters.get("n"))
     n = None if asked is None else _scalar(asked, "n")
@@ -173,7 +173,7 @@ def _require_types(run: Served, given: Mapping[str, np.ndarray]) -> None:
     for one in tensors.inputs(run.spec):
         wanted = second[one.datatype] if one.name not in tensors.classes(run.spec) else ("BYTES", "INT64")
         if one.name in given and types.get(given[one.name].dtype, "BYTES") not in wanted:
-            raise Refused(400, f"The input '{one.name}' must be {' or '.join(wanted)}, as the metadata say.")
+            raise Refused(400, f"The input '{one.name}' must be {' or '.join(wanted)}, as in the model metadata.")
 
 
 async def _unpacked(request: Request) -> bytes:
@@ -188,9 +188,9 @@ async def _unpacked(request: Request) -> bytes:
     try:
         plain = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, most + 1)
     except zlib.error:
-        raise Refused(400, f"The body is not {coding}.") from None
+        raise Refused(400, f"The body is not valid {coding} data.") from None
     if len(plain) > most:
-        raise Refused(413, f"The request is too large: at most {limits.body_mb:g} MB are read.")
+        raise Refused(413, f"The request is too large; the limit is {limits.body_mb:g} MB.")
     return plain
 
 
@@ -201,7 +201,7 @@ def _split(request: Request, data: bytes) -> tuple[dict[str, Any], bytes]:
         if "content-type" in request.headers:
             raise Refused(415, "Send the header Content-Type: application/json.")
     if length is not None and not (length.isascii() and length.isdigit() and int(length) <= len(data)):
-        raise Refused(400, "The header Inference-Header-Content-Length does not fit the body.")
+        raise Refused(400, "The header Inference-Header-Content-Length does not match the body.")
     end = len(data) if length is None else int(length)
     return _table(any_json(data[:end]), "The body"), data[end:]
 
@@ -231,7 +231,7 @@ def read_inputs(entries: Any, binary: bytes) -> dict[str, np.ndarray]:
         found[name] = _from_bytes(name, datatype, shape, binary[at : at + size])
         at += size
     if at != len(binary):
-        raise Refused(400, f"{len(binary) - at} bytes behind the last input belong to none.")
+        raise Refused(400, f"{len(binary) - at} bytes after the last input belong to no input.")
     return found
 
 
@@ -267,7 +267,7 @@ def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> n
             raise ValueError
         return np.array(flat, dtype=DTYPES[datatype]).reshape(shape)
     except (ValueError, TypeError, OverflowError):
-        raise Refused(400, f"The values of '{name}' are not {datatype}.") from None
+        raise Refused(400, f"The values of '{name}' are not of the datatype {datatype}.") from None
 
 
 def _flattened(data: Any) -> list[Any]:
@@ -300,7 +300,7 @@ def _elements(name: str, data: bytes) -> list[bytes]:
     while at < len(data):
         end = at + 4 + int.from_bytes(data[at : at + 4], "little")
         if at + 4 > len(data) or end > len(data):
-            raise Refused(400, f"The elements of the input '{name}' go beyond its end.")
+            raise Refused(400, f"The elements of the input '{name}' run past the end of its data.")
         found.append(data[at + 4 : end])
         at = end
     return found
@@ -327,7 +327,9 @@ def _outputs(run: Served, body: Mapping[str, Any], parameters: Mapping[str, Any]
             raise Refused(400, f"The outputs of this model are: {', '.join(there)}.")
         wishes = _table(entry.get("parameters", {}), "parameters")
         if strange := [name for name, value in wishes.items() if name != "binary_data" and value]:
-            raise Refused(400, f"'{strange[0]}' of the output '{entry['name']}' is not supported; leave it out.")
+            raise Refused(
+                400, f"The parameter '{strange[0]}' of the output '{entry['name']}' is not supported; leave it out."
+            )
         wanted[entry["name"]] = bool(wishes.get("binary_data", usual))
     return wanted
 
@@ -409,7 +411,7 @@ ENDPOINTS = [
     Endpoint("GET", "/v2/models/stats", statistics, "Triton: statistics", answer=answering(model_stats="array")),
     Endpoint("POST", "/v2/repository/index", index, "Triton: the models", answer={"type": "array"}),
     *_versions("GET", "/v2/models/{name}", metadata, "Open Inference: a model", answer=MODEL),
-    *_versions("GET", "/v2/models/{name}/ready", model_ready, "Is it ready", answer=READY),
+    *_versions("GET", "/v2/models/{name}/ready", model_ready, "Is the model ready", answer=READY),
     *_versions("GET", "/v2/models/{name}/config", config, "Triton: its configuration", answer=answering(name="string")),
     *_versions("GET", "/v2/models/{name}/stats", statistics, "Its statistics", answer=answering(model_stats="array")),
     *_versions(

@@ -46,7 +46,7 @@ class Busy(BowerbirdError):
     """Too many requests are waiting; ``retry_after_s`` is when it is worth asking again, in seconds."""
 
     def __init__(self, retry_after_s: int):
-        super().__init__(f"Too many requests are waiting for this model; ask again in {retry_after_s} seconds.")
+        super().__init__(f"Too many requests are waiting for this model; try again in {retry_after_s} seconds.")
         self.retry_after_s = retry_after_s
 
 

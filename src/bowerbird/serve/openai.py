@@ -50,7 +50,7 @@ def chosen_run(engine: Engine, name: str | None, fits: Callable[[Served], bool])
     if not fitting:
         raise Unknown("No model here can do this.")
     if len(fitting) > 1:
-        raise Unknown(f"Say which model: {', '.join(run.name for run in fitting)}.")
+        raise Unknown(f"Name a model: {', '.join(run.name for run in fitting)}.")
     return fitting[0]
 
 
@@ -94,7 +94,7 @@ async def images(request: Request) -> Response:
     run = chosen_run(engine, asked.model, lambda run: run.spec.medium == "image" and not words.picture_name(run))
     require_medium(run, "image", "this address is for pictures")
     if words.picture_name(run) and not asked.given:
-        raise Refused(400, f"The model '{run.name}' makes pictures from pictures; send one to /v1/images/edits.")
+        raise Refused(400, f"The model '{run.name}' needs an input picture; send one to /v1/images/edits.")
     given = words.from_prompt(run, asked.prompt)
     answer = await _pictures(request, run, asked, words.agreed(given, words.from_json(run, asked.given, engine.limits)))
     if given:
@@ -112,9 +112,7 @@ async def edits(request: Request) -> Response:
     run = chosen_run(engine, asked.model, lambda run: run.spec.medium == "image" and bool(words.picture_name(run)))
     field: Any = run.spec.given.get(words.picture_name(run))
     if field is None:
-        raise Refused(
-            400, f"The model '{run.name}' draws without a picture; use /v1/images/generations.", param="model"
-        )
+        raise Refused(400, f"The model '{run.name}' takes no input picture; use /v1/images/generations.", param="model")
     pictures = files.get("image", [])
     if not pictures:
         raise Refused(400, "Send the picture to edit as the file 'image'.", param="image")
@@ -125,7 +123,7 @@ async def edits(request: Request) -> Response:
     given |= words.agreed(said, words.from_json(run, asked.given, engine.limits))
     answer = await _pictures(request, run, asked, given)
     if asked.prompt and not _says(run):
-        answer["notes"] = ["The prompt was not used: this model edits by the picture alone."]
+        answer["notes"] = ["The prompt was not used: this model uses only the picture."]
     return JSONResponse(answer)
 
 
@@ -241,7 +239,7 @@ async def music(request: Request) -> Response:
 async def speech(request: Request) -> Response:
     """No family of speech exists yet, so no run can answer."""
     asked = await parsed(request, bodies.SpeechRequest)
-    raise Refused(404, f"No speech run is served, and '{asked.model}' does not speak.", code="model_not_found")
+    raise Refused(404, f"No speech run is served: '{asked.model}' does not make speech.", code="model_not_found")
 
 
 # ------------------------------------------------------------------------------------------------------- OpenAPI
@@ -274,7 +272,7 @@ LIST = answering(object="string", data="array")
 ENDPOINTS = [
     Endpoint("GET", "/v1/models", models, "The models that are served", answer=LIST),
     Endpoint(
-        "GET", "/v1/models/{name}", model, "One of them",
+        "GET", "/v1/models/{name}", model, "One of these models",
         answer=answering(id="string", object="string", ready="boolean"),
     ),
     Endpoint(
@@ -282,7 +280,7 @@ ENDPOINTS = [
     ),
     Endpoint("POST", "/v1/images/edits", edits, "Makes pictures from a picture", edit_body(), answer=PICTURES),
     Endpoint(
-        "POST", "/v1/completions", texts.completions, "Goes on with a text", json_body(bodies.CompletionRequest),
+        "POST", "/v1/completions", texts.completions, "Continues a text", json_body(bodies.CompletionRequest),
         answer=TEXTS, streams=True,
     ),
     Endpoint(
@@ -293,5 +291,5 @@ ENDPOINTS = [
         "POST", "/v1/music/generations", music, "Composes", json_body(bodies.MusicRequest),
         answer=answering(created="integer", data="array", seed="integer"),
     ),
-    Endpoint("POST", "/v1/audio/speech", speech, "Refused: no run speaks yet", json_body(bodies.SpeechRequest)),
+    Endpoint("POST", "/v1/audio/speech", speech, "Refused: no speech runs exist yet", json_body(bodies.SpeechRequest)),
 ]  # fmt: skip

@@ -22,14 +22,14 @@ PLAIN_ERROR = {"type": "object", "required": ["error"], "properties": {"error": 
 STATUSES = {
     "400": "The request is wrong; the message says what.",
     "401": "The key is missing or wrong.",
-    "403": "A page of another site asked.",
+    "403": "The request came from a page of another site.",
     "404": "There is no such model.",
     "408": "The request came too slowly.",
     "413": "The request is too large.",
-    "415": "The content type is another.",
-    "421": "The host name is another.",
-    "429": "Too many requests wait; Retry-After says when to ask again.",
-    "503": "The server is going down.",
+    "415": "The content type is not supported.",
+    "421": "The server does not answer under this host name.",
+    "429": "Too many requests are waiting; Retry-After says when to try again.",
+    "503": "The server is shutting down.",
     "504": "The answer was not ready within the time limit.",
 }
 

@@ -34,14 +34,14 @@ async def predict(request: Request) -> Response:
     if not isinstance(body, dict):
         raise Refused(400, 'The body must be an object such as {"instances": [{}]}.')
     if strange := [name for name in body if name not in FIELDS]:
-        raise Refused(400, f"'{strange[0]}' is not a field of this request; there are: {', '.join(FIELDS)}.")
+        raise Refused(400, f"'{strange[0]}' is not a field of this request; known: {', '.join(FIELDS)}.")
     if body.get("signature_name") not in (None, "", SIGNATURE):
         raise Refused(400, f"The only signature is '{SIGNATURE}'.")
     if ("instances" in body) == ("inputs" in body):
         raise Refused(400, "Send either 'instances', one for each sample, or 'inputs', a list for each name.")
     rows = instances(body["instances"]) if "instances" in body else columns(body["inputs"])
     if len(rows) > engine.limits.samples:
-        raise Refused(400, f"{len(rows)} samples are more than {engine.limits.samples}, the most of one request.")
+        raise Refused(400, f"{len(rows)} samples are too many; the limit is {engine.limits.samples}.")
     given = [_given(run, row, engine.limits) for row in rows]
     samples = await unless_gone(request, tensors.one_by_one(engine, run, given, _options(body)))
     names = [one.name for one in tensors.outputs(run.spec)]
@@ -65,7 +65,7 @@ def columns(value: Any) -> list[dict[str, Any]]:
     lists = {name: column if isinstance(column, list) else [column] for name, column in value.items()}
     n = max(map(len, lists.values()), default=1)
     if any(len(column) not in (1, n) for column in lists.values()) or n == 0:
-        raise Refused(400, "All columns of 'inputs' must have equally many values, or one.")
+        raise Refused(400, "All columns of 'inputs' must have the same number of values, or one value.")
     return [{name: column[i % len(column)] for name, column in lists.items()} for i in range(n)]
 
 
@@ -97,7 +97,7 @@ def _value(run: Served, name: str, value: Any, limits: Limits) -> Any:
             raise Refused(400, f"'{name}' must be an array of numbers.") from None
         return tensors.pictures(name, field, array[None], limits)
     if isinstance(value, list):
-        raise Refused(400, f"'{name}' of an instance is one value, not a list.")
+        raise Refused(400, f"'{name}' of an instance must be one value, not a list.")
     return words.from_json(run, {name: value}, limits)[name]
 
 

@@ -68,7 +68,7 @@ class Engine:
 
     def run(self, name: str) -> Served:
         if name not in self.runs:
-            raise Unknown(f"There is no model '{name}' here; there are: {', '.join(self.runs) or 'none'}.")
+            raise Unknown(f"There is no model '{name}' here; known: {', '.join(self.runs) or 'none'}.")
         return self.runs[name]
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class Engine:
         """The tokens of a chat up to the answer; BowerbirdError for a run that did not learn chats."""
         served = self.run(run)
         if not served.spec.chat_template:
-            raise BowerbirdError(f"The model '{run}' has not learned chats; send its prompt to /v1/completions.")
+            raise BowerbirdError(f"The model '{run}' has not learned chats; send the prompt to /v1/completions.")
         self._check_characters({"messages": [message["content"] for message in messages]})
         tokenizer = Tokenizer.from_spec(served.spec)
         bos, eos = (str(tokenizer.core.id_to_token(token)) for token in (tokenizer.bos, tokenizer.eos))
@@ -209,7 +209,7 @@ class Engine:
         else:
             vocabulary: Any = getattr(served.spec.target, "vocab_size", 0)
             if not all(0 <= token < vocabulary for token in prompt):
-                raise BowerbirdError(f"Tokens of this model are numbers from 0 to {vocabulary - 1}.")
+                raise BowerbirdError(f"Tokens of this model must be numbers from 0 to {vocabulary - 1}.")
             tokens = torch.tensor([list(prompt)])
         self._check_length(served, tokens.shape[1])
         return {"prompt": tokens}
@@ -234,7 +234,7 @@ class Engine:
 
     def _check_count(self, served: Served, n: int, options: Any) -> None:
         if not 1 <= n <= self.limits.samples:
-            raise BowerbirdError(f"n = {n} is not between 1 and {self.limits.samples}, the most of one request.")
+            raise BowerbirdError(f"n = {n} must be between 1 and {self.limits.samples}, the limit for one request.")
         if n * served.pixels > self.limits.pixels:
             raise BowerbirdError(
                 f"{n} pictures of this model have {n * served.pixels} pixels; {self.limits.pixels} are the most of one "
@@ -247,7 +247,7 @@ class Engine:
         for name, value in given.items():
             texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
             if sum(len(text) for text in texts if isinstance(text, str)) > self.limits.characters:
-                raise BowerbirdError(f"The {name} is too long: at most {self.limits.characters} characters are read.")
+                raise BowerbirdError(f"The {name} is too long; the limit is {self.limits.characters} characters.")
 
     def _check_length(self, served: Served, n_tokens: int) -> None:
         context: Any = getattr(served.spec.target, "context", 0)

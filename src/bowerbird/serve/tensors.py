@@ -91,7 +91,7 @@ def tensor_given(served: Served, name: str, value: np.ndarray, limits: Limits) -
     if isinstance(field, Tensors):
         return pictures(name, field, value, limits)
     if isinstance(field, Tokens) and not all(isinstance(one, str | bytes) for one in flat):
-        raise BowerbirdError(f"The input '{name}' is text.")
+        raise BowerbirdError(f"The input '{name}' must be text.")
     decoded = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in flat]
     return words.from_json(served, {name: decoded}, limits)[name]
 
@@ -103,9 +103,9 @@ def _plain(value: Any) -> Any:
 def pictures(name: str, field: Tensors, value: np.ndarray, limits: Limits) -> torch.Tensor:
     """Pictures as tensors, float32 (n, c, h, w) within the bounds of the field."""
     if len(value) > limits.samples:
-        raise BowerbirdError(f"The input '{name}' has {len(value)} pictures; at most {limits.samples} are taken.")
+        raise BowerbirdError(f"The input '{name}' has {len(value)} pictures; the limit is {limits.samples}.")
     if value.shape[1:] != tuple(field.shape) or not len(value):
-        raise BowerbirdError(f"The input '{name}' has the shape (n, {', '.join(map(str, field.shape))}).")
+        raise BowerbirdError(f"The input '{name}' must have the shape (n, {', '.join(map(str, field.shape))}).")
     x = torch.from_numpy(np.array(value, dtype=np.float32))  # a copy: what a request holds is read-only
     low, high = field.bounds or (-torch.inf, torch.inf)
     if not torch.isfinite(x).all() or x.min() < low or x.max() > high:
@@ -128,12 +128,12 @@ async def one_by_one(
     if len(work) > engine.limits.samples:
         for one in work:
             one.close()
-        raise BowerbirdError(f"{len(work)} samples are more than {engine.limits.samples}, the most of one request.")
+        raise BowerbirdError(f"{len(work)} samples are too many; the limit is {engine.limits.samples}.")
     return await together(work)
 
 
 def whole(value: Any, name: str) -> int:
     """A whole number of 64 bits."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= int(value) < 2**63:
-        raise BowerbirdError(f"'{name}' must be a whole number of 64 bits.")
+        raise BowerbirdError(f"'{name}' must be a 64-bit whole number.")
     return int(value)

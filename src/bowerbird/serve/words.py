@@ -50,16 +50,16 @@ def _value(served: Served, name: str, value: Any, limits: Limits) -> Any:
     field = inputs.get(name)
     if field is None:
         takes = f"it takes {', '.join(inputs)}" if inputs else "it is given nothing"
-        raise BowerbirdError(f"'{name}' is no input of the model '{served.name}': {takes}.")
+        raise BowerbirdError(f"'{name}' is not an input of the model '{served.name}': {takes}.")
     several = value if isinstance(value, list) else [value]
     if len(several) > limits.samples:
-        raise BowerbirdError(f"'{name}' has {len(several)} values; at most {limits.samples} are taken.")
+        raise BowerbirdError(f"'{name}' has {len(several)} values; the limit is {limits.samples}.")
     if isinstance(field, Tensors):
         return [picture(from_base64(one, name), field, limits) for one in several]
     numbers = isinstance(field, Classes)
     for one in several:
         if isinstance(one, bool) or not isinstance(one, str | int if numbers else str):
-            raise BowerbirdError(f"'{name}' is given as text{' or as the number of a class' if numbers else ''}.")
+            raise BowerbirdError(f"'{name}' must be given as text{' or as a class number' if numbers else ''}.")
     if not several:
         raise BowerbirdError(f"'{name}' is an empty list; leave it out instead.")
     return value
@@ -82,7 +82,7 @@ def from_base64(text: Any, name: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise BowerbirdError(f"'{name}' is a picture: give a file in base64. This is none.") from None
+        raise BowerbirdError(f"'{name}' is a picture: give a file in base64. This is not base64.") from None
 
 
 def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
@@ -93,7 +93,7 @@ def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
         header = pixels.header(BytesIO(data))
         if header.height * header.width > limits.upload_pixels:
             raise BowerbirdError(
-                f"The picture has {header.height * header.width} pixels; at most {limits.upload_pixels} are read."
+                f"The picture has {header.height * header.width} pixels; the limit is {limits.upload_pixels}."
             )
         stored = pixels.as_stored(BytesIO(data))
     except BowerbirdError:
@@ -121,7 +121,7 @@ def from_prompt(served: Served, prompt: str) -> dict[str, str]:
     if not prompt.strip():
         return {}
     if not classes:
-        raise BowerbirdError("This model draws without a prompt; send an empty one.")
+        raise BowerbirdError("This model takes no prompt; send an empty one.")
     return _named(prompt, classes)
 
 

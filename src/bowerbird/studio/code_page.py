@@ -70,7 +70,7 @@ async def check(request: Request) -> Response:
     if not isinstance(text, str) or not text.strip():
         raise BowerbirdError("Paste a program first.")
     if len(text) > LONGEST:
-        raise BowerbirdError(f"The program has {len(text):,} characters; at most {LONGEST:,} are read.")
+        raise BowerbirdError(f"The program has {len(text):,} characters; the limit is {LONGEST:,}.")
     token = studio.programs.keep(text)
     async with studio.programs.turns:
         words = ["check", str(studio.programs.path(token)), "--json"]

@@ -40,7 +40,7 @@ def listen(address: str, port: int | None) -> socket.socket:
             return socket.create_server((address, one))
         except OSError as error:
             reason = error.strerror or str(error)
-    raise BowerbirdError(f"Nothing can listen on {address} port {tried[-1]}: {reason}; choose another --port.")
+    raise BowerbirdError(f"The studio cannot listen on {address} port {tried[-1]}: {reason}; choose another --port.")
 
 
 def shipped_runs() -> dict[str, Path]:

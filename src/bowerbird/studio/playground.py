@@ -113,9 +113,9 @@ def asked(form: Mapping[str, Any], spec: Spec, options: type) -> Asked:
     most = MOST.get(spec.medium, 4)
     n, seed = _whole(form, "n"), _whole(form, "seed") or 0
     if n is not None and not 1 <= n <= most:
-        raise BowerbirdError(f"The studio makes 1 to {most} at a time, not {n}.")
+        raise BowerbirdError(f"The studio makes 1 to {most} samples at a time, not {n}.")
     if not 0 <= seed < 1 << 63:
-        raise BowerbirdError("A seed is a whole number of at least 0 with up to 18 digits.")
+        raise BowerbirdError("A seed must be a whole number of at least 0 with up to 18 digits.")
     given = {name: value for name, value in part(form, "given").items() if value != ""}
     kinds = {control.short: control for control in option_controls(options)}
     chosen = {name: _typed(name, value, kinds) for name, value in part(form, "options").items() if value != ""}

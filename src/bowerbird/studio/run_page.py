@@ -178,7 +178,7 @@ async def say(request: Request) -> Response:
     form = await form_of(request)
     said = form.get("said")
     if not isinstance(said, list) or not said or not all(isinstance(one, str) for one in said):
-        raise BowerbirdError("Say something first.")
+        raise BowerbirdError("Write something first.")
     pieces = await _pieces(studio, shown, said, len(said))
     first = await anext(pieces, "")  # what is wrong is raised here, while it can still be an error
 
@@ -215,7 +215,7 @@ async def export(request: Request) -> Response:
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
     to = request.path_params["to"]
     if to not in EXPORTS:
-        raise Gone(f"There is no button for {to}.")
+        raise Gone(f"There is no export to {to} on this page.")
     folder = studio.scratch / "exports" / secrets.token_urlsafe(9)
     folder.mkdir(parents=True)
     written = folder / (f"{shown.name}.html" if to == "html" else f"{shown.name}-{to}")
@@ -223,7 +223,7 @@ async def export(request: Request) -> Response:
         words = ["export", str(shown.folder), "--to", to, "--out", str(written)]
         await told("bowerbird", words, EXPORT_S, "The export")
     if not written.exists():
-        raise BowerbirdError("The export left no file.")
+        raise BowerbirdError("The export wrote no file.")
     file = written if written.is_file() else Path(await asyncio.to_thread(_zipped, written))
     return HTMLResponse(studio.part(request, "exported.html", token=folder.name, file=file))
 

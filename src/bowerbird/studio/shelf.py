@@ -152,7 +152,7 @@ class Shelf:
 
 
 def _gone(key: str) -> Shelved:
-    raise Gone(f"There is no run {key} any more.")
+    raise Gone(f"The run {key} no longer exists.")
 
 
 class Gone(BowerbirdError):

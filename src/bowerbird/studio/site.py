@@ -95,7 +95,7 @@ async def form_of(request: Request) -> dict[str, Any]:
     except ValueError:
         form = None
     if not isinstance(form, dict):
-        raise BowerbirdError("A form is a JSON object.")
+        raise BowerbirdError("A form must be a JSON object.")
     return form
 
 

@@ -57,10 +57,10 @@ def place_of(studio: Studio, source: str) -> str:
     if kind == "upload":
         path = studio.shelf.folder / UPLOADS / f"{token}.zip"
         if not token.isalnum() or not path.is_file():
-            raise Gone("This upload is no longer kept; bring it again.")
+            raise Gone("This upload is no longer kept; upload it again.")
         return str(path.resolve())
     if not studio.local:
-        raise BowerbirdError("Paths of this machine can be named on this machine only; upload a zip instead.")
+        raise BowerbirdError("Paths can be named only from the machine that the studio runs on; upload a zip instead.")
     return str(Path(source).expanduser().resolve())
 
 
@@ -96,7 +96,7 @@ async def upload(request: Request) -> Response:
             async for chunk in request.stream():
                 await asyncio.to_thread(file.write, chunk)
         if part.open("rb").read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):
-            raise BowerbirdError("This is no zip; put the files into one.")
+            raise BowerbirdError("This file is not a zip; put your files into one.")
         part.rename(folder / f"{token}.zip")
     finally:
         part.unlink(missing_ok=True)
@@ -113,7 +113,7 @@ async def resume(request: Request) -> Response:
     studio, run = of(request), of(request).shelf.get(request.path_params["key"])
     form = await form_of(request)
     if run.shipped:
-        raise BowerbirdError("A shipped run stays as it is; train its recipe instead.")
+        raise BowerbirdError("A shipped run cannot be trained further; train its recipe instead.")
     budget = str(form.get("budget") or "") or None
     if budget:
         parse_budget(budget.removeprefix("+"))

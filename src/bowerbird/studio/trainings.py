@@ -86,7 +86,7 @@ class Trainings:
         """Goes on with a run that was paused or stopped."""
         with self._lock:
             if self.state(run)[0] in ("starting", "training", "stopping"):
-                raise BowerbirdError(f"{run.key} is training already.")
+                raise BowerbirdError(f"{run.key} is already training.")
             self._require_room()
             self._begin(run.key, ["resume", str(run.folder), *(["--budget", budget] if budget else [])])
 
@@ -132,7 +132,7 @@ class Trainings:
     def _require_room(self) -> None:
         alive = [key for key, training in self._begun.items() if training.alive]
         if len(alive) >= MOST_AT_ONCE:
-            raise BowerbirdError(f"{' and '.join(alive)} are training already; pause one of them first.")
+            raise BowerbirdError(f"{' and '.join(alive)} are already training; pause one of them first.")
 
     def _free(self, name: str) -> str:
         number = 1

@@ -41,7 +41,7 @@ class Pictures:
 
     def path(self, token: str) -> Path:
         if token not in self._kept:
-            raise Gone("This picture is no longer kept; bring it again.")
+            raise Gone("This picture is no longer kept; upload it again.")
         return self._kept[token]
 
 
