@@ -18,6 +18,7 @@ from bowerbird.media import open_data
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.report.run import write_run_report
+from bowerbird.studio.shelf import Shelf
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import resume
 
@@ -231,6 +232,16 @@ def test_mutations_are_never_an_internal_error(name: str, run: Path) -> None:
             raise
         for file, content in kept.items():
             file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change", ["[model]\nfamily = 9", "model = 7", "data = []\ntitle = {}\n[model]", "[train]\nsteps = 'x'"]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_settings_of_another_type_are_never_an_internal_error(change: str, run: Path) -> None:
+    (run / "run.toml").write_text(change)
+    used(run)
+    assert Shelf(run.parent, {}).get(run.name).family in ("", "9")
 
 
 @pytest.mark.parametrize("name", FILES)

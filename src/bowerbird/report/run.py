@@ -6,7 +6,6 @@ what there is, during training as well as after it.
 
 import contextlib
 import math
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,8 +33,7 @@ _NOT_CURVES = ("step", "seconds", "compute_seconds", "examples", "event")
 def write_run_report(folder: Path) -> Path:
     """Writes ``folder/report.html`` from the files of the run folder and returns its path."""
     rundir = RunDir(folder)
-    configuration = _text(rundir.run_toml)
-    run = _toml(configuration)
+    run = salvage.settings(rundir.run_toml)
     environment = salvage.json_object(rundir.path / "environment.json")
     rows = rundir.metrics()
     steps = merged_steps(rows)
@@ -45,7 +43,7 @@ def write_run_report(folder: Path) -> Path:
         rundir.path / "report.html",
         "run.html",
         version=__version__,
-        title=run.get("title") or rundir.path.resolve().name,
+        title=str(run.get("title") or "") or rundir.path.resolve().name,
         subject=_subject(run, environment),
         state=_state(status),
         facts=_readable(facts, [status]) + _readable(best_and_last, [steps]),
@@ -56,7 +54,7 @@ def write_run_report(folder: Path) -> Path:
         findings=findings_of(rundir.path),
         measurements=_readable(lambda m: [measurement_row(m)], measured),
         events=[row for row in rows if "event" in row],
-        configuration=configuration,
+        configuration=salvage.text(rundir.run_toml),
         environment=environment,
     )
 
@@ -68,17 +66,6 @@ def _readable(shown: Callable[[Any], list[T]], values: list[Any]) -> list[T]:
         with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError, BowerbirdError):
             found += shown(value)
     return found
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return {}
 
 
 def merged_steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -96,10 +83,10 @@ def findings_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def _subject(run: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    model = run.get("model", {})
-    nets = [part["name"] for part in model.values() if isinstance(part, Mapping) and "name" in part]
-    what = model.get("family", "A model") + (f" ({', '.join(dict.fromkeys(nets))})" if nets else "")
-    source = run.get("data", {}).get("source", "")
+    model = run["model"]
+    nets = [str(part["name"]) for part in model.values() if isinstance(part, Mapping) and "name" in part]
+    what = str(model.get("family", "A model")) + (f" ({', '.join(dict.fromkeys(nets))})" if nets else "")
+    source = run["data"].get("source", "")
     where = environment.get("data") or source
     return f"{what}, trained on {where}" if where else what
 
@@ -161,7 +148,7 @@ def _grids(samples: Path) -> list[dict[str, Any]]:
 
 
 def _texts(samples: Path) -> list[dict[str, str]]:
-    return [{"step": f"{step:,}", "text": _text(file)} for step, file in _by_step(samples, ".txt")]
+    return [{"step": f"{step:,}", "text": salvage.text(file)} for step, file in _by_step(samples, ".txt")]
 
 
 def _by_step(samples: Path, suffix: str) -> list[tuple[int, Path]]:

@@ -85,7 +85,7 @@ def overlaid(runs: list[Shelved], words: Words) -> list[dict[str, Any]]:
 
 def translates_pictures(run: Shelved) -> bool:
     """Whether held-out pictures can be shown as they sharpen; known from run.toml alone."""
-    return run.family == "translation" and bool(run.settings.get("data", {}).get("from"))
+    return run.family == "translation" and bool(run.settings["data"].get("from"))
 
 
 def _takes(studio: Studio, run: Shelved) -> dict[str, Any] | None:

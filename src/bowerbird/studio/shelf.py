@@ -1,7 +1,6 @@
 """The runs that there are: those that ship with the package, and every run folder below the studio's own."""
 
 import contextlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,8 +26,8 @@ class Shelved:
 
     key: str
     folder: Path
-    settings: Mapping[str, Any] = field(repr=False, default_factory=dict)
-    """What run.toml says."""
+    settings: Mapping[str, Any] = field(repr=False)
+    """What run.toml says, as ``salvage.settings`` reads it."""
 
     @property
     def title(self) -> str:
@@ -40,11 +39,11 @@ class Shelved:
 
     @property
     def family(self) -> str:
-        return str(self.settings.get("model", {}).get("family", ""))
+        return str(self.settings["model"].get("family", ""))
 
     @property
     def source(self) -> str:
-        return str(self.settings.get("data", {}).get("source", ""))
+        return str(self.settings["data"].get("source", ""))
 
     @property
     def shipped(self) -> bool:
@@ -130,7 +129,7 @@ class Shelf:
         """BowerbirdError if there is no such run, or no longer."""
         first, _, name = key.partition("/")
         if first == SHIPPED and name in self.shipped:
-            return Shelved(key, self.shipped[name], _settings(self.shipped[name]))
+            return Shelved(key, self.shipped[name], salvage.settings(self.shipped[name] / "run.toml"))
         for path in self._found():
             if path.parent.relative_to(self.folder).as_posix() == key:
                 self.starting.pop(key, None)
@@ -147,7 +146,7 @@ class Shelf:
 
     def _shelved(self, folder: Path) -> Shelved | None:
         with contextlib.suppress(OSError):
-            return Shelved(folder.relative_to(self.folder).as_posix(), folder, _settings(folder))
+            return Shelved(folder.relative_to(self.folder).as_posix(), folder, salvage.settings(folder / "run.toml"))
         return None
 
 
@@ -157,10 +156,3 @@ def _gone(key: str) -> Shelved:
 
 class Gone(BowerbirdError):
     """What was asked for does not exist, or no longer."""
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads((folder / "run.toml").read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return {}

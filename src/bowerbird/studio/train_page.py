@@ -140,9 +140,9 @@ def standing(studio: Studio, run: Shelved, words: Words) -> dict[str, Any]:
         "state_text": words(f"state.{state}"),
         "sentence": sentence,
         "step": last.get("step", status.get("step", 0)),
-        "used": used(run.settings.get("train", {}), last) if state != "finished" else 1.0,
+        "used": used(run.settings["train"], last) if state != "finished" else 1.0,
         "spent": spent(last, words),
-        "left": left(run.settings.get("train", {}), last, words),
+        "left": left(run.settings["train"], last, words),
         "weights": weights.stat().st_mtime_ns if weights.is_file() else 0,
         "weights_step": status.get("step", 0),
         "panels": panels(steps, words),
@@ -168,7 +168,7 @@ def used(settings: Mapping[str, Any], last: Mapping[str, Any]) -> float:
         for name, counter in (
             ("steps", "step"), ("examples", "examples"), ("seconds", "seconds"), ("compute_seconds", "compute_seconds")
         )
-        if settings.get(name)
+        if isinstance(settings.get(name), int | float) and settings[name] > 0
     ]  # fmt: skip
     return min(1.0, max(parts, default=0.0))
 

@@ -19,7 +19,7 @@ from typing import Literal
 from bowerbird import config
 from bowerbird.errors import BowerbirdError
 from bowerbird.studio.shelf import Shelf, Shelved
-from bowerbird.training import lock
+from bowerbird.training import lock, salvage
 
 State = Literal["starting", "training", "stopping", "paused", "stopped", "finished", "failed", "elsewhere", "empty"]
 MOST_AT_ONCE = 2
@@ -76,7 +76,7 @@ class Trainings:
             self.shelf.folder.mkdir(parents=True, exist_ok=True)
             key = self._free(Path(recipe).stem)
             folder = self.shelf.folder / key
-            table = config.read_toml(config.find(recipe))
+            table = salvage.settings(config.find(recipe))
             self.shelf.starting[key] = Shelved(key, folder, table)
             named = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
             self._begin(key, ["train", recipe, "--out", str(folder), *named, *flags])

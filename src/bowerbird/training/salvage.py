@@ -1,22 +1,36 @@
-"""What can still be read of a run's JSON files when a crash, a disk or an editor has damaged them."""
+"""What can still be read of a run's files when a crash, a disk or an editor has damaged them."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 
 def json_object(path: Path) -> dict[str, Any]:
     """The object that a file holds; empty where there is no file, or no object in it."""
-    found = _parsed(_text(path))
-    return found if isinstance(found, dict) else {}
+    return table(_parsed(text(path)))
 
 
 def json_rows(path: Path) -> list[dict[str, Any]]:
     """The objects with a step that a file of lines holds; a line that was cut short or damaged is left out."""
-    rows = map(_parsed, _text(path).split("\n"))
+    rows = map(_parsed, text(path).split("\n"))
     return [
         row for row in rows if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 1 << 53
     ]
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """What ``run.toml`` says; its tables are tables, empty where something else stands in their place."""
+    try:
+        found = tomllib.loads(text(path))
+    except tomllib.TOMLDecodeError:
+        found = {}
+    return found | {name: table(found.get(name)) for name in ("model", "data", "train")}
+
+
+def table(value: Any) -> dict[str, Any]:
+    """The table itself; an empty one where something else stands in its place."""
+    return value if isinstance(value, dict) else {}
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -24,8 +38,9 @@ def objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def text(path: Path) -> str:
+    """The text of a file, without a byte order mark; empty where there is no file."""
+    return path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
 
 
 def _parsed(text: str) -> Any:
