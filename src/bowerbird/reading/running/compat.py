@@ -3,6 +3,7 @@
 import argparse
 import builtins
 import functools
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.standins import fragments
@@ -142,6 +144,26 @@ def _compilers() -> None:
     put(torch, use_deterministic_algorithms=lambda *a, **k: None)
     spawn: Any = torch.multiprocessing
     spawn.spawn = lambda fn, args=(), **_: fn(0, *args)
+
+
+def uncompiled_optimisers() -> None:
+    """Takes off what keeps torch.compile out of optimisers: its first call would import all of the compiler, which
+    costs two seconds of every execution."""
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        put(Optimizer, **{name: inspect.unwrap(getattr(Optimizer, name))})
+    for kind in Optimizer.__subclasses__():
+        put(kind, step=_with_gradients_as_asked(inspect.unwrap(kind.step)))
+
+
+def _with_gradients_as_asked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch wraps the steps of its own optimisers in, without the compiler."""
+
+    @functools.wraps(step)
+    def stepped(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(optimizer.defaults.get("differentiable", False)):
+            return step(optimizer, *args, **kwargs)
+
+    return stepped
 
 
 def _old_names() -> None:

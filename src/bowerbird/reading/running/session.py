@@ -56,6 +56,7 @@ def prepare() -> None:
     all_probes()
     data.prepare()
     torch.randn(4, 4) @ torch.randn(4, 4)
+    compat.uncompiled_optimisers()
 
 
 class Session:
