@@ -1,7 +1,7 @@
 """Music files as users have them: read whole, or left out with the reason."""
 
-import shutil
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -264,9 +264,12 @@ def test_text_between_tunes_is_no_music() -> None:
 
 
 def test_the_nottingham_tunes_are_all_read(shared: Path, tmp_path: Path) -> None:
-    shutil.copy(shared / "music" / "nottingham-abc.zip", tmp_path / "tunes.zip")
-    summary = open_data(config.Data(str(tmp_path / "tunes.zip"))).summary()
-    assert "1,034 pieces, 174,634 notes" in summary and "none skipped" in summary
+    """The smallest six of the 14 books; all of them hold 1,034 pieces, 174,634 notes, and take 10 seconds more."""
+    with zipfile.ZipFile(shared / "music" / "nottingham-abc.zip") as books:
+        for name in ("ashover", "morris", "playford", "slip", "waltzes", "xmas"):
+            books.extract(f"ABC_cleaned/{name}.abc", tmp_path)
+    summary = open_data(config.Data(str(tmp_path / "ABC_cleaned"))).summary()
+    assert "168 pieces, 21,946 notes" in summary and "none skipped" in summary
 
 
 def test_a_tempo_inside_of_a_tune_holds_from_where_it_stands():

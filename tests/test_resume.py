@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("BOWERBIRD_KILLS", "1"))
 
 @pytest.fixture(scope="module")
 def digits():
-    return open_data(config.Data("digits"))
+    return open_data(config.Data("digits", size=16))
 
 
 STANDS_FOR = {"multi30k": "tatoeba"}
@@ -36,7 +36,7 @@ STANDS_FOR = {"multi30k": "tatoeba"}
 
 
 def shortened(name: str, steps: int) -> config.Run:
-    """A shipped recipe with its own losses, nets and optimiser, but few and small steps."""
+    """A shipped recipe with its own losses, nets and optimiser, but few and small steps, of small pictures."""
     run = config.load(name)
     built_in = {record.name for record in catalogue.RECORDS if record.kind == "data" and record.built_in}
     return replace(
@@ -44,11 +44,12 @@ def shortened(name: str, steps: int) -> config.Run:
         data=replace(
             run.data,
             source=run.data.source if run.data.source in built_in else STANDS_FOR.get(run.data.source, "digits"),
+            size=16,
             text=replace(run.data.text, context=32),
             music=replace(run.data.music, context=32),
         ),
         train=replace(
-            run.train, steps=steps, examples=None, seconds=None, flops=None, batch_size=8 * run.train.accumulate,
+            run.train, steps=steps, examples=None, seconds=None, flops=None, batch_size=4 * run.train.accumulate,
             warmup_steps=3, checkpoint_every=2, sample_every=0, log_every=1, device="cpu", threads=1,
         ),
     )  # fmt: skip

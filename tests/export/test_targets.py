@@ -95,7 +95,7 @@ def test_unknown_formats_and_wrong_places(tmp_path, vae, capsys):
     with pytest.raises(BowerbirdError, match="no export format 'onx'; did you mean 'onnx'"):
         export_model(vae, tmp_path / "out", "onx")
     (tmp_path / "file").write_text("")
-    with pytest.raises(BowerbirdError, match="is a file, and the format safetensors is a folder"):
+    with pytest.raises(BowerbirdError, match="is a file, but the format safetensors writes a folder"):
         export_model(vae, tmp_path / "file", "safetensors")
     with pytest.raises(BowerbirdError, match="does not support the precision f16; it supports f32"):
         export_model(vae, tmp_path / "out", "safetensors", "f16")
