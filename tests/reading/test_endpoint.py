@@ -53,6 +53,11 @@ class Server:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
         threading.Thread(target=self._serve, daemon=True).start()
 
+    def close(self) -> None:
+        """Also wakes the thread that waits for connections."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
     def _serve(self) -> None:
         while True:
             try:
@@ -84,14 +89,21 @@ class Server:
 def _request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _received(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
         int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _received(connection)
     return head + b"\r\n\r\n" + body
+
+
+def _received(connection: socket.socket) -> bytes:
+    """OSError where the other side has gone, or this would ask for ever."""
+    if data := connection.recv(65536):
+        return data
+    raise ConnectionResetError
 
 
 @pytest.fixture
@@ -100,7 +112,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("BOWERBIRD_LLM_KEY", KEY)
     made = Server()
     yield made
-    made.socket.close()
+    made.close()
 
 
 def asked(server: Server, *script: Part, timeout_s: float = 1.0) -> str:
@@ -216,7 +228,7 @@ def test_a_redirection_takes_neither_question_nor_key(server: Server) -> None:
     with pytest.raises(RunFailed, match="sends on to 127.0.0.1"):
         asked(server, status(308, b"", f"Location: {other.url}/chat/completions"))
     assert other.heard == []
-    other.socket.close()
+    other.close()
 
 
 @pytest.mark.parametrize("size", [1, 3, len(KEY) - 1, len(KEY), 100])
