@@ -20,8 +20,10 @@ import torch
 from PIL import Image
 from studio_site import Site, running
 
-from bowerbird import api
+from bowerbird import api, registry
+from bowerbird.diagnosis.rules import RULES
 from bowerbird.media.image.pictures import picture
+from bowerbird.models.base import Options
 from bowerbird.samplers.integrate import observed
 from bowerbird.studio import site as studio_pages
 from bowerbird.studio.closest import nearest_rows
@@ -42,9 +44,15 @@ def pictures(text: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------------- both languages
 
 
+CHINESE_ONLY = ("help.", "finding.")
+"""What has its English elsewhere: docstrings of options, titles of the diagnosis."""
+
+
 def test_both_languages_are_complete_and_fill_in_the_same():
     for name, entry in catalogue().items():
-        assert set(entry) == {"en", "zh"}, name
+        assert set(entry) == ({"zh"} if name.startswith(CHINESE_ONLY) else {"en", "zh"}), name
+        if name.startswith(CHINESE_ONLY):
+            continue
         assert all(text.strip() for text in entry.values()), name
         assert set(re.findall(r"\{\w+\}", entry["en"])) == set(re.findall(r"\{\w+\}", entry["zh"])), name
         assert re.search(r"[\u4e00-\u9fff]", entry["zh"] + entry["en"]) or re.fullmatch(r"[\w\s]+", entry["zh"]), name
@@ -58,8 +66,41 @@ def test_the_pages_say_what_is_in_the_catalogue_and_nothing_of_it_is_left_over()
     script = (SOURCE / "static" / "studio.js").read_text()
     assert set(re.findall(r"words\.(\w+)", script)) == {n[7:] for n in catalogue() if n.startswith("script.")}
     composed = ("nav.", "state.", "budget.", "severity.", "control.", "script.", "verify.", "emoji.", "take.")
+    composed += CHINESE_ONLY
     left_over = {name for name in set(catalogue()) - named if not name.startswith(composed)}
     assert {name for name in left_over if name.partition(".")[0] not in CARDS} == set()
+
+
+def test_every_option_and_every_finding_has_its_chinese():
+    for name in registry.families:
+        registry.families.get(name)  # imports its file
+    controls = [one for options in _kinds_of(Options) for one in option_controls(options)]
+    assert {f"control.{one.short}" for one in controls} <= set(catalogue())
+    helps = {f"help.{one.helped_by}.{one.short}" for one in controls}
+    assert {name for name in catalogue() if name.startswith("help.")} == helps
+    assert {name for name in catalogue() if name.startswith("finding.")} == {f"finding.{cause}" for cause in RULES}
+
+
+def _kinds_of(options: type) -> set[type]:
+    return {options}.union(*map(_kinds_of, options.__subclasses__()))
+
+
+CHINESE = {"accept_language": "zh"}
+
+
+def test_errors_findings_and_help_are_told_in_chinese(site: Site, shipped):
+    assert "不能是 1000 个" in site.ask("POST", "/make/shipped/digits", {"n": 1000}, **CHINESE).error
+    assert "运行 none 已不存在" in site.get("/live/none", **CHINESE).error
+    assert site.post("/make/shipped/digits", {}, origin="", **CHINESE).text == Words("zh")("refused.origin")
+    assert site.post("/make/shipped/digits", b"x" * 2_000_000, **CHINESE).text == Words("zh")("refused.large", limit=1)
+    assert "积分方法。" in site.get("/runs/shipped/digits", **CHINESE).text
+    assert "The integrator." in site.get("/runs/shipped/digits").text
+    folder = shutil.copytree(shipped["digits"], site.runs / "diagnosed")
+    found = {"cause": "overfitting", "title": "The model learns", "advice": ["Stop earlier."]}
+    (folder / "diagnosis.json").write_text(json.dumps({"findings": [found]}))
+    assert site.get("/live/diagnosed").json["findings"] == [{"title": "The model learns", "text": "Stop earlier."}]
+    assert "背训练样本" in site.get("/live/diagnosed", **CHINESE).json["findings"][0]["title"]
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +261,18 @@ def test_a_result_can_be_downloaded_and_says_that_it_was_generated(site: Site):
     assert b"trainedAlgorithmicMedia" in archive.read(next(n for n in archive.namelist() if n.endswith("00000.png")))
     verdict = site.post(f"/verify/{token}").text
     assert Words("en")("verify.ours") in verdict
+    assert "made by digits" in verdict
+    assert str(site.app.state.studio.shelf.shipped["digits"]) not in verdict
+
+
+def test_of_texts_the_file_is_verified_and_not_its_sidecar(site: Site):
+    token = re.search(r"/download/([\w-]+)", site.made("shipped/poem", n=1).text)[1]
+    assert re.findall(r"<small>([\w.]+)</small>", site.post(f"/verify/{token}").text) == ["samples.txt"]
+
+
+def test_what_a_run_cannot_do_is_said_without_the_place_of_its_folder(site: Site, shipped):
+    said = site.post("/export/html/shipped/poem").error
+    assert said.startswith("poem cannot become a page")
 
 
 # -------------------------------------------------------------------------------------------------------------- uploads

@@ -14,11 +14,11 @@ from bowerbird.data.writing import png_bytes
 from bowerbird.media.image.pictures import picture
 from bowerbird.spec import Tensors
 from bowerbird.studio import playground
+from bowerbird.studio.language import Gone
 from bowerbird.studio.results import Result
-from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.shelf import Shelved
 from bowerbird.studio.site import Studio, form_of, of
 
-VERIFIABLE = (".png", ".wav", ".mid", ".txt")
 MOST_VERIFIED = 4
 HELD_OUT = (39, 28, 34, 105, 83, 49, 5, 8, 91, 111, 118, 35)
 """Test emoji to begin with: a panda, a tiger, an octopus …"""
@@ -95,7 +95,7 @@ async def _one_source(studio: Studio, run: Shelved, name: str) -> Any:
         return np.asarray(Image.open(studio.pictures.path(which)).convert("RGB"))
     if kind == "held-out" and which.isdigit():
         return await studio.drawing.do(held_out, studio, run, int(which), "source")
-    raise Gone(f"There is no picture {name[:40]}.")
+    raise Gone("gone.picture", name=name[:40])
 
 
 def held_out(studio: Studio, run: Shelved, number: int, which: str) -> Any:
@@ -124,7 +124,7 @@ async def closest(request: Request) -> Response:
         )
     number = int(request.path_params["number"])
     if number >= len(result.closest):
-        raise Gone("This result has fewer pictures.")
+        raise Gone("gone.number")
     return FileResponse(result.closest[number], headers={"Cache-Control": "private, max-age=3600"})
 
 
@@ -140,10 +140,9 @@ async def uploaded(request: Request) -> Response:
 async def verify(request: Request) -> Response:
     """What the labels of a result's files say, read back from the files."""
     studio, result = of(request), of(request).results.get(request.path_params["token"])
-    names = [name for name in result.files() if name.endswith(VERIFIABLE) and name.partition(".")[0].isdigit()]
     verdicts = [
         (name, await studio.drawing.do(partial(api.verify, result.folder / name, runs=[result.run.folder])))
-        for name in (names or list(result.files()))[:MOST_VERIFIED]
+        for name in result.verifiable()[:MOST_VERIFIED]
     ]
     return HTMLResponse(studio.part(request, "verdicts.html", verdicts=verdicts))
 

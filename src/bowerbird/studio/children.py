@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.studio.language import Refusal
 
 
-async def told(module: str, words: Sequence[str], seconds: float, what: str) -> tuple[int, str]:
+async def told(module: str, words: Sequence[str], seconds: float) -> tuple[int, str]:
     """Exit status and standard output of ``python -m module words``.
 
-    BowerbirdError with its sentence where it says nothing else, or after ``seconds``: ``what`` took too long.
+    BowerbirdError with its sentence where it says nothing else; Refusal after ``seconds``.
     """
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *words, stdin=asyncio.subprocess.DEVNULL,
@@ -23,7 +24,7 @@ async def told(module: str, words: Sequence[str], seconds: float, what: str) -> 
     try:
         out, said = await asyncio.wait_for(child.communicate(), seconds)
     except TimeoutError:
-        raise BowerbirdError(f"{what} took more than {seconds:.0f} s and was stopped.") from None
+        raise Refusal("refused.slow", seconds=round(seconds)) from None
     finally:
         if child.returncode is None:  # also when whoever asked has left
             with contextlib.suppress(ProcessLookupError):
@@ -31,5 +32,5 @@ async def told(module: str, words: Sequence[str], seconds: float, what: str) -> 
             await child.wait()
     lines = said.decode(errors="replace").strip().splitlines()
     if child.returncode != 0 and not out.strip():
-        raise BowerbirdError(re.sub(r"^bowerbird: ", "", lines[-1]) if lines else f"{what} failed.")
+        raise BowerbirdError(re.sub(r"^bowerbird: ", "", lines[-1])) if lines else Refusal("refused.silent")
     return child.returncode or 0, out.decode(errors="replace")

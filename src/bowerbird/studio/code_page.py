@@ -14,11 +14,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from bowerbird.errors import BowerbirdError
 from bowerbird.studio.children import told
-from bowerbird.studio.language import words_of
+from bowerbird.studio.language import Gone, Refusal, words_of
 from bowerbird.studio.run_page import INERT
-from bowerbird.studio.shelf import Gone
 from bowerbird.studio.site import form_of, of
 
 LONGEST = 400_000
@@ -47,7 +45,7 @@ class Programs:
 
     def path(self, token: str) -> Path:
         if token not in self._kept:
-            raise Gone("This program is no longer kept; paste it again.")
+            raise Gone("gone.program")
         return self._kept[token]
 
 
@@ -68,23 +66,32 @@ async def check(request: Request) -> Response:
     """Keeps a program, runs it under observation and shows what was found."""
     studio, text = of(request), (await form_of(request)).get("code")
     if not isinstance(text, str) or not text.strip():
-        raise BowerbirdError("Paste a program first.")
+        raise Refusal("refused.no_program")
     if len(text) > LONGEST:
-        raise BowerbirdError(f"The program has {len(text):,} characters; the limit is {LONGEST:,}.")
+        raise Refusal("refused.long_program", n=f"{len(text):,}", limit=f"{LONGEST:,}")
     token = studio.programs.keep(text)
     async with studio.programs.turns:
         words = ["check", str(studio.programs.path(token)), "--json"]
-        _, out = await told("bowerbird", words, SECONDS, "Checking")
+        _, out = await told("bowerbird", words, SECONDS)
     found: dict[str, Any] = json.loads(out)
     shown = [finding for finding in found["findings"] if finding["severity"] != "ok"]
     lines = text.splitlines()
     cells = is_notebook(text)
     return HTMLResponse(
         studio.part(
-            request, "findings.html", token=token, found=found, findings=shown, lines=[] if cells else lines,
+            request, "findings.html", token=token, findings=shown, lines=[] if cells else lines,
+            known=in_chinese(shown) if words_of(request).language == "zh" else {},
             fine=len(found["findings"]) - len(shown),
         )
     )  # fmt: skip
+
+
+def in_chinese(findings: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """What is known in Chinese about the rules of findings: title, why, fix."""
+    from bowerbird.reading.explain.steps.advice import remedies, titles  # takes a second to load
+
+    rules = {one["rule"] for one in findings} & titles().keys()
+    return {rule: {"title": titles()[rule], **remedies().get(rule, {})} for rule in rules}
 
 
 async def reading(request: Request) -> Response:
@@ -94,7 +101,7 @@ async def reading(request: Request) -> Response:
     page = path.with_name(f"reading-{language}.html")
     async with studio.programs.turns:
         if not page.is_file():
-            await told("bowerbird", ["read", str(path), "--lang", language, "--html", str(page)], SECONDS, "Reading")
+            await told("bowerbird", ["read", str(path), "--lang", language, "--html", str(page)], SECONDS)
     return HTMLResponse(page.read_text(encoding="utf-8"), headers={"Content-Security-Policy": INERT})
 
 
@@ -103,11 +110,11 @@ async def ask(request: Request) -> Response:
     studio, token = of(request), request.path_params["token"]
     question = str((await form_of(request)).get("question") or "").strip()
     if not question or len(question) > 2000:
-        raise BowerbirdError("Ask a question of at most 2,000 characters.")
+        raise Refusal("refused.question")
     path = studio.programs.path(token)
     async with studio.programs.turns:
         words = ["ask", str(path), question, "--lang", words_of(request).language, "--json"]
-        _, out = await told("bowerbird", words, SECONDS, "Answering")
+        _, out = await told("bowerbird", words, SECONDS)
     return HTMLResponse(studio.part(request, "answer.html", answer=json.loads(out), question=question))
 
 

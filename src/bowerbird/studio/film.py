@@ -8,12 +8,12 @@ from PIL import Image
 from torch import Tensor
 
 from bowerbird.data.writing import save_png
-from bowerbird.errors import BowerbirdError
 from bowerbird.generating import Samples
 from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.samplers.integrate import observed
 from bowerbird.studio.drawing import Drawing
+from bowerbird.studio.language import Refusal
 
 MOST_FRAMES = 48
 AT_MOST = 4
@@ -37,7 +37,7 @@ class Film:
 
 
 def filmed(drawing: Drawing, run: Path, n: int | None, seed: int, given: dict, options: dict) -> Film:
-    """Generates under observation, in the thread of models; BowerbirdError for a model that takes no steps."""
+    """Generates under observation, in the thread of models; Refusal for a model that takes no steps."""
     seen: list[Tensor] = []
 
     def see(_t: float, x: Tensor, _denoised: Tensor) -> None:
@@ -46,7 +46,7 @@ def filmed(drawing: Drawing, run: Path, n: int | None, seed: int, given: dict, o
     with observed(see):
         samples = drawing.generate(run, min(n or AT_MOST, AT_MOST), seed, given, options)
     if not seen:
-        raise BowerbirdError("This model makes its samples in one step, so there is nothing to film.")
+        raise Refusal("refused.film")
     kept = torch.linspace(0, len(seen) - 1, min(len(seen), MOST_FRAMES)).round().long().tolist()
     frames = torch.stack([within_range(seen[i]) for i in kept[:-1]] + [samples.x.float()])
     return Film(samples, frames)

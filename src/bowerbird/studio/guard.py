@@ -4,7 +4,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+
+from bowerbird.studio.language import Refusal, words_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -24,8 +27,11 @@ HEADERS = {
 }
 
 
-class TooLarge(Exception):
-    """A body is longer than its limit."""
+class TooLarge(Refusal):
+    """A body is longer than its limit, in bytes."""
+
+    def __init__(self, limit: int):
+        super().__init__("refused.large", limit=f"{limit / 1e6:,.0f}")
 
 
 class Guard:
@@ -39,29 +45,27 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        words = words_of(Request(scope))
         if refusal := self._refusal(scope, headers):
-            await PlainTextResponse(refusal[1], refusal[0])(scope, receive, send)
+            await PlainTextResponse(words(refusal[1]), refusal[0])(scope, receive, send)
             return
         limit = self.uploads.get(scope["path"], LARGEST_BODY)
         if not headers.get("content-length", "0").isdigit() or int(headers.get("content-length", "0")) > limit:
-            await PlainTextResponse(too_large(limit), 413)(scope, receive, send)
+            await PlainTextResponse(words.told(TooLarge(limit)), 413)(scope, receive, send)
             return
         await self.app(scope, limited(receive, limit), with_headers(send))
 
     def _refusal(self, scope: Any, headers: Headers) -> tuple[int, str] | None:
+        """The status of what is refused, and the name of its sentence."""
         host = headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if not self.open_host and name not in LOOPBACK:
-            return 421, "This studio answers to localhost only; start it with --host to listen elsewhere."
+            return 421, "refused.host"
         if scope["method"] not in ("GET", "HEAD", "POST"):
-            return 405, "This method is not used here."
+            return 405, "refused.method"
         if scope["method"] == "POST" and headers.get("origin") not in (f"http://{host}", f"https://{host}"):
-            return 403, "Only the studio's own pages may send this."
+            return 403, "refused.origin"
         return None
-
-
-def too_large(limit: int) -> str:
-    return f"This is larger than the limit of {limit / 1e6:,.0f} MB."
 
 
 def limited(receive: Receive, limit: int) -> Receive:
@@ -73,7 +77,7 @@ def limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         read += len(message.get("body", b""))
         if read > limit:
-            raise TooLarge(too_large(limit))
+            raise TooLarge(limit)
         return message
 
     return counted

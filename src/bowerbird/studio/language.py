@@ -7,6 +7,8 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from bowerbird.errors import BowerbirdError
+
 LANGUAGES = ("en", "zh")
 COOKIE = "language"
 
@@ -30,6 +32,10 @@ class Words:
         """What a name is called, where the catalogue has a word for it."""
         return catalogue().get(name, {}).get(self.language, otherwise)
 
+    def told(self, error: BowerbirdError) -> str:
+        """An error's sentence: in this language if it is one of the pages' own."""
+        return self(error.name, **error.values) if isinstance(error, Refusal) else str(error)
+
     def script(self) -> dict[str, str]:
         """What the page's script says."""
         return {
@@ -37,6 +43,18 @@ class Words:
             for name, entry in catalogue().items()
             if name.startswith("script.")
         }
+
+
+class Refusal(BowerbirdError):
+    """An error of the pages themselves: a name of the catalogue, so that it is told in the reader's language."""
+
+    def __init__(self, name: str, /, **values: object):
+        super().__init__(Words("en")(name, **values))
+        self.name, self.values = name, values
+
+
+class Gone(Refusal):
+    """What was asked for does not exist, or no longer."""
 
 
 def words_of(request: Request) -> Words:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union
 
-from bowerbird.errors import BowerbirdError
 from bowerbird.ranges import FINITE, Range
 from bowerbird.spec import Classes, Field, Spec, Tensors
+from bowerbird.studio.language import Refusal
 
 MOST = {"image": 64, "text": 16, "music": 4}
 """Samples of one request."""
@@ -32,6 +32,9 @@ class Control:
     name: str
     kind: Kind
     help: str = ""
+    """In English."""
+    helped_by: str = ""
+    """The class whose field it is, under which the catalogue has the help in Chinese."""
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
@@ -56,20 +59,29 @@ def _given(name: str, field: Field) -> Control:
 def option_controls(options: type) -> list[Control]:
     """A control for each option that is one choice, number, or switch."""
     hints, helps = typing.get_type_hints(options, include_extras=True), documented(options)
-    found = [_option(one, hints[one.name], helps.get(one.name, "")) for one in dataclasses.fields(options)]
-    return [control for control in found if control is not None]
+    found = [_option(one, hints[one.name]) for one in dataclasses.fields(options)]
+    return [
+        dataclasses.replace(control, help=helps.get(control.short, ""), helped_by=_owner(options, control.short))
+        for control in found
+        if control is not None
+    ]
 
 
-def _option(field: Any, hint: Any, said: str) -> Control | None:
+def _owner(options: type, name: str) -> str:
+    """The class in which a field was written last."""
+    return next(kind.__name__ for kind in options.__mro__ if name in inspect.get_annotations(kind))
+
+
+def _option(field: Any, hint: Any) -> Control | None:
     allowed, kind = _bare(hint)
     name, default = f"options.{field.name}", field.default
     if typing.get_origin(kind) is Literal:
-        return Control(name, "choice", said, tuple(map(str, typing.get_args(kind))), default=default)
+        return Control(name, "choice", choices=tuple(map(str, typing.get_args(kind))), default=default)
     if kind is bool:
-        return Control(name, "switch", said, default=default)
+        return Control(name, "switch", default=default)
     if kind in (int, float):
         low, high = (value if math.isfinite(value) else None for value in (allowed.low, allowed.high))
-        return Control(name, "whole" if kind is int else "number", said, least=low, most=high, default=default)
+        return Control(name, "whole" if kind is int else "number", least=low, most=high, default=default)
     return None
 
 
@@ -109,13 +121,13 @@ class Asked:
 
 
 def asked(form: Mapping[str, Any], spec: Spec, options: type) -> Asked:
-    """The values of a form that are not empty; BowerbirdError for what is no number, or too much."""
+    """The values of a form that are not empty; Refusal for what is no number, or too much."""
     most = MOST.get(spec.medium, 4)
     n, seed = _whole(form, "n"), _whole(form, "seed") or 0
     if n is not None and not 1 <= n <= most:
-        raise BowerbirdError(f"The studio makes 1 to {most} samples at a time, not {n}.")
+        raise Refusal("refused.n", most=most, n=n)
     if not 0 <= seed < 1 << 63:
-        raise BowerbirdError("A seed must be a whole number of at least 0 with up to 18 digits.")
+        raise Refusal("refused.seed")
     given = {name: value for name, value in part(form, "given").items() if value != ""}
     kinds = {control.short: control for control in option_controls(options)}
     chosen = {name: _typed(name, value, kinds) for name, value in part(form, "options").items() if value != ""}
@@ -132,13 +144,13 @@ def _whole(form: Mapping[str, Any], name: str) -> int | None:
 
 
 def number(name: str, value: Any) -> float:
-    """A finite number; BowerbirdError for anything else."""
+    """A finite number; Refusal for anything else."""
     try:
         read = float(value)
     except (TypeError, ValueError):
         read = math.nan
     if not math.isfinite(read):
-        raise BowerbirdError(f"{name} must be a number, not '{str(value)[:40]}'.")
+        raise Refusal("refused.number", name=name, value=str(value)[:40])
     return read
 
 
@@ -150,6 +162,6 @@ def _typed(name: str, value: Any, kinds: Mapping[str, Control]) -> Any:
     if kind in ("whole", "number"):
         read = number(name, value)
         if kind == "whole" and read != int(read):
-            raise BowerbirdError(f"{name} must be a whole number, not {value}.")
+            raise Refusal("refused.whole", name=name, value=value)
         return int(read) if kind == "whole" else read
     return str(value)

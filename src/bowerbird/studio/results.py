@@ -14,9 +14,11 @@ from bowerbird.generating import Samples
 from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.spec import Tensors
-from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.language import Gone
+from bowerbird.studio.shelf import Shelved
 
 MOST_RESULTS = 300
+SAMPLES = (".png", ".wav", ".mid")
 FILES = (".png", ".wav", ".mid", ".txt", ".jsonl", ".json")
 
 
@@ -68,6 +70,11 @@ class Result:
         """The pictures that these were made from, one each; none where they were made from none."""
         return sorted(name for name in self.files() if name.startswith("source-"))
 
+    def verifiable(self) -> list[str]:
+        """The files of the samples themselves; all texts are in one."""
+        numbered = [name for name in self.files() if name.endswith(SAMPLES) and name.partition(".")[0].isdigit()]
+        return numbered or [name for name in self.files() if name.endswith(".txt")]
+
     @property
     def words(self) -> list[dict[str, str]]:
         """What each was made from, in words."""
@@ -111,14 +118,14 @@ class Results:
 
     def get(self, token: str) -> Result:
         if token not in self._results:
-            raise Gone("This result is no longer kept; make it again.")
+            raise Gone("gone.result")
         return self._results[token]
 
     def file(self, token: str, name: str) -> Path:
         """One of a result's own files."""
         path = _files(self._folders[token]).get(name) if token in self._folders else None
         if path is None:
-            raise Gone(f"This result has no file {name}.")
+            raise Gone("gone.file", name=name)
         return path
 
 

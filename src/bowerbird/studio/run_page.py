@@ -23,8 +23,8 @@ from bowerbird.studio import playground
 from bowerbird.studio.at_once import HELD_OUT, given_of
 from bowerbird.studio.children import told
 from bowerbird.studio.film import filmed
-from bowerbird.studio.language import Words, words_of
-from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.language import Gone, Refusal, Words, words_of
+from bowerbird.studio.shelf import Shelved
 from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.studio.train_page import panels, standing
 
@@ -63,7 +63,7 @@ async def compare(request: Request) -> Response:
     studio, words = of(request), words_of(request)
     chosen = [studio.shelf.get(key) for key in request.query_params.getlist("run")[:MOST_COMPARED]]
     if len(chosen) < 2:
-        raise BowerbirdError(words("compare.few"))
+        raise Refusal("compare.few")
     measured = {one.key: {row["title"]: row["text"] for row in one.measurements()} for one in chosen}
     return studio.page(
         request, "compare.html", runs=chosen, panels=overlaid(chosen, words), measured=measured,
@@ -139,11 +139,11 @@ async def latents(request: Request) -> Response:
 def _decoded(studio: Studio, run: Shelved, form: dict[str, Any]) -> bytes:
     model: Any = studio.drawing.model(run.folder)
     if not isinstance(model, Encodes):
-        raise BowerbirdError("This model has no latent space.")
+        raise Refusal("refused.latents")
     z = torch.zeros(1, model.config.n_latent)  # type: ignore[attr-defined]
     for name, value in playground.part(form, "z").items():
         if not name.isdigit() or int(name) >= z.shape[1]:
-            raise BowerbirdError(f"There is no latent dimension {name[:20]}.")
+            raise Refusal("refused.dimension", name=name[:20])
         z[0, int(name)] = playground.number(f"z{name}", value)
     with torch.no_grad():
         given = model.requested(1, {}, Draws(0))  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ async def say(request: Request) -> Response:
     form = await form_of(request)
     said = form.get("said")
     if not isinstance(said, list) or not said or not all(isinstance(one, str) for one in said):
-        raise BowerbirdError("Write something first.")
+        raise Refusal("refused.nothing_said")
     pieces = await _pieces(studio, shown, said, len(said))
     first = await anext(pieces, "")  # what is wrong is raised here, while it can still be an error
 
@@ -206,7 +206,7 @@ async def report(request: Request) -> Response:
     shown = of(request).shelf.get(request.path_params["key"])
     path = shown.folder / "report.html"
     if not await asyncio.to_thread(path.is_file):
-        raise Gone("This run has no report yet.")
+        raise Gone("gone.report")
     return FileResponse(path, headers={"Content-Security-Policy": INERT})
 
 
@@ -215,15 +215,15 @@ async def export(request: Request) -> Response:
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
     to = request.path_params["to"]
     if to not in EXPORTS:
-        raise Gone(f"There is no export to {to} on this page.")
+        raise Gone("gone.format", to=to[:40])
     folder = studio.scratch / "exports" / secrets.token_urlsafe(9)
     folder.mkdir(parents=True)
     written = folder / (f"{shown.name}.html" if to == "html" else f"{shown.name}-{to}")
     async with studio.programs.turns:
         words = ["export", str(shown.folder), "--to", to, "--out", str(written)]
-        await told("bowerbird", words, EXPORT_S, "The export")
+        await told("bowerbird", words, EXPORT_S)
     if not written.exists():
-        raise BowerbirdError("The export wrote no file.")
+        raise Refusal("refused.silent")
     file = written if written.is_file() else Path(await asyncio.to_thread(_zipped, written))
     return HTMLResponse(studio.part(request, "exported.html", token=folder.name, file=file))
 
@@ -238,7 +238,7 @@ async def exported(request: Request) -> Response:
     kept = {(file.parent.name, file.name): file for file in folders.glob("*/*") if file.is_file()}
     file = kept.get((request.path_params["token"], name))
     if file is None:
-        raise Gone("This export is no longer kept; make it again.")
+        raise Gone("gone.export")
     return FileResponse(file, filename=file.name, content_disposition_type="attachment")
 
 

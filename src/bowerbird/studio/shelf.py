@@ -1,6 +1,7 @@
 """The runs that there are: those that ship with the package, and every run folder below the studio's own."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from bowerbird import api
 from bowerbird.errors import BowerbirdError
 from bowerbird.report.run import findings_of, measurement_row, merged_steps
 from bowerbird.spec import Field, Spec
+from bowerbird.studio.language import Gone, Refusal
 from bowerbird.training import salvage
 from bowerbird.training.rundir import RunDir
 
@@ -59,7 +61,7 @@ class Shelved:
         """What its model makes, and from what; BowerbirdError if it holds none."""
         folder = RunDir.open(self.folder)
         if not self.ready:
-            raise BowerbirdError(f"The run {self.key} holds no model yet; let it train to its first checkpoint.")
+            raise Refusal("refused.no_model", run=self.key)
         return folder.spec_of(folder.model_file)
 
     @cached_property
@@ -140,6 +142,14 @@ class Shelf:
         """A shipped run; None where the package has none of this name."""
         return self.get(f"{SHIPPED}/{name}") if name in self.shipped else None
 
+    def by_name(self, sentence: str) -> str:
+        """A sentence with the names of runs in place of the paths of their folders, which are nobody's business."""
+        for name, folder in self.shipped.items():
+            sentence = sentence.replace(str(folder), name)
+        for folder in (self.folder, self.folder.resolve()):
+            sentence = sentence.replace(f"{folder}{os.sep}", "")
+        return sentence
+
     def _found(self) -> list[Path]:
         patterns = ["/".join(["*"] * depth + ["run.toml"]) for depth in range(1, DEEPEST + 1)]
         return [path for pattern in patterns for path in self.folder.glob(pattern)]
@@ -151,8 +161,4 @@ class Shelf:
 
 
 def _gone(key: str) -> Shelved:
-    raise Gone(f"The run {key} no longer exists.")
-
-
-class Gone(BowerbirdError):
-    """What was asked for does not exist, or no longer."""
+    raise Gone("gone.run", run=key)

@@ -27,9 +27,9 @@ from bowerbird.report import numbers
 from bowerbird.studio.closest import Closest
 from bowerbird.studio.drawing import Drawing
 from bowerbird.studio.guard import Guard, TooLarge
-from bowerbird.studio.language import COOKIE, LANGUAGES, words_of
+from bowerbird.studio.language import COOKIE, LANGUAGES, Gone, Refusal, words_of
 from bowerbird.studio.results import Results, media_type, names_to_download
-from bowerbird.studio.shelf import Gone, Shelf
+from bowerbird.studio.shelf import Shelf
 from bowerbird.studio.trainings import Trainings
 from bowerbird.studio.uploads import LARGEST_PICTURE, Pictures
 
@@ -95,7 +95,7 @@ async def form_of(request: Request) -> dict[str, Any]:
     except ValueError:
         form = None
     if not isinstance(form, dict):
-        raise BowerbirdError("A form must be a JSON object.")
+        raise Refusal("refused.form")
     return form
 
 
@@ -149,11 +149,9 @@ def _answer(request: Request, status: int, sentence: str) -> Response:
 
 
 async def _known(request: Request, error: Exception) -> Response:
-    return _answer(request, 404 if isinstance(error, Gone) else 422, str(error))
-
-
-async def _too_large(request: Request, error: Exception) -> Response:
-    return _answer(request, 413, str(error))
+    assert isinstance(error, BowerbirdError)
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 422)
+    return _answer(request, status, of(request).shelf.by_name(words_of(request).told(error)))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -168,9 +166,8 @@ async def _system(request: Request, error: Exception) -> Response:
     return _answer(request, 500, f"{error.strerror or error}.")
 
 
-ERRORS: Mapping[Any, Any] = {
-    BowerbirdError: _known, TooLarge: _too_large, HTTPException: _http, OSError: _system
-}  # fmt: skip
+STATUS: Mapping[type[Exception], int] = {Gone: 404, TooLarge: 413}
+ERRORS: Mapping[Any, Any] = {BowerbirdError: _known, HTTPException: _http, OSError: _system}
 
 
 def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) -> Starlette:

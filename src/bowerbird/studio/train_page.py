@@ -12,11 +12,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from bowerbird import config
-from bowerbird.errors import BowerbirdError
 from bowerbird.report.run import loss_panels
 from bowerbird.studio.children import told
-from bowerbird.studio.language import Words, words_of
-from bowerbird.studio.shelf import Gone, Shelved
+from bowerbird.studio.language import Gone, Refusal, Words, words_of
+from bowerbird.studio.shelf import Shelved
 from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.training.budget import parse_budget
 
@@ -40,7 +39,7 @@ async def start(request: Request) -> Response:
     studio, form = of(request), await form_of(request)
     recipe, source, budget = (str(form.get(name) or "") for name in ("recipe", "source", "budget"))
     if recipe not in config.recipe_names():
-        raise BowerbirdError(f"There is no recipe '{recipe[:40]}'.")
+        raise Refusal("refused.recipe", name=recipe[:40])
     settings = dict(EMOJI) if recipe == "emoji-3d" and not source else {"train.log-every": "20"}
     if budget:
         parse_budget(budget)
@@ -57,10 +56,10 @@ def place_of(studio: Studio, source: str) -> str:
     if kind == "upload":
         path = studio.shelf.folder / UPLOADS / f"{token}.zip"
         if not token.isalnum() or not path.is_file():
-            raise Gone("This upload is no longer kept; upload it again.")
+            raise Gone("gone.upload")
         return str(path.resolve())
     if not studio.local:
-        raise BowerbirdError("Paths can be named only from the machine that the studio runs on; upload a zip instead.")
+        raise Refusal("refused.path")
     return str(Path(source).expanduser().resolve())
 
 
@@ -69,7 +68,7 @@ async def look(request: Request) -> Response:
     studio, form = of(request), await form_of(request)
     source, recipe = str(form.get("source") or "").strip(), str(form.get("recipe") or "")
     if not source:
-        raise BowerbirdError("Name a folder or a zip, or upload one.")
+        raise Refusal("refused.no_source")
     budget = str(form.get("budget") or BUDGETS[1])
     found = await looked(place_of(studio, source), recipe, budget)
     part = studio.part(request, "looked.html", found=found, source=source, budget=budget, budgets=BUDGETS)
@@ -80,7 +79,7 @@ async def looked(place: str, recipe: str, budget: str) -> dict[str, Any]:
     """Asks a child process, which can be as wrong or slow as the data make it."""
     parse_budget(budget)
     words = [place, *([recipe, budget] if recipe else [])]
-    _, out = await told("bowerbird.studio.looking", words, LOOKING_S, "Looking at these data")
+    _, out = await told("bowerbird.studio.looking", words, LOOKING_S)
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
 
@@ -96,7 +95,7 @@ async def upload(request: Request) -> Response:
             async for chunk in request.stream():
                 await asyncio.to_thread(file.write, chunk)
         if part.open("rb").read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):
-            raise BowerbirdError("This file is not a zip; put your files into one.")
+            raise Refusal("refused.no_zip")
         part.rename(folder / f"{token}.zip")
     finally:
         part.unlink(missing_ok=True)
@@ -113,7 +112,7 @@ async def resume(request: Request) -> Response:
     studio, run = of(request), of(request).shelf.get(request.path_params["key"])
     form = await form_of(request)
     if run.shipped:
-        raise BowerbirdError("A shipped run cannot be trained further; train its recipe instead.")
+        raise Refusal("refused.shipped")
     budget = str(form.get("budget") or "") or None
     if budget:
         parse_budget(budget.removeprefix("+"))
@@ -131,14 +130,14 @@ async def live(request: Request) -> Response:
 
 
 def standing(studio: Studio, run: Shelved, words: Words) -> dict[str, Any]:
-    state, sentence = studio.trainings.state(run)
+    state, failure = studio.trainings.state(run)
     steps, status = run.steps(), run.status()
     last = steps[-1] if steps else {}
     weights = run.folder / "model.safetensors"
     return {
         "state": state,
         "state_text": words(f"state.{state}"),
-        "sentence": sentence,
+        "sentence": studio.shelf.by_name(words.told(failure)) if failure else "",
         "step": last.get("step", status.get("step", 0)),
         "used": used(run.settings["train"], last) if state != "finished" else 1.0,
         "spent": spent(last, words),
@@ -151,8 +150,14 @@ def standing(studio: Studio, run: Shelved, words: Words) -> dict[str, Any]:
             if path.suffix == ".txt" else {"step": step, "address": f"/previews/{step}/{run.key}"}
             for step, path in run.previews().items()
         ],
-        "findings": [{"title": one.get("title", ""), "text": one.get("message", "")} for one in run.findings()],
+        "findings": [finding(one, words) for one in run.findings()],
     }  # fmt: skip
+
+
+def finding(found: Mapping[str, Any], words: Words) -> dict[str, str]:
+    """Its title, and its advice, which is written in English alone."""
+    title = words.known(f"finding.{found.get('cause')}", str(found.get("title", "")))
+    return {"title": title, "text": " ".join(map(str, found.get("advice", ())))}
 
 
 def spent(last: Mapping[str, Any], words: Words) -> str:
@@ -206,7 +211,7 @@ async def preview(request: Request) -> Response:
     run, step = of(request).shelf.get(request.path_params["key"]), int(request.path_params["step"])
     path = run.previews().get(step)
     if path is None:
-        raise Gone(f"There is no preview of step {step}.")
+        raise Gone("gone.preview", step=step)
     return FileResponse(path, headers={"Cache-Control": "private, max-age=86400"})
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 from bowerbird import config
 from bowerbird.errors import BowerbirdError
+from bowerbird.studio.language import Refusal
 from bowerbird.studio.shelf import Shelf, Shelved
 from bowerbird.training import lock, salvage
 
@@ -56,9 +57,10 @@ class Training:
         return self.process.poll() is None
 
     @property
-    def last_words(self) -> str:
-        """The sentence of an error, without the program's name."""
-        return re.sub(r"^bowerbird: ", "", next(iter(reversed(self.said)), ""))
+    def failure(self) -> BowerbirdError:
+        """The sentence that it said last, without the program's name."""
+        said = re.sub(r"^bowerbird: ", "", next(iter(reversed(self.said)), ""))
+        return BowerbirdError(said) if said else Refusal("live.ended", status=self.process.returncode)
 
 
 class Trainings:
@@ -86,7 +88,7 @@ class Trainings:
         """Goes on with a run that was paused or stopped."""
         with self._lock:
             if self.state(run)[0] in ("starting", "training", "stopping"):
-                raise BowerbirdError(f"{run.key} is already training.")
+                raise Refusal("refused.training", run=run.key)
             self._require_room()
             self._begin(run.key, ["resume", str(run.folder), *(["--budget", budget] if budget else [])])
 
@@ -94,28 +96,28 @@ class Trainings:
         """Asks a training to save and end; it does so after its step."""
         training = self._begun.get(run.key)
         if training is None or not training.alive:
-            raise BowerbirdError(f"{run.key} is not being trained by this studio.")
+            raise Refusal("refused.not_training", run=run.key)
         if not training.stopping:  # a second signal would end it at once
             training.stopping, training.for_good = True, for_good
             training.process.send_signal(signal.SIGTERM)
 
-    def state(self, run: Shelved) -> tuple[State, str]:
-        """Where a run stands, and the sentence that explains a failure."""
+    def state(self, run: Shelved) -> tuple[State, BowerbirdError | None]:
+        """Where a run stands, and why it failed."""
         training = self._begun.get(run.key)
         if training is not None and training.alive:
             if training.stopping:
-                return "stopping", ""
-            return ("training" if (run.folder / "run.toml").is_file() else "starting"), ""
+                return "stopping", None
+            return ("training" if (run.folder / "run.toml").is_file() else "starting"), None
         status = run.status()
         if status.get("finished"):
-            return "finished", ""
+            return "finished", None
         if training is not None and not training.ended_well:
-            return "failed", training.last_words or f"The training ended with status {training.process.returncode}."
+            return "failed", training.failure
         if not run.shipped and lock.held(run.folder):
-            return "elsewhere", ""
+            return "elsewhere", None
         if not status:
-            return "empty", ""
-        return ("stopped" if training is not None and training.for_good else "paused"), ""
+            return "empty", None
+        return ("stopped" if training is not None and training.for_good else "paused"), None
 
     def close(self) -> None:
         """Lets every training save and end."""
@@ -132,7 +134,7 @@ class Trainings:
     def _require_room(self) -> None:
         alive = [key for key, training in self._begun.items() if training.alive]
         if len(alive) >= MOST_AT_ONCE:
-            raise BowerbirdError(f"{' and '.join(alive)} are already training; pause one of them first.")
+            raise Refusal("refused.room", runs=", ".join(alive))
 
     def _free(self, name: str) -> str:
         number = 1

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.studio.shelf import Gone
+from bowerbird.studio.language import Gone
 
 LARGEST_PICTURE = 20_000_000
 """Bytes of an uploaded picture …"""
@@ -41,7 +41,7 @@ class Pictures:
 
     def path(self, token: str) -> Path:
         if token not in self._kept:
-            raise Gone("This picture is no longer kept; upload it again.")
+            raise Gone("gone.kept_picture")
         return self._kept[token]
 
 
