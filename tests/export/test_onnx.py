@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from bowerbird import registry
 from bowerbird.config import ModelConfig
 from bowerbird.data import tokenizers
 from bowerbird.data.tokenizers import SPECIALS
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import prove
 from bowerbird.export.graph import recorded
+from bowerbird.export.scripts import tokens
 from bowerbird.export.target import Parity, Trained
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Piece, Positional
@@ -33,6 +36,7 @@ from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.samplers import decoding
 from bowerbird.samplers.decoding import Sampling
 from bowerbird.spec import Spec, Tensors, Tokens
 
@@ -92,6 +96,32 @@ def test_graphs_and_samplers_equal_the_model_at_two_batch_sizes(exported, family
         assert [one.version for one in graph.opset_import if not one.domain] == [18]
         assert all(one.type.tensor_type.shape.dim[0].dim_param for one in graph.graph.input)
         assert json.loads({one.key: one.value for one in graph.metadata_props}["bowerbird.spec"])["medium"]
+
+
+@pytest.mark.parametrize(
+    "extreme", [{"temperature": 1e-40}, {"temperature": 1e-300}, {"temperature": 1e-44, "top_k": 3, "top_p": 0.5}]
+)
+def test_at_tiny_temperatures_the_sampler_without_torch_is_greedy_as_ours_is(extreme):
+    logits = np.random.default_rng(0).normal(0, 4, (5, 9)).astype(np.float32)
+    sampling = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | extreme
+    sampler = tokens.Sampler.__new__(tokens.Sampler)
+    sampler.procedure = {"sampling": sampling}
+    past = np.zeros((5, 1), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = sampler.choose(logits, past, tokens.Rows(0, 5))
+    assert chosen.tolist() == logits.argmax(1).tolist()
+    ours = decoding.choose(torch.from_numpy(logits), decoding.Sampling(**sampling), Draws(0), torch.from_numpy(past))
+    assert ours.tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize("penalty", [1e-45, 1e-3, 1.5, 1e39])
+def test_repetition_penalties_are_bounded_as_ours_are(penalty):
+    logits = np.random.default_rng(1).normal(0, 4, (5, 9)).astype(np.float32)
+    sampler, past = tokens.Sampler.__new__(tokens.Sampler), np.array([[0, 1, 2, 3]] * 5)
+    sampler.procedure = {"sampling": {"temperature": 0, "repetition_penalty": penalty}}
+    ours = decoding.repetition_penalty(torch.from_numpy(logits), torch.from_numpy(past), penalty)
+    assert sampler.choose(logits, past, None).tolist() == ours.argmax(1).tolist()
 
 
 NO_TORCH = (

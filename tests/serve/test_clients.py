@@ -210,12 +210,27 @@ def test_triton_sends_and_receives_tensors(
     assert answer.get_response()["parameters"]["digital_source_type"] == "trainedAlgorithmicMedia"
 
 
+def test_who_names_no_seed_gets_a_fresh_one_and_is_told_it(triton: Any, address: str) -> None:
+    def seen(*inputs: Any) -> tuple[int, np.ndarray]:
+        answer = triton.infer("classes", list(inputs), headers=headers(), parameters={"steps": 2})
+        return answer.get_response()["parameters"]["seed"], answer.as_numpy("x")
+
+    (seed, x), (other, _) = seen(tensor("n", np.array([2]), "INT64")), seen(tensor("n", np.array([2]), "INT64"))
+    assert seed != other
+    again = seen(tensor("n", np.array([2]), "INT64"), tensor("seed", np.array([seed]), "INT64"))
+    np.testing.assert_array_equal(again[1], x)
+    answers = [post(address, "/v1/models/classes:predict", {"instances": [{}, {"seed": 3}]})[1] for _ in range(2)]
+    seeds = [[one["seed"] for one in answer["predictions"]] for answer in answers]
+    assert seeds[0][0] != seeds[1][0] and seeds[0][1] == seeds[1][1] == 3
+    assert answers[0]["predictions"][1]["x"] == answers[1]["predictions"][1]["x"]
+
+
 def test_triton_edits_pictures_and_goes_on_with_texts(triton: Any, runs: dict[str, Path]) -> None:
     source = np.random.default_rng(0).uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32)
     answer = triton.infer("edits", [tensor("source", source, "FP32")], headers=headers())
     assert answer.as_numpy("x").shape == (2, 3, 16, 16) and answer.as_numpy("file")[1].startswith(b"\x89PNG")
-    prompt = tensor("prompt", np.array(["the cat"], dtype=object), "BYTES")
-    texts = triton.infer("text", [prompt], headers=headers(), parameters={"n_tokens": 5}).as_numpy("text")
+    prompt = [tensor("prompt", np.array(["the cat"], dtype=object), "BYTES"), tensor("seed", np.array([0]), "INT64")]
+    texts = triton.infer("text", prompt, headers=headers(), parameters={"n_tokens": 5}).as_numpy("text")
     assert [texts[0].decode()] == list(
         api.generate(runs["text"], 1, given={"prompt": "the cat"}, options={"n_tokens": 5})
     )

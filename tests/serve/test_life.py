@@ -1,6 +1,7 @@
 """A server from start to end: what the command refuses, what it logs and counts, new weights, SIGTERM."""
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from asking import KEY, ask
 from bowerbird import api, cli, config
 from bowerbird.serve import served as served_runs
 from bowerbird.serve.app import served
-from bowerbird.serve.gate import Keys
+from bowerbird.serve.gate import Keys, log_as_json
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.service import Engine
 
@@ -150,3 +151,14 @@ def test_an_engine_takes_runs_in_and_gives_them_up(runs: dict[str, Path]) -> Non
             asyncio.run(engine.submit("one"))
     finally:
         engine.close()
+
+
+def test_logs_go_to_what_standard_error_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was made while standard error was redirected outlives the file that it led to."""
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    log_as_json("INFO")
+    first.close()
+    monkeypatch.setattr(sys, "stderr", second)
+    served_runs.LOG.info("hello")
+    assert json.loads(second.getvalue())["event"] == "hello"

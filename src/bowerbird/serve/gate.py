@@ -127,9 +127,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(row, ensure_ascii=False)
 
 
+class ToStandardError(logging.StreamHandler[Any]):
+    """Writes to what standard error is at that moment: whoever redirected it earlier may have closed that since."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        """What the handler begins with is not kept."""
+
+
 def log_as_json(level: str = "INFO") -> None:
     """Writes the logs of the server, and uvicorn's, as JSON lines to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = ToStandardError()
     handler.setFormatter(JsonLines())
     for name in (LOG.name, "uvicorn.error"):
         logger = logging.getLogger(name)

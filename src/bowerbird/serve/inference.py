@@ -16,7 +16,16 @@ from starlette.responses import JSONResponse, Response
 
 from bowerbird import __version__
 from bowerbird.serve import tensors
-from bowerbird.serve.endpoints import Endpoint, Refused, answering, any_json, engine_of, read_body, unless_gone
+from bowerbird.serve.endpoints import (
+    Endpoint,
+    Refused,
+    answering,
+    any_json,
+    any_seed,
+    engine_of,
+    read_body,
+    unless_gone,
+)
 from bowerbird.serve.served import Served
 
 LENGTH = "inference-header-content-length"
@@ -146,7 +155,8 @@ async def infer(request: Request) -> Response:
     _require_types(run, given)
     if twice := sorted(given.keys() & parameters.keys() & {"seed", "n"}):
         raise Refused(400, f"'{twice[0]}' is both an input and a parameter; leave one of them out.")
-    seed = _scalar(given.pop("seed", parameters.get("seed", 0)), "seed")
+    named = given.pop("seed", parameters.get("seed"))
+    seed = any_seed() if named is None else _scalar(named, "seed")
     asked = given.pop("n", parameters.get("n"))
     n = None if asked is None else _scalar(asked, "n")
     if n == 0:

@@ -1,10 +1,11 @@
 """TensorFlow Serving's REST API, which is KServe's V1 protocol as well.
 
-    POST /v1/models/NAME:predict    {"instances": [{"label": "3", "seed": 7}]} → {"predictions": [{"x": …, "file": …}]}
-                                    {"inputs": {"label": ["3", "5"]}}          → {"outputs": {"x": …, "file": …}}
+    POST /v1/models/NAME:predict    {"instances": [{"label": "3", "seed": 7}]} → {"predictions": [{"x": …, "seed": 7}]}
+                                    {"inputs": {"label": ["3", "5"]}}          → {"outputs": {"x": …, "seed": …}}
     GET  /v1/models/NAME/metadata   the signature
 
-An instance is one sample.  Bytes are {"b64": …}, as TensorFlow Serving writes them.
+An instance is one sample; those without a seed share a fresh one, which the answer names.  Bytes are {"b64": …}, as
+TensorFlow Serving writes them.
 """
 
 import base64
@@ -16,7 +17,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bowerbird.serve import tensors, words
-from bowerbird.serve.endpoints import Endpoint, Refused, answering, any_json, engine_of, read_json, unless_gone
+from bowerbird.serve.endpoints import (
+    Endpoint,
+    Refused,
+    answering,
+    any_json,
+    any_seed,
+    engine_of,
+    read_json,
+    unless_gone,
+)
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.served import Served
 from bowerbird.spec import Tensors
@@ -42,14 +52,18 @@ async def predict(request: Request) -> Response:
     rows = instances(body["instances"]) if "instances" in body else columns(body["inputs"])
     if len(rows) > engine.limits.samples:
         raise Refused(400, f"{len(rows)} samples are too many; the limit is {engine.limits.samples}.")
-    given = [_given(run, row, engine.limits) for row in rows]
+    unnamed = {"seed": any_seed()}
+    given = [unnamed | _given(run, row, engine.limits) for row in rows]
     samples = await unless_gone(request, tensors.one_by_one(engine, run, given, _options(body)))
     names = [one.name for one in tensors.outputs(run.spec)]
     found = [await tensors.computed(one, names) for one in samples]
-    predictions = [{name: _json(value[0]) for name, value in one.items()} for one in found]
+    predictions = [
+        {name: _json(value[0]) for name, value in one.items()} | {"seed": row["seed"]}
+        for row, one in zip(given, found, strict=True)
+    ]
     if "instances" in body:
         return JSONResponse({"predictions": predictions})
-    return JSONResponse({"outputs": {name: [one[name] for one in predictions] for name in names}})
+    return JSONResponse({"outputs": {name: [one[name] for one in predictions] for name in [*names, "seed"]}})
 
 
 def instances(value: Any) -> list[Any]:
@@ -124,7 +138,8 @@ async def metadata(request: Request) -> Response:
     """The signature, as TensorFlow Serving describes it."""
     _require_version(request)
     run = engine_of(request).run(request.path_params["name"])
-    sides = {"inputs": tensors.inputs(run.spec), "outputs": tensors.outputs(run.spec)}
+    outputs = [*tensors.outputs(run.spec), tensors.Described("seed", "INT64", (-1,))]
+    sides = {"inputs": tensors.inputs(run.spec), "outputs": outputs}
     signature = {side: {one.name: _tensor_info(one) for one in described} for side, described in sides.items()}
     definition = {"signature_def": {SIGNATURE: signature | {"method_name": "tensorflow/serving/predict"}}}
     return JSONResponse(

@@ -116,12 +116,12 @@ def pictures(name: str, field: Tensors, value: np.ndarray, limits: Limits) -> to
 async def one_by_one(
     engine: Engine, run: Served, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
 ) -> list[Samples]:
-    """A sample for each row: what it is given, and its ``seed`` and ``number`` (0, and its place among its seed's)."""
+    """A sample for each row: what it is given, its ``seed``, and its ``number`` (else its place among its seed's)."""
     seen: dict[int, int] = {}
     work = []
     for row in rows:
         given = {name: value for name, value in row.items() if name not in ("seed", "number")}
-        seed = whole(row.get("seed", 0), "seed")
+        seed = whole(row["seed"], "seed")
         number = whole(row.get("number", seen.get(seed, 0)), "number")
         seen[seed] = number + 1
         work.append(engine.submit(run.name, 1, seed=seed, first=number, given=given, options=options))

@@ -17,6 +17,8 @@ import numpy as np
 import onnxruntime as ort
 
 Given = dict[str, np.ndarray]
+LEAST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+"""Options that float32 cannot hold count as the nearest that it can."""
 
 
 class Rows:
@@ -69,10 +71,14 @@ class Sampler:
         if (penalty := s.get("repetition_penalty", 1.0)) != 1:
             old = np.take_along_axis(logits, past, 1)
             logits = logits.copy()
-            np.put_along_axis(logits, past, np.where(old > 0, old / penalty, old * penalty), 1)
+            with np.errstate(over="ignore"):
+                old = np.where(old > 0, old / max(penalty, LEAST), old * min(penalty, LARGEST))
+            np.put_along_axis(logits, past, old.clip(-LARGEST, LARGEST), 1)
         if s["temperature"] == 0:
             return logits.argmax(1)
-        logits = logits / s["temperature"]
+        if s["temperature"] != 1:
+            with np.errstate(over="ignore"):  # -inf is what is meant
+                logits = (logits - logits.max(1, keepdims=True)) / np.float32(max(s["temperature"], LEAST))
         if s["top_k"]:
             least = np.sort(logits, 1)[:, -min(s["top_k"], logits.shape[1]), None]
             logits = np.where(logits < least, -np.inf, logits)
