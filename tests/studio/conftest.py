@@ -1,5 +1,6 @@
 """Tiny runs in the places of the shipped ones, and a studio over them on a port of its own."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,10 @@ RUNS = {
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name → run folder, trained for two steps."""
     folder = tmp_path_factory.mktemp("shipped")
-    return {name: api.train(run, folder / name, quiet=True) for name, run in RUNS.items()}
+    with pytest.MonkeyPatch.context() as without_reports:
+        write = api._write_report
+        without_reports.setattr(api, "_write_report", lambda run: write(run) if run.name == "digits" else None)
+        return {name: api.train(run, folder / name, quiet=True) for name, run in RUNS.items()}
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,17 @@ def codes(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """A run with a latent space."""
     run = config.Run(VAEConfig(net=MLPConfig(), n_latent=3), config.Data(str(tiny)), TRAIN)
     return api.train(run, tmp_path_factory.mktemp("codes") / "vae", quiet=True)
+
+
+@pytest.fixture(scope="session")
+def chatter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learned chats."""
+    folder = tmp_path_factory.mktemp("chatter")
+    lines = [[("user", f"hello {i}"), ("assistant", f"you said {i}")] for i in range(40)]
+    chats = [{"messages": [{"role": role, "content": text} for role, text in line]} for line in lines]
+    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    data = config.Data(str(folder / "chats.jsonl"), text=config.Text(tokenizer="byte", context=128))
+    return api.train(config.Run(AutoregressiveConfig(net=NET), data, TRAIN), folder / "run", quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -45,12 +45,10 @@ def studio(tmp_path_factory: pytest.TempPathFactory, shipped: dict[str, Path]) -
 class Visit:
     """A page of a browser that writes down every error and every request that leaves this machine."""
 
-    def __init__(self, browser: Any, site: Site, screen: str, language: str, **settings: Any):
+    def __init__(self, browser: Any, site: Site, screen: str, language: str):
         width, height = SCREENS[screen]
-        self.site, self.name, self.wrong = site, f"{screen}-{language}", list[str]()
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height}, locale=LOCALES[language], **settings
-        )
+        self.site, self.screen, self.language, self.wrong = site, screen, language, list[str]()
+        self.context = browser.new_context(viewport={"width": width, "height": height}, locale=LOCALES[language])
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("console", lambda said: said.type == "error" and self.wrong.append(f"console: {said.text}"))
@@ -65,13 +63,17 @@ class Visit:
         self.page.goto(self.site.address + path)
         return self.page
 
-    def seen(self, what: str) -> None:
-        """Keeps a screenshot; nothing may be wider than the screen."""
-        width, screen = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert width <= screen, f"{what} on {self.name} is {width} pixels wide"
-        if SCREENSHOTS:
-            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=f"{SCREENSHOTS}/{what}-{self.name}.png", full_page=True)
+    def seen(self, what: str, *screens: str) -> None:
+        """Keeps a screenshot on each screen (none: on that of the visit); nothing may be wider than the screen."""
+        for name in screens or (self.screen,):
+            width, height = SCREENS[name]
+            self.page.set_viewport_size({"width": width, "height": height})
+            self.page.emulate_media(color_scheme="dark" if name == "narrow" else "light")
+            needed, there = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert needed <= there == width, f"{what} on {name}-{self.language} is {needed} pixels wide"
+            if SCREENSHOTS:
+                Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+                self.page.screenshot(path=f"{SCREENSHOTS}/{what}-{name}-{self.language}.png", full_page=True)
 
     def end(self) -> None:
         self.context.close()
@@ -140,6 +142,12 @@ def test_a_newcomers_five_minutes(browser, studio: Site):
     page.click("nav a[href='/runs']")
     page.click("a[href='/runs/shipped/digits']")
     loaded(page, "#played .picture")
+    with page.expect_download() as saved:
+        page.click("#played a[download]")
+    assert saved.value.suggested_filename == "digits-seed-0.zip"
+    page.click("form[action^='/export/safetensors/'] button")
+    page.wait_for_selector("#taken a[download]")
+    assert page.inner_text(".take + .about").endswith("bowerbird serve digits")
     page.click("[data-film]")
     page.wait_for_selector(".film canvas")
     until(page, "document.querySelector('.film output').textContent !== ''")
@@ -183,19 +191,18 @@ def draw(page: Any) -> None:
     loaded(page, "#made-emoji-3d .picture.big")
 
 
-@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("language", LOCALES)
-def test_every_page_fits_every_screen_in_both_languages(browser, studio: Site, screen, language):
-    visit = Visit(browser, studio, screen, language, color_scheme="dark" if screen == "narrow" else "light")
+def test_every_page_fits_every_screen_in_both_languages(browser, studio: Site, language):
+    visit = Visit(browser, studio, "desktop", language)
     page = visit.go("/")
     assert page.get_attribute("html", "lang") == {"en": "en", "zh": "zh-Hans"}[language]
     loaded(page, "#made-emoji-3d .picture")
-    visit.seen("home")
+    visit.seen("home", *SCREENS)
     for name, path in (("train", "/train"), ("runs", "/runs"), ("run", "/runs/shipped/emoji-3d"), ("code", "/code")):
         visit.go(path)
         if name == "run":
             loaded(page, "#sharpening .picture")
-        visit.seen(name)
+        visit.seen(name, *SCREENS)
     page.click(".language")
     assert page.get_attribute("html", "lang") == {"en": "zh-Hans", "zh": "en"}[language]
     visit.end()

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,10 @@ os.fsync = full
 """
 
 
-@pytest.fixture
-def own(tmp_path, shipped) -> Site:
-    with running(tmp_path / "runs", shipped) as site:
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A studio without shipped runs."""
+    with running(tmp_path_factory.mktemp("own") / "runs", {}) as site:
         yield site
 
 
@@ -45,27 +47,6 @@ def test_what_data_hold_and_cost_is_said_before_anything_starts(own: Site, tiny:
     assert not list(own.runs.glob("*"))
     assert "do not exist" in own.post("/train/look", {"source": "/no/such/folder"}).error
     assert "upload one" in own.post("/train/look", {"source": " "}).error
-
-
-def test_a_training_pauses_goes_on_and_stops_where_it_was(own: Site, tiny: Path):
-    key = started(own, tiny, "100000steps")
-    assert own.get(f"/runs/{key}").status == 200  # before its folder is there
-    own.until(key, "training", step=1)
-    own.post(f"/stop/{key}")
-    paused = own.until(key, "paused")
-    step = RunDir(own.runs / key).status()["step"]
-    assert step >= paused["step"] >= 1
-    assert paused["panels"][0]["series"][0]["y"]
-    assert "not being trained" in own.post(f"/stop/{key}").error
-    own.post(f"/resume/{key}")
-    own.until(key, "training", step=step + 1)
-    assert "already training" in own.post(f"/resume/{key}").error
-    own.post(f"/stop/{key}", {"for_good": True})
-    own.until(key, "stopped")
-    assert RunDir(own.runs / key).status()["step"] > step
-    assert own.made(key, n=1).status == 200
-    with running(own.runs, {}) as later:  # a studio that is opened later knows as much
-        assert later.get(f"/live/{key}").json["state"] == "paused"
 
 
 def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, tmp_path: Path):
@@ -93,8 +74,8 @@ def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, t
         ({}, "no recipe"),
     ],
 )
-def test_a_wrong_start_is_refused(site: Site, form, said):
-    answer = site.post("/train/start", form)
+def test_a_wrong_start_is_refused(own: Site, form, said):
+    answer = own.post("/train/start", form)
     assert (answer.status, said in answer.error) == (422, True)
 
 
@@ -109,31 +90,47 @@ def test_a_training_that_cannot_start_says_why(own: Site, tmp_path: Path):
     assert not (own.runs / key).exists()
 
 
-def test_a_disk_that_fills_up_while_training_is_said_and_nothing_is_lost(
-    own: Site, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Every process whose PYTHONPATH leads here has a full disk as long as the flag is there."""
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As long as this file is there, every process that begins now has a full disk."""
     flag = tmp_path / "full"
     (tmp_path / "sitecustomize.py").write_text(FULL.format(flag=str(flag)))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    key = started(own, tiny, "100000steps", recipe="vae")
-    own.until(key, "training", step=1)
-    own.post(f"/stop/{key}")
-    own.until(key, "paused")
-    saved = RunDir(own.runs / key).status()["step"]
-    own.post(f"/resume/{key}")
-    own.until(key, "training", step=saved + 1)
-    flag.touch()
-    own.post(f"/stop/{key}")
-    failed = own.until(key, "failed")
-    assert failed["sentence"].startswith("The disk is full")
-    assert RunDir(own.runs / key).status()["step"] == saved
-    flag.unlink()
-    own.post(f"/resume/{key}")
-    own.until(key, "training", step=failed["step"] + 1)  # beyond what the failed training had logged
-    own.post(f"/stop/{key}")
-    own.until(key, "paused")
-    assert RunDir(own.runs / key).status()["step"] > saved
+    return flag
+
+
+def test_a_training_pauses_stops_fails_on_a_full_disk_and_goes_on_where_it_was(tmp_path, tiny: Path, full_disk: Path):
+    """One life of a run, since every training that begins costs seconds."""
+    runs = tmp_path / "runs"
+    with running(runs, {}) as own:
+        key = started(own, tiny, "100000steps", recipe="vae")
+        assert own.get(f"/runs/{key}").status == 200  # before its folder is there
+        own.until(key, "training", step=1)
+        own.post(f"/stop/{key}")
+        paused = own.until(key, "paused")
+        saved = RunDir(runs / key).status()["step"]
+        assert saved >= paused["step"] >= 1
+        assert paused["panels"][0]["series"][0]["y"]
+        assert "not being trained" in own.post(f"/stop/{key}").error
+
+        own.post(f"/resume/{key}")
+        own.until(key, "training", step=saved + 1)
+        assert "already training" in own.post(f"/resume/{key}").error
+        full_disk.touch()
+        own.post(f"/stop/{key}", {"for_good": True})
+        failed = own.until(key, "failed")
+        assert failed["sentence"].startswith("The disk is full")
+        assert RunDir(runs / key).status()["step"] == saved
+
+        full_disk.unlink()
+        own.post(f"/resume/{key}")
+        own.until(key, "training", step=failed["step"] + 1)  # beyond what the failed training had logged
+        own.post(f"/stop/{key}", {"for_good": True})
+        own.until(key, "stopped")
+        assert RunDir(runs / key).status()["step"] > saved
+        assert own.made(key, n=1).status == 200
+    with running(runs, {}) as later:  # a studio that is opened later knows as much
+        assert later.get(f"/live/{key}").json["state"] == "paused"
 
 
 def test_closing_the_studio_saves_what_is_being_trained(tmp_path: Path, tiny: Path):

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bowerbird import __version__
-from bowerbird.serve import tensors
+from bowerbird.serve import tensors, words
 from bowerbird.serve.endpoints import (
     Endpoint,
     Refused,
@@ -161,7 +161,9 @@ async def infer(request: Request) -> Response:
     n = None if asked is None else _scalar(asked, "n")
     if n == 0:
         raise Refused(400, "n = 0 asks for nothing; it must be at least 1.")
-    values = {name: tensors.tensor_given(run, name, value, engine.limits) for name, value in given.items()}
+    values = await words.aside(
+        run, lambda: {name: tensors.tensor_given(run, name, value, engine.limits) for name, value in given.items()}
+    )
     options = {name: value for name, value in parameters.items() if name not in OF_THE_PROTOCOL}
     wanted = _outputs(run, body, parameters)
     samples = await unless_gone(request, engine.submit(run.name, n, seed=seed, given=values, options=options))

@@ -96,7 +96,8 @@ async def images(request: Request) -> Response:
     if words.picture_name(run) and not asked.given:
         raise Refused(400, f"The model '{run.name}' needs an input picture; send one to /v1/images/edits.")
     given = words.from_prompt(run, asked.prompt)
-    answer = await _pictures(request, run, asked, words.agreed(given, words.from_json(run, asked.given, engine.limits)))
+    values = await words.aside(run, lambda: words.from_json(run, asked.given, engine.limits))
+    answer = await _pictures(request, run, asked, words.agreed(given, values))
     if given:
         for entry in answer["data"]:
             entry["revised_prompt"] = " ".join(f"{name}={value}" for name, value in given.items())
@@ -120,7 +121,8 @@ async def edits(request: Request) -> Response:
     if "mask" in files:
         given["mask"] = [await _decoded(data, _mask_field(run), engine) for data in files["mask"]]
     said = words.from_prompt(run, asked.prompt) if _says(run) else {}
-    given |= words.agreed(said, words.from_json(run, asked.given, engine.limits))
+    values = await words.aside(run, lambda: words.from_json(run, asked.given, engine.limits))
+    given |= words.agreed(said, values)
     answer = await _pictures(request, run, asked, given)
     if asked.prompt and not _says(run):
         answer["notes"] = ["The prompt was not used: this model uses only the picture."]

@@ -53,7 +53,7 @@ async def predict(request: Request) -> Response:
     if len(rows) > engine.limits.samples:
         raise Refused(400, f"{len(rows)} samples are too many; the limit is {engine.limits.samples}.")
     unnamed = {"seed": any_seed()}
-    given = [unnamed | _given(run, row, engine.limits) for row in rows]
+    given = await words.aside(run, lambda: [unnamed | _given(run, row, engine.limits) for row in rows])
     samples = await unless_gone(request, tensors.one_by_one(engine, run, given, _options(body)))
     names = [one.name for one in tensors.outputs(run.spec)]
     found = [await tensors.computed(one, names) for one in samples]

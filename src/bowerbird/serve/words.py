@@ -1,24 +1,25 @@
 """What clients give, in words and base64, as the values that a run takes.
 
-A name of a file is never among them: it would be one of the server's.  Pictures are decoded here: four formats, told by
-their first bytes, their size read and refused before any pixel is unpacked.
+A name of a file is never among them: it would be one of the server's.  Pictures come in four formats, told by their
+first bytes, and are decoded in a confined child process.
 """
 
+import asyncio
 import base64
 import binascii
 import re
-from collections.abc import Mapping
-from io import BytesIO
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image import pixels
+from bowerbird.serve import uploaded
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.served import Served
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
+
+T = TypeVar("T")
 
 FORMATS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 SHOWN = 40
@@ -28,6 +29,12 @@ SHOWN = 40
 def from_json(served: Served, given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """Values of JSON as ``read_given`` takes them: words, numbers of classes, and pictures in base64."""
     return {name: _value(served, name, value, limits) for name, value in given.items()}
+
+
+async def aside(served: Served, work: Callable[[], T]) -> T:
+    """The result of reading what a client gave: in a thread if pictures may be among it, which take their time."""
+    brings = any(isinstance(field, Tensors) for field in served.spec.given.values())
+    return await asyncio.to_thread(work) if brings else work()
 
 
 def taken(spec: Spec) -> dict[str, Field]:
@@ -89,20 +96,7 @@ def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
     """uint8 (h, w, c) of the size that the field has, its centre cut to the shape of the model."""
     if not data.startswith(FORMATS):
         raise BowerbirdError("A picture must be a PNG, JPEG, GIF or WebP file.")
-    try:
-        header = pixels.header(BytesIO(data))
-        if header.height * header.width > limits.upload_pixels:
-            raise BowerbirdError(
-                f"The picture has {header.height * header.width} pixels; the limit is {limits.upload_pixels}."
-            )
-        stored = pixels.as_stored(BytesIO(data))
-    except BowerbirdError:
-        raise
-    except UnidentifiedImageError:
-        raise BowerbirdError("The picture cannot be read: it is broken or truncated.") from None
-    except Exception as error:  # decoders answer a broken file with almost any exception
-        raise BowerbirdError(f"The picture cannot be read: it is {pixels.problem(error)}.") from None
-    return pixels.fit_array(stored[None], *field.shape[1:])[0]
+    return uploaded.decoded(data, limits.upload_pixels, *field.shape[1:], cropped=True)
 
 
 # ------------------------------------------------------------------------------------------------------- prompts

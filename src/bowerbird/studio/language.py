@@ -8,6 +8,7 @@ from pathlib import Path
 from starlette.requests import Request
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.serve.uploaded import NoPicture
 
 LANGUAGES = ("en", "zh")
 COOKIE = "language"
@@ -33,7 +34,9 @@ class Words:
         return catalogue().get(name, {}).get(self.language, otherwise)
 
     def told(self, error: BowerbirdError) -> str:
-        """An error's sentence: in this language if it is one of the pages' own."""
+        """An error's sentence: in this language if it is one of the pages' own, or about a picture."""
+        if isinstance(error, NoPicture):
+            return self.known(f"picture.{error.reason}", str(error)).format(**error.values)
         return self(error.name, **error.values) if isinstance(error, Refusal) else str(error)
 
     def script(self) -> dict[str, str]:
