@@ -111,7 +111,7 @@ def test_a_label_is_read_back_from_every_kind_of_file(kind: str, tmp_path: Path)
     suffix, make = FILES[kind]
     file = written(tmp_path, make(), suffix)
     verdict = verify(file)
-    assert verdict.judgement == "ours"
+    assert verdict.judgement == "claimed"
     label = next(layer for layer in verdict.layers if layer.layer == "label")
     assert label.details["model"] == "0123456789abcdef" and label.details["data_licence"] == "CC BY-SA 3.0"
     assert "TC260" not in judged(verdict), "our own label is not another generator's"
@@ -392,7 +392,7 @@ def test_what_samples_write_is_labelled_and_can_be_had_in_memory(samples: Sample
     samples.save(tmp_path / "out")
     pictures = sorted((tmp_path / "out").glob("*.png"))
     assert [file.name for file in pictures] == ["00000.png", "00001.png", "00002.png", "sheet.png"]
-    assert {verify(file).judgement for file in pictures} == {"ours"}
+    assert [verify(file).judgement for file in pictures] == ["claimed"] * 3 + ["ours"], "the sheet has the watermark"
     assert [files[".png"] for files in samples.files()] == [file.read_bytes() for file in pictures[:3]]
     assert "labelled" not in (tmp_path / "out" / "metadata.jsonl").read_text()
     (tmp_path / "shown.png").write_bytes(samples._repr_png_() or b"")
@@ -430,7 +430,7 @@ def test_the_visible_mark_is_at_least_a_twentieth_high_and_asked_for(tmp_path: P
 def test_nothing_that_is_written_inside_is_forgotten(tmp_path: Path) -> None:
     with labelling(LABELLER):
         write_text(tmp_path / "deep" / "words.csv", "a,b\n")
-    assert verify(tmp_path / "deep" / "words.csv").judgement == "ours"
+    assert verify(tmp_path / "deep" / "words.csv").judgement == "claimed"
     write_text(tmp_path / "outside.csv", "a,b\n")
     assert verify(tmp_path / "outside.csv").judgement == "unknown"
 
@@ -454,7 +454,7 @@ def test_a_run_says_whose_its_data_are_and_so_do_its_samples(run: Path, tmp_path
 
 def test_previews_are_labelled_and_equal_for_equal_weights(run: Path) -> None:
     previews = sorted(run.glob("samples/step-*.png"))
-    assert previews and {verify(file).judgement for file in previews} == {"ours"}
+    assert previews and {judged(verify(file))["label"] for file in previews} == {"claimed"}
 
 
 # ------------------------------------------------------------------------------------------------------------ signing
@@ -489,6 +489,7 @@ def test_labels_are_signed_where_no_manifest_can_be(kind: str, key: signing.Iden
     labeller = Labeller(ORIGIN, key)
     assert labeller.files(make(), suffix) == labeller.files(make(), suffix)
     file = written(tmp_path, make(), suffix, labeller)
+    assert verify(file).judgement == "ours"
     signature = next(layer for layer in verify(file).layers if layer.layer == "signature")
     assert signature.judgement == "ours" and signature.details["known"] and "Test Laboratory" in signature.says
     holder = next(path for path in tmp_path.glob("made*") if b"CC BY-SA" in path.read_bytes())
@@ -503,9 +504,11 @@ def test_a_stranger_s_signature_is_valid_but_not_known(
     anchors = [tmp_path / "config" / "provenance" / "chain.pem"]
     monkeypatch.setenv("BOWERBIRD_CONFIG", str(tmp_path / "elsewhere"))
     assert "not known here" in next(one.says for one in verify(file).layers if one.layer == "signature")
+    assert verify(file).judgement == "claimed", "anybody can make a key"
     for trusted in (anchors, [anchors[0].with_name("anchor.pem")]):
         layer = next(one for one in verify(file, anchors=trusted).layers if one.layer == "signature")
         assert "whose key is known here" in layer.says and layer.details["known"]
+        assert verify(file, anchors=trusted).judgement == "ours"
 
 
 @pytest.mark.parametrize("kind", ["png", "grey png", "jpeg", "animated gif", "lossless webp", "lossy webp", "wav"])
@@ -520,7 +523,7 @@ def test_c2pa_validates_with_the_own_authority(
     manifest = next(layer for layer in verdict.layers if layer.layer == "C2PA")
     assert (manifest.judgement, manifest.details["state"]) == ("ours", "Trusted")
     assert manifest.details["source_types"] == ["trainedAlgorithmicMedia"] and verdict.judgement == "ours"
-    assert judged(verdict)["label"] == "ours", "the manifest does not disturb the label"
+    assert judged(verdict)["label"] == "claimed", "the manifest does not disturb the label"
     if suffix in (".png", ".jpg"):
         assert np.asarray(Image.open(file)).shape == np.asarray(Image.open(io.BytesIO(make()))).shape
     data = bytearray(file.read_bytes())
@@ -534,7 +537,9 @@ def test_c2pa_validates_with_the_own_authority(
     file = written(tmp_path, make(), suffix, Labeller(ORIGIN, key))
     anchor = tmp_path / "config" / "provenance" / "anchor.pem"
     for trusted, known, state in (([], False, "Valid"), ([anchor], True, "Trusted")):
-        details = {layer.layer: layer.details for layer in verify(file, anchors=trusted).layers}
+        found = verify(file, anchors=trusted)
+        assert (judged(found)["C2PA"], judged(found)["signature"]) == (("ours",) * 2 if known else ("claimed",) * 2)
+        details = {layer.layer: layer.details for layer in found.layers}
         assert (details["signature"]["known"], details["C2PA"]["state"]) == (known, state), "both say the same"
 
 
@@ -546,12 +551,12 @@ def test_verify_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     (stripped := tmp_path / "plain.mid").write_bytes(midi())
     assert cli.main(["verify", str(ours), str(stripped)]) == 0
     printed = capsys.readouterr().out
-    assert "made.mid: generated by Bowerbird" in printed and "plain.mid: unknown" in printed
+    assert "made.mid: says that it was generated by Bowerbird; unsigned" in printed and "plain.mid: unknown" in printed
     assert "licence CC BY-SA 3.0" in printed
     assert cli.main(["verify", str(ours), str(tmp_path / "absent.png"), "--json"]) == 2
     out, err = capsys.readouterr()
     rows = json.loads(out)["files"]
-    assert rows[0]["judgement"] == "ours" and "does not exist" in rows[1]["error"] and "does not exist" in err
+    assert rows[0]["judgement"] == "claimed" and "does not exist" in rows[1]["error"] and "does not exist" in err
     (cut := tmp_path / "cut.png").write_bytes(picture("PNG")[:50])
     (empty := tmp_path / "empty.txt").touch()
     for file, says in ((cut, "is damaged: cut short"), (empty, "is empty"), (tmp_path, "is a folder")):

@@ -72,7 +72,7 @@ def test_a_prompt_names_a_class_and_the_picture_is_labelled(
     assert [pixels(data).tolist() for data in files] == [x[..., 0].tolist() for x in alone]
     assert (answer.data or [])[0].revised_prompt == "label=upper"
     (tmp_path / "a.png").write_bytes(files[0])
-    assert verify(tmp_path / "a.png", runs=[runs["classes"]]).judgement == "ours"
+    assert verify(tmp_path / "a.png", runs=[runs["classes"]]).judgement == "claimed"
 
 
 @pytest.mark.parametrize(

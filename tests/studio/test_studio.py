@@ -262,7 +262,7 @@ def test_a_result_can_be_downloaded_and_says_that_it_was_generated(site: Site):
     assert {"00000.png", "00001.png", "metadata.jsonl", "sheet.png"} <= names
     assert b"trainedAlgorithmicMedia" in archive.read(next(n for n in archive.namelist() if n.endswith("00000.png")))
     verdict = site.post(f"/verify/{token}").text
-    assert Words("en")("verify.ours") in verdict
+    assert Words("en")("verify.claimed") in verdict
     assert "made by digits" in verdict
     assert str(site.app.state.studio.shelf.shipped["digits"]) not in verdict
 
