@@ -5,9 +5,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 from studio_site import Site, running
 
+from bowerbird import config
+from bowerbird.studio.looking import PAIRS, looked_at
 from bowerbird.training.rundir import RunDir
 
 FULL = """
@@ -33,8 +37,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def started(site: Site, source: Path, budget: str, recipe: str = "flow") -> str:
-    answer = site.post("/train/start", {"recipe": recipe, "source": str(source), "budget": budget})
+def started(site: Site, source: Path | str, budget: str, recipe: str = "flow", **more: str) -> str:
+    answer = site.post("/train/start", {"recipe": recipe, "source": str(source), "budget": budget, **more})
     assert answer.status == 200, answer.text
     return answer.json["go"].removeprefix("/runs/")
 
@@ -47,6 +51,34 @@ def test_what_data_hold_and_cost_is_said_before_anything_starts(own: Site, tiny:
     assert not list(own.runs.glob("*"))
     assert "do not exist" in own.post("/train/look", {"source": "/no/such/folder"}).error
     assert "upload one" in own.post("/train/look", {"source": " "}).error
+
+
+def pairs_of(folder: Path) -> Path:
+    """Outlines and the filled shapes that they belong to, under the same names."""
+    rng = np.random.default_rng(0)
+    for name in ("filled", "outlined"):
+        (folder / name).mkdir(parents=True)
+    for i in range(24):
+        left, top, width = rng.integers(1, 8), rng.integers(1, 8), rng.integers(4, 8)
+        for name, fill in (("filled", "orange"), ("outlined", None)):
+            picture = Image.new("RGB", (16, 16), "white")
+            box = (left, top, left + width, top + width)
+            ImageDraw.Draw(picture).rectangle(box, fill=fill, outline="black" if fill is None else fill)
+            picture.save(folder / name / f"{i:02d}.png")
+    return folder
+
+
+def test_pairs_of_pictures_get_the_recipe_of_pairs_and_classes_that_are_numbered_alike_do_not(own, tmp_path, tiny):
+    found = looked_at(str(pairs_of(tmp_path / "pairs")))
+    assert (found["recipe"], found["styles"]) == (PAIRS, ["filled", "outlined"])
+    assert "each from a source" in found["summary"] and "flow" in found["recipes"]
+    assert looked_at(str(tiny))["styles"] == [], "its files are numbered alike in both folders"
+    key = started(
+        own, tmp_path / "pairs", "2steps", PAIRS, style="filled", other_style="outlined", direction="backward"
+    )
+    assert own.until(key, "finished", "failed")["state"] == "finished"
+    data = config.load(str(own.runs / key / "run.toml")).data
+    assert (data.from_, data.to) == ("outlined", "filled")
 
 
 def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ from bowerbird import config
 from bowerbird.report.run import loss_panels
 from bowerbird.studio.children import told
 from bowerbird.studio.language import Gone, Refusal, Words, words_of
+from bowerbird.studio.looking import PAIRS
 from bowerbird.studio.shelf import Shelved
 from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.training.budget import parse_budget
@@ -46,8 +47,16 @@ async def start(request: Request) -> Response:
         settings["budget"] = budget
     if source:
         settings["data"] = place_of(studio, source)
+    if recipe == PAIRS and (styles := styles_of(form)):
+        settings["data.from"], settings["data.to"] = styles
     key = studio.trainings.start(recipe, settings)
     return JSONResponse({"go": f"/runs/{key}"})
+
+
+def styles_of(form: Mapping[str, Any]) -> list[str]:
+    """From which folder of pairs to which, where there are any."""
+    styles = [str(form[name]) for name in ("style", "other_style") if form.get(name)]
+    return styles[::-1] if form.get("direction") == "backward" else styles
 
 
 def place_of(studio: Studio, source: str) -> str:
