@@ -687,3 +687,13 @@ def test_multi30k(shared):
     assert [len(data.pairs(split)) + data.skipped * (split == "train") for split in ("train", "val", "test")] == [
         29_000, 1_014, 1_000,
     ]  # fmt: skip
+
+
+def test_simplified_characters_are_refused_with_the_advice_to_use_traditional_ones():
+    poems = tokenizers.chosen("char", ["明月照高樓，春江潮水連。"], [], 0, SPECIALS)
+    with pytest.raises(BowerbirdError, match="use traditional characters"):
+        poems.encode("明月照高楼")
+    with pytest.raises(BowerbirdError, match="leave it out"):
+        poems.encode("明月a")
+    with pytest.raises(BowerbirdError, match="leave it out"):
+        tokenizers.chosen("char", ["高楼明月"], [], 0, SPECIALS).encode("高樓")

@@ -177,10 +177,26 @@ class Tokenizer:
         return None
 
     def _unknown(self, character: str) -> BowerbirdError:
+        vocabulary = self.core.get_vocab(with_added_tokens=False)
+        is_simplified = _only_in(character, "gb2312", not_in="big5")
+        traditional = is_simplified and sum(_only_in(one, "big5", not_in="gb2312") for one in vocabulary)
+        advice = "use traditional characters, as the vocabulary does" if traditional else "leave it out"
         return BowerbirdError(
             f"The character '{character}' (U+{ord(character or chr(0)):04X}) is not in the vocabulary, which has "
-            f"{self.core.get_vocab_size(with_added_tokens=False):,} characters; leave it out."
+            f"{len(vocabulary):,} characters; {advice}."
         )
+
+
+def _only_in(character: str, charset: str, *, not_in: str) -> bool:
+    """Whether one character set has a character that the other lacks, as GB 2312 has the simplified ones of Chinese."""
+
+    def has(name: str) -> bool:
+        try:
+            return bool(character.encode(name))
+        except UnicodeEncodeError:
+            return False
+
+    return has(charset) and not has(not_in)
 
 
 @lru_cache(maxsize=8)

@@ -24,7 +24,7 @@ from bowerbird.generating import Asked, Samples, drawn_with
 from bowerbird.media.giving import read_given
 from bowerbird.media.medium import medium
 from bowerbird.media.text import chat
-from bowerbird.media.text.completing import ANSWER_AT_MOST
+from bowerbird.media.text.completing import ANSWER_AT_MOST, ANSWER_ROOM
 from bowerbird.models.base import options_from
 from bowerbird.samplers.continuous import Continuation
 from bowerbird.serve.detokenising import Detokeniser, Piece
@@ -182,8 +182,11 @@ class Engine:
         self.workers[run].offer([writing.job for writing in writings])
         return writings
 
-    def chat_prompt(self, run: str, messages: list[chat.Message]) -> list[int]:
-        """The tokens of a chat up to the answer; BowerbirdError for a run that did not learn chats."""
+    def chat_prompt(self, run: str, messages: list[chat.Message], *, forgets: bool = False) -> list[int]:
+        """The tokens of a chat up to the answer; BowerbirdError for a run that did not learn chats.
+
+        ``forgets``: the oldest question and its answer are dropped until the next answer has room.
+        """
         served = self.run(run)
         if not served.spec.chat_template:
             raise BowerbirdError(f"The model '{run}' has not learned chats; send the prompt to /v1/completions.")
@@ -192,6 +195,8 @@ class Engine:
         bos, eos = (str(tokenizer.core.id_to_token(token)) for token in (tokenizer.bos, tokenizer.eos))
         text = chat.render(messages, served.spec.chat_template, reply=True, bos_token=bos, eos_token=eos)
         tokens = tokenizer.encode_marked(text)[0]
+        if forgets and len(messages) > 2 and len(tokens) > getattr(served.spec.target, "context", 0) - ANSWER_ROOM:
+            return self.chat_prompt(run, messages[2:], forgets=True)
         self._check_length(served, len(tokens))
         return tokens
 

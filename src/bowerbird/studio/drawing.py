@@ -62,7 +62,7 @@ class Drawing:
     async def answered(self, run: Shelved, messages: list[Message], seed: int) -> AsyncIterator[str]:
         """The answer to a conversation, piece by piece."""
         name = await self.do(self._serve, run)
-        tokens: Sequence[int] = self._engine.chat_prompt(name, messages)
+        tokens: Sequence[int] = self._engine.chat_prompt(name, messages, forgets=True)
         options = {"n_tokens": self._engine.answer_length(name, len(tokens))}
         return _texts(self._engine.stream(name, tokens, seed=seed, options=options))
 
