@@ -36,17 +36,22 @@ RUNS = {
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name → run folder, trained for two steps."""
     folder = tmp_path_factory.mktemp("shipped")
-    with pytest.MonkeyPatch.context() as without_reports:
-        write = api._write_report
-        without_reports.setattr(api, "_write_report", lambda run: write(run) if run.name == "digits" else None)
-        return {name: api.train(run, folder / name, quiet=True) for name, run in RUNS.items()}
+    return {name: trained(run, folder / name, reported=name == "digits") for name, run in RUNS.items()}
+
+
+def trained(run: config.Run, folder: Path, *, reported: bool = False) -> Path:
+    """A run without a report, which takes longer than its training."""
+    with pytest.MonkeyPatch.context() as without:
+        if not reported:
+            without.setattr(api, "_write_report", lambda folder: None)
+        return api.train(run, folder, quiet=True)
 
 
 @pytest.fixture(scope="session")
 def codes(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """A run with a latent space."""
     run = config.Run(VAEConfig(net=MLPConfig(), n_latent=3), config.Data(str(tiny)), TRAIN)
-    return api.train(run, tmp_path_factory.mktemp("codes") / "vae", quiet=True)
+    return trained(run, tmp_path_factory.mktemp("codes") / "vae")
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +62,7 @@ def chatter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chats = [{"messages": [{"role": role, "content": text} for role, text in line]} for line in lines]
     (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
     data = config.Data(str(folder / "chats.jsonl"), text=config.Text(tokenizer="byte", context=128))
-    return api.train(config.Run(AutoregressiveConfig(net=NET), data, TRAIN), folder / "run", quiet=True)
+    return trained(config.Run(AutoregressiveConfig(net=NET), data, TRAIN), folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from studio_site import Site, running
 
 from bowerbird import api, registry
 from bowerbird.diagnosis.rules import RULES
+from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.pictures import picture
 from bowerbird.models.base import Options
 from bowerbird.samplers.integrate import observed
@@ -272,9 +273,12 @@ def test_of_texts_the_file_is_verified_and_not_its_sidecar(site: Site):
     assert re.findall(r"<small>([\w.]+)</small>", site.post(f"/verify/{token}").text) == ["samples.txt"]
 
 
-def test_what_a_run_cannot_do_is_said_without_the_place_of_its_folder(site: Site, shipped):
-    said = site.post("/export/html/shipped/poem").error
-    assert said.startswith("poem cannot become a page")
+def test_what_a_run_cannot_do_is_said_without_the_place_of_its_folder(site: Site, shipped, monkeypatch):
+    async def refusing(*_words: object) -> tuple[int, str]:
+        raise BowerbirdError(f"{shipped['poem']} cannot become a page, nor can {site.runs}/mine.")
+
+    monkeypatch.setattr("bowerbird.studio.run_page.told", refusing)
+    assert site.post("/export/html/shipped/poem").error == "poem cannot become a page, nor can mine."
 
 
 # -------------------------------------------------------------------------------------------------------------- uploads
