@@ -6,5 +6,5 @@ labelling   labels everything that is written inside a ``with`` block; a sidecar
 signing     keys, certificates and C2PA
 visible     the mark that people see
 spectrum    a watermark in the pixels;  ``samplers.greenlist`` is one in words
-verifying   reads all of it, of any file
+verifying   reads all of it, of any file; generators and marks find what others and watermarks leave
 """

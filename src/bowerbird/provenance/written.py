@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bowerbird.provenance.rasters import Text
 from bowerbird.provenance.record import AIGC, OWN, SOURCE_TYPE, Record, canonical
 
 KEYS = (AIGC, SOURCE_TYPE, OWN)
@@ -55,3 +56,13 @@ def parsed(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+def labelled_in(text: Text) -> dict[str, Any]:
+    """The label in a text that is JSON, under its own key or as the value of the key AIGC."""
+    value = parsed(text.text.encode()) if text.text.lstrip().startswith("{") else None
+    if not isinstance(value, dict):
+        return {}
+    if isinstance(value.get(AIGC), dict):
+        return {key: value[key] for key in KEYS if key in value}
+    return {AIGC: value} if text.where == AIGC or {"Label", "ContentProducer"} <= value.keys() else {}

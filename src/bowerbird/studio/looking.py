@@ -60,8 +60,9 @@ def pairs_in(data: Any, source: str) -> tuple[config.Data, Any] | None:
         paired = open_data(settings)
     except BowerbirdError:  # the names are not those of folders, or nothing goes together
         return None
+    train: Any = paired.train
     complete = 2 * _size(paired) == _size(data)
-    return (settings, paired) if complete and resemble(paired.train.given["source"], paired.train.images) else None
+    return (settings, paired) if complete and resemble(train.given["source"], train.images) else None
 
 
 def _size(data: Any) -> int:
