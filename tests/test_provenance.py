@@ -21,7 +21,8 @@ from bowerbird.data.writing import write_text
 from bowerbird.generating import Samples
 from bowerbird.provenance import containers, record, signing, visible, xmp
 from bowerbird.provenance.labelling import SIDECAR, Labeller, labelling
-from bowerbird.provenance.verifying import Verdict, verify
+from bowerbird.provenance.verdict import Verdict
+from bowerbird.provenance.verifying import verify
 from bowerbird.spec import Classes, Spec, Tensors
 
 ORIGIN = {"family": "flow", "model": "0123456789abcdef", "data": "digits", "data_licence": "CC BY-SA 3.0"}

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
     from bowerbird.media.text.completing import Conversation
     from bowerbird.metrics.closed_forms import Check
-    from bowerbird.provenance.verifying import Verdict
+    from bowerbird.provenance.verdict import Verdict
     from bowerbird.reading.check import check
     from bowerbird.reading.explain.reading import Reading
     from bowerbird.reading.history.track import track
