@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.reading import drivers
 from bowerbird.reading.counterfactual import settled
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.facts import FactStore
@@ -72,17 +73,24 @@ def check(
     seconds: float = 12.0,
     rules: tuple[str, ...] | None = None,
     seed: int = 0,
+    driver: Path | None = None,
     child: Child | None = None,
 ) -> CheckResult:
     """Checks a file, a folder, a notebook or ``module:Class``.
+
+    What the program does not call by itself is called by ``driver``, a file that imports it; where there is no such
+    file, by the examples, tests and scripts of its project, and the first of them that ran is written there.
 
     ``steps`` is how many optimiser steps each training loop may take, ``seconds`` the CPU time of one execution,
     ``rules`` the ids that are asked (default: all).  A warm ``child`` can serve many checks.
     """
     source = open_source(target)
     program = Program(source)
-    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child) as run:
+    own = drivers.taken(driver) if driver is not None and driver.exists() else None
+    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child, driver=own) as run:
         findings = list(judge(program, run, rules))
+    if driver is not None and own is None and run.driven:
+        driver.write_text(run.driven[0][0].text, encoding="utf-8")
     stand_ins = [str(stand_in) for stand_in in run.stand_ins]
     return CheckResult(stand_ins, in_order(findings), program, run)
 
@@ -154,6 +162,8 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     source, exercised = result.program.source, result.exercised
     yield f"{source.path}: {_status(exercised)}"
     yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
+    for driver, fact in result.run.driven:
+        yield f"  driver    {driver.place}: {', '.join(fact['ran']) or 'more lines'} ran"
     yield from (f"  as pasted  {words}" for words in source.mended)
     unreached = exercised.never
     if result.run.shrunk:

@@ -69,6 +69,13 @@ class Exercised:
         return [name for name, ran in self.parts.items() if not ran]
 
     @property
+    def guessed(self) -> list[str]:
+        """What ran only with arguments that were made up."""
+        program = self.run.facts.first("run.program")
+        waited = set(program["guessed"] or ()) if program is not None else set()
+        return [name for name, ran in self.parts.items() if ran and name in waited]
+
+    @property
     def steps(self) -> int:
         """Optimiser steps that were taken."""
         return self.run.steps
@@ -157,6 +164,11 @@ class Exercised:
             ],
             "limits": self.limits,
             "made_smaller": self.run.shrunk,
+            "drivers": [
+                {"place": driver.place, "ran": fact["ran"], "lines": fact["lines"], "text": driver.text}
+                for driver, fact in self.run.driven
+            ],
+            "guessed": self.guessed,
         }
 
 

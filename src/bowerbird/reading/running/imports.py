@@ -232,9 +232,21 @@ def install(
 
 
 def folders_of(request: Request) -> list[Path]:
-    """Where the program's own imports are looked for: beside the main file, unless that lies in a package."""
-    main, root = Path(request.main), Path(request.root)
-    return [root] if package_of(request) else list(dict.fromkeys((main.resolve().parent, root)))
+    """Where the program's own imports are looked for: beside the main file, unless that lies in a package, then in
+    each folder up to the project's, from which people run."""
+    main, root, project = Path(request.main), Path(request.root), Path(request.project or request.root)
+    above = [folder for folder in root.parents if folder.is_relative_to(project)]
+    return list(dict.fromkeys((*([] if package_of(request) else [main.resolve().parent]), root, *above)))
+
+
+def names_of(request: Request) -> list[str]:
+    """The dotted names under which the main file can be imported."""
+    main = Path(request.main).resolve()
+    paths = [
+        main.relative_to(folder) for folder in map(Path.resolve, folders_of(request)) if main.is_relative_to(folder)
+    ]
+    parts = [path.parts[:-1] if path.name == "__init__.py" else path.with_suffix("").parts for path in paths]
+    return [".".join(names) for names in parts if names and all(name.isidentifier() for name in names)]
 
 
 def package_of(request: Request) -> str | None:
