@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
@@ -20,7 +21,7 @@ from bowerbird.reading.running.request import Driver
 from bowerbird.reading.source import SKIPPED, Source, parse, text_of
 
 MOST_FILES = 1_500
-MOST_DRIVERS = 6
+MOST_OF_A_KIND = 3
 MOST_HOPS = 3
 MOST_TESTS = 12
 LARGEST_BYTES = 300_000
@@ -36,8 +37,8 @@ def found(source: Source) -> list[Driver]:
     names = {source.wanted} if source.wanted else defined
     if not names:
         return []
-    own = list(_of_docstrings(source.main, tree, names))
-    return [*own, *_of_project(Project(source.project), Path(source.main).resolve(), names)][:MOST_DRIVERS]
+    own = islice(_of_docstrings(source.main, tree, names), MOST_OF_A_KIND)
+    return [*own, *_of_project(Project(source.project), Path(source.main).resolve(), names)]
 
 
 def likely(source: Source) -> list[Driver]:
@@ -61,15 +62,14 @@ def needed(tree: ast.Module) -> bool:
 
 def _of_project(project: "Project", main: Path, names: set[str]) -> Iterator[Driver]:
     users = list(project.users(main, names))
-    for path in project.pages:
-        yield from _of_page(path, project, users, names)
-    scripts = [user for user in users if user.path != main and user.path.name != "__init__.py"]
-    tests = [user for user in scripts if _is_test(user.path)]
-    for user in tests:
-        yield from _of_tests(user, project)
-    for user in sorted((s for s in scripts if s not in tests), key=lambda s: (s.hops, len(project.text(s.path)))):
-        if _starts(user.tree):
-            yield Driver(project.named(user.path), project.text(user.path), str(user.path))
+    others = [user for user in users if user.path != main and user.path.name != "__init__.py"]
+    tests = [user for user in others if _is_test(user.path)]
+    scripts = [user for user in others if user not in tests and _starts(user.tree)]
+    scripts.sort(key=lambda user: (user.hops, ".step(" not in (text := project.text(user.path)), len(text)))
+    yield from islice((d for path in project.pages for d in _of_page(path, project, users, names)), MOST_OF_A_KIND)
+    yield from islice((d for user in tests for d in _of_tests(user, project)), MOST_OF_A_KIND)
+    for user in scripts[:MOST_OF_A_KIND]:
+        yield Driver(project.named(user.path), project.text(user.path), str(user.path))
 
 
 def _of_docstrings(file: str, tree: ast.Module, names: set[str]) -> Iterator[Driver]:
@@ -126,9 +126,10 @@ def _calls(node: ast.stmt) -> Iterator[str]:
         yield from _call(node, node.name)
     elif isinstance(node, ast.ClassDef):
         cases = any("TestCase" in ast.unparse(base) for base in node.bases)
+        suite = "__import__('unittest').TestSuite"
         for method in node.body:
             if isinstance(method, ast.FunctionDef) and method.name.startswith("test"):
-                case = f"{node.name}({method.name!r}).debug()"
+                case = f"{suite}([{node.name}({method.name!r})]).debug()"
                 yield from [case] if cases else _call(method, f"{node.name}().{method.name}", skip=1)
 
 
@@ -222,7 +223,9 @@ class Project:
             user = waiting.pop(0)
             yield user
             for path in self.files if user.hops < MOST_HOPS else ():
-                if path in seen or path.suffix not in _PROGRAMS or not _mentions(self.text(path), user.names):
+                if path in seen or path.suffix not in _PROGRAMS:
+                    continue
+                if path.name != "__init__.py" and not _mentions(self.text(path), user.names):
                     continue
                 with contextlib.suppress(BowerbirdError):
                     tree = parse(self.text(path), path.name)

@@ -34,7 +34,7 @@ def drive(session: "Session", seconds: float) -> None:
         left = until - time.process_time()
         if left < LEAST_SECONDS or not waiting(session):
             return
-        with session.clock(max(left / 2, LEAST_SECONDS), "driver"):
+        with session.clock(min(left, max(left / 3, 1.5)), "driver"):
             _tried(session, driver)
 
 

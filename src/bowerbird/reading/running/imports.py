@@ -37,6 +37,7 @@ _OURS = {
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",
     "pylab": "pictures are recorded, not drawn",
+    "mpl_toolkits": "pictures are recorded, not drawn",
     "tqdm": "a progress bar that shows nothing",
     "wandb": "a logger that sends nothing",
     "tensorboard": "a logger that writes nothing",
@@ -75,31 +76,29 @@ class Finder(importlib.abc.MetaPathFinder):
             return self._missing(fullname, top)
         if top in NEVER_OWN and fullname not in _SUBMODULES:
             return None
-        file = self._own(fullname)
-        if file is not None:
-            loader: importlib.abc.Loader = OwnLoader(file, self.request, self.files)
-            package = file.name == "__init__.py"
-            spec = importlib.util.spec_from_file_location(
-                fullname, file, loader=loader, submodule_search_locations=[str(file.parent)] if package else None
-            )
-            return spec
         for folder in self.folders:
-            inside = Path(os.path.realpath(folder)) / fullname.replace(".", "/")
-            if inside.is_dir() and not _installed(top) and any(f.is_relative_to(inside) for f in self.reachable):
-                spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-                spec.submodule_search_locations = [str(inside)]
+            spec = self._own(fullname, folder / fullname.replace(".", "/"), top)
+            if spec is not None:
                 return spec
         if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
             return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
         return None
 
-    def _own(self, fullname: str) -> Path | None:
-        for folder in self.folders:
-            base = folder / fullname.replace(".", "/")
-            for file in (base / "__init__.py", base.with_name(base.name + ".py")):
-                if file.is_file() and file.stat().st_size < 1_000_000:
-                    return file
-        return None
+    def _own(self, fullname: str, base: Path, top: str) -> importlib.machinery.ModuleSpec | None:
+        """A module of the program's own at this path: a package, a file, or a folder with files that it imports."""
+        for file in (base / "__init__.py", base.with_name(base.name + ".py")):
+            if file.is_file() and file.stat().st_size < 1_000_000:
+                loader = OwnLoader(file, self.request, self.files)
+                inside = [str(file.parent)] if file.name == "__init__.py" else None
+                return importlib.util.spec_from_file_location(
+                    fullname, file, loader=loader, submodule_search_locations=inside
+                )
+        real = Path(os.path.realpath(base))
+        if not base.is_dir() or _installed(top) or not any(f.is_relative_to(real) for f in self.reachable):
+            return None
+        spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = [str(real)]
+        return spec
 
     def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
         if top in sys.builtin_module_names or top in sys.stdlib_module_names or _asked_by_a_library():
@@ -232,11 +231,21 @@ def install(
 
 
 def folders_of(request: Request) -> list[Path]:
-    """Where the program's own imports are looked for: beside the main file, unless that lies in a package, then in
-    each folder up to the project's, from which people run."""
+    """Where the program's own imports are looked for: beside the main file, unless that lies in a package, and in each
+    folder up to the project's, from which people run; first where most of what it imports is found."""
     main, root, project = Path(request.main), Path(request.root), Path(request.project or request.root)
     above = [folder for folder in root.parents if folder.is_relative_to(project)]
-    return list(dict.fromkeys((*([] if package_of(request) else [main.resolve().parent]), root, *above)))
+    above += [project / "src"] if (project / "src").is_dir() else []
+    folders = list(dict.fromkeys((*([] if package_of(request) else [main.resolve().parent]), root, *above)))
+    nodes = list(ast.walk(ast.parse(request.texts[request.main]))) if len(folders) > 1 else []
+    names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+    names += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+    return sorted(folders, key=lambda folder: -sum(_lies_in(folder, name) for name in names))
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    base = folder.joinpath(*name.split("."))
+    return base.is_dir() or base.with_name(f"{base.name}.py").is_file()
 
 
 def names_of(request: Request) -> list[str]:

@@ -1,6 +1,8 @@
 """Files: reading finds the user's own first, then a stand-in; writing goes to the scratch folder."""
 
 import builtins
+import contextlib
+import functools
 import glob
 import io
 import json
@@ -236,14 +238,23 @@ def _patch_existence(files: Files) -> None:
     """``os.path.exists`` and ``os.listdir`` see the user's folder beside the scratch folder."""
     exists, listdir, mkdir, makedirs, path_mkdir = os.path.exists, os.listdir, os.mkdir, os.makedirs, Path.mkdir
 
+    def within(path: Any) -> Any:
+        target = files.writing(path)
+        around = os.path.dirname(os.path.abspath(target))
+        if not os.path.isdir(around) and files.asked_by_user():
+            for folder in reversed([Path(around), *Path(around).parents]):
+                with contextlib.suppress(OSError):
+                    mkdir(folder)
+        return target
+
     def made(path: Any, *args: Any, **kwargs: Any) -> None:
-        mkdir(files.writing(path), *args, **kwargs)
+        mkdir(within(path), *args, **kwargs)
 
     def made_all(name: Any, *args: Any, **kwargs: Any) -> None:
         makedirs(files.writing(name), *args, **kwargs)
 
     def path_made(self: Path, *args: Any, **kwargs: Any) -> None:
-        path_mkdir(Path(files.writing(self)), *args, **kwargs)
+        path_mkdir(Path(within(self)), *args, **kwargs)
 
     def there(path: Any) -> bool:
         return exists(path) or exists(files.reading(path, make=files.asserted()))
@@ -264,8 +275,15 @@ def _patch_existence(files: Files) -> None:
             os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)
         ]
 
-    put(glob, glob=found)
+    def matched(self: Path, pattern: str, *, _find: Any, **kwargs: Any) -> list[Path]:
+        names = list(_find(self, pattern, **kwargs))
+        if names or self.exists() or not pattern.endswith(("*", "*.*", *_PICTURES)) or not files.asked_by_user():
+            return names
+        return [self / name for name in files.picture_names(self)]
 
+    put(glob, glob=found)
+    put(Path, glob=functools.partialmethod(matched, _find=Path.glob))
+    put(Path, rglob=functools.partialmethod(matched, _find=Path.rglob))
     put(os, mkdir=made, makedirs=made_all)
     put(Path, mkdir=path_made)
     put(os.path, exists=there)
