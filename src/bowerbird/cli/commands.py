@@ -290,6 +290,12 @@ class CheckCommand(Command):
         else:
             print("\n".join(checking.as_text(result, everything=self.all)))
         if self.fix:
-            for file in checking.fix(result):
+            fixed = checking.fix(result)
+            for file in fixed.files:
                 print(f"mended {file}", file=sys.stderr)
+            for finding in fixed.left:
+                said = f"{finding.rule} at line {finding.line}: its patch was left out"
+                print(
+                    f"{said}, since the program does not run clean with it or another changes its line", file=sys.stderr
+                )
         sys.exit(result.exit_status)
