@@ -1,7 +1,8 @@
 """Runs drivers: short programs that use what the program defines, in the session in which it was defined.
 
 A driver imports the program under its usual name and gets the very objects that were defined.  It is kept when it
-called a module (or reached a line) that had not run before; else what it made is forgotten, so that it misleads nobody.
+called a module that had not run before, or came to its end and reached new lines; else what it made is forgotten, so
+that it misleads nobody.
 """
 
 import ast
@@ -61,7 +62,7 @@ def _tried(session: "Session", driver: Driver) -> None:
         _executed(session, driver, space, said, failures)
     finally:
         ran = sorted(before - waiting(session))
-        kept = bool(ran) or _lines(session) > lines
+        kept = bool(ran) or (_lines(session) > lines and not failures)
         value = {"ran": ran, "kept": kept, "failures": failures[:MOST_FAILURES], "lines": _lines(session) - lines}
         session.recorder("run.driver", driver.place, value, line=None, file="")
         if kept:
