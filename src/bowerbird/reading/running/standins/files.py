@@ -95,10 +95,15 @@ class Files:
     def _elsewhere(self, real: str) -> Path:
         return self.scratch / "elsewhere" / real.lstrip(os.sep)
 
-    def picture_names(self, folder: Any) -> list[str]:
-        """Names of pictures for a folder that is not there; the files are made when they are opened."""
-        self.replace(f"folder {str(folder)[-60:]}", "it is not there; stand-in pictures took its place")
-        return [f"{number:06d}.png" for number in range(64)]
+    def names(self, folder: Any, pattern: str = "") -> list[str]:
+        """Names of files for a folder that is not there: texts where the pattern asks for them, else pictures.
+
+        The files are made when they are opened.
+        """
+        suffix = os.path.splitext(pattern)[1].lower()
+        kind, suffix, number = ("texts", suffix, 6) if suffix in _TEXT[:-1] else ("pictures", ".png", 64)
+        self.replace(f"folder {str(folder)[-60:]}", f"it is not there; stand-in {kind} took its place")
+        return [f"{place:06d}{suffix}" for place in range(number)]
 
     def asked_by_user(self) -> bool:
         """Whether the call that is going on was made by the user's code, however deep."""
@@ -263,23 +268,23 @@ def _patch_existence(files: Files) -> None:
         where = files.reading(path, make=False)
         if isinstance(where, int) or exists(where) or not files.asked_by_user():
             return listdir(where)
-        return files.picture_names(path)
+        return files.names(path)
 
     find = glob.glob
 
     def found(pathname: Any, *args: Any, **kwargs: Any) -> list[str]:
         names = find(pathname, *args, **kwargs) or find(os.path.join(files.root, pathname), *args, **kwargs)
-        if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES)):
+        if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES, *_TEXT[:-1])):
             return names
-        return [
-            os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)
-        ]
+        folder = os.path.dirname(pathname).replace("*", "all")
+        return [os.path.join(folder, name) for name in files.names(pathname, pathname)]
 
     def matched(self: Path, pattern: str, *, _find: Any, **kwargs: Any) -> list[Path]:
         names = list(_find(self, pattern, **kwargs))
-        if names or self.exists() or not pattern.endswith(("*", "*.*", *_PICTURES)) or not files.asked_by_user():
+        asked = pattern.endswith(("*", "*.*", *_PICTURES, *_TEXT[:-1]))
+        if names or self.exists() or not asked or not files.asked_by_user():
             return names
-        return [self / name for name in files.picture_names(self)]
+        return [self / name for name in files.names(self, pattern)]
 
     put(glob, glob=found)
     put(Path, glob=functools.partialmethod(matched, _find=Path.glob))
