@@ -207,7 +207,7 @@ class Unit:
                 word = base.rpartition(".")[2]
                 if word in ("Module", "Sequential", "ModuleList", "LightningModule") or base.startswith("nn."):
                     return True
-                if name in calling and base.partition(".")[0] in elsewhere:
+                if name in calling and base.partition(".")[0] in elsewhere and word != "Function":
                     return True
                 if word in bases and word not in seen and is_module(word, seen | {name}):
                     return True

@@ -31,6 +31,7 @@ _OURS = {
     "tqdm": f"{_HERE}.tqdm",
     "einops": f"{_HERE}.einops",
     "tensorflow": f"{_HERE}.tensorflow",
+    "torch._six": f"{_HERE}.six",
     "unidecode": f"{_HERE}.unidecode",
     "tiktoken": f"{_HERE}.tiktoken",
 }
@@ -53,7 +54,10 @@ _ALWAYS = {
 NEVER_OWN = ("torch", "numpy", "bowerbird")
 """Packages that are taken as they are installed, whatever lies beside the program."""
 _KEPT = ("__getattr__", "__version__", "__all__")
-_SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
+_SUBMODULES = {
+    "torch.utils.tensorboard": "a logger that writes nothing", "torch.utils.cpp_extension": "nothing is compiled here",
+    "torch._six": "PyTorch has it no more",
+}  # fmt: skip
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -81,7 +85,9 @@ class Finder(importlib.abc.MetaPathFinder):
             if spec is not None:
                 return spec
         if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
-            return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
+            return self._stand_in(
+                fullname, fullname if fullname in _OURS else top, _ALWAYS.get(top) or _SUBMODULES[fullname]
+            )
         return None
 
     def _own(self, fullname: str, base: Path, top: str) -> importlib.machinery.ModuleSpec | None:
@@ -94,11 +100,15 @@ class Finder(importlib.abc.MetaPathFinder):
                     fullname, file, loader=loader, submodule_search_locations=inside
                 )
         real = Path(os.path.realpath(base))
-        if not base.is_dir() or _installed(top) or not any(f.is_relative_to(real) for f in self.reachable):
+        if not base.is_dir() or self._installed(top) or not any(f.is_relative_to(real) for f in self.reachable):
             return None
         spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
         spec.submodule_search_locations = [str(real)]
         return spec
+
+    def _installed(self, top: str) -> bool:
+        others = [place for place in sys.path if Path(place) not in self.folders]
+        return importlib.machinery.PathFinder.find_spec(top, others) is not None
 
     def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
         if top in sys.builtin_module_names or top in sys.stdlib_module_names or _asked_by_a_library():
@@ -147,6 +157,8 @@ class Stub(types.ModuleType):
     """A module of which every attribute is accepted."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return "0.0.0"
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         value: Any = nn.Module if name in _MODULES else Anything(f"{self.__name__}.{name}")
@@ -209,10 +221,6 @@ def _asked_by_a_library() -> bool:
 
 _PACKAGE = str(Path(__file__).parents[2])
 _IMPORTLIB = str(Path(importlib.__file__).parent)
-
-
-def _installed(top: str) -> bool:
-    return importlib.machinery.PathFinder.find_spec(top) is not None
 
 
 def install(
