@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes shipped kill fuzz schema contract diagnosis bench defects clean
+.PHONY: demo test lint recipes shipped kill fuzz schema contract diagnosis bench defects false-errors clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
@@ -44,6 +44,9 @@ bench: $(READY)  ## every benchmark against its peer
 
 defects: $(READY)  ## which defects of the corpus check names at their line (about half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/defects.py --jobs $(or $(WORKERS),2)
+
+false-errors: $(READY)  ## what check calls an error in 132 unmodified files of popular repositories, cloned into CLONES
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/unmodified.py $(or $(CLONES),../clones) --list popular
 
 clean:  ## removes caches and demo/, keeps .venv and runs/
 	rm -rf demo dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis

@@ -80,7 +80,7 @@ def test_missing_zero_grad_is_an_error_and_its_patch_mends_it(child: Child, tmp_
     broken = TRAIN.replace("    opt.zero_grad()\n", "")
     result = run(child, tmp_path, broken)
     assert said(result) == {("L01", 16)}
-    assert fix(result) == [str(tmp_path / "program.py")]
+    assert fix(result, child=child).files == [str(tmp_path / "program.py")]
     assert "    opt.zero_grad()\n" in (tmp_path / "program.py").read_text()
     assert check(tmp_path / "program.py", child=child).errors == []
 

@@ -270,6 +270,8 @@ class CheckCommand(Command):
     """Optimiser steps that a training loop may take."""
     seconds: float = 12.0
     """CPU seconds of one execution of the program."""
+    driver: Path | None = None
+    """A file that uses what the program defines; where there is none, the driver that was found is written there."""
     all: Switch = False
     """Show also what was checked and found to be fine."""
     json: Switch = False
@@ -280,12 +282,20 @@ class CheckCommand(Command):
 
         if self.steps < 1 or self.seconds <= 0:
             raise BowerbirdError("--steps and --seconds must be above 0.")
-        result = checking.check(self.target, steps=self.steps, seconds=self.seconds, rules=self.rules)
+        result = checking.check(
+            self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver
+        )
         if self.json:
             print(checking.as_json(result))
         else:
             print("\n".join(checking.as_text(result, everything=self.all)))
         if self.fix:
-            for file in checking.fix(result):
+            fixed = checking.fix(result)
+            for file in fixed.files:
                 print(f"mended {file}", file=sys.stderr)
+            for finding in fixed.left:
+                said = f"{finding.rule} at line {finding.line}: its patch was left out"
+                print(
+                    f"{said}, since the program does not run clean with it or another changes its line", file=sys.stderr
+                )
         sys.exit(result.exit_status)

@@ -1,5 +1,6 @@
 """``check``: reads a program, runs it under observation, and asks every rule what it says."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.counterfactual import settled
+from bowerbird.reading import drivers
+from bowerbird.reading.counterfactual import settled, still
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, in_order
-from bowerbird.reading.patching import combine
+from bowerbird.reading.patching import Patch, combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
@@ -30,6 +32,8 @@ class CheckResult:
     findings: list[Finding]
     program: Program = field(repr=False)
     run: Run = field(repr=False)
+    steps: int = 6
+    seconds: float = 12.0
 
     @cached_property
     def exercised(self) -> Exercised:
@@ -72,19 +76,26 @@ def check(
     seconds: float = 12.0,
     rules: tuple[str, ...] | None = None,
     seed: int = 0,
+    driver: Path | None = None,
     child: Child | None = None,
 ) -> CheckResult:
     """Checks a file, a folder, a notebook or ``module:Class``.
+
+    What the program does not call by itself is called by ``driver``, a file that imports it; where there is no such
+    file, by the examples, tests and scripts of its project, and the first of them that ran is written there.
 
     ``steps`` is how many optimiser steps each training loop may take, ``seconds`` the CPU time of one execution,
     ``rules`` the ids that are asked (default: all).  A warm ``child`` can serve many checks.
     """
     source = open_source(target)
     program = Program(source)
-    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child) as run:
+    own = drivers.taken(driver) if driver is not None and driver.exists() else None
+    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child, driver=own) as run:
         findings = list(judge(program, run, rules))
+    if driver is not None and own is None and run.driven:
+        driver.write_text(run.driven[0][0].text, encoding="utf-8")
     stand_ins = [str(stand_in) for stand_in in run.stand_ins]
-    return CheckResult(stand_ins, in_order(findings), program, run)
+    return CheckResult(stand_ins, in_order(findings), program, run, steps, seconds)
 
 
 def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> Iterator[Finding]:
@@ -112,32 +123,68 @@ def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Ite
             yield Finding(identity, "info", 1, said, file=program.file)
 
 
-def fix(result: CheckResult) -> list[str]:
-    """Applies the patches of all errors and warnings that have one, and returns the files that changed.
+@dataclass(frozen=True)
+class Fixed:
+    """The files that were changed, and the findings whose patches were left out."""
 
-    A patch that would touch a line that another has changed waits for the next time.
+    files: list[str]
+    left: list[Finding]
+
+
+def fix(result: CheckResult, *, child: Child | None = None) -> Fixed:
+    """Applies the patches of errors and warnings, as many as leave a program that runs clean with them.
+
+    A patch is left out where it touches a line that another has changed, or where the program with it raises more than
+    before, still has the finding, or has a new error.
     """
     source = result.program.source
     if source.path.suffix == ".ipynb":
         raise BowerbirdError("Notebooks are not changed; their findings say what to change in which cell.")
     if source.mended:
         raise BowerbirdError(f"{source.path} is no Python as it stands, so --fix does not change it; mend that first.")
+    offered = [f for f in result.findings if f.patch is not None and f.severity in ("error", "warning")]
+    apart = list(_apart(offered))
+    with Child() if child is None else contextlib.nullcontext(child) as child:
+        kept = apart if _clean(result, apart, child) else []
+        for finding in apart if not kept else ():
+            kept = [*kept, finding] if _clean(result, [*kept, finding], child) else kept
+    texts = _patch(kept).apply(source.texts)
+    changed = [file for file, text in texts.items() if kept and text != source.texts[file]]
+    for file in changed:
+        write_back(Path(file), texts[file])
+    return Fixed(changed, [finding for finding in offered if finding not in kept])
+
+
+def _apart(findings: list[Finding]) -> Iterator[Finding]:
+    """Findings whose patches touch different lines."""
     taken: set[tuple[str, int]] = set()
-    chosen = []
-    for finding in result.findings:
-        patch = finding.patch
-        if patch is None or finding.severity not in ("error", "warning"):
-            continue
-        lines = {(e.file, n) for e in patch.edits for n in range(e.first, max(e.last, e.first) + 1)}
+    for finding in findings:
+        lines = {(e.file, n) for e in _patch([finding]).edits for n in range(e.first, max(e.last, e.first) + 1)}
         if not lines & taken:
             taken |= lines
-            chosen.append(patch)
-    texts = combine("fix", chosen).apply(source.texts) if chosen else source.texts
-    changed = [file for file, text in texts.items() if text != source.texts[file]]
-    for file in changed:
-        parse(texts[file], file)
-        write_back(Path(file), texts[file])
-    return changed
+            yield finding
+
+
+def _patch(findings: list[Finding]) -> Patch:
+    return combine("fix", [finding.patch for finding in findings if finding.patch is not None])
+
+
+def _clean(result: CheckResult, findings: list[Finding], child: Child) -> bool:
+    """Whether the program runs as far with these patches, without these findings and without an error that is new."""
+    if not findings:
+        return True
+    patch, source = _patch(findings), result.program.source
+    try:
+        texts = patch.apply(source.texts)
+        trees = {file: parse(text, file) for file, text in texts.items()}
+    except BowerbirdError:
+        return False
+    program = Program(replace(source, texts=texts, trees=trees))
+    with observe(program.source, steps=result.steps, seconds=result.seconds, child=child) as run:
+        after = list(judge(program, run))
+    worse = len(run.exceptions()) > len(result.run.exceptions()) or (result.run.executed and not run.executed)
+    new = [f for f in after if f.severity == "error" and not any(f.rule == old.rule for old in result.findings)]
+    return not worse and not new and not any(still(finding, patch, after) for finding in findings)
 
 
 def as_json(result: CheckResult) -> str:
@@ -154,6 +201,8 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     source, exercised = result.program.source, result.exercised
     yield f"{source.path}: {_status(exercised)}"
     yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
+    for driver, fact in result.run.driven:
+        yield f"  driver    {driver.place}: {', '.join(fact['ran']) or 'more lines'} ran"
     yield from (f"  as pasted  {words}" for words in source.mended)
     unreached = exercised.never
     if result.run.shrunk:

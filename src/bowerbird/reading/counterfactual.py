@@ -2,15 +2,18 @@
 
 A finding whose patch does not make it go away, or makes the program fail, is no error: it is said as a warning, without
 the patch.  What else goes away with the patch had the same cause, and is told as a part of the finding that has it.  An
-error that rests on nothing that was observed is a warning too.
+error without a patch stays one where an experiment on the program's own objects bears it out, or an identity that holds
+or not; where something was only seen that looks wrong, it is a warning too.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, in_order
 from bowerbird.reading.patching import Patch
 from bowerbird.reading.program import Program
+from bowerbird.reading.rules import all_rules
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import parse
 
@@ -22,18 +25,21 @@ NEAR = 2
 
 def settled(program: Program, run: Run, findings: Iterable[Finding], judge: Judge) -> list[Finding]:
     """The findings after each error that has a patch was put to the test; worst first, at most ``MOST_RUNS`` runs."""
-    left = [_grounded(finding) for finding in in_order(findings)]
+    left = [_grounded(finding, run.facts) for finding in in_order(findings)]
     tried = 0
     for finding in list(left):
-        if finding not in left or finding.severity != "error" or finding.patch is None or tried >= MOST_RUNS:
+        if finding not in left or finding.severity != "error" or finding.patch is None:
+            continue
+        if tried >= MOST_RUNS:
+            left[left.index(finding)] = _doubted(finding, "It was not put to the test, after so many others")
             continue
         tried += 1
         after = _after(program, run, finding.patch, judge)
         place = left.index(finding)
-        if after is None or _still(finding, finding.patch, after):
+        if after is None or still(finding, finding.patch, after):
             left[place] = _doubted(finding, "The patched program could not be run" if after is None else _PERSISTS)
             continue
-        same = [f for f in left if f is not finding and _serious(f) and not _still(f, finding.patch, after)]
+        same = [f for f in left if f is not finding and _serious(f) and not still(f, finding.patch, after)]
         left[place] = replace(finding, explains=tuple(f"{f.rule} at line {f.line}" for f in same))
         left = [f for f in left if f not in same]
     return left
@@ -42,10 +48,15 @@ def settled(program: Program, run: Run, findings: Iterable[Finding], judge: Judg
 _PERSISTS = "With the patch applied it is still there"
 
 
-def _grounded(finding: Finding) -> Finding:
-    if finding.severity == "error" and not finding.facts and finding.patch is None:
+def _grounded(finding: Finding, facts: FactStore) -> Finding:
+    if finding.severity != "error" or finding.patch is not None:
+        return finding
+    if not finding.facts:
         return _doubted(finding, "Judged by the text alone")
-    return finding
+    cited = [fact for identity in finding.facts if (fact := facts.get(identity)) is not None]
+    rule = all_rules().get(finding.rule)
+    proved = (rule is not None and rule.exact) or any(fact.kind == "probed" for fact in cited)
+    return finding if proved else _doubted(finding, "Seen, and not put to the test by an experiment")
 
 
 def _doubted(finding: Finding, why: str) -> Finding:
@@ -70,7 +81,7 @@ def _after(program: Program, run: Run, patch: Patch, judge: Judge) -> list[Findi
     return list(judge(Program(replace(source, texts=texts, trees=trees)), again))
 
 
-def _still(finding: Finding, patch: Patch, after: Iterable[Finding]) -> bool:
+def still(finding: Finding, patch: Patch, after: Iterable[Finding]) -> bool:
     """Whether a finding is among those of the patched program, as serious, and at its line."""
     moved = finding.line + sum(
         len(edit.new) - (edit.last - edit.first + 1)

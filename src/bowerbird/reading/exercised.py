@@ -32,7 +32,7 @@ class Exercised:
         facts, wanted = self.run.facts, self.program.source.wanted
         ran = {f.subject for f in facts.of("module.class") if f["ran"]}
         own = {
-            info.name: info.name in ran or self._ran_without_forward(unit, info.node)
+            info.name: info.name in ran or self._answered(unit, info.node)
             for unit in self.program
             for info in unit.classes.values()
             if info.is_module and wanted in (None, info.name)
@@ -67,6 +67,13 @@ class Exercised:
     @property
     def never(self) -> list[str]:
         return [name for name, ran in self.parts.items() if not ran]
+
+    @property
+    def guessed(self) -> list[str]:
+        """What ran only with arguments that were made up."""
+        program = self.run.facts.first("run.program")
+        waited = set(program["guessed"] or ()) if program is not None else set()
+        return [name for name, ran in self.parts.items() if ran and name in waited]
 
     @property
     def steps(self) -> int:
@@ -127,12 +134,16 @@ class Exercised:
         where = f" at {self.program.source.where(first.line)}" if first.line else ""
         return f"{first.subject}{where}: {' '.join(str(first['message']).split())[:160]}"
 
-    def _ran_without_forward(self, unit: Unit, node: ast.ClassDef) -> bool:
-        """A class that leaves ``forward`` to others (a Lightning module) ran when another method of it did."""
-        methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
-        if "forward" in methods:
-            return False
-        return any(self._any_ran(unit, method) for name, method in methods.items() if name != "__init__")
+    def _answered(self, unit: Unit, node: ast.ClassDef) -> bool:
+        """A class that is used without ``forward`` ran when another method of it did (a Lightning module), to its
+        ``return`` where there is a ``forward`` too (a flow's ``log_prob``)."""
+        methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef) and n.name != "__init__"}
+        if "forward" not in methods:
+            return any(self._any_ran(unit, method) for method in methods.values())
+        ends = [
+            m.body[-1].lineno for name, m in methods.items() if name[0] != "_" and isinstance(m.body[-1], ast.Return)
+        ]
+        return not self._reached(unit.file).isdisjoint(ends)
 
     def _any_ran(self, unit: Unit, node: ast.AST) -> bool:
         return not self._reached(unit.file).isdisjoint(_lines(node))
@@ -157,6 +168,11 @@ class Exercised:
             ],
             "limits": self.limits,
             "made_smaller": self.run.shrunk,
+            "drivers": [
+                {"place": driver.place, "ran": fact["ran"], "lines": fact["lines"], "text": driver.text}
+                for driver, fact in self.run.driven
+            ],
+            "guessed": self.guessed,
         }
 
 

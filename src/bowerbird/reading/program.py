@@ -199,11 +199,15 @@ class Unit:
         """The classes of the file by name."""
         nodes = {n.name: n for n in self.all(ast.ClassDef)}
         bases = {name: tuple(filter(None, (dotted(b) for b in node.bases))) for name, node in nodes.items()}
+        elsewhere = {a.asname or a.name for n in self.all(ast.ImportFrom, ast.Import) for a in n.names}
+        calling = {name for name, node in nodes.items() if any(_is_forward(part) for part in node.body)}
 
         def is_module(name: str, seen: frozenset[str] = frozenset()) -> bool:
             for base in bases.get(name, ()):
                 word = base.rpartition(".")[2]
                 if word in ("Module", "Sequential", "ModuleList", "LightningModule") or base.startswith("nn."):
+                    return True
+                if name in calling and base.partition(".")[0] in elsewhere and word != "Function":
                     return True
                 if word in bases and word not in seen and is_module(word, seen | {name}):
                     return True
@@ -352,6 +356,10 @@ class Program:
         """The text of a line, empty where there is none."""
         lines = (self.units.get(file or self.file) or self.main).lines
         return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _is_forward(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "forward"
 
 
 def _holds(statement: ast.stmt, target: ast.expr, call: ast.Call) -> bool:

@@ -7,6 +7,7 @@ A notebook is read as its code cells in order, magics turned into comments, so t
 import ast
 import codecs
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -16,11 +17,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.reading.running.kernel import around_home
 
 LARGEST_BYTES = 1_000_000
 MOST_CUT = 8
 """How many lines at the end of a text may belong to a statement that was cut off."""
-_SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "site-packages"}
+SKIPPED = {".git", ".venv", "venv", "env", "node_modules", "__pycache__", "build", "dist", "site-packages"}
+_MARKERS = (
+    (".git",), ("pyproject.toml", "setup.py", "setup.cfg"), ("README.md", "README.rst", "README", "requirements.txt"),
+)  # fmt: skip
+MOST_LEVELS = 6
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -44,6 +50,8 @@ class Source:
     trees: dict[str, ast.Module] = field(repr=False)
     root: Path
     """The folder of the user's files: what lies below it is the user's code."""
+    project: Path = Path()
+    """The folder of the project that the program belongs to; ``root`` where nothing marks one."""
     wanted: str | None = None
     """The class that was asked for, of ``module:Class``."""
     cells: tuple[tuple[int, int], ...] = ()
@@ -90,11 +98,12 @@ def _of_module(module: str, wanted: str) -> Source:
 
 
 def _of_file(path: Path) -> Source:
-    text, cells = _text_of(path)
+    text, cells = text_of(path)
     text, mended = (text, ()) if cells else pasted(text)
     tree = parse(text, path.name)
     main = str(path.absolute())
-    return Source(path, main, {main: text}, {main: tree}, _import_root(path, tree), None, cells, mended)
+    root = _import_root(path, tree)
+    return Source(path, main, {main: text}, {main: tree}, root, project_of(root), None, cells, mended)
 
 
 def pasted(text: str) -> tuple[str, tuple[str, ...]]:
@@ -135,6 +144,16 @@ def _import_root(path: Path, tree: ast.Module) -> Path:
     return folder
 
 
+def project_of(root: Path) -> Path:
+    """The project around a folder: where the repository begins, else the package's settings, else the last README."""
+    above = list(itertools.takewhile(lambda folder: not around_home(folder), (root, *root.parents)))[:MOST_LEVELS]
+    for names in _MARKERS:
+        marked = [folder for folder in above if any((folder / name).exists() for name in names)]
+        if marked:
+            return marked[0 if names is not _MARKERS[-1] else -1]
+    return root
+
+
 def relative_levels(tree: ast.Module) -> int:
     """How far up the relative imports of a file reach: 1 for ``from .nets import Net``, 0 where there is none."""
     return max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
@@ -144,12 +163,12 @@ def _of_folder(folder: Path) -> Source:
     files = [
         path
         for path in sorted(folder.rglob("*.py"))
-        if not _SKIPPED & set(path.relative_to(folder).parts) and path.stat().st_size <= LARGEST_BYTES
+        if not SKIPPED & set(path.relative_to(folder).parts) and path.stat().st_size <= LARGEST_BYTES
     ]
     texts, trees = {}, {}
     for path in files[:200]:
         try:
-            text, _ = _text_of(path)
+            text, _ = text_of(path)
             trees[str(path.absolute())] = parse(text, path.name)
             texts[str(path.absolute())] = text
         except BowerbirdError:
@@ -157,7 +176,7 @@ def _of_folder(folder: Path) -> Source:
     if not texts:
         raise BowerbirdError(f"There is no readable Python file in {folder}.")
     main = max(texts, key=lambda file: (_runs(trees[file]), Path(file).stem in ("train", "main"), -len(file)))
-    return Source(folder, main, texts, trees, folder.resolve())
+    return Source(folder, main, texts, trees, folder.resolve(), folder.resolve())
 
 
 def _runs(tree: ast.Module) -> int:
@@ -167,7 +186,7 @@ def _runs(tree: ast.Module) -> int:
     return int("backward" in words) + int(guarded)
 
 
-def _text_of(path: Path) -> tuple[str, tuple[tuple[int, int], ...]]:
+def text_of(path: Path) -> tuple[str, tuple[tuple[int, int], ...]]:
     size = path.stat().st_size
     if size > LARGEST_BYTES:
         raise BowerbirdError(

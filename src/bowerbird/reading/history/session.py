@@ -19,7 +19,6 @@ from bowerbird.reading.history import state
 from bowerbird.reading.history.adoption import Adoption
 from bowerbird.reading.history.bounds import CountedLoops
 from bowerbird.reading.history.streams import Streams
-from bowerbird.reading.running import exercise
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.session import Session
@@ -50,11 +49,10 @@ class Traced(Session):
         """Runs the program, or what it only defines, and says where everything stands."""
         self._install()
         started = time.process_time()
-        with self._clock(self.request.seconds, "program"):
+        with self.clock(self.request.seconds, "program"):
             self._program()
-        if not self.recorder.steps or not self.modules.number:
-            with self._clock(self.request.probe_seconds, "exercise"), self.functions, self.streams, self._traced():
-                exercise.exercise(self._live(), self.request.wanted, self.replace)
+        with self.streams, self._traced():
+            self.exercise(started)
         self._report(time.process_time() - started)
         with torch._C.DisableTorchFunction(), torch.no_grad():
             self.recorder.safely(self._standing)
@@ -120,7 +118,7 @@ class Traced(Session):
             file, line = self.names.place(root)
             value = state.of_module(root, starts.get(id(root)), self._buffers.get(id(root)))
             self.recorder("history.state", name, value, file=file, line=line)
-        live = self._live()
+        live = self.live()
         spaces = [self.namespace, *self.locals.values()]
         for number, (name, tensor) in enumerate(state.loose(spaces, self.files, live.line_of)):
             if number >= state.MOST_TENSORS:

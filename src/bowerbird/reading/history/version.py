@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bowerbird.reading.drivers import likely
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.history import normal
 from bowerbird.reading.running.launch import Child
@@ -68,10 +69,10 @@ def run(source: Source, child: Child, like: Request | None = None, **settings: A
     """Executes a version; ``like`` is the request of the other one, whose stand-ins and sizes it shares."""
     request = Request(
         source.main, dict(source.texts), str(source.root), "", "", seconds=SECONDS, probes=False, session=SESSION,
-        wanted=source.wanted,
+        wanted=source.wanted, project=str(source.project), drivers=tuple(likely(source)),
     )  # fmt: skip
     if like is not None:
-        request = replace(request, image_shape=like.image_shape, shrink=like.shrink)
+        request = replace(request, image_shape=like.image_shape, shrink=like.shrink, drivers=like.drivers)
         facts, why = execute(child, replace(request, **settings))
         return Version(source, facts, request, why)
     facts, used, why = attempts(child, request)

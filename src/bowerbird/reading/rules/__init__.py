@@ -22,24 +22,29 @@ Judge = Callable[[Program, FactStore, Run], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Rule:
-    """An id of the catalogue, what it looks for, the family it belongs to, and the function that judges."""
+    """An id of the catalogue, what it looks for, the family it belongs to, and the function that judges.
+
+    An ``exact`` rule observes an identity that holds or not (which objects an optimiser has, what was raised), so that
+    its errors need no experiment.
+    """
 
     id: str
     title: str
     family: str
     judge: Judge
+    exact: bool = False
 
 
 _RULES: dict[str, Rule] = {}
 
 
-def rule(identity: str, title: str, *, family: str) -> Callable[[Judge], Judge]:
+def rule(identity: str, title: str, *, family: str, exact: bool = False) -> Callable[[Judge], Judge]:
     """Registers a rule under its id in the catalogue of defects."""
 
     def register(judge: Judge) -> Judge:
         if identity in _RULES and _RULES[identity].judge.__qualname__ != judge.__qualname__:
             raise ValueError(f"two rules are called {identity}")
-        _RULES[identity] = Rule(identity, title, family, judge)
+        _RULES[identity] = Rule(identity, title, family, judge, exact)
         return judge
 
     return register

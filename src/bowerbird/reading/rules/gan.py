@@ -84,7 +84,7 @@ def _detached(program: Program, facts: FactStore, call: Fact) -> Patch | None:
     return None
 
 
-@rule("G02", "The discriminator's loss reaches the generator", family="gan")
+@rule("G02", "The discriminator's loss reaches the generator", family="gan", exact=True)
 def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """An error where the generator's step uses those gradients; harmless where they are cleared first."""
     calls = forwards(facts)

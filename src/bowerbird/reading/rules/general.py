@@ -25,7 +25,7 @@ ALWAYS_TENSORS = frozenset(
 METHODS = frozenset("backward step zero_grad eval train cuda cpu update requires_grad_ item detach".split())
 
 
-@rule("X01", "A name is used that is bound nowhere", family="general")
+@rule("X01", "A name is used that is bound nowhere", family="general", exact=True)
 def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A slip when it resembles a name of the program; otherwise what a fragment expects from its surroundings."""
     unit = program.main
@@ -52,7 +52,7 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         )  # fmt: skip
 
 
-@rule("X05", "The result of an operation is thrown away", family="general")
+@rule("X05", "The result of an operation is thrown away", family="general", exact=True)
 def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A statement that only computes: ``x.clamp(0, 1)`` changes nothing."""
     unit = program.main
@@ -113,7 +113,7 @@ _ELSEWHERE = (
 """Exceptions about the place where a program runs, not about the program."""
 
 
-@rule(RAISED, "The program raises an exception", family="general")
+@rule(RAISED, "The program raises an exception", family="general", exact=True)
 def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What ended a statement of the program's own; where values of ours took part, it may be theirs."""
     replaced = facts.of("run.stand_in")

@@ -15,7 +15,7 @@ from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
 
-@rule("L13", "Weights are changed in place while gradients are recorded", family="loop")
+@rule("L13", "Weights are changed in place while gradients are recorded", family="loop", exact=True)
 def leaf_in_place(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``p.add_(…)`` of a parameter: PyTorch refuses it outside ``no_grad``."""
     for error in facts.of("run.exception", "RuntimeError"):
@@ -88,7 +88,7 @@ def _itemised(unit: Unit, line: int, name: str) -> Patch | None:
     return replace_line(unit.file, line, text, new, unit.lines, label="L09: item")
 
 
-@rule("L11", "A graph is retained", family="loop")
+@rule("L11", "A graph is retained", family="loop", exact=True)
 def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``retain_graph=True``: an error where the graph grows from batch to batch, else a thing to look at."""
     lines = {b.line for b in facts.of("event.backward") if b["retain_graph"] and not b["create_graph"]}
@@ -132,7 +132,7 @@ def _growth(passes: list[Fact]) -> list[Fact]:
     return run if len(run) >= 3 else []
 
 
-@rule("L12", "Weights change between the forward and the backward pass", family="loop")
+@rule("L12", "Weights change between the forward and the backward pass", family="loop", exact=True)
 def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The backward pass needs the weights that the forward pass used; a step in between has changed them."""
     for error in facts.of("run.exception", "RuntimeError"):

@@ -202,7 +202,7 @@ def _added(unit: Unit, forward: ast.AST, call: ast.Call, name: str) -> bool:
     return False
 
 
-@rule("P07", "A module is used before it is initialised", family="modules")
+@rule("P07", "A module is used before it is initialised", family="modules", exact=True)
 def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Layers and parameters can be stored only after ``super().__init__()``."""
     seen = set()

@@ -50,7 +50,7 @@ def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fa
     )  # fmt: skip
 
 
-@rule("L02", "Gradients are cleared before the step that needs them", family="loop")
+@rule("L02", "Gradients are cleared before the step that needs them", family="loop", exact=True)
 def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """backward, zero_grad, step: the step finds nothing."""
     seen: set[int] = set()

@@ -38,13 +38,13 @@ def _quadratic(score: Score) -> bool:
     return score.loss is not None and score.loss.subject in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
-@rule("G05", "The labels push the wrong way", family="gan")
+@rule("G05", "The labels push the wrong way", family="gan", exact=True)
 def wrong_labels(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The generator must want the opposite of what the discriminator wants of fakes; real and fake must differ."""
     yield from _opposition(program, facts, compared=True)
 
 
-@rule("G06", "The sign of an adversarial objective is wrong", family="gan")
+@rule("G06", "The sign of an adversarial objective is wrong", family="gan", exact=True)
 def wrong_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The same of objectives that are written with the scores themselves: Wasserstein, hinge, logarithms."""
     yield from _opposition(program, facts, compared=False)

@@ -37,7 +37,7 @@ def forsaken(facts: FactStore) -> Iterator[Fact]:
             yield moved
 
 
-@rule("L03", "The optimiser holds other parameters than those that are trained", family="loop")
+@rule("L03", "The optimiser holds other parameters than those that are trained", family="loop", exact=True)
 def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What the loss reaches is in no optimiser; an optimiser holds what nobody calls any more."""
     optimizers = facts.of("optimizer.created")
@@ -112,7 +112,7 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-@rule("L10", "The optimiser is given frozen parameters", family="loop")
+@rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
 def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Parameters that require no gradient cannot be trained."""
     untrained = list(forsaken(facts))

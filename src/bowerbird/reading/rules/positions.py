@@ -139,7 +139,7 @@ def _insensitive(facts: FactStore) -> bool:
     return any(fact["change"] < 1e-6 for fact in facts.of("probe.order"))
 
 
-@rule("T13", "Tied weights are not one tensor", family="transformer")
+@rule("T13", "Tied weights are not one tensor", family="transformer", exact=True)
 def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """An assignment that tied two weights was undone later."""
     for fact in facts.of("probe.tied"):

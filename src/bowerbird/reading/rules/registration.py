@@ -59,7 +59,7 @@ def _module_list(unit: Unit, line: int) -> Patch | None:
     )
 
 
-@rule("P02", "One layer is repeated instead of copied", family="modules")
+@rule("P02", "One layer is repeated instead of copied", family="modules", exact=True)
 def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``[layer] * n`` holds the same layer n times."""
     shared = [f for f in facts.of("module.shared") if _siblings(f["paths"])]

@@ -158,10 +158,10 @@ def temperature(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 facts=(fact.id,),
             )
             continue
-        idle = abs(hot - cold) <= 1e-3
+        idle = abs(hot - cold) <= 1e-3  # the other way round is what some call an inverse temperature
         yield Finding(
             "S03",
-            "error",
+            "error" if idle else "warning",
             fact.line or 1,
             "The temperature has no effect: probabilities are scaled and normalised again."
             if idle

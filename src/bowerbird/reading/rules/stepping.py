@@ -154,7 +154,7 @@ def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
     return None
 
 
-@rule("G08", "A loss is followed by the step of the other network", family="gan")
+@rule("G08", "A loss is followed by the step of the other network", family="gan", exact=True)
 def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
     yield from _other_judge(program, facts)

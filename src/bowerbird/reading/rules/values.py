@@ -18,7 +18,7 @@ _MODULE_AS_TENSOR = (
 )
 
 
-@rule("X02", "An operation on tensors is asked of a module", family="general")
+@rule("X02", "An operation on tensors is asked of a module", family="general", exact=True)
 def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``layer.pow(2)`` instead of ``layer.weight.pow(2)``."""
     kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
@@ -172,7 +172,7 @@ _TYPES = re.compile(
 )  # fmt: skip
 
 
-@rule("X04", "Tensors of different type or device meet", family="general")
+@rule("X04", "Tensors of different type or device meet", family="general", exact=True)
 def mismatch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Double from NumPy against single weights; a tensor left on the CPU beside a network on the GPU."""
     for error in facts.of("run.exception", "RuntimeError"):

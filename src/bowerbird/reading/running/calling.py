@@ -16,6 +16,7 @@ from torch import nn
 
 BATCH, LENGTH = 4, 12
 MOST_REPAIRS = 5
+LARGEST_SIDE = 256
 _LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
 
 
@@ -107,6 +108,11 @@ def _normalised(x: torch.Tensor, want: int) -> torch.Tensor:
     return torch.randn(*x.shape[:-1], want) if x.is_floating_point() and x.ndim >= 2 and x.shape[-1] != want else x
 
 
+def _larger(x: torch.Tensor) -> torch.Tensor:
+    fits = x.is_floating_point() and x.ndim >= 3 and x.shape[-1] < LARGEST_SIDE
+    return torch.randn(*x.shape[:2], *(4 * side for side in x.shape[2:])) if fits else x
+
+
 def _tokens(x: torch.Tensor) -> torch.Tensor:
     return torch.randint(0, 10, (BATCH, LENGTH)) if x.is_floating_point() else x
 
@@ -126,6 +132,7 @@ def _size(x: torch.Tensor, want: int) -> torch.Tensor:
 
 
 _REPAIRS: tuple[tuple[str, Callable[..., torch.Tensor]], ...] = (
+    (r"size can't be greater than actual input size|output size is too small", _larger),
     (r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", _last),
     (r"expected input\[[^\]]*\] to have (\d+) channels, but got (\d+) channels", _channels),
     (r"Expected number of channels in input to be divisible|num_channels", lambda x: x),

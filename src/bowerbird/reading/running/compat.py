@@ -51,6 +51,9 @@ def _cuda(replace: Replace) -> None:
         setattr(cuda, f"{kind}Tensor", getattr(torch, f"{kind}Tensor"))
     cuda.get_device_name = _returns("CPU")
     cuda.get_device_properties = lambda *a, **k: argparse.Namespace(name="CPU", total_memory=0, multi_processor_count=1)
+    for name in ("Stream", "stream", "current_stream", "default_stream", "Event"):
+        setattr(cuda, name, Anything(f"torch.cuda.{name}"))
+    put(torch.Tensor, record_stream=_returns(None))
     put(torch, set_default_device=lambda device: None)
     default_type = torch.set_default_tensor_type
 

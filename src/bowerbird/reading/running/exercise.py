@@ -28,7 +28,7 @@ def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
         classes = [k for k in classes if k.__name__ == wanted] or classes
     for kind in sorted(classes, key=lambda k: -(live.line_of(k) or 0)):
         done = {type(m) for m in live.names.modules() if live.inputs(m) is not None}
-        if kind in done and kind.__name__ != wanted:
+        if kind in done:
             continue
         made = next((m for m in live.modules(kind.__name__).values()), None)
         if made is not None and _called(made, kind, live, replace) is None:

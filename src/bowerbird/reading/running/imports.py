@@ -31,12 +31,14 @@ _OURS = {
     "tqdm": f"{_HERE}.tqdm",
     "einops": f"{_HERE}.einops",
     "tensorflow": f"{_HERE}.tensorflow",
+    "torch._six": f"{_HERE}.six",
     "unidecode": f"{_HERE}.unidecode",
     "tiktoken": f"{_HERE}.tiktoken",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",
     "pylab": "pictures are recorded, not drawn",
+    "mpl_toolkits": "pictures are recorded, not drawn",
     "tqdm": "a progress bar that shows nothing",
     "wandb": "a logger that sends nothing",
     "tensorboard": "a logger that writes nothing",
@@ -52,7 +54,10 @@ _ALWAYS = {
 NEVER_OWN = ("torch", "numpy", "bowerbird")
 """Packages that are taken as they are installed, whatever lies beside the program."""
 _KEPT = ("__getattr__", "__version__", "__all__")
-_SUBMODULES = {"torch.utils.tensorboard": "a logger that writes nothing"}
+_SUBMODULES = {
+    "torch.utils.tensorboard": "a logger that writes nothing", "torch.utils.cpp_extension": "nothing is compiled here",
+    "torch._six": "PyTorch has it no more",
+}  # fmt: skip
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -75,31 +80,35 @@ class Finder(importlib.abc.MetaPathFinder):
             return self._missing(fullname, top)
         if top in NEVER_OWN and fullname not in _SUBMODULES:
             return None
-        file = self._own(fullname)
-        if file is not None:
-            loader: importlib.abc.Loader = OwnLoader(file, self.request, self.files)
-            package = file.name == "__init__.py"
-            spec = importlib.util.spec_from_file_location(
-                fullname, file, loader=loader, submodule_search_locations=[str(file.parent)] if package else None
-            )
-            return spec
         for folder in self.folders:
-            inside = Path(os.path.realpath(folder)) / fullname.replace(".", "/")
-            if inside.is_dir() and not _installed(top) and any(f.is_relative_to(inside) for f in self.reachable):
-                spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-                spec.submodule_search_locations = [str(inside)]
+            spec = self._own(fullname, folder / fullname.replace(".", "/"), top)
+            if spec is not None:
                 return spec
         if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
-            return self._stand_in(fullname, top, _ALWAYS.get(top) or _SUBMODULES[fullname])
+            return self._stand_in(
+                fullname, fullname if fullname in _OURS else top, _ALWAYS.get(top) or _SUBMODULES[fullname]
+            )
         return None
 
-    def _own(self, fullname: str) -> Path | None:
-        for folder in self.folders:
-            base = folder / fullname.replace(".", "/")
-            for file in (base / "__init__.py", base.with_name(base.name + ".py")):
-                if file.is_file() and file.stat().st_size < 1_000_000:
-                    return file
-        return None
+    def _own(self, fullname: str, base: Path, top: str) -> importlib.machinery.ModuleSpec | None:
+        """A module of the program's own at this path: a package, a file, or a folder with files that it imports."""
+        for file in (base / "__init__.py", base.with_name(base.name + ".py")):
+            if file.is_file() and file.stat().st_size < 1_000_000:
+                loader = OwnLoader(file, self.request, self.files)
+                inside = [str(file.parent)] if file.name == "__init__.py" else None
+                return importlib.util.spec_from_file_location(
+                    fullname, file, loader=loader, submodule_search_locations=inside
+                )
+        real = Path(os.path.realpath(base))
+        if not base.is_dir() or self._installed(top) or not any(f.is_relative_to(real) for f in self.reachable):
+            return None
+        spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = [str(real)]
+        return spec
+
+    def _installed(self, top: str) -> bool:
+        others = [place for place in sys.path if Path(place) not in self.folders]
+        return importlib.machinery.PathFinder.find_spec(top, others) is not None
 
     def _missing(self, fullname: str, top: str) -> importlib.machinery.ModuleSpec | None:
         if top in sys.builtin_module_names or top in sys.stdlib_module_names or _asked_by_a_library():
@@ -148,6 +157,8 @@ class Stub(types.ModuleType):
     """A module of which every attribute is accepted."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return "0.0.0"
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         value: Any = nn.Module if name in _MODULES else Anything(f"{self.__name__}.{name}")
@@ -212,10 +223,6 @@ _PACKAGE = str(Path(__file__).parents[2])
 _IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
-def _installed(top: str) -> bool:
-    return importlib.machinery.PathFinder.find_spec(top) is not None
-
-
 def install(
     request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path]
 ) -> None:  # fmt: skip
@@ -232,9 +239,31 @@ def install(
 
 
 def folders_of(request: Request) -> list[Path]:
-    """Where the program's own imports are looked for: beside the main file, unless that lies in a package."""
-    main, root = Path(request.main), Path(request.root)
-    return [root] if package_of(request) else list(dict.fromkeys((main.resolve().parent, root)))
+    """Where the program's own imports are looked for: beside the main file, unless that lies in a package, and in each
+    folder up to the project's, from which people run; first where most of what it imports is found."""
+    main, root, project = Path(request.main), Path(request.root), Path(request.project or request.root)
+    above = [folder for folder in root.parents if folder.is_relative_to(project)]
+    above += [project / "src"] if (project / "src").is_dir() else []
+    folders = list(dict.fromkeys((*([] if package_of(request) else [main.resolve().parent]), root, *above)))
+    nodes = list(ast.walk(ast.parse(request.texts[request.main]))) if len(folders) > 1 else []
+    names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+    names += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+    return sorted(folders, key=lambda folder: -sum(_lies_in(folder, name) for name in names))
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    base = folder.joinpath(*name.split("."))
+    return base.is_dir() or base.with_name(f"{base.name}.py").is_file()
+
+
+def names_of(request: Request) -> list[str]:
+    """The dotted names under which the main file can be imported."""
+    main = Path(request.main).resolve()
+    paths = [
+        main.relative_to(folder) for folder in map(Path.resolve, folders_of(request)) if main.is_relative_to(folder)
+    ]
+    parts = [path.parts[:-1] if path.name == "__init__.py" else path.with_suffix("").parts for path in paths]
+    return [".".join(names) for names in parts if names and all(name.isidentifier() for name in names)]
 
 
 def package_of(request: Request) -> str | None:

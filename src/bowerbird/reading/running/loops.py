@@ -163,7 +163,8 @@ class Loops:
         while self.stack:
             self._close(self.stack.pop(), None)
         for (file, line), row in self.seen.items():
-            self.recorder("run.loop", f"line {line}", row, file=file, line=line)
+            if file in self.recorder.files:
+                self.recorder("run.loop", f"line {line}", row, file=file, line=line)
 
 
 def _plain(items: Any) -> Any:

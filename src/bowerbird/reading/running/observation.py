@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+from bowerbird.reading import drivers
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
 from bowerbird.reading.running.launch import Child
-from bowerbird.reading.running.request import Request
+from bowerbird.reading.running.request import Driver, Request
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.source import Source
 
@@ -19,22 +20,28 @@ LARGEST_PROBED = 30_000_000
 
 @contextlib.contextmanager
 def observe(
-    source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0, child: Child | None = None
+    source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0, child: Child | None = None,
+    driver: Driver | None = None,
 ) -> Iterator[Run]:  # fmt: skip
     """The run of a program; while the context is open, ``run.patched(patch)`` can execute changed versions of it.
 
-    A ``child`` that is given serves several programs, so that torch is loaded once for all.
+    A ``child`` that is given serves several programs, so that torch is loaded once for all.  What the program does not
+    call by itself is called by ``driver``; without one, by those that its project offers.
     """
     with Child() if child is None else contextlib.nullcontext(child) as child:
         child.start()
         request = Request(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
-            wanted=source.wanted,
+            wanted=source.wanted, project=str(source.project),
+            drivers=(driver,) if driver is not None else tuple(drivers.likely(source)),
         )  # fmt: skip
         facts, used, why = attempts(child, request)
+        if not used.drivers and _guessed(facts):
+            used = replace(used, drivers=tuple(drivers.found(source)))
+            facts, why = execute(child, used) if used.drivers else (facts, why)
         if used.shrink:
             facts = _at_true_size(facts, execute(child, replace(request, count=True, probes=False))[0])
-        run = Run(executed=_ran(facts), facts=facts, stand_ins=_stand_ins(facts), why_not=why)
+        run = Run(_ran(facts), facts, _stand_ins(facts), why, drivers=used.drivers)
         reruns = 0
 
         def rerun(patch: Patch) -> FactStore | None:
@@ -47,6 +54,12 @@ def observe(
 
         run.rerun = rerun
         yield run
+
+
+def _guessed(facts: FactStore) -> bool:
+    """Whether arguments had to be made up for something that the program defines."""
+    program = facts.first("run.program")
+    return program is not None and bool(program["guessed"])
 
 
 def execute(child: Child, request: Request) -> tuple[FactStore, str]:

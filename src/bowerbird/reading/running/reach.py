@@ -34,6 +34,8 @@ class Reach:
         self.folders = [Path(os.path.realpath(folder)) for folder in folders_of(self.request)]
         for file, text in self.request.texts.items():
             self._follow(Path(file), text)
+        for driver in self.request.drivers:
+            self._follow(Path(driver.file), driver.text)
 
     def readable(self) -> list[Path]:
         return [*self.files, *self.data]

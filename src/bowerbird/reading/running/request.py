@@ -8,6 +8,15 @@ UNCONFINED = 77
 
 
 @dataclass(frozen=True)
+class Driver:
+    """A short program that uses what another one defines, with the ``place`` and the ``file`` that it was found in."""
+
+    place: str
+    text: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Request:
     """One execution.  ``variant`` numbers the attempts: other shapes of data, smaller sizes."""
 
@@ -30,6 +39,10 @@ class Request:
     probes: bool = True
     probe_seconds: float = 6.0
     wanted: str | None = None
+    project: str = ""
+    """The folder up to which the program's own imports are looked for, from ``root`` upwards."""
+    drivers: tuple[Driver, ...] = ()
+    """What uses the program; tried in this order when the program by itself has not called its modules."""
     session: str = "bowerbird.reading.running.session:Session"
     """The class that executes it, as ``module:Class``: readings of another kind bring their own."""
     adopt: str = ""
@@ -41,4 +54,5 @@ class Request:
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Request":
         shape = row.get("image_shape")
-        return cls(**{**row, "image_shape": tuple(shape) if shape else None})
+        drivers = tuple(Driver(**driver) for driver in row.get("drivers") or ())
+        return cls(**{**row, "image_shape": tuple(shape) if shape else None, "drivers": drivers})

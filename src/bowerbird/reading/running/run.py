@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
+from bowerbird.reading.running.request import Driver
 
 _IN_PASSING = (
     "there is no GPU", "a progress bar", "a logger", "pictures are", "what is written outside", "a loader gives",
@@ -35,6 +36,7 @@ class Run:
     facts: FactStore = field(default_factory=FactStore)
     stand_ins: tuple[StandIn, ...] = ()
     why_not: str = ""
+    drivers: tuple[Driver, ...] = ()
     rerun: Callable[[Patch], FactStore | None] | None = None
     _patched: dict[Patch, FactStore | None] = field(default_factory=dict)
 
@@ -52,6 +54,12 @@ class Run:
     def shrunk(self) -> list[str]:
         """What was made smaller so that it ran within its time: ``batch_size 128 → 8``."""
         return [s.name for s in self.stand_ins if s.reason.startswith("smaller")]
+
+    @property
+    def driven(self) -> list[tuple[Driver, Fact]]:
+        """The drivers that called something that had not run before, and what became of them."""
+        told = {fact.subject: fact for fact in self.facts.of("run.driver") if fact["kept"]}
+        return [(driver, told[driver.place]) for driver in self.drivers if driver.place in told]
 
     @property
     def steps(self) -> int:

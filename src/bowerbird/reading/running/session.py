@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bowerbird.reading.running import compat, exercise, imports, kernel, rewrite, shrinking, trainers
+from bowerbird.reading.running import compat, driving, exercise, imports, kernel, rewrite, shrinking, trainers
 from bowerbird.reading.running.guards import Guard, limit, soften
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import Loops
@@ -82,6 +82,8 @@ class Session:
         self.output = _Output()
         self.finished = False
         self.executed = self.own_steps = 0
+        self.guessed: list[str] = []
+        """What no driver called, so that arguments were made up for it."""
         self.failures = 0
 
     def replace(self, name: str, reason: str) -> None:
@@ -96,31 +98,38 @@ class Session:
         if self.request.count:
             return self._count()
         started = self.loops.started = time.process_time()
-        with self._clock(self.request.seconds, "program"):
+        with self.clock(self.request.seconds, "program"):
             self._program()
         self.own_steps = self.recorder.steps
         self._note_reached("program")
         live = None
         if self.request.probes:
-            if not self.recorder.steps or not self.modules.number:
-                if self.request.wanted is None:
-                    left = self.request.seconds - (time.process_time() - started)
-                    with self._clock(max(left, 1.0), "exercise"), self.functions:
-                        trainers.exercise(self._live(), self.replace, lambda: self.recorder.steps)
-                with self._clock(self.request.probe_seconds, "exercise"):
-                    with self.functions:
-                        exercise.exercise(self._live(), self.request.wanted, self.replace)
-            live = self._live()
+            self.exercise(started)
+            live = self.live()
         self._report(time.process_time() - started)
         if live is not None:
             self._probes(live)
         self.recorder.flush()
 
+    def exercise(self, started: float) -> None:
+        """Runs what the program by itself did not: by its drivers first, then with arguments that are made up."""
+        if self.recorder.steps and self.modules.number:
+            return
+        with self.functions:
+            driving.drive(self, self.request.seconds - (time.process_time() - started))
+            if self.request.wanted is None and not self.recorder.steps:
+                left = self.request.seconds - (time.process_time() - started)
+                with self.clock(max(left, 1.0), "exercise"):
+                    trainers.exercise(self.live(), self.replace, lambda: self.recorder.steps)
+            self.guessed = sorted(driving.waiting(self))
+            with self.clock(self.request.probe_seconds, "exercise"):
+                exercise.exercise(self.live(), self.request.wanted, self.replace)
+
     def _count(self) -> None:
         """Builds the networks on the meta device and counts them; what the program does beyond that may fail there."""
         put(nn.Module, to=lambda module, *args, **kwargs: module)
         put(torch.Tensor, to=lambda tensor, *args, **kwargs: tensor)
-        with self._clock(self.request.seconds, "program"), torch.device("meta"):
+        with self.clock(self.request.seconds, "program"), torch.device("meta"):
             self._program()
         self.modules.trees()
         self.recorder.flush()
@@ -191,7 +200,7 @@ class Session:
             self.recorder("run.warning", category.__name__, {"message": str(message)[:400]}, file=file, line=line)
 
     @contextlib.contextmanager
-    def _clock(self, seconds: float, phase: str) -> Iterator[None]:
+    def clock(self, seconds: float, phase: str) -> Iterator[None]:
         """Raises OutOfTime in the program when its CPU time is over, again and again until it gives in."""
 
         def ring(*_: Any) -> None:
@@ -281,7 +290,7 @@ class Session:
         self.recorder.exception(error, statement=line, follows=self.lost.get(name))
         error.__traceback__ = None
 
-    def _live(self) -> Live:
+    def live(self) -> Live:
         optimizers = {self.names.of(optimizer): optimizer for optimizer in self.training.optimizers}
         live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
         live.locals = self.locals
@@ -300,7 +309,7 @@ class Session:
         files.report(self.recorder, Path(self.request.scratch))
         self.recorder("run.output", "stdout", {"text": self.output.text()}, line=None, file=self.request.main)
         value = {
-            "ran": bool(self.executed), "own_steps": self.own_steps, "finished": self.finished,
+            "ran": bool(self.executed), "own_steps": self.own_steps, "guessed": self.guessed, "finished": self.finished,
             "steps": self.recorder.steps,
             "cpu_s": round(cpu_s, 2),
             "forwards": self.modules.number, "failures": self.failures, "statements": self.executed,
@@ -320,7 +329,7 @@ class Session:
                 continue
             torch.manual_seed(self.request.seed)
             try:
-                with self._clock(min(left, 3.0), "probe"), self.functions:
+                with self.clock(min(left, 3.0), "probe"), self.functions:
                     experiment(live)
             except Exception as error:  # a probe meets a stranger's objects: whatever it raises is a fact
                 message = f"{type(error).__name__}: {str(error)[:300]}"

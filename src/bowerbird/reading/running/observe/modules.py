@@ -255,13 +255,17 @@ class ModuleWatch:
     def _classes(self) -> None:
         """Of each class of the program: how many modules were built of it (or of one derived from it), how many ran."""
         built: Counter[str] = Counter()
-        ran: Counter[str] = Counter()
         for module in self.names.modules():
-            own = [k.__qualname__ for k in type(module).__mro__ if not k.__module__.startswith(("torch.", "builtins"))]
-            built.update(own)
-            ran.update(own if self.calls.get(module, Calls()).returned else ())
+            built.update(_own_classes(module))
+        ran = self.ran()
         for name, number in built.items():
             self.recorder("module.class", name, {"built": number, "ran": ran[name]}, line=None, file="")
+
+    def ran(self) -> Counter[str]:
+        """How many modules of each class (or of one derived from it) were called and answered."""
+        return Counter(
+            name for m in self.names.modules() if self.calls.get(m, Calls()).returned for name in _own_classes(m)
+        )  # fmt: skip
 
     def trees(self) -> None:
         """The parameters of every network, counted."""
@@ -396,3 +400,7 @@ def detached(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: detached(entry) for key, entry in value.items()}
     return value
+
+
+def _own_classes(module: nn.Module) -> list[str]:
+    return [k.__qualname__ for k in type(module).__mro__ if not k.__module__.startswith(("torch.", "builtins"))]

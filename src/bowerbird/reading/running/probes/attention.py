@@ -1,5 +1,7 @@
 """Probes of attention: what the weights sum to, how scores are scaled, and reshapes in the place of transpositions."""
 
+import itertools
+import operator
 from typing import Any
 
 import torch
@@ -194,11 +196,12 @@ def _views(product: Op) -> list[str]:
 
 
 def _mixed(before: list[int], after: list[int]) -> bool:
-    """Whether a reshape gives numbers other axes: neither merges neighbours nor splits one axis, block by block."""
+    """Whether a reshape gives numbers other axes: no splitting of axes and merging of neighbours explains it."""
     old, new = [n for n in before if n != 1], [n for n in after if n != 1]
     i = j = 0
     while i < len(old) and j < len(new):
         left, right, a, b = old[i], new[j], 1, 1
+        first = i, j
         while left != right:
             if left < right:
                 i += 1
@@ -212,10 +215,19 @@ def _mixed(before: list[int], after: list[int]) -> bool:
                     return False
                 right *= new[j]
                 b += 1
-        if a > 1 and b > 1:
+        if a > 1 and b > 1 and _exchanged(old[first[0] : i + 1], new[first[1] : j + 1]):
             return True
         i, j = i + 1, j + 1
     return False
+
+
+def _exchanged(old: list[int], new: list[int]) -> bool:
+    """Whether an axis has moved: its size is there before and after, or the borders of both do not fit together.
+
+    ``(n, 3hc) → (nh, 3c)`` splits the second axis and merges a part of it with the first: nothing has moved.
+    """
+    borders = sorted({*itertools.accumulate(old, operator.mul), *itertools.accumulate(new, operator.mul)})
+    return bool(set(old) & set(new)) or any(b % a for a, b in itertools.pairwise(borders))
 
 
 @probe("attention_views")

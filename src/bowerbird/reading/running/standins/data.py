@@ -1,5 +1,6 @@
 """Loaders and batches: every DataLoader gives a few batches, in this process; its first batch is recorded."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sized
 from typing import Any
@@ -76,7 +77,9 @@ def install(
         settings = dict(zip(_POSITIONAL, args, strict=False)) | kwargs
         if isinstance(dataset, Anything):
             replace("a data set", "its class is not there; stand-in images were taken")
-            dataset, settings["collate_fn"] = Images(shape or (3, 64, 64)), gathered
+            dataset = Images(shape or (3, 64, 64))
+        if isinstance(dataset, Images):
+            settings["collate_fn"] = gathered
         for name in ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "multiprocessing_context",
                      "pin_memory_device", "timeout"):  # fmt: skip
             settings.pop(name, None)
@@ -96,6 +99,27 @@ def install(
 
     put(DataLoader, __init__=created)
     put(DataLoader, __iter__=iterated)
+    put(Dataset, __init_subclass__=classmethod(functools.partial(_watched, recorder, replace, shape or (3, 64, 64))))
+
+
+def _watched(
+    recorder: Recorder, replace: Callable[[str, str], None], shape: tuple[int, int, int], kind: type, **_: Any
+) -> None:  # fmt: skip
+    """A data set of the program's whose files are not there becomes one of stand-in pictures."""
+    super(Dataset, kind).__init_subclass__()  # type: ignore[misc]
+    create = kind.__dict__.get("__init__")
+    if not recorder.is_user_code(getattr(create, "__code__", None)):
+        return
+
+    def created(dataset: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            create(dataset, *args, **kwargs)  # type: ignore[misc]
+        except OSError as error:
+            replace(f"data set {kind.__name__}", f"{type(error).__name__}; stand-in pictures of {shape} took its place")
+            dataset.__class__ = Images
+            Images.__init__(dataset, shape)
+
+    put(kind, __init__=functools.wraps(create)(created))  # type: ignore[arg-type]
 
 
 _POSITIONAL = (
@@ -162,7 +186,12 @@ class Batches:
 
 
 class Batch(list[Any]):
-    """Pictures and labels that can also be asked for by name: ``batch["image"]``."""
+    """Pictures and labels that can also be asked for by name (``batch["image"]``), or taken for pictures."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self[0], name)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):

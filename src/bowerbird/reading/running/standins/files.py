@@ -1,6 +1,8 @@
 """Files: reading finds the user's own first, then a stand-in; writing goes to the scratch folder."""
 
 import builtins
+import contextlib
+import functools
 import glob
 import io
 import json
@@ -93,10 +95,15 @@ class Files:
     def _elsewhere(self, real: str) -> Path:
         return self.scratch / "elsewhere" / real.lstrip(os.sep)
 
-    def picture_names(self, folder: Any) -> list[str]:
-        """Names of pictures for a folder that is not there; the files are made when they are opened."""
-        self.replace(f"folder {str(folder)[-60:]}", "it is not there; stand-in pictures took its place")
-        return [f"{number:06d}.png" for number in range(64)]
+    def names(self, folder: Any, pattern: str = "") -> list[str]:
+        """Names of files for a folder that is not there: texts where the pattern asks for them, else pictures.
+
+        The files are made when they are opened.
+        """
+        suffix = os.path.splitext(pattern)[1].lower()
+        kind, suffix, number = ("texts", suffix, 6) if suffix in _TEXT[:-1] else ("pictures", ".png", 64)
+        self.replace(f"folder {str(folder)[-60:]}", f"it is not there; stand-in {kind} took its place")
+        return [f"{place:06d}{suffix}" for place in range(number)]
 
     def asked_by_user(self) -> bool:
         """Whether the call that is going on was made by the user's code, however deep."""
@@ -236,14 +243,23 @@ def _patch_existence(files: Files) -> None:
     """``os.path.exists`` and ``os.listdir`` see the user's folder beside the scratch folder."""
     exists, listdir, mkdir, makedirs, path_mkdir = os.path.exists, os.listdir, os.mkdir, os.makedirs, Path.mkdir
 
+    def within(path: Any) -> Any:
+        target = files.writing(path)
+        around = os.path.dirname(os.path.abspath(target))
+        if not os.path.isdir(around) and files.asked_by_user():
+            for folder in reversed([Path(around), *Path(around).parents]):
+                with contextlib.suppress(OSError):
+                    mkdir(folder)
+        return target
+
     def made(path: Any, *args: Any, **kwargs: Any) -> None:
-        mkdir(files.writing(path), *args, **kwargs)
+        mkdir(within(path), *args, **kwargs)
 
     def made_all(name: Any, *args: Any, **kwargs: Any) -> None:
         makedirs(files.writing(name), *args, **kwargs)
 
     def path_made(self: Path, *args: Any, **kwargs: Any) -> None:
-        path_mkdir(Path(files.writing(self)), *args, **kwargs)
+        path_mkdir(Path(within(self)), *args, **kwargs)
 
     def there(path: Any) -> bool:
         return exists(path) or exists(files.reading(path, make=files.asserted()))
@@ -252,20 +268,27 @@ def _patch_existence(files: Files) -> None:
         where = files.reading(path, make=False)
         if isinstance(where, int) or exists(where) or not files.asked_by_user():
             return listdir(where)
-        return files.picture_names(path)
+        return files.names(path)
 
     find = glob.glob
 
     def found(pathname: Any, *args: Any, **kwargs: Any) -> list[str]:
         names = find(pathname, *args, **kwargs) or find(os.path.join(files.root, pathname), *args, **kwargs)
-        if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES)):
+        if names or not files.asked_by_user() or not pathname.endswith(("*", "*.*", *_PICTURES, *_TEXT[:-1])):
             return names
-        return [
-            os.path.join(os.path.dirname(pathname).replace("*", "all"), name) for name in files.picture_names(pathname)
-        ]
+        folder = os.path.dirname(pathname).replace("*", "all")
+        return [os.path.join(folder, name) for name in files.names(pathname, pathname)]
+
+    def matched(self: Path, pattern: str, *, _find: Any, **kwargs: Any) -> list[Path]:
+        names = list(_find(self, pattern, **kwargs))
+        asked = pattern.endswith(("*", "*.*", *_PICTURES, *_TEXT[:-1]))
+        if names or self.exists() or not asked or not files.asked_by_user():
+            return names
+        return [self / name for name in files.names(self, pattern)]
 
     put(glob, glob=found)
-
+    put(Path, glob=functools.partialmethod(matched, _find=Path.glob))
+    put(Path, rglob=functools.partialmethod(matched, _find=Path.rglob))
     put(os, mkdir=made, makedirs=made_all)
     put(Path, mkdir=path_made)
     put(os.path, exists=there)

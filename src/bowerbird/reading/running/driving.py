@@ -1,0 +1,132 @@
+"""Runs drivers: short programs that use what the program defines, in the session in which it was defined.
+
+A driver imports the program under its usual name and gets the very objects that were defined.  It is kept when it
+called a module that had not run before, or came to its end and reached new lines; else what it made is forgotten, so
+that it misleads nobody.
+"""
+
+import ast
+import builtins
+import sys
+import time
+import types
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from bowerbird.reading.running import imports, rewrite
+from bowerbird.reading.running.request import Driver
+from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.undefined import undefined_names
+
+if TYPE_CHECKING:
+    from bowerbird.reading.running.session import Session
+
+MOST_FAILURES = 4
+LEAST_SECONDS = 0.5
+
+
+def drive(session: "Session", seconds: float) -> None:
+    """Tries the drivers of the request one after another, until every module has run or the time is spent."""
+    for name in imports.names_of(session.request):
+        sys.modules[name] = sys.modules["__main__"]
+    until = time.process_time() + seconds
+    for driver in session.request.drivers:
+        left = until - time.process_time()
+        if left < LEAST_SECONDS or not waiting(session):
+            return
+        with session.clock(min(left, max(left / 3, 1.5)), "driver"):
+            _tried(session, driver)
+
+
+def waiting(session: "Session") -> set[str]:
+    """The module classes of the program that have not run yet; its functions, where it has no such class."""
+    live = session.live()
+    kinds = {name for name, kind in live.classes().items() if issubclass(kind, nn.Module)}
+    if kinds:
+        return kinds - set(session.modules.ran())
+    return {name for name, function in live.functions().items() if not _reached(session, function.__code__)}
+
+
+def _reached(session: "Session", code: types.CodeType) -> bool:
+    own = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
+    return not session.reached[code.co_filename].isdisjoint(own)
+
+
+def _tried(session: "Session", driver: Driver) -> None:
+    before, lines, made = waiting(session), _lines(session), len(session.names.created)
+    space = _space(session)
+    said: dict[str, str] = {}
+    failures: list[str] = []
+    try:
+        _executed(session, driver, space, said, failures)
+    finally:
+        ran = sorted(before - waiting(session))
+        kept = bool(ran) or (_lines(session) > lines and not failures)
+        value = {"ran": ran, "kept": kept, "failures": failures[:MOST_FAILURES], "lines": _lines(session) - lines}
+        session.recorder("run.driver", driver.place, value, line=None, file="")
+        if kept:
+            _keep(session, space, said)
+        else:
+            session.names.forget_after(made)
+            session.names.namespaces.remove(space)
+
+
+def _lines(session: "Session") -> int:
+    """How many lines of the program have run."""
+    return sum(len(session.reached[file]) for file in session.request.texts)
+
+
+def _space(session: "Session") -> dict[str, Any]:
+    """The driver's own names: those that the program defines at first, as in an interactive session."""
+    own = {name: value for name, value in session.namespace.items() if not name.startswith("_")}
+    module = types.ModuleType("__main__")
+    module.__dict__.update(own)
+    module.__builtins__ = builtins  # type: ignore[attr-defined]
+    session.names.namespaces.append(module.__dict__)
+    return module.__dict__
+
+
+def _executed(
+    session: "Session", driver: Driver, space: dict[str, Any], said: dict[str, str], failures: list[str]
+) -> None:  # fmt: skip
+    tree = ast.parse(driver.text)
+    file = driver.file if driver.file not in session.files else f"<{driver.place}>"
+    space["__file__"], sys.argv = driver.file, [driver.file]
+    around = fragments.Surroundings(
+        tree, space, lambda what, why: said.update({what: why}), session.request.image_shape
+    )
+    for name, line in undefined_names(driver.text, tree, file).items():
+        around.provide(name, line)
+    for line, code in rewrite.statements(tree, file):
+        if len(failures) >= MOST_FAILURES or not _statement(line, code, space, around, failures):
+            return
+
+
+def _statement(
+    line: int, code: types.CodeType, space: dict[str, Any], around: fragments.Surroundings, failures: list[str]
+) -> bool:  # fmt: skip
+    """Executes one statement; False when the driver has ended itself."""
+    for _ in range(4):
+        try:
+            exec(code, space)
+        except SystemExit:
+            return False
+        except NameError as error:
+            if around.provide(error.name or "", line):
+                continue
+            failures.append(f"line {line}: {type(error).__name__}: {error}"[:300])
+        except (Exception, KeyboardInterrupt) as error:  # a stranger's code that may want what is not here
+            failures.append(f"line {line}: {type(error).__name__}: {error}"[:300])
+        return True
+    return True
+
+
+def _keep(session: "Session", space: dict[str, Any], said: dict[str, str]) -> None:
+    """What the driver made of the program's classes is among the program's objects from now on."""
+    kinds = tuple(session.live().classes().values())
+    for name, value in space.items():
+        if isinstance(value, nn.Module) or (kinds and isinstance(value, kinds)):
+            session.namespace.setdefault(name, value)
+    for name, reason in said.items():
+        session.replace(name, reason)
