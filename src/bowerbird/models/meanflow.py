@@ -13,9 +13,9 @@ The right side, V, is trained towards eps - x_0, whose mean is v, with du/dt hel
     L = E |u + (t - r) sg(du/dt) - (eps - x_0)|^2,  each example divided by (its own error + c)^power       (eq. 22).
 
 du/dt is taken as a central difference along the flow, which costs what a Jacobian-vector product costs, two evaluations,
-and asks nothing of the network's layers (TiM, Wang et al. 2025, arXiv:2509.04394, do the same).  Its direction is the
-network's own velocity u(x_t, t, t) and not the example's eps - x_0, whose scatter it would multiply: with it training
-is stable (Geng et al. 2025, arXiv:2512.02012, read the same loss as a regression of v).  Only examples with r < t pay.
+and asks nothing of the network's layers.  Its direction is the network's own velocity u(x_t, t, t) and not the example's
+eps - x_0, whose scatter it would multiply (as in "Improved Mean Flows" by the same authors, who read the same loss as a
+regression of v).  Only examples with r < t pay for it.
 
 The network is given t and the ``interval`` t - r.  At interval 0 it is a flow: densities and inversion are a flow's.
 """
