@@ -4,7 +4,7 @@ Everything given becomes one vector per example, the sum over its fields, or ext
 
     Classes   a row of an embedding table
     Tokens    a small Transformer, averaged over the tokens
-    Tensors   channels beside those of the input
+    Tensors   channels beside those of the input; a single number becomes a vector
 
 Any of it may be absent, or hidden in training (``dropped``), so that one network learns both the conditional and the
 unconditional output.  A field then holds the value for "nothing": one more class, only padding, or a picture of zeros.
@@ -138,6 +138,17 @@ class Table(nn.Module):
         return self.table(number)
 
 
+class Number(nn.Module):
+    """A real number → vector, all zero before training."""
+
+    def __init__(self, n_out: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_out, 2 * N_FREQUENCIES))
+
+    def forward(self, value: Float[Tensor, " n"]) -> Float[Tensor, "n n_out"]:
+        return F.linear(fourier_features(value), self.weight)
+
+
 class Conditioner(nn.Module):
     """given → one vector per example, and pictures as extra channels of the input."""
 
@@ -147,7 +158,7 @@ class Conditioner(nn.Module):
         self.embed = nn.ModuleDict(
             {name: embedding for name in fields if (embedding := _embedding(fields[name], n_out))}
         )
-        self.pictures = [name for name, field in fields.items() if isinstance(field, Tensors)]
+        self.pictures = [name for name, field in fields.items() if _is_picture(field)]
 
     def __bool__(self) -> bool:
         """Whether there is a vector."""
@@ -172,7 +183,7 @@ class Conditioner(nn.Module):
 
 def picture_channels(fields: Mapping[str, Field]) -> int:
     """Channels that ``Conditioner.over`` adds to an input."""
-    return sum(field.shape[0] for field in fields.values() if isinstance(field, Tensors))
+    return sum(field.shape[0] for field in fields.values() if isinstance(field, Tensors) and field.shape)
 
 
 def _embedding(field: Field, n_out: int) -> nn.Module | None:
@@ -182,7 +193,11 @@ def _embedding(field: Field, n_out: int) -> nn.Module | None:
         from bowerbird.nets.captions import CaptionEncoder  # and a Transformer's layers, only where there are captions
 
         return CaptionEncoder(field, n_out)
-    return None
+    return None if _is_picture(field) else Number(n_out)
+
+
+def _is_picture(field: Field) -> bool:
+    return isinstance(field, Tensors) and len(field.shape) > 0
 
 
 N_FREQUENCIES = 32
@@ -246,7 +261,7 @@ class Head(nn.Module):
 
 def for_decoder(fields: Mapping[str, Field], n_out: int, net: Any) -> Conditioner:
     """The conditioner of a decoder, which has no input to which a picture could be added as channels."""
-    if any(isinstance(field, Tensors) for field in fields.values()):
+    if any(map(_is_picture, fields.values())):
         name = type(net).__name__.removesuffix("Config").lower()
         raise BowerbirdError(f"A decoder ({name}) cannot be given a picture; use flow, diffusion or translation.")
     return Conditioner(fields, n_out)

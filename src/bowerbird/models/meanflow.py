@@ -1,0 +1,187 @@
+r"""MeanFlow (Geng et al. 2025, arXiv:2505.13447): the mean velocity of a whole stretch of time, so one step is enough.
+
+A flow (``models.flow``) knows the velocity v at a point.  Here the network knows its mean between r and t > r,
+
+    (t - r) u(x_t, r, t) = integral_r^t v(x_tau, tau) dtau,        so that  x_r = x_t - (t - r) u(x_t, r, t),
+
+and x_0 = x_1 - u(x_1, 0, 1) is a sample.  Differentiating by t while r stands still gives what the mean obeys,
+
+    v = u + (t - r) du/dt,        du/dt = v · du/dx + ∂u/∂t  along the flow                       (equations 6 and 8).
+
+The right side, V, is trained towards eps - x_0, whose mean is v, with du/dt held constant:
+
+    L = E |u + (t - r) sg(du/dt) - (eps - x_0)|^2,  each example divided by (its own error + c)^power       (eq. 22).
+
+du/dt is taken as a central difference along the flow, which costs what a Jacobian-vector product costs, two evaluations,
+and asks nothing of the network's layers.  Its direction is the network's own velocity u(x_t, t, t) and not the example's
+eps - x_0, whose scatter it would multiply (as in "Improved Mean Flows" by the same authors, who read the same loss as a
+regression of v).  Only examples with r < t pay for it.
+
+The network is given t and the ``interval`` t - r.  At interval 0 it is a flow: densities and inversion are a flow's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bowerbird import config
+from bowerbird.draws import Draws, fresh
+from bowerbird.models.base import Batch, Loss, Options, Piece, Positional, evaluating
+from bowerbird.models.flow import Flow, logit_normal
+from bowerbird.nets.conditioning import Given, dropped, nothing
+from bowerbird.nets.roles import NetConfig
+from bowerbird.nets.unet import UNetConfig
+from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
+from bowerbird.registry import families
+from bowerbird.samplers import schedule
+from bowerbird.samplers.integrate import Denoised, integrate, path, plan
+from bowerbird.samplers.schedule import stratified_uniform
+from bowerbird.spec import Spec, Tensors
+
+INTERVAL = "interval"
+STEP = 2e-3
+"""Of the central difference: the features of t turn by 0.2 rad at most, and float32 rounds u by 1e-7 of its size."""
+SMALLEST_ERROR = 1e-3
+"""c of the loss: an error per number below which an example counts no more than others."""
+
+
+@dataclass(frozen=True)
+class MeanFlowOptions(Options):
+    """How samples are drawn."""
+
+    steps: Count | None = None
+    """Evaluations of the network; None is as the recipe says."""
+
+
+@families.register("meanflow")
+@dataclass(frozen=True)
+class MeanFlowConfig(config.ModelConfig):
+    """Mean velocities, for samples in one step or a few."""
+
+    net: NetConfig = field(default_factory=UNetConfig)
+    """unet, dit or mlp."""
+    time_mean: Finite = -0.4
+    """Mean of log(t / (1 - t)) of the two times of an example; below 0 leans to the data."""
+    time_std: Positive = 1.0
+    """Its standard deviation."""
+    empty_intervals: Share = 0.75
+    """Share of the examples whose two times are one: they train the velocity itself."""
+    power: NonNegative = 1.0
+    """How far large errors are divided by their own size; 0: the plain mean squared error."""
+    conditional: bool = True
+    """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
+    label_dropout: Share = 0.1
+    """Probability of hiding what is given in training."""
+    guidance: Finite = 1.0
+    """Above 1 what is given is exaggerated in training, so that a sample costs no second evaluation."""
+    sample_steps: Count = 1
+    """Evaluations of the network per sample."""
+
+    def build(self, spec: Spec) -> "MeanFlow":
+        return MeanFlow(self, spec)
+
+
+class MeanFlow(Flow):
+    """A field of mean velocities, the identity that trains it, and its jumps."""
+
+    Options = MeanFlowOptions
+    config: MeanFlowConfig  # type: ignore[assignment]
+
+    def __init__(self, config: MeanFlowConfig, spec: Spec):
+        nn.Module.__init__(self)
+        self.config = config
+        self.spec = spec if config.conditional else spec.alone()
+        self.target = spec.needs(Tensors, "meanflow")
+        self.schedule = schedule.FlowSchedule()
+        given = {**self.spec.given, INTERVAL: Tensors((), None)}
+        self.net = config.net.denoiser(replace(self.spec, given=given), self.target.shape[0])
+
+    def losses(self, batch: Batch) -> Iterator[Loss]:
+        x, n = batch.x, len(batch.x)
+        eps = torch.randn_like(x)
+        given = dropped(batch.given, self.spec.given, self.config.label_dropout)
+        t, interval = self._draw_times(n)
+        t, interval = t.to(x), interval.to(x)
+        x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
+        u = self.mean_velocity(x_t, t, given, interval).float()
+        rate = torch.zeros_like(u)
+        long = interval > 0
+        if long.any():
+            rate[long] = self._rate(x_t[long], t[long], {k: v[long] for k, v in given.items()}, interval[long])
+        error = u + interval.view(-1, 1, 1, 1) * rate - self._aim(eps - x, x_t, t)
+        squares = error.square().flatten(1).mean(1)
+        known = squares.detach()
+        value = (squares / (known + SMALLEST_ERROR) ** self.config.power).mean()
+        logs = {"mse": known[~long].mean()} if not long.all() else {}
+        yield Loss("model", value, logs | ({"mse_interval": known[long].mean()} if long.any() else {}))
+
+    def mean_velocity(
+        self, x_t: Float[Tensor, "n *shape"], t: Float[Tensor, " n"], given: Given, interval: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n *shape"]:
+        """u(x_t, t - interval, t)."""
+        return self.net(x_t, t, {**given, INTERVAL: interval})
+
+    @torch.no_grad()
+    def _rate(self, x_t: Tensor, t: Tensor, given: Given, interval: Tensor) -> Tensor:
+        """du/dt along the flow, with r held: t and the interval grow alike."""
+
+        def u(by: float) -> Tensor:
+            return self.mean_velocity(x_t + by * velocity, t + by, given, interval + by).float()
+
+        with torch.autocast(x_t.device.type, enabled=False):  # a difference of rounded numbers would be noise
+            velocity = self.mean_velocity(x_t, t, given, torch.zeros_like(t))
+            return (u(STEP) - u(-STEP)) / (2 * STEP)
+
+    def _aim(self, velocity: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """What V is trained towards: the example's velocity, exaggerated away from that of nothing given (eq. 19)."""
+        if self.config.guidance == 1 or not self.spec.given:
+            return velocity
+        none = {name: nothing(one, len(t), t.device) for name, one in self.spec.given.items()}
+        with torch.no_grad():
+            return torch.lerp(self.net(x_t, t, none).float(), velocity, self.config.guidance)
+
+    def _draw_times(self, n: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """t and the interval t - r of each example."""
+        a, b = (logit_normal(stratified_uniform(n), self.config.time_mean, self.config.time_std) for _ in range(2))
+        empty = stratified_uniform(n) < self.config.empty_intervals
+        t = torch.where(empty, a, torch.maximum(a, b))
+        return t, torch.where(empty, 0.0, t - torch.minimum(a, b))
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, given: Given | None = None, options: MeanFlowOptions | None = None, generator: Draws | None = None
+    ) -> Float[Tensor, "n *shape"]:  # type: ignore[override]
+        """n examples within the bounds of the data."""
+        draws, steps = generator or fresh(), (options.steps if options else None) or self.config.sample_steps
+        noise = draws.randn(n, *self.target.shape).to(self.device)
+        asked = self.requested(n, given, draws)
+
+        def denoise(x_t: Tensor, t: float) -> Denoised:
+            return Denoised(x_t - t * self._jump(steps, x_t, x_t.new_full((n,), t), asked).float())
+
+        with evaluating(self.net):
+            x = integrate(denoise, noise, self._rows(steps), generator=draws)
+        return x.clamp(*self.target.bounds) if self.target.bounds else x
+
+    def _jump(self, steps: int, x_t: Tensor, t: Tensor, given: Given | None = None) -> Tensor:
+        """The mean velocity from t on, over one of so many equal steps: Euler's rule with it is exact."""
+        return self.mean_velocity(x_t, t, given or {}, torch.full_like(t, 1 / steps))
+
+    def _rows(self, steps: int) -> list[Any]:
+        return plan("euler", path(self.schedule, self.schedule.times(steps)))
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        given = self.spec.given
+        inputs = {"x_t": Tensors(self.target.shape, None), "t": Tensors((), None), **given}
+        jump = partial(self._jump, self.config.sample_steps)
+        return {"denoiser": Piece(Positional(self.net, jump, given), inputs, "velocity")}
+
+    def procedure(self) -> dict[str, Any]:
+        steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in self._rows(self.config.sample_steps)]
+        return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": 1.0}
