@@ -7,7 +7,7 @@ their first bytes, their size read and refused before any pixel is unpacked.
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import UnidentifiedImageError
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
+from bowerbird.media.image.supplied import MIDDLE, covered
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.served import Served
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
@@ -87,6 +88,30 @@ def from_base64(text: Any, name: str) -> bytes:
 
 def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
     """uint8 (h, w, c) of the size that the field has, its centre cut to the shape of the model."""
+    stored = _read(data, pixels.as_stored, limits)
+    return pixels.fit_array(stored[None], *field.shape[1:])[0]
+
+
+def mask(data: bytes, image: bytes, field: Tensors, limits: Limits) -> np.ndarray:
+    """Where a picture is to be made anew, bool (h, w): where the mask is transparent, or else white.
+
+    The mask has the size of the picture, and is cut and resized with it; it may be the picture itself, if parts of
+    that are transparent.
+    """
+    found: np.ndarray = _read(data, lambda file: covered(pixels.opened(file)), limits)
+    if data == image and not _read(data, lambda file: pixels.opened(file).has_transparency_data, limits):
+        raise BowerbirdError("Send a mask whose transparent pixels are to be made anew, or erase them in the picture.")
+    height, width = _read(image, pixels.as_stored, limits).shape[:2]
+    if found.shape != (height, width):
+        raise BowerbirdError(
+            f"The mask is {found.shape[1]}x{found.shape[0]} pixels, the picture {width}x{height}; make both alike."
+        )
+    grey = np.where(found, 255, 0).astype(np.uint8)[None, ..., None]
+    return pixels.fit_array(grey, *field.shape[1:])[0, ..., 0] >= MIDDLE
+
+
+def _read(data: bytes, read: Callable[[BytesIO], Any], limits: Limits) -> Any:
+    """What ``read`` makes of a picture of a format that is known, and not too large."""
     if not data.startswith(FORMATS):
         raise BowerbirdError("A picture must be a PNG, JPEG, GIF or WebP file.")
     try:
@@ -95,14 +120,13 @@ def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
             raise BowerbirdError(
                 f"The picture has {header.height * header.width} pixels; the limit is {limits.upload_pixels}."
             )
-        stored = pixels.as_stored(BytesIO(data))
+        return read(BytesIO(data))
     except BowerbirdError:
         raise
     except UnidentifiedImageError:
         raise BowerbirdError("The picture cannot be read: it is broken or truncated.") from None
     except Exception as error:  # decoders answer a broken file with almost any exception
         raise BowerbirdError(f"The picture cannot be read: it is {pixels.problem(error)}.") from None
-    return pixels.fit_array(stored[None], *field.shape[1:])[0]
 
 
 # ------------------------------------------------------------------------------------------------------- prompts

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from bowerbird.data import files
@@ -90,9 +91,13 @@ def _marked(path: Path) -> Bool[np.ndarray, "h w"]:
         raise BowerbirdError(f"The mask {path} does not exist; give a picture.")
     try:
         with open(path, "rb") as file:
-            image = pixels.opened(file)
-            if image.has_transparency_data:
-                return np.asarray(image.convert("RGBA"))[..., 3] < MIDDLE
-            return np.asarray(pixels.flatten(image).convert("L")) >= MIDDLE
+            return covered(pixels.opened(file))
     except Exception as error:  # decoders answer a broken file with almost any exception
         raise BowerbirdError(f"The mask {path} cannot be read as a picture: it is {pixels.problem(error)}.") from error
+
+
+def covered(mask: Image.Image) -> Bool[np.ndarray, "h w"]:
+    """Where it is transparent, if it has any transparency, else where it is white."""
+    if mask.has_transparency_data:
+        return np.asarray(mask.convert("RGBA"))[..., 3] < MIDDLE
+    return np.asarray(pixels.flatten(mask).convert("L")) >= MIDDLE
