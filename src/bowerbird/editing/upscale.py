@@ -63,9 +63,7 @@ class Upscale(Action):
             for _ in range(self.average):
                 noise = way.points.sigma[0] * draws.randn(inputs.n, *request.shape).to(small)
                 rows = resampled(way.points, self.resample)
-                total = total.to(small) + integrate(
-                    known.holding(way.denoise, hold, way.clip), noise, rows, generator=draws
-                )
+                total = total.to(small) + integrate(known.holding(way, hold), noise, rows, generator=draws)
         x = total / self.average
         return x if way.clip is None else x.clamp(*way.clip)
 
