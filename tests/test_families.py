@@ -62,7 +62,7 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "vae", "diffusion", "flow", "nice"}
+NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "nice"}
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation"}
 """… and that draw none, unless a variant says otherwise."""

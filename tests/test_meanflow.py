@@ -74,7 +74,9 @@ def test_known_velocities_have_the_least_loss(known: MeanFlow) -> None:
     assert abs(slopes[0]) < 0.02 < 0.2 < slopes[1]
 
 
-@pytest.mark.parametrize("net", [UNetConfig(channels=16), DiTConfig(n_layer=2), MLPConfig((16,))], ids=["unet", "dit", "mlp"])
+@pytest.mark.parametrize(
+    "net", [UNetConfig(channels=16), DiTConfig(n_layer=2), MLPConfig((16,))], ids=["unet", "dit", "mlp"]
+)
 def test_every_net_is_told_the_interval(net: NetConfig) -> None:
     torch.manual_seed(0)
     model = MeanFlowConfig(net=net, guidance=1.5).build(SPEC)

@@ -43,6 +43,7 @@ from bowerbird.training.trainer import train as train_run
 
 if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
+    from bowerbird.editing import Action, Edited
     from bowerbird.media.text.completing import Conversation
     from bowerbird.metrics.closed_forms import Check
     from bowerbird.provenance.verdict import Verdict
@@ -53,12 +54,14 @@ if TYPE_CHECKING:
     from bowerbird.reading.tutor import Conversation as Tutorial
 
 __all__ = [
+    "actions_of",
     "ask",
     "chat",
     "check",
     "compare",
     "conversation",
     "diagnose",
+    "edit",
     "export",
     "generate",
     "import_model",
@@ -359,6 +362,42 @@ def sample(
         samples = replace(samples, labeller=replace(samples.labeller, visible=True))
     with explaining_full_disk(folder):
         return samples.save(folder, labelled=labelled)
+
+
+def edit(
+    run_dir: Path | str,
+    action: "str | Action",
+    *,
+    source: Any = None,
+    mask: Any = None,
+    n: int | None = None,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    allow_plugin: bool = False,
+) -> "Edited":
+    """What a run makes of pictures: completed, enlarged, varied, gone from one to the next; ``save`` writes it.
+
+    ``action`` is the name of one (``actions_of`` lists those of a run) with its ``options``, or an object of
+    ``bowerbird.editing``.  ``source``: a file, a folder, or uint8 arrays (h, w, c); ``mask``: a file, white or
+    transparent where to make anew, or a bool array (h, w); ``given`` as for ``generate``.
+    BowerbirdError for an action that the run cannot do, naming those that it can.
+    """
+    from bowerbird.editing import Request, action_from
+    from bowerbird.editing import edit as edit_pictures
+
+    wanted = action_from(action, options) if isinstance(action, str) else action
+    model = load(run_dir, device, allow_plugin=allow_plugin)
+    words = dict(given or {}) | {k: v for k, v in (("source", source), ("mask", mask)) if v is not None}
+    return edit_pictures(wanted, Request(model, words, n, seed, {"generated_by": str(run_dir)}, labeller(run_dir)))
+
+
+def actions_of(run_dir: Path | str) -> list[str]:
+    """The actions of ``edit`` that a run can do."""
+    from bowerbird import editing
+
+    return editing.actions_of(model_of(run_dir))
 
 
 def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> "Verdict":

@@ -134,6 +134,7 @@ def _folders(package: str) -> dict[str, str]:
 families = Registry("family", "bowerbird.families", _files("models", "families"))
 nets = Registry("net", "bowerbird.nets", _files("nets", "nets"))
 exports = Registry("export format", "bowerbird.exports", _files("export", "exports"))
+actions = Registry("action", "bowerbird.actions", _files("editing", "actions"))
 media = Registry("medium", "bowerbird.media", _folders("media"))
 
 metrics = FolderRegistry("metric", "bowerbird.metrics", "bowerbird.measuring.shipped")

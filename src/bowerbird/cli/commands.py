@@ -158,7 +158,7 @@ class Sample(Command):
     def __call__(self) -> None:
         from bowerbird import api
 
-        given = dict(_named(word) for word in self.given)
+        given = dict(named(word) for word in self.given)
         with heard() as notes, only_json(self.json):
             folder = api.sample(
                 self.run,
@@ -185,7 +185,7 @@ class Sample(Command):
             print_notes(notes)
 
 
-def _named(word: str) -> tuple[str, str]:
+def named(word: str) -> tuple[str, str]:
     name, equals, value = word.partition("=")
     if not (name and equals):
         raise BowerbirdError(f"--given {word} is not NAME=VALUE; write for example --given label=7.")

@@ -27,8 +27,24 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
     from bowerbird import api
 
     options = _together([api.options_of(run) for run in runs])
-    fields: list[Any] = [("options", Annotated[options, arg(name="")], dataclasses.field(default=options()))]
     shown = _flags_for([field for run in runs for field in api.inputs_of(run).items()])
+    return extended(command, options, shown, argv, prog)
+
+
+def parse_action(command: type[C], argv: Sequence[str], prog: str) -> C:
+    """The command, of which the first two words are a run and an action, with the options of that action as flags."""
+    names = [word for word in argv[:2] if not word.startswith("-")]
+    if len(names) < 2 or not os.path.isfile(folder_of(names[0]) / "model.safetensors"):
+        return _parse_without_run(command, argv, prog)
+    from bowerbird import api, registry
+
+    action: Any = registry.actions.get(names[1])
+    return extended(command, action, _flags_for([*api.inputs_of(names[0]).items()]) | {*action.takes}, argv, prog)
+
+
+def extended(command: type[C], options: type, shown: set[str], argv: Sequence[str], prog: str) -> C:
+    """The command with flags for ``options`` too; ``INPUTS`` that are not ``shown`` are left out of its help."""
+    fields: list[Any] = [("options", Annotated[options, arg(name="")], dataclasses.field(default=options()))]
     hidden: Any = Suppress
     hints = typing.get_type_hints(command, include_extras=True)
     fields += [
@@ -36,9 +52,9 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
         for field in dataclasses.fields(command)  # type: ignore[arg-type]
         if field.name in INPUTS and field.name not in shown and not any(w.startswith(f"--{field.name}") for w in argv)
     ]
-    extended: Any = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True, kw_only=True)
-    extended.__doc__ = command.__doc__
-    return parse_flags(extended, argv, prog)
+    longer: Any = dataclasses.make_dataclass(command.__name__, fields, bases=(command,), frozen=True, kw_only=True)
+    longer.__doc__ = command.__doc__
+    return parse_flags(longer, argv, prog)
 
 
 def _parse_without_run(command: type[C], argv: Sequence[str], prog: str) -> C:
@@ -53,7 +69,7 @@ def _parse_without_run(command: type[C], argv: Sequence[str], prog: str) -> C:
         raise BowerbirdError(f"{named} is not a run folder with a model in it, so its options are unknown.") from None
 
 
-INPUTS = ("label", "prompt", "given", "source")
+INPUTS = ("label", "prompt", "given", "source", "mask")
 """Flags for what samples are made from."""
 
 

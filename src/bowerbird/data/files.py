@@ -50,11 +50,12 @@ _IMAGES = frozenset(SUFFIXES)
 TABLES_OF_METADATA = (METADATA, "metadata.csv", "metadata.tsv", "metadata.parquet")
 LABELS = "dataset.json"
 """Names and labels of images in the archives that StyleGAN's tool writes."""
-SHEET = "sheet.png"
-"""Beside ``METADATA``: a picture of examples, not one."""
+SHEETS = ("sheet.png", "strip.png", "film.gif", "film.webp")
+"""Beside ``METADATA``: pictures of examples, not examples."""
 BESIDE = re.compile(
     r"(?:readme|licen[cs]e|copying|notice|changelog|authors|citation|attribution)(?:[.-][\w.-]*)?"
-    r"|.*\.aigc\.json|thumbs\.db|desktop\.ini|icon\r|" + "|".join(map(re.escape, (*TABLES_OF_METADATA, LABELS, SHEET))),
+    r"|.*\.aigc\.json|thumbs\.db|desktop\.ini|icon\r|"
+    + "|".join(map(re.escape, (*TABLES_OF_METADATA, LABELS, *SHEETS))),
     re.IGNORECASE,
 )
 """Files that lie beside images as a matter of course."""
@@ -420,7 +421,7 @@ class Listing(NamedTuple):
 
 
 def image_files(source: Files) -> Listing:
-    """All image files, without the contact sheets of folders that ``bowerbird sample`` wrote."""
+    """All image files, without the sheets and films of folders that ``sample`` and ``edit`` wrote."""
     names = source.names()
     unused = Unused() + source.unused
     sampled = {posixpath.dirname(name) for name in names if base(name) == METADATA}
@@ -431,7 +432,7 @@ def image_files(source: Files) -> Listing:
         if is_hidden(name):
             if is_image and not _is_of_a_system(name):
                 unused.add("hidden image{s}", name)
-        elif is_image and not (base(name) == SHEET and posixpath.dirname(name) in sampled):
+        elif is_image and not (base(name) in SHEETS and posixpath.dirname(name) in sampled):
             found.append(name)
         elif not BESIDE.fullmatch(base(name)):
             (found if begins_as_image(source, name) else others).append(name)

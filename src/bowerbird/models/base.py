@@ -29,6 +29,7 @@ from bowerbird.draws import Draws
 from bowerbird.errors import unknown
 from bowerbird.nets.conditioning import Given, requested
 from bowerbird.samplers.continuous import Continuation, ContinuousBatch
+from bowerbird.samplers.integrate import Denoising
 from bowerbird.spec import Field, Spec
 
 
@@ -236,11 +237,22 @@ class Portable(Protocol):
 
 
 @runtime_checkable
+class Denoises(Protocol):
+    """Makes examples of noise step by step, so that others can take part in the steps."""
+
+    def denoising(self, given: Given, options: Any) -> Denoising:
+        """How it does, made from ``given`` with n rows; what is left out is not given, and nothing is drawn."""
+
+
+@runtime_checkable
 class Inverts(Protocol):
     """Makes pictures of noise by an equation that can be followed back."""
 
-    def noise_of(self, x: Tensor) -> Tensor:
-        """The noise that it would make each picture of, given nothing: N(0, I) for its own, (n, c, h, w)."""
+    def noise_of(self, x: Tensor, given: Given | None = None, *, steps: int = ..., begin: float = ...) -> Tensor:
+        """The noise that it would make each picture of: N(0, I) for its own, (n, c, h, w).
+
+        In ``steps`` steps of Heun's method from sigma/alpha = ``begin``, about the noise that the picture has itself.
+        """
 
 
 @runtime_checkable

@@ -51,7 +51,7 @@ from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.samplers.greenlist import own_key
-from bowerbird.samplers.integrate import Denoised, Path, Posterior, Sampler, Step, integrate, path, plan, posterior
+from bowerbird.samplers.integrate import Denoised, Denoising, Path, Posterior, Sampler, integrate, path, plan, posterior
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 from bowerbird.samplers.schedule import Grid, stratified_uniform
 from bowerbird.spec import Spec, Tensors
@@ -231,24 +231,37 @@ class Diffusion(GenerativeModel):
                 "The sampler ddpm forgets the noise that it begins with; a watermark needs another one."
             )
         noise = noisemark.marked(noise, o.watermark, own_key())
-        network = self._network(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
-        points, rows, table = self._visited(o)
+        way = self.denoising(self.requested(n, given, draws), o)
+        with evaluating(self.net):
+            x = integrate(way.denoise, way.points.sigma[0] * noise, way.rows(), clip=way.clip, generator=draws)
+        return x.clamp(*bounds) if bounds else x
+
+    def denoising(self, given: Given, options: DiffusionOptions) -> Denoising:
+        """The way from noise at t = 1 to an example."""
+        o = options
+        network = self._network(given, self.guidance if o.guidance is None else o.guidance)
+        points, table = self._visited(o)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             pre = table[t]
-            y, mix = self._split(network(pre.c_in * x_t, x_t.new_full((n,), pre.t_in)))
+            y, mix = self._split(network(pre.c_in * x_t, x_t.new_full((len(x_t),), pre.t_in)))
             return Denoised(pre.a * x_t + pre.b * y, mix)
 
-        with evaluating(self.net):
-            x = integrate(denoise, points.sigma[0] * noise, rows, clip=bounds if o.clip else None, generator=draws)
-        return x.clamp(*bounds) if bounds else x
+        return Denoising(denoise, points, o.sampler or self.config.sampler, self.target.bounds if o.clip else None)
 
     @torch.no_grad()
-    def noise_of(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
-        """The noise that the probability flow would make x of, given nothing: x followed back to the end."""
-        least, most = math.log(max(self.schedule.ratio_min, noisemark.BEGIN)), math.log(self.schedule.ratio_max)
+    def noise_of(
+        self,
+        x: Float[Tensor, "n *shape"],
+        given: Given | None = None,
+        *,
+        steps: int = noisemark.STEPS,
+        begin: float = noisemark.BEGIN,
+    ) -> Float[Tensor, "n *shape"]:
+        """The noise that the probability flow would make x of: x followed back from sigma/alpha = ``begin``."""
+        least, most = math.log(max(self.schedule.ratio_min, begin)), math.log(self.schedule.ratio_max)
         with evaluating(self.net):
-            return density.followed(self._rate({}), x, least, most, noisemark.STEPS) * math.exp(-most)
+            return density.followed(self._rate(given or {}), x, least, most, steps) * math.exp(-most)
 
     def _rate(self, given: Given) -> Callable[[Tensor, float], Tensor]:
         """d(x_t / alpha) / d log r at x_t / alpha and log r."""
@@ -262,14 +275,13 @@ class Diffusion(GenerativeModel):
 
         return f
 
-    def _visited(self, o: DiffusionOptions) -> tuple[Path, list[Step], dict[float, Preconditioning]]:
-        """The times that a sampler visits, its rows, and what surrounds the network at each time, as numbers."""
+    def _visited(self, o: DiffusionOptions) -> tuple[Path, dict[float, Preconditioning]]:
+        """The times that a sampler visits, and what surrounds the network at each, as numbers."""
         c = self.config
         times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
         weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
         table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))
-        points = path(self.schedule, times)
-        return points, plan(o.sampler or c.sampler, points), table
+        return path(self.schedule, times), table
 
     @property
     def pieces(self) -> dict[str, Piece]:
@@ -278,7 +290,8 @@ class Diffusion(GenerativeModel):
         return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, "prediction")}
 
     def procedure(self) -> dict[str, Any]:
-        points, rows, table = self._visited(DiffusionOptions())
+        points, table = self._visited(DiffusionOptions())
+        rows = plan(self.config.sampler, points)
         around = [table[row.t] for row in rows]
         steps = [
             row._asdict() | {"t": pre.t_in, "a": pre.a, "b": pre.b, "c_in": pre.c_in}

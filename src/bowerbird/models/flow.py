@@ -33,7 +33,7 @@ from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
 from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.greenlist import own_key
-from bowerbird.samplers.integrate import Denoised, Sampler, integrate, path, plan
+from bowerbird.samplers.integrate import Denoised, Denoising, Sampler, integrate, path, plan
 from bowerbird.samplers.schedule import Grid, stratified_uniform
 from bowerbird.spec import Classes, Spec, Tensors
 
@@ -162,27 +162,40 @@ class Flow(GenerativeModel):
         o, draws, bounds = options or FlowOptions(), generator or fresh(), self.target.bounds
         noise = draws.randn(n, *self.target.shape).to(self.device)
         noise = noisemark.marked(noise, o.watermark, own_key())
-        velocity = self._velocity(self.requested(n, given, draws), self.guidance if o.guidance is None else o.guidance)
-
-        def denoise(x_t: Tensor, t: float) -> Denoised:
-            return Denoised(x_t - t * velocity(x_t, x_t.new_full((n,), t)))
-
-        times = self.schedule.times(self.config.sample_steps if o.steps is None else o.steps, o.grid)
-        rows = plan(o.sampler or self.config.sampler, path(self.schedule, times))
+        way = self.denoising(self.requested(n, given, draws), o)
         with evaluating(self.net):
-            x = integrate(denoise, noise, rows, clip=bounds if o.clip else None, generator=draws)
+            x = integrate(way.denoise, noise, way.rows(), clip=way.clip, generator=draws)
         return x.clamp(*bounds) if bounds else x
 
+    def denoising(self, given: Given, options: FlowOptions) -> Denoising:
+        """The way from noise at t = 1 to an example."""
+        o, c = options, self.config
+        velocity = self._velocity(given, self.guidance if o.guidance is None else o.guidance)
+
+        def denoise(x_t: Tensor, t: float) -> Denoised:
+            return Denoised(x_t - t * velocity(x_t, x_t.new_full((len(x_t),), t)))
+
+        times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid)
+        clip = self.target.bounds if o.clip else None
+        return Denoising(denoise, path(self.schedule, times), o.sampler or c.sampler, clip)
+
     @torch.no_grad()
-    def noise_of(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
-        """The noise that the flow would make x of, given nothing: x followed back to t = 1."""
-        velocity = self._velocity({}, 1.0)
+    def noise_of(
+        self,
+        x: Float[Tensor, "n *shape"],
+        given: Given | None = None,
+        *,
+        steps: int = noisemark.STEPS,
+        begin: float = noisemark.BEGIN,
+    ) -> Float[Tensor, "n *shape"]:
+        """The noise that the flow would make x of: x followed back from t = ``begin`` to 1."""
+        velocity = self._velocity(given or {}, 1.0)
 
         def u(x_t: Tensor, t: float) -> Tensor:
             return velocity(x_t, x_t.new_full((len(x_t),), t))
 
         with evaluating(self.net):
-            return density.followed(u, x, noisemark.BEGIN, 1.0, noisemark.STEPS)
+            return density.followed(u, x, begin, 1.0, steps)
 
     @property
     def pieces(self) -> dict[str, Piece]:

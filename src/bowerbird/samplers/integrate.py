@@ -113,6 +113,23 @@ def ddpm(p: Path) -> list[Step]:
     return rows
 
 
+def resampled(p: Path, times: int) -> list[Step]:
+    """``ddpm`` that takes every step ``times`` times: back to t by fresh noise, and down again (RePaint's resampling).
+
+    Where part of x_0 is prescribed, one pass leaves the rest out of tune with it; going over a step again lets both
+    agree (Lugmayr et al. 2022, arXiv:2201.09865, section 4.2, with jumps of one step).  Down to s and back to t is one
+    row: alpha_ts (x_weight x + d_weight D + n z) + sigma_ts z' holds two noises, which are one of their joint variance.
+    """
+    rows = []
+    for (i, j), down in zip(p.steps(), ddpm(p), strict=True):
+        if p.sigma[j] > 0 and p.alpha[i] > 0:  # at pure noise, and at the data, there is nothing to tune
+            alpha_ts = p.alpha[i] / p.alpha[j]
+            noise = math.sqrt((alpha_ts * down.noise) ** 2 + p.sigma[i] ** 2 - (alpha_ts * p.sigma[j]) ** 2)
+            rows += [Step(p.t[i], alpha_ts * down.x, alpha_ts * down.d, 0.0, noise, noise)] * (times - 1)
+        rows.append(down)
+    return rows
+
+
 def ddim(p: Path, eta: float = 0.0) -> list[Step]:
     """x_s = alpha_s D + sqrt(sigma_s^2 - noise^2) eps + noise z, noise^2 = eta^2 times the posterior's variance.
 
@@ -186,6 +203,27 @@ def plan(sampler: str, p: Path) -> list[Step]:
     if sampler not in _SAMPLERS:
         raise unknown("sampler", sampler, get_args(Sampler))
     return _SAMPLERS[sampler](p)
+
+
+class Denoising(NamedTuple):
+    """What a sampler has to know of a model that turns noise into examples."""
+
+    denoise: Denoiser
+    points: Path
+    """The times to visit."""
+    sampler: str
+    """The integrator that the options, or the recipe, name."""
+    clip: tuple[float, float] | None
+    """The bounds of D."""
+
+    def rows(self) -> list[Step]:
+        return plan(self.sampler, self.points)
+
+    def after(self, share: float) -> "Denoising":
+        """The last part of the way: all of it for 1, at least one step."""
+        last = len(self.points.t) - 1
+        first = min(last - 1, round((1 - share) * last))
+        return self._replace(points=Path(*(values[first:] for values in self.points)))
 
 
 Seen = Callable[[float, Tensor, Tensor], None]

@@ -17,9 +17,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from bowerbird.media.image import pixels
+from bowerbird.media.image.supplied import covered
 from bowerbird.reading.running.kernel import confine, packages
-from bowerbird.serve.uploaded import LENGTH, REPLY, REQUEST
+from bowerbird.serve.uploaded import LENGTH, REPLY, REQUEST, WAYS
 
+MASK = WAYS.index("mask")
 MEMORY = 2_000_000_000
 CPU_S = 15
 MOST_REPLY = 1 << 28
@@ -36,14 +38,16 @@ def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def reply(content: bytes, most_pixels: int, height: int, width: int, cropped: bool) -> bytes:
+def reply(content: bytes, most_pixels: int, height: int, width: int, way: int) -> bytes:
     """The pixels of a picture, upright and on white, or why there are none."""
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours
     try:
         header = pixels.header(BytesIO(content))
         if header.height * header.width > most_pixels:
             return REPLY.pack(b"large", header.height, header.width, 0)
-        x = fitted(pixels.as_stored(BytesIO(content)), height, width, cropped)
+        x = mask(BytesIO(content), WAYS[way]) if way >= MASK else picture(BytesIO(content), height, width, way)
+    except Opaque:
+        return REPLY.pack(b"opaque", 0, 0, 0)
     except UnidentifiedImageError:
         return REPLY.pack(b"unknown", 0, 0, 0)
     except Exception:  # decoders answer a broken file with almost any exception
@@ -51,16 +55,29 @@ def reply(content: bytes, most_pixels: int, height: int, width: int, cropped: bo
     return REPLY.pack(b"", *x.shape) + x.tobytes()
 
 
-def fitted(x: np.ndarray, height: int, width: int, cropped: bool) -> np.ndarray:
+class Opaque(Exception):
+    """A mask that was to be transparent somewhere."""
+
+
+def mask(file: BytesIO, way: str) -> np.ndarray:
+    """uint8 (h, w, 1): 255 where it covers."""
+    image = pixels.opened(file)
+    if way == "transparency" and not image.has_transparency_data:
+        raise Opaque
+    return np.where(covered(image), 255, 0).astype(np.uint8)[..., None]
+
+
+def picture(file: BytesIO, height: int, width: int, way: int) -> np.ndarray:
     """uint8 (h, w, c) of this size, its centre cut to the shape; or as it is, but no larger."""
-    if cropped:
+    x = pixels.as_stored(file)
+    if WAYS[way] == "cropped":
         return pixels.fit_array(x[None], height, width)[0]
     image = Image.fromarray(x if x.shape[-1] == 3 else x[..., 0])
     image.thumbnail((width, height))
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def in_a_fork(content: bytes, wish: tuple[int, int, int, bool], readable: list[Path]) -> bytes:
+def in_a_fork(content: bytes, wish: tuple[int, int, int, int], readable: list[Path]) -> bytes:
     """The reply of a confined fork; nothing if it died.  Where there are no forks, this process is all there is."""
     if not hasattr(os, "fork"):
         return reply(content, *wish)
@@ -75,7 +92,7 @@ def in_a_fork(content: bytes, wish: tuple[int, int, int, bool], readable: list[P
     return said
 
 
-def _confined(content: bytes, wish: tuple[int, int, int, bool], readable: list[Path], writing: int) -> None:
+def _confined(content: bytes, wish: tuple[int, int, int, int], readable: list[Path], writing: int) -> None:
     """What the fork does, which never returns."""
     try:
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -12,13 +12,14 @@ Beside OpenAI's fields, ``given`` and ``options`` say what only these models kno
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from bowerbird.editing.inpaint import Inpaint
 from bowerbird.generating import Samples
 from bowerbird.serve import bodies, texts, words
 from bowerbird.serve.endpoints import (
@@ -110,13 +111,19 @@ async def edits(request: Request) -> Response:
     require_type(request, "multipart/form-data")
     fields, files = await _form(request, await read_body(request, engine.limits))
     asked = checked(bodies.ImageRequest, fields)
-    run = chosen_run(engine, asked.model, lambda run: run.spec.medium == "image" and bool(words.picture_name(run)))
-    field: Any = run.spec.given.get(words.picture_name(run))
-    if field is None:
-        raise Refused(400, f"The model '{run.name}' takes no input picture; use /v1/images/generations.", param="model")
+    run = chosen_run(
+        engine,
+        asked.model,
+        lambda run: not Inpaint.lacks(run.model) if "mask" in files else bool(words.picture_name(run)),
+    )
     pictures = files.get("image", [])
+    field: Any = run.spec.given.get(words.picture_name(run))
+    if field is None and Inpaint.lacks(run.model):
+        raise Refused(400, f"The model '{run.name}' takes no input picture; use /v1/images/generations.", param="model")
     if not pictures:
         raise Refused(400, "Send the picture to edit as the file 'image'.", param="image")
+    if field is None:
+        return await _completed(request, run, asked, pictures, files.get("mask", pictures))
     given: dict[str, Any] = {words.picture_name(run): [await _decoded(data, field, engine) for data in pictures]}
     if "mask" in files:
         given["mask"] = [await _decoded(data, _mask_field(run), engine) for data in files["mask"]]
@@ -125,8 +132,33 @@ async def edits(request: Request) -> Response:
     given |= words.agreed(said, values)
     answer = await _pictures(request, run, asked, given)
     if asked.prompt and not _says(run):
-        answer["notes"] = ["The prompt was not used: this model uses only the picture."]
+        answer["notes"] = [NOT_USED]
     return JSONResponse(answer)
+
+
+async def _completed(
+    request: Request, run: Served, asked: bodies.ImageRequest, pictures: list[bytes], masks: list[bytes]
+) -> Response:
+    """Pictures whose transparent or masked part was made anew, by a model that no one trained for it."""
+    engine, field = engine_of(request), run.spec.target
+    if len(masks) != 1 or not isinstance(field, Tensors):
+        raise Refused(400, "Send one picture, or one mask for all.", param="mask")
+    source = [await _decoded(data, field, engine) for data in pictures]
+    mask = await asyncio.to_thread(words.mask, masks[0], pictures[0], field, engine.limits)
+    said = words.from_prompt(run, asked.prompt) if asked.prompt and _says(run) else {}
+    given = words.agreed(said, words.from_json(run, asked.given, engine.limits)) | {"source": source, "mask": mask}
+
+    async def work(n: int | None, seed: int) -> list[dict[str, bytes]]:
+        edited = await engine.edit(run.name, "inpaint", given, n=n, seed=seed, options=asked.options)
+        return await asyncio.to_thread(edited.files)
+
+    answer = await _answer(request, run, asked, given, work)
+    if asked.prompt and not _says(run):
+        answer["notes"] = [NOT_USED]
+    return JSONResponse(answer)
+
+
+NOT_USED = "The prompt was not used: this model uses only the picture."
 
 
 def _says(run: Served) -> bool:
@@ -192,12 +224,27 @@ def _number(text: str) -> Any:
 async def _pictures(
     request: Request, run: Served, asked: bodies.ImageRequest, given: Mapping[str, Any]
 ) -> dict[str, Any]:
+    async def work(n: int | None, seed: int) -> list[dict[str, bytes]]:
+        samples: Samples = await engine_of(request).submit(run.name, n, seed=seed, given=given, options=asked.options)
+        return await asyncio.to_thread(samples.files)
+
+    return await _answer(request, run, asked, given, work)
+
+
+async def _answer(
+    request: Request,
+    run: Served,
+    asked: bodies.ImageRequest,
+    given: Mapping[str, Any],
+    work: Callable[[int | None, int], Coroutine[Any, Any, list[dict[str, bytes]]]],
+) -> dict[str, Any]:
+    """The pictures that ``work`` makes of a number (None: one for each of several inputs) and a seed."""
     height, width = run.spec.target.shape[-2:]  # type: ignore[union-attr]
     if asked.size not in (None, "auto", f"{width}x{height}"):
         raise Refused(400, f"The model '{run.name}' makes pictures of {width}x{height}; leave size out.", param="size")
     seed = any_seed() if asked.seed is None else asked.seed
     n = None if any(len(value) > 1 for value in given.values() if isinstance(value, list)) else asked.n or 1
-    files = await _files(request, run, n, seed, given, asked.options)
+    files = await unless_gone(request, work(n, seed))
     encoded = [base64.b64encode(one[".png"]).decode() for one in files]
     key, prefix = ("url", "data:image/png;base64,") if asked.response_format == "url" else ("b64_json", "")
     data: list[dict[str, Any]] = [{key: prefix + text} for text in encoded]
@@ -254,6 +301,7 @@ def edit_body() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "image": file,
+            "mask": file,
             "model": {"type": "string"},
             "prompt": {"type": "string"},
             "n": {"type": "integer", "minimum": 1},

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.editing import Edited, Request, action_from, edit
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import Asked, Samples, drawn_with
 from bowerbird.media.giving import read_given
@@ -107,6 +108,32 @@ class Engine:
         ask = self._rows if served.joins else self._batch
         x, made_from = await ask(served, Asked(n_given, seed, first, tensors), chosen)
         return Samples(x, made_from, served.spec, origin, labeller=served.labeller)
+
+    async def edit(
+        self,
+        run: str,
+        action: str,
+        words: Mapping[str, Any],
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> Edited:
+        """What ``api.edit`` makes; ``words`` holds ``source`` and ``mask`` as arrays, and what else is given.
+
+        BowerbirdError for what the run cannot do or what is beyond the limits; Busy and TooLate as for ``submit``.
+        """
+        served = self.run(run)
+        wanted = action_from(action, options)
+        self._check_numbers(wanted)
+        self._check_characters(words)
+        count = n or max([1, *(len(value) for value in words.values() if isinstance(value, list))])
+        self._check_count(served, count, wanted)
+        future, job = self._job(Asked(count, seed), wanted)
+        job.work = lambda model: edit(wanted, Request(model, words, n, seed, served.about(), served.labeller))
+        self.workers[served.name].offer([job])
+        edited: Edited = await _awaited(future, [job], self.limits.seconds)
+        return edited
 
     async def _batch(self, served: Served, asked: Asked, options: Any) -> tuple[Tensor, dict[str, Tensor]]:
         future, job = self._job(asked, options)
@@ -224,13 +251,16 @@ class Engine:
     def _options(self, served: Served, table: Mapping[str, Any] | None) -> Any:
         """The run's options with these values, within the limits."""
         chosen = options_from(served.model, table)
-        for name, value in dataclasses.asdict(chosen).items():
-            most = self.limits.tokens if name == "n_tokens" else self.limits.steps
-            if isinstance(value, int) and value > most:
-                raise BowerbirdError(f"{name} = {value} is more than this server allows: {most}.")
+        self._check_numbers(chosen)
         if getattr(chosen, "n_tokens", 0) is None:
             chosen = dataclasses.replace(chosen, n_tokens=self._until_full(served))
         return chosen
+
+    def _check_numbers(self, options: Any) -> None:
+        for name, value in dataclasses.asdict(options).items():
+            most = self.limits.tokens if name == "n_tokens" else self.limits.steps
+            if isinstance(value, int) and value > most:
+                raise BowerbirdError(f"{name} = {value} is more than this server allows: {most}.")
 
     def _until_full(self, served: Served) -> int | None:
         """None, which is until the context is full, where that is within the limits."""

@@ -17,8 +17,12 @@ import numpy as np
 
 from bowerbird.errors import BowerbirdError
 
-REQUEST = struct.Struct("<QQII?")
-"""Bytes of the file, most pixels, height, width, whether the centre is cut to that shape; the file follows."""
+REQUEST = struct.Struct("<QQIIB")
+"""Bytes of the file, most pixels, height, width, which of ``WAYS``; the file follows."""
+WAYS = ("whole", "cropped", "mask", "transparency")
+"""As it is, but at most of that size; its centre cut to that shape; 255 where a mask covers; the same by transparency
+alone."""
+UNLIMITED = (1 << 31) - 1
 LENGTH = struct.Struct("<Q")
 """Bytes of the reply that follows."""
 REPLY = struct.Struct("<8sIII")
@@ -30,6 +34,7 @@ REASONS = {
     "large": "The picture has {n} pixels; the limit is {most}.",
     "unknown": "The picture cannot be read: it is in no format that is known here.",
     "broken": "The picture cannot be read: it is broken or truncated.",
+    "opaque": "Send a mask whose transparent pixels are to be made anew, or erase them in the picture.",
     "stopped": "The picture cannot be read: decoding it took too much time or memory.",
 }
 
@@ -101,10 +106,19 @@ def decoded(content: bytes, most_pixels: int, height: int, width: int, *, croppe
 
     ``cropped``: of exactly this size, the centre cut to its shape; else as it is, but at most so high and wide.
     """
+    return _asked(content, most_pixels, height, width, "cropped" if cropped else "whole")
+
+
+def covered(content: bytes, most_pixels: int, *, transparent: bool) -> np.ndarray:
+    """uint8 (h, w, 1): 255 where a mask is transparent, or else white; ``transparent``: by transparency alone."""
+    return _asked(content, most_pixels, UNLIMITED, UNLIMITED, "transparency" if transparent else "mask")
+
+
+def _asked(content: bytes, most_pixels: int, height: int, width: int, way: str) -> np.ndarray:
     with _places:
         child = _idle.pop() if _idle else Child()
         try:
-            said = child.ask(REQUEST.pack(len(content), most_pixels, height, width, cropped) + content)
+            said = child.ask(REQUEST.pack(len(content), most_pixels, height, width, WAYS.index(way)) + content)
         except (EOFError, OSError):
             child.end()
             raise NoPicture("stopped") from None

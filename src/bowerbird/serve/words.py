@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.media.image import pixels
+from bowerbird.media.image.supplied import MIDDLE
 from bowerbird.serve import uploaded
 from bowerbird.serve.limits import Limits
 from bowerbird.serve.served import Served
@@ -94,9 +96,29 @@ def from_base64(text: Any, name: str) -> bytes:
 
 def picture(data: bytes, field: Tensors, limits: Limits) -> np.ndarray:
     """uint8 (h, w, c) of the size that the field has, its centre cut to the shape of the model."""
+    return uploaded.decoded(_known(data), limits.upload_pixels, *field.shape[1:], cropped=True)
+
+
+def mask(data: bytes, image: bytes, field: Tensors, limits: Limits) -> np.ndarray:
+    """Where a picture is to be made anew, bool (h, w): where the mask is transparent, or else white.
+
+    The mask has the size of the picture, and is cut and resized with it; it may be the picture itself, if parts of
+    that are transparent.
+    """
+    most, any_size = limits.upload_pixels, (uploaded.UNLIMITED, uploaded.UNLIMITED)
+    found = uploaded.covered(_known(data), most, transparent=data == image)
+    height, width = uploaded.decoded(_known(image), most, *any_size, cropped=False).shape[:2]
+    if found.shape[:2] != (height, width):
+        raise BowerbirdError(
+            f"The mask is {found.shape[1]}x{found.shape[0]} pixels, the picture {width}x{height}; make both alike."
+        )
+    return pixels.fit_array(found[None], *field.shape[1:])[0, ..., 0] >= MIDDLE
+
+
+def _known(data: bytes) -> bytes:
     if not data.startswith(FORMATS):
         raise BowerbirdError("A picture must be a PNG, JPEG, GIF or WebP file.")
-    return uploaded.decoded(data, limits.upload_pixels, *field.shape[1:], cropped=True)
+    return data
 
 
 # ------------------------------------------------------------------------------------------------------- prompts

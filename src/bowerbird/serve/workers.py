@@ -20,6 +20,7 @@ from bowerbird import machine
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import PICTURES_AT_ONCE, SEQUENCES_AT_ONCE, Asked, draw_together
+from bowerbird.models.base import GenerativeModel
 from bowerbird.samplers.continuous import Continuation, ContinuousBatch
 from bowerbird.serve.limits import Busy, Closing, Limits, TooLate
 from bowerbird.serve.served import LOG, Served
@@ -45,6 +46,8 @@ class Job:
     failed: Callable[[Exception], None]
     gone: bool = False
     """Set by whoever no longer waits."""
+    work: Callable[[GenerativeModel], Any] | None = None
+    """What to do with the model instead of drawing; such a job is done alone."""
 
     @property
     def wanted(self) -> bool:
@@ -52,7 +55,8 @@ class Job:
 
     def alike(self, other: "Job") -> bool:
         """Whether both can be drawn in one batch."""
-        return self.options == other.options and self.asked.given.keys() == other.asked.given.keys()
+        drawn = self.work is None and other.work is None
+        return drawn and self.options == other.options and self.asked.given.keys() == other.asked.given.keys()
 
 
 @dataclass(eq=False)
@@ -222,7 +226,7 @@ class Drawer(Worker):
         self.tally.under_way = sum(job.asked.n for job in jobs)
         try:
             self._watch(self.served.model.sampling_network)
-            results = draw_together(self.served.model, [job.asked for job in jobs], jobs[0].options)
+            results = self._results(jobs)
         except Abandoned:
             for job in jobs:
                 job.failed(TooLate(self.limits.seconds))
@@ -234,6 +238,11 @@ class Drawer(Worker):
                 job.done(result)
         finally:
             self.tally.under_way = 0
+
+    def _results(self, jobs: list[Job]) -> list[Any]:
+        if (work := jobs[0].work) is not None:
+            return [work(self.served.model)]
+        return draw_together(self.served.model, [job.asked for job in jobs], jobs[0].options)
 
     def _explain(self, jobs: list[Job], error: Exception) -> None:
         """Of several, only those get an error that have one alone."""

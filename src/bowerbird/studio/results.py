@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from bowerbird.data.files import METADATA, SHEET
+from bowerbird.data.files import METADATA, SHEETS
 from bowerbird.data.writing import save_png
 from bowerbird.generating import Samples
 from bowerbird.media.image.imageset import to_uint8
@@ -137,7 +137,7 @@ def media_type(path: Path) -> str:
 
 def names_to_download(result: Result) -> list[str]:
     """All files; the sheet and the rows of what they were made from last."""
-    return sorted(result.files(), key=lambda name: (name in (METADATA, SHEET), name))
+    return sorted(result.files(), key=lambda name: (name in (METADATA, *SHEETS), name))
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -4,17 +4,25 @@ A sheet shows images of one size, row by row, with thin gaps.  Every image pixel
 of the same value, so that what is seen is what was generated: nothing is smoothed, stretched or compressed.
 """
 
+import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from bowerbird.data.writing import write_atomically
+from bowerbird.provenance.labelling import marked
+
 GAP = 2
 """Pixels between images and around the sheet."""
 TILE = 64
 """Small images are enlarged by the largest whole number that keeps their longer side within this many pixels."""
+
+FRAME_MS = 80
+"""How long a film shows an image."""
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _PAPER: dict[str, float | tuple[int, ...]] = {"L": 38, "LA": (38, 0), "RGB": (38, 38, 38), "RGBA": (38, 38, 38, 0)}
@@ -32,6 +40,23 @@ def picture(image: UInt8[Tensor, "c h w"], scale: int = 1) -> Image.Image:
     pixels = image.permute(1, 2, 0).contiguous().cpu().numpy()
     drawn = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     return drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.NEAREST)
+
+
+def enlargement(height: int, width: int) -> int:
+    """The side, in pixels of a sheet, of a pixel of a picture."""
+    return max(1, TILE // max(height, width))
+
+
+def save_film(path: Path, images: UInt8[Tensor, "n c h w"]) -> Path:
+    """An animated GIF or WebP, as the suffix says, that shows one image after the other for ever."""
+    scale = enlargement(*images.shape[-2:])
+    first, *others = [marked(picture(image, scale)) for image in images]
+    buffer = io.BytesIO()
+    kind = path.suffix.lstrip(".").upper()
+    how = {"lossless": True} if kind == "WEBP" else {}
+    first.save(buffer, kind, save_all=True, append_images=others, duration=FRAME_MS, loop=0, **how)
+    write_atomically(path, lambda unfinished: unfinished.write_bytes(buffer.getvalue()))
+    return path
 
 
 def sheet(
@@ -52,7 +77,7 @@ def sheet(
     if labels is not None and len(labels) != n:
         raise ValueError(f"{len(labels)} labels were given for {n} images.")
     columns = min(n, columns or math.ceil(math.sqrt(n)))
-    scale = scale or max(1, TILE // max(height, width))
+    scale = scale or enlargement(height, width)
     mode = _MODES[channels]
     step_x = width * scale + GAP
     step_y = height * scale + GAP + (_TEXT_HEIGHT if labels is not None else 0)

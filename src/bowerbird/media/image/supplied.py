@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from bowerbird.data import files
@@ -15,6 +16,9 @@ from bowerbird.data.files import opener
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 from bowerbird.media.image.imageset import to_float
+
+MIDDLE = 128
+"""Of 8 bits: where black ends and white begins."""
 
 
 def supplied(sources: list[Any], shape: tuple[int, ...]) -> tuple[Float[Tensor, "n c h w"], list[str]]:
@@ -54,6 +58,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _fitted(arrays: list[np.ndarray], shape: tuple[int, ...]) -> Float[Tensor, "n c h w"]:
     channels, height, width = shape
+    if channels == 1 and any(one.shape[2] == 3 for one in arrays):
+        raise BowerbirdError(
+            "A source is in colour (3 channels), but this run takes grey pictures (1 channel); convert it."
+        )
     other = {one.shape[:2] for one in arrays} - {(height, width)}
     if other:
         example = "{1}x{0}".format(*sorted(other)[0])
@@ -64,3 +72,32 @@ def _fitted(arrays: list[np.ndarray], shape: tuple[int, ...]) -> Float[Tensor, "
         )
     one_size = [pixels.fit_array(one[None], height, width)[0] for one in arrays]
     return to_float(torch.from_numpy(pixels.with_channels(one_size, channels).transpose(0, 3, 1, 2).copy()))
+
+
+def mask_from(given: Path | str | np.ndarray, height: int, width: int) -> Bool[np.ndarray, "h w"]:
+    """Where the picture of a mask is white, or transparent if it has any transparency; an array (h, w) says it itself.
+
+    BowerbirdError for a mask of another size or one that cannot be read.
+    """
+    marked = given if isinstance(given, np.ndarray) else _marked(Path(given).expanduser())
+    if marked.shape != (height, width):
+        found = "x".join(map(str, reversed(marked.shape)))
+        raise BowerbirdError(f"The mask is {found} pixels, but the pictures are {width}x{height}; make both alike.")
+    return marked.astype(bool)
+
+
+def _marked(path: Path) -> Bool[np.ndarray, "h w"]:
+    if not path.is_file():
+        raise BowerbirdError(f"The mask {path} does not exist; give a picture.")
+    try:
+        with open(path, "rb") as file:
+            return covered(pixels.opened(file))
+    except Exception as error:  # decoders answer a broken file with almost any exception
+        raise BowerbirdError(f"The mask {path} cannot be read as a picture: it is {pixels.problem(error)}.") from error
+
+
+def covered(mask: Image.Image) -> Bool[np.ndarray, "h w"]:
+    """Where it is transparent, if it has any transparency, else where it is white."""
+    if mask.has_transparency_data:
+        return np.asarray(mask.convert("RGBA"))[..., 3] < MIDDLE
+    return np.asarray(pixels.flatten(mask).convert("L")) >= MIDDLE
