@@ -72,6 +72,8 @@ class GenerativeModel(nn.Module, ABC):
     Options: ClassVar[type[Any]] = Options
     spec: Spec
     """What it makes, and from what: the data's spec, without what the model does not use."""
+    partial: bool = False
+    """Learned from a part of what is given as well: a field that is left out is then not drawn at random, but unsaid."""
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
 
@@ -95,7 +97,7 @@ class GenerativeModel(nn.Module, ABC):
 
     def requested(self, n: int, given: Given | None, generator: Draws) -> dict[str, Tensor]:
         """What n samples are made from, on the model's device (see ``nets.conditioning.requested``)."""
-        return requested(n, given, self.spec.given, generator, self.device)
+        return requested(n, given, self.spec.given, generator, self.device, partial=self.partial)
 
     def weights(self) -> dict[str, Tensor]:
         """What a run keeps for use: the state of the model that ``config.for_use().build(spec)`` makes."""

@@ -67,6 +67,15 @@ def optimal_coupling(
     return matched
 
 
+SHORTEST_TIME = 0.05
+"""Below it, an error of x_0 is not magnified further (Li & He 2025, arXiv:2511.13720, section 4.3)."""
+
+
+def _divisor(t: Float[Tensor, " n"], x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *ones"]:
+    """t, as what turns an error of x_0 into one of the velocity (x_t - x_0) / t."""
+    return t.clamp(min=SHORTEST_TIME).view(-1, *[1] * (x.dim() - 1))
+
+
 @dataclass(frozen=True)
 class FlowOptions(Options):
     """How samples are drawn; what is None is as the recipe says."""
@@ -104,6 +113,10 @@ class FlowConfig(config.ModelConfig):
     """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
     label_dropout: Share = 0.1
     """Probability of hiding what is given in training; needed for guidance."""
+    field_dropout: Share = 0.0
+    """Probability of hiding each field by itself, so that samples can be asked for with some of them unsaid."""
+    prediction: Literal["velocity", "x0"] = "velocity"
+    """What the network's output means; x0 suits patches of more numbers than the network is wide."""
     sampler: Sampler = "heun"
     sample_steps: Count = 25
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
@@ -126,6 +139,7 @@ class Flow(GenerativeModel):
         self.target = spec.needs(Tensors, "flow")
         self.guidance = config.guidance if self.spec.given else 1.0  # where nothing is given, nothing is exaggerated
         self.schedule = schedule.FlowSchedule()
+        self.partial = config.field_dropout > 0
         self.net = config.net.denoiser(self.spec, self.target.shape[0])
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
@@ -133,10 +147,11 @@ class Flow(GenerativeModel):
         eps = torch.randn_like(x)
         if self.config.coupling == "minibatch-ot":
             eps = optimal_coupling(x, eps, self._kinds(batch.given))
-        given = dropped(batch.given, self.spec.given, self.config.label_dropout)
+        given = dropped(batch.given, self.spec.given, self.config.label_dropout, self.config.field_dropout)
         t = self._draw_times(len(x)).to(x)
         x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
-        error = self.net(x_t, t, given).float() - (eps - x)
+        output = self.net(x_t, t, given).float()
+        error = (output - x) / _divisor(t, x) if self.config.prediction == "x0" else output - (eps - x)
         value = error.square().mean()
         yield Loss("model", value, {"mse": value.detach()})
 
@@ -188,18 +203,22 @@ class Flow(GenerativeModel):
     def pieces(self) -> dict[str, Piece]:
         given = self.spec.given
         inputs = {"x_t": Tensors(self.target.shape, None), "t": Tensors((), None), **given}
-        return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, "velocity")}
+        return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, self.config.prediction)}
 
     def procedure(self) -> dict[str, Any]:
         rows = plan(self.config.sampler, path(self.schedule, self.schedule.times(self.config.sample_steps)))
-        steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in rows]
+        x0 = self.config.prediction == "x0"
+        steps = [row._asdict() | {"a": 1.0 - x0, "b": 1.0 if x0 else -row.t, "c_in": 1.0} for row in rows]
         return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": self.guidance}
 
     def _velocity(self, given: Given, guidance: float) -> Network:
-        return guided(
+        network = guided(
             self.net, given, guidance,
             fields=self.spec.given, dropout=self.config.label_dropout, channels=self.target.shape[0],
         )  # fmt: skip
+        if self.config.prediction == "velocity":
+            return network
+        return lambda x_t, t: (x_t - network(x_t, t)) / _divisor(t, x_t)
 
     @property
     def sampling_network(self) -> nn.Module:

@@ -40,14 +40,18 @@ def nothing(field: Field, n: int, device: torch.device) -> Tensor:
     return torch.zeros(n, *field.shape, device=device)
 
 
-def dropped(given: Given, fields: Mapping[str, Field], probability: float) -> dict[str, Tensor]:
-    """Hides everything that an example is given with this probability, by the values that mean "nothing"."""
+def dropped(given: Given, fields: Mapping[str, Field], probability: float, each: float = 0.0) -> dict[str, Tensor]:
+    """Hides everything that an example is given with this probability, by the values that mean "nothing".
+
+    ``each``: the probability of hiding one field alone, drawn for every field.
+    """
     kept = {name: given[name] for name in fields if name in given}
     if not kept:
         return {}
     first = next(iter(kept.values()))
     hidden = torch.rand(len(first), device=first.device) < probability
-    return {name: _where(hidden, fields[name], value) for name, value in kept.items()}
+    alone = {name: torch.rand(len(first), device=first.device) < each for name in kept if each}
+    return {name: _where(hidden | alone.get(name, hidden), fields[name], value) for name, value in kept.items()}
 
 
 def _where(hidden: Tensor, field: Field, value: Tensor) -> Tensor:
@@ -56,9 +60,11 @@ def _where(hidden: Tensor, field: Field, value: Tensor) -> Tensor:
 
 
 def requested(
-    n: int, given: Given | None, fields: Mapping[str, Field], draws: Draws, device: torch.device
+    n: int, given: Given | None, fields: Mapping[str, Field], draws: Draws, device: torch.device, *, partial: bool = False
 ) -> dict[str, Tensor]:
     """What n samples are made from, on the device: what was asked for, and classes drawn as often as in the data.
+
+    A ``partial`` model has learned to do without any of its fields, so it is told "nothing" of those that are left out.
 
     BowerbirdError for an input that the model does not take, and for a picture that it needs but did not get.
     """
@@ -71,6 +77,8 @@ def requested(
         if len(value) != n:
             raise BowerbirdError(f"'{name}' is given for {len(value)} samples, but {n} are asked for.")
     for name, field in fields.items():
+        if name not in asked and partial and not isinstance(field, Tensors):
+            asked[name] = nothing(field, n, device)
         if name not in asked and isinstance(field, Classes):
             weights = torch.tensor(field.counts or [1] * len(field.names), dtype=torch.float64)
             asked[name] = draws.choice(n, weights)

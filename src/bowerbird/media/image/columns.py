@@ -1,5 +1,8 @@
 """What is known about each image, in the form that a model can be given: one class, several attributes, captions."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,7 +11,7 @@ from bowerbird import config
 from bowerbird.data import tokenizers
 from bowerbird.data.files import natural
 from bowerbird.data.tokenizers import Tokenizer
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.sources import Pictures
 from bowerbird.spec import Classes, Field, Tokens
 
@@ -21,34 +24,57 @@ LONGEST_CAPTION = 64
 """In tokens; the rest is cut off."""
 
 
-def given_columns(
-    found: Pictures, data: config.Data, in_training: np.ndarray
-) -> tuple[dict[str, Field], dict[str, np.ndarray], str]:
-    """What each image comes with: the fields, their values for each image, and the caption tokenizer as JSON.
+class Columns(NamedTuple):
+    """What each image comes with."""
+
+    fields: dict[str, Field]
+    values: dict[str, np.ndarray]
+    """One row for each image."""
+    codec: str = ""
+    """The caption tokenizer as JSON."""
+    wordings: dict[str, np.ndarray] = {}
+    """Captions that can be said in other words: tokens (n, wording, length), of which the first is the value."""
+
+
+def given_columns(found: Pictures, data: config.Data, in_training: np.ndarray) -> Columns:
+    """The fields, their values, and the tokenizer of the captions.
 
     ``data.given`` names columns: those with few values become attributes, those with texts captions.  Without it, the
     label is the only field.  Class frequencies and the tokenizer come from the training images alone.
     """
     if not data.given:
         names, numbers = choose_label(found, data.label)
-        return ({LABEL: _classes(names, numbers, in_training)}, {LABEL: numbers}, "") if names else ({}, {}, "")
+        return Columns({LABEL: _classes(names, numbers, in_training)}, {LABEL: numbers}) if names else Columns({}, {})
     fields: dict[str, Field] = {}
     values: dict[str, np.ndarray] = {}
     captions = {}
     for name in data.given:
-        if name not in found.columns:
-            raise unknown(f"column of {found.name}", name, [*found.columns])
-        if _is_text(found.columns[name]):
-            captions[name] = found.columns[name].tolist()
+        column = found.column(name)
+        if _is_text(column):
+            captions[name] = column.tolist()
         else:
-            names, values[name] = _numbered(found.columns[name])
+            names, values[name] = _numbered(column)
             fields[name] = _classes(names, values[name], in_training)
+    if data.wordings and len(captions) != 1:
+        raise BowerbirdError(
+            f"--data.wordings says one caption in other words, but --data.given names {len(captions)} captions; give "
+            "one column of captions."
+        )
     if not captions:
-        return fields, values, ""
-    tokenizer = _tokenizer(captions, data, in_training)
+        return Columns(fields, values)
+    others = {name: found.column(name).tolist() for name in data.wordings}
+    tokenizer = _tokenizer(captions | others, data, in_training)
     for name, texts in captions.items():
         fields[name], values[name] = tokenized(texts, tokenizer)
-    return fields, values, tokenizer.to_json()
+    wordings = {name: _wordings(texts, others.values(), tokenizer) for name, texts in captions.items() if others}
+    return Columns(fields, values, tokenizer.to_json(), wordings)
+
+
+def _wordings(texts: list[str], others: Iterable[list[str]], tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens (n, wording, length) of the texts and of what says the same; an empty text gives way to the first."""
+    ways = [texts, *([other or text for text, other in zip(texts, column, strict=True)] for column in others)]
+    _, rows = tokenized([text for way in ways for text in way], tokenizer)
+    return rows.reshape(len(ways), len(texts), -1).swapaxes(0, 1)
 
 
 def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
