@@ -110,8 +110,8 @@ class Data:
     given: tuple[str, ...] = ()
     """Columns that images are made from instead of the label: attributes with few values, and captions."""
     wordings: tuple[str, ...] = ()
-    """Columns that say what the caption says in other words, such as another language or tags: of these and the caption,
-    each training example is shown with one, drawn at random."""
+    """A caption among the given, and columns that say the same in other words, such as another language or tags: each
+    training example is shown with one of them, drawn at random."""
     held_out: tuple[str, ...] = ()
     """Columns whose combinations are held out for validation and testing, such as caption and style: each value of the
     first stays in training with other values of the rest."""

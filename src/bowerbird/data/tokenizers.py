@@ -214,10 +214,8 @@ def _unknown_words(missing: Sequence[str], vocabulary: Iterable[str]) -> Bowerbi
     near = {word: nearest(word, vocabulary) for word in missing[:MOST_UNKNOWN]}
     named = ", ".join(f"'{word}'" + (f" (did you mean '{one}'?)" if one else "") for word, one in near.items())
     more = f" and {len(missing) - MOST_UNKNOWN} more" if len(missing) > MOST_UNKNOWN else ""
-    one = len(missing) == 1
     return BowerbirdError(
-        f"The {'word' if one else 'words'} {named}{more} {'is' if one else 'are'} not among the words that this run has "
-        "learned; say it with others."
+        f"The vocabulary has no {'word' if len(missing) == 1 else 'words'} {named}{more}; use others."
     )
 
 

@@ -73,7 +73,7 @@ class GenerativeModel(nn.Module, ABC):
     spec: Spec
     """What it makes, and from what: the data's spec, without what the model does not use."""
     partial: bool = False
-    """Learned from a part of what is given as well: a field that is left out is then not drawn at random, but unsaid."""
+    """Has learned to do without any of its fields: one that is left out stays unsaid instead of being drawn."""
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
 

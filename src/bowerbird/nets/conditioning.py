@@ -60,7 +60,13 @@ def _where(hidden: Tensor, field: Field, value: Tensor) -> Tensor:
 
 
 def requested(
-    n: int, given: Given | None, fields: Mapping[str, Field], draws: Draws, device: torch.device, *, partial: bool = False
+    n: int,
+    given: Given | None,
+    fields: Mapping[str, Field],
+    draws: Draws,
+    device: torch.device,
+    *,
+    partial: bool = False,
 ) -> dict[str, Tensor]:
     """What n samples are made from, on the device: what was asked for, and classes drawn as often as in the data.
 

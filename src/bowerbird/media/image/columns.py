@@ -1,6 +1,6 @@
 """What is known about each image, in the form that a model can be given: one class, several attributes, captions."""
 
-from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Columns(NamedTuple):
     codec: str = ""
     """The caption tokenizer as JSON."""
     wordings: dict[str, np.ndarray] = {}
-    """Captions that can be said in other words: tokens (n, wording, length), of which the first is the value."""
+    """Captions that can be said in other words: tokens (n, wording, length)."""
 
 
 def given_columns(found: Pictures, data: config.Data, in_training: np.ndarray) -> Columns:
@@ -50,31 +50,30 @@ def given_columns(found: Pictures, data: config.Data, in_training: np.ndarray) -
     captions = {}
     for name in data.given:
         column = found.column(name)
-        if _is_text(column):
+        if name in data.wordings or _is_text(column):
             captions[name] = column.tolist()
         else:
             names, values[name] = _numbered(column)
             fields[name] = _classes(names, values[name], in_training)
-    if data.wordings and len(captions) != 1:
+    ways = {name: found.column(name).tolist() for name in data.wordings}
+    own = [name for name in captions if name in ways]
+    if ways and len(own) != 1:
         raise BowerbirdError(
-            f"--data.wordings says one caption in other words, but --data.given names {len(captions)} captions; give "
-            "one column of captions."
+            f"--data.wordings are those of one caption, but --data.given names {len(own)} of them; name one in both."
         )
     if not captions:
         return Columns(fields, values)
-    others = {name: found.column(name).tolist() for name in data.wordings}
-    tokenizer = _tokenizer(captions | others, data, in_training)
+    tokenizer = _tokenizer(captions | ways, data, in_training)
     for name, texts in captions.items():
         fields[name], values[name] = tokenized(texts, tokenizer)
-    wordings = {name: _wordings(texts, others.values(), tokenizer) for name, texts in captions.items() if others}
-    return Columns(fields, values, tokenizer.to_json(), wordings)
+    return Columns(fields, values, tokenizer.to_json(), {name: _wordings(ways, name, tokenizer) for name in own})
 
 
-def _wordings(texts: list[str], others: Iterable[list[str]], tokenizer: Tokenizer) -> np.ndarray:
-    """Tokens (n, wording, length) of the texts and of what says the same; an empty text gives way to the first."""
-    ways = [texts, *([other or text for text, other in zip(texts, column, strict=True)] for column in others)]
-    _, rows = tokenized([text for way in ways for text in way], tokenizer)
-    return rows.reshape(len(ways), len(texts), -1).swapaxes(0, 1)
+def _wordings(ways: dict[str, list[str]], own: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens (n, wording, length); an empty text gives way to the caption of the column ``own``."""
+    said = [text or caption for way in ways.values() for text, caption in zip(way, ways[own], strict=True)]
+    _, rows = tokenized(said, tokenizer)
+    return rows.reshape(len(ways), len(ways[own]), -1).swapaxes(0, 1)
 
 
 def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
@@ -147,7 +146,9 @@ def _tokenizer(captions: dict[str, list[str]], data: config.Data, in_training: n
 
 def tokenized(texts: list[str], tokenizer: Tokenizer) -> tuple[Tokens, np.ndarray]:
     """The captions as tokens, each ending in eos, padded at the end to the longest."""
-    rows = [torch.tensor([*tokenizer.encode(text)[: LONGEST_CAPTION - 1], tokenizer.eos]) for text in texts]
+    ids, begin = tokenizer.encode_all(texts)
+    said = [ids[i : min(j, i + LONGEST_CAPTION - 1)].tolist() for i, j in pairwise(begin)]
+    rows = [torch.tensor([*tokens, tokenizer.eos]) for tokens in said]
     padded: Tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad)
     field = Tokens(tokenizer.vocab_size, LONGEST_CAPTION, tokenizer.bos, tokenizer.eos, tokenizer.pad)
     return field, padded.numpy()
