@@ -271,9 +271,20 @@ def test_retrieval_stands_beside_the_truth_and_beside_copying(tmp_path: Path, mo
 @pytest.fixture(scope="module")
 def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = config.load("emoji-text")
-    small = {"model.net.n_embd": 16, "model.net.n_layer": 1, "model.net.patch": 4, "model.sample_steps": 2,
-             "data.source": str(drawn), "data.given": ["style", "caption"], "data.wordings": ["caption", "zh", "tags"], "train.steps": 3,
-             "train.warmup_steps": 0, "train.batch_size": 8, "train.threads": 1, "train.precision": "fp32"}  # fmt: skip
+    small = {
+        "model.net.n_embd": 16,
+        "model.net.n_layer": 1,
+        "model.net.patch": 4,
+        "model.sample_steps": 2,
+        "data.source": str(drawn),
+        "data.given": ["style", "caption"],
+        "data.wordings": ["caption", "zh", "tags"],
+        "train.steps": 3,
+        "train.warmup_steps": 0,
+        "train.batch_size": 8,
+        "train.threads": 1,
+        "train.precision": "fp32",
+    }
     folder = tmp_path_factory.mktemp("runs") / "words"
     bowerbird.train(config.with_settings(recipe, small), folder)
     return folder
