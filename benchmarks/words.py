@@ -3,7 +3,7 @@
     python benchmarks/words.py RUN [--n 200] [--steps 20] [--guidance 2] [--sheet words.png]
 
 Three things draw what is asked for: the run; "same words", which copies the training picture of the nearest caption in
-whatever style it has; "same style", which copies that of the nearest caption in the style asked for, so of another thing.
+whatever style it has; "same style", which copies that of the nearest caption in the style asked for: another thing.
 They are compared on combinations of caption and style that training never saw, and the run also on those that it saw.
 Retrieval is that of the metric ``caption_retrieval``, L1 and SSIM are to the truth, and "copied" is the share that lies
 less than a third as far from one training picture as from any other, in pixels of 16×16.
