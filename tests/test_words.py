@@ -25,7 +25,7 @@ from bowerbird.metrics.matcher import Captioned, Matcher, fit_matcher, nearest_c
 from bowerbird.metrics.measurement import Protocol
 from bowerbird.models.base import Batch
 from bowerbird.models.flow import FlowConfig, FlowOptions
-from bowerbird.nets.conditioning import dropped, nothing, requested
+from bowerbird.nets.conditioning import dropped, nothing, requested, unsaid
 from bowerbird.nets.dit import DiTConfig
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
@@ -171,9 +171,18 @@ def test_what_is_left_out_is_drawn_unless_the_model_can_do_without() -> None:
     said = {"caption": torch.full((50, 2), 5)}
     drawn_style = requested(50, said, FIELDS, Draws(0), device)["style"]
     assert set(drawn_style.tolist()) == {0, 1, 2, 3}
-    unsaid = requested(50, {}, FIELDS, Draws(0), device, partial=True)
-    for name, field in FIELDS.items():
-        assert torch.equal(unsaid[name], nothing(field, 50, device))
+    fields = unsaid(FIELDS)
+    assert unsaid(fields) == fields and fields["caption"] == FIELDS["caption"]
+    style = requested(50, said, fields, Draws(0), device)["style"]
+    assert torch.equal(style, nothing(FIELDS["style"], 50, device))
+
+
+def test_without_anything_given_there_is_nothing_to_exaggerate() -> None:
+    spec = Spec("image", Tensors((3, 8, 8)), {"caption": FIELDS["caption"]})
+    net = DiTConfig(n_layer=1, n_head=1, n_embd=8, patch=4)
+    model = FlowConfig(net=net, sample_steps=2, guidance=3.0).build(spec)
+    plain = model.sample(2, options=FlowOptions(guidance=1.0), generator=Draws(0))
+    assert torch.equal(model.sample(2, generator=Draws(0)), plain)
 
 
 # -------------------------------------------------------------------------------------------------- answering with data

@@ -155,9 +155,10 @@ class PictureView(View):
 
     @cached_property
     def drawn(self) -> Drawn:
-        """With the captions of the split, where the model is given captions."""
-        rows = torch.arange(self.n) % len(self.real)
-        given = {name: self.real.given[name][rows] for name in (self.model.spec.given if self.caption_name else ())}
+        """From what the split gives, where the model is given captions or would leave classes unsaid."""
+        rows, fields = torch.arange(self.n) % len(self.real), self.model.spec.given
+        unsaid = any(isinstance(one, Classes) and len(one.counts) > len(one.names) for one in fields.values())
+        given = {name: self.real.given[name][rows] for name in (fields if self.caption_name or unsaid else ())}
         return draw(self.model, self.n, seed=self.request.seed, given=given, options=self.options)
 
     @property

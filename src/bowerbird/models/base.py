@@ -72,8 +72,6 @@ class GenerativeModel(nn.Module, ABC):
     Options: ClassVar[type[Any]] = Options
     spec: Spec
     """What it makes, and from what: the data's spec, without what the model does not use."""
-    partial: bool = False
-    """Has learned to do without any of its fields: one that is left out stays unsaid instead of being drawn."""
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
 
@@ -97,7 +95,7 @@ class GenerativeModel(nn.Module, ABC):
 
     def requested(self, n: int, given: Given | None, generator: Draws) -> dict[str, Tensor]:
         """What n samples are made from, on the model's device (see ``nets.conditioning.requested``)."""
-        return requested(n, given, self.spec.given, generator, self.device, partial=self.partial)
+        return requested(n, given, self.spec.given, generator, self.device)
 
     def weights(self) -> dict[str, Tensor]:
         """What a run keeps for use: the state of the model that ``config.for_use().build(spec)`` makes."""

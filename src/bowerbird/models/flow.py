@@ -14,7 +14,7 @@ Here t = 0 is data, as everywhere in Bowerbird; the papers run time the other wa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional, evaluating
-from bowerbird.nets.conditioning import Given, Network, dropped, guided
+from bowerbird.nets.conditioning import Given, Network, dropped, guided, unsaid
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
@@ -136,10 +136,11 @@ class Flow(GenerativeModel):
         super().__init__()
         self.config = config
         self.spec = spec if config.conditional else spec.alone()
+        if config.field_dropout:
+            self.spec = replace(self.spec, given=unsaid(self.spec.given))
         self.target = spec.needs(Tensors, "flow")
         self.guidance = config.guidance if self.spec.given else 1.0  # where nothing is given, nothing is exaggerated
         self.schedule = schedule.FlowSchedule()
-        self.partial = config.field_dropout > 0
         self.net = config.net.denoiser(self.spec, self.target.shape[0])
 
     def losses(self, batch: Batch) -> Iterator[Loss]:

@@ -13,6 +13,7 @@ Sampling can extrapolate past the conditional output, away from the unconditiona
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,18 +60,18 @@ def _where(hidden: Tensor, field: Field, value: Tensor) -> Tensor:
     return torch.where(hidden.view(-1, *[1] * (value.dim() - 1)), none, value)
 
 
+def unsaid(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields of a model that has learned to do without any of them: a class that is left out is then "nothing"."""
+    return {
+        name: replace(field, counts=(*[0] * len(field.names), 1)) if isinstance(field, Classes) else field
+        for name, field in fields.items()
+    }
+
+
 def requested(
-    n: int,
-    given: Given | None,
-    fields: Mapping[str, Field],
-    draws: Draws,
-    device: torch.device,
-    *,
-    partial: bool = False,
+    n: int, given: Given | None, fields: Mapping[str, Field], draws: Draws, device: torch.device
 ) -> dict[str, Tensor]:
     """What n samples are made from, on the device: what was asked for, and classes drawn as often as in the data.
-
-    A ``partial`` model has learned to do without any of its fields, so it is told "nothing" of those that are left out.
 
     BowerbirdError for an input that the model does not take, and for a picture that it needs but did not get.
     """
@@ -83,8 +84,6 @@ def requested(
         if len(value) != n:
             raise BowerbirdError(f"'{name}' is given for {len(value)} samples, but {n} are asked for.")
     for name, field in fields.items():
-        if name not in asked and partial and not isinstance(field, Tensors):
-            asked[name] = nothing(field, n, device)
         if name not in asked and isinstance(field, Classes):
             weights = torch.tensor(field.counts or [1] * len(field.names), dtype=torch.float64)
             asked[name] = draws.choice(n, weights)
@@ -117,7 +116,7 @@ def guided(
     """
     if abs(guidance) > LARGEST_GUIDANCE:
         raise BowerbirdError(f"guidance = {guidance:g} is too far from 1; give at most {LARGEST_GUIDANCE}.")
-    if guidance == 1:
+    if guidance == 1 or (fields and not given):
         return lambda x_t, t: network(x_t, t, given).float()
     if not given:
         raise BowerbirdError(f"guidance = {guidance} needs a model trained with labels; this one has none.")
