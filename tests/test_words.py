@@ -1,6 +1,8 @@
 """Pictures from words: wordings of a caption, combinations that are held out, unknown words, and the matcher."""
 
 import json
+import urllib.error
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.context import Captions, Context, Counterparts
 from bowerbird.measuring.engine import measure_context
 from bowerbird.media import open_data
+from bowerbird.media.image.sheets import samples_sheet
 from bowerbird.metrics.matcher import Captioned, Matcher, fit_matcher, nearest_captions, retrieved
 from bowerbird.metrics.measurement import Protocol
 from bowerbird.models.base import Batch
@@ -238,7 +241,7 @@ def scenes(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def small_fit(pairs: Captioned, vocab_size: int, pad: int) -> Matcher:
-    return fit_matcher(pairs, vocab_size, pad, steps=60)
+    return fit_matcher(pairs, vocab_size, pad, steps=25, batch=32)
 
 
 def test_the_matcher_finds_the_caption_of_unseen_pictures_and_no_other() -> None:
@@ -325,3 +328,32 @@ def test_the_run_is_measured_beside_truth_and_copies(
     found = {one.name: one for one in bowerbird.measure(run, metrics=["l1", "caption_retrieval"])[str(run)]}
     assert 0 < float(dict(found["l1"].protocol.parameters)["source"]) < found["l1"].value < 2
     assert {"of", "truth", "source"} <= dict(found["caption_retrieval"].protocol.parameters).keys()
+
+
+def test_previews_show_the_truth_beside_each_sample(run: Path) -> None:
+    samples = bowerbird.generate(run, 2, given={"prompt": ["red bar", "blue dot"]})
+    truth = torch.ones_like(samples.x)
+    plain = samples_sheet(samples.x, samples.given, samples.spec)
+    beside = np.asarray(samples_sheet(samples.x, samples.given | {"truth": truth}, samples.spec))
+    assert beside.shape[1] > 3 * plain.width // 2 and (beside[4:60, 70:126] == 255).all()
+
+
+def test_the_server_takes_the_same_words_and_names_the_unknown(run: Path) -> None:
+    from bowerbird.serve.app import served
+    from bowerbird.serve.service import Engine
+
+    def answer(address: str, body: dict[str, Any]) -> tuple[int, str]:
+        asked = urllib.request.Request(f"{address}/v1/images/generations", json.dumps(body).encode(),
+                                       {"content-type": "application/json"})  # fmt: skip
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as found:
+                return found.status, found.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    with served(Engine({"words": run})) as address:
+        assert answer(address, {"prompt": "红色长条", "given": {"style": "soft"}})[0] == 200
+        status, said = answer(address, {"prompt": "red sqare"})
+        assert status == 400 and "did you mean 'square'" in said
+        status, said = answer(address, {"prompt": "red bar", "given": {"style": "soff"}})
+        assert status == 400 and "did you mean 'soft'" in said

@@ -66,7 +66,9 @@ class Matcher(nn.Module):
         return digest.hexdigest()
 
 
-def fit_matcher(pairs: Captioned, vocab_size: int, pad: int, *, steps: int = STEPS, seed: int = 0) -> Matcher:
+def fit_matcher(
+    pairs: Captioned, vocab_size: int, pad: int, *, steps: int = STEPS, batch: int = BATCH, seed: int = 0
+) -> Matcher:
     """The matcher after ``steps`` steps of AdamW, in eval mode; each picture is shown with one of its wordings."""
     if not len(pairs.images):
         raise BowerbirdError("A matcher of pictures and captions needs pictures with captions.")
@@ -75,8 +77,8 @@ def fit_matcher(pairs: Captioned, vocab_size: int, pad: int, *, steps: int = STE
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        rows = torch.randint(len(pairs.images), (BATCH,), generator=generator)
-        wording = torch.randint(pairs.tokens.shape[1], (BATCH,), generator=generator)
+        rows = torch.randint(len(pairs.images), (batch,), generator=generator)
+        wording = torch.randint(pairs.tokens.shape[1], (batch,), generator=generator)
         shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
         captions, own = pairs.tokens[rows, wording].unique(dim=0, return_inverse=True)
         images = pairs.images[rows].roll(shift, (2, 3))
