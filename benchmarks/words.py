@@ -24,10 +24,11 @@ from torch.nn import functional as F
 from bowerbird import api
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.generating import draw
+from bowerbird.measuring.shipped.obedience import matcher_of
 from bowerbird.media import open_data
 from bowerbird.media.image.imageset import ImageSet, to_uint8
 from bowerbird.media.image.pictures import sheet
-from bowerbird.metrics.matcher import Captioned, Matcher, fit_matcher, nearest_captions, retrieved
+from bowerbird.metrics.matcher import Captioned, Matcher, nearest_captions, retrieved
 from bowerbird.metrics.neighbours import copies, nearest
 from bowerbird.metrics.pixelwise import ssim
 from bowerbird.metrics.truth import l1
@@ -106,15 +107,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200, help="combinations of each kind")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--matcher-steps", type=int, default=2000)
     parser.add_argument("--sheet", type=Path)
     a = parser.parse_args()
     model, data = api.load(a.run), open_data(RunDir.open(Path(a.run)).config().data)
     name = next(key for key, field in data.spec.given.items() if isinstance(field, Tokens))
     field = data.spec.given[name]
     pairs = Captioned(data.train.images, data.train.wordings.get(name, data.train.given[name][:, None]))
-    matcher = fit_matcher(pairs, field.vocab_size, field.pad, steps=a.matcher_steps)  # type: ignore[union-attr]
-    known = Known(data.train, data.spec, name, matcher)
+    assert isinstance(field, Tokens)
+    known = Known(data.train, data.spec, name, matcher_of(pairs, field, data.fingerprint))
     shown: list[tuple[Tensor, Tensor, list[str]]] = []
     print("| what draws | combinations | retrieval | L1 | SSIM | copied |\n|---|---|---|---|---|---|")
     for kind, real in (("unseen", data.test), ("seen", data.train)):

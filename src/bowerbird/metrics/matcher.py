@@ -22,7 +22,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.metrics.attributes import JUDGED_AT_ONCE, untrained
 
 WIDTH = 128
-STEPS, BATCH, LR, WEIGHT_DECAY = 2000, 128, 2e-3, 0.05
+STEPS, BATCH, LR, WEIGHT_DECAY = 800, 128, 2e-3, 0.05
 TEMPERATURE = 0.07
 SHIFT = 4
 """Most pixels by which pictures are moved in training."""

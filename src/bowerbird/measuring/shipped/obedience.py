@@ -19,9 +19,10 @@ from bowerbird.measuring.metric import Metric
 from bowerbird.metrics.attributes import VERSION, AttributeNet, fit_attributes, right, untrained
 from bowerbird.metrics.averages import mean
 from bowerbird.metrics.features import Digits
-from bowerbird.metrics.matcher import CANDIDATES, Matcher, fit_matcher, retrieved
+from bowerbird.metrics.matcher import CANDIDATES, Captioned, Matcher, fit_matcher, retrieved
 from bowerbird.metrics.matcher import VERSION as MATCHER_VERSION
 from bowerbird.metrics.measurement import Measurement, Protocol, settings
+from bowerbird.spec import Tokens
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -98,10 +99,13 @@ class CaptionRetrieval(Metric):
 
 
 def _matcher(context: Context) -> Matcher:
-    """The matcher of these data's pictures and captions, learnt once and kept in the cache."""
     found: Captions = context["captions"]
-    pairs, field = found.training, found.field
-    told = f"matcher {MATCHER_VERSION} {context['counterparts'].protocol.fingerprint} {tuple(pairs.tokens.shape)}"
+    return matcher_of(found.training, found.field, context["counterparts"].protocol.fingerprint)
+
+
+def matcher_of(pairs: Captioned, field: Tokens, fingerprint: str) -> Matcher:
+    """The matcher of these training pairs, learnt once and kept in the cache."""
+    told = f"matcher {MATCHER_VERSION} {fingerprint} {tuple(pairs.tokens.shape)}"
     empty = Matcher(pairs.images.shape[1], field.vocab_size, field.pad)
     return _learnt(told, empty, lambda: fit_matcher(pairs, field.vocab_size, field.pad))
 
