@@ -241,7 +241,7 @@ def scenes(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def small_fit(pairs: Captioned, vocab_size: int, pad: int) -> Matcher:
-    return fit_matcher(pairs, vocab_size, pad, steps=25, batch=32)
+    return fit_matcher(pairs, vocab_size, pad, steps=60, batch=32)
 
 
 def test_the_matcher_finds_the_caption_of_unseen_pictures_and_no_other() -> None:
