@@ -215,6 +215,16 @@ def test_a_network_that_answers_with_the_data_loses_nothing_and_samples_them() -
     assert torch.allclose(model.sample(3, options=FlowOptions(steps=4)), x.expand(3, -1, -1, -1), atol=1e-5)
 
 
+@pytest.mark.parametrize("prediction", ["velocity", "x0"])
+def test_an_export_combines_noise_and_answer_as_the_sampler_does(prediction: str) -> None:
+    model, x_t = flow(prediction), torch.rand(2, 3, 8, 8)
+    model.net = Oracle(torch.rand(1, 3, 8, 8))
+    for t in (1.0, 0.3, 0.02):
+        combined = model._combination(t)
+        x0 = x_t - t * model._velocity({}, 1.0)(x_t, torch.full((2,), t))
+        assert torch.allclose(combined["a"] * x_t + combined["b"] * model.net.x, x0, atol=1e-6)
+
+
 def test_both_predictions_lose_the_same_where_they_say_the_same() -> None:
     """An error d of x_0 is one of d / t of the velocity."""
     torch.manual_seed(0)

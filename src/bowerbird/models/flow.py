@@ -68,7 +68,7 @@ def optimal_coupling(
 
 
 SHORTEST_TIME = 0.05
-"""Below it, an error of x_0 is not magnified further (Li & He 2025, arXiv:2511.13720, section 4.3)."""
+"""Below it, an error of x_0 is not magnified further (Li & He 2025, arXiv:2511.13720)."""
 
 
 def _divisor(t: Float[Tensor, " n"], x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *ones"]:
@@ -208,9 +208,15 @@ class Flow(GenerativeModel):
 
     def procedure(self) -> dict[str, Any]:
         rows = plan(self.config.sampler, path(self.schedule, self.schedule.times(self.config.sample_steps)))
-        x0 = self.config.prediction == "x0"
-        steps = [row._asdict() | {"a": 1.0 - x0, "b": 1.0 if x0 else -row.t, "c_in": 1.0} for row in rows]
+        steps = [row._asdict() | self._combination(row.t) | {"c_in": 1.0} for row in rows]
         return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": self.guidance}
+
+    def _combination(self, t: float) -> dict[str, float]:
+        """x_0 = a x_t + b net(x_t, t): what ``_velocity`` amounts to."""
+        if self.config.prediction == "velocity":
+            return {"a": 1.0, "b": -t}
+        share = t / max(t, SHORTEST_TIME)
+        return {"a": 1 - share, "b": share}
 
     def _velocity(self, given: Given, guidance: float) -> Network:
         network = guided(

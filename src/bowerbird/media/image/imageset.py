@@ -261,6 +261,6 @@ def _fingerprint(
     for name, one in sets.items():
         known.update(f"{name} {binarize} {[(key, part.identity) for key, part in packed[name].items()]}".encode())
         for key, values in [*one.given.items(), *one.wordings.items()]:
-            if values.dim() == 3 or key not in packed[name]:
+            if key not in packed[name]:
                 known.update(f"{key} {tuple(values.shape)}".encode() + values.numpy().tobytes())
     return packing.remembered(packed["train"][""].folder, f"fingerprint-{known.hexdigest()[:32]}", of_content)
