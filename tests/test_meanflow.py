@@ -100,4 +100,3 @@ def test_a_trained_flow_is_a_start_that_changes_nothing_at_first() -> None:
     assert model.load_state_dict(flow.state_dict(), strict=False).unexpected_keys == []
     x, t = torch.randn(4, 1, 8, 8), torch.rand(4)
     assert torch.allclose(model.mean_velocity(x, t, {}, t), flow.net(x, t), atol=1e-6)
-    assert torch.allclose(model.log_prob(Batch(x), tolerance=1e-3), flow.log_prob(Batch(x), tolerance=1e-3), atol=30)

@@ -49,8 +49,8 @@ class Text:
     """How text becomes tokens and tokens become examples."""
 
     tokenizer: str = "auto"
-    """char, byte, bpe (trained on the data), auto (char, unless the data have more than 8,000 characters), or the path
-    of a tokenizer.json or of a run folder."""
+    """char, word, byte, bpe (trained on the data), auto (char, unless the data have more than 8,000 characters), or the
+    path of a tokenizer.json or of a run folder."""
     vocab_size: Count = 4096
     """Size of the vocabulary that bpe learns."""
     context: Annotated[int, Range(2)] | None = None
@@ -109,6 +109,12 @@ class Data:
     """Which column of the metadata is the label (None: sub-folder names, else a column 'label' or 'class')."""
     given: tuple[str, ...] = ()
     """Columns that images are made from instead of the label: attributes with few values, and captions."""
+    wordings: tuple[str, ...] = ()
+    """A caption among the given, and columns that say the same in other words, such as another language or tags: each
+    training example is shown with one of them, drawn at random."""
+    held_out: tuple[str, ...] = ()
+    """Columns whose combinations are held out for validation and testing, such as caption and style: each value of the
+    first stays in training with other values of the rest."""
     from_: str | None = None
     """Image to image: the source style, which is a value of a column or a folder."""
     to: str | None = None

@@ -51,7 +51,8 @@ class Classes:
 
     names: tuple[str, ...]
     counts: tuple[int, ...] = ()
-    """Training examples per class: a class that is not given is drawn in proportion to them; empty: all alike."""
+    """Training examples per class: a class that is not given is drawn in proportion to them; empty: all alike.  One
+    number more is the weight of leaving it unsaid."""
 
 
 NO_TOKEN = -1

@@ -38,9 +38,32 @@ def by_name(names: Iterable[str]) -> np.ndarray:
     u is the first 8 bytes of the SHA-256 of the name as a fraction.  For pictures of one thing in several styles, which
     must not lie on two sides.
     """
-    hashed = b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in names)
-    u = np.frombuffer(hashed, ">u8") / 2.0**64
+    u = _fractions(names)
     return np.select([u < 1 / 20, u < 3 / 20], ["val", "test"], "train")
+
+
+def by_combination(first: np.ndarray, *rest: np.ndarray) -> np.ndarray:
+    """The split of each row, by combinations of values of which every part is seen in training.
+
+    A value of ``first`` that has k combinations gives one of them to val if u < k/20, to test if k/20 ≤ u < 3k/20, and
+    keeps the others in train (and its only one, if k = 1): on average 1/20 and 2/20 of the combinations.  u is the
+    value's SHA-256 as in ``by_name``, and the one that goes is the combination with the smallest SHA-256.
+    """
+    combined = np.array(["\0".join(row) for row in zip(first, *rest, strict=True)])
+    names, rows, member = np.unique(combined, return_index=True, return_inverse=True)
+    values, owner, k = np.unique(first[rows], return_inverse=True, return_counts=True)
+    order = np.argsort(_fractions(names))
+    candidate = order[np.unique(owner[order], return_index=True)[1]]
+    u = _fractions(values)
+    where = np.full(len(names), "train", "<U5")
+    where[candidate] = np.select([k == 1, u < k / 20, u < 3 * k / 20], ["train", "val", "test"], "train")
+    return where[member]
+
+
+def _fractions(names: Iterable[str]) -> np.ndarray:
+    """The first 8 bytes of each name's SHA-256 as a fraction in [0, 1)."""
+    hashed = b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in names)
+    return np.frombuffer(hashed, ">u8") / 2.0**64
 
 
 def present(official: np.ndarray) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Every tokenizer is an object of the package ``tokenizers`` and is kept as the text of its tokenizer.json:
 
     char    a token per character that the data have, in order of their code points
+    word    a token per word that the data have, in small letters and without punctuation; a Han character is a word
     byte    a token per byte of UTF-8
     bpe     byte-level byte-pair encoding: text is cut into words, bytes are merged into ever longer pieces
             (Sennrich, Haddow, Birch, "Neural machine translation of rare words with subword units", 2016)
@@ -21,10 +22,10 @@ from typing import Any
 import numpy as np
 import tokenizers as hf
 from jaxtyping import Int32, Int64
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bowerbird.data.tensorfile import read_header
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.errors import BowerbirdError, nearest, unknown
 from bowerbird.spec import Spec, Tokens
 
 Specials = tuple[str, str, str]
@@ -41,13 +42,17 @@ ROLES = {
 FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 MANY_CHARACTERS = 8000
 """With more different characters than this, auto takes bpe."""
-KINDS = ("auto", "char", "byte", "bpe")
+KINDS = ("auto", "char", "word", "byte", "bpe")
 PIECE = 1 << 18
 """Characters that become tokens at once, so that no second copy of a long text is made."""
 BATCH = 1024
 """Texts that the package gets at once."""
 CHARACTERS = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
 """How the package spells the cutting of text into characters."""
+WORDS = r"\p{Han}|[[\p{L}\p{M}\p{N}]&&[^\p{Han}]]+|\p{S}"
+"""What word takes for one: Chinese is written without spaces, and a symbol says something by itself."""
+MOST_UNKNOWN = 5
+"""Unknown words that an error names."""
 
 
 class Tokenizer:
@@ -91,7 +96,7 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The tokens of a text; a special token written out in it is ordinary text.
 
-        BowerbirdError names a character that the vocabulary does not have.
+        BowerbirdError names a character, or the words, that the vocabulary does not have.
         """
         return self.encode_all([text])[0].tolist()
 
@@ -146,7 +151,18 @@ class Tokenizer:
         return plain
 
     def _encodings(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._is_word:
+            self._check_words(texts)
         return [e.ids for e in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _check_words(self, texts: Sequence[str]) -> None:
+        words = dict.fromkeys(word for text in texts for word in _words(self.core, text))
+        if missing := [word for word in words if word not in self._vocabulary]:
+            raise _unknown_words(missing, self._vocabulary)
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        return self.core.get_vocab(with_added_tokens=False)
 
     @cached_property
     def _description(self) -> dict[str, Any]:
@@ -157,6 +173,11 @@ class Tokenizer:
     def _is_char(self) -> bool:
         model = self._description["model"]["type"]
         return model == "WordLevel" and self._description["pre_tokenizer"] == CHARACTERS
+
+    @cached_property
+    def _is_word(self) -> bool:
+        model = self._description["model"]
+        return model["type"] == "WordLevel" and not self._is_char and model["unk_token"] not in model["vocab"]
 
     @cached_property
     def _table(self) -> Int32[np.ndarray, "codes"] | None:
@@ -199,6 +220,21 @@ def _only_in(character: str, charset: str, *, not_in: str) -> bool:
     return has(charset) and not has(not_in)
 
 
+def _words(core: hf.Tokenizer, text: str) -> list[str]:
+    normal = core.normalizer.normalize_str(text) if core.normalizer else text
+    return [word for word, _ in core.pre_tokenizer.pre_tokenize_str(normal)] if core.pre_tokenizer else [normal]
+
+
+def _unknown_words(missing: Sequence[str], vocabulary: Iterable[str]) -> BowerbirdError:
+    """Names each with the nearest word that there is."""
+    near = {word: nearest(word, vocabulary) for word in missing[:MOST_UNKNOWN]}
+    named = ", ".join(f"'{word}'" + (f" (did you mean '{one}'?)" if one else "") for word, one in near.items())
+    more = f" and {len(missing) - MOST_UNKNOWN} more" if len(missing) > MOST_UNKNOWN else ""
+    return BowerbirdError(
+        f"The vocabulary has no {'word' if len(missing) == 1 else 'words'} {named}{more}; use others."
+    )
+
+
 @lru_cache(maxsize=8)
 def _of_codec(codec: str, bos: int, eos: int, pad: int, chat_template: str) -> Tokenizer:
     """Kept, because reading the vocabulary of a large model takes longer than answering with it."""
@@ -235,8 +271,8 @@ def byte_names() -> list[str]:
 def chosen(kind: str, training: Sequence[str], others: Sequence[str], vocab_size: int, specials: Specials) -> Tokenizer:
     """The tokenizer that a configuration names, made for these texts.
 
-    bpe learns from the training texts alone.  The vocabulary of char has the characters of ``others`` too, without
-    which validation and test texts could not be scored.
+    bpe learns from the training texts alone.  The vocabularies of char and word have what occurs in ``others`` too,
+    without which validation and test texts could not be scored.
     """
     if kind not in KINDS:
         return read(kind)
@@ -247,6 +283,8 @@ def chosen(kind: str, training: Sequence[str], others: Sequence[str], vocab_size
         core = hf.Tokenizer(models.WordLevel({character: i for i, character in enumerate(characters)}))
         core.pre_tokenizer = pre_tokenizers.Split(hf.Regex(CHARACTERS["pattern"]["Regex"]), "isolated")  # type: ignore[index]
         core.decoder = decoders.Fuse()
+    elif kind == "word":
+        core = _word_level([*training, *others])
     elif kind == "byte":
         core = hf.Tokenizer(models.BPE({name: byte for byte, name in enumerate(byte_names())}, []))
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -257,6 +295,17 @@ def chosen(kind: str, training: Sequence[str], others: Sequence[str], vocab_size
     vocabulary = core.get_vocab(with_added_tokens=True)
     bos, eos, pad = (vocabulary[special] for special in specials)
     return Tokenizer(core, bos, eos, pad)
+
+
+def _word_level(texts: Sequence[str]) -> hf.Tokenizer:
+    core = hf.Tokenizer(models.WordLevel({}))
+    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    core.pre_tokenizer = pre_tokenizers.Split(hf.Regex(WORDS), "removed", invert=True)
+    spaced = decoders.Replace(hf.Regex(r"^(?=\P{Han})"), " ")
+    core.decoder = decoders.Sequence([spaced, decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    words = sorted({word for text in set(texts) for word in _words(core, text)})
+    core.model = models.WordLevel({word: i for i, word in enumerate(words)})
+    return core
 
 
 def _trained(texts: Sequence[str], vocab_size: int, specials: Specials) -> hf.Tokenizer:

@@ -19,8 +19,10 @@ from bowerbird.metrics.cache import FeatureSet
 from bowerbird.metrics.copied import Symbols
 from bowerbird.metrics.features import Extractor
 from bowerbird.metrics.harmony import Kind
+from bowerbird.metrics.matcher import Captioned
 from bowerbird.metrics.measurement import Protocol
 from bowerbird.metrics.progress_bar import progress_bar
+from bowerbird.spec import Tokens
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -34,6 +36,7 @@ NEEDS: dict[str, str] = {
     "sizes": "the number of images on each side: samples, reference, and others",
     "digits": "samples drawn with labels that are digits: the digit that each was asked to show",
     "attributes": "pictures with attributes, labels among them: Attributes",
+    "captions": "pictures made from captions: Captions",
     "counterparts": "a true counterpart of every picture made: Counterparts",
     "reconstructions": "a model that encodes and decodes: Counterparts",
     "nats": "a model that knows likelihoods: PictureNats of real pictures",
@@ -157,7 +160,7 @@ class Counterparts:
     truth: UInt8[Tensor, "n c h w"]
     protocol: Protocol
     source: UInt8[Tensor, "n c2 h2 w2"] | None = None
-    """What each was made from, where that is a picture too."""
+    """What each was made from, where that is a picture too; for a caption, the training picture of the nearest one."""
 
     def __post_init__(self) -> None:
         if self.made.shape != self.truth.shape:
@@ -179,6 +182,16 @@ class Attributes:
     held_out: UInt8[Tensor, "k c h w"]
     held_out_given: Mapping[str, Int[Tensor, " k"]]
     protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What pictures were asked for in words, and real pairs to learn from what words look like."""
+
+    asked: Int[Tensor, "n length"]
+    """Of each counterpart (``counterparts``)."""
+    training: Captioned
+    field: Tokens
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from bowerbird.generating import Drawn, draw
 from bowerbird.measuring import answers
 from bowerbird.measuring.context import (
     Attributes,
+    Captions,
     Context,
     Counterparts,
     DocumentNats,
@@ -50,6 +51,7 @@ from bowerbird.media.music.grid import GridCodec
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.features import Extractor
 from bowerbird.metrics.harmony import Music
+from bowerbird.metrics.matcher import Captioned, nearest_captions
 from bowerbird.metrics.measurement import Protocol, settings
 from bowerbird.metrics.ngram import fit_bigram
 from bowerbird.models.base import GenerativeModel
@@ -131,6 +133,8 @@ class PictureView(View):
             offers |= {"counterparts": self.counterparts} | ({"extractor": extractor} if extractor else {})
         if Tensors in kinds:
             return offers
+        if Tokens in kinds:
+            offers["captions"] = self.captions
         data = self.data
         offers |= picture_offers(self.pictures, extractor, data.train.images, data.val.images)
         offers |= {"sizes": self.sizes, "cost": self.cost}
@@ -151,10 +155,10 @@ class PictureView(View):
 
     @cached_property
     def drawn(self) -> Drawn:
-        """With the captions of the split, where the model is given captions."""
-        captions = [name for name, field in self.model.spec.given.items() if isinstance(field, Tokens)]
-        rows = torch.arange(self.n) % len(self.real)
-        given = {name: self.real.given[name][rows] for name in (self.model.spec.given if captions else ())}
+        """From what the split gives, where the model is given captions or would leave classes unsaid."""
+        rows, fields = torch.arange(self.n) % len(self.real), self.model.spec.given
+        unsaid = any(isinstance(one, Classes) and len(one.counts) > len(one.names) for one in fields.values())
+        given = {name: self.real.given[name][rows] for name in (fields if self.caption_name or unsaid else ())}
         return draw(self.model, self.n, seed=self.request.seed, given=given, options=self.options)
 
     @property
@@ -216,7 +220,28 @@ class PictureView(View):
         protocol = replace(
             self.protocol, n_generated=len(made), n_reference=len(made), parameters=settings(self.options)
         )
-        return Counterparts(made, real.images, protocol, real.given.get(SOURCE))
+        return Counterparts(made, real.images, protocol, self._source(context, real))
+
+    def _source(self, context: Context, real: ImageSet) -> Tensor | None:
+        """The pictures that they were made from, or what copying makes of their captions."""
+        if self.caption_name is None:
+            return real.given.get(SOURCE)
+        said, train = context.once(self.captions), self.data.train
+        known = train.given[self.caption_name]
+        return train.images[nearest_captions(said.asked, known, said.field.vocab_size, said.field.pad)]
+
+    @property
+    def caption_name(self) -> str | None:
+        """The field that is a caption; of several the first."""
+        return next((name for name, field in self.model.spec.given.items() if isinstance(field, Tokens)), None)
+
+    def captions(self, context: Context) -> Captions:
+        name, train = self.caption_name, self.data.train
+        assert name is not None
+        field, plain = self.model.spec.given[name], train.given[name][:, None]
+        assert isinstance(field, Tokens)
+        asked = self.chosen(self.request.n_reference).given[name]
+        return Captions(asked, Captioned(train.images, train.wordings.get(name, plain)), field)
 
 
 # -------------------------------------------------------------------------------------------------------- sequences

@@ -14,7 +14,7 @@ Here t = 0 is data, as everywhere in Bowerbird; the papers run time the other wa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options, Piece, Positional, evaluating
-from bowerbird.nets.conditioning import Given, Network, dropped, guided
+from bowerbird.nets.conditioning import Given, Network, dropped, guided, unsaid
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
@@ -34,13 +34,8 @@ from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.greenlist import own_key
 from bowerbird.samplers.integrate import Denoised, Denoising, Sampler, integrate, path, plan
-from bowerbird.samplers.schedule import Grid, stratified_uniform
+from bowerbird.samplers.schedule import Grid, logit_normal, stratified_uniform
 from bowerbird.spec import Classes, Spec, Tensors
-
-
-def logit_normal(u: Float[Tensor, " n"], mean: float, std: float) -> Float[Tensor, " n"]:
-    """t = sigmoid(mean + std z) for z the normal quantile of u in (0, 1) (Esser et al. 2024, eq. 19)."""
-    return torch.sigmoid(mean + std * torch.special.ndtri(u))
 
 
 def optimal_coupling(
@@ -65,6 +60,15 @@ def optimal_coupling(
         _, column = linear_sum_assignment(gain.float().cpu().numpy(), maximize=True)
         matched[group] = eps[group[torch.as_tensor(column, device=group.device)]]
     return matched
+
+
+SHORTEST_TIME = 0.05
+"""Below it, an error of x_0 is not magnified further (Li & He 2025, arXiv:2511.13720)."""
+
+
+def _divisor(t: Float[Tensor, " n"], x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *ones"]:
+    """t, as what turns an error of x_0 into one of the velocity (x_t - x_0) / t."""
+    return t.clamp(min=SHORTEST_TIME).view(-1, *[1] * (x.dim() - 1))
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,10 @@ class FlowConfig(config.ModelConfig):
     """Use what is given with the data (labels, attributes, captions, pictures) where they have any."""
     label_dropout: Share = 0.1
     """Probability of hiding what is given in training; needed for guidance."""
+    field_dropout: Share = 0.0
+    """Probability of hiding each field by itself, so that samples can be asked for with some of them unsaid."""
+    prediction: Literal["velocity", "x0"] = "velocity"
+    """What the network's output means; x0 suits patches of more numbers than the network is wide."""
     sampler: Sampler = "heun"
     sample_steps: Count = 25
     """Steps of the sampler; heun evaluates the network 2 steps - 1 times, the others once per step."""
@@ -123,6 +131,8 @@ class Flow(GenerativeModel):
         super().__init__()
         self.config = config
         self.spec = spec if config.conditional else spec.alone()
+        if config.field_dropout:
+            self.spec = replace(self.spec, given=unsaid(self.spec.given))
         self.target = spec.needs(Tensors, "flow")
         self.guidance = config.guidance if self.spec.given else 1.0  # where nothing is given, nothing is exaggerated
         self.schedule = schedule.FlowSchedule()
@@ -133,10 +143,11 @@ class Flow(GenerativeModel):
         eps = torch.randn_like(x)
         if self.config.coupling == "minibatch-ot":
             eps = optimal_coupling(x, eps, self._kinds(batch.given))
-        given = dropped(batch.given, self.spec.given, self.config.label_dropout)
+        given = dropped(batch.given, self.spec.given, self.config.label_dropout, self.config.field_dropout)
         t = self._draw_times(len(x)).to(x)
         x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
-        error = self.net(x_t, t, given).float() - (eps - x)
+        output = self.net(x_t, t, given).float()
+        error = (output - x) / _divisor(t, x) if self.config.prediction == "x0" else output - (eps - x)
         value = error.square().mean()
         yield Loss("model", value, {"mse": value.detach()})
 
@@ -201,18 +212,28 @@ class Flow(GenerativeModel):
     def pieces(self) -> dict[str, Piece]:
         given = self.spec.given
         inputs = {"x_t": Tensors(self.target.shape, None), "t": Tensors((), None), **given}
-        return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, "velocity")}
+        return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, self.config.prediction)}
 
     def procedure(self) -> dict[str, Any]:
         rows = plan(self.config.sampler, path(self.schedule, self.schedule.times(self.config.sample_steps)))
-        steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in rows]
+        steps = [row._asdict() | self._combination(row.t) | {"c_in": 1.0} for row in rows]
         return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": self.guidance}
 
+    def _combination(self, t: float) -> dict[str, float]:
+        """x_0 = a x_t + b net(x_t, t): what ``_velocity`` amounts to."""
+        if self.config.prediction == "velocity":
+            return {"a": 1.0, "b": -t}
+        share = t / max(t, SHORTEST_TIME)
+        return {"a": 1 - share, "b": share}
+
     def _velocity(self, given: Given, guidance: float) -> Network:
-        return guided(
+        network = guided(
             self.net, given, guidance,
             fields=self.spec.given, dropout=self.config.label_dropout, channels=self.target.shape[0],
         )  # fmt: skip
+        if self.config.prediction == "velocity":
+            return network
+        return lambda x_t, t: (x_t - network(x_t, t)) / _divisor(t, x_t)
 
     @property
     def sampling_network(self) -> nn.Module:

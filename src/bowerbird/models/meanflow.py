@@ -12,12 +12,12 @@ The right side, V, is trained towards eps - x_0, whose mean is v, with du/dt hel
 
     L = E |u + (t - r) sg(du/dt) - (eps - x_0)|^2,  each example divided by (its own error + c)^power       (eq. 22).
 
-du/dt is taken as a central difference along the flow, which costs what a Jacobian-vector product costs, two evaluations,
-and asks nothing of the network's layers.  Its direction is the network's own velocity u(x_t, t, t) and not the example's
-eps - x_0, whose scatter it would multiply (as in "Improved Mean Flows" by the same authors, who read the same loss as a
-regression of v).  Only examples with r < t pay for it.
+du/dt is taken as a central difference along the flow, which costs what a Jacobian-vector product costs, two
+evaluations, and asks nothing of the network's layers.  Its direction is the network's own velocity u(x_t, t, t) and
+not the example's eps - x_0, whose scatter it would multiply (as in "Improved Mean Flows" by the same authors, who read
+the same loss as a regression of v).  Only examples with r < t pay for it.
 
-The network is given t and the ``interval`` t - r.  At interval 0 it is a flow: densities and inversion are a flow's.
+The network is given t and the ``interval`` t - r.  At interval 0 it is a flow, whose weights are a start.
 """
 
 from collections.abc import Iterator
@@ -31,16 +31,15 @@ from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
-from bowerbird.models.base import Batch, Loss, Options, Piece, Positional, evaluating
-from bowerbird.models.flow import Flow, logit_normal
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, Piece, Positional, evaluating
 from bowerbird.nets.conditioning import Given, dropped, nothing
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
 from bowerbird.registry import families
 from bowerbird.samplers import schedule
-from bowerbird.samplers.integrate import Denoised, integrate, path, plan
-from bowerbird.samplers.schedule import stratified_uniform
+from bowerbird.samplers.integrate import Denoised, Denoising, integrate, path, plan
+from bowerbird.samplers.schedule import logit_normal, stratified_uniform
 from bowerbird.spec import Spec, Tensors
 
 INTERVAL = "interval"
@@ -86,14 +85,13 @@ class MeanFlowConfig(config.ModelConfig):
         return MeanFlow(self, spec)
 
 
-class MeanFlow(Flow):
+class MeanFlow(GenerativeModel):
     """A field of mean velocities, the identity that trains it, and its jumps."""
 
     Options = MeanFlowOptions
-    config: MeanFlowConfig  # type: ignore[assignment]
 
     def __init__(self, config: MeanFlowConfig, spec: Spec):
-        nn.Module.__init__(self)
+        super().__init__()
         self.config = config
         self.spec = spec if config.conditional else spec.alone()
         self.target = spec.needs(Tensors, "meanflow")
@@ -145,7 +143,7 @@ class MeanFlow(Flow):
         with torch.no_grad():
             return torch.lerp(self.net(x_t, t, none).float(), velocity, self.config.guidance)
 
-    def _draw_times(self, n: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def _draw_times(self, n: int) -> tuple[Tensor, Tensor]:
         """t and the interval t - r of each example."""
         a, b = (logit_normal(stratified_uniform(n), self.config.time_mean, self.config.time_std) for _ in range(2))
         empty = stratified_uniform(n) < self.config.empty_intervals
@@ -155,25 +153,31 @@ class MeanFlow(Flow):
     @torch.no_grad()
     def sample(
         self, n: int, given: Given | None = None, options: MeanFlowOptions | None = None, generator: Draws | None = None
-    ) -> Float[Tensor, "n *shape"]:  # type: ignore[override]
+    ) -> Float[Tensor, "n *shape"]:
         """n examples within the bounds of the data."""
-        draws, steps = generator or fresh(), (options.steps if options else None) or self.config.sample_steps
+        draws = generator or fresh()
         noise = draws.randn(n, *self.target.shape).to(self.device)
-        asked = self.requested(n, given, draws)
+        way = self.denoising(self.requested(n, given, draws), options or MeanFlowOptions())
+        with evaluating(self.net):
+            x = integrate(way.denoise, noise, way.rows(), generator=draws)
+        return x.clamp(*self.target.bounds) if self.target.bounds else x
+
+    def denoising(self, given: Given, options: MeanFlowOptions) -> Denoising:
+        """The jumps from noise at t = 1 to an example."""
+        steps = options.steps or self.config.sample_steps
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
-            return Denoised(x_t - t * self._jump(steps, x_t, x_t.new_full((n,), t), asked).float())
+            return Denoised(x_t - t * self._jump(steps, x_t, x_t.new_full((len(x_t),), t), given).float())
 
-        with evaluating(self.net):
-            x = integrate(denoise, noise, self._rows(steps), generator=draws)
-        return x.clamp(*self.target.bounds) if self.target.bounds else x
+        return Denoising(denoise, path(self.schedule, self.schedule.times(steps)), "euler", None)
 
     def _jump(self, steps: int, x_t: Tensor, t: Tensor, given: Given | None = None) -> Tensor:
         """The mean velocity from t on, over one of so many equal steps: Euler's rule with it is exact."""
         return self.mean_velocity(x_t, t, given or {}, torch.full_like(t, 1 / steps))
 
-    def _rows(self, steps: int) -> list[Any]:
-        return plan("euler", path(self.schedule, self.schedule.times(steps)))
+    @property
+    def sampling_network(self) -> nn.Module:
+        return self.net
 
     @property
     def pieces(self) -> dict[str, Piece]:
@@ -183,5 +187,6 @@ class MeanFlow(Flow):
         return {"denoiser": Piece(Positional(self.net, jump, given), inputs, "velocity")}
 
     def procedure(self) -> dict[str, Any]:
-        steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in self._rows(self.config.sample_steps)]
+        rows = plan("euler", path(self.schedule, self.schedule.times(self.config.sample_steps)))
+        steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in rows]
         return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": 1.0}

@@ -13,6 +13,7 @@ Sampling can extrapolate past the conditional output, away from the unconditiona
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,19 +41,31 @@ def nothing(field: Field, n: int, device: torch.device) -> Tensor:
     return torch.zeros(n, *field.shape, device=device)
 
 
-def dropped(given: Given, fields: Mapping[str, Field], probability: float) -> dict[str, Tensor]:
-    """Hides everything that an example is given with this probability, by the values that mean "nothing"."""
+def dropped(given: Given, fields: Mapping[str, Field], probability: float, each: float = 0.0) -> dict[str, Tensor]:
+    """Hides everything that an example is given with this probability, by the values that mean "nothing".
+
+    ``each``: the probability of hiding one field alone, drawn for every field.
+    """
     kept = {name: given[name] for name in fields if name in given}
     if not kept:
         return {}
     first = next(iter(kept.values()))
     hidden = torch.rand(len(first), device=first.device) < probability
-    return {name: _where(hidden, fields[name], value) for name, value in kept.items()}
+    alone = {name: torch.rand(len(first), device=first.device) < each for name in kept if each}
+    return {name: _where(hidden | alone.get(name, hidden), fields[name], value) for name, value in kept.items()}
 
 
 def _where(hidden: Tensor, field: Field, value: Tensor) -> Tensor:
     none = nothing(field, len(value), value.device)
     return torch.where(hidden.view(-1, *[1] * (value.dim() - 1)), none, value)
+
+
+def unsaid(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields of a model that has learned to do without any of them: a class that is left out is then "nothing"."""
+    return {
+        name: replace(field, counts=(*[0] * len(field.names), 1)) if isinstance(field, Classes) else field
+        for name, field in fields.items()
+    }
 
 
 def requested(
@@ -103,7 +116,7 @@ def guided(
     """
     if abs(guidance) > LARGEST_GUIDANCE:
         raise BowerbirdError(f"guidance = {guidance:g} is too far from 1; give at most {LARGEST_GUIDANCE}.")
-    if guidance == 1:
+    if guidance == 1 or (fields and not given):
         return lambda x_t, t: network(x_t, t, given).float()
     if not given:
         raise BowerbirdError(f"guidance = {guidance} needs a model trained with labels; this one has none.")

@@ -172,6 +172,11 @@ class VariancePreserving(Schedule):
         return (right - 1 + (target - above) / (below - above)) / self.timesteps
 
 
+def logit_normal(u: Float[Tensor, " n"], mean: float, std: float) -> Float[Tensor, " n"]:
+    """t = sigmoid(mean + std z) for z the normal quantile of u in (0, 1) (Esser et al. 2024, eq. 19)."""
+    return torch.sigmoid(mean + std * torch.special.ndtri(u))
+
+
 def stratified_uniform(n: int) -> Float[Tensor, " n"]:
     """n numbers in (0, 1), one uniform in each of n equal intervals, float64 on the CPU: training times of a batch.
 

@@ -1,22 +1,30 @@
 """Whether samples show what was asked for: by the shipped classifier of digits, or by one that learns from the data."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from bowerbird import registry
 from bowerbird.data.fetch import cache_folder
-from bowerbird.measuring.context import Attributes, Context, with_extractor
+from bowerbird.measuring.context import Attributes, Captions, Context, Counterparts, with_extractor
 from bowerbird.measuring.metric import Metric
 from bowerbird.metrics.attributes import VERSION, AttributeNet, fit_attributes, right, untrained
 from bowerbird.metrics.averages import mean
 from bowerbird.metrics.features import Digits
+from bowerbird.metrics.matcher import CANDIDATES, Captioned, Matcher, fit_matcher, retrieved
+from bowerbird.metrics.matcher import VERSION as MATCHER_VERSION
 from bowerbird.metrics.measurement import Measurement, Protocol, settings
+from bowerbird.spec import Tokens
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @registry.metrics.register("class_accuracy")
@@ -62,27 +70,67 @@ class ConditionalAccuracy(Metric):
         return results
 
 
+@registry.metrics.register("caption_retrieval")
+class CaptionRetrieval(Metric):
+    better, title = "higher", "caption retrieval"
+    reading = (
+        "share of samples whose own caption fits best of 100, by a matcher that learnt from the training pictures; in "
+        "the protocol, 'truth' is what unseen real pictures reach, 'source' what copying the training picture with the "
+        "nearest caption reaches"
+    )
+    needs = ("captions", "counterparts")
+
+    def compute(self, context: Context) -> list[Measurement]:
+        found: Captions = context["captions"]
+        pairs: Counterparts = context["counterparts"]
+        judge = context.once(_matcher)
+        sides = {"made": pairs.made, "truth": pairs.truth, "source": pairs.source}
+        shares = {
+            name: mean(retrieved(judge, one, found.asked).numpy()) for name, one in sides.items() if one is not None
+        }
+        value, stderr = shares.pop("made")
+        candidates = min(CANDIDATES, len(found.asked.unique(dim=0)))
+        beside = settings({"of": candidates, **{name: round(share, 6) for name, (share, _) in shares.items()}})
+        protocol = replace(
+            pairs.protocol, extractor="matcher", extractor_sha256=judge.sha256,
+            parameters=settings({**dict(pairs.protocol.parameters), **dict(beside)}),
+        )  # fmt: skip
+        return [self.measurement(value, protocol, stderr)]
+
+
+def _matcher(context: Context) -> Matcher:
+    found: Captions = context["captions"]
+    return matcher_of(found.training, found.field, context["counterparts"].protocol.fingerprint)
+
+
+def matcher_of(pairs: Captioned, field: Tokens, fingerprint: str) -> Matcher:
+    """The matcher of these training pairs, learnt once and kept in the cache."""
+    told = f"matcher {MATCHER_VERSION} {fingerprint} {tuple(pairs.tokens.shape)}"
+    empty = Matcher(pairs.images.shape[1], field.vocab_size, field.pad)
+    return _learnt(told, empty, lambda: fit_matcher(pairs, field.vocab_size, field.pad))
+
+
 def _judge(context: Context) -> AttributeNet:
     """The classifier of these data's attributes, learnt once and kept in the cache."""
     found: Attributes = context["attributes"]
-    path = _place(found)
-    net = untrained(found.training.shape[1], found.classes)
+    classes = {name: tuple(names) for name, names in found.classes.items()}
+    told = f"{VERSION} {found.protocol.fingerprint} {tuple(found.training.shape)} {sorted(classes.items())}"
+    empty = untrained(found.training.shape[1], found.classes)
+    return _learnt(told, empty, lambda: fit_attributes(found.training, found.training_given, found.classes))
+
+
+def _learnt(told: str, empty: N, fit: Callable[[], N]) -> N:
+    """A network from the cache, where its file is named after what it was ``told``; else it is fitted and kept."""
+    path = cache_folder() / "classifiers" / f"{hashlib.sha256(told.encode()).hexdigest()[:40]}.safetensors"
     with suppress(OSError, SafetensorError, RuntimeError):  # not there, or not whole
-        net.load_state_dict(load_file(path))
-        return net.eval().requires_grad_(False)
-    net = fit_attributes(found.training, found.training_given, found.classes)
+        empty.load_state_dict(load_file(path))
+        return empty.eval().requires_grad_(False)
+    net = fit()
     _keep(net, path)
     return net
 
 
-def _place(found: Attributes) -> Path:
-    """The file of the classifier, named after the data and what it tells apart."""
-    classes = {name: tuple(names) for name, names in found.classes.items()}
-    told = f"{VERSION} {found.protocol.fingerprint} {tuple(found.training.shape)} {sorted(classes.items())}"
-    return cache_folder() / "classifiers" / f"{hashlib.sha256(told.encode()).hexdigest()[:40]}.safetensors"
-
-
-def _keep(net: AttributeNet, path: Path) -> None:
+def _keep(net: nn.Module, path: Path) -> None:
     """Writes under a temporary name and renames; a cache that cannot be written costs time, but is no error."""
     with suppress(OSError, SafetensorError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,21 @@ class ImageMedium(Medium):
     name = "image"
     modalities = ("images",)
     suffixes = SUFFIXES
-    settings = ("names", "size", "channels", "label", "given", "from_", "to", "paired", "halves", "flip", "binarize")
+    settings = (
+        "names",
+        "size",
+        "channels",
+        "label",
+        "given",
+        "wordings",
+        "held_out",
+        "from_",
+        "to",
+        "paired",
+        "halves",
+        "flip",
+        "binarize",
+    )
     n_samples, n_preview, n_measured = 64, 64, 10_000
 
     def open(self, data: config.Data) -> "ImageData":

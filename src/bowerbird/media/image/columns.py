@@ -1,5 +1,8 @@
 """What is known about each image, in the form that a model can be given: one class, several attributes, captions."""
 
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,7 +11,7 @@ from bowerbird import config
 from bowerbird.data import tokenizers
 from bowerbird.data.files import natural
 from bowerbird.data.tokenizers import Tokenizer
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.sources import Pictures
 from bowerbird.spec import Classes, Field, Tokens
 
@@ -21,34 +24,56 @@ LONGEST_CAPTION = 64
 """In tokens; the rest is cut off."""
 
 
-def given_columns(
-    found: Pictures, data: config.Data, in_training: np.ndarray
-) -> tuple[dict[str, Field], dict[str, np.ndarray], str]:
-    """What each image comes with: the fields, their values for each image, and the caption tokenizer as JSON.
+class Columns(NamedTuple):
+    """What each image comes with."""
+
+    fields: dict[str, Field]
+    values: dict[str, np.ndarray]
+    """One row for each image."""
+    codec: str = ""
+    """The caption tokenizer as JSON."""
+    wordings: dict[str, np.ndarray] = {}
+    """Captions that can be said in other words: tokens (n, wording, length)."""
+
+
+def given_columns(found: Pictures, data: config.Data, in_training: np.ndarray) -> Columns:
+    """The fields, their values, and the tokenizer of the captions.
 
     ``data.given`` names columns: those with few values become attributes, those with texts captions.  Without it, the
     label is the only field.  Class frequencies and the tokenizer come from the training images alone.
     """
     if not data.given:
         names, numbers = choose_label(found, data.label)
-        return ({LABEL: _classes(names, numbers, in_training)}, {LABEL: numbers}, "") if names else ({}, {}, "")
+        return Columns({LABEL: _classes(names, numbers, in_training)}, {LABEL: numbers}) if names else Columns({}, {})
     fields: dict[str, Field] = {}
     values: dict[str, np.ndarray] = {}
     captions = {}
     for name in data.given:
-        if name not in found.columns:
-            raise unknown(f"column of {found.name}", name, [*found.columns])
-        if _is_text(found.columns[name]):
-            captions[name] = found.columns[name].tolist()
+        column = found.column(name)
+        if name in data.wordings or _is_text(column):
+            captions[name] = column.tolist()
         else:
-            names, values[name] = _numbered(found.columns[name])
+            names, values[name] = _numbered(column)
             fields[name] = _classes(names, values[name], in_training)
+    ways = {name: found.column(name).tolist() for name in data.wordings}
+    own = [name for name in captions if name in ways]
+    if ways and len(own) != 1:
+        raise BowerbirdError(
+            f"--data.wordings are those of one caption, but --data.given names {len(own)} of them; name one in both."
+        )
     if not captions:
-        return fields, values, ""
-    tokenizer = _tokenizer(captions, data, in_training)
+        return Columns(fields, values)
+    tokenizer = _tokenizer(captions | ways, data, in_training)
     for name, texts in captions.items():
         fields[name], values[name] = tokenized(texts, tokenizer)
-    return fields, values, tokenizer.to_json()
+    return Columns(fields, values, tokenizer.to_json(), {name: _wordings(ways, name, tokenizer) for name in own})
+
+
+def _wordings(ways: dict[str, list[str]], own: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens (n, wording, length); an empty text gives way to the caption of the column ``own``."""
+    said = [text or caption for way in ways.values() for text, caption in zip(way, ways[own], strict=True)]
+    _, rows = tokenized(said, tokenizer)
+    return rows.reshape(len(ways), len(ways[own]), -1).swapaxes(0, 1)
 
 
 def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
@@ -121,7 +146,9 @@ def _tokenizer(captions: dict[str, list[str]], data: config.Data, in_training: n
 
 def tokenized(texts: list[str], tokenizer: Tokenizer) -> tuple[Tokens, np.ndarray]:
     """The captions as tokens, each ending in eos, padded at the end to the longest."""
-    rows = [torch.tensor([*tokenizer.encode(text)[: LONGEST_CAPTION - 1], tokenizer.eos]) for text in texts]
+    ids, begin = tokenizer.encode_all(texts)
+    said = [ids[i : min(j, i + LONGEST_CAPTION - 1)].tolist() for i, j in pairwise(begin)]
+    rows = [torch.tensor([*tokens, tokenizer.eos]) for tokens in said]
     padded: Tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad)
     field = Tokens(tokenizer.vocab_size, LONGEST_CAPTION, tokenizer.bos, tokenizer.eos, tokenizer.pad)
     return field, padded.numpy()

@@ -18,7 +18,7 @@ from bowerbird import config
 from bowerbird.data import packing, split
 from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
-from bowerbird.errors import unknown
+from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels, sources
 from bowerbird.media.image.columns import LABEL, given_columns, label_origin
 from bowerbird.media.image.pairing import with_sources
@@ -44,6 +44,8 @@ class ImageSet:
     """Batches are mirrored from left to right at random, with the pictures that they are made from."""
     unpaired: bool = False
     """The pictures of ``source`` belong to no image: each batch draws its own, as many as it has images."""
+    wordings: dict[str, Tensor] = field(default_factory=dict)
+    """Captions in several wordings, tokens int64 (n, wording, length): each batch draws one for each image."""
 
     lengths = None
     """All images of a set have the same shape."""
@@ -67,13 +69,16 @@ class ImageSet:
             mirrored = (torch.rand(len(indices)) < 0.5).to(device).view(-1, 1, 1, 1)
             floats = {name: torch.where(mirrored, one.flip(-1), one) for name, one in floats.items()}
         numbers = {name: one[at].to(device) for name, one in self.given.items() if name not in floats}
+        for name, ways in self.wordings.items():
+            chosen = torch.randint(ways.shape[1], (len(at),)).to(at.device)
+            numbers[name] = ways[at, chosen].to(device)
         x = floats.pop("")
         return {"x": x, "given": {name: (floats | numbers)[name] for name in self.given}}
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same split, stored on a device."""
-        given = {name: one.to(device) for name, one in self.given.items()}
-        return replace(self, images=self.images.to(device), given=given)
+        given, wordings = ({name: one.to(device) for name, one in d.items()} for d in (self.given, self.wordings))
+        return replace(self, images=self.images.to(device), given=given, wordings=wordings)
 
 
 @dataclass
@@ -152,8 +157,9 @@ class ImageData:
 def open_images(data: config.Data) -> ImageData:
     """The images of a source, decoded and split, with what each is made from; errors say what is wrong with it."""
     found, from_pictures = with_sources(sources.pictures(data), data)
-    where = split.assign(found.images.digests, found.split)
-    fields, values, codec = given_columns(found, data, where == "train")
+    where, rule = _splits(found, data)
+    columns = given_columns(found, data, where == "train")
+    fields, values = columns.fields, columns.values
     pictures: dict[str, Field] = {}
     if from_pictures is not None:
         height, width, channels = from_pictures.images.shape[1:]
@@ -173,17 +179,19 @@ def open_images(data: config.Data) -> ImageData:
             x = binarized(x, seed=number)
         given = {key: torch.from_numpy(value[chosen]) for key, value in values.items()} | pictures_of
         sets[name] = ImageSet(x, given, flip=data.flip and name == "train", unpaired=unpaired)
+        if name == "train":
+            sets[name].wordings = {key: torch.from_numpy(ways[chosen]) for key, ways in columns.wordings.items()}
     height, width, channels = found.images.shape[1:]
     return ImageData(
         name=found.name,
-        spec=Spec("image", Tensors((channels, height, width)), fields | pictures, codec),
+        spec=Spec("image", Tensors((channels, height, width)), fields | pictures, columns.codec),
         preprocessing={
             "width": width,
             "height": height,
             "channels": channels,
             "resize": pixels.RESIZE,
             "binarize": data.binarize,
-            "split": split.RULE[split.present(found.split)],
+            "split": rule,
         },
         skipped=found.skipped,
         fingerprint=_fingerprint(sets, fields, packed, data.binarize),
@@ -192,6 +200,16 @@ def open_images(data: config.Data) -> ImageData:
         note="; ".join(filter(None, [found.note, unseen_classes(fields)])),
         **sets,
     )
+
+
+def _splits(found: sources.Pictures, data: config.Data) -> tuple[np.ndarray, str]:
+    """The split of each image, and the rule in words."""
+    if not data.held_out:
+        return split.assign(found.images.digests, found.split), split.RULE[split.present(found.split)]
+    if len(data.held_out) == 1:
+        raise BowerbirdError("--data.held-out takes two columns or more: what is held out are their combinations.")
+    rule = f"combinations of {' and '.join(data.held_out)}: 1/20 val, 2/20 test, each {data.held_out[0]} in train"
+    return split.by_combination(*(found.column(name) for name in data.held_out)), rule
 
 
 def unseen_classes(fields: Mapping[str, Field]) -> str:
@@ -235,12 +253,14 @@ def _fingerprint(
             for key, values in one.given.items():
                 for part in packed[name][key].chunks() if key in packed[name] else (values.numpy(),):
                     digest.update(part.data)
+            for ways in one.wordings.values():
+                digest.update(ways.numpy().data)
         return digest.hexdigest()[:16]
 
     known = start.copy()
     for name, one in sets.items():
         known.update(f"{name} {binarize} {[(key, part.identity) for key, part in packed[name].items()]}".encode())
-        for key, values in one.given.items():
+        for key, values in [*one.given.items(), *one.wordings.items()]:
             if key not in packed[name]:
                 known.update(f"{key} {tuple(values.shape)}".encode() + values.numpy().tobytes())
     return packing.remembered(packed["train"][""].folder, f"fingerprint-{known.hexdigest()[:32]}", of_content)

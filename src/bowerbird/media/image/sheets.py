@@ -1,7 +1,7 @@
 """Sheets that can be compared at a glance: equally many images, made from the same inputs, in the same places.
 
 With up to ``MOST_CLASSES`` labels each column is one class.  A picture that was made from another is placed to
-the right of it, and the true picture, if known, to the right of both.
+the right of it, and the true picture, if known, to the right of both; a picture of a caption is placed beside the true.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def sheet_labels(spec: Spec) -> Int64[Tensor, " n"] | None:
 def samples_sheet(x: Tensor, given: Mapping[str, Any], spec: Spec) -> Image.Image:
     """The samples in their order: each beside the picture that it was made from, if any, or a column per class."""
     sources = [given[name] for name, field in spec.given.items() if isinstance(field, Tensors) and name in given]
-    if not sources:
+    if not sources and TRUTH not in given:
         in_columns = (labels := sheet_labels(spec)) is not None and torch.equal(labels, _as_labels(given))
         return sheet(to_uint8(x).cpu(), len(label_field(spec).names) if in_columns else None)  # type: ignore[union-attr]
     beside = [*sources, x, *([given[TRUTH]] if TRUTH in given else [])]

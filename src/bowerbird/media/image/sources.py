@@ -38,6 +38,12 @@ class Pictures:
     origins: dict[str, str] = field(default_factory=dict)
     """Where each column comes from, in words."""
 
+    def column(self, name: str) -> np.ndarray:
+        """BowerbirdError where there is none of this name."""
+        if name not in self.columns:
+            raise unknown(f"column of {self.name}", name, [*self.columns])
+        return self.columns[name]
+
 
 def pictures(data: config.Data) -> Pictures:
     """The images of ``data.source`` in the wanted size and colour; errors say what is wrong with the source."""
