@@ -368,11 +368,11 @@ def test_the_command_writes_what_it_says(
     rows = [json.loads(line) for line in Path(said["folder"], "metadata.jsonl").read_text().splitlines()]
     assert [row["label"] for row in rows] == ["7", "1"] and rows[0]["action"] == "inpaint"
     assert rows[0]["box"] == [0, 14, 28, 28]
-    assert api.verify(Path(said["folder"], "digit-0.png")).judgement == "ours"
+    assert api.verify(Path(said["folder"], "digit-0.png")).judgement == "claimed"
     assert cli.main("edit digits interpolate --frames 3 --steps 3 -n 2 --out film".split()) == 0
     film = Image.open(tmp_path / "film" / "film.gif")
     assert getattr(film, "n_frames", 1) == 3 and Image.open(tmp_path / "film" / "film.webp").format == "WEBP"
-    assert api.verify(tmp_path / "film" / "film.webp").judgement == "ours"
+    assert api.verify(tmp_path / "film" / "film.webp").judgement == "claimed"
 
 
 def test_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def _tokens(spec: Spec, name: str, field: Tokens, texts: list[str]) -> Tensor:
     else:
         rows, pad = [torch.tensor([*tokenizer.encode(text), field.eos]) for text in texts], field.pad
         for text, row in zip(texts, rows, strict=True):
-            if len(row) == 1:
+            if len(row) == 1 or not text.strip():
                 raise BowerbirdError(f"The {name} is empty; say what, with --prompt TEXT.")
             if len(row) > field.context:
                 raise BowerbirdError(

@@ -103,10 +103,17 @@ def packages() -> list[Path]:
 
 def around_home(path: Path) -> bool:
     """Whether a folder is the user's home, or lies above it."""
-    import pwd
-
-    home = Path(os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir))
+    home = _home()
     return home == path or path in home.parents
+
+
+def _home() -> Path:
+    """As the system knows it, whatever the environment says; where it has no list of users, as that says."""
+    try:
+        import pwd
+    except ImportError:  # Windows
+        return Path(os.path.realpath(Path.home()))
+    return Path(os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir))
 
 
 def _without_capabilities(libc: ctypes.CDLL) -> None:
