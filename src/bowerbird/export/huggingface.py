@@ -244,11 +244,14 @@ def _require(where: str, what: str, given: bool, instead: str) -> None:
 
 def _json(file: Path) -> Table:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BowerbirdError(f"{file.parent} is not a model folder: it has no {file.name}.") from error
     except (ValueError, OSError) as error:
         raise BowerbirdError(f"{file} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise BowerbirdError(f"{file} cannot be read: it must hold a JSON object.")
+    return found
 
 
 def _tensors(folder: Path, name: str = WEIGHTS) -> Tensors:

@@ -1,4 +1,4 @@
-r"""MeanFlow (Geng et al. 2025, arXiv:2505.13447): the mean velocity of a whole stretch of time, so one step is enough.
+r"""MeanFlow (Geng et al. 2025, arXiv:2505.13447): the mean velocity over a stretch of time, for few steps.
 
 A flow (``models.flow``) knows the velocity v at a point.  Here the network knows its mean between r and t > r,
 
@@ -23,7 +23,7 @@ The network is given t and the ``interval`` t - r.  At interval 0 it is a flow, 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -60,14 +60,16 @@ class MeanFlowOptions(Options):
 @families.register("meanflow")
 @dataclass(frozen=True)
 class MeanFlowConfig(config.ModelConfig):
-    """Mean velocities, for samples in one step or a few."""
+    """Mean velocities, for samples in few steps."""
 
     net: NetConfig = field(default_factory=UNetConfig)
     """unet, dit or mlp."""
+    time: Literal["uniform", "logit-normal"] = "uniform"
+    """Distribution of the two times of an example; logit-normal hardly ever practises the jump from 1 to 0."""
     time_mean: Finite = -0.4
-    """Mean of log(t / (1 - t)) of the two times of an example; below 0 leans to the data."""
+    """Logit-normal: mean of log(t / (1 - t)); below 0 leans to the data."""
     time_std: Positive = 1.0
-    """Its standard deviation."""
+    """Logit-normal: standard deviation of log(t / (1 - t))."""
     empty_intervals: Share = 0.75
     """Share of the examples whose two times are one: they train the velocity itself."""
     power: NonNegative = 1.0
@@ -78,7 +80,7 @@ class MeanFlowConfig(config.ModelConfig):
     """Probability of hiding what is given in training."""
     guidance: Finite = 1.0
     """Above 1 what is given is exaggerated in training, so that a sample costs no second evaluation."""
-    sample_steps: Count = 1
+    sample_steps: Count = 4
     """Evaluations of the network per sample."""
 
     def build(self, spec: Spec) -> "MeanFlow":
@@ -145,7 +147,9 @@ class MeanFlow(GenerativeModel):
 
     def _draw_times(self, n: int) -> tuple[Tensor, Tensor]:
         """t and the interval t - r of each example."""
-        a, b = (logit_normal(stratified_uniform(n), self.config.time_mean, self.config.time_std) for _ in range(2))
+        a, b = stratified_uniform(n), stratified_uniform(n)
+        if self.config.time == "logit-normal":
+            a, b = (logit_normal(u, self.config.time_mean, self.config.time_std) for u in (a, b))
         empty = stratified_uniform(n) < self.config.empty_intervals
         t = torch.where(empty, a, torch.maximum(a, b))
         return t, torch.where(empty, 0.0, t - torch.minimum(a, b))
