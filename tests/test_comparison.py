@@ -257,6 +257,17 @@ def test_a_finished_comparison_is_not_done_again(bench: Bench) -> None:
     assert (again["runs"], again["table"]) == (first["runs"], first["table"])
 
 
+@pytest.mark.parametrize("damage", ["[" * 100_000, "Infinity", '{"runs": [7]}', "\0", "[]"])
+def test_a_damaged_table_is_made_again_from_the_runs(bench: Bench, damage: str) -> None:
+    whole = bench.compare()
+    bench.forget()
+    (bench.out / "report.json").write_text(damage)
+    (bench.out / "runs" / "gan-seed0" / "measurements.json").write_text(damage)
+    again = bench.compare()
+    assert bench.trainer.calls == [], "the runs are whole"
+    assert [run["measurements"] for run in again["runs"]] == [run["measurements"] for run in whole["runs"]]
+
+
 def test_an_interrupted_comparison_continues_where_it_stopped(bench: Bench) -> None:
     bench.trainer.stop_at = "gan-seed1"
     with pytest.raises(Kill):

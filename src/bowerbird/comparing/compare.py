@@ -34,6 +34,7 @@ from bowerbird.models.base import GenerativeModel
 from bowerbird.report.comparison import table_row, write_comparison_report
 from bowerbird.report.run import write_run_report
 from bowerbird.report.terminal import print_comparison
+from bowerbird.training import salvage
 from bowerbird.training.budget import compute_budget, only
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import Interrupted, resume, train
@@ -156,8 +157,8 @@ def _earlier(plan: Plan) -> dict[str, dict[str, Any]]:
                 f"{folder.path} was made with another {different}; choose another --out to leave it as it is."
             )
     file = plan.out / "report.json"
-    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
-    return {run["folder"]: run for run in runs}
+    runs = salvage.objects(salvage.json_object(file).get("runs"))
+    return {run["folder"]: run for run in runs if isinstance(run.get("folder"), str)}
 
 
 def _threads(plan: Plan) -> int:
@@ -231,7 +232,8 @@ def _measure(plan: Plan, rundir: RunDir, data: Opened) -> tuple[list[dict[str, A
     settings = {"n_samples": request.n_samples, "extractor": request.extractor, "code_version": CODE_VERSION}
     settings |= request.changed() | ({"added_metrics": added} if (added := registry.metrics.added()) else {})
     file = rundir.path / "measurements.json"
-    if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8"))).get("settings") == settings:
+    found = salvage.json_object(file)
+    if found.get("settings") == settings and "measurements" in found:
         return found["measurements"], 0.0
     model = _model(rundir)
     start = time.perf_counter()

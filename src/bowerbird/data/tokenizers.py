@@ -339,9 +339,9 @@ def read(path: Path | str) -> Tokenizer:
     config, template = _roles_of_run(file.parent), _text(file.with_name(TEMPLATE_FILE))
     if described := _text(file.with_name(CONFIG_FILE)):
         try:
-            config |= json.loads(described)
-        except ValueError as error:
-            raise BowerbirdError(f"{file.with_name(CONFIG_FILE)} is not JSON: {error}.") from error
+            config |= dict(json.loads(described))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BowerbirdError(f"{file.with_name(CONFIG_FILE)} is not a JSON object: {error}.") from error
     return named(_text(file), str(file), config | ({"chat_template": template} if template else {}))
 
 

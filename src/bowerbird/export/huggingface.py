@@ -247,7 +247,7 @@ def _json(file: Path) -> Table:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BowerbirdError(f"{file.parent} is not a model folder: it has no {file.name}.") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BowerbirdError(f"{file} cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise BowerbirdError(f"{file} cannot be read: it must hold a JSON object.")

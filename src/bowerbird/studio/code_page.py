@@ -53,7 +53,7 @@ def is_notebook(text: str) -> bool:
     """Whether a text is a notebook's JSON."""
     try:
         table = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(table, dict) and isinstance(table.get("cells"), list)
 

@@ -145,7 +145,7 @@ def _messages(value: Any) -> Any:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return [_message(one) if isinstance(one, dict) else one for one in value] if isinstance(value, list) else value
 
