@@ -172,6 +172,15 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class EncodesGrid(Encodes, Protocol):
+    """Its codes can be taken for small pictures, so that another family can learn them."""
+
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        """How the n_latent numbers of a code are arranged: (numbers per position, rows, columns)."""
+
+
+@runtime_checkable
 class Infers(Protocol):
     """Has a Gaussian over the codes of each example: its code is not certain."""
 
