@@ -294,10 +294,12 @@ def test_retrieval_stands_beside_the_truth_and_beside_copying(tmp_path: Path, mo
 def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = config.load("emoji-text")
     small = {
-        "model.net.n_embd": 16,
-        "model.net.n_layer": 1,
-        "model.net.patch": 4,
-        "model.sample_steps": 2,
+        "model.autoencoder.n_latent": 16,
+        "model.autoencoder.net.channels": 8,
+        "model.autoencoder.net.patch": 2,
+        "model.prior.net.n_embd": 16,
+        "model.prior.net.n_layer": 1,
+        "model.prior.sample_steps": 2,
         "data.source": str(drawn),
         "data.given": ["style", "caption"],
         "data.wordings": ["caption", "zh", "tags"],
