@@ -59,7 +59,7 @@ def test_samples_are_decoded_codes() -> None:
     x = model.sample(2, given, model.Options(steps=2), Draws(3))
     z = model.prior.sample(2, given, model.Options(steps=2), Draws(3))
     assert z.shape == (2, 2, 4, 4)
-    torch.testing.assert_close(x, model.autoencoder.decode(z.flatten(1)).clamp(-1, 1))
+    torch.testing.assert_close(x, model.autoencoder.decode((z * model.unit).flatten(1)).clamp(-1, 1))
 
 
 def test_a_loss_is_that_of_the_codes_and_moves_the_prior_alone() -> None:
@@ -71,6 +71,21 @@ def test_a_loss_is_that_of_the_codes_and_moves_the_prior_alone() -> None:
     (same,) = model.prior.losses(batch._replace(x=model.codes(batch.x)))
     assert torch.equal(loss.value, same.value)
     assert {id(p) for p in model.parameters()} == {id(p) for p in model.prior.parameters()}
+
+
+def test_codes_are_in_units_of_what_the_decoder_bears() -> None:
+    model, x = latent(), torch.rand(8, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        model.autoencoder.encoder.last.bias[2:] = torch.tensor([-4.0, 0.0])  # log-variances of the two features
+    own = model.codes(x)
+    next(model.losses(Batch(x, {"label": torch.zeros(8, dtype=torch.long)})))
+    codes = model.codes(x)
+    torch.testing.assert_close(codes.square().mean(), torch.tensor(1.0))
+    ratio = (codes / own).mean((0, 2, 3))
+    assert float(ratio[0] / ratio[1]) == pytest.approx(float(torch.tensor(2.0).exp()), rel=0.2)
+    before = model.unit.clone()
+    next(model.losses(Batch(x / 2, {"label": torch.zeros(8, dtype=torch.long)}, step=1)))
+    assert torch.equal(model.unit, before)
 
 
 def test_codes_without_places_are_one_place() -> None:

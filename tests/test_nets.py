@@ -346,7 +346,9 @@ def test_a_draft_follows_from_what_is_given_alone_and_is_added() -> None:
 
 
 def test_shared_modulation_starts_as_the_identity_with_fewer_weights() -> None:
-    shared, own = (DiTConfig(n_layer=4, n_embd=16, modulation=kind).denoiser(spec_of(), 1) for kind in ("shared", "own"))
+    shared, own = (
+        DiTConfig(n_layer=4, n_embd=16, modulation=kind).denoiser(spec_of(), 1) for kind in ("shared", "own")
+    )
     h = torch.randn(2, 9, 16)
     assert torch.equal(shared.blocks[0](h, torch.zeros(2, 96)), h)
     assert count(own) - count(shared) == 4 * 96 * 17 - (96 * 17 + 4 * 96)

@@ -7,9 +7,17 @@ prior, learns the distribution of the codes from what is given, and a sample is
 
 The prior spends nothing on what all pictures share, edges and smooth surfaces, and the decoder nothing on what things
 there are.  Here they are trained one after the other (Rombach et al., section 3): the autoencoder by a run of its own,
-whose weights ``--train.start`` brings here, where they stay as they are.  The codes are posterior means; their bound
-keeps them near the size of N(0, I), so they are not scaled again (the paper's scale, its appendix G, is for
-autoencoders that hardly weigh their KL).
+whose weights ``--train.start`` brings here, where they stay as they are.
+
+The codes are posterior means, in units of what the decoder can bear: q(z|x) = N(mu, sigma²) was trained with as much
+noise as does no harm, little in a feature that the picture hangs on and much in one of detail, so
+
+    z_c = mu_c / (sigma_c s),    sigma_c the geometric mean of feature c, and s such that E z² = 1 over all features.
+
+An error of the same size then costs about the same wherever it is, and noise hides details before it hides what the
+picture is, as it does in pixels.  In a VAE's own units, where every feature has a variance near 1, a flow learns all
+of them alike.  Where an autoencoder has no posterior, sigma_c is the feature's own standard deviation.  The scales are
+those of the first batch, as in Rombach et al. (appendix G), whose single one is s.
 
 Any family that ``Encodes`` is an autoencoder, and any that makes arrays of numbers a prior: a flow, a diffusion, a GAN.
 """
@@ -26,10 +34,14 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, EncodesGrid, GenerativeModel, Loss, evaluating
+from bowerbird.models.base import Batch, EncodesGrid, GenerativeModel, Infers, Loss, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.registry import families
 from bowerbird.spec import Field, Spec, Tensors
+
+
+TOLERANCE = 1e-4
+"""The smallest unit of a feature, for one that is the same in all pictures."""
 
 
 def _by_default(table: dict[str, Any]) -> Any:
@@ -67,6 +79,8 @@ class Latent(GenerativeModel):
             )
         self.autoencoder = autoencoder
         keep(self.autoencoder)
+        self.unit: Tensor
+        self.register_buffer("unit", torch.ones(autoencoder.code_shape[0], 1, 1))
         self.prior: GenerativeModel = config.prior.build(self._spec_of_codes(spec, autoencoder.code_shape))
         self.spec = replace(spec, given=self._shown(spec, self.prior.spec.given))
         self.Options = self.prior.Options  # type: ignore[misc]
@@ -93,7 +107,21 @@ class Latent(GenerativeModel):
         return self.prior.players
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
+        if batch.step == 0:
+            self.unit.copy_(self._measured(batch.x))
         yield from self.prior.losses(batch._replace(x=self.codes(batch.x), given=self._coded(batch.given)))
+
+    @torch.no_grad()
+    def _measured(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "depth 1 1"]:
+        """sigma_c s of these pictures."""
+        self.unit.fill_(1.0)
+        mu = self.codes(x)
+        sigma = mu.std((0, 2, 3))
+        if isinstance(self.autoencoder, Infers):
+            logvar = self.autoencoder.posterior(x)[1].float().view_as(mu)
+            sigma = (logvar.mean((0, 2, 3)) / 2).exp()
+        sigma = sigma.clamp(min=TOLERANCE).view(-1, 1, 1)
+        return sigma * (mu / sigma).square().mean().sqrt().clamp(min=TOLERANCE)
 
     def _coded(self, given: Given) -> dict[str, Tensor]:
         """What is given, with pictures as codes."""
@@ -101,9 +129,9 @@ class Latent(GenerativeModel):
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n depth rows columns"]:
-        """z = E(x), with its positions."""
+        """z, with its positions."""
         with evaluating(self.autoencoder):
-            return self.autoencoder.encode(x).float().view(len(x), *self.autoencoder.code_shape)
+            return self.autoencoder.encode(x).float().view(len(x), *self.autoencoder.code_shape) / self.unit
 
     @torch.no_grad()
     def sample(
@@ -112,7 +140,7 @@ class Latent(GenerativeModel):
         """The pictures of n codes from the prior; ``options`` are the prior's."""
         z = self.prior.sample(n, self._coded(given or {}), options, generator)
         with evaluating(self.autoencoder):
-            x = self.autoencoder.decode(z.flatten(1)).float()
+            x = self.autoencoder.decode((z * self.unit).flatten(1)).float()
         return x.clamp(*self.target.bounds) if self.target.bounds else x
 
     @property
