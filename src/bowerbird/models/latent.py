@@ -39,7 +39,6 @@ from bowerbird.nets.conditioning import Given
 from bowerbird.registry import families
 from bowerbird.spec import Field, Spec, Tensors
 
-
 TOLERANCE = 1e-4
 """The smallest unit of a feature, for one that is the same in all pictures."""
 

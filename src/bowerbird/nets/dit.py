@@ -4,13 +4,13 @@
     x = x + gate₂ ∘ mlp(modulate(norm(x), shift₂, scale₂)),      modulate(x, shift, scale) = x ∘ (1 + scale) + shift
 
 The six vectors come from the embedding of t and of what is given, by a layer that starts at zero (adaLN-Zero), so
-every block starts as the identity.  They are a layer of each block's own, or, with fewer weights, one layer's for all
-blocks plus six vectors of the block's own (``modulation = "shared"``: Chen et al. 2023, arXiv:2310.00426, adaLN-single).
+every block starts as the identity.  Each block has such a layer, or, with fewer weights, all share one, and each adds
+six vectors of its own (``modulation = "shared"``: Chen et al. 2023, arXiv:2310.00426, adaLN-single).  Positions are
+fixed sines and cosines of row and column, so any size will do; images are padded to a multiple of ``patch`` inside.
 
 With ``draft = "linear"`` a linear layer draws a first picture from what is given alone, which has nothing to do with
 noise and is learnt like a regression; the blocks see it beside x_t, and what they answer is added to it.  That suits
-networks that answer with x_0 and data where what is given says most of the picture.  Positions are fixed sines and cosines of row and column, so any size will do;
-images are padded to a multiple of ``patch`` inside.
+networks that answer with x_0, and data where what is given says most of the picture.
 """
 
 import math
