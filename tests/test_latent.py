@@ -54,6 +54,13 @@ def test_the_autoencoder_of_another_run_is_taken_and_stays_as_it_is(pictures: Pa
     assert torch.equal(again.state_dict()["autoencoder.encoder.first.weight"], autoencoder.encoder.first.weight)
 
 
+def test_without_a_trained_autoencoder_there_is_nothing_to_learn(pictures: Path, tmp_path: Path) -> None:
+    table = {"family": "latent", "autoencoder": VAE, "prior": FLOW}
+    with pytest.raises(BowerbirdError, match=r"The autoencoder of this model is trained by a run of its own; .*--start"):
+        trained(table, pictures, tmp_path / "latent")
+    assert not (tmp_path / "latent").exists()
+
+
 def test_samples_are_decoded_codes() -> None:
     model, given = latent().eval(), {"label": torch.tensor([0, 1])}
     x = model.sample(2, given, model.Options(steps=2), Draws(3))

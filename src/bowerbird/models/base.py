@@ -75,6 +75,8 @@ class GenerativeModel(nn.Module, ABC):
     """What it makes, and from what: the data's spec, without what the model does not use."""
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
+    borrowed: str = ""
+    """The part that stays as another run has trained it, so that training needs a ``train.start``; empty for most."""
 
     @property
     def players(self) -> dict[str, nn.Module]:

@@ -66,6 +66,8 @@ class LatentConfig(config.ModelConfig):
 class Latent(GenerativeModel):
     """An autoencoder that stays as it is, and a prior over its codes."""
 
+    borrowed = "autoencoder"
+
     def __init__(self, config: LatentConfig, spec: Spec):
         super().__init__()
         self.config = config
