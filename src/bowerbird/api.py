@@ -460,6 +460,13 @@ def export(run_dir: Path | str, to: str, out: Path | str | None = None) -> Path:
     return export_model(folder_of(run_dir), Path(out) if out else place_beside(run_dir, "export") / to, to)
 
 
+def exports_of(run_dir: Path | str) -> list[str]:
+    """The formats of ``export`` that can carry a run's model."""
+    from bowerbird.export import exports_of as formats_of
+
+    return formats_of(folder_of(run_dir))
+
+
 def diagnose(run_dir: Path | str) -> list[Finding]:
     """What went wrong with a run and what to do about it, roots first; empty when nothing was found."""
     return diagnose_run(run_dir)
