@@ -539,6 +539,15 @@ def test_runs_are_compared_by_losses_of_the_same_name_and_by_what_was_measured(s
     assert "at least two" in site.get("/compare?run=one").error
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_a_page_offers_the_exports_that_carry_its_model_and_no_other(site: Site, shipped, name):
+    offered = re.findall(rf'action="/export/(\w+)/shipped/{name}"', site.get(f"/runs/shipped/{name}").text)
+    assert offered == api.exports_of(shipped[name])
+    assert ("html" in offered, "onnx" in offered) == (name in ("digits", "emoji-3d"), True)
+    if "html" not in offered:
+        assert site.post(f"/export/html/shipped/{name}").status == 404
+
+
 def test_a_model_can_be_taken_to_another_program(site: Site):
     page = site.post("/export/safetensors/shipped/digits")
     assert page.status == 200, page.text

@@ -106,11 +106,12 @@ def _new_line(tokenizer: Tokenizer) -> tuple[int, ...]:
 
 def require_language_model(trained: Trained) -> TransformerConfig:
     """The Transformer of a language model; BowerbirdError for a run that is none."""
-    model, spec = trained.run.model, trained.spec
+    model = trained.run.model
     if not (isinstance(model, AutoregressiveConfig) and isinstance(model.net, TransformerConfig)):
         raise BowerbirdError(
             f"{trained.path} cannot be exported: other programs support only autoregressive Transformers."
         )
+    spec = trained.spec
     if spec.medium != "text" or "source" in spec.given or not isinstance(spec.target, Tokens):
         raise BowerbirdError(f"{trained.path} cannot be exported: other programs support only language models of text.")
     return model.net

@@ -234,6 +234,13 @@ class HuggingFace(Target):
         return compared_logits(trained, lambda tokens: theirs(tokens).logits)
 
     def usage(self, trained: Trained) -> str:
+        if isinstance(trained.spec.target, spec.Tensors):
+            return (
+                "```python\nfrom transformers import AutoModel\n\n"
+                'network = AutoModel.from_pretrained(".", trust_remote_code=True)\n```\n\n'
+                "This is the network alone; `sampler.json` says how to sample with it. `trust_remote_code` runs "
+                "`network.py`; read it first."
+            )
         return """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

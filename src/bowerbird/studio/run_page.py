@@ -22,6 +22,7 @@ from bowerbird.models.base import Encodes, Infers, Streams
 from bowerbird.studio import playground
 from bowerbird.studio.at_once import HELD_OUT, given_of
 from bowerbird.studio.children import told
+from bowerbird.studio.edit_page import PICTURES, completes
 from bowerbird.studio.film import filmed
 from bowerbird.studio.language import Gone, Refusal, Words, words_of
 from bowerbird.studio.shelf import Shelved
@@ -53,7 +54,7 @@ async def run(request: Request) -> Response:
     return studio.page(
         request, "run.html", run=shown, standing=standing(studio, shown, words_of(request)), takes=takes,
         translates=shown.family == "translation", held_out=HELD_OUT if translates_pictures(shown) else (),
-        most=playground.MOST, exports=exports,
+        most=playground.MOST, exports=exports, to_paint=range(PICTURES),
     )  # fmt: skip
 
 
@@ -100,6 +101,7 @@ def _takes(studio: Studio, run: Shelved) -> dict[str, Any] | None:
             "latents": latents,
             "n_latent": n_latent,
             "chats": _talks(model),
+            "brush": completes(model),
         }
     except BowerbirdError:
         return None
