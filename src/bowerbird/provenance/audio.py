@@ -31,7 +31,7 @@ def apart(record: Record) -> bytes:
 
 def joined(texts: list[Text]) -> list[Text]:
     """The texts of a file, in which a label and the rest of its record are one text again."""
-    fields = next((one for one in texts if one.where == AIGC and not one.text.startswith(_MARK)), None)
+    fields = next((one for one in texts if one.where == AIGC and labelled_in(one).keys() == {AIGC}), None)
     rest = next((one for one in texts if one.where == "xmp" and OWN in record_in(properties(one.text))), None)
     if fields is None or rest is None:
         return texts
