@@ -28,8 +28,9 @@ MOST_LINES = 60
 LONGEST_CLAIM = 400
 LONGEST_OBSERVABLE = 3_000
 _MODULES = {"torch", "math", "numpy"}
-_READING = {"inspect", "open", "linecache", "getsource", "__file__", "__code__", "co_code", "co_consts", "exec", "eval",
-            "__import__", "globals", "locals", "vars", "dir", "compile"}  # fmt: skip
+_READING = {"inspect", "linecache", "getsource", "open", "exec", "eval", "compile", "globals", "locals", "vars", "dir",
+            "__import__", "__file__"}  # fmt: skip
+_OF_CODE = {"__code__", "__globals__", "__dict__", "getsource", "load", "fromfile"}
 
 
 @dataclass(frozen=True)
@@ -169,25 +170,19 @@ def _observable(text: Any) -> str:
         raise Malformed(str(error).rstrip(".")) from None
     if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise Malformed("its observable asserts nothing")
-    if named := sorted(set(_named(tree)) & _READING) or sorted(set(_imported(tree)) - _MODULES):
+    if named := sorted(_of_text(tree)):
         raise Malformed(f"its observable uses {named[0]}, which is about the text and not about what it does")
     return text
 
 
-def _named(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.Attribute):
-            yield node.attr
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").partition(".")[0]
+def _of_text(tree: ast.AST) -> set[str]:
+    """What an assertion uses that looks at the program's text, at files, or beyond."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    imported |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    foreign = {name for name in imported if name.partition(".")[0] not in _MODULES}
+    return names & _READING | attributes & _OF_CODE | foreign
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:

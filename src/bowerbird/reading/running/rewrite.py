@@ -2,8 +2,8 @@
 
 Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
-A function that trains, measures, or multiplies up a noise schedule hands over its local names when it ends.  Before every
-statement stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
+A function that trains, measures, or multiplies up a noise schedule hands over its local names when it ends.  Before
+every statement stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
 """
 
 import ast
