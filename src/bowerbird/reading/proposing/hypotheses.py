@@ -112,7 +112,7 @@ def _hypothesis(row: Any, program: Program) -> Hypothesis:
     if not isinstance(claim, str) or not claim.strip():
         raise Malformed("it makes no claim")
     if not _is_whole(line) or not 1 <= line <= len(program.main.lines):
-        raise Malformed(f"the program has {len(program.main.lines)} lines, and no line {str(line)[:20]}")
+        raise Malformed(f"the program has {len(program.main.lines)} lines, and no line {_short(line)}")
     said = " ".join(printable(claim).split())[:LONGEST_CLAIM]
     return Hypothesis(line, said, _patch(row.get("edits"), said, program), _observable(row.get("observable")))
 
@@ -140,9 +140,9 @@ def _edit(row: Any, program: Program) -> Edit:
         raise Malformed(f"an edit needs first, last and new, a list of at most {MOST_LINES} lines")
     first, last = row.get("first"), row.get("last")
     if not _is_whole(first) or not _is_whole(last) or not 1 <= first <= len(program.main.lines) + 1:
-        raise Malformed(f"an edit begins at line {str(first)[:20]}, which there is not")
+        raise Malformed(f"an edit begins at line {_short(first)}, which there is not")
     if not first - 1 <= last <= len(program.main.lines):
-        raise Malformed(f"an edit ends at line {str(last)[:20]}, which does not fit its beginning")
+        raise Malformed(f"an edit ends at line {_short(last)}, which does not fit its beginning")
     return Edit(program.file, first, last, tuple(line.rstrip("\n") for line in new))
 
 
@@ -192,3 +192,7 @@ def _is_whole(value: Any) -> TypeGuard[int]:
 def known_already(hypothesis: Hypothesis, findings: Sequence[Finding], file: str) -> bool:
     """Whether an error of our own stands at the very line."""
     return any(f.severity == "error" and f.file == file and f.line == hypothesis.line for f in findings)
+
+
+def _short(value: Any) -> str:
+    return printable(str(value))[:20]
