@@ -7,21 +7,11 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import replace_line
-from bowerbird.reading.program import Program, dotted, last_name, receiver
+from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
-OUT_OF_PLACE = frozenset(
-    "clamp clip relu sigmoid tanh softmax log_softmax masked_fill view reshape permute transpose squeeze unsqueeze "
-    "flatten contiguous expand detach float long half double add sub mul div exp log sqrt abs clone repeat scatter "
-    "index_fill masked_scatter fill_diagonal cpu type_as flip roll tril triu normalize".split()
-)
-
-
-ALWAYS_TENSORS = frozenset(
-    "view reshape permute squeeze unsqueeze clamp detach masked_fill contiguous flatten softmax log_softmax".split()
-)
 METHODS = frozenset("backward step zero_grad eval train cuda cpu update requires_grad_ item detach".split())
 
 
@@ -50,41 +40,6 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
             facts=(failed.id,) if failed else (),
         )  # fmt: skip
-
-
-@rule("X05", "The result of an operation is thrown away", family="general", exact=True)
-def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A statement that only computes: ``x.clamp(0, 1)`` changes nothing."""
-    unit = program.main
-    for statement in unit.all(ast.Expr):
-        call = statement.value
-        if isinstance(call, ast.BinOp) and not isinstance(call.left, ast.Constant):
-            seen = [f for f in facts.of("function.call", line=statement.lineno) if f["direct"]]
-            if seen:
-                yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
-            continue
-        if not isinstance(call, ast.Call) or receiver(call) is None or last_name(call) not in OUT_OF_PLACE:
-            continue
-        seen = [f for f in facts.of("function.call", last_name(call), line=call.lineno) if f["direct"]]
-        if seen:
-            yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
-        elif last_name(call) in ALWAYS_TENSORS and dotted(receiver(call)) not in unit.modules:
-            yield Finding(
-                "X05", "warning", statement.lineno,
-                f"The result of {ast.unparse(call)[:60]} is thrown away.",
-                f"{last_name(call)} changes nothing in place, and the line was not seen to run.",
-                "Assign the result, or use the operation in place.",
-            )  # fmt: skip
-
-
-def _thrown_away(line: int, text: str, fact: str) -> Finding:
-    return Finding(
-        "X05", "error", line,
-        f"The result of {text[:60]} is thrown away: the operation does not change its operand.",
-        f"The line ran on tensors and nothing keeps what it gave ({fact}).",
-        "Assign the result, or use the operation in place.",
-        facts=(fact,),
-    )  # fmt: skip
 
 
 @rule("X11", "A method is named and not called", family="general")

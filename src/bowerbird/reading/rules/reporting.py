@@ -12,10 +12,19 @@ from bowerbird.reading.patching import replace_line
 from bowerbird.reading.phases import owners_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.denominators import totals
 from bowerbird.reading.running.run import Run
 
+Total = tuple[str, ast.AugAssign, ast.For]
 _KL = re.compile(r"^(kl|kld|kl_?loss|kl_?div(ergence)?|kld_?loss|dkl)$", re.I)
+
+
+def totals(unit: Unit) -> Iterator[Total]:
+    """Running totals: a name to which a loop over batches adds."""
+    for node in unit.all(ast.AugAssign):
+        name = dotted(node.target)
+        around_it = [loop for loop in unit.loops(node) if isinstance(loop, ast.For)]
+        if name is not None and around_it and isinstance(node.op, ast.Add):
+            yield name, node, around_it[0]
 
 
 @rule("M02", "A logged quantity has the wrong sign", family="reporting")

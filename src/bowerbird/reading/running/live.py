@@ -34,6 +34,7 @@ class Live:
         self.cache: dict[str, Any] = {}
         self.unused: dict[tuple[str, int, str], int] = {}  # how often what a line computed was thrown away
         self.used: set[tuple[str, int, str]] = set()
+        self.graphs: set[tuple[str, int, str]] = set()
         self.reached: Mapping[str, set[int]] = {}
         self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
         self.roots = modules.roots()

@@ -301,7 +301,8 @@ class Session:
         live.tables, live.measured = self.tables, self.measured
         live.losses = self.functions.losses
         live.recurrent = self.recurrent.pasts
-        live.unused, live.used = self.functions.flow.thrown_away(), self.functions.flow.used
+        flow = self.functions.flow
+        live.unused, live.used, live.graphs = flow.thrown_away(), flow.used, flow.graphs
         live.reached, live.carried = self.reached, self.modules.carried
         return live
 

@@ -21,6 +21,8 @@ class Flow:
 
     def __init__(self) -> None:
         self.used: set[Place] = set()
+        self.graphs: set[Place] = set()
+        """Places whose results gradients could flow through."""
         self._made: dict[Place, int] = {}
         self._waiting: dict[int, tuple[weakref.ref[torch.Tensor], Place]] = {}
 
@@ -41,6 +43,8 @@ class Flow:
         if any(out is tensor or shares(out, tensor) for tensor in tensors((args, kwargs))):
             return  # in place, or a view: what it gave is what it was given
         self._made[place] = self._made.get(place, 0) + 1
+        if out.requires_grad:
+            self.graphs.add(place)
         self._waiting[id(out)] = (weakref.ref(out), place)
 
     def thrown_away(self) -> dict[Place, int]:

@@ -39,7 +39,8 @@ def _unused(live: Live, unit: Unit, line: int, function: str) -> dict[str, Any] 
     if statement is None or function in _ASSERTED:
         return None
     text = " ".join(ast.unparse(statement).split())[:90]
-    row: dict[str, Any] = {"line": line, "text": text, "function": function, "kind": _kind(function)}
+    graph = (unit.file, line, function) in live.graphs
+    row: dict[str, Any] = {"line": line, "text": text, "function": function, "kind": _kind(function), "graph": graph}
     if isinstance(statement, ast.Expr):
         outermost = isinstance(statement.value, ast.Call | ast.BinOp | ast.UnaryOp | ast.Compare | ast.Subscript)
         return row | {"how": "discarded"} if outermost and line == statement.lineno else None
