@@ -7,6 +7,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import function_at, unit_of
 from bowerbird.reading.running.run import Run
 
@@ -24,11 +25,7 @@ def _sentence(fact: Fact) -> str:
 def coupled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One example was changed, and the answers to others moved."""
     for fact in _failing(facts, "independence"):
-        yield Finding(
-            "X18", "error", fact.line or 1,
-            f"The examples of a batch mix in {fact.subject}: `{fact['function']}` reaches across them.",
-            _sentence(fact), "Give it the axis that is meant.", fact.file, (fact.id,),
-        )  # fmt: skip
+        yield say("X18", "error", fact.line or 1, fact=fact, said=_sentence(fact))
 
 
 @rule("X05", "The result of an operation is thrown away", family="general", exact=True)
@@ -37,12 +34,7 @@ def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     for fact in _failing(facts, "dataflow"):
         for row in fact["unused"]:
             if row["how"] == "discarded":
-                yield Finding(
-                    "X05", "error", row["line"],
-                    f"The result of {row['text'][:60]} is thrown away: the operation does not change its operand.",
-                    f"The line ran on tensors and nothing keeps what it gave ({fact.id}).",
-                    "Assign the result, or use the operation in place.", fact.file, (fact.id,),
-                )  # fmt: skip
+                yield say("X05", "error", row["line"], text=row["text"][:60], fact=fact)
 
 
 @rule("X08", "What is computed is never used", family="general")
@@ -54,11 +46,9 @@ def unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 loss = (
                     " and enters no loss: nothing is trained by it" if row["graph"] else ", and nothing depends on it"
                 )
-                yield Finding(
-                    "X08", "info" if row["kind"] == "filled" else "warning", row["line"],
-                    f"{row['name']} is computed{loss}.",
-                    f"`{row['text'][:80]}` ran, and no result of it was taken ({fact.id}).",
-                    f"Use {row['name']}, or leave it out.", fact.file, (fact.id,),
+                yield say(
+                    "X08", "info" if row["kind"] == "filled" else "warning", row["line"], row=row, loss=loss,
+                    text=row["text"][:80], fact=fact,
                 )  # fmt: skip
 
 
@@ -69,11 +59,9 @@ def unsaved(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         name = str(fact["lost"][0]).rpartition(".")[2]
         unit = unit_of(program, fact)
         lines = [line for line, text in enumerate(unit.lines, 1) if f"self.{name} =" in text]
-        yield Finding(
-            "P09", "error", (lines or [fact.line or 1])[0],
-            f"{name} is trained and not saved: a model that is loaded from state_dict() answers otherwise.",
-            _sentence(fact),
-            f'Make it a buffer: self.register_buffer("{name}", …).', fact.file, (fact.id,),
+        yield say(
+            "P09", "error", (lines or [fact.line or 1])[0], file=fact.file, facts=(fact.id,), name=name,
+            said=_sentence(fact),
         )  # fmt: skip
 
 
@@ -89,8 +77,4 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         if fact["holds"]:
             yield Finding("M01", "ok", line, f"What {fact.subject} reports is an average.", said, file=fact.file)
             continue
-        yield Finding(
-            "M01", "error", line, f"What {fact.subject} reports depends on the batch size: it is no average.", said,
-            "Divide sums over examples by their number, and means of batches by the number of batches.", fact.file,
-            (fact.id,),
-        )  # fmt: skip
+        yield say("M01", "error", line, fact=fact, said=said)

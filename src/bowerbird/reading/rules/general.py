@@ -5,10 +5,11 @@ import difflib
 from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
-from bowerbird.reading.findings import Finding
+from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.patching import replace_line
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
@@ -27,18 +28,14 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         near = difflib.get_close_matches(name, bound - {name}, n=1, cutoff=0.75)
         failed = next((f for message, f in raised.items() if f"'{name}'" in message), None)
         if failed is not None and near and not fragment:
-            severity = "error"
+            severity: Severity = "error"
         else:
             slip = bool(near) and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85
             severity = "info" if fragment and not (slip and name not in replaced) else "warning"
-        yield Finding(
-            "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
-            f"The name {name} is bound nowhere in the program.",
-            f"NameError when this line ran ({failed.id})." if failed
-            else "A stand-in took its place." if name in replaced
-            else "No assignment, import, argument or loop binds it.",
-            f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
-            facts=(failed.id,) if failed else (),
+        yield say(
+            "X01" if failed else "X01b" if name in replaced else "X01c", severity,
+            failed.line if failed and failed.line else line, facts=(failed.id,) if failed else (), name=name,
+            failed=failed, said=f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
         )  # fmt: skip
 
 
@@ -49,14 +46,13 @@ def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         for statement in unit.all(ast.Expr):
             value = statement.value
             if isinstance(value, ast.Attribute) and value.attr in METHODS:
-                yield Finding(
-                    "X11", "error" if run.executed else "warning", statement.lineno,
-                    f"{ast.unparse(value)} is named but not called: the line does nothing.",
-                    "The statement is an attribute without parentheses.", f"Write {ast.unparse(value)}().", unit.file,
+                yield say(
+                    "X11", "error" if run.executed else "warning", statement.lineno, file=unit.file,
                     patch=replace_line(
                         unit.file, statement.lineno, ast.unparse(value), f"{ast.unparse(value)}()", unit.lines,
                         label="X11: call",
                     ),
+                    value_2=ast.unparse(value),
                 )  # fmt: skip
 
 
@@ -102,12 +98,10 @@ def reaches_out(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         first = next((fact for fact in tried if fact.file == program.file), None)
         if first is None:
             continue
-        yield Finding(
-            "X09", "info" if what in _HARMLESS else "warning", first.line or 1,
-            f"The program tries {_ATTEMPTS.get(what, what)}; this was refused.",
-            f"{len(tried)} time{'s' * (len(tried) > 1)}, first with {str(first['detail'])[:80]} ({first.id}).",
-            "Read this line before you run the program yourself.",
-            facts=(first.id,),
+        yield say(
+            "X09", "info" if what in _HARMLESS else "warning", first.line or 1, facts=(first.id,),
+            get=_ATTEMPTS.get(what, what), tried_2=len(tried), tried_3="s" * (len(tried) > 1),
+            detail=str(first["detail"])[:80], first=first,
         )  # fmt: skip
 
 

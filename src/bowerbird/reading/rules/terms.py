@@ -9,6 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -22,11 +23,9 @@ def bool_flag(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 flag = next((str(a.value) for a in call.args if isinstance(a, ast.Constant)), "the flag")
                 default = keyword(call, "default")
                 yes = isinstance(default, ast.Constant) and default.value is True
-                yield Finding(
-                    "X06", "warning", call.lineno, f"{flag} False means True: type=bool takes any text for true.",
-                    "bool('False') is True.",
-                    "Use action=argparse.BooleanOptionalAction." if yes else "Use action='store_true'.", unit.file,
-                    patch=None if yes else _store_true(unit, kind.lineno, default),
+                yield say(
+                    "X06" if yes else "X06b", "warning", call.lineno, file=unit.file,
+                    patch=None if yes else _store_true(unit, kind.lineno, default), flag=flag,
                 )  # fmt: skip
 
 
@@ -54,10 +53,9 @@ def same_data(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                         given.setdefault(ast.unparse(data), []).append((name, value.lineno))
                     shuffle = keyword(value, "shuffle", 2)
                     if isinstance(shuffle, ast.Constant) and shuffle.value is False and _TRAINED_ON.search(name):
-                        yield Finding(
-                            "X07", "warning", value.lineno,
-                            f"{name} is never shuffled: every epoch has the same batches.",
-                            f"{ast.unparse(value)[:100]}", "Use shuffle=True for training.", unit.file,
+                        yield say(
+                            "X07b", "warning", value.lineno, file=unit.file, name=name,
+                            value_2=ast.unparse(value)[:100],
                         )  # fmt: skip
                 elif isinstance(value, ast.Call) and _HELD_OUT.search(name) and not _TRAINED_ON.search(name):
                     train = keyword(value, "train")
@@ -70,11 +68,7 @@ def same_data(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             held = [(n, line) for n, line in loaders if _HELD_OUT.search(n) and not _TRAINED_ON.search(n)]
             others = [n for n, _ in loaders if n not in {h[0] for h in held}]
             if held and others:
-                yield Finding(
-                    "X07", "warning", held[0][1],
-                    f"{held[0][0]} reads {source}, the data that {others[0]} trains on.",
-                    f"Both loaders are given {source}.", "Give it the data that were held out.", unit.file,
-                )  # fmt: skip
+                yield say("X07", "warning", held[0][1], file=unit.file, held=held, source=source, others=others)
 
 
 @rule("X14", "A transform is composed and never applied", family="general")
@@ -88,11 +82,7 @@ def transform_unused(program: Program, facts: FactStore, run: Run) -> Iterator[F
                 scope = unit.function(statement) or unit.tree
                 reads = [n for n in unit.all(ast.Name, under=scope) if n.id == name and isinstance(n.ctx, ast.Load)]
                 if not reads and not (scope is unit.tree and _imported_elsewhere(program, unit, name)):
-                    yield Finding(
-                        "X14", "warning", statement.lineno,
-                        f"{name} is composed and given to nothing: no data go through it.",
-                        f"No line reads {name}.", f"Give it to the data set: transform={name}.", unit.file,
-                    )  # fmt: skip
+                    yield say("X14", "warning", statement.lineno, file=unit.file, name=name)
 
 
 def _imported_elsewhere(program: Program, unit: Unit, name: str) -> bool:
@@ -114,11 +104,9 @@ def half_of_one(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             first, second = dotted(left) or "", dotted(right.left) or ""
             plain = isinstance(right.right, ast.Constant) and right.right.value in (2, 2.0)
             if plain and _REAL_FAKE.search(first) and _REAL_FAKE.search(second) and first != second:
-                yield Finding(
-                    "X13", "warning", node.lineno,
-                    f"Only {second} is divided by two: {first} counts twice as much.",
-                    f"{ast.unparse(node)} is {first} + ({ast.unparse(right)}).", f"Write ({first} + {second}) / 2.",
-                    unit.file,
+                yield say(
+                    "X13", "warning", node.lineno, file=unit.file, second=second, first=first, node_2=ast.unparse(node),
+                    right_2=ast.unparse(right),
                 )  # fmt: skip
 
 
