@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from bowerbird.reading.program import Unit
+from bowerbird.reading.program import Unit, last_name
 from bowerbird.reading.running.formula import units
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.functions import DRAWS
@@ -20,9 +20,9 @@ _ASSERTED = frozenset("manual_seed seed set_rng_state get_rng_state equal allclo
 def computed_and_used(live: Live) -> None:
     """Records ``property.dataflow`` for each function (``<module>`` for the top level) whose results were followed."""
     for unit in units(live.files):
-        lost = {line: name for (file, line, name), _ in live.unused.items() if file == unit.file}
-        unused = [row for line, name in lost.items() if (row := _unused(live, unit, line, name)) is not None]
-        followed = {line for file, line, _ in live.used if file == unit.file} | set(lost)
+        lost = [(line, name) for file, line, name in live.unused if file == unit.file]
+        unused = [row for line, name in sorted(lost) if (row := _unused(live, unit, line, name)) is not None]
+        followed = {line for file, line, _ in (*live.used, *live.unused) if file == unit.file}
         for name in sorted({_function(unit, line) for line in followed}):
             own = [row for row in unused if _function(unit, row["line"]) == name]
             first = own[0] if own else None
@@ -36,20 +36,39 @@ def computed_and_used(live: Live) -> None:
 def _unused(live: Live, unit: Unit, line: int, function: str) -> dict[str, Any] | None:
     """How a result is not used: ``discarded`` by its statement, or bound to a name that nothing reads."""
     statement = _statement(unit, line)
-    if statement is None or function in _ASSERTED:
+    if statement is None or function in _ASSERTED or not _gives(getattr(statement, "value", None), function):
         return None
     text = " ".join(ast.unparse(statement).split())[:90]
     graph = (unit.file, line, function) in live.graphs
     row: dict[str, Any] = {"line": line, "text": text, "function": function, "kind": _kind(function), "graph": graph}
     if isinstance(statement, ast.Expr):
-        outermost = isinstance(statement.value, ast.Call | ast.BinOp | ast.UnaryOp | ast.Compare | ast.Subscript)
-        return row | {"how": "discarded"} if outermost and line == statement.lineno else None
+        return row | {"how": "discarded"} if line == statement.lineno else None
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return None
     target = statement.targets[0]
     if not isinstance(target, ast.Name) or target.id.startswith("_") or _read(live, unit, statement, target.id):
         return None
     return row | {"how": "never read", "name": target.id}
+
+
+_OPERATORS: dict[type, str] = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div truediv", ast.Pow: "pow", ast.MatMult: "matmul",
+    ast.USub: "neg", ast.FloorDiv: "floordiv", ast.Mod: "mod remainder",
+}  # fmt: skip
+
+
+def _gives(value: ast.expr | None, function: str) -> bool:
+    """Whether what a function of torch gave is the value of an expression, and not a part of it."""
+    word = function.strip("_")
+    match value:
+        case ast.Call():
+            return last_name(value) == function
+        case ast.BinOp(op=operator) | ast.UnaryOp(op=operator):
+            return word.removeprefix("r") in _OPERATORS.get(type(operator), "").split()
+        case ast.Subscript():
+            return word == "getitem"
+        case _:
+            return False
 
 
 def _read(live: Live, unit: Unit, statement: ast.stmt, name: str) -> bool:
