@@ -141,7 +141,7 @@ class Case:
 
     def model(self, seed: int = 0, noise: float = 0.05) -> GenerativeModel:
         """The model with noise on its weights: layers that start at zero would hide what lies behind them."""
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = self.config().build(self.spec)
         with torch.no_grad():
             for p in model.parameters():
@@ -154,7 +154,7 @@ class Case:
 
     def given(self, model: GenerativeModel, n: int = N) -> dict[str, Tensor]:
         """Something for everything that the model can be given."""
-        torch.manual_seed(5)
+        torch.default_generator.manual_seed(5)
         fields = model.spec.given.items()
         return {name: prompts(f, n) if name == "prompt" else examples(f, n) for name, f in fields}
 
@@ -291,7 +291,7 @@ def test_losses_follow_from_the_global_seed(case: Case) -> None:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for seed in (1, 1, 2):
         model.load_state_dict(state)  # weight clipping and spectral norms change the model
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         values.append([loss.value.item() for loss in model.losses(batch)])
     assert values[0] == values[1]
     family, hides = case.table["family"], bool(case.table.get("label_dropout") and model.spec.given.keys() - {"prompt"})
@@ -333,7 +333,7 @@ def test_samples(case: Case) -> None:
     x = draw(case, model)
     check_examples(x, N, case.spec)
     assert any(not torch.equal(x[0], other) for other in x[1:])
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     for given in (case.given(model, 1), needed(model, 1)):
         check_examples(model.sample(1, given), 1, case.spec)
 
@@ -348,7 +348,7 @@ def test_samples_follow_from_their_draws_alone(case: Case) -> None:
     model = case.model().eval()
     given = case.given(model)
     first = draw(case, model, given=given)
-    torch.manual_seed(99)
+    torch.default_generator.manual_seed(99)
     state = torch.get_rng_state()
     assert torch.equal(draw(case, model, given=given), first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -526,7 +526,7 @@ def test_safetensors_hold_the_whole_model(case: Case, tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded[name]) for name, value in other.state_dict().items())
     values, batch = [], case.batch()
     for one in (model, other):
-        torch.manual_seed(2)
+        torch.default_generator.manual_seed(2)
         values.append([loss.value.item() for loss in one.losses(batch)])
     assert values[0] == values[1]
 
