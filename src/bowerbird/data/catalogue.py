@@ -42,7 +42,7 @@ class Record:
     files: tuple[File, ...] = ()
     sources: tuple[Source, ...] = ()
     """Empty for what ships inside the package."""
-    modality: Literal["", "images", "text", "music"] = ""
+    modality: Literal["", "images", "text", "music", "speech"] = ""
     """Of data: what they hold; pairs are text."""
     opened: str = ""
     """Of fetched text: what is opened in its folder, such as train.{de,en}."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bowerbird.generating import draw
-from bowerbird.media.image.columns import LABEL
+from bowerbird.data.columns import LABEL
 from bowerbird.media.image.imageset import ImageData, ImageSet
 from bowerbird.models.base import GenerativeModel, Streams, with_steps
 from bowerbird.spec import Classes, Tensors

@@ -43,7 +43,7 @@ from bowerbird.measuring.offers import (
     text_sides,
 )
 from bowerbird.measuring.request import Measuring
-from bowerbird.media.image.columns import LABEL
+from bowerbird.data.columns import LABEL
 from bowerbird.media.image.imageset import SOURCE, ImageData, ImageSet, to_uint8
 from bowerbird.media.medium import Opened, medium
 from bowerbird.media.music.codec import MusicCodec

@@ -20,7 +20,7 @@ from bowerbird import config
 from bowerbird.data import split
 from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.image.metadata import Index, composed
+from bowerbird.data.metadata import Index, composed
 from bowerbird.media.image.sources import Pictures, chosen
 
 FOLDERS = ("source", "target")
