@@ -94,7 +94,7 @@ class Speech:
     """How recordings become spectrograms."""
 
     rate_hz: Annotated[int, Range(1000, 192_000)] | None = None
-    """Samples per second to resample to (None: that of most recordings, divided by 2, 3 … until it is at most 24,000)."""
+    """Samples per second to resample to (None: that of most recordings, divided by 2, 3 … down to at most 24,000)."""
     seconds: Positive | None = None
     """Length of an example; shorter recordings end in silence (None: as long as 97 in 100 of them, at most 4)."""
     longer: Literal["cut", "pieces"] = "cut"

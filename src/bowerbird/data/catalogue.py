@@ -196,6 +196,20 @@ RECORDS = (
         modality="music",
     ),
     Record(
+        "spoken-digits",
+        "data",
+        "CC BY-SA 4.0",
+        "660 recordings of the ten digits by six speakers, up to 0.77 s at 8,000 Hz, with columns digit and speaker",
+        (
+            File(
+                "spoken-digits.npz.xz",
+                1_475_012,
+                "73e24a80165e19e89c6047fba1dd70ccf25089fecaa0c24f0e708a2f9de7ae03",
+            ),
+        ),
+        modality="speech",
+    ),
+    Record(
         "mnist",
         "data",
         "CC BY-SA 3.0",

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from bowerbird.data import files
-from bowerbird.errors import BowerbirdError
 from bowerbird.data.levels import folder_labels
+from bowerbird.errors import BowerbirdError
 
 LARGEST_BYTES = 1 << 28
 """A zip can hold a file that unpacks without end."""
@@ -81,7 +81,9 @@ def _add_folders(found: Described, names: list[str], splits: np.ndarray) -> None
     if labels := folder_labels(names, splits):
         found.add(FOLDER, labels, "folders")
     elif 0 < len(outside := [name for name in names if "/" not in name]) < len(names):
-        found.notes.append(f"folders are not labels, because {len(outside):,} {found.thing}s lie outside them ({outside[0]} …)")
+        found.notes.append(
+            f"folders are not labels, because {len(outside):,} {found.thing}s lie outside them ({outside[0]} …)"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- tables
@@ -121,7 +123,9 @@ class _Tables:
                 f"{strangers[0]}. Write them relative to the folder of {posixpath.basename(table)}."
             )
         if strangers:
-            self._found.unused.add(f"row{{s}} of {table} that name no {self._found.thing}", strangers[0], len(strangers))
+            self._found.unused.add(
+                f"row{{s}} of {table} that name no {self._found.thing}", strangers[0], len(strangers)
+            )
 
     def _take(self, table: str, image: str, row: Row) -> None:
         if image in self._rows:

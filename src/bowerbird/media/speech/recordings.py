@@ -1,7 +1,7 @@
 """From sound files to waveforms: one channel, one rate, each with what was done to it or why it is not used.
 
-    not used    empty, silent, cut short (the header promises more than is there), damaged, no finite numbers, too long
-    used        several channels are mixed to one, other rates are resampled; 8-bit and clipped ones are counted
+not used    empty, silent, cut short (the header promises more than is there), damaged, no finite numbers, too long
+used        several channels are mixed to one, other rates are resampled; 8-bit and clipped ones are counted
 """
 
 import io

@@ -36,7 +36,7 @@ def sheet(x: Tensor, given: Mapping[str, Any], spec: Spec) -> Image.Image:
 def captions(n: int, given: Mapping[str, Any], spec: Spec) -> list[str]:
     """The classes of each sample, in words."""
     fields = [(name, field) for name, field in spec.given.items() if isinstance(field, Classes) and name in given]
-    return [" ".join((*field.names, "?")[int(given[name][i])] for name, field in fields) for i in range(n)]
+    return [" · ".join((*field.names, "?")[int(given[name][i])] for name, field in fields) for i in range(n)]
 
 
 def spectrogram(values: UInt8[Tensor, "mel frames"]) -> Image.Image:

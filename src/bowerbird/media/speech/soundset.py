@@ -204,7 +204,7 @@ def _official(found: Recordings, condition: str) -> np.ndarray:
 
 
 def _built_in(name: str, data: config.Data) -> Recordings:
-    """Waveforms of 8 bits (mu-law, ITU-T G.711's curve) that ship in the package."""
+    """Waveforms of 7 bits that ship in the package."""
     pack = builtin.load(name)
     rate_hz = int(pack.pop("rate_hz"))
     coded = np.split(pack.pop("coded"), pack.pop("offsets")[1:-1])
@@ -215,15 +215,20 @@ def _built_in(name: str, data: config.Data) -> Recordings:
     return Recordings(name, mel, sounds, pack, pack.pop("split"), notes=_cut_note(n_cut, mel))
 
 
-def from_mu_law(coded: UInt8[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """sign(y) (256^|y| - 1) / 255 with y in [-1, 1]."""
-    y = coded.astype(np.float32) / 127.5 - 1
-    return (np.sign(y) * (256 ** np.abs(y) - 1) / 255).astype(np.float32)
+MU, LEVELS = 255, 127
+"""Curve and steps of ``to_mu_law``: 7 bits, 32 dB above their noise."""
 
 
 def to_mu_law(waveform: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
-    y = np.sign(waveform) * np.log1p(255 * np.abs(waveform)) / np.log(256)
-    return ((y + 1) * 127.5).round().astype(np.uint8)
+    """y = sign(w) log(1 + MU |w|) / log(1 + MU), in ``LEVELS`` steps from -1 to 1 (the curve of ITU-T G.711)."""
+    y = np.sign(waveform) * np.log1p(MU * np.abs(waveform)) / np.log1p(MU)
+    return ((y + 1) * (LEVELS / 2)).round().astype(np.uint8)
+
+
+def from_mu_law(coded: UInt8[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The inverse, but for what the steps took away."""
+    y = coded.astype(np.float32) * np.float32(2 / LEVELS) - 1
+    return (np.sign(y) * np.expm1(np.abs(y) * np.log1p(MU)) / MU).astype(np.float32)
 
 
 def _from_files(path: Path, data: config.Data) -> Recordings:
@@ -345,7 +350,9 @@ def _from_names(names: list[str], pattern: str) -> dict[str, np.ndarray]:
     fields = re.findall(r"\{(\w+)\}", pattern)
     literal = [re.escape(part) for part in re.split(r"\{\w+\}", pattern)]
     if not fields or len(set(fields)) < len(fields):
-        raise BowerbirdError(f"data.speech.pattern = '{pattern}' needs different names in braces: {{digit}}_{{speaker}}.")
+        raise BowerbirdError(
+            f"data.speech.pattern = '{pattern}' needs different names in braces: {{digit}}_{{speaker}}."
+        )
     groups = [f"(?P<{name}>.+?)" for name in fields]
     expression = re.compile("".join(a + b for a, b in zip(literal, [*groups, ""], strict=True)))
     found = [expression.fullmatch(files.base(name).rsplit(".", 1)[0]) for name in names]
