@@ -62,7 +62,7 @@ class Mel:
 
     def beside(self, tokenizer: str = "") -> str:
         """A codec: these parameters, and the tokenizer of captions where there are any."""
-        return json.dumps((json.loads(tokenizer) if tokenizer else {}) | {"mel": dataclasses.asdict(self)})
+        return json.dumps({"mel": dataclasses.asdict(self)} | ({"tokenizer": tokenizer} if tokenizer else {}))
 
     @property
     def samples(self) -> int:
