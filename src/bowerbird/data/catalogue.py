@@ -42,7 +42,7 @@ class Record:
     files: tuple[File, ...] = ()
     sources: tuple[Source, ...] = ()
     """Empty for what ships inside the package."""
-    modality: Literal["", "images", "text", "music", "speech"] = ""
+    modality: Literal["", "images", "text", "music"] = ""
     """Of data: what they hold; pairs are text."""
     opened: str = ""
     """Of fetched text: what is opened in its folder, such as train.{de,en}."""
@@ -194,20 +194,6 @@ RECORDS = (
         "382 Bach chorales, four voices in frames of a quarter or a sixteenth note",
         (File("chorales.npz.xz", 76_076, "3bf1bc13479bb8629f2ab33c568f1442e9e56beee4c1d59faf2db5f034b1d497"),),
         modality="music",
-    ),
-    Record(
-        "spoken-digits",
-        "data",
-        "CC BY-SA 4.0",
-        "660 recordings of the ten digits by six speakers, up to 0.77 s at 8,000 Hz, with columns digit and speaker",
-        (
-            File(
-                "spoken-digits.npz.xz",
-                1_475_012,
-                "73e24a80165e19e89c6047fba1dd70ccf25089fecaa0c24f0e708a2f9de7ae03",
-            ),
-        ),
-        modality="speech",
     ),
     Record(
         "mnist",

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
-from bowerbird.data import builtin, catalogue, files, split
+from bowerbird.data import files, split
 from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
 from bowerbird.data.files import Unused
 from bowerbird.data.metadata import CAPTION, described
@@ -141,8 +141,7 @@ class Recordings:
 
 def open_speech(data: config.Data) -> SoundData:
     """The recordings of a source as spectrograms, split; errors say what is wrong with it."""
-    record = catalogue.data_record(data.source)
-    found = _built_in(record.name, data) if record else _from_files(Path(data.source).expanduser(), data)
+    found = _from_files(Path(data.source).expanduser(), data)
     official = _official(found, data.speech.test)
     where = split.assign(split.digests(found.sounds.numpy()), official)
     columns = given_columns(found, data, where == "train")
@@ -203,34 +202,6 @@ def _official(found: Recordings, condition: str) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ from where
 
 
-def _built_in(name: str, data: config.Data) -> Recordings:
-    """Waveforms of 7 bits that ship in the package."""
-    pack = builtin.load(name)
-    rate_hz = int(pack.pop("rate_hz"))
-    coded = np.split(pack.pop("coded"), pack.pop("offsets")[1:-1])
-    lengths = [len(one) / rate_hz for one in coded]
-    mel = _mel(data.speech, Counter({rate_hz: len(coded)}), lengths, rate_hz)
-    n_cut = sum(len(one) > mel.samples for one in coded)
-    sounds = _spectrograms(map(from_mu_law, coded), mel)
-    return Recordings(name, mel, sounds, pack, pack.pop("split"), notes=_cut_note(n_cut, mel))
-
-
-MU, LEVELS = 255, 127
-"""Curve and steps of ``to_mu_law``: 7 bits, 32 dB above their noise."""
-
-
-def to_mu_law(waveform: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
-    """y = sign(w) log(1 + MU |w|) / log(1 + MU), in ``LEVELS`` steps from -1 to 1 (the curve of ITU-T G.711)."""
-    y = np.sign(waveform) * np.log1p(MU * np.abs(waveform)) / np.log1p(MU)
-    return ((y + 1) * (LEVELS / 2)).round().astype(np.uint8)
-
-
-def from_mu_law(coded: UInt8[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The inverse, but for what the steps took away."""
-    y = coded.astype(np.float32) * np.float32(2 / LEVELS) - 1
-    return (np.sign(y) * np.expm1(np.abs(y) * np.log1p(MU)) / MU).astype(np.float32)
-
-
 def _from_files(path: Path, data: config.Data) -> Recordings:
     single = path.is_file() and path.suffix.lower() in SUFFIXES
     source: files.Files = files.Folder(path.parent) if single else files.open_files(path, data.names)
@@ -243,7 +214,7 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
         raise _none_left(path, len(listing.names), reading.heard.unused)
     rates = Counter(about.rate_hz for about in headers.values())
     lengths = [about.n_samples / about.rate_hz for about in headers.values()]
-    mel = _mel(data.speech, rates, lengths, 0)
+    mel = _mel(data.speech, rates, lengths)
     cutting = _Cutting(reading, headers, mel, data.speech.longer == "pieces")
     sounds = _spectrograms(cutting.waveforms(), mel)
     if not len(sounds):
@@ -290,9 +261,9 @@ def _listing(source: files.Files, single: str) -> files.Listing:
     return files.Listing(files.naturally(found), captions, unused)
 
 
-def _mel(wish: config.Speech, rates: Counter[int], lengths: list[float], rate_hz: int) -> Mel:
+def _mel(wish: config.Speech, rates: Counter[int], lengths: list[float]) -> Mel:
     """The parameters that are asked for; the others follow from most of the recordings."""
-    rate = wish.rate_hz or rate_hz or lowered(rates.most_common(1)[0][0])
+    rate = wish.rate_hz or lowered(rates.most_common(1)[0][0])
     seconds = wish.seconds or min(LONGEST_DEFAULT_S, float(np.percentile(lengths, COVERED)))
     return Mel.of(rate, seconds, wish.frame_ms, wish.n_mels)
 
