@@ -15,12 +15,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bowerbird import config, machine, registry, trust
 from bowerbird.api.judging import compare, diagnose, measure, self_test
 from bowerbird.api.programs import ask, conversation, mcp, read
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Watch
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import Samples, previewer
 from bowerbird.generating import generate as generate_samples
@@ -43,6 +46,7 @@ from bowerbird.training.trainer import train as train_run
 if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
     from bowerbird.editing import Action, Edited
+    from bowerbird.media.speech.saying import Utterance
     from bowerbird.media.text.completing import Conversation
     from bowerbird.provenance.verdict import Verdict
     from bowerbird.reading.check import check
@@ -68,6 +72,7 @@ __all__ = [
     "read",
     "resume",
     "sample",
+    "say",
     "self_test",
     "track",
     "train",
@@ -359,6 +364,41 @@ def sample(
         samples = replace(samples, labeller=replace(samples.labeller, visible=True))
     with explaining_full_disk(folder):
         return samples.save(folder, labelled=labelled)
+
+
+def say(
+    run_dir: Path | str,
+    text: str,
+    *,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> "Utterance":
+    """A text spoken by a run that was trained on recordings of words; ``save`` writes it.
+
+    Every word is a sample of its class, as long as the run makes it; what else the run is given (a speaker) is one for
+    the whole text, drawn at random where ``given`` does not say it.  BowerbirdError names the words that it knows.
+    """
+    from bowerbird.media.speech.saying import Utterance, field_of, joined, numbers_of
+    from bowerbird.media.speech.spectrogram import Mel
+
+    spec = model_of(run_dir).spec
+    if spec.medium != "speech":
+        raise BowerbirdError(f"{run_dir} makes {spec.medium}, not speech; bowerbird sample draws from it.")
+    field = field_of(spec.given, text)
+    numbers, pauses = numbers_of(text, spec.given[field])
+    if field in (given or {}):
+        raise BowerbirdError(f"The text says the {field} already; leave out --given {field}=…")
+    model = load(run_dir, device)
+    voice, _, _ = read_given(model.spec, given or {}, 1)
+    voice |= model.requested(1, voice | {field: torch.tensor(numbers[:1])}, Draws(seed))
+    asked = {name: value.cpu().expand(len(numbers)) for name, value in voice.items()} | {field: torch.tensor(numbers)}
+    made = generate_samples(model, len(numbers), seed=seed, given=asked, options=options_from(model, options))
+    mel, names = Mel.from_json(spec.codec), [spec.given[field].names[number] for number in numbers]
+    about = {"text": text, field: names, **{k: v for k, v in made.rows[0].items() if k != field}}
+    about["generated_by"] = str(run_dir)
+    return Utterance(joined(list(made), pauses, mel.rate_hz), mel, about, labeller(run_dir))
 
 
 def edit(
