@@ -101,7 +101,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"sampler": "ddpm", "guidance": 2.0},
     ],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}, {"guidance": 2.0}],
-    "vqvae": [{"gradient": "straight-through"}, {"restart_below": 0.0}],
+    "vqvae": [{"gradient": "rotation"}, {"restart_below": 0.0}],
     "autoregressive": [{"levels": 16}, {"label_dropout": 0.5}, {"lora": {"rank": 2}}],
     "seq2seq": [{"beam": 3, "label_smoothing": 0.0}],
     "translation": [

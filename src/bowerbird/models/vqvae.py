@@ -16,7 +16,7 @@ Both are means over numbers, and sg stops the gradient.  The nearest code has no
 The codebook has no gradient: e_k is the running mean of the z_e that chose it (appendix A.1 of the first paper).  A
 code that hardly any choose stays where it is while the encoder moves on, so that in the end a few codes stand for
 everything: the codebook has collapsed.  Such a code begins anew at a random z_e of the batch (Dhariwal et al. 2020,
-arXiv:2005.00341, section 3.1).  As none has been chosen before the first step, this also places them all at first.
+arXiv:2005.00341, section 3.1).  As hardly any is near the data before the first step, this also places them at first.
 
 The prior is a sequence model of the codes k in raster order, after a token for each class that is given:
 
@@ -93,7 +93,7 @@ class Codebook(nn.Module):
     counts: Tensor
     """How many of a batch chose each code, as a running mean."""
     restarts: Tensor
-    """Codes that have begun anew since training began, without their first placing."""
+    """How often codes have begun anew, after the first step."""
 
     def __init__(self, n_codes: int, n_embd: int, decay: float, restart_below: float):
         super().__init__()
@@ -119,7 +119,7 @@ class Codebook(nn.Module):
         self.restarts += dead.sum() * self.counts.any()
         anew = z[torch.randint(len(z), (len(counts),), device="cpu").to(z.device)]
         self.vectors.copy_(torch.where(dead[:, None], anew, self.vectors))
-        self.counts.copy_(counts.masked_fill(dead, fair))
+        self.counts.copy_(counts.masked_fill(dead, GRACE * self.restart_below * fair))
 
     def health(self, codes: Codes) -> dict[str, Tensor]:
         """Of the running shares: perplexity, and the part of the codes that are in use at all; restarts so far."""
@@ -129,6 +129,8 @@ class Codebook(nn.Module):
         return {"perplexity": perplexity(counts / counts.sum()), "usage": usage, "restarts": self.restarts.clone()}
 
 
+GRACE = 3
+"""What a code begins with, as a multiple of what it needs: some steps to be chosen in, little that it must forget."""
 IN_USE = 0.1
 """A code is in use when it is chosen at least so often, as a part of its fair share."""
 
@@ -160,11 +162,11 @@ class VQVAEConfig(config.ModelConfig):
     """Vectors in the codebook."""
     n_embd: Count = 16
     """Numbers of each."""
-    commitment: NonNegative = 0.25
+    commitment: NonNegative = 1.0
     """Weight of the encoder's distance from its codes."""
-    gradient: GradientName = "rotation"
+    gradient: GradientName = "straight-through"
     """What passes for the gradient of the nearest code."""
-    codebook_decay: Decay = 0.99
+    codebook_decay: Decay = 0.95
     """Of the running means that the codes are."""
     restart_below: Share = 0.1
     """Codes that are chosen less often than this part of their fair share begin anew (0: none does)."""
