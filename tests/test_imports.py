@@ -120,6 +120,7 @@ def test_the_public_names_are_these() -> None:
         "recipes",
         "resume",
         "sample",
+        "stylise",
         "track",
         "train",
         "verify",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         read,
         resume,
         sample,
+        stylise,
         train,
         verify,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "recipes",
     "resume",
     "sample",
+    "stylise",
     "track",
     "train",
     "verify",
@@ -85,6 +87,7 @@ _WHERE = {
         "read",
         "resume",
         "sample",
+        "stylise",
         "train",
         "verify",
     ),

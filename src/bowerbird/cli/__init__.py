@@ -47,6 +47,7 @@ COMMANDS: dict[str, type[Command]] = {
     "resume": train.Resume,
     "sample": commands.Sample,
     "edit": edit.Edit,
+    "stylise": edit.Stylise,
     "measure": measure.Measure,
     "compare": commands.Compare,
     "diagnose": commands.Diagnose,
