@@ -64,7 +64,7 @@ N = 4
 
 NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "nice"}
 """Families whose losses draw random numbers …"""
-WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation"}
+WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
 
 SMALL_NETS: dict[str, dict[str, Any]] = {
@@ -77,7 +77,10 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "resnet": {"channels": 4, "halvings": 1, "blocks": 1},
     "patchgan": {"channels": 4, "depth": 1},
 }
-SMALL_FIELDS = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16}
+SMALL_FIELDS: dict[str, Any] = {
+    "timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4,
+    "prior": {"name": "transformer"} | SMALL_NETS["transformer"],
+}  # fmt: skip
 SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}
 """Settings, and options of ``log_prob``, that cost time, for families that have them."""
 SMALL_OPTIONS = {"steps": 3, "temperature": 1.0}
@@ -98,6 +101,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"sampler": "ddpm", "guidance": 2.0},
     ],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}, {"guidance": 2.0}],
+    "vqvae": [{"gradient": "rotation"}, {"restart_below": 0.0}],
     "autoregressive": [{"levels": 16}, {"label_dropout": 0.5}, {"lora": {"rank": 2}}],
     "seq2seq": [{"beam": 3, "label_smoothing": 0.0}],
     "translation": [

@@ -74,6 +74,7 @@ __all__ = [
     "sample",
     "say",
     "self_test",
+    "stylise",
     "track",
     "train",
     "verify",
@@ -435,6 +436,21 @@ def actions_of(run_dir: Path | str) -> list[str]:
     from bowerbird import editing
 
     return editing.actions_of(model_of(run_dir))
+
+
+def stylise(
+    content: Path | str, style: Path | str, *, strength: float = 1.0, size: int = 256, iterations: int = 150
+) -> Samples:
+    """The content of one picture in the style of another, as one sample of the longest side ``size`` in pixels.
+
+    ``strength`` above 1 keeps less of the content.  BowerbirdError for files that are no pictures, and without the
+    weights efficientnet-lite0.
+    """
+    from bowerbird.editing.stylise import Styling
+    from bowerbird.editing.stylise import stylise as stylise_picture
+
+    styling = config.build(Styling, {"strength": strength, "size": size, "iterations": iterations}, "stylise")
+    return stylise_picture(Path(content), Path(style), styling, Labeller({}, identity()))
 
 
 def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> "Verdict":
