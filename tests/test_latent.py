@@ -56,7 +56,9 @@ def test_the_autoencoder_of_another_run_is_taken_and_stays_as_it_is(pictures: Pa
 
 def test_without_a_trained_autoencoder_there_is_nothing_to_learn(pictures: Path, tmp_path: Path) -> None:
     table = {"family": "latent", "autoencoder": VAE, "prior": FLOW}
-    with pytest.raises(BowerbirdError, match=r"The autoencoder of this model is trained by a run of its own; .*--start"):
+    with pytest.raises(
+        BowerbirdError, match=r"The autoencoder of this model is trained by a run of its own; .*--start"
+    ):
         trained(table, pictures, tmp_path / "latent")
     assert not (tmp_path / "latent").exists()
 

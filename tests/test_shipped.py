@@ -86,7 +86,9 @@ def test_an_emoji_is_drawn_from_words_in_either_language() -> None:
     options = {"steps": 4}
     drawn = bowerbird.generate("emoji-text", 1, given={"prompt": "owl", "style": "3d"}, options=options, device="cpu")
     assert drawn.x.shape == (1, 3, 64, 64) and drawn.rows[0] == drawn.rows[0] | {"caption": "owl", "style": "3d"}
-    chinese = bowerbird.generate("emoji-text", 1, given={"prompt": "猫头鹰", "style": "3d"}, options=options, device="cpu")
+    chinese = bowerbird.generate(
+        "emoji-text", 1, given={"prompt": "猫头鹰", "style": "3d"}, options=options, device="cpu"
+    )
     assert chinese.rows[0]["caption"] == "猫头鹰" and chinese.x.std() > 0.1
     with pytest.raises(BowerbirdError, match=r"no word 'owll' \(did you mean 'owl'\?\)"):
         bowerbird.generate("emoji-text", 1, given={"prompt": "owll"})
