@@ -32,13 +32,13 @@ from bowerbird.provenance.record import SOURCE_TYPE
 from bowerbird.samplers.integrate import observed
 from bowerbird.serve.uploaded import REASONS
 from bowerbird.studio import site as studio_pages
+from bowerbird.studio.at_once import CARDS
 from bowerbird.studio.closest import nearest_rows
 from bowerbird.studio.language import Words, catalogue, in_chinese, preferred
 from bowerbird.studio.playground import option_controls
 from bowerbird.studio.shelf import Shelf
 
 SOURCE = Path(studio_pages.__file__).parent
-CARDS = ("poem", "chorale", "digits", "emoji-3d")
 FOUND = re.compile(r"/results/[\w-]+/[\w.-]+")
 
 

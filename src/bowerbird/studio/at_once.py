@@ -19,6 +19,7 @@ from bowerbird.studio.results import Result
 from bowerbird.studio.shelf import Shelved
 from bowerbird.studio.site import Studio, form_of, of
 
+CARDS = ("poem", "chorale", "digits", "emoji-text", "emoji-3d")
 MOST_VERIFIED = 4
 HELD_OUT = (39, 28, 34, 105, 83, 49, 5, 8, 91, 111, 118, 35)
 """Test emoji to begin with: a panda, a tiger, an octopus …"""
@@ -35,13 +36,13 @@ class Card:
 
 async def home(request: Request) -> Response:
     studio = of(request)
-    found = [(name, studio.shelf.at_once(name)) for name in ("poem", "chorale", "digits", "emoji-3d")]
+    found = [(name, studio.shelf.at_once(name)) for name in CARDS]
     cards = [Card(name, run, _classes(run)) for name, run in found if run]
     return studio.page(request, "home.html", cards=cards, held_out=HELD_OUT, runs=studio.shelf.all()[:6])
 
 
 def _classes(run: Shelved) -> tuple[str, ...]:
-    field = run.inputs.get("label")
+    field = run.inputs.get("label") or run.inputs.get("style")
     return getattr(field, "names", ())
 
 
