@@ -72,6 +72,13 @@ SHIPPED = {
         {"model.net.channels": 12},
         "The 3-D version of a flat emoji, 64x64 pixels on white.",
     ),
+    "emoji-text": Shipped(
+        "emoji-text",
+        (at_most("l1", 0.26), at_least("caption_retrieval", 0.5)),
+        about="Emoji from a caption in English or Chinese, in four styles, 64x64 pixels on white.",
+        example="--prompt owl --given style=3d",
+        start="emoji-vae",
+    ),
 }
 
 

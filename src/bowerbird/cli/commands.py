@@ -130,7 +130,7 @@ class Sample(Command):
     """
 
     run: Positional[Path]
-    """The run folder, or a run that ships: chorale, digits, emoji-3d, poem."""
+    """The run folder, or a run that ships: chorale, digits, emoji-3d, emoji-text, poem."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
     """How many (default: 64 images, 8 texts, 1 piece of music, or one for each source)."""
     seed: int = 0
