@@ -29,7 +29,7 @@ def test_what_ships() -> None:
     sizes = {
         name: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) for name, folder in RUNS.items()
     }
-    assert sum(sizes.values()) < 10e6, sizes
+    assert sum(sizes.values()) < 10.5e6, sizes
     needed = {"run.toml", "model.safetensors", "tokenizer.json", "environment.json", "README.md"}
     for folder in RUNS.values():
         assert {file.name for file in folder.iterdir()} <= needed
