@@ -157,11 +157,12 @@ def readme(name: str, source: RunDir, folder: RunDir, rows: list[str]) -> str:
     changed = ", ".join(f"`{key} = {value}`" for key, value in made.settings.items()) or "nothing"
     before = f", begun from a run of `{made.start}`" if made.start else ""
     size = folder.model_file.stat().st_size / 1e6
+    numbers = sum(tensor.numel() for tensor in read_tensors(folder.model_file).values())
     return "\n".join([
         f"# {name}", "", made.about, "", "```", " ".join(["bowerbird sample", name, made.example]).strip(), "```", "",
         f"- Recipe `{made.recipe}`, changed: {changed}{before}; {source.status()['examples']:,} examples, "
         f"{minutes(source):g} CPU minutes on one core.",
-        f"- {sum(one.numel() for one in read_tensors(folder.model_file).values()):,} numbers in float16, {size:.2f} MB.",
+        f"- {numbers:,} numbers in float16, {size:.2f} MB.",
         f"- Data: `{run.data.source}` ({record.description}); licence: {record.licence}; the full text is in "
         f"`bowerbird/data/builtin/{run.data.source}.LICENCE.txt`.",
         "- Limits: small, and it has seen only the data above; it is here to be played with, not to be relied on.",
