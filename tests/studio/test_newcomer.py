@@ -293,7 +293,7 @@ class Presser:
             self.pressed.add(button.inner_text().strip())
             button.click()
             until(self.page, "!document.querySelector('[aria-busy]')")
-            assert self.page.locator(".error:visible").all_inner_texts() == [], selector
+            assert self.page.locator("p.error:visible").all_inner_texts() == [], selector
 
     def away(self, selector: str, address: str) -> None:
         """Presses one that leads to another page."""
