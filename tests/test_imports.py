@@ -120,6 +120,8 @@ def test_the_public_names_are_these() -> None:
         "recipes",
         "resume",
         "sample",
+        "say",
+        "stylise",
         "track",
         "train",
         "verify",

@@ -90,6 +90,29 @@ class Music:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """How recordings become spectrograms."""
+
+    rate_hz: Annotated[int, Range(1000, 192_000)] | None = None
+    """Samples per second to resample to (None: that of most recordings, divided by 2, 3 … down to at most 24,000)."""
+    seconds: Positive | None = None
+    """Length of an example; shorter recordings end in silence (None: as long as 97 in 100 of them, at most 4)."""
+    longer: Literal["cut", "pieces"] = "cut"
+    """Recordings that are longer lose their end, or become several examples."""
+    frame_ms: Annotated[float, Range(1, 50)] = 12.0
+    """Milliseconds from one column of the spectrogram to the next; each looks at four times as much."""
+    n_mels: Annotated[int, Range(8, 256)] = 64
+    """Rows of the spectrogram: bands of the mel scale, from 0 to half the rate."""
+    pattern: str = ""
+    """What file names say, such as {digit}_{speaker}_{index}: each name in braces becomes a column."""
+    test: str = ""
+    """Recordings to test with, by a column of numbers, such as index<5 (none: by content)."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "data.speech.")
+
+
+@dataclass(frozen=True)
 class Data:
     """Where examples come from and what is done to them."""
 
@@ -98,9 +121,10 @@ class Data:
     names: str = "auto"
     """Encoding of file names that are not UTF-8 and state no encoding, as in zips from Windows: gb18030, cp932 …"""
     modality: str = "auto"
-    """What the source holds: images, text, pairs, chat, music or a plugin's medium; auto looks at its files."""
+    """What the source holds: images, text, pairs, chat, music, speech or a plugin's medium; auto looks at its files."""
     text: Text = Text()
     music: Music = Music()
+    speech: Speech = Speech()
     size: Count | None = None
     """Side length in pixels to resize to (None: as stored when all images agree, else the median, at most 64)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"

@@ -15,12 +15,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bowerbird import config, machine, registry, trust
 from bowerbird.api.judging import compare, diagnose, measure, self_test
 from bowerbird.api.programs import ask, conversation, mcp, read
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Watch
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import Samples, previewer
 from bowerbird.generating import generate as generate_samples
@@ -43,6 +46,7 @@ from bowerbird.training.trainer import train as train_run
 if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
     from bowerbird.editing import Action, Edited
+    from bowerbird.media.speech.saying import Utterance
     from bowerbird.media.text.completing import Conversation
     from bowerbird.provenance.verdict import Verdict
     from bowerbird.reading.check import check
@@ -68,7 +72,9 @@ __all__ = [
     "read",
     "resume",
     "sample",
+    "say",
     "self_test",
+    "stylise",
     "track",
     "train",
     "verify",
@@ -361,6 +367,41 @@ def sample(
         return samples.save(folder, labelled=labelled)
 
 
+def say(
+    run_dir: Path | str,
+    text: str,
+    *,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> "Utterance":
+    """A text spoken by a run that was trained on recordings of words; ``save`` writes it.
+
+    Every word is a sample of its class, as long as the run makes it; what else the run is given (a speaker) is one for
+    the whole text, drawn at random where ``given`` does not say it.  BowerbirdError names the words that it knows.
+    """
+    from bowerbird.media.speech.saying import Utterance, field_of, joined, numbers_of
+    from bowerbird.media.speech.spectrogram import Mel
+
+    spec = model_of(run_dir).spec
+    if spec.medium != "speech":
+        raise BowerbirdError(f"{run_dir} makes {spec.medium}, not speech; bowerbird sample draws from it.")
+    field = field_of(spec.given, text)
+    numbers, pauses = numbers_of(text, spec.given[field])
+    if field in (given or {}):
+        raise BowerbirdError(f"The text says the {field} already; leave out --given {field}=…")
+    model = load(run_dir, device)
+    voice, _, _ = read_given(model.spec, given or {}, 1)
+    voice |= model.requested(1, voice | {field: torch.tensor(numbers[:1])}, Draws(seed))
+    asked = {name: value.cpu().expand(len(numbers)) for name, value in voice.items()} | {field: torch.tensor(numbers)}
+    made = generate_samples(model, len(numbers), seed=seed, given=asked, options=options_from(model, options))
+    mel, names = Mel.from_json(spec.codec), [spec.given[field].names[number] for number in numbers]
+    about = {"text": text, field: names, **{k: v for k, v in made.rows[0].items() if k != field}}
+    about["generated_by"] = str(run_dir)
+    return Utterance(joined(list(made), pauses, mel.rate_hz), mel, about, labeller(run_dir))
+
+
 def edit(
     run_dir: Path | str,
     action: "str | Action",
@@ -395,6 +436,21 @@ def actions_of(run_dir: Path | str) -> list[str]:
     from bowerbird import editing
 
     return editing.actions_of(model_of(run_dir))
+
+
+def stylise(
+    content: Path | str, style: Path | str, *, strength: float = 1.0, size: int = 256, iterations: int = 150
+) -> Samples:
+    """The content of one picture in the style of another, as one sample of the longest side ``size`` in pixels.
+
+    ``strength`` above 1 keeps less of the content.  BowerbirdError for files that are no pictures, and without the
+    weights efficientnet-lite0.
+    """
+    from bowerbird.editing.stylise import Styling
+    from bowerbird.editing.stylise import stylise as stylise_picture
+
+    styling = config.build(Styling, {"strength": strength, "size": size, "iterations": iterations}, "stylise")
+    return stylise_picture(Path(content), Path(style), styling, Labeller({}, identity()))
 
 
 def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> "Verdict":

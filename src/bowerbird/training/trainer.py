@@ -153,7 +153,7 @@ class Trainer:
 
         micro = self.config.batch_size // self.config.accumulate
         require_room(lambda: run.model.build(data.spec), data.spec, self.device, micro, self.config.accumulate)
-        torch.manual_seed(self.config.seed)
+        machine.seed(self.device, self.config.seed)
         self.model: GenerativeModel = run.model.build(data.spec).to(self.device)
         self.started = self._start_from(self.config.start)
         starting.freeze(self.model, self.config.freeze)
@@ -260,7 +260,7 @@ class Trainer:
 
     def train_step(self) -> dict[str, Tensor]:
         """One pass through the model's losses; returns the scalars to log, on the device."""
-        torch.manual_seed(_step_seed(self.config.seed, self.step))
+        machine.seed(self.device, _step_seed(self.config.seed, self.step))
         micro = self.config.batch_size // self.config.accumulate
         start = time.perf_counter()
         batches = [self.batch(self.examples + i * micro, micro) for i in range(self.config.accumulate)]
