@@ -78,3 +78,20 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             yield Finding("M01", "ok", line, f"What {fact.subject} reports is an average.", said, file=fact.file)
             continue
         yield say("M01", "error", line, fact=fact, said=said)
+
+
+@rule("D14", "The network is trained on a path that is none", family="diffusion", exact=True)
+def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the network is given in training, taken apart into data and noise at three times."""
+    if any(abs(float(fact["sum_of_squares"]) - 1) > 1e-3 for fact in facts.of("probe.noising")):
+        return  # D03 says which coefficient it is
+    for fact in _failing(facts, "path"):
+        yield say("D14" if fact["missing"] else "D14b", "error" if fact["missing"] else "warning", fact.line or 1,
+                  fact=fact, said=_sentence(fact))  # fmt: skip
+
+
+@rule("D15", "The target does not belong to the path", family="diffusion")
+def foreign_target(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the network's answer is compared with, taken apart likewise."""
+    for fact in _failing(facts, "target"):
+        yield say("D15", "warning", fact.line or 1, fact=fact, said=_sentence(fact))
