@@ -181,3 +181,17 @@ def test_a_path_is_known_by_what_is_mixed(
     assert any(said in fact["said"] for fact in told), told
     assert [fact["holds"] for fact in told].count(False) == bool(rule)
     assert {f.rule for f in result.findings if f.rule in ("D14", "D15")} == ({rule} if rule else set())
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("torch.mean(x.sum(), dim=0)", {"X19"}),
+        ("torch.mean(x.sum(dim=1), dim=0)", set()),
+        ("x.mean().mean()", set()),
+    ],
+)
+def test_a_single_number_has_no_axis_to_reduce(text: str, rules: set[str], tmp_path: Path, child: Child) -> None:
+    file = tmp_path / "loss.py"
+    file.write_text(f"import torch\n\n\ndef loss(x):\n    return {text}\n\n\nprint(loss(torch.ones(3, 4)))\n")
+    assert {f.rule for f in check(file, child=child).findings if f.rule == "X19"} == rules

@@ -52,6 +52,19 @@ def unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
+_REDUCTIONS = frozenset("mean sum prod amax amin logsumexp std var norm softmax log_softmax cumsum".split())
+
+
+@rule("X19", "A single number is reduced again", family="general")
+def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``torch.mean(loss, dim=0)`` of what was summed without ``dim``: it was meant to be one value per example."""
+    for fact in facts.of("function.call"):
+        args, kwargs = fact["args"] or [None], fact["kwargs"] or {}
+        along = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if fact.subject in _REDUCTIONS and fact["direct"] and args[0] == [] and isinstance(along, int):
+            yield say("X19", "warning", fact.line or 1, fact=fact, along=along)
+
+
 @rule("P09", "What was trained is not saved", family="parameters", exact=True)
 def unsaved(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A tensor that training changes, beside parameters and buffers."""

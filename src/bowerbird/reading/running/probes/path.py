@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
+from bowerbird.reading.running.tracing import LARGEST
 
 TIMES = (0.2, 0.5, 0.8)
 STEP = 0.01
@@ -124,12 +125,13 @@ def path(live: Live) -> None:
     for name, root in live.roots.items():
         given = live.inputs(root)
         x = next(iter(tensors(given)), None) if given is not None else None
-        inside = [m for m in root.modules() if m is not root and live.line_of(type(m)) is not None]
-        if given is None or x is None or not inside or not x.is_floating_point() or x.ndim < 2 or x.shape[0] < 2:
+        if given is None or x is None or not x.is_floating_point() or x.ndim < 2 or x.shape[0] < 2:
+            continue
+        if live.line_of(type(root)) is None or sum(p.numel() for p in root.parameters()) > LARGEST:
             continue
         with live.frozen(root):
             root.train()
-            _examined(live, name, partial(_run, live, root, given))
+            _examined(live, name, cache(partial(_run, live, root, given)))
 
 
 def _run(live: Live, root: nn.Module, given: Any, data: float, noise: float, time: float) -> Seen:
@@ -137,7 +139,7 @@ def _run(live: Live, root: nn.Module, given: Any, data: float, noise: float, tim
     changed = data * pattern(x.shape, 2).abs().clamp(max=1)
     args = tuple(changed if a is x else a for a in given[0])
     kwargs = {key: changed if value is x else value for key, value in given[1].items()}
-    nets = [m for m in root.modules() if m is not root and live.line_of(type(m)) is not None]
+    nets = [m for m in root.modules() if m is not root]
     live.seed(0)
     with Directed(live, nets, x.shape, noise, time) as watch:
         live.call(root, *args, **kwargs)
@@ -146,7 +148,9 @@ def _run(live: Live, root: nn.Module, given: Any, data: float, noise: float, tim
 
 def _examined(live: Live, name: str, run: Callable[[float, float, float], Seen]) -> None:
     given, target, velocity = Line(), Line(), Line()
-    seen = Seen()
+    seen = run(1.0, 1.0, TIMES[-1])
+    if seen.drawn[1] is None or seen.given is None:
+        return
     for time in TIMES:
         for line, what in ((given, "given"), (target, "target"), (velocity, "velocity")):
             factors = _factors(run, what, time)
@@ -155,8 +159,7 @@ def _examined(live: Live, name: str, run: Callable[[float, float, float], Seen])
             if factors is not None:
                 line.a.append(factors[0])
                 line.b.append(factors[1])
-        seen = run(1.0, 1.0, time)
-    if seen.drawn[1] is None or max(map(abs, given.a)) < 1e-6:
+    if max(map(abs, given.a)) < 1e-6:
         return
     noised = max(map(abs, given.b)) > 1e-6
     if noised or max(map(abs, target.b), default=0.0) > 1e-3:
