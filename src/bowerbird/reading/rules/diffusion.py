@@ -61,20 +61,20 @@ def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             yield _table_finding("D01", fact)
     for fact in facts.of("probe.schedule"):
         if fact["falling"] and fact["betas_inside"]:
-            yield say("D01d", "ok", fact.line or 1, fact=fact)
+            yield say("D01d", "ok", fact.line, fact=fact)
             continue
         if any(_GUESSED_ENDS.search(stand_in.name) for stand_in in run.stand_ins):
             continue  # the ends of the schedule are ours, not the program's
-        yield say("D01", "error", fact.line or 1, fact=fact, last=fact["last"] ** 2)
+        yield say("D01", "error", fact.line, fact=fact, last=fact["last"] ** 2)
     for fact in facts.of("probe.cosine"):
         if fact["error"] < 0.03:
-            yield say("D01e", "ok", fact.line or 1, fact=fact)
+            yield say("D01e", "ok", fact.line, fact=fact)
             continue
         root = fact["error_of_root"] < 0.03
         if not root and fact["error"] < 0.15:
             continue
         yield say(
-            "D01b" if root else "D01c", "error" if root else "warning", fact.line or 1, fact=fact,
+            "D01b" if root else "D01c", "error" if root else "warning", fact.line, fact=fact,
             said=f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "",
         )  # fmt: skip
 
@@ -111,7 +111,7 @@ def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     for fact in facts.of("probe.noising"):
         off = abs(fact["sum_of_squares"] - 1)
         if off < 2e-3:
-            yield say("D03b", "ok", fact.line or 1, fact=fact)
+            yield say("D03b", "ok", fact.line, fact=fact)
             continue
         bar = fact["bar"]
         if wrong or bar is None:
@@ -168,7 +168,7 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
     wrong = bool(wrong_tables(facts))
     for fact in facts.of("probe.inverse"):
         if fact["error"] < 1e-2:
-            yield say("D05", "ok", fact.line or 1, fact=fact)
+            yield say("D05", "ok", fact.line, fact=fact)
         elif not wrong:
             unit = unit_of(program, fact)
             function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
@@ -259,7 +259,7 @@ def min_snr(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     for fact in facts.of("probe.snr"):
         if fact["most"] > 100 and fact["least"] > 1:
             yield say(
-                "D07", "error", fact.line or 1,
+                "D07", "error", fact.line,
                 patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"), fact=fact,
             )  # fmt: skip
 
@@ -274,16 +274,16 @@ def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if abs(fact["of_conditional"] + fact["of_unconditional"] - 1) > 0.05:
             continue
         if fact["of_conditional"] < fact["of_unconditional"] and fact["of_conditional"] <= 0:
-            yield say("D11c", "error", fact.line or 1, fact=fact)
+            yield say("D11c", "error", fact.line, fact=fact)
         elif fact["of_conditional"] > 0:
-            yield say("D11d", "ok", fact.line or 1, fact=fact)
+            yield say("D11d", "ok", fact.line, fact=fact)
     yield from _steps_against(program, facts)
     for fact in facts.of("probe.dropped_while_sampling"):
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
         if function is None or not mentions(function, r"^(y|c|labels?|class(es)?|context|cond|cls|drop\w*)$"):
             continue
-        yield say("D11", "error", fact.line or 1, fact=fact)
+        yield say("D11", "error", fact.line, fact=fact)
 
 
 def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
@@ -314,7 +314,7 @@ def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     """Other times, same output."""
     for fact in facts.of("probe.time"):
         if fact["change"] > 1e-7:
-            yield say("D12b", "ok", fact.line or 1, fact=fact)
+            yield say("D12b", "ok", fact.line, fact=fact)
             continue
         unit = unit_of(program, fact)
         info = unit.classes.get(str(fact["class"]))
@@ -532,7 +532,7 @@ def sampler_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         first_steps = fact["t"] is None or fact["t"] < 2
         if fact["last"] and first_steps and share > max(1e-4, 5 * fact["residual"]):
             yield say(
-                "D08c", "error" if fact["steps"] > 1 else "warning", fact["draw_line"] or fact.line or 1,
+                "D08c", "error" if fact["steps"] > 1 else "warning", fact["draw_line"] or fact.line,
                 file=fact["draw_file"] or fact.file, fact=fact, share=share,
             )  # fmt: skip
             return

@@ -25,7 +25,7 @@ def _sentence(fact: Fact) -> str:
 def coupled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One example was changed, and the answers to others moved."""
     for fact in _failing(facts, "independence"):
-        yield say("X18", "error", fact.line or 1, fact=fact, said=_sentence(fact))
+        yield say("X18", "error", fact.line, fact=fact, said=_sentence(fact))
 
 
 @rule("X05", "The result of an operation is thrown away", family="general", exact=True)
@@ -62,7 +62,7 @@ def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         args, kwargs = fact["args"] or [None], fact["kwargs"] or {}
         along = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if fact.subject in _REDUCTIONS and fact["direct"] and args[0] == [] and isinstance(along, int):
-            yield say("X19", "warning", fact.line or 1, fact=fact, along=along)
+            yield say("X19", "warning", fact.line, fact=fact, along=along)
 
 
 @rule("P09", "What was trained is not saved", family="parameters", exact=True)
@@ -99,7 +99,7 @@ def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     if any(abs(float(fact["sum_of_squares"]) - 1) > 1e-3 for fact in facts.of("probe.noising")):
         return  # D03 says which coefficient it is
     for fact in _failing(facts, "path"):
-        yield say("D14" if fact["missing"] else "D14b", "error" if fact["missing"] else "warning", fact.line or 1,
+        yield say("D14" if fact["missing"] else "D14b", "error" if fact["missing"] else "warning", fact.line,
                   fact=fact, said=_sentence(fact))  # fmt: skip
 
 
@@ -107,4 +107,4 @@ def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
 def foreign_target(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What the network's answer is compared with, taken apart likewise."""
     for fact in _failing(facts, "target"):
-        yield say("D15", "warning", fact.line or 1, fact=fact, said=_sentence(fact))
+        yield say("D15", "warning", fact.line, fact=fact, said=_sentence(fact))

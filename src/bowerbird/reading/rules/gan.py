@@ -114,7 +114,7 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         known, patch = (theirs[-1].id, fake.id), _detached(program, facts, fake)
         if not used:
             yield say(
-                "G02", "info", fake.line or 1, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
+                "G02", "info", fake.line, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
             )  # fmt: skip
             continue
         message = f"{pair.generator} is also trained by the loss of {pair.discriminator}: the fakes are not detached."
@@ -170,14 +170,14 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
             thawed = bool(own) and last and last[-1]["grad_enabled"] and last[-1]["detached"]
             if last and last[-1]["from"] and not last[-1]["graph"] and not thawed:
                 yield say(
-                    "G04d", "error", last[-1].line or 1, file=last[-1].file, facts=(last[-1].id, error.id), pair=pair,
+                    "G04d", "error", last[-1].line, file=last[-1].file, facts=(last[-1].id, error.id), pair=pair,
                     error=error, message=error["message"][:80],
                 )  # fmt: skip
 
 
 def _others_scored(pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
     return say(
-        "G04", "error", call.line or 1, file=call.file, facts=(call.id, backward.id, step.id), pair=pair, call=call,
+        "G04", "error", call.line, file=call.file, facts=(call.id, backward.id, step.id), pair=pair, call=call,
         backward=backward, grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", step=step,
     )  # fmt: skip
 
@@ -194,14 +194,14 @@ def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: F
     nothing = f"{step.subject}.step() found no gradient at all ({step.id})" if found else "other terms still train it"
     if newer:
         return say(
-            "G03", "error", call.line or 1, file=call.file, facts=(newer[0].id, call.id, step.id), newer=newer,
+            "G03", "error", call.line, file=call.file, facts=(newer[0].id, call.id, step.id), newer=newer,
             pair=pair, call=call, source=source, nothing=nothing,
         )  # fmt: skip
     hidden = not source["grad_enabled"]
     place = source if hidden and source.position > (call.position - 400) else call
     why = "was made under no_grad()" if hidden else "is detached"
     return say(
-        "G04b" if hidden else "G04c", "error", place.line or 1, file=place.file, facts=(call.id, backward.id, step.id),
+        "G04b" if hidden else "G04c", "error", place.line, file=place.file, facts=(call.id, backward.id, step.id),
         patch=None if hidden else _attached(program, call), pair=pair, why=why, call=call, backward=backward,
         grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", nothing=nothing,
     )  # fmt: skip
@@ -227,7 +227,7 @@ def same_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             drawn = [d for d in facts.of("random.draw") if d["shape"] == given["shape"] and d["mean"] == given["mean"]]
             if len(calls) >= 4 and len(seen) == 1 and drawn and given.get("std"):
                 yield say(
-                    "G23", "warning", drawn[0].line or line or 1, file=drawn[0].file,
+                    "G23", "warning", drawn[0].line or line, file=drawn[0].file,
                     facts=(calls[0].id, calls[-1].id, drawn[0].id), pair=pair, calls_2=len(calls), line_=line,
                     calls=calls, id=calls[-1].id, drawn=drawn,
                 )  # fmt: skip
@@ -383,7 +383,7 @@ def smoothed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
 def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
     unit = unit_of(program, loss)
     return say(
-        "G16", "warning", argument_line(unit, loss.line, 1, ("target",)) or 1, file=unit.file, facts=(loss.id,),
+        "G16", "warning", argument_line(unit, loss.line, 1, ("target",)), file=unit.file, facts=(loss.id,),
         what=what, why=why, loss=loss,
     )  # fmt: skip
 
@@ -414,7 +414,7 @@ def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:
         wrong = max((first, second), key=lambda o: (_fits(name_of(facts, o), lost), o.position))
         held = next(iter(wrong["owners"]))
         yield say(
-            "G07f", "error", wrong.line or 1, file=wrong.file, facts=(first.id, second.id, untrained[lost].id),
+            "G07f", "error", wrong.line, file=wrong.file, facts=(first.id, second.id, untrained[lost].id),
             patch=_given(program, wrong, held, lost), name_of_2=name_of(facts, wrong), held=held, lost=lost,
             wrong=wrong, first=first, second=second, id=untrained[lost].id,
         )  # fmt: skip
@@ -475,7 +475,7 @@ def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> I
     place = step or backward or optimizer
     instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
     yield say(
-        "G07e", "error", handed or place.line or 1, file=place.file,
+        "G07e", "error", handed or place.line, file=place.file,
         facts=tuple(f.id for f in (optimizer, backward, step) if f is not None),
         patch=_renamed(program, step, name) if step is not None and not handed else None, name=name, module=module,
         instead=instead, of=len(facts.of("event.step")), optimizer=optimizer,
@@ -542,7 +542,7 @@ def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
     if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
         optimizer = makers[0]
         yield say(
-            "G08", "error", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id, judges[0].id),
+            "G08", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, judges[0].id),
             name_of_2=name_of(facts, optimizer), pair=pair, owners=", ".join(sorted(optimizer["owners"])),
             optimizer=optimizer, name_of_3=name_of(facts, judges[0]), judges=judges,
         )  # fmt: skip
@@ -562,7 +562,7 @@ def _other_judge(program: Program, facts: FactStore) -> Iterator[Finding]:
         backward, step = phase.backwards[-1], phase.steps[-1]
         lines = loss_line(unit_of(program, backward), backward.line), backward.line
         yield say(
-            "G08b", "error", lines[0] or lines[1] or 1, file=backward.file, facts=(backward.id, step.id), step=step,
+            "G08b", "error", lines[0] or lines[1], file=backward.file, facts=(backward.id, step.id), step=step,
             other=other, mine=mine, backward=backward, filter_2=", ".join(sorted(filter(None, reached))),
         )  # fmt: skip
         return
@@ -574,7 +574,7 @@ def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Fin
         if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
             step, backward = phase.steps[-1], reaching[-1]
             yield say(
-                "G08c", "error", _handed(program, step) or step.line or 1, file=step.file, facts=(backward.id, step.id),
+                "G08c", "error", _handed(program, step) or step.line, file=step.file, facts=(backward.id, step.id),
                 step=step, pair=pair, backward=backward, owners=", ".join(step["owners"] or {}),
             )  # fmt: skip
             return
@@ -591,7 +591,7 @@ def _without_gradients(program: Program, facts: FactStore, pair: Pair) -> Iterat
                     continue
                 backward = phase.backwards[-1]
                 yield say(
-                    "G08d", "error", step.line or 1, file=step.file, facts=(backward.id, step.id), step=step, pair=pair,
+                    "G08d", "error", step.line, file=step.file, facts=(backward.id, step.id), step=step, pair=pair,
                     backward=backward, reached_2=", ".join(sorted(reached)), owners_2=", ".join(sorted(owners)),
                 )  # fmt: skip
                 return
@@ -699,7 +699,7 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
         found = wasserstein(facts, pair)
         for clamp in facts.of("event.clamp", pair.generator)[:1]:
             if found is not None:
-                yield say("G11c", "error", clamp.line or 1, file=clamp.file, facts=(clamp.id,), pair=pair, clamp=clamp)
+                yield say("G11c", "error", clamp.line, file=clamp.file, facts=(clamp.id,), pair=pair, clamp=clamp)
         clamps = facts.of("event.clamp", pair.discriminator)
         if found is None or penalties(facts) or _normalised(program):
             continue
@@ -776,7 +776,7 @@ def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             if out in ([shape[0]], [shape[0], 1], [shape[0], *([1] * (len(shape) - 1))]):
                 continue
             yield say(
-                "G12", "error", call.line or 1, file=call.file, facts=(gradient.id, call.id), out=out, shape=shape,
+                "G12", "error", call.line, file=call.file, facts=(gradient.id, call.id), out=out, shape=shape,
                 said=": every pixel is pushed towards norm one." if len(out) > 1 else ".", gradient=gradient, call=call,
             )  # fmt: skip
             break
@@ -865,7 +865,7 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             else:
                 continue
             yield say(
-                "G22", "warning", draw.line or 1, file=draw.file, facts=(draw.id, gradient.id), what=what, draw=draw,
+                "G22", "warning", draw.line, file=draw.file, facts=(draw.id, gradient.id), what=what, draw=draw,
                 shape=shape, gradient=gradient,
             )  # fmt: skip
 
@@ -958,7 +958,7 @@ def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         if abs(given["mean"] * shape[1] - 1) > 1e-5 or given["std"] == 0:
             continue
         yield say(
-            "X10", "warning", loss.line or 1, file=loss.file, facts=(loss.id,), shape=shape, given=given, loss=loss,
+            "X10", "warning", loss.line, file=loss.file, facts=(loss.id,), shape=shape, given=given, loss=loss,
         )  # fmt: skip
         return
 
@@ -1166,7 +1166,7 @@ def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[
                 continue
             unit, line, name = _parameter(program, str(fact["class"]), row["argument"])
             yield say(
-                "G17b", "error", line or fact.line or 1, file=unit.file if unit else fact.file, fact=fact, name=name,
+                "G17b", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
                 row=row, rows=rows,
             )  # fmt: skip
     for pair in found:
@@ -1201,7 +1201,7 @@ def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Find
     if given is None or given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
         return
     yield say(
-        "G17", "warning", call.line or 1, file=call.file, facts=(made[0].id, call.id), pair=pair, made=made,
+        "G17", "warning", call.line, file=call.file, facts=(made[0].id, call.id), pair=pair, made=made,
         given=given, call=call,
     )  # fmt: skip
 
@@ -1225,7 +1225,7 @@ def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 continue
             unit, line, name = _parameter(program, str(fact["class"]), 0)
             yield say(
-                "G18", "error", line or fact.line or 1, file=unit.file if unit else fact.file, fact=fact, name=name,
+                "G18", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
                 noise=noise,
             )  # fmt: skip
         else:
@@ -1244,7 +1244,7 @@ def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         pulls = [abs(r["mean"] * r["of"]) for s in made for r in s.backward["pulls"] if r["call"] == s.call["call"]]
         if len(pulls) >= 2 and max(pulls) < 1e-4:
             yield say(
-                "G19", "warning", made[-1].backward.line or 1, file=made[-1].backward.file,
+                "G19", "warning", made[-1].backward.line, file=made[-1].backward.file,
                 facts=(made[-1].backward.id,), pair=pair, pulls_2=max(pulls), pulls_3=len(pulls),
                 id=made[-1].backward.id,
             )  # fmt: skip

@@ -101,7 +101,7 @@ def reaches_out(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         if first is None:
             continue
         yield say(
-            "X09", "info" if what in _HARMLESS else "warning", first.line or 1, facts=(first.id,),
+            "X09", "info" if what in _HARMLESS else "warning", first.line, facts=(first.id,),
             get=_ATTEMPTS.get(what, what), tried_2=len(tried), tried_3="s" * (len(tried) > 1),
             detail=str(first["detail"])[:80], first=first,
         )  # fmt: skip
@@ -181,7 +181,7 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         if "Using a target size" in warning["message"] and (warning.file, warning.line) not in seen:
             seen.add((warning.file, warning.line))
             yield say(
-                "X03c", "error", warning.line or 1, file=warning.file, facts=(warning.id,),
+                "X03c", "error", warning.line, file=warning.file, facts=(warning.id,),
                 message=warning["message"][:150], warning=warning,
             )  # fmt: skip
     for fact in facts.of("tensor.broadcast"):
@@ -190,7 +190,7 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             continue
         seen.add((fact.file, fact.line))
         yield say(
-            "X03", "error", fact.line or 1, tuple_2=tuple(first), tuple_3=tuple(second), out=tuple(fact["out"]),
+            "X03", "error", fact.line, tuple_2=tuple(first), tuple_3=tuple(second), out=tuple(fact["out"]),
             fact=fact, first=first, second=second,
         )  # fmt: skip
     yield from list(_channels(facts)) or {f.line: f for f in _grey(program)}.values()
@@ -206,7 +206,7 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
 def _channels(facts: FactStore) -> Iterator[Finding]:
     """Three means for a grey picture: old versions of torchvision took the first, newer ones raise."""
     for fact in facts.of("transform.mismatch"):
-        yield say("X03b", "warning", fact.line or 1, fact=fact, which="s" if fact["channels"] > 1 else "")
+        yield say("X03b", "warning", fact.line, fact=fact, which="s" if fact["channels"] > 1 else "")
 
 
 _GREY = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS")
@@ -368,7 +368,7 @@ def exchanged(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             continue
         if second.get("requires_grad"):
             seen.add((loss.file, loss.line))
-            yield say("X12", "warning", loss.line or 1, file=loss.file, facts=(loss.id,), loss=loss)
+            yield say("X12", "warning", loss.line, file=loss.file, facts=(loss.id,), loss=loss)
 
 
 # ---------- options, data and the terms of a loss: what is given, and what is left out

@@ -85,7 +85,7 @@ def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[
             seen.add(step["identity"])
             norm = reached[-1]["grads"][owner]["norm"]
             yield say(
-                "L02", "error", clears[0].line or 1, file=clears[0].file, facts=(reached[-1].id, clears[0].id, step.id),
+                "L02", "error", clears[0].line, file=clears[0].file, facts=(reached[-1].id, clears[0].id, step.id),
                 owner=owner, step=step, norm=norm, id=reached[-1].id, clears=clears,
             )  # fmt: skip
 
@@ -159,7 +159,7 @@ def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: 
     whole = [f for f in losses if f["value"] is not None and backward["loss"] is not None]
     same = next((f for f in whole if abs(f["value"] - backward["loss"]) <= 1e-5 * abs(f["value"])), None)
     yield say(
-        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line) or 1, file=unit.file,
+        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line), file=unit.file,
         facts=(used[0].id, used[-1].id, step.id), used_2=len(used), backward=backward, used=used, id=used[-1].id,
         step=step, said=f"; the loss that is propagated is the whole mean ({same.id})." if same else ".",
     )  # fmt: skip
@@ -203,7 +203,7 @@ def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 continue
             seen.add(clip.line)
             yield say(
-                "L07", "error", clip.line or 1, file=clip.file, facts=(backwards[-1].id, steps[-1].id, clip.id),
+                "L07", "error", clip.line, file=clip.file, facts=(backwards[-1].id, steps[-1].id, clip.id),
                 patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line), owner=owner, id=backwards[-1].id,
                 subject=steps[-1].subject, id_2=steps[-1].id, clip=clip,
             )  # fmt: skip
@@ -286,7 +286,7 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
         optimizer = blamed[0]
         held = ", ".join(optimizer["owners"]) or "parameters of no module that is in use"
         yield say(
-            "L03", "error" if proved else "warning", optimizer.line or 1, file=optimizer.file,
+            "L03", "error" if proved else "warning", optimizer.line, file=optimizer.file,
             facts=(moved.id, optimizer.id), moved=moved,
             said=f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else ".",
             reached=len(moved["reached"]), name_of_2=name_of(facts, optimizer), held=held, optimizer=optimizer,
@@ -319,14 +319,14 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
             known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
             if part and optimizer["tensors"] == known:
                 yield say(
-                    "L03b", "warning", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id, moved.id),
+                    "L03b", "warning", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
                     name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, lost_2=len(lost) - 1, part=part,
                     optimizer=optimizer, lost_3=len(lost),
                 )  # fmt: skip
                 break
             if part and optimizer["tensors"] > known:
                 yield say(
-                    "L03c", "error", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id, moved.id),
+                    "L03c", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
                     name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, tensors=optimizer["tensors"] - known,
                     optimizer=optimizer, lost_2=len(lost),
                 )  # fmt: skip
@@ -342,7 +342,7 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
             continue
         if frozen < tensors and not untrained:
             yield say(
-                "L10b", "info", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id,), frozen=frozen,
+                "L10b", "info", optimizer.line, file=optimizer.file, facts=(optimizer.id,), frozen=frozen,
                 tensors=tensors, name_of_2=name_of(facts, optimizer), optimizer=optimizer,
             )  # fmt: skip
             continue
@@ -351,7 +351,7 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
             continue
         instead = f", while {untrained[0].subject}, which the loss reaches, is in none" if untrained else ""
         yield say(
-            "L10", "error", optimizer.line or 1, file=optimizer.file,
+            "L10", "error", optimizer.line, file=optimizer.file,
             facts=(optimizer.id, *(f.id for f in untrained[:1])), name_of_2=name_of(facts, optimizer), frozen=frozen,
             tensors=tensors, instead=instead, optimizer=optimizer,
             said=(

@@ -81,7 +81,7 @@ def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             )  # fmt: skip
             return
     for fact in shared[:1]:
-        yield say("P02", "warning", fact.line or 1, fact=fact, paths=len(fact["paths"]))
+        yield say("P02", "warning", fact.line, fact=fact, paths=len(fact["paths"]))
 
 
 def _siblings(paths: list[str] | None) -> bool:
@@ -295,7 +295,7 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         if re.search(r"before Module\.__init__\(\) call|has no attribute '_(modules|parameters)'", error["message"]):
             seen.add((error.file, error.line))
             yield say(
-                "P07", "error", error.line or 1, file=error.file, facts=(error.id,), message=error["message"][:100],
+                "P07", "error", error.line, file=error.file, facts=(error.id,), message=error["message"][:100],
                 error=error,
             )  # fmt: skip
     for unit in program:

@@ -114,7 +114,7 @@ def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
         )  # fmt: skip
         return
     for fact in [f for f in facts.of("recurrent.start") if f["carried"] and not f["attached"]][:1]:
-        yield say("R01b", "ok", fact.line or 1, fact=fact)
+        yield say("R01b", "ok", fact.line, fact=fact)
 
 
 def _assigned(unit: Unit, dropped: ast.stmt, name: str) -> Patch | None:
@@ -164,7 +164,7 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
     evidence = f"{_start(fact)} ({fact.id})"
     if follows is not None and follows["share"] > 0.5:
         yield say(
-            "R02b", "ok", fact.line or 1, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
+            "R02b", "ok", fact.line, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
             follows=follows,
         )  # fmt: skip
         yield from _epochs(unit)
@@ -259,7 +259,7 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         role, effect = fact["roles"][axis], fact["others"][axis]
         if role == "example":
             told.add((fact.file, fact.line or 1))
-            yield say("R03c", "ok", fact.line or 1, fact=fact, axis=axis)
+            yield say("R03c", "ok", fact.line, fact=fact, axis=axis)
             continue
         turned = next((v for v in facts.of("probe.view") if "recurrent" in str(v["role"])), None)
         if role == "neither" and turned is None:
@@ -280,7 +280,7 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 label="R03: batch first",
             )
         yield say(
-            "R03" if not fact["batch_first"] else "R03b", "error", line or 1, patch=patch, fact=fact, axis=axis,
+            "R03" if not fact["batch_first"] else "R03b", "error", line, patch=patch, fact=fact, axis=axis,
             moved=moved,
         )  # fmt: skip
     for unit in program:
@@ -343,14 +343,14 @@ def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
     """An example alone against the same example in its padded batch; lengths that are not sorted."""
     for fact in facts.of("run.exception"):
         if "enforce_sorted" in str(fact["message"]):
-            yield say("R04b", "error", fact.line or 1, message=str(fact["message"])[:120], fact=fact)
+            yield say("R04b", "error", fact.line, message=str(fact["message"])[:120], fact=fact)
     mixed = any(
         f["batch_axis"] is not None and f["roles"][f["batch_axis"]] != "example"
         for f in facts.of("probe.recurrent_axes")
     )
     for fact in facts.of("probe.recurrent_padding"):
         if fact["change"] < 1e-4:
-            yield say("R04c", "ok", fact.line or 1, fact=fact)
+            yield say("R04c", "ok", fact.line, fact=fact)
             continue
         if mixed:
             continue

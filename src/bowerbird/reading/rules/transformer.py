@@ -29,7 +29,7 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     """The weights were followed from the softmax to the product with the values."""
     for fact in facts.of("probe.attention"):
         if fact["sums_to_one"]:
-            yield say("T01", "ok", fact.line or 1, fact=fact)
+            yield say("T01", "ok", fact.line, fact=fact)
         elif not fact["kept_before"] and not fact["nan"]:
             yield say(
                 "T01c", "error" if fact["factor"] else "warning", _softmax_line(program, fact),
@@ -41,7 +41,7 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             )  # fmt: skip
     for fact in facts.of("softmax.call"):
         if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
-            yield say("T01b", "warning", fact.line or 1, fact=fact)
+            yield say("T01b", "warning", fact.line, fact=fact)
 
 
 def _softmax_line(program: Program, fact: Fact) -> int:
@@ -59,7 +59,7 @@ def _softmax_line(program: Program, fact: Fact) -> int:
 def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A reshape beside a product whose input and output axes do not correspond."""
     for fact in facts.of("probe.view"):
-        yield say("T03", "error", fact.line or 1, fact=fact)
+        yield say("T03", "error", fact.line, fact=fact)
 
 
 @rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
@@ -71,7 +71,7 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         right, ratio = 1 / math.sqrt(width), factor * math.sqrt(width)
         if abs(ratio - 1) < 0.01:
-            yield say("T06b", "ok", fact.line or 1, factor=factor, width=width, fact=fact)
+            yield say("T06b", "ok", fact.line, factor=factor, width=width, fact=fact)
             continue
         taken = round(1 / factor**2) if factor < 1 else 0
         of_model = heads > 1 and abs(factor * math.sqrt(width * heads) - 1) < 0.01
@@ -139,12 +139,12 @@ def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
     """One token was changed and outputs at earlier positions moved."""
     for fact in facts.of("probe.causality"):
         if fact["row_before"] is False and _generates(fact, program):
-            yield say("T02d", "ok", fact.line or 1, fact=fact)
+            yield say("T02d", "ok", fact.line, fact=fact)
     for fact in facts.of("probe.raster"):
         if not fact["before"] and not fact["itself"]:
             continue
         yield say(
-            "T02" if not fact["before"] else "T02b", "error", fact.line or 1,
+            "T02" if not fact["before"] else "T02b", "error", fact.line,
             which="earlier pixels" if fact["before"] else "itself", fact=fact,
         )  # fmt: skip
     for fact in leaks(facts, program):
@@ -232,7 +232,7 @@ def polarity(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 line = next(
                     (c.lineno for c in unit.all(ast.Call) for k in c.keywords if k.arg == fact["name"]), fact.line
                 )
-            yield say("T04b", "error", line or 1, fact=fact)
+            yield say("T04b", "error", line, fact=fact)
 
 
 def _polarity_line(unit: Unit, fact: Fact) -> int:
@@ -296,7 +296,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         broken = fact["identity_error"] > 0.05
         odd = not broken and (fact["even"] > 0.05 or not 1e-6 < fact["last"] < 0.2) and fact["channels"] >= 8
         if not broken and not odd:
-            yield say("T08b", "ok", fact.line or 1, fact=fact)
+            yield say("T08b", "ok", fact.line, fact=fact)
             continue
         holder = class_at(unit, fact.line) or function_at(unit, fact.line)
         lines = [
@@ -372,7 +372,7 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """An assignment that tied two weights was undone later."""
     for fact in facts.of("probe.tied"):
         if fact["one"]:
-            yield say("T13b", "ok", fact.line or 1, fact=fact)
+            yield say("T13b", "ok", fact.line, fact=fact)
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
@@ -403,7 +403,7 @@ def cached_positions(program: Program, facts: FactStore, run: Run) -> Iterator[F
     """Logits with a cache of the past against those of the whole sequence."""
     for fact in facts.of("probe.cache"):
         if fact["change"] < 2e-3:
-            yield say("T14b", "ok", fact.line or 1, fact=fact)
+            yield say("T14b", "ok", fact.line, fact=fact)
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
@@ -437,7 +437,7 @@ def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             continue
         call = facts.first("event.forward", fact.subject)
         yield say(
-            "T07", "error", (call.line if call else shift["line"]) or 1, file=call.file if call else fact.file,
+            "T07", "error", (call.line if call else shift["line"]), file=call.file if call else fact.file,
             shift=shift, fact=fact,
         )  # fmt: skip
 
@@ -452,7 +452,7 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             continue
         by, seen = shift["by"], True
         if by == 1:
-            yield say("T10c", "ok", shift["line"] or 1, fact=fact)
+            yield say("T10c", "ok", shift["line"], fact=fact)
             continue
         along = "column" if shift["axis"] == 0 else "row"
         if by not in (0, 2) or (by == 0 and not fact["itself"]):
@@ -461,7 +461,7 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             continue
         unit = unit_of(program, fact)
         yield say(
-            "T10" if by == 0 else "T10b", "error", _target_line(unit, by) or shift["line"] or 1, by_2=abs(by),
+            "T10" if by == 0 else "T10b", "error", _target_line(unit, by) or shift["line"], by_2=abs(by),
             which="ahead of" if by > 0 else "behind", by=by, fact=fact, shift=shift,
         )  # fmt: skip
     for unit in program if not seen else ():
@@ -518,7 +518,7 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         unit = unit_of(program, fact)
         made = next((c.lineno for c in unit.all(ast.Call) if last_name(c) in ("CrossEntropyLoss", "NLLLoss")), None)
         yield say(
-            "T11", "error" if fact["share"] > 0.05 else "warning", made or fact.line or 1,
+            "T11", "error" if fact["share"] > 0.05 else "warning", made or fact.line,
             patch=swap(
                 program, fact.file, made, "CrossEntropyLoss()", f"CrossEntropyLoss(ignore_index={fact['name']})",
                 "T11: ignore padding",

@@ -20,7 +20,7 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
     """``sample()`` in the place of ``rsample()``, or a model that is the same whatever the noise."""
     for fact in facts.of("probe.sample_without_gradient"):
         yield say(
-            "V01", "error", fact.line or 1,
+            "V01", "error", fact.line,
             patch=swap(program, fact.file, fact.line or 1, ".sample(", ".rsample(", "V01: rsample"), fact=fact,
         )  # fmt: skip
     yield from _sampler_unused(program)
@@ -78,14 +78,14 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 continue
             if term["reading"] == sampler["reading"]:
                 yield say(
-                    "V02e", "ok", term.line or 1, file=term.file, facts=(term.id, sampler.id), term=term,
+                    "V02e", "ok", term.line, file=term.file, facts=(term.id, sampler.id), term=term,
                     sampler=sampler,
                 )  # fmt: skip
                 continue
             wrong_term = sampler["reading"] == term["claimed"]
             fact, line = (term, term.line) if wrong_term else (sampler, sampler["line_of_scale"])
             told.add(term.id)
-            yield say("V02c", "error", line or 1, facts=(term.id, sampler.id), term=term, sampler=sampler, fact=fact)
+            yield say("V02c", "error", line, facts=(term.id, sampler.id), term=term, sampler=sampler, fact=fact)
     for sampler in facts.of("probe.sampler"):
         uniform = set(sampler["draws"] or ()) & {"rand", "rand_like"} and not set(sampler["draws"]) & {
             "randn",
@@ -93,7 +93,7 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
         }
         if uniform:
             yield say(
-                "V02d", "error", sampler.line or 1, file=sampler.file, facts=(sampler.id,),
+                "V02d", "error", sampler.line, file=sampler.file, facts=(sampler.id,),
                 draws=", ".join(sampler["draws"]), sampler=sampler,
             )  # fmt: skip
     yield from _against_its_name(facts, told)
@@ -102,7 +102,7 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
             continue
         at_prior = abs(term["at_prior"] or 0.0)
         severity: Severity = "error" if at_prior > 1e-3 or term["negative"] else "warning"
-        yield say("V02", severity, term.line or 1, file=term.file, facts=(term.id,), term=term)
+        yield say("V02", severity, term.line, file=term.file, facts=(term.id,), term=term)
 
 
 def _against_its_name(facts: FactStore, told: set[str]) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def _against_its_name(facts: FactStore, told: set[str]) -> Iterator[Finding]:
             continue
         what = "KL term" if fact.topic == "probe.kl" else "sampler"
         yield say(
-            "V02b", "warning", (fact["line_of_scale"] if fact.topic == "probe.sampler" else fact.line) or 1, fact=fact,
+            "V02b", "warning", (fact["line_of_scale"] if fact.topic == "probe.sampler" else fact.line), fact=fact,
             what=what,
         )  # fmt: skip
 
@@ -213,7 +213,7 @@ def reductions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         line = beside.line if beside["reduction"] == "mean" else term.line
         gross = beta > 5_000 or beta < 0.004
         yield say(
-            "V04" if beta > 1 else "V04b", "error" if gross else "warning", line or 1, file=beside.file,
+            "V04" if beta > 1 else "V04b", "error" if gross else "warning", line, file=beside.file,
             facts=(beside.id, term.id),
             patch=(
                 swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
@@ -248,14 +248,14 @@ def sign_of_divergence(program: Program, facts: FactStore, run: Run) -> Iterator
             continue
         whole = sign["factor"] * (term["factors"][0] if not isinstance(sign.get("inside"), float) else 1)
         if whole > 0:
-            yield say("V06b", "ok", term.line or 1, file=term.file, facts=(term.id,), term=term)
+            yield say("V06b", "ok", term.line, file=term.file, facts=(term.id,), term=term)
             continue
         if not sign.get("with_other") and not re.search("kl|loss", str(term["function"]) + str(term["target"]), re.I):
             continue
         yield say(
             "V06",
             "error" if sign.get("with_other") and _reconstruction(program, facts, term) is not None else "warning",
-            term.line or 1, file=term.file, facts=(term.id,), term=term, sign=sign,
+            term.line, file=term.file, facts=(term.id,), term=term, sign=sign,
         )  # fmt: skip
 
 
@@ -320,7 +320,7 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
         if not off:
             continue
         yield say(
-            "V10", "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning", fact.line or 1,
+            "V10", "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning", fact.line,
             fact=fact,
         )  # fmt: skip
 
