@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from corpus import cases
 
+from bowerbird import cli
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.findings import Finding
@@ -184,6 +185,19 @@ def test_an_endpoint_that_fails_costs_the_proposals_alone(program: Path, child: 
     assert result.to_json()["left_out"] == list(result.left_out) and result.ran
     with pytest.raises(BowerbirdError, match="does not fit into the 100 tokens"):
         prompt(result, 100)
+
+
+def test_the_command_proposes_and_refuses_a_wrong_address_first(
+    program: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Endpoint, "stream", lambda *_, **__: iter([answered(row(), "a word")]))
+    model = ["--llm", "http://localhost:1", "--model", "m"]
+    assert cli.main(["check", str(program), "--rules", "L01", *model]) == 0
+    printed = capsys.readouterr().out
+    assert "supported  LLM  line 8: It triples." in printed and "+    return x * 2" in printed
+    assert "Hypothesis 2 was left out: it is no JSON object." in printed
+    assert cli.main(["check", str(program), "--llm", "ftp://there", "--model", "m"]) == 2
+    assert cli.main(["check", str(program), "--llm", "http://localhost:1"]) == 2
 
 
 def test_a_property_counts_where_it_was_examined_in_both() -> None:
