@@ -189,6 +189,11 @@ class Trainer:
 
     def _start_from(self, folder: str) -> str:
         """What the first weights are taken from, in words; nothing where a checkpoint will replace them."""
+        if not folder and self.model.borrowed:
+            raise BowerbirdError(
+                f"The {self.model.borrowed} of this model is trained by a run of its own; name that run by --start, "
+                "such as --start runs/emoji-vae-001."
+            )
         if not folder or self.rundir.status():
             return ""
         return starting.start_from(self.model, self.data.spec, Path(folder))

@@ -1,8 +1,8 @@
-"""What a folder or zip says about its images: its folders, tables of metadata, and texts beside the images.
+"""What a folder or zip says about its images or recordings: folders, tables of metadata, and texts beside the files.
 
-All of it becomes *columns* of strings, one value for each image: ``folder``, every column of the tables, ``caption``.
-A table names images relative to its own folder.  Names are matched as they are, else without regard to backslashes and
-to the form of Unicode, else without regard to case, each only where one image can be meant.
+All of it becomes *columns* of strings, one value for each file: ``folder``, every column of the tables, ``caption``.
+A table names files relative to its own folder.  Names are matched as they are, else without regard to backslashes and
+to the form of Unicode, else without regard to case, each only where one file can be meant.
 """
 
 import csv
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from bowerbird.data import files
+from bowerbird.data.levels import folder_labels
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.levels import folder_labels
 
 LARGEST_BYTES = 1 << 28
 """A zip can hold a file that unpacks without end."""
 MISSING = "none"
-"""The value of a column for an image that the metadata do not mention."""
+"""The value of a column for a file that the metadata do not mention."""
 FOLDER, LABEL, CAPTION, FILE_NAME = "folder", "label", "caption", "file_name"
 Row = dict[str, Any]
 
@@ -34,6 +34,8 @@ Row = dict[str, Any]
 class Described:
     """Columns of strings (n,), where each comes from, and what was left out of them."""
 
+    thing: str = "image"
+    """What each file is, in a word."""
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -44,23 +46,28 @@ class Described:
 
 
 def described(
-    source: files.Files, listing: files.Listing, names: list[str], splits: np.ndarray, captions: bool
+    source: files.Files,
+    listing: files.Listing,
+    names: list[str],
+    splits: np.ndarray,
+    captions: bool,
+    thing: str = "image",
 ) -> Described:
-    """What is said about the images ``names``, of all that are listed; the texts beside them if ``captions``."""
-    found = Described()
+    """What is said about the files ``names``, of all that are listed; the texts beside them if ``captions``."""
+    found = Described(thing)
     tables = _Tables(source, listing.names, found)
     if not tables.are_of_stylegan:
         _add_folders(found, names, splits)
     tables.add_columns(found, names)
     if captions and CAPTION not in found.columns and listing.captions:
         texts = (_text(source, listing.captions[name]) if name in listing.captions else "" for name in names)
-        found.add(CAPTION, map(str.strip, texts), "texts beside the images")
+        found.add(CAPTION, map(str.strip, texts), f"texts beside the {thing}s")
         if alone := [name for name in names if name not in listing.captions]:
             found.notes.append(
-                f"no text lies beside {len(alone):,} of the images ({alone[0]} …), so their caption is empty"
+                f"no text lies beside {len(alone):,} of the {thing}s ({alone[0]} …), so their caption is empty"
             )
     elif listing.captions:
-        reason = f"text{{s}} beside images, which --data.given {CAPTION} reads"
+        reason = f"text{{s}} beside {thing}s, which --data.given {CAPTION} reads"
         found.unused.add(reason, min(listing.captions.values()), len(listing.captions))
     return found
 
@@ -74,22 +81,24 @@ def _add_folders(found: Described, names: list[str], splits: np.ndarray) -> None
     if labels := folder_labels(names, splits):
         found.add(FOLDER, labels, "folders")
     elif 0 < len(outside := [name for name in names if "/" not in name]) < len(names):
-        found.notes.append(f"folders are not labels, because {len(outside):,} images lie outside them ({outside[0]} …)")
+        found.notes.append(
+            f"folders are not labels, because {len(outside):,} {found.thing}s lie outside them ({outside[0]} …)"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- tables
 
 
 class _Tables:
-    """The rows of all tables of metadata, by the name of their image."""
+    """The rows of all tables of metadata, by the name of their file."""
 
-    def __init__(self, source: files.Files, images: list[str], found: Described):
+    def __init__(self, source: files.Files, listed: list[str], found: Described):
         self._rows: dict[str, Row] = {}
         self._origins: dict[str, str] = {}
         self._found = found
         self.are_of_stylegan = False
         names = files.visible([name for name in source.names() if files.base(name) in READERS])
-        place = Index(images) if names else None
+        place = Index(listed) if names else None
         for name in files.naturally(names):
             rows = READERS[posixpath.basename(name)](source, name)
             self.are_of_stylegan |= posixpath.basename(name) == files.LABELS and rows is not None
@@ -110,15 +119,17 @@ class _Tables:
                 self._take(table, image, row)
         if len(strangers) == len(rows):
             raise BowerbirdError(
-                f"None of the {len(rows):,} {FILE_NAME} entries of {table} names an image; the first is "
+                f"None of the {len(rows):,} {FILE_NAME} entries of {table} names {_a(self._found.thing)}; the first is "
                 f"{strangers[0]}. Write them relative to the folder of {posixpath.basename(table)}."
             )
         if strangers:
-            self._found.unused.add(f"row{{s}} of {table} that name no image", strangers[0], len(strangers))
+            self._found.unused.add(
+                f"row{{s}} of {table} that name no {self._found.thing}", strangers[0], len(strangers)
+            )
 
     def _take(self, table: str, image: str, row: Row) -> None:
         if image in self._rows:
-            self._found.unused.add(f"earlier row{{s}} of {table} about the same image", image)
+            self._found.unused.add(f"earlier row{{s}} of {table} about the same {self._found.thing}", image)
         kept = self._rows.setdefault(image, {})
         for key, value in row.items():
             if isinstance(value, str | int | float) and key != FILE_NAME:
@@ -133,11 +144,15 @@ class _Tables:
             found.add(key, (row.get(key, MISSING) for row in mentioned), self._origins[key])
         alone = [name for name in names if name not in self._rows]
         if self._rows and alone:
-            found.notes.append(f"the metadata do not mention {len(alone):,} of the images ({alone[0]} …)")
+            found.notes.append(f"the metadata do not mention {len(alone):,} of the {found.thing}s ({alone[0]} …)")
+
+
+def _a(thing: str) -> str:
+    return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
 
 
 class Index:
-    """Finds images by names that were written by hand or on another system."""
+    """Finds files by names that were written by hand or on another system."""
 
     def __init__(self, images: list[str]):
         self._exact = set(images)
@@ -199,6 +214,8 @@ def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
     rows: list[Row] = []
     try:
         header = [title.strip() for title in next(reader, [])]
+        if FILE_NAME not in header and "|" in "".join(header[:1]):
+            return _ljspeech(source, name)
         if FILE_NAME not in header:
             raise BowerbirdError(f"{name} has no column {FILE_NAME}; its first row is: {', '.join(header)}.")
         for cells in filter(None, reader):
@@ -210,6 +227,17 @@ def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
             rows.append({key: cell for key, cell in zip(header, cells, strict=True) if cell or key == FILE_NAME})
     except csv.Error as error:
         raise BowerbirdError(f"{name}, line {reader.line_num} is not a row of a table: {error}.") from error
+    return rows
+
+
+def _ljspeech(source: files.Files, name: str) -> list[Row]:
+    """``ID|text`` or ``ID|text|text with numbers in words`` in every line, about ``wavs/ID.wav``; no header."""
+    rows: list[Row] = []
+    for number, line in enumerate(_text(source, name).splitlines(), 1):
+        file, *texts = line.split("|")
+        if not file.strip() or not texts:
+            raise BowerbirdError(f"{name}, line {number} is not ID|text, as LJSpeech has it; its first lines are.")
+        rows.append({FILE_NAME: f"wavs/{file.strip()}.wav", "text": texts[-1].strip()})
     return rows
 
 

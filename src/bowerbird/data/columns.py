@@ -1,7 +1,7 @@
-"""What is known about each image, in the form that a model can be given: one class, several attributes, captions."""
+"""What is known about each file, in the form that a model can be given: one class, several attributes, captions."""
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,35 +12,48 @@ from bowerbird.data import tokenizers
 from bowerbird.data.files import natural
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.sources import Pictures
 from bowerbird.spec import Classes, Field, Tokens
 
 LABEL = "label"
 DEFAULT_LABELS = ("folder", LABEL, "class")
-"""The label is the first of these columns that sorts the images into classes."""
+"""The label is the first of these columns that sorts the examples into classes."""
 CAPTION_VOCABULARY = 2048
 """The largest vocabulary that a caption tokenizer learns."""
 LONGEST_CAPTION = 64
 """In tokens; the rest is cut off."""
 
 
+class Collected(Protocol):
+    """A source after decoding: its name, and columns of strings (n,) about its n examples."""
+
+    name: str
+    thing: str
+    """What an example is, in a word."""
+    columns: dict[str, np.ndarray]
+    origins: dict[str, str]
+    """Where each column comes from, in words."""
+
+    def column(self, name: str) -> np.ndarray:
+        """BowerbirdError where there is none of this name."""
+
+
 class Columns(NamedTuple):
-    """What each image comes with."""
+    """What each example comes with."""
 
     fields: dict[str, Field]
     values: dict[str, np.ndarray]
-    """One row for each image."""
+    """One row for each example."""
     codec: str = ""
     """The caption tokenizer as JSON."""
     wordings: dict[str, np.ndarray] = {}
     """Captions that can be said in other words: tokens (n, wording, length)."""
 
 
-def given_columns(found: Pictures, data: config.Data, in_training: np.ndarray) -> Columns:
+def given_columns(found: Collected, data: config.Data, in_training: np.ndarray) -> Columns:
     """The fields, their values, and the tokenizer of the captions.
 
     ``data.given`` names columns: those with few values become attributes, those with texts captions.  Without it, the
-    label is the only field.  Class frequencies and the tokenizer come from the training images alone.
+    label is the only field.  Class frequencies and the tokenizer come from the training examples alone.
     """
     if not data.given:
         names, numbers = choose_label(found, data.label)
@@ -76,25 +89,25 @@ def _wordings(ways: dict[str, list[str]], own: str, tokenizer: Tokenizer) -> np.
     return rows.reshape(len(ways), len(ways[own]), -1).swapaxes(0, 1)
 
 
-def choose_label(found: Pictures, column: str | None) -> tuple[list[str], np.ndarray]:
-    """Class names in natural order and the class number of each image; no names if nothing tells the images apart."""
+def choose_label(found: Collected, column: str | None) -> tuple[list[str], np.ndarray]:
+    """Class names in natural order and the class number of each example; no names if nothing tells them apart."""
     name = label_column(found, column)
-    return _numbered(found.columns[name]) if name else ([], np.zeros(len(found.images), np.int64))
+    return _numbered(found.columns[name]) if name else ([], np.zeros(0, np.int64))
 
 
-def label_column(found: Pictures, column: str | None) -> str:
-    """The column that is the label: the one asked for, or the first that sorts the images into classes; "" for none."""
+def label_column(found: Collected, column: str | None) -> str:
+    """The column that is the label: the one asked for, or the first that sorts all into classes; "" for none."""
     if column is not None and column not in found.columns:
         known = ", ".join(found.columns) or "none, since it has neither sub-folders nor metadata"
         raise BowerbirdError(f"{found.name} has no label column '{column}'; its columns: {known}.")
     for name in DEFAULT_LABELS if column is None else (column,):
         if name not in found.columns:
             continue
-        n_values = len(np.unique(found.columns[name]))
-        if _is_identity(n_values, len(found.images)):
+        n_values, n = len(np.unique(found.columns[name])), len(found.columns[name])
+        if _is_identity(n_values, n):
             if column is not None:
                 raise BowerbirdError(
-                    f"The column '{column}' of {found.name} has {n_values} values for {len(found.images)} images: "
+                    f"The column '{column}' of {found.name} has {n_values} values for {n} {found.thing}s: "
                     "too many to be classes."
                 )
         elif n_values > 1 or column is not None:
@@ -102,7 +115,7 @@ def label_column(found: Pictures, column: str | None) -> str:
     return ""
 
 
-def label_origin(found: Pictures, data: config.Data) -> str:
+def label_origin(found: Collected, data: config.Data) -> str:
     """Where the label comes from, such as "folders"; "" if there is none, or the set is not of files."""
     name = "" if data.given else label_column(found, data.label)
     origin = found.origins.get(name, "")
@@ -122,13 +135,13 @@ def _classes(names: list[str], numbers: np.ndarray, in_training: np.ndarray) -> 
     return Classes(tuple(names), tuple(np.bincount(numbers[in_training], minlength=len(names)).tolist()))
 
 
-def _is_identity(n_values: int, n_images: int) -> bool:
-    """Whether a column names images (an identifier, a caption) rather than classes."""
-    return n_images >= 20 and n_values > n_images / 2
+def _is_identity(n_values: int, n: int) -> bool:
+    """Whether a column names examples (an identifier, a caption) rather than classes."""
+    return n >= 20 and n_values > n / 2
 
 
 MOST_ATTRIBUTES = 256
-"""The most values of an attribute; a column with more holds texts, and so does one that differs for most images."""
+"""The most values of an attribute; a column with more holds texts, and so does one that differs for most examples."""
 
 
 def _is_text(column: np.ndarray) -> bool:

@@ -11,24 +11,26 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from bowerbird import config, machine, registry, trust
+from bowerbird.api.judging import compare, diagnose, measure, self_test
+from bowerbird.api.programs import ask, conversation, mcp, read
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
-from bowerbird.diagnosis import Finding, Watch, diagnose_run
+from bowerbird.diagnosis import Watch
+from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import Samples, previewer
 from bowerbird.generating import generate as generate_samples
 from bowerbird.measuring.evaluating import evaluator
-from bowerbird.measuring.request import Measuring
 from bowerbird.media import open_data
 from bowerbird.media.giving import read_given
 from bowerbird.media.medium import medium
-from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel, Streams, options_from
 from bowerbird.provenance.labelling import Labeller
 from bowerbird.provenance.origins import origin
@@ -44,14 +46,11 @@ from bowerbird.training.trainer import train as train_run
 if TYPE_CHECKING:
     from bowerbird.diagnosis.sweep import Sweep
     from bowerbird.editing import Action, Edited
+    from bowerbird.media.speech.saying import Utterance
     from bowerbird.media.text.completing import Conversation
-    from bowerbird.metrics.closed_forms import Check
     from bowerbird.provenance.verdict import Verdict
     from bowerbird.reading.check import check
-    from bowerbird.reading.explain.reading import Reading
     from bowerbird.reading.history.track import track
-    from bowerbird.reading.tutor import Answer
-    from bowerbird.reading.tutor import Conversation as Tutorial
 
 __all__ = [
     "actions_of",
@@ -63,6 +62,7 @@ __all__ = [
     "diagnose",
     "edit",
     "export",
+    "exports_of",
     "generate",
     "import_model",
     "info",
@@ -72,6 +72,9 @@ __all__ = [
     "read",
     "resume",
     "sample",
+    "say",
+    "self_test",
+    "stylise",
     "track",
     "train",
     "verify",
@@ -364,6 +367,41 @@ def sample(
         return samples.save(folder, labelled=labelled)
 
 
+def say(
+    run_dir: Path | str,
+    text: str,
+    *,
+    seed: int = 0,
+    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> "Utterance":
+    """A text spoken by a run that was trained on recordings of words; ``save`` writes it.
+
+    Every word is a sample of its class, as long as the run makes it; what else the run is given (a speaker) is one for
+    the whole text, drawn at random where ``given`` does not say it.  BowerbirdError names the words that it knows.
+    """
+    from bowerbird.media.speech.saying import Utterance, field_of, joined, numbers_of
+    from bowerbird.media.speech.spectrogram import Mel
+
+    spec = model_of(run_dir).spec
+    if spec.medium != "speech":
+        raise BowerbirdError(f"{run_dir} makes {spec.medium}, not speech; bowerbird sample draws from it.")
+    field = field_of(spec.given, text)
+    numbers, pauses = numbers_of(text, spec.given[field])
+    if field in (given or {}):
+        raise BowerbirdError(f"The text says the {field} already; leave out --given {field}=…")
+    model = load(run_dir, device)
+    voice, _, _ = read_given(model.spec, given or {}, 1)
+    voice |= model.requested(1, voice | {field: torch.tensor(numbers[:1])}, Draws(seed))
+    asked = {name: value.cpu().expand(len(numbers)) for name, value in voice.items()} | {field: torch.tensor(numbers)}
+    made = generate_samples(model, len(numbers), seed=seed, given=asked, options=options_from(model, options))
+    mel, names = Mel.from_json(spec.codec), [spec.given[field].names[number] for number in numbers]
+    about = {"text": text, field: names, **{k: v for k, v in made.rows[0].items() if k != field}}
+    about["generated_by"] = str(run_dir)
+    return Utterance(joined(list(made), pauses, mel.rate_hz), mel, about, labeller(run_dir))
+
+
 def edit(
     run_dir: Path | str,
     action: "str | Action",
@@ -398,6 +436,21 @@ def actions_of(run_dir: Path | str) -> list[str]:
     from bowerbird import editing
 
     return editing.actions_of(model_of(run_dir))
+
+
+def stylise(
+    content: Path | str, style: Path | str, *, strength: float = 1.0, size: int = 256, iterations: int = 150
+) -> Samples:
+    """The content of one picture in the style of another, as one sample of the longest side ``size`` in pixels.
+
+    ``strength`` above 1 keeps less of the content.  BowerbirdError for files that are no pictures, and without the
+    weights efficientnet-lite0.
+    """
+    from bowerbird.editing.stylise import Styling
+    from bowerbird.editing.stylise import stylise as stylise_picture
+
+    styling = config.build(Styling, {"strength": strength, "size": size, "iterations": iterations}, "stylise")
+    return stylise_picture(Path(content), Path(style), styling, Labeller({}, identity()))
 
 
 def verify(file: Path | str, *, runs: Sequence[Path | str] = (), anchors: Sequence[Path | str] = ()) -> "Verdict":
@@ -460,183 +513,8 @@ def export(run_dir: Path | str, to: str, out: Path | str | None = None) -> Path:
     return export_model(folder_of(run_dir), Path(out) if out else place_beside(run_dir, "export") / to, to)
 
 
-def diagnose(run_dir: Path | str) -> list[Finding]:
-    """What went wrong with a run and what to do about it, roots first; empty when nothing was found."""
-    return diagnose_run(run_dir)
+def exports_of(run_dir: Path | str) -> list[str]:
+    """The formats of ``export`` that can carry a run's model."""
+    from bowerbird.export import exports_of as formats_of
 
-
-def measure(
-    targets: Path | str | Sequence[Path | str],
-    request: Measuring = Measuring(),
-    *,
-    allow_plugin: bool = False,
-    **changes: Any,
-) -> dict[str, list[Measurement]]:
-    """Measures run folders or folders of images against reference data, all under one protocol.
-
-    ``changes`` are fields of the request, such as ``n_samples`` or ``metrics``.  Its ``against`` is a data source
-    (default: the data that a run was trained on; required for folders of images).  Nothing is measured by an
-    installation whose metrics do not reproduce known values.
-    """
-    from bowerbird.measuring.selftest import require_quick
-
-    request = request.but(**changes)
-    require_quick()
-    wanted = machine.resolve_device(request.device)
-    device = "cpu" if request.device == "auto" and wanted.type == "mps" else str(wanted)  # MPS lacks some operations
-    with trust.allowing(allow_plugin):
-        return {target: _measured(target, request, device) for target in several(targets)}
-
-
-def _measured(target: str, request: Measuring, device: str) -> list[Measurement]:
-    """The measurements of a run folder, or of a folder of images."""
-    from bowerbird.measuring.folders import measure_folder
-    from bowerbird.measuring.trained import measure_model
-
-    folder = folder_of(target)
-    if not (folder / "run.toml").is_file():
-        return measure_folder(target, request, device)
-    run = RunDir.open(folder).config()
-    model = load(folder, device, best=request.best)
-    data = open_data(_reference(run, folder, request.against) if request.against else _with_truth(run.data))
-    return measure_model(model, data, request)
-
-
-def _with_truth(data: config.Data) -> config.Data:
-    """Two styles that were learned from unrelated piles are measured in pairs: who made the data may know them."""
-    return data if data.paired or data.from_ is None else replace(data, paired=True)
-
-
-def several(one_or_more: Path | str | Sequence[Path | str]) -> list[str]:
-    """A list, also of a single name."""
-    return [str(one_or_more)] if isinstance(one_or_more, str | Path) else [str(one) for one in one_or_more]
-
-
-def _reference(run: config.Run, folder: Path, source: str) -> config.Data:
-    """Other data than a run was trained on, read as it reads: texts into its own tokens."""
-    data = replace(run.data, source=source, modality="auto")
-    if data == replace(run.data, modality="auto") or not (folder / "tokenizer.json").is_file():
-        return data
-    return replace(data, text=replace(data.text, tokenizer=str(folder)))
-
-
-def self_test() -> tuple[list["Check"], list[str]]:
-    """Recomputes known values of every metric; also says what is missing for those that were not checked."""
-    from bowerbird.measuring import selftest
-
-    return selftest.self_test()
-
-
-def compare(
-    recipes: str | Sequence[str],
-    *,
-    data: str = "digits",
-    budget: str = "60s",
-    seeds: int = 1,
-    out: Path | str | None = None,
-    measuring: Measuring = Measuring(n_samples=2000),
-    **changes: Any,
-) -> Path:
-    """Trains every recipe on the same data under one budget, measures all alike, and returns the report's path.
-
-    ``changes`` are fields of the request ``measuring``, such as ``n_samples`` or ``metrics``.
-    """
-    from bowerbird.comparing.compare import compare as compare_recipes
-
-    request = measuring.but(**changes)
-    return compare_recipes(
-        several(recipes), data=data, budget=budget, seeds=seeds, out=Path(out) if out else None, measuring=request
-    )
-
-
-def conversation(
-    target: Path | str,
-    *,
-    llm: str | None = None,
-    model: str | None = None,
-    lang: Literal["en", "zh"] | None = None,
-    small: bool = False,
-    context: int = 16_000,
-    cache: bool = True,
-) -> "Tutorial":
-    """A conversation about a program, which is run under observation first; ``ask(question)`` gives a checked answer.
-
-    ``llm`` is the address of an OpenAI-compatible endpoint and ``model`` a model there; without them nothing is sent
-    anywhere, and the nearest facts, findings and cards are the answer.
-    """
-    from bowerbird.reading.check import check as check_program
-    from bowerbird.reading.tutor import Conversation as Tutorial
-    from bowerbird.reading.tutor import Endpoint, Material
-
-    if (llm is None) != (model is None):
-        raise BowerbirdError("An endpoint (llm) and a model's name (model) belong together.")
-    endpoint = Endpoint(llm, model, use_cache=cache) if llm is not None and model is not None else None
-    return Tutorial(Material.of(check_program(target)), endpoint, lang=lang, small=small, context=context)
-
-
-def ask(
-    target: Path | str,
-    question: str,
-    *,
-    llm: str | None = None,
-    model: str | None = None,
-    lang: Literal["en", "zh"] | None = None,
-    small: bool = False,
-    context: int = 16_000,
-    cache: bool = True,
-) -> "Answer":
-    """The answer to one question about a program, every claim with its verdict; see ``conversation``."""
-    talk = conversation(target, llm=llm, model=model, lang=lang, small=small, context=context, cache=cache)
-    return talk.ask(question)
-
-
-def read(
-    target: Path | str,
-    *,
-    lang: Literal["en", "zh"] = "en",
-    measure: int = 6,
-    steps: int = 6,
-    seconds: float = 12.0,
-    llm: str | None = None,
-    model: str | None = None,
-    small: bool = False,
-    context: int = 16_000,
-    cache: bool = True,
-) -> "Reading":
-    """A program explained in seven steps: a file, a folder, a notebook, a recipe of ours, or ``module:Class``.
-
-    It runs under observation, and again with at most ``measure`` settings altered; every number and name of the reading
-    traces to a fact.  With an endpoint, a model's checked claims stand beside the steps.
-    """
-    from bowerbird.reading.explain.read import studied, write
-    from bowerbird.reading.explain.telling import told
-    from bowerbird.reading.tutor import Endpoint
-
-    if (llm is None) != (model is None):
-        raise BowerbirdError("An endpoint (llm) and a model's name (model) belong together.")
-    with studied(target, measure=measure, steps=steps, seconds=seconds) as study:
-        reading = write(study, lang)
-        if llm is None or model is None:
-            return reading
-        return told(study, reading, Endpoint(llm, model, use_cache=cache), small=small, context=context)
-
-
-def mcp(
-    *, llm: str | None = None, model: str | None = None, small: bool = False, context: int = 16_000, cache: bool = True
-) -> None:
-    """Serves check, ask, read and track as tools of the Model Context Protocol, over standard input and output."""
-    from bowerbird.reading.check import check
-    from bowerbird.reading.history.track import track
-
-    try:
-        from bowerbird.reading.mcp import Verbs, serve
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "mcp":
-            raise
-        raise BowerbirdError(
-            "The server needs the package mcp; install it with: pip install 'bowerbird[mcp]'."
-        ) from None
-    from bowerbird import __version__
-
-    asked = partial(ask, llm=llm, model=model, small=small, context=context, cache=cache)
-    serve(Verbs(ask=asked, check=check, read=read, track=track), __version__)
+    return formats_of(folder_of(run_dir))
