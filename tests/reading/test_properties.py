@@ -94,7 +94,7 @@ def test_every_property_fails_where_it_is_broken(tmp_path: Path, child: Child) -
 def test_every_property_holds_once_it_is_mended(tmp_path: Path, child: Child) -> None:
     result = check(written(tmp_path, RIGHT), child=child)
     examined = properties(result.facts)
-    assert {prop.name for prop in examined.values()} == NAMES
+    assert {prop.name for prop in examined.values()} >= NAMES
     assert [prop for prop in examined.values() if not prop.holds] == []
     assert result.errors == []
 
