@@ -6,6 +6,7 @@ as they were given, with every rule of our own switched off.  The prompt that th
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from corpus import cases
 
+from bowerbird import cli
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.findings import Finding
@@ -44,7 +46,7 @@ class Recorded(Endpoint):
 
 def proposed(path: Path, answer: str | Exception, child: Child) -> tuple[CheckResult, str]:
     endpoint = Recorded(answer)
-    result = propose(check(path, rules=(), child=child), endpoint, child=child)
+    result = propose(check(path, rules=(), steps=3, child=child), endpoint, child=child)
     return result, endpoint.asked
 
 
@@ -62,19 +64,24 @@ def test_the_recorded_answers_are_to_this_prompt() -> None:
     assert hashlib.sha256(text).hexdigest()[:16] == PROMPT
 
 
-@pytest.mark.parametrize(
-    ("name", "severity"),
-    [
-        ("L01_gradients_never_cleared", "error"),
-        ("R04_last_output_is_padding", "error"),
-        ("P08_in_place_relu_rectifies_the_skip", "supported"),
-        ("V06_kl_term_with_wrong_sign", "supported"),
-    ],
-)
-def test_a_recorded_hypothesis_is_proved_at_its_line(name: str, severity: str, child: Child) -> None:
-    findings = judged(name, child)
-    assert CASES[name].near(findings[0].line) and findings[0].severity == severity, findings[0]
-    assert all(finding.severity == "suggested" for finding in findings[1:])
+SEVERITIES = {
+    "L01_gradients_never_cleared": "error",
+    "P08_in_place_relu_rectifies_the_skip": "supported",
+    "D03_noise_scale_without_root": "error",
+    "R04_last_output_is_padding": "error",
+    "S05_top_k_keeps_the_tail": "supported",
+    "T01_softmax_over_queries": "error",
+    "T08_sinusoid_exponent_counts_twice": "supported",
+    "V06_kl_term_with_wrong_sign": "supported",
+}
+CHOSEN = list(SEVERITIES) if os.environ.get("BOWERBIRD_CORPUS") == "all" else list(SEVERITIES)[:2]
+"""What is judged without BOWERBIRD_CORPUS=all."""
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_recorded_hypothesis_is_proved_at_its_line(name: str, child: Child) -> None:
+    first = judged(name, child)[0]
+    assert CASES[name].near(first.line) and first.severity == SEVERITIES[name], first
 
 
 PROGRAM = """import torch
@@ -178,6 +185,19 @@ def test_an_endpoint_that_fails_costs_the_proposals_alone(program: Path, child: 
     assert result.to_json()["left_out"] == list(result.left_out) and result.ran
     with pytest.raises(BowerbirdError, match="does not fit into the 100 tokens"):
         prompt(result, 100)
+
+
+def test_the_command_proposes_and_refuses_a_wrong_address_first(
+    program: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Endpoint, "stream", lambda *_, **__: iter([answered(row(), "a word")]))
+    model = ["--llm", "http://localhost:1", "--model", "m"]
+    assert cli.main(["check", str(program), "--rules", "L01", *model]) == 0
+    printed = capsys.readouterr().out
+    assert "supported  LLM  line 8: It triples." in printed and "+    return x * 2" in printed
+    assert "Hypothesis 2 was left out: it is no JSON object." in printed
+    assert cli.main(["check", str(program), "--llm", "ftp://there", "--model", "m"]) == 2
+    assert cli.main(["check", str(program), "--llm", "http://localhost:1"]) == 2
 
 
 def test_a_property_counts_where_it_was_examined_in_both() -> None:

@@ -478,6 +478,26 @@ def test_watching_a_sampler_changes_nothing(shipped):
     assert len(seen) == len(times)
 
 
+def painted(site: Site, rows: int) -> str:
+    """The name of an uploaded mask that is white in the lowest so many of 28 rows."""
+    mask = np.zeros((28, 28), np.uint8)
+    mask[28 - rows :] = 255
+    Image.fromarray(mask).save(file := io.BytesIO(), "PNG")
+    return site.post("/pictures", file.getvalue()).json["name"]
+
+
+def test_what_is_painted_over_is_generated_anew_and_nothing_else(site: Site):
+    form = {"source": "held-out:3", "mask": painted(site, 14), "seed": "2"}
+    made = Image.open(io.BytesIO(site.get(pictures(site.post("/inpaint/shipped/digits", form).text)[0]).body))
+    before = Image.open(io.BytesIO(site.get("/held-out/target/3/shipped/digits").body))
+    np.testing.assert_array_equal(np.asarray(made)[:14], np.asarray(before)[:14])
+    assert (np.asarray(made)[14:] != np.asarray(before)[14:]).any()
+    refused = site.post("/inpaint/shipped/digits", form | {"mask": painted(site, 0)})
+    assert (refused.status, refused.error) == (422, Words("en")("refused.unpainted"))
+    assert site.post("/inpaint/shipped/poem", form).error == Words("en")("refused.inpaint")
+    assert site.post("/inpaint/shipped/digits", {"source": "held-out:3"}).status == 404
+
+
 def test_sliders_move_a_latent_code(site: Site, codes):
     shutil.copytree(codes, site.runs / "vae")
     page = site.get("/runs/vae").text
@@ -512,7 +532,9 @@ def test_a_chat_is_answered_and_goes_on(site: Site, chatter):
     assert site.post("/say/chat", {"said": ["hello 3"]}).text == first.text
 
 
-def test_reports_are_pages_without_scripts(site: Site):
+def test_reports_are_pages_without_scripts(site: Site, shipped):
+    assert site.get("/report/shipped/digits").status == 404
+    (shipped["digits"] / "report.html").write_text("<title>Digits</title>")
     answer = site.get("/report/shipped/digits")
     assert answer.status == 200
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")

@@ -288,10 +288,7 @@ class CheckCommand(Command):
         self.asked.checked()
         if self.steps < 1 or self.seconds <= 0:
             raise BowerbirdError("--steps and --seconds must be above 0.")
-        result = checking.check(
-            self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver
-        )
-        result = self._proposed(result)
+        result = self._checked()
         if self.json:
             print(checking.as_json(result))
         else:
@@ -307,12 +304,17 @@ class CheckCommand(Command):
                 )
         sys.exit(result.exit_status)
 
-    def _proposed(self, result: "CheckResult") -> "CheckResult":
-        """With what the model proposes, where one was named."""
-        if self.asked.llm is None or self.asked.model is None:
-            return result
+    def _checked(self) -> "CheckResult":
+        """What is found, with what the model proposes where one was named."""
+        from bowerbird.reading.check import check
         from bowerbird.reading.proposing.proving import propose
+        from bowerbird.reading.running.launch import Child
         from bowerbird.reading.tutor.endpoint import Endpoint
 
-        endpoint = Endpoint(self.asked.llm, self.asked.model, use_cache=self.asked.cache)
-        return propose(result, endpoint, context=self.asked.context)
+        llm, model = self.asked.llm, self.asked.model
+        endpoint = Endpoint(llm, model, use_cache=self.asked.cache) if llm is not None and model is not None else None
+        with Child() as child:
+            result = check(
+                self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver, child=child
+            )
+            return result if endpoint is None else propose(result, endpoint, context=self.asked.context, child=child)

@@ -65,7 +65,8 @@ class Trained:
     @property
     def draws_whole_pictures(self) -> bool:
         """Pictures that are not written pixel by pixel."""
-        return isinstance(self.spec.target, Tensors) and not isinstance(self.outline, Streams)
+        pictures = self.spec.medium == "image" and isinstance(self.spec.target, Tensors)
+        return pictures and not isinstance(self.outline, Streams)
 
     @property
     def parts(self) -> Mapping[str, Piece]:

@@ -6,6 +6,7 @@
     padding does not change an answer; an inverse undoes what it inverts
     the state that a module was trained to is in its state_dict
     what is computed is used
+    a network is trained on a path from data to noise, and asked for what belongs to it
 
 A property of one subject either holds, fails, or was not examined; so two versions of a program can be compared.
 """
@@ -30,7 +31,7 @@ class Property:
     facts: tuple[str, ...] = ()
 
 
-PROBES = ("attention", "batch_size", "causality", "dataflow", "diffusion_forward", "independence", "padding", "state")
+PROBES = ("attention", "batch_size", "dataflow", "diffusion_forward", "independence", "padding", "path", "state")
 """The experiments on live objects that these properties read."""
 Examined = dict[tuple[str, str], Property]
 

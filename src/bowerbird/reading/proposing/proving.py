@@ -55,9 +55,11 @@ class Trial:
 
     @cached_property
     def before(self) -> Version:
+        result = self.result
         return run(
-            self.result.program.source, self.child, session=SESSION, probes=True, drivers=self.result.run.drivers
-        )
+            result.program.source, self.child, session=SESSION, probes=True, drivers=result.run.drivers,
+            steps=result.steps, seconds=result.seconds,
+        )  # fmt: skip
 
     def judged(self, hypothesis: Hypothesis) -> Finding:
         severity, evidence, facts = self._verdict(hypothesis)

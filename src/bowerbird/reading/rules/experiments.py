@@ -25,7 +25,7 @@ def _sentence(fact: Fact) -> str:
 def coupled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One example was changed, and the answers to others moved."""
     for fact in _failing(facts, "independence"):
-        yield say("X18", "error", fact.line or 1, fact=fact, said=_sentence(fact))
+        yield say("X18", "error", fact.line, fact=fact, said=_sentence(fact))
 
 
 @rule("X05", "The result of an operation is thrown away", family="general", exact=True)
@@ -50,6 +50,19 @@ def unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                     "X08", "info" if row["kind"] == "filled" else "warning", row["line"], row=row, loss=loss,
                     text=row["text"][:80], fact=fact,
                 )  # fmt: skip
+
+
+_REDUCTIONS = frozenset("mean sum prod amax amin logsumexp std var norm softmax log_softmax cumsum".split())
+
+
+@rule("X19", "A single number is reduced again", family="general")
+def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``torch.mean(loss, dim=0)`` of what was summed without ``dim``: it was meant to be one value per example."""
+    for fact in facts.of("function.call"):
+        args, kwargs = fact["args"] or [None], fact["kwargs"] or {}
+        along = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if fact.subject in _REDUCTIONS and fact["direct"] and args[0] == [] and isinstance(along, int):
+            yield say("X19", "warning", fact.line, fact=fact, along=along)
 
 
 @rule("P09", "What was trained is not saved", family="parameters", exact=True)
@@ -78,3 +91,20 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             yield Finding("M01", "ok", line, f"What {fact.subject} reports is an average.", said, file=fact.file)
             continue
         yield say("M01", "error", line, fact=fact, said=said)
+
+
+@rule("D14", "The network is trained on a path that is none", family="diffusion", exact=True)
+def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the network is given in training, taken apart into data and noise at three times."""
+    if any(abs(float(fact["sum_of_squares"]) - 1) > 1e-3 for fact in facts.of("probe.noising")):
+        return  # D03 says which coefficient it is
+    for fact in _failing(facts, "path"):
+        yield say("D14" if fact["missing"] else "D14b", "error" if fact["missing"] else "warning", fact.line,
+                  fact=fact, said=_sentence(fact))  # fmt: skip
+
+
+@rule("D15", "The target does not belong to the path", family="diffusion")
+def foreign_target(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the network's answer is compared with, taken apart likewise."""
+    for fact in _failing(facts, "target"):
+        yield say("D15", "warning", fact.line, fact=fact, said=_sentence(fact))

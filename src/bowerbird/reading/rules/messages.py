@@ -9,6 +9,9 @@ from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.patching import Patch
 
+FIRST = 1
+"""Where a finding stands that has no line of its own."""
+
 
 @cache
 def _messages() -> dict[str, dict[str, str]]:
@@ -19,7 +22,7 @@ def _messages() -> dict[str, dict[str, str]]:
 def say(
     key: str,
     severity: Severity,
-    line: int,
+    line: int | None,
     *,
     file: str | None = None,
     facts: tuple[str, ...] | None = None,
@@ -32,4 +35,4 @@ def say(
     fact = values.get("fact")
     if isinstance(fact, Fact):
         file, facts = fact.file if file is None else file, (fact.id,) if facts is None else facts
-    return Finding(key[:3], severity, line, message, evidence, fix, file or "", facts or (), patch)
+    return Finding(key[:3], severity, line or FIRST, message, evidence, fix, file or "", facts or (), patch)

@@ -136,11 +136,11 @@ def temperature(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
     for fact in facts.of("probe.temperature"):
         cold, hot = fact["cold"], fact["hot"]
         if hot > cold + 1e-3:
-            yield say("S03c", "ok", fact.line or 1, cold=cold, hot=hot, fact=fact)
+            yield say("S03c", "ok", fact.line, cold=cold, hot=hot, fact=fact)
             continue
         idle = abs(hot - cold) <= 1e-3  # the other way round is what some call an inverse temperature
         yield say(
-            "S03" if idle else "S03b", "error" if idle else "warning", fact.line or 1, fact=fact, cold=cold, hot=hot,
+            "S03" if idle else "S03b", "error" if idle else "warning", fact.line, fact=fact, cold=cold, hot=hot,
         )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def left_in_eval(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         ]
         switch = mode[-1] if mode else fact
         yield say(
-            "S04", "error", switch.line or 1, file=switch.file, facts=(first.id, fact.id, switch.id), fact=fact,
+            "S04", "error", switch.line, file=switch.file, facts=(first.id, fact.id, switch.id), fact=fact,
             set_2=", ".join(sorted(set(noisy))), first=first,
         )  # fmt: skip
     for unit in program:
@@ -212,9 +212,9 @@ def token_filter(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             said = f"top-p with p = 0.6 leaves {left} tokens; the smallest sets that hold it have {fact['nucleus']}"
             fix = "Drop the tokens whose predecessors already hold p."
         if not wrong and likeliest:
-            yield say("S05c", "ok", fact.line or 1, said=said, fact=fact)
+            yield say("S05c", "ok", fact.line, said=said, fact=fact)
             continue
-        yield say("S05" if likeliest else "S05b", "error", fact.line or 1, said=said, fact=fact, seen=fix)
+        yield say("S05" if likeliest else "S05b", "error", fact.line, said=said, fact=fact, seen=fix)
 
 
 def _signed(facts: FactStore, program: Program) -> str:
@@ -265,7 +265,7 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         if fact.subject == "make_grid":
             continue
         told.add(fact.line)
-        yield say("S06", "error", fact.line or 1, fact=fact, shown=shown, get=shown.get("max", 0), why=why)
+        yield say("S06", "error", fact.line, fact=fact, shown=shown, get=shown.get("max", 0), why=why)
 
 
 @rule("S07", "Dropout is on in evaluation", family="sampling")
@@ -275,7 +275,7 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
     for fact in facts.of("probe.dropout"):
         told.add((fact.file, fact.line))
         yield say(
-            "S07", "error", fact.line or 1,
+            "S07", "error", fact.line,
             patch=swap(
                 program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training",
             ),

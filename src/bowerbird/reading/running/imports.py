@@ -52,7 +52,7 @@ _ALWAYS = {
     "nltk": "its data would be downloaded",
 }
 NEVER_OWN = ("torch", "numpy", "bowerbird")
-"""Packages that are taken as they are installed, whatever lies beside the program."""
+"""Packages that are taken as they are installed, whatever lies beside the program, but for files that are read."""
 _KEPT = ("__getattr__", "__version__", "__all__")
 _SUBMODULES = {
     "torch.utils.tensorboard": "a logger that writes nothing", "torch.utils.cpp_extension": "nothing is compiled here",
@@ -79,7 +79,7 @@ class Finder(importlib.abc.MetaPathFinder):
         if self.last:
             return self._missing(fullname, top)
         if top in NEVER_OWN and fullname not in _SUBMODULES:
-            return None
+            return self._read(fullname)
         for folder in self.folders:
             spec = self._own(fullname, folder / fullname.replace(".", "/"), top)
             if spec is not None:
@@ -89,6 +89,13 @@ class Finder(importlib.abc.MetaPathFinder):
                 fullname, fullname if fullname in _OURS else top, _ALWAYS.get(top) or _SUBMODULES[fullname]
             )
         return None
+
+    def _read(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
+        """A module of an installed package that is itself what is read: the family of a recipe."""
+        file = self.root / f"{fullname.replace('.', '/')}.py"
+        if str(file) not in self.request.texts:
+            return None
+        return importlib.util.spec_from_file_location(fullname, file, loader=OwnLoader(file, self.request, self.files))
 
     def _own(self, fullname: str, base: Path, top: str) -> importlib.machinery.ModuleSpec | None:
         """A module of the program's own at this path: a package, a file, or a folder with files that it imports."""

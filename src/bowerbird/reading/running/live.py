@@ -35,6 +35,7 @@ class Live:
         self.unused: dict[tuple[str, int, str], int] = {}  # how often what a line computed was thrown away
         self.used: set[tuple[str, int, str]] = set()
         self.graphs: set[tuple[str, int, str]] = set()
+        self.lent: set[tuple[str, int, str]] = set()
         self.reached: Mapping[str, set[int]] = {}
         self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
         self.roots = modules.roots()

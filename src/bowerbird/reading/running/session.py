@@ -116,6 +116,7 @@ class Session:
         """Runs what the program by itself did not: by its drivers first, then with arguments that are made up."""
         if self.recorder.steps and self.modules.number:
             return
+        self.functions.flow.outside = True
         with self.functions:
             driving.drive(self, self.request.seconds - (time.process_time() - started))
             if self.request.wanted is None and not self.recorder.steps:
@@ -302,7 +303,7 @@ class Session:
         live.losses = self.functions.losses
         live.recurrent = self.recurrent.pasts
         flow = self.functions.flow
-        live.unused, live.used, live.graphs = flow.thrown_away(), flow.used, flow.graphs
+        live.unused, live.used, live.graphs, live.lent = flow.thrown_away(), flow.used, flow.graphs, flow.lent
         live.reached, live.carried = self.reached, self.modules.carried
         return live
 

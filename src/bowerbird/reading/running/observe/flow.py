@@ -23,6 +23,9 @@ class Flow:
         self.used: set[Place] = set()
         self.graphs: set[Place] = set()
         """Places whose results gradients could flow through."""
+        self.lent: set[Place] = set()
+        """Places in functions that were called from outside the program, by somebody who may drop what they return."""
+        self.outside = False
         self._made: dict[Place, int] = {}
         self._waiting: dict[int, tuple[weakref.ref[torch.Tensor], Place]] = {}
 
@@ -43,6 +46,8 @@ class Flow:
         if any(out is tensor or shares(out, tensor) for tensor in tensors((args, kwargs))):
             return  # in place, or a view: what it gave is what it was given
         self._made[place] = self._made.get(place, 0) + 1
+        if self.outside:
+            self.lent.add(place)
         if out.requires_grad:
             self.graphs.add(place)
         self._waiting[id(out)] = (weakref.ref(out), place)

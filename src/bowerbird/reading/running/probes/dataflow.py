@@ -46,7 +46,8 @@ def _unused(live: Live, unit: Unit, line: int, function: str) -> dict[str, Any] 
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return None
     target = statement.targets[0]
-    if not isinstance(target, ast.Name) or target.id.startswith("_") or _read(live, unit, statement, target.id):
+    lent = (unit.file, line, function) in live.lent
+    if not isinstance(target, ast.Name) or target.id.startswith("_") or _read(live, unit, statement, target.id, lent):
         return None
     return row | {"how": "never read", "name": target.id}
 
@@ -71,14 +72,17 @@ def _gives(value: ast.expr | None, function: str) -> bool:
             return False
 
 
-def _read(live: Live, unit: Unit, statement: ast.stmt, name: str) -> bool:
-    """Whether the name may be read after all: where the program did not come, or by a function inside."""
+def _read(live: Live, unit: Unit, statement: ast.stmt, name: str, lent: bool) -> bool:
+    """Whether the name may be read after all: where the program did not come, by a function inside, or (``lent``) by
+    whoever calls this one."""
     scope = unit.scope(statement)
     for node in ast.walk(scope):
         if isinstance(node, ast.Global | ast.Nonlocal) and name in node.names:
             return True
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
             at = unit.statement(node)
+            if lent and (isinstance(at, ast.Return) or any(isinstance(a, ast.Yield) for a in unit.ancestors(node))):
+                return True
             if unit.scope(node) is not scope or at is None or at.lineno not in live.reached.get(unit.file, set()):
                 return True
     return False

@@ -40,8 +40,14 @@ def independence(live: Live) -> None:
             coupled.append(path)
             said = f"changing one example changes the others' answers, from `{op.name}` at line {op.line} on"
         value = {"holds": op is None, "said": said, "function": op.name if op else None}
-        live.record("property.independence", path, value, line=op.line if op else live.line_of(type(module)),
-                    file=op.file if op else None)  # fmt: skip
+        line = live.line_of(type(module)) if op is None else _axis_given(live, module, op) or op.line
+        live.record("property.independence", path, value, line=line, file=op.file if op else None)
+
+
+def _axis_given(live: Live, module: nn.Module, op: Op) -> int | None:
+    """Where an operation that is a layer was given its axis: where the layer was made."""
+    layers = [m for m in module.modules() if type(m).__name__.lower() == op.name.replace("_", "")]
+    return live.line_of(layers[0]) if layers else None
 
 
 def _examined(live: Live, path: str, module: nn.Module) -> Op | bool | None:

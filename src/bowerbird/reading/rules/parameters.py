@@ -1,4 +1,4 @@
-"""Rules of the layers that a class stores: shared by two branches, never called, stored too early."""
+"""Rules of modules and their parameters: what is registered, shared, used and counted."""
 
 import ast
 import re
@@ -7,11 +7,104 @@ from dataclasses import replace
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.patching import replace_line
+from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, keyword, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
+
+
+@rule("P01", "Modules are kept in a plain list", family="modules")
+def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Modules that no module holds have parameters that no optimiser, no ``.to`` and no checkpoint sees."""
+    for fact in facts.of("module.unregistered"):
+        unit = unit_of(program, fact)
+        name = fact.subject.rpartition(".")[2]
+        line = _stored(unit, str(fact["class"]), name) or fact.line or 1
+        yield say(
+            "P01", "error" if fact["calls"] and not _set_aside(unit, str(fact["class"])) else "warning", line,
+            patch=_module_list(unit, line) if fact["container"] == "list" else None, fact=fact,
+            which="s lie" if fact["count"] > 1 else " lies", name=name,
+            which_2="Dict" if fact["container"] == "dict" else "List",
+        )  # fmt: skip
+
+
+def _set_aside(unit: Unit, kind: str) -> bool:
+    """Whether a class freezes something: networks that are not to be trained are sometimes hidden in a list."""
+    info = unit.classes.get(kind)
+    return info is not None and bool(re.search(r"requires_grad|\.eval\(\)|pretrained", ast.unparse(info.node)))
+
+
+def _stored(unit: Unit, kind: str, name: str) -> int | None:
+    """The line at which a class assigns an attribute."""
+    info = unit.classes.get(kind)
+    if info is None:
+        return None
+    assigned = [
+        n.lineno for n in unit.all(ast.Assign, under=info.node)
+        if any(dotted(t) == f"self.{name}" for t in n.targets)
+    ]  # fmt: skip
+    return assigned[0] if assigned else None
+
+
+def _module_list(unit: Unit, line: int) -> Patch | None:
+    text = unit.lines[line - 1]
+    found = re.match(r"^(\s*self\.\w+\s*=\s*)(\[.*\])\s*$", text)
+    if found is None or "nn" not in unit.text:
+        return None
+    return replace_line(
+        unit.file, line, text, f"{found[1]}nn.ModuleList({found[2]})", unit.lines, label="P01: ModuleList"
+    )
+
+
+@rule("P02", "One layer is repeated instead of copied", family="modules", exact=True)
+def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``[layer] * n`` holds the same layer n times."""
+    shared = [f for f in facts.of("module.shared") if _siblings(f["paths"])]
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            if (
+                not isinstance(node.op, ast.Mult)
+                or not isinstance(node.left, ast.List)
+                or not _modules_in(unit, node.left)
+            ):
+                continue
+            seen = shared[0] if shared else None
+            meant = re.search(r"shar|tied|same|共享", " ".join(unit.lines[max(node.lineno - 4, 0) : node.lineno]), re.I)
+            if seen is None and not _in_container(unit, node):
+                continue
+            yield say(
+                "P02b" if seen else "P02c", "error" if seen and not meant else "warning", node.lineno, file=unit.file,
+                facts=(seen.id,) if seen else (), paths=", ".join(seen["paths"][:3]) if seen else "", seen=seen,
+                node_2=ast.unparse(node)[:80],
+            )  # fmt: skip
+            return
+    for fact in shared[:1]:
+        yield say("P02", "warning", fact.line, fact=fact, paths=len(fact["paths"]))
+
+
+def _siblings(paths: list[str] | None) -> bool:
+    """Whether the paths of one module are numbered neighbours of one list."""
+    parts = [p.rpartition(".") for p in paths or ()]
+    return len(parts) > 1 and len({p[0] for p in parts}) == 1 and all(p[2].isdigit() for p in parts)
+
+
+def _modules_in(unit: Unit, display: ast.List) -> bool:
+    for element in display.elts:
+        word, name = last_name(element), dotted(element)
+        if isinstance(element, ast.Call) and ((dotted(element.func) or "").startswith("nn.") or word in unit.classes):
+            return word not in ("ReLU", "Tanh", "Sigmoid", "GELU", "Dropout", "Identity", "SiLU", "Parameter")
+        if name is not None and re.search(r"layer|module|block|net|encoder|decoder|attn", name, re.I):
+            return True
+    return False
+
+
+def _in_container(unit: Unit, node: ast.AST) -> bool:
+    return any(isinstance(a, ast.Call) and last_name(a) in ("ModuleList", "Sequential") for a in unit.ancestors(node))
+
+
+# ---------- the layers that a class stores: shared by two branches, never called, stored too early
 
 
 def _uses(unit: Unit, info: ClassInfo, name: str) -> list[ast.Attribute]:
@@ -202,7 +295,7 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         if re.search(r"before Module\.__init__\(\) call|has no attribute '_(modules|parameters)'", error["message"]):
             seen.add((error.file, error.line))
             yield say(
-                "P07", "error", error.line or 1, file=error.file, facts=(error.id,), message=error["message"][:100],
+                "P07", "error", error.line, file=error.file, facts=(error.id,), message=error["message"][:100],
                 error=error,
             )  # fmt: skip
     for unit in program:
@@ -218,3 +311,88 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             ):  # fmt: skip
                 continue
             yield say("P07b" if calls else "P07c", "warning", first, file=unit.file, info=info)
+
+
+# ---------- sizes: parameters that broadcasting hides, and numbers of parameters that the text gives
+
+
+_PER_CHANNEL = re.compile(
+    r"(per|for each|each|every|for every|of each)[ -](channel|feature|dimension|unit)|channel-?wise|每个通道|逐通道",
+    re.I,
+)
+_WIDTHS = re.compile(
+    r"^(n_?)?(channels?|c|dim|features|num_features|width|n_channels|d_model|hidden_size|planes|ch)$", re.I
+)
+
+
+@rule("P05", "One parameter serves all channels", family="modules")
+def one_for_all(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A parameter of one element that is said to have one for each channel: broadcasting hides the difference."""
+    for unit in program:
+        for info in unit.classes.values():
+            init = info.methods.get("__init__")
+            if not info.is_module or init is None:
+                continue
+            said = _PER_CHANNEL.search(ast.get_docstring(info.node) or "")
+            arguments = [a.arg for a in init.args.args[1:]]
+            read = {n.id for n in unit.all(ast.Name, under=init) if isinstance(n.ctx, ast.Load)}
+            unread = [a for a in arguments if _WIDTHS.match(a) and a not in read]
+            for call in unit.calls("*Parameter", under=init):
+                shape = _shape(unit, call)
+                comment = unit.comments.get(call.lineno, "")
+                why = said or _PER_CHANNEL.search(comment)
+                if shape is None or set(shape) != {1} or not (why or unread):
+                    continue
+                reason = f"the text says “{why.group(0)}”" if why else f"{unread[0]} is an argument that nothing reads"
+                seen = next((f for f in facts.of("module.init") if f["shape"] == list(shape)), None)
+                yield say(
+                    "P05", "warning", call.lineno, file=unit.file, facts=(seen.id,) if seen else (), info=info,
+                    tuple_2=tuple(shape), why=f" ({seen.id})" if seen else "", reason=reason,
+                )  # fmt: skip
+
+
+def _shape(unit: Unit, call: ast.Call) -> tuple[int, ...] | None:
+    """The constant shape of ``Parameter(torch.zeros(1, 1, 1))``."""
+    inner = next(
+        (c for c in unit.all(ast.Call, under=call) if last_name(c) in ("zeros", "ones", "randn", "rand", "full")), None
+    )
+    if inner is None or not inner.args:
+        return None
+    if last_name(inner) == "full" or isinstance(inner.args[0], ast.Tuple | ast.List):
+        value = unit.constant(inner.args[0])
+        return value if isinstance(value, tuple) else None
+    values = [unit.constant(a) for a in inner.args]
+    return tuple(values) if all(isinstance(v, int) for v in values) else None
+
+
+_COUNT = re.compile(
+    r"(?P<number>\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)\s*(?P<unit>k|m|b|thousand|million|billion|万|亿)?\s*"
+    r"(?:trainable |learnable |model |total )?(?:parameters|params|weights|个参数|参数)", re.I
+)  # fmt: skip
+_UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "billion": 1e9, "万": 1e4, "亿": 1e8}
+
+
+@rule("P06", "The text gives another number of parameters", family="modules")
+def counted(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Numbers of parameters in docstrings, against PyTorch's own count."""
+    trees = [t for t in facts.of("module.tree") if t["parameters"] and not t["made_smaller"]]
+    for unit in program:
+        for info in unit.classes.values():
+            own = [t for t in trees if t["class"] == info.name]
+            guessed = any(s.name.startswith(f"{info.name}(") for s in run.stand_ins)
+            text = ast.get_docstring(info.node, clean=False)
+            if not own or guessed or not text:
+                continue
+            for offset, line in enumerate(text.splitlines()):
+                said = _COUNT.search(line)
+                if said is None:
+                    continue
+                claim = float(said["number"].replace(",", "")) * _UNITS.get((said["unit"] or "").lower(), 1)
+                digits = len(said["number"].replace(",", "").replace(".", "").rstrip("0")) or 1
+                slack = max(0.02, 0.6 * 10 ** -(digits - 1)) if claim >= 1e3 and said["unit"] else 1e-9
+                if claim < 100 or any(abs(t["parameters"] - claim) <= slack * claim for t in own):
+                    continue
+                yield say(
+                    "P06", "warning", info.node.body[0].lineno + offset, file=unit.file, facts=(own[0].id,),
+                    group=said.group(0).strip(), info=info, own=own,
+                )  # fmt: skip
