@@ -76,7 +76,7 @@ SHIPPED = {
         "emoji-text",
         (at_most("l1", 0.26), at_least("caption_retrieval", 0.5)),
         about="Emoji from a caption in English or Chinese, in four styles, 64x64 pixels on white.",
-        example="--prompt owl --given style=3d",
+        example="--prompt panda --given style=noto",
         start="emoji-vae",
     ),
 }
