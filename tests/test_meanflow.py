@@ -100,3 +100,18 @@ def test_a_trained_flow_is_a_start_that_changes_nothing_at_first() -> None:
     assert model.load_state_dict(flow.state_dict(), strict=False).unexpected_keys == []
     x, t = torch.randn(4, 1, 8, 8), torch.rand(4)
     assert torch.allclose(model.mean_velocity(x, t, {}, t), flow.net(x, t), atol=1e-6)
+
+
+def test_both_times_are_independent_and_neither_follows_the_order_of_the_batch() -> None:
+    """r and t of 20,000 pairs: a mean interval of 1/3 where there is one, and no trend over the rows."""
+    model = MeanFlowConfig(net=MLPConfig(hidden=(8,)), empty_intervals=0.5).build(SPEC)
+    torch.manual_seed(0)
+    times = [model._draw_times(100) for _ in range(200)]
+    t, interval = torch.cat([a for a, _ in times]), torch.cat([b for _, b in times])
+    long = interval > 0
+    assert float(long.float().mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(interval[long].mean()) == pytest.approx(1 / 3, abs=0.01)
+    assert float((interval[long] > 0.8).float().mean()) == pytest.approx(0.04, abs=0.01)
+    first = torch.arange(100).repeat(200) < 50
+    assert abs(float(long[first].float().mean() - long[~first].float().mean())) < 0.03
+    assert bool((interval <= t).all())

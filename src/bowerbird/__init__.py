@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         resume,
         sample,
         say,
+        stylise,
         train,
         verify,
     )
@@ -66,6 +67,7 @@ __all__ = [
     "resume",
     "sample",
     "say",
+    "stylise",
     "track",
     "train",
     "verify",
@@ -88,6 +90,7 @@ _WHERE = {
         "resume",
         "sample",
         "say",
+        "stylise",
         "train",
         "verify",
     ),

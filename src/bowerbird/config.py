@@ -374,10 +374,12 @@ def _table(value: Any, where: str, key: str) -> dict[str, Any]:
     return value
 
 
-def model_from(table: dict[str, Any], where: str) -> ModelConfig:
-    family = registry.families.get(_convert(str, table["family"], where, "model.family"))
+def model_from(table: dict[str, Any], where: str, prefix: str = "model") -> ModelConfig:
+    if "family" not in table:
+        raise BowerbirdError(f"{where}: [{prefix}] needs family = one of {', '.join(registry.families.names())}.")
+    family = registry.families.get(_convert(str, table["family"], where, f"{prefix}.family"))
     rest = {key: value for key, value in table.items() if key != "family"}
-    return build(family, rest, where, "model")
+    return build(family, rest, where, prefix)
 
 
 def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetworkConfig:
@@ -450,6 +452,8 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
         table = _table(value, where, key)
         if issubclass(hint, NetworkConfig):  # type: ignore[arg-type]
             return _net_from(table, where, key)
+        if hint is ModelConfig:
+            return model_from(table, where, key)
         return build(hint, table, where, key)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

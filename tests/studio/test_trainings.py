@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from studio_site import Site, running
 
 from bowerbird import config
+from bowerbird.errors import BowerbirdError
 from bowerbird.studio.looking import PAIRS, looked_at
 from bowerbird.training.rundir import RunDir
 
@@ -49,7 +50,8 @@ def test_what_data_hold_and_cost_is_said_before_anything_starts(own: Site, tiny:
     assert "parameters" in page and "s per step" in page and "GB" in page
     assert '<option value="flow" selected>' in page
     assert not list(own.runs.glob("*"))
-    assert "do not exist" in own.post("/train/look", {"source": "/no/such/folder"}).error
+    with pytest.raises(BowerbirdError, match="do not exist"):
+        looked_at("/no/such/folder")
     assert "upload one" in own.post("/train/look", {"source": " "}).error
 
 
@@ -68,29 +70,24 @@ def pairs_of(folder: Path) -> Path:
     return folder
 
 
-def test_pairs_of_pictures_get_the_recipe_of_pairs_and_classes_that_are_numbered_alike_do_not(own, tmp_path, tiny):
-    found = looked_at(str(pairs_of(tmp_path / "pairs")))
-    assert (found["recipe"], found["styles"]) == (PAIRS, ["filled", "outlined"])
-    assert "each from a source" in found["summary"] and "flow" in found["recipes"]
-    assert looked_at(str(tiny))["styles"] == [], "its files are numbered alike in both folders"
-    key = started(
-        own, tmp_path / "pairs", "2steps", PAIRS, style="filled", other_style="outlined", direction="backward"
-    )
-    assert own.until(key, "finished", "failed")["state"] == "finished"
-    data = config.load(str(own.runs / key / "run.toml")).data
-    assert (data.from_, data.to) == ("outlined", "filled")
-
-
-def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, tmp_path: Path):
-    archive = tmp_path / "faces.zip"
+def zipped(folder: Path) -> bytes:
+    archive = folder.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(tiny.rglob("*.png")):
-            file.write(path, path.relative_to(tiny).as_posix())
-    name = own.post("/train/upload", archive.read_bytes()).json["name"]
-    assert "64 images" in own.post("/train/look", {"source": name}).text
-    key = started(own, name, "3steps", recipe="vae")
+        for path in sorted(folder.rglob("*.png")):
+            file.write(path, path.relative_to(folder).as_posix())
+    return archive.read_bytes()
+
+
+def test_a_zip_of_pairs_gets_the_recipe_of_pairs_and_is_trained_on_to_the_end(own: Site, tmp_path: Path, tiny: Path):
+    assert looked_at(str(tiny))["styles"] == [], "its files are numbered alike in both folders"
+    name = own.post("/train/upload", zipped(pairs_of(tmp_path / "pairs"))).json["name"]
+    page = own.post("/train/look", {"source": name}).text
+    assert "each from a source" in page and f'<option value="{PAIRS}" selected>' in page and "filled → outlined" in page
+    key = started(own, name, "3steps", PAIRS, style="filled", other_style="outlined", direction="backward")
     finished = own.until(key, "finished", "failed")
     assert (finished["state"], finished["step"], finished["used"]) == ("finished", 3, 1.0)
+    data = config.load(str(own.runs / key / "run.toml")).data
+    assert (data.from_, data.to) == ("outlined", "filled")
     assert own.get(finished["previews"][-1]["address"]).headers["content-type"] == "image/png"
     assert key in own.get("/runs").text
     assert "not a zip" in own.post("/train/upload", b"not one").error

@@ -49,6 +49,7 @@ COMMANDS: dict[str, type[Command]] = {
     "sample": commands.Sample,
     "say": speaking.Say,
     "edit": edit.Edit,
+    "stylise": edit.Stylise,
     "measure": measure.Measure,
     "compare": commands.Compare,
     "diagnose": commands.Diagnose,

@@ -1,4 +1,4 @@
-"""The command that edits pictures: its flags are those of the action."""
+"""The commands that edit pictures: `edit`, whose flags are those of the action, and `stylise`, which needs no run."""
 
 import json as jsonlib
 from collections.abc import Sequence
@@ -102,3 +102,30 @@ class Edit(Command):
         for name, value in [*short, *map(named, self.given)]:
             words.setdefault(name, []).append(value)
         return words
+
+
+@dataclass(frozen=True)
+class Stylise(Command):
+    """Paints one picture in the style of another (Gatys et al. 2016); needs `bowerbird data get efficientnet-lite0`."""
+
+    content: Positional[Path]
+    """The picture to paint."""
+    style: Positional[Path]
+    """The picture in whose style."""
+    strength: float = 1.0
+    """Above 1 more of the style, below 1 more of the content."""
+    size: int = 256
+    """The longest side of the result in pixels, 64 to 1024; the cost grows with its square."""
+    iterations: int = 150
+    """Steps of the search; each is one pass through the network and back."""
+    out: Path = Path("stylised")
+    """Folder to write to."""
+    no_label: Switch = False
+    """Write files that do not say that they were generated; metadata.jsonl records it."""
+
+    def __call__(self) -> None:
+        from bowerbird import api
+
+        made = api.stylise(self.content, self.style, strength=self.strength, size=self.size, iterations=self.iterations)
+        made.save(self.out, labelled=not self.no_label)
+        print(self.out / f"{made.names[0]}.png")

@@ -9,6 +9,7 @@ Strided convolutions pad as TensorFlow does: what is missing goes to the right a
 (x - 127) / 128.  Batch normalisation (ε = 0.001) is folded into the convolutions, as in ``inception``.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -107,11 +108,17 @@ class EfficientNetLite0(nn.Module):
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n 1280"]:
-        x = (to_photograph(images, INPUT_SIZE) * 255 - 127) / 128
+        *_, last = self.maps(to_photograph(images, INPUT_SIZE))
+        return self.conv_head(last).mean((2, 3))
+
+    def maps(self, x: Float[Tensor, "n 3 h w"]) -> Iterator[Float[Tensor, "n c rows columns"]]:
+        """The outputs of the stem and of each block, for pictures in [0, 1] of even sides."""
+        x = (x * 255 - 127) / 128
         x = self.conv_stem(x.contiguous(memory_format=torch.channels_last))
+        yield x
         for block in self.blocks:
             x = block(x)
-        return self.conv_head(x).mean((2, 3))
+            yield x
 
 
 def _normalisation(convolution: str) -> str:

@@ -36,6 +36,7 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Piece, Positional
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.generator import Generator
 from bowerbird.nets.roles import NetConfig
 from bowerbird.ranges import Count, NonNegative
 from bowerbird.registry import families
@@ -119,17 +120,6 @@ class EvolutionConfig(config.ModelConfig):
         return Evolution(self, spec)
 
 
-class Generator(nn.Module):
-    """(z, given) → images in [-1, 1]."""
-
-    def __init__(self, decoder: nn.Module):
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, z: Float[Tensor, "n n_latent"], given: Given | None = None) -> Images:
-        return torch.tanh(self.decoder(z, given).float())
-
-
 class Evolution(GenerativeModel):
     """A generator G, which is the parent between steps and each of its children in turn within one, and a critic D."""
 
@@ -138,7 +128,7 @@ class Evolution(GenerativeModel):
         self.config = config
         self.spec = spec if config.conditional else spec.alone()
         channels = spec.needs(Tensors, "evolution").shape[0]
-        self.G = Generator(config.net.decoder(self.spec, config.n_latent, channels))
+        self.G = Generator(config.net.decoder(self.spec, config.n_latent, channels), config.n_latent)
         self.D = (config.critic or config.net).encoder(self.spec, 1)
         self.wins: Tensor
         """How often the child of each mutation was the fittest."""
@@ -164,11 +154,11 @@ class Evolution(GenerativeModel):
         real, given = batch.x, batch.given
         for _ in range(self.config.d_steps):
             with torch.no_grad():
-                fake = self.G(self.draw_latents(len(real)), given)
+                fake = self.G(self.G.draw(len(real)), given)
             yield self.turn_of_critic(real, fake, given)
         parent, children = copied(self.G), []
         for name in self.config.mutations:
-            fake_logits = self.score(self.G(self.draw_latents(len(real)), given), given)
+            fake_logits = self.score(self.G(self.G.draw(len(real)), given), given)
             yield Loss("G", MUTATIONS[name](fake_logits))
             children.append(copied(self.G))  # here G has been stepped
             self.G.load_state_dict(parent)
@@ -188,7 +178,7 @@ class Evolution(GenerativeModel):
     @torch.no_grad()
     def select(self, children: list[dict[str, Tensor]], real: Images, given: Given) -> None:
         """G becomes the fittest child; all are judged by the same z."""
-        z = self.draw_latents(len(real))
+        z = self.G.draw(len(real))
         fitness = []
         for child in children:
             self.G.load_state_dict(child)
@@ -211,16 +201,11 @@ class Evolution(GenerativeModel):
         """D's logits."""
         return self.D(x, given).squeeze(1).float()
 
-    def draw_latents(self, n: int, source: Any = torch) -> Float[Tensor, "n n_latent"]:
-        """z ~ N(0, I), drawn on the CPU so that a seed means the same on every device."""
-        z: Tensor = source.randn(n, self.config.n_latent)
-        return z.to(self.device)
-
     @torch.no_grad()
     def sample(self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None) -> Images:
         draws = generator or fresh()
         asked = self.requested(n, given, draws)
-        return self.G(self.draw_latents(n, draws), asked)
+        return self.G(self.G.draw(n, draws), asked)
 
 
 def copied(net: nn.Module) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ from bowerbird.draws import Draws, fresh
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Piece, Positional
 from bowerbird.nets.augment import Augmentation, augmented
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.generator import Generator, Latent
 from bowerbird.nets.roles import NetConfig
 from bowerbird.ranges import Count, NonNegative
 from bowerbird.registry import families
@@ -163,7 +164,7 @@ class GANConfig(config.ModelConfig):
     """Which game D and G play."""
     n_latent: Count = 64
     """Dimensions of z."""
-    latent: Literal["gaussian", "uniform"] = "gaussian"
+    latent: Latent = "gaussian"
     """p(z): N(0, I), or uniform on [-1, 1]."""
     d_steps: Count = 1
     """Critic steps per generator step."""
@@ -198,17 +199,6 @@ class GANConfig(config.ModelConfig):
         return GAN(self, spec)
 
 
-class Generator(nn.Module):
-    """(z, given) → images in [-1, 1]."""
-
-    def __init__(self, decoder: nn.Module):
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, z: Float[Tensor, "n n_latent"], given: Given | None = None) -> Images:
-        return torch.tanh(self.decoder(z, given).float())
-
-
 class GAN(GenerativeModel):
     """A generator G and a critic D with an optimiser each."""
 
@@ -218,7 +208,7 @@ class GAN(GenerativeModel):
         self.spec = spec if config.conditional else spec.alone()
         channels = spec.needs(Tensors, "gan").shape[0]
         self.differentiates_twice = bool(config.r1_gamma or config.r2_gamma or config.gradient_penalty)
-        self.G = Generator(config.net.decoder(self.spec, config.n_latent, channels))
+        self.G = Generator(config.net.decoder(self.spec, config.n_latent, channels), config.n_latent, config.latent)
         self.D = (config.critic or config.net).encoder(self.spec, 1)
         if config.spectral_norm:
             normalise_spectra(self.D)
@@ -296,10 +286,8 @@ class GAN(GenerativeModel):
                 parameter.clamp_(-bound, bound)
 
     def draw_latents(self, n: int, source: Any = torch) -> Float[Tensor, "n n_latent"]:
-        """z ~ p(z), drawn on the CPU so that a seed means the same on every device; ``source`` has randn and rand."""
-        shape = (n, self.config.n_latent)
-        z = source.randn(*shape) if self.config.latent == "gaussian" else 2 * source.rand(*shape) - 1
-        return z.to(self.device)
+        """z ~ p(z)."""
+        return self.G.draw(n, source)
 
     @torch.no_grad()
     def sample(self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None) -> Images:

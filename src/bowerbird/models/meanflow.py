@@ -147,10 +147,10 @@ class MeanFlow(GenerativeModel):
 
     def _draw_times(self, n: int) -> tuple[Tensor, Tensor]:
         """t and the interval t - r of each example."""
-        a, b = stratified_uniform(n), stratified_uniform(n)
+        a, b, c = stratified_uniform(n), _shuffled(stratified_uniform(n)), _shuffled(stratified_uniform(n))
         if self.config.time == "logit-normal":
             a, b = (logit_normal(u, self.config.time_mean, self.config.time_std) for u in (a, b))
-        empty = stratified_uniform(n) < self.config.empty_intervals
+        empty = c < self.config.empty_intervals
         t = torch.where(empty, a, torch.maximum(a, b))
         return t, torch.where(empty, 0.0, t - torch.minimum(a, b))
 
@@ -193,4 +193,11 @@ class MeanFlow(GenerativeModel):
     def procedure(self) -> dict[str, Any]:
         rows = plan("euler", path(self.schedule, self.schedule.times(self.config.sample_steps)))
         steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in rows]
-        return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": 1.0}
+        return {
+            "kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": 1.0, "clip": False,
+        }  # fmt: skip
+
+
+def _shuffled(numbers: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """In another order: stratified numbers come sorted, and two rows of them would be one and the same."""
+    return numbers[torch.randperm(len(numbers))]

@@ -59,6 +59,12 @@ class ConvNetConfig(NetConfig):
     def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
         return ConvDecoder(self, spec, n_in, channels_out)
 
+    def grid_encoder(self, spec: Spec, n_out: int) -> "GridEncoder":
+        return GridEncoder(self, spec, n_out)
+
+    def grid_decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
+        return GridDecoder(self, spec, n_in, channels_out)
+
     def widths(self) -> list[int]:
         return [self.channels * m for m in self.multipliers]
 
@@ -68,55 +74,78 @@ class ConvNetConfig(NetConfig):
         return [(-(-height // step), -(-width // step)) for step in steps]
 
 
-class ConvEncoder(nn.Module):
-    """(x, given) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
+class Shrinking(nn.Module):
+    """An image → feature maps on the coarsest grid."""
 
-    def __init__(self, config: ConvNetConfig, spec: Spec, n_out: int):
+    def __init__(self, config: ConvNetConfig, channels_in: int):
         super().__init__()
-        channels_in, height, width = shape_of_picture(spec)
-        channels_in += picture_channels(spec.given)
         self.patch = config.patch
         bias = config.norm != "batch"  # which would remove it again
-        widths, (rows, columns) = config.widths(), config.grids(height, width)[-1]
+        widths = config.widths()
         self.first = nn.Conv2d(channels_in * config.patch**2, widths[0], 3, padding=1, bias=bias)
         self.levels = _levels(config)
         self.resize = nn.ModuleList(nn.Conv2d(a, b, 1, bias=bias) for a, b in pairwise(widths))
         self.last_norm = _norm(config.norm, widths[-1])
-        self.head = Head(widths[-1] * rows * columns, config.n_hidden, n_out, spec.given)
-        _initialise(self)
 
-    def forward(self, x: Float[Tensor, "n c h w"], given: Given | None = None) -> Float[Tensor, "n n_out"]:
-        h = self.first(to_patches(self.head.given.over(x, given), self.patch))
+    def features(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n width rows columns"]:
+        h = self.first(to_patches(x, self.patch))
         for i, level in enumerate(self.levels):
             if i:
                 h = self.resize[i - 1](F.avg_pool2d(h, 2, ceil_mode=True))
             h = level(h)
-        h = F.leaky_relu(self.last_norm(h), 0.2).permute(0, 2, 3, 1)  # contiguous where h is channels_last
+        return F.leaky_relu(self.last_norm(h), 0.2)
+
+
+class ConvEncoder(Shrinking):
+    """(x, given) → ``n_out`` numbers: a discriminator's logit, or the parameters of q(z|x)."""
+
+    def __init__(self, config: ConvNetConfig, spec: Spec, n_out: int):
+        channels_in, height, width = shape_of_picture(spec)
+        super().__init__(config, channels_in + picture_channels(spec.given))
+        rows, columns = config.grids(height, width)[-1]
+        self.head = Head(config.widths()[-1] * rows * columns, config.n_hidden, n_out, spec.given)
+        _initialise(self)
+
+    def forward(self, x: Float[Tensor, "n c h w"], given: Given | None = None) -> Float[Tensor, "n n_out"]:
+        h = self.features(self.head.given.over(x, given)).permute(0, 2, 3, 1)  # contiguous where h is channels_last
         return self.head(h.flatten(1), given)
 
 
-class ConvDecoder(nn.Module):
-    """(z, given) → an image, without a final non-linearity.  The vector of what is given is concatenated to z."""
+class GridEncoder(Shrinking):
+    """x → ``n_out`` numbers at each place of the coarsest grid."""
 
-    def __init__(self, config: ConvNetConfig, spec: Spec, n_in: int, channels_out: int):
+    def __init__(self, config: ConvNetConfig, spec: Spec, n_out: int):
+        channels_in, height, width = shape_of_picture(spec)
+        super().__init__(config, channels_in)
+        self.grid = config.grids(height, width)[-1]
+        self.last = nn.Conv2d(config.widths()[-1], n_out, 1)
+        _initialise(self)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n n_out rows columns"]:
+        return self.last(self.features(x))
+
+
+class Growing(nn.Module):
+    """Feature maps on the coarsest grid → an image, without a final non-linearity."""
+
+    def __init__(
+        self, config: ConvNetConfig, spec: Spec, channels_out: int, first: nn.Module, given: nn.Module | None = None
+    ):
+        """``first`` makes the feature maps, of whatever the network begins with, and of what is ``given``."""
         super().__init__()
         _, self.height, self.width = shape_of_picture(spec)
         self.patch = config.patch
         bias = config.norm != "batch"  # which would remove it again
         widths, self.grids = config.widths(), config.grids(self.height, self.width)
-        rows, columns = self.grids[-1]
-        self.given = for_decoder(spec.given, n_in, config)
-        self.first = nn.Linear(2 * n_in if self.given else n_in, widths[-1] * rows * columns)
+        self.given = given
+        self.first = first
         self.levels = _levels(config)
         self.resize = nn.ModuleList(nn.Conv2d(b, a, 1, bias=bias) for a, b in pairwise(widths))
         self.last_norm = _norm(config.norm, widths[0])
         self.last = nn.Conv2d(widths[0], channels_out * config.patch**2, 3, padding=1)
         _initialise(self)
 
-    def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
-        if self.given:
-            z = torch.cat([z, self.given(given, len(z))], dim=1)
-        h = self.first(z).unflatten(1, (*self.grids[-1], -1)).permute(0, 3, 1, 2)  # channels_last from the start
+    def grow(self, h: Float[Tensor, "n width rows columns"]) -> Float[Tensor, "n channels_out h w"]:
         for i in reversed(range(len(self.levels))):
             h = self.levels[i](h)
             if i:
@@ -124,6 +153,33 @@ class ConvDecoder(nn.Module):
                 h = F.interpolate(self.resize[i - 1](h), self.grids[i - 1], mode="nearest")
         h = self.last(F.leaky_relu(self.last_norm(h), 0.2))
         return from_patches(h, self.patch, self.height, self.width)
+
+
+class ConvDecoder(Growing):
+    """(z, given) → an image, without a final non-linearity.  The vector of what is given is concatenated to z."""
+
+    def __init__(self, config: ConvNetConfig, spec: Spec, n_in: int, channels_out: int):
+        _, height, width = shape_of_picture(spec)
+        rows, columns = config.grids(height, width)[-1]
+        given = for_decoder(spec.given, n_in, config)
+        first = nn.Linear(2 * n_in if given else n_in, config.widths()[-1] * rows * columns)
+        super().__init__(config, spec, channels_out, first, given)
+
+    def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
+        if self.given:
+            z = torch.cat([z, self.given(given, len(z))], dim=1)
+        h = self.first(z).unflatten(1, (*self.grids[-1], -1)).permute(0, 3, 1, 2)  # channels_last from the start
+        return self.grow(h)
+
+
+class GridDecoder(Growing):
+    """``n_in`` numbers at each place of the coarsest grid → an image, without a final non-linearity."""
+
+    def __init__(self, config: ConvNetConfig, spec: Spec, n_in: int, channels_out: int):
+        super().__init__(config, spec, channels_out, nn.Conv2d(n_in, config.widths()[-1], 1))
+
+    def forward(self, z: Float[Tensor, "n n_in rows columns"]) -> Float[Tensor, "n channels_out h w"]:
+        return self.grow(self.first(z))
 
 
 class ConvBlock(nn.Module):

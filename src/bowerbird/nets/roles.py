@@ -6,16 +6,18 @@ in one sentence that this architecture cannot play it:
     denoiser(spec, channels_out)   (x_t, t, given) → (n, channels_out, h, w);  t is float (n,)
     encoder(spec, n_out)           (x, given)      → (n, n_out)
     decoder(spec, n_in, channels_out)  (z, given)  → (n, channels_out, h, w), no final non-linearity
+    grid_encoder(spec, n_out)          x → (n, n_out, rows, columns), whose ``grid`` is (rows, columns)
+    grid_decoder(spec, n_in, channels_out)  (n, n_in, rows, columns) → (n, channels_out, h, w), as the decoder
     language_model(vocab_size, context)              a ``SequenceNet``
     translator(vocab_size, source_context, context)  a ``TranslationNet``
 
-``given`` maps names of ``spec.given`` to tensors with n rows; the first three roles read it through
+``given`` maps names of ``spec.given`` to tensors with n rows; the roles that have it read it through
 ``bowerbird.nets.conditioning.Conditioner``, the only place that knows its kinds.  What is absent counts as not given.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -40,6 +42,16 @@ class NetConfig(config.NetworkConfig):
 
     def decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
         raise self._cannot("a decoder or generator", "convnet or mlp")
+
+    def grid_encoder(self, spec: Spec, n_out: int) -> Any:
+        raise self._cannot("an encoder into a grid", "convnet")
+
+    def grid_decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
+        raise self._cannot("a decoder of a grid", "convnet")
+
+    def code_shape(self, spec: Spec, size: int) -> tuple[int, int, int]:
+        """How the ``size`` numbers that an encoder makes are arranged: (numbers per position, rows, columns)."""
+        return size, 1, 1
 
     def language_model(self, vocab_size: int, context: int) -> "SequenceNet":
         raise self._cannot("a language model", "transformer or rnn")

@@ -68,8 +68,8 @@ def label_ignored(s: Signals) -> Verdict | None:
     late, chance = accuracy.tail(0.2), 1 / n_classes
     if real.median < 2.5 * chance or late.median > max(1.7 * chance, chance + 0.07):
         return None
-    legible = s.probed("samples.precision").tail(0.2)
-    if legible.median < 0.05:  # nothing to be recognised in samples of nothing
+    legible = [s.probed(f"samples.{name}").tail(0.2).median for name in ("precision", "recall")]
+    if min(legible) < 0.05:  # nothing to be recognised in samples of nothing, or of a blurred mean
         return None
     evidence = [
         observed(late, f"a simple classifier sees the class asked for in {late.median:.0%} of the samples"),

@@ -1,10 +1,15 @@
-"""Latent variables: whether they carry anything, and whether the two terms of the bound speak the same unit."""
+"""Latent variables: whether they carry anything, and whether the two terms of the bound speak the same unit.
+
+Codebooks: whether their codes are used.
+"""
 
 from bowerbird.diagnosis.rule import Verdict, observed, rule
 from bowerbird.diagnosis.signals import Signals
 
 ACTIVE_NATS = 0.01
 """A latent dimension counts as active when its KL is above this (as in the family vae)."""
+COLLAPSED = 0.25
+"""Perplexity of a codebook, as a part of the number of its codes, below which it has collapsed."""
 
 
 @rule(
@@ -74,3 +79,27 @@ def kl_scale(s: Signals) -> Verdict | None:
         )
         return Verdict(0.85, [observed(late, text)], ["weight it as the bound does: --model.beta 1"])
     return None
+
+
+@rule(
+    "codebook-collapse",
+    "The codebook has collapsed: a few codes stand for everything",
+    "van den Oord et al. 2017, arXiv:1711.00937; Dhariwal et al. 2020, arXiv:2005.00341, section 3.1 (restarts)",
+    explains=("mode-collapse", "learning-rate-too-low", "label-ignored"),
+)
+def codebook_collapse(s: Signals) -> Verdict | None:
+    n_codes, late = s.option("n_codes", 0), s.series("autoencoder/perplexity").tail(0.4)
+    if len(late) < 3 or not n_codes or s.used < 0.3 or late.median > COLLAPSED * n_codes:
+        return None
+    evidence = [observed(late, f"of {n_codes} codes as many are in use as {late.median:.1f} that are used alike")]
+    used = s.series("autoencoder/usage").tail(0.4)
+    if len(used):
+        evidence.append(observed(used, f"{used.median:.0%} of the codes are chosen at all often"))
+    restarts = s.series("autoencoder/restarts").tail(0.4)
+    if s.option("restart_below") == 0:
+        advice = ["let codes that nothing chooses begin anew: --model.restart-below 0.1"]
+    else:
+        if len(restarts):
+            evidence.append(observed(restarts, f"{restarts.median:.0f} codes have begun anew, and were not kept"))
+        advice = ["the encoder may run ahead of its codes: a lower --train.lr, or --model.codebook-decay 0.95"]
+    return Verdict(0.9, evidence, [*advice, f"or have fewer of them: --model.n-codes {max(2, n_codes // 4)}"])

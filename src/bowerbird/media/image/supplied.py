@@ -32,7 +32,7 @@ def supplied(sources: list[Any], shape: tuple[int, ...]) -> tuple[Float[Tensor, 
     arrays: list[np.ndarray] = []
     names: list[str] = []
     for one in sources:
-        found = _read(Path(one).expanduser())
+        found = as_stored(Path(one).expanduser())
         arrays += found.values()
         names += [str(Path(name).with_suffix("")) for name in found]
     return _fitted(arrays, shape), names
@@ -83,7 +83,8 @@ def _pixels(path: Path, channels: int) -> UInt8[np.ndarray, "h w c"]:
         raise BowerbirdError(f"{path} cannot be read as a picture: it is damaged or of an unknown kind.") from error
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def as_stored(path: Path) -> dict[str, np.ndarray]:
+    """A picture, or those of a folder or zip, by name: uint8 (h, w, 1 or 3) in their own sizes."""
     if not path.exists():
         raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
     single = path.is_file() and path.suffix.lower() != ".zip"

@@ -9,6 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Program, Unit
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import assigned_in, function_at, unit_of
 from bowerbird.reading.running.run import Run
 
@@ -112,12 +113,9 @@ def sampler_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         share = abs(fact["of_noise"] / fact["of_input"]) if fact["of_input"] else 0.0
         first_steps = fact["t"] is None or fact["t"] < 2
         if fact["last"] and first_steps and share > max(1e-4, 5 * fact["residual"]):
-            yield Finding(
-                "D08", "error" if fact["steps"] > 1 else "warning", fact["draw_line"] or fact.line or 1,
-                "The last step of sampling adds noise, too.",
-                f"After the last call of the network (t = {fact['t']}) fresh noise enters with {share:.3g} of the "
-                f"weight of the image ({fact.id}).",
-                "Add noise only where t > 0.", file=fact["draw_file"] or fact.file, facts=(fact.id,),
+            yield say(
+                "D08c", "error" if fact["steps"] > 1 else "warning", fact["draw_line"] or fact.line or 1,
+                file=fact["draw_file"] or fact.file, fact=fact, share=share,
             )  # fmt: skip
             return
 
@@ -136,13 +134,7 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
     unit = unit_of(program, fact)
     update = int(fact["update_line"] or fact.line or 1)
     line = _reused(unit, update) if message.startswith("The random term") else update
-    return Finding(
-        "D08", severity, line, message,
-        f"At t = {fact['t']} the step is {step.picture:.5g} * x + {step.answer:.4g} * answer + {step.noise:.4g} * "
-        f"noise ({fact.id}); ancestral sampling takes {step.ancestral[1]:.4g} of the answer, and its variance is "
-        f"{step.variances[0]:.4g} with the root {step.variances[0] ** 0.5:.4g}.",
-        fix, file=fact.file, facts=(fact.id,),
-    )  # fmt: skip
+    return say("D08", severity, line, said=message, fact=fact, step=step, variances=step.variances[0] ** 0.5, seen=fix)
 
 
 def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
@@ -158,13 +150,8 @@ def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
         s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
         if re.search(r"alpha|bar", ast.unparse(s.targets[0])) and re.search(r"\[", ast.unparse(s.value))
     ]  # fmt: skip
-    return Finding(
-        "D08", "warning", (places or [fact["update_line"] or fact.line or 1])[0],
-        "A deterministic step does not lead to the next time: its coefficients are those of other steps.",
-        f"From t = {fact['t']} to {fact['next']} the step is {step.picture:.4g} * x + {step.answer:.4g} * answer; DDIM "
-        f"takes {wanted[0]:.4g} and {wanted[1]:.4g} ({fact.id}).",
-        "Use alpha-bar of t and of the next time: sqrt(a_next) * x0 + sqrt(1 - a_next) * eps.",
-        file=fact.file, facts=(fact.id,),
+    return say(
+        "D08b", "warning", (places or [fact["update_line"] or fact.line or 1])[0], fact=fact, step=step, wanted=wanted,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, dotted
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     attribute_line,
     calls_at,
@@ -25,43 +26,19 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     """The weights were followed from the softmax to the product with the values."""
     for fact in facts.of("probe.attention"):
         if fact["sums_to_one"]:
-            yield Finding(
-                "T01",
-                "ok",
-                fact.line or 1,
-                "The attention weights sum to one over the axis that is summed.",
-                f"{fact.subject}, weights of shape {fact['shape']} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T01", "ok", fact.line or 1, fact=fact)
         elif not fact["kept_before"] and not fact["nan"]:
-            yield Finding(
-                "T01",
-                "error" if fact["factor"] else "warning",
-                _softmax_line(program, fact),
-                "The softmax runs over another axis than the one that is summed with the values.",
-                f"Weights of shape {fact['shape']}: along axis {fact['axis']}, which line {fact['use']} sums over, "
-                "they add up to "
-                f"{fact['least']:.3g} to {fact['most']:.3g} instead of 1 ({fact.id}).",
-                "Take the softmax over the keys: dim=-1 for scores of shape (..., queries, keys).",
-                file=fact.file,
-                facts=(fact.id,),
-                patch=swap(program, fact.file, fact.line or 1, f"dim={fact['dim']}", "dim=-1", "T01: keys")
-                if fact["axis"] == len(fact["shape"]) - 1
-                else None,
-            )
+            yield say(
+                "T01c", "error" if fact["factor"] else "warning", _softmax_line(program, fact),
+                patch=(
+                    swap(program, fact.file, fact.line or 1, f"dim={fact['dim']}", "dim=-1", "T01: keys")
+                    if fact["axis"] == len(fact["shape"]) - 1 else None
+                ),
+                fact=fact,
+            )  # fmt: skip
     for fact in facts.of("softmax.call"):
         if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
-            yield Finding(
-                "T01",
-                "warning",
-                fact.line or 1,
-                "The softmax has no dim, and PyTorch guesses one from the number of axes.",
-                f"Its input has shape {fact['shape']} ({fact.id}).",
-                "Give dim explicitly.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T01b", "warning", fact.line or 1, fact=fact)
 
 
 def _softmax_line(program: Program, fact: Fact) -> int:
@@ -79,18 +56,7 @@ def _softmax_line(program: Program, fact: Fact) -> int:
 def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A reshape beside a product whose input and output axes do not correspond."""
     for fact in facts.of("probe.view"):
-        yield Finding(
-            "T03",
-            "error",
-            fact.line or 1,
-            "The reshape gives numbers other axes, where axes should be exchanged: positions and channels are mixed.",
-            f"It turns {fact['from']} into {fact['to']}, and the tensor is {fact['role']} ({fact.id}); no merging "
-            "or splitting of "
-            "neighbouring axes does that.",
-            "Use transpose (or permute), then reshape.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("T03", "error", fact.line or 1, fact=fact)
 
 
 @rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
@@ -102,15 +68,7 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         right, ratio = 1 / math.sqrt(width), factor * math.sqrt(width)
         if abs(ratio - 1) < 0.01:
-            yield Finding(
-                "T06",
-                "ok",
-                fact.line or 1,
-                "Scores are divided by the root of the width of the keys.",
-                f"The factor is {factor:.4g} for {width} channels ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T06b", "ok", fact.line or 1, factor=factor, width=width, fact=fact)
             continue
         taken = round(1 / factor**2) if factor < 1 else 0
         of_model = heads > 1 and abs(factor * math.sqrt(width * heads) - 1) < 0.01
@@ -137,13 +95,7 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if multiplied
             else "the width itself"
         )
-        yield Finding(
-            "T06",
-            "error" if of_model or multiplied else "info",
-            given[1] if given else line,
-            f"Scores are divided by {what}, not by the root of the width of one head.",
-            f"The factor is {factor:.4g}; for keys of {width} channels it should be {right:.4g} ({fact.id}).",
-            "Divide by math.sqrt(k.size(-1)).",
-            file=given[0].file if given else fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "T06", "error" if of_model or multiplied else "info", given[1] if given else line,
+            file=given[0].file if given else fact.file, what=what, factor=factor, width=width, right=right, fact=fact,
+        )  # fmt: skip

@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     class_at,
     function_at,
@@ -38,29 +39,12 @@ def average(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             still = [
                 m for m in moved if re.search("ema|average|shadow", m.subject, re.I) and m["unmoved"] and not m["moved"]
             ]
-            yield Finding(
-                "D09",
-                "error",
-                line,
-                "The average is never updated: new tensors are made and thrown away.",
-                f"After one update the averaged weights were still 0 and the online ones 1 ({fact.id})"
-                + (f"; {still[0].subject} did not move in the whole run ({still[0].id})." if still else "."),
-                "Write into the weights: ema.mul_(decay).add_(param, alpha=1 - decay).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say(
+                "D09", "error", line, fact=fact,
+                said=f"; {still[0].subject} did not move in the whole run ({still[0].id})." if still else ".",
+            )  # fmt: skip
         elif (decay > 0.6 and abs(after - decay) < 1e-4 and abs(after - (1 - decay)) > 0.1) or fact["online"] != 1:
-            yield Finding(
-                "D09",
-                "error",
-                line,
-                "Old and new weights are swapped in the moving average.",
-                f"With a decay of {decay:g}, one update moved the average from 0 to {after:.4g} towards 1, the "
-                f"online weights to {fact['online']:.4g} ({fact.id}).",
-                "ema = decay * ema + (1 - decay) * online.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D09b", "error", line, decay=decay, after=after, fact=fact)
 
 
 @rule("D10", "A tensor of inference_mode is needed by the backward pass", family="diffusion")
@@ -77,15 +61,8 @@ def inference_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
             if not any(re.search("sample|generate|eval", f.name) for f in [function_at(unit, n)] if f is not None)
         ]
         line = (inside or places or [fact.line or 1])[0]
-        yield Finding(
-            "D10",
-            "error",
-            line,
-            "A tensor made under inference_mode is used where gradients are needed.",
-            f"PyTorch raised at line {fact.line}: {str(fact['message'])[:90]} ({fact.id}).",
-            "Use torch.no_grad() here.",
-            file=fact.file,
-            facts=(fact.id,),
-            patch=swap(program, fact.file, line, "inference_mode", "no_grad", "D10: no_grad"),
-        )
+        yield say(
+            "D10", "error", line, patch=swap(program, fact.file, line, "inference_mode", "no_grad", "D10: no_grad"),
+            fact=fact, message=str(fact["message"])[:90],
+        )  # fmt: skip
         return

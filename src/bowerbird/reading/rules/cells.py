@@ -7,6 +7,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Function, Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -24,12 +25,9 @@ def cell_state_fed(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 if name not in states or not module or call.lineno in told:
                     continue
                 told.add(call.lineno)
-                yield Finding(
-                    "R05", "warning", call.lineno,
-                    f"{dotted(call.func)} is given {name}, the cell state of line {states[name]}, not the output.",
-                    f"The second value that an LSTMCell returns is its cell state; line {states[name]} calls it "
-                    f"{name}.",
-                    "Give it the first value, the hidden state.", file=unit.file,
+                yield say(
+                    "R05", "warning", call.lineno, file=unit.file, func=dotted(call.func), name=name,
+                    states_2=states[name],
                 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     function_at,
     mentions,
@@ -25,44 +26,16 @@ def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if abs(fact["of_conditional"] + fact["of_unconditional"] - 1) > 0.05:
             continue
         if fact["of_conditional"] < fact["of_unconditional"] and fact["of_conditional"] <= 0:
-            yield Finding(
-                "D11",
-                "error",
-                fact.line or 1,
-                "Guidance leads away from the condition: the conditional answer has a negative weight.",
-                f"With all weights at 3, {fact['text']} gives the conditional answer {fact['of_conditional']:.3g} "
-                "and the other "
-                f"{fact['of_unconditional']:.3g} ({fact.id}).",
-                "eps = eps_uncond + w * (eps_cond - eps_uncond).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D11c", "error", fact.line or 1, fact=fact)
         elif fact["of_conditional"] > 0:
-            yield Finding(
-                "D11",
-                "ok",
-                fact.line or 1,
-                "Guidance leads towards the condition.",
-                f"Weights {fact['of_conditional']:.3g} and {fact['of_unconditional']:.3g} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D11d", "ok", fact.line or 1, fact=fact)
     yield from _steps_against(program, facts)
     for fact in facts.of("probe.dropped_while_sampling"):
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
         if function is None or not mentions(function, r"^(y|c|labels?|class(es)?|context|cond|cls|drop\w*)$"):
             continue
-        yield Finding(
-            "D11",
-            "error",
-            fact.line or 1,
-            "The condition is dropped at random while sampling.",
-            f"{fact['net']} draws {fact['function']} during {fact.subject}, in evaluation ({fact.id}).",
-            "Drop conditions only in training: if self.training.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("D11", "error", fact.line or 1, fact=fact)
 
 
 def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
@@ -81,12 +54,9 @@ def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
             s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
             if re.search(r"guid|cfg|scale|\bw\b", ast.unparse(s.value)) and isinstance(s.value, ast.BinOp)
         ]  # fmt: skip
-        yield Finding(
-            "D11", "warning", (mixed or [fact["update_line"] or fact.line or 1])[0],
-            "Guidance leads away from the condition: the conditional answer has no positive weight.",
-            f"With a guidance of 2, a step takes {share:.3g} of its answer from the conditional call and "
-            f"{1 - share:.3g} from the other ({fact.id}).",
-            "eps = eps_uncond + w * (eps_cond - eps_uncond).", file=fact.file, facts=(fact.id,),
+        yield say(
+            "D11b", "warning", (mixed or [fact["update_line"] or fact.line or 1])[0], share=share, share_2=1 - share,
+            fact=fact,
         )  # fmt: skip
         return
 
@@ -96,15 +66,7 @@ def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     """Other times, same output."""
     for fact in facts.of("probe.time"):
         if fact["change"] > 1e-7:
-            yield Finding(
-                "D12",
-                "ok",
-                fact.line or 1,
-                "The output depends on the time.",
-                f"Changed by {fact['change']:.2g} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D12b", "ok", fact.line or 1, fact=fact)
             continue
         unit = unit_of(program, fact)
         info = unit.classes.get(str(fact["class"]))
@@ -115,17 +77,7 @@ def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             if isinstance(s, ast.Assign | ast.Return | ast.AugAssign)
             and mentions(s, r"^(t|ts|time\w*|t_emb|temb|emb|step|sigma)$")
         ]
-        yield Finding(
-            "D12",
-            "error",
-            (uses or [forward.lineno if forward else fact.line or 1])[0],
-            "The network is given the step and ignores it.",
-            f"Other steps changed the output of {fact.subject} by {fact['change']:.1g} of its size, with weights "
-            f"perturbed ({fact.id}).",
-            "Add the embedding of t to the features of every block.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("D12", "error", (uses or [forward.lineno if forward else fact.line or 1])[0], fact=fact)
 
 
 @rule("D13", "Steps are drawn from the wrong range", family="diffusion")
@@ -155,20 +107,12 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             if not (unseen or beyond or short):
                 continue
             which = "0" if unseen else str(steps) if beyond else str(steps - 1)
-            yield Finding(
-                "D13",
-                "error" if unseen or beyond else "warning",
-                call.lineno,
-                f"Step {which} is drawn although the tables end before it."
-                if beyond
-                else f"Step {which} is never trained, though sampling visits it.",
-                f"randint draws {low} to {high - 1}; the tables have {steps} entries, and sampling goes down to "
-                f"{reached}.",
-                f"Draw torch.randint(0, {steps}, ...).",
-                file=unit.file,
-                patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
+            yield say(
+                "D13" if beyond else "D13b", "error" if unseen or beyond else "warning", call.lineno, file=unit.file,
                 facts=tuple(f.id for f in facts.of("probe.schedule")[:1]),
-            )
+                patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
+                which=which, low=low, high_2=high - 1, steps=steps, reached=reached,
+            )  # fmt: skip
 
 
 def _standing_step(unit: Unit) -> Iterator[Finding]:
@@ -194,12 +138,9 @@ def _standing_step(unit: Unit) -> Iterator[Finding]:
                 n.lineno for n in unit.all(ast.Assign, ast.Expr, under=unit.function(loop) or unit.tree)
                 if n.lineno < loop.lineno and name in names_in(n)
             ]  # fmt: skip
-            yield Finding(
-                "D13", "warning", max(before, default=loop.lineno),
-                f"Every round of the loop over {index} is given the same step: {name} never changes in it.",
-                f"Line {loop.lineno} loops over {ast.unparse(loop.iter)[:40]}; only where results are stored does "
-                f"{index} appear.",
-                f"Set {name} from {index} in each round.", file=unit.file,
+            yield say(
+                "D13c", "warning", max(before, default=loop.lineno), file=unit.file, index=index, name=name, loop=loop,
+                iter=ast.unparse(loop.iter)[:40],
             )  # fmt: skip
 
 

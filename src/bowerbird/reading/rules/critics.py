@@ -10,6 +10,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.phases import forwards
 from bowerbird.reading.program import Program, Unit, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -67,13 +68,8 @@ def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         if not steps:
             continue
         file, line = place or (steps[0].file, steps[0].line or 1)
-        yield Finding(
-            "G10", "error", line,
-            f"{pair.discriminator} is a critic and is stepped less often than {pair.generator}: the ratio is "
-            "the wrong way "
-            "round.",
-            f"{theirs} steps of {pair.discriminator} against {ours} of {pair.generator} ({steps[0].id}).",
-            "Train the critic in every iteration and the generator in every n_critic-th.", file, (steps[0].id,),
+        yield say(
+            "G10", "error", line, file=file, facts=(steps[0].id,), pair=pair, theirs=theirs, ours=ours, steps=steps,
         )  # fmt: skip
 
 
@@ -117,12 +113,7 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
         found = wasserstein(facts, pair)
         for clamp in facts.of("event.clamp", pair.generator)[:1]:
             if found is not None:
-                yield Finding(
-                    "G11", "error", clamp.line or 1,
-                    f"The weights of {pair.generator} are clipped; it is the critic whose slope must be bounded.",
-                    f"clamp_ acted on a parameter of {pair.generator} ({clamp.id}).",
-                    f"Clip the parameters of {pair.discriminator}.", clamp.file, (clamp.id,),
-                )  # fmt: skip
+                yield say("G11c", "error", clamp.line or 1, file=clamp.file, facts=(clamp.id,), pair=pair, clamp=clamp)
         clamps = facts.of("event.clamp", pair.discriminator)
         if found is None or penalties(facts) or _normalised(program):
             continue
@@ -135,14 +126,9 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
             continue
         file, line = vain or (steps[0].file, steps[0].line or 1)
         score = found
-        yield Finding(
-            "G11", "error", line,
-            f"The loss of {pair.discriminator} is that of Wasserstein and nothing bounds its slope"
-            + (": this clipping changes a copy." if vain else "."),
-            f"The loss {score.backward['loss']:.4g} of line {score.backward.line} is the difference of mean scores "
-            f"({score.backward.id}); no parameter was clipped in place, no gradient penalised, no weight normalised.",
-            "Clip in place after the step: p.data.clamp_(-c, c), or add a gradient penalty.", file,
-            (score.backward.id, steps[0].id),
+        yield say(
+            "G11", "error", line, file=file, facts=(score.backward.id, steps[0].id), pair=pair,
+            said=": this clipping changes a copy." if vain else ".", score=score,
         )  # fmt: skip
 
 
@@ -162,12 +148,7 @@ def _before_step(facts: FactStore, pair: Pair, clamps: list[Fact]) -> Iterator[F
     early = [c for c in clamps if c.position < first.position]
     late = [c for c in clamps if first.position < c.position and (not scoring or c.position < scoring[0].position)]
     if early and not late and first.line is not None and early[0].line == clamp.line < first.line:
-        yield Finding(
-            "G11", "warning", clamp.line,
-            "The critic's weights are clipped before the step that moves them out again.",
-            f"clamp_ ({clamp.id}) comes before {first.subject}.step() ({first.id}) and none follows it.",
-            "Clip after the step.", clamp.file, (clamp.id, first.id),
-        )  # fmt: skip
+        yield say("G11b", "warning", clamp.line, file=clamp.file, facts=(clamp.id, first.id), clamp=clamp, first=first)
 
 
 def _vain_clipping(program: Program) -> tuple[str, int] | str | None:

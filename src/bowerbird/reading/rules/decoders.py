@@ -10,6 +10,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.divergences import PER_PIXEL
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -38,17 +39,7 @@ def support(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if not places and not entropy:
             continue
         line = places[-1] if places else fact.line or 1
-        yield Finding(
-            "V07",
-            "error",
-            line,
-            "The output ends in a sigmoid, in [0, 1], while the data go below zero.",
-            f"At line {fact.line} the outputs lie in [{low:.3g}, {high:.3g}] and the targets go down to {least:.3g} "
-            f"({fact.id}).",
-            "Use tanh for data in [-1, 1], or leave the data in [0, 1].",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("V07", "error", line, fact=fact, low=low, high=high, least=least)
         return
 
 
@@ -68,16 +59,7 @@ def overflow(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 continue
             if "clamp" in ast.unparse(statement.value):
                 continue
-            yield Finding(
-                "V09",
-                "error",
-                statement.lineno,
-                "The exponential of an unbounded output gives the scale: it overflows.",
-                f"The loss was {lost[0]['loss']} at step {lost[0]['step']} ({lost[0].id}).",
-                "Clamp the logarithm (to [-30, 20], say), or use softplus.",
-                file=unit.file,
-                facts=(lost[0].id,),
-            )
+            yield say("V09", "error", statement.lineno, file=unit.file, facts=(lost[0].id,), lost=lost)
             return
 
 
@@ -90,14 +72,7 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
         off = abs(fact["mean"]) > 0.25 or not 0.72 < fact["std"] < 1.4
         if not off:
             continue
-        yield Finding(
-            "V10",
-            "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning",
-            fact.line or 1,
-            "New latents are not drawn from the prior that the KL term assumes.",
-            f"{fact['text']} has mean {fact['mean']:.2g} and deviation {fact['std']:.2g} ({fact.id}); the prior has "
-            "0 and 1.",
-            "Decode torch.randn(n, latent_dim).",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "V10", "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning", fact.line or 1,
+            fact=fact,
+        )  # fmt: skip

@@ -8,6 +8,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, names_in, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
 from bowerbird.reading.running.formula import coefficient
 from bowerbird.reading.running.run import Run
@@ -83,25 +84,16 @@ def reductions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             continue
         line = beside.line if beside["reduction"] == "mean" else term.line
         gross = beta > 5_000 or beta < 0.004
-        yield Finding(
-            "V04",
-            "error" if gross else "warning",
-            line or 1,
-            "The reconstruction is averaged over the pixels while the KL is summed: the KL weighs "
-            f"about {beta:,.0f} times too much."
-            if beta > 1
-            else f"The reconstruction is summed over the batch while the KL is averaged: the KL has only {beta:.3g} of "
-            "its weight.",
-            f"{beside.subject} has reduction '{beside['reduction']}' over {batch} x {pixels} numbers ({beside.id}); "
-            "the KL at line "
-            f"{term.line} is {'one number per image' if per_sample else 'the sum over the whole batch'} ({term.id}).",
-            "Sum both over pixels and dimensions and average both over the batch (or weigh the KL on purpose).",
-            file=beside.file,
+        yield say(
+            "V04" if beta > 1 else "V04b", "error" if gross else "warning", line or 1, file=beside.file,
             facts=(beside.id, term.id),
-            patch=swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
-            if not per_sample and beta > 1
-            else None,
-        )
+            patch=(
+                swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
+                if not per_sample and beta > 1 else None
+            ),
+            beta=beta, beside=beside, batch=batch, pixels=pixels, term=term,
+            which="one number per image" if per_sample else "the sum over the whole batch",
+        )  # fmt: skip
 
 
 @rule("V05", "The KL is one number before it is averaged or masked", family="vae")
@@ -113,17 +105,10 @@ def reduced_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             continue
         beside = _reconstruction(program, facts, term)
         summed = beside is not None and beside["reduction"] == "sum"
-        yield Finding(
-            "V05",
-            "info" if summed else "error",
-            line,
-            "The KL is summed over the whole batch before its mean is taken: the mean of one number changes nothing.",
-            f"Evaluated for 4 x 6 parameters, what is averaged here has no dimension left ({term.id}).",
-            "Sum over the latent dimensions only: sum(dim=1).",
-            file=term.file,
-            facts=(term.id,),
-            patch=swap(program, term.file, line, ".sum())", ".sum(dim=1))", "V05: sum over the latent"),
-        )
+        yield say(
+            "V05", "info" if summed else "error", line, file=term.file, facts=(term.id,),
+            patch=swap(program, term.file, line, ".sum())", ".sum(dim=1))", "V05: sum over the latent"), term=term,
+        )  # fmt: skip
 
 
 @rule("V06", "The KL term has the wrong sign", family="vae")
@@ -135,27 +120,12 @@ def sign_of_divergence(program: Program, facts: FactStore, run: Run) -> Iterator
             continue
         whole = sign["factor"] * (term["factors"][0] if not isinstance(sign.get("inside"), float) else 1)
         if whole > 0:
-            yield Finding(
-                "V06",
-                "ok",
-                term.line or 1,
-                "The KL term enters the loss with a positive sign.",
-                f"On a grid it is {term['factors'][0]:.3g} times the divergence ({term.id}).",
-                file=term.file,
-                facts=(term.id,),
-            )
+            yield say("V06b", "ok", term.line or 1, file=term.file, facts=(term.id,), term=term)
             continue
         if not sign.get("with_other") and not re.search("kl|loss", str(term["function"]) + str(term["target"]), re.I):
             continue
-        yield Finding(
+        yield say(
             "V06",
             "error" if sign.get("with_other") and _reconstruction(program, facts, term) is not None else "warning",
-            term.line or 1,
-            "The KL term has the wrong sign: the loss falls as the posterior moves away from the prior.",
-            f"On a grid the term is {term['factors'][0]:.3g} times the true divergence and enters the sum of line "
-            f"{sign['line']} "
-            f"with factor {sign['factor']:.3g} ({term.id}).",
-            "Flip the sign: -0.5 * sum(1 + logvar - mu**2 - exp(logvar)) is the divergence.",
-            file=term.file,
-            facts=(term.id,),
-        )
+            term.line or 1, file=term.file, facts=(term.id,), term=term, sign=sign,
+        )  # fmt: skip

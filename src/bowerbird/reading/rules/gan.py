@@ -11,6 +11,7 @@ from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, forwards, owners_of, phases, steps_of
 from bowerbird.reading.program import Program, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -107,13 +108,8 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         reached = f"The backward pass of line {last.line} gave {pair.generator} gradients (norm {norm:.3g}, {last.id})"
         known, patch = (theirs[-1].id, fake.id), _detached(program, facts, fake)
         if not used:
-            yield Finding(
-                "G02", "info", fake.line or 1,
-                f"The fakes are not detached where {pair.discriminator} is trained; nothing comes of it but "
-                "wasted work.",
-                f"{reached}, which are cleared before its own step.", "Detach them: D(fake.detach()).", fake.file,
-                known,
-                patch,
+            yield say(
+                "G02", "info", fake.line or 1, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
             )  # fmt: skip
             continue
         message = f"{pair.generator} is also trained by the loss of {pair.discriminator}: the fakes are not detached."
@@ -168,24 +164,16 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
             own = [c for c in last if c["graph"] and not c["from"] and c["grad_enabled"]]
             thawed = bool(own) and last and last[-1]["grad_enabled"] and last[-1]["detached"]
             if last and last[-1]["from"] and not last[-1]["graph"] and not thawed:
-                yield Finding(
-                    "G04", "error", last[-1].line or 1,
-                    f"The scores of {pair.discriminator} carry no gradient here, so the loss cannot train anything.",
-                    f"backward() at line {error.line} stopped: {error['message'][:80]} ({error.id}).",
-                    "Compute the generator's loss without detach() and outside no_grad().", last[-1].file,
-                    (last[-1].id, error.id),
+                yield say(
+                    "G04d", "error", last[-1].line or 1, file=last[-1].file, facts=(last[-1].id, error.id), pair=pair,
+                    error=error, message=error["message"][:80],
                 )  # fmt: skip
 
 
 def _others_scored(pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
-    return Finding(
-        "G04", "error", call.line or 1,
-        f"The generator's loss scores a batch that {pair.generator} did not make, so no gradient reaches it.",
-        f"The input of line {call.line} comes from no call of {pair.generator} ({call.id}); backward ({backward.id}) "
-        f"reached {', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}, and "
-        f"{step.subject}.step() found "
-        f"no gradient ({step.id}).",
-        "Score G(z) here.", call.file, (call.id, backward.id, step.id),
+    return say(
+        "G04", "error", call.line or 1, file=call.file, facts=(call.id, backward.id, step.id), pair=pair, call=call,
+        backward=backward, grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", step=step,
     )  # fmt: skip
 
 
@@ -200,25 +188,17 @@ def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: F
     found = did_nothing(step)
     nothing = f"{step.subject}.step() found no gradient at all ({step.id})" if found else "other terms still train it"
     if newer:
-        return Finding(
-            "G03", "error", call.line or 1,
-            f"The new batch of line {newer[0].line} is never scored; the old, detached one is, so no gradient reaches "
-            f"{pair.generator}.",
-            f"The output of line {newer[0].line} enters no other network ({newer[0].id}); line {call.line} scores the "
-            f"batch of line {source.line} ({call.id}); {nothing}.",
-            "Score the new batch.", call.file, (newer[0].id, call.id, step.id),
+        return say(
+            "G03", "error", call.line or 1, file=call.file, facts=(newer[0].id, call.id, step.id), newer=newer,
+            pair=pair, call=call, source=source, nothing=nothing,
         )  # fmt: skip
     hidden = not source["grad_enabled"]
     place = source if hidden and source.position > (call.position - 400) else call
     why = "was made under no_grad()" if hidden else "is detached"
-    return Finding(
-        "G04", "error", place.line or 1,
-        f"The batch that {pair.discriminator} scores in the generator's step {why}: no gradient of this loss reaches "
-        f"{pair.generator}.",
-        f"The scores of line {call.line} are of a batch without gradient ({call.id}); backward ({backward.id}) reached "
-        f"{', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}; {nothing}.",
-        "Score G(z) itself where the generator is trained." if hidden else "Remove the detach() in this step.",
-        place.file, (call.id, backward.id, step.id), None if hidden else _attached(program, call),
+    return say(
+        "G04b" if hidden else "G04c", "error", place.line or 1, file=place.file, facts=(call.id, backward.id, step.id),
+        patch=None if hidden else _attached(program, call), pair=pair, why=why, call=call, backward=backward,
+        grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", nothing=nothing,
     )  # fmt: skip
 
 
@@ -241,11 +221,8 @@ def same_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             given = first_tensor(calls[0]["in"])
             drawn = [d for d in facts.of("random.draw") if d["shape"] == given["shape"] and d["mean"] == given["mean"]]
             if len(calls) >= 4 and len(seen) == 1 and drawn and given.get("std"):
-                yield Finding(
-                    "G23", "warning", drawn[0].line or line or 1,
-                    f"{pair.generator} is trained on the same batch of noise in every step.",
-                    f"The {len(calls)} calls of line {line} were given identical numbers ({calls[0].id}, "
-                    f"{calls[-1].id}), "
-                    f"drawn once ({drawn[0].id}).",
-                    "Draw new noise in every step.", drawn[0].file, (calls[0].id, calls[-1].id, drawn[0].id),
+                yield say(
+                    "G23", "warning", drawn[0].line or line or 1, file=drawn[0].file,
+                    facts=(calls[0].id, calls[-1].id, drawn[0].id), pair=pair, calls_2=len(calls), line_=line,
+                    calls=calls, id=calls[-1].id, drawn=drawn,
                 )  # fmt: skip

@@ -5,23 +5,14 @@ import difflib
 from collections.abc import Iterator
 
 from bowerbird.reading.facts import FactStore
-from bowerbird.reading.findings import Finding
+from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.patching import replace_line
-from bowerbird.reading.program import Program, dotted, last_name, receiver
+from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
-OUT_OF_PLACE = frozenset(
-    "clamp clip relu sigmoid tanh softmax log_softmax masked_fill view reshape permute transpose squeeze unsqueeze "
-    "flatten contiguous expand detach float long half double add sub mul div exp log sqrt abs clone repeat scatter "
-    "index_fill masked_scatter fill_diagonal cpu type_as flip roll tril triu normalize".split()
-)
-
-
-ALWAYS_TENSORS = frozenset(
-    "view reshape permute squeeze unsqueeze clamp detach masked_fill contiguous flatten softmax log_softmax".split()
-)
 METHODS = frozenset("backward step zero_grad eval train cuda cpu update requires_grad_ item detach".split())
 
 
@@ -37,54 +28,15 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         near = difflib.get_close_matches(name, bound - {name}, n=1, cutoff=0.75)
         failed = next((f for message, f in raised.items() if f"'{name}'" in message), None)
         if failed is not None and near and not fragment:
-            severity = "error"
+            severity: Severity = "error"
         else:
             slip = bool(near) and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85
             severity = "info" if fragment and not (slip and name not in replaced) else "warning"
-        yield Finding(
-            "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
-            f"The name {name} is bound nowhere in the program.",
-            f"NameError when this line ran ({failed.id})." if failed
-            else "A stand-in took its place." if name in replaced
-            else "No assignment, import, argument or loop binds it.",
-            f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
-            facts=(failed.id,) if failed else (),
+        yield say(
+            "X01" if failed else "X01b" if name in replaced else "X01c", severity,
+            failed.line if failed and failed.line else line, facts=(failed.id,) if failed else (), name=name,
+            failed=failed, said=f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
         )  # fmt: skip
-
-
-@rule("X05", "The result of an operation is thrown away", family="general", exact=True)
-def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A statement that only computes: ``x.clamp(0, 1)`` changes nothing."""
-    unit = program.main
-    for statement in unit.all(ast.Expr):
-        call = statement.value
-        if isinstance(call, ast.BinOp) and not isinstance(call.left, ast.Constant):
-            seen = [f for f in facts.of("function.call", line=statement.lineno) if f["direct"]]
-            if seen:
-                yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
-            continue
-        if not isinstance(call, ast.Call) or receiver(call) is None or last_name(call) not in OUT_OF_PLACE:
-            continue
-        seen = [f for f in facts.of("function.call", last_name(call), line=call.lineno) if f["direct"]]
-        if seen:
-            yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
-        elif last_name(call) in ALWAYS_TENSORS and dotted(receiver(call)) not in unit.modules:
-            yield Finding(
-                "X05", "warning", statement.lineno,
-                f"The result of {ast.unparse(call)[:60]} is thrown away.",
-                f"{last_name(call)} changes nothing in place, and the line was not seen to run.",
-                "Assign the result, or use the operation in place.",
-            )  # fmt: skip
-
-
-def _thrown_away(line: int, text: str, fact: str) -> Finding:
-    return Finding(
-        "X05", "error", line,
-        f"The result of {text[:60]} is thrown away: the operation does not change its operand.",
-        f"The line ran on tensors and nothing keeps what it gave ({fact}).",
-        "Assign the result, or use the operation in place.",
-        facts=(fact,),
-    )  # fmt: skip
 
 
 @rule("X11", "A method is named and not called", family="general")
@@ -94,14 +46,13 @@ def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         for statement in unit.all(ast.Expr):
             value = statement.value
             if isinstance(value, ast.Attribute) and value.attr in METHODS:
-                yield Finding(
-                    "X11", "error" if run.executed else "warning", statement.lineno,
-                    f"{ast.unparse(value)} is named but not called: the line does nothing.",
-                    "The statement is an attribute without parentheses.", f"Write {ast.unparse(value)}().", unit.file,
+                yield say(
+                    "X11", "error" if run.executed else "warning", statement.lineno, file=unit.file,
                     patch=replace_line(
                         unit.file, statement.lineno, ast.unparse(value), f"{ast.unparse(value)}()", unit.lines,
                         label="X11: call",
                     ),
+                    value_2=ast.unparse(value),
                 )  # fmt: skip
 
 
@@ -147,12 +98,10 @@ def reaches_out(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         first = next((fact for fact in tried if fact.file == program.file), None)
         if first is None:
             continue
-        yield Finding(
-            "X09", "info" if what in _HARMLESS else "warning", first.line or 1,
-            f"The program tries {_ATTEMPTS.get(what, what)}; this was refused.",
-            f"{len(tried)} time{'s' * (len(tried) > 1)}, first with {str(first['detail'])[:80]} ({first.id}).",
-            "Read this line before you run the program yourself.",
-            facts=(first.id,),
+        yield say(
+            "X09", "info" if what in _HARMLESS else "warning", first.line or 1, facts=(first.id,),
+            get=_ATTEMPTS.get(what, what), tried_2=len(tried), tried_3="s" * (len(tried) > 1),
+            detail=str(first["detail"])[:80], first=first,
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -20,10 +21,9 @@ def leaf_in_place(program: Program, facts: FactStore, run: Run) -> Iterator[Find
     """``p.add_(…)`` of a parameter: PyTorch refuses it outside ``no_grad``."""
     for error in facts.of("run.exception", "RuntimeError"):
         if "a leaf Variable that requires grad" in error["message"] and error["phase"] == "program" and error.line:
-            yield Finding(
-                "L13", "error", error.line, "A parameter is changed in place while gradients are recorded.",
-                f"The line raised: {error['message'][:110]} ({error.id}).",
-                "Change it under torch.no_grad().", file=error.file, facts=(error.id,),
+            yield say(
+                "L13", "error", error.line, file=error.file, facts=(error.id,), message=error["message"][:110],
+                error=error,
             )  # fmt: skip
 
 
@@ -38,14 +38,9 @@ def total_keeps_graph(program: Program, facts: FactStore, run: Run) -> Iterator[
                 if name not in trained or total in trained or _used_in_loss(unit, loop, total, trained):
                     continue
                 seen = [f for f in facts.of("function.call", line=line) if f["direct"] and "add" in f.subject]
-                yield Finding(
-                    "L09", "warning", line,
-                    f"{total} adds up the tensor {name} with its graph, which is kept for every batch.",
-                    f"The line added tensors ({seen[0].id}), and {name} is what backward() is called on." if seen
-                    else f"{name} is what backward() is called on in this loop, and it is kept as a tensor.",
-                    f"Add {name}.item() (or {name}.detach()).", file=unit.file,
-                    facts=tuple(f.id for f in seen[:1]),
-                    patch=_itemised(unit, line, name),
+                yield say(
+                    "L09" if seen else "L09b", "warning", line, file=unit.file, facts=tuple(f.id for f in seen[:1]),
+                    patch=_itemised(unit, line, name), total=total, name=name, seen=seen,
                 )  # fmt: skip
 
 
@@ -98,23 +93,12 @@ def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         grown = _growth(own)
         unit = unit_of(program, own[0])
         if grown:
-            yield Finding(
-                "L11", "error", line,
-                "retain_graph=True hides that the graph of every earlier batch is walked again: the state is "
-                "not detached.",
-                f"The graph has {grown[0]['nodes']} nodes at one backward pass of this line and {grown[-1]['nodes']} "
-                f"{len(grown) - 1} passes later, and still goes through the batch of then ({grown[0].id}, "
-                f"{grown[-1].id}).",
-                "Detach what is carried from batch to batch, and drop retain_graph.", file=unit.file,
-                facts=(grown[0].id, grown[-1].id),
+            yield say(
+                "L11b", "error", line, file=unit.file, facts=(grown[0].id, grown[-1].id), grown=grown,
+                nodes=grown[-1]["nodes"], grown_2=len(grown) - 1, id=grown[-1].id,
             )  # fmt: skip
             continue
-        yield Finding(
-            "L11", "info", line, "retain_graph=True keeps the graph after backward(); it is needed only where a second "
-            "backward pass walks the same graph.",
-            f"The graph does not grow ({sizes[0]} nodes at each pass, {own[0].id}).",
-            "Remove it, and detach what the second pass should not reach.", file=unit.file, facts=(own[0].id,),
-        )  # fmt: skip
+        yield say("L11", "info", line, file=unit.file, facts=(own[0].id,), sizes=sizes, own=own)
 
 
 def _growth(passes: list[Fact]) -> list[Fact]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Function, OptimizerSite, Program, Unit, dotted, last_name, names_in, receiver
+from bowerbird.reading.rules.messages import say
 
 _READS = ("zero_grad", "state_dict", "load_state_dict")
 
@@ -23,10 +24,9 @@ def handed_twice(program: Program) -> Iterator[Finding]:
             known = {n.id for n in unit.all(ast.Name, under=scope) if isinstance(n.ctx, ast.Store)}
             for place, (name, argument) in enumerate(zip(given, wanted, strict=False)):
                 if name and name in given[:place] and argument != name and argument in known and "opt" in name.lower():
-                    yield Finding(
-                        "G07", "warning", call.args[place].lineno,
-                        f"{name} is handed to {function.name} twice: for {argument} too, which exists and is not used.",
-                        f"{function.name} takes {', '.join(wanted)}.", f"Hand it {argument}.", unit.file,
+                    yield say(
+                        "G07b", "warning", call.args[place].lineno, file=unit.file, name=name, function=function,
+                        argument=argument, wanted_2=", ".join(wanted),
                     )  # fmt: skip
 
 
@@ -47,13 +47,7 @@ def never_stepped(program: Program) -> Iterator[Finding]:
                 continue
             backward = _next_backward(unit, cleared[0], under)
             for line in dict.fromkeys((backward or site.line, site.line)):
-                yield Finding(
-                    "G07", "warning", line,
-                    f"{site.name} is cleared and never stepped: what it holds is never trained.",
-                    f"Line {cleared[0].lineno} clears it, line {site.line} builds it, and nothing steps it or hands "
-                    "it on.",
-                    f"Call {site.name}.step() after backward().", unit.file,
-                )  # fmt: skip
+                yield say("G07", "warning", line, file=unit.file, site=site, cleared=cleared)
 
 
 def used(unit: Unit, name: str, under: ast.AST) -> bool:
@@ -98,12 +92,9 @@ def exchanged(program: Program) -> Iterator[Finding]:
             for site in sites:
                 for other in sites:
                     if other is not site and _fits(site, other) and not _fits(site, site) and not _fits(other, other):
-                        yield Finding(
-                            "G07", "warning", site.line,
-                            f"{site.name} is given {_given(site)}; {_given(other)}, which its name speaks of, goes to "
-                            f"{other.name}.",
-                            f"Lines {site.line} and {other.line} look exchanged.", "Exchange the parameters.",
-                            unit.file,
+                        yield say(
+                            "G07c", "warning", site.line, file=unit.file, site=site, given=_given(site),
+                            given_2=_given(other), other=other,
                         )  # fmt: skip
 
 
@@ -120,12 +111,9 @@ def given_alike(program: Program) -> Iterator[Finding]:
                 for wrong in (site, other):
                     missed = [name for name in free if _letters(wrong) & {name.rpartition(".")[2][0].lower()}]
                     if missed and not _fits(wrong, wrong):
-                        yield Finding(
-                            "G07", "warning", wrong.line,
-                            f"{wrong.name} is given the parameters of {site.modules[0]}, like "
-                            f"{(other if wrong is site else site).name}; {missed[0]} is in no optimiser.",
-                            f"Lines {other.line} and {site.line} name the same module.",
-                            f"Give it {missed[0]}.parameters().", unit.file,
+                        yield say(
+                            "G07d", "warning", wrong.line, file=unit.file, wrong=wrong, site=site,
+                            name=(other if wrong is site else site).name, missed=missed, other=other,
                         )  # fmt: skip
 
 

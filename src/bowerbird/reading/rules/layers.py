@@ -10,6 +10,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import replace_line
 from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, keyword, last_name, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -96,12 +97,10 @@ def _second_call(
         patch = replace_line(
             unit.file, calls[1].lineno, f"self.{name}(", f"self.{twins[0]}(", unit.lines, label=f"P03: {twins[0]}"
         )
-    return Finding(
-        "P03", "warning", calls[1].lineno,
-        f"{info.name} calls {name} in two places{instead}: both share one set of weights and statistics.",
-        f"self.{name} ({kind}) is called at lines {lines}{counted}.",
-        f"Call {twins[0] if twins else 'a layer of its own'} here.", file=unit.file,
-        facts=tuple(f.id for f in seen[:1]), patch=patch,
+    return say(
+        "P03", "warning", calls[1].lineno, file=unit.file, facts=tuple(f.id for f in seen[:1]), patch=patch, info=info,
+        name=name, instead=instead, kind=kind, lines=lines, counted=counted,
+        why=twins[0] if twins else "a layer of its own",
     )  # fmt: skip
 
 
@@ -119,12 +118,9 @@ def never_called(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 if _STATELESS.search(kind) or elsewhere > 0 or _named_elsewhere(program, unit, name):
                     continue
                 idle = [f for f in facts.of("module.calls", f"*.{name}") if f.line == line and not f["calls"]]
-                yield Finding(
-                    "P04", "warning", line,
-                    f"{info.name}.{name} ({kind}) is defined and never used: its parameters are saved and "
-                    "never trained.",
-                    f"No line reads .{name}{f'; it was never called ({idle[0].id})' if idle else ''}.",
-                    "Use it in forward, or remove it.", file=unit.file, facts=tuple(f.id for f in idle[:1]),
+                yield say(
+                    "P04", "warning", line, file=unit.file, facts=tuple(f.id for f in idle[:1]), info=info, name=name,
+                    kind=kind, why=f"; it was never called ({idle[0].id})" if idle else "",
                 )  # fmt: skip
 
 
@@ -157,12 +153,8 @@ def skip_overwritten(program: Program, facts: FactStore, run: Run) -> Iterator[F
                 given = dotted(call.args[0]) if len(call.args) == 1 else None
                 if name[5:] not in first or given is None or not _added(unit, forward, call, given):
                     continue
-                yield Finding(
-                    "P08", "warning", first[name[5:]],
-                    f"The first activation of {name} works in place: it changes {given}, which is added again "
-                    f"at the end of {info.name}.",
-                    f"Line {call.lineno} gives {given} to {name}, and a sum of {info.name} reads it afterwards.",
-                    "Leave out inplace=True in the first layer of the block.", file=unit.file,
+                yield say(
+                    "P08", "warning", first[name[5:]], file=unit.file, name=name, given=given, info=info, call=call,
                 )  # fmt: skip
 
 
@@ -209,11 +201,9 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
     for error in facts.of("run.exception", "AttributeError"):
         if re.search(r"before Module\.__init__\(\) call|has no attribute '_(modules|parameters)'", error["message"]):
             seen.add((error.file, error.line))
-            yield Finding(
-                "P07", "error", error.line or 1,
-                "A layer or parameter is stored before the base class is initialised.",
-                f"The line raised: {error['message'][:100]} ({error.id}).",
-                "Call super().__init__() first.", file=error.file, facts=(error.id,),
+            yield say(
+                "P07", "error", error.line or 1, file=error.file, facts=(error.id,), message=error["message"][:100],
+                error=error,
             )  # fmt: skip
     for unit in program:
         for info in unit.classes.values():
@@ -227,9 +217,4 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 file == unit.file and n is not None and init.lineno <= n <= (init.end_lineno or n) for file, n in seen
             ):  # fmt: skip
                 continue
-            yield Finding(
-                "P07", "warning", first,
-                f"{info.name} stores a layer before super().__init__().",
-                "super().__init__() comes later." if calls else "The constructor never calls super().__init__().",
-                "Call super().__init__() first.", file=unit.file,
-            )  # fmt: skip
+            yield say("P07b" if calls else "P07c", "warning", first, file=unit.file, info=info)

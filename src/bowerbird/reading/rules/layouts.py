@@ -9,6 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import replace_line
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -27,15 +28,7 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         role, effect = fact["roles"][axis], fact["others"][axis]
         if role == "example":
             told.add((fact.file, fact.line or 1))
-            yield Finding(
-                "R03",
-                "ok",
-                fact.line or 1,
-                f"{fact.subject} keeps examples apart.",
-                f"Axis {axis} of {fact['shape']} counts examples, and the layer takes it so ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("R03c", "ok", fact.line or 1, fact=fact, axis=axis)
             continue
         turned = next((v for v in facts.of("probe.view") if "recurrent" in str(v["role"])), None)
         if role == "neither" and turned is None:
@@ -55,31 +48,14 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 unit.lines,
                 label="R03: batch first",
             )
-        yield Finding(
-            "R03",
-            "error",
-            line or 1,
-            f"The {fact['class']} runs along the batch: it takes examples for time steps.",
-            f"Axis {axis} of the input {fact['shape']} counts examples ({fact['because']}); "
-            f"changing one of them changes one time step of the layer, "
-            f"whose input is {fact['entered']} with batch_first={fact['batch_first']}{moved} ({fact.id}).",
-            "Pass batch_first=True." if not fact["batch_first"] else "Leave batch_first out, or transpose the input.",
-            file=fact.file,
-            facts=(fact.id,),
-            patch=patch,
-        )
+        yield say(
+            "R03" if not fact["batch_first"] else "R03b", "error", line or 1, patch=patch, fact=fact, axis=axis,
+            moved=moved,
+        )  # fmt: skip
     for unit in program:
         for line, said in _contradictions(unit):
             if (unit.file, line) not in told:
-                yield Finding(
-                    "R03",
-                    "warning",
-                    line,
-                    "The layer expects time first, and its surroundings have the batch first.",
-                    said,
-                    "Pass batch_first=True.",
-                    file=unit.file,
-                )
+                yield say("R03d", "warning", line, file=unit.file, said=said)
 
 
 def _contradictions(unit: Unit) -> Iterator[tuple[int, str]]:
@@ -136,31 +112,14 @@ def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
     """An example alone against the same example in its padded batch; lengths that are not sorted."""
     for fact in facts.of("run.exception"):
         if "enforce_sorted" in str(fact["message"]):
-            yield Finding(
-                "R04",
-                "error",
-                fact.line or 1,
-                "The lengths are not sorted, and packing expects it.",
-                f"{str(fact['message'])[:120]} ({fact.id}).",
-                "Pass enforce_sorted=False.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("R04b", "error", fact.line or 1, message=str(fact["message"])[:120], fact=fact)
     mixed = any(
         f["batch_axis"] is not None and f["roles"][f["batch_axis"]] != "example"
         for f in facts.of("probe.recurrent_axes")
     )
     for fact in facts.of("probe.recurrent_padding"):
         if fact["change"] < 1e-4:
-            yield Finding(
-                "R04",
-                "ok",
-                fact.line or 1,
-                "Padding does not change the answer.",
-                f"An example of length {fact['length']} alone and padded to {fact['padded_to']} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("R04c", "ok", fact.line or 1, fact=fact)
             continue
         if mixed:
             continue
@@ -168,17 +127,7 @@ def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         line = _last_taken(unit, fact.line)
         if line is None:
             continue
-        yield Finding(
-            "R04",
-            "error" if fact["told"] else "warning",
-            line,
-            "What is taken as the last output is, for shorter sequences, that of padding.",
-            f"An example of length {fact['length']}, padded to {fact['padded_to']}, gives another answer than alone: "
-            f"it differs by {fact['change']:.2g} of the outputs' size ({fact.id}).",
-            "Take out[range(B), lengths - 1], or pack the sequence and use the final state.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("R04", "error" if fact["told"] else "warning", line, fact=fact)
 
 
 def _last_taken(unit: Unit, line: int | None) -> int | None:

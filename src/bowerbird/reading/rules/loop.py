@@ -12,6 +12,7 @@ from bowerbird.reading.patching import Edit, Patch, insert_before, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -37,16 +38,13 @@ def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fa
     line, name = backward.line or 1, steps[0].subject
     unit = unit_of(program, backward)
     known = name.isidentifier() and name in unit.text
-    return Finding(
-        "L01", "error", line,
-        f"The gradients of {owner} are not cleared before this backward pass: every step adds those of earlier "
-        "batches.",
-        f"Their norm was already {before:.4g} before it ({backward.id}), left over from before the last step "
-        f"({steps[0].id}).",
-        f"Call {name}.zero_grad() before backward().", file=unit.file,
-        facts=(backward.id, steps[0].id, steps[1].id),
-        patch=insert_before(unit.file, line, f"{name}.zero_grad()", unit.lines, label="L01: zero_grad")
-        if known else None,
+    return say(
+        "L01", "error", line, file=unit.file, facts=(backward.id, steps[0].id, steps[1].id),
+        patch=(
+            insert_before(unit.file, line, f"{name}.zero_grad()", unit.lines, label="L01: zero_grad")
+            if known else None
+        ),
+        owner=owner, before=before, backward=backward, steps=steps, name=name,
     )  # fmt: skip
 
 
@@ -73,14 +71,9 @@ def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[
                 continue
             seen.add(step["identity"])
             norm = reached[-1]["grads"][owner]["norm"]
-            yield Finding(
-                "L02", "error", clears[0].line or 1,
-                f"The gradients of {owner} are cleared between backward() and {step.subject}.step(), so the step does "
-                "nothing.",
-                f"backward() gave them norm {norm:.4g} ({reached[-1].id}), zero_grad() followed ({clears[0].id}), and "
-                f"the step had none for {step['tensors']} of {step['tensors']} tensors ({step.id}).",
-                "Clear the gradients before backward(), not after it.", file=clears[0].file,
-                facts=(reached[-1].id, clears[0].id, step.id),
+            yield say(
+                "L02", "error", clears[0].line or 1, file=clears[0].file, facts=(reached[-1].id, clears[0].id, step.id),
+                owner=owner, step=step, norm=norm, id=reached[-1].id, clears=clears,
             )  # fmt: skip
 
 
@@ -118,17 +111,16 @@ def step_on_module(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 continue
             fact = raised.get((unit.file, call.lineno))
             owner = next((s.name for s in unit.optimizers if name in s.modules), "")
-            yield Finding(
-                "L04", "error" if fact else "warning", call.lineno,
-                f"{name} is a network of class {unit.modules[name]}: it has no {word}().",
-                f"The line raised: {fact['message'][:120]} ({fact.id})." if fact
-                else f"{name} is bound to a module, and only optimisers have {word}().",
-                f"Call {owner or 'the optimiser'}.{'zero_grad' if 'zero' in word else word}().", file=unit.file,
+            yield say(
+                "L04" if fact else "L04b", "error" if fact else "warning", call.lineno, file=unit.file,
                 facts=(fact.id,) if fact else (),
                 patch=replace_line(
-                    unit.file, call.lineno, f"{name}.{word}(", f"{owner}.{'zero_grad' if 'zero' in word else word}(",
-                    unit.lines, label=f"L04: {owner}",
+                    unit.file, call.lineno, f"{name}.{word}(",
+                    f"{owner}.{'zero_grad' if 'zero' in word else word}(", unit.lines, label=f"L04: {owner}",
                 ) if owner else None,
+                name=name, modules=unit.modules[name], word=word, fact=fact,
+                message=fact["message"][:120] if fact else "",
+                owner_2=owner or "the optimiser", why="zero_grad" if "zero" in word else word,
             )  # fmt: skip
 
 
@@ -153,14 +145,10 @@ def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: 
         return
     whole = [f for f in losses if f["value"] is not None and backward["loss"] is not None]
     same = next((f for f in whole if abs(f["value"] - backward["loss"]) <= 1e-5 * abs(f["value"])), None)
-    yield Finding(
-        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line) or 1,
-        f"The gradients of {len(used)} batches are added before each step and not averaged, so the step is "
-        f"{len(used)} times that of one batch.",
-        f"{len(used)} backward passes of line {backward.line} before one step ({used[0].id}…{used[-1].id}, "
-        f"{step.id})" + (f"; the loss that is propagated is the whole mean ({same.id})." if same else "."),
-        f"Divide the loss by {len(used)} before backward().", file=unit.file,
-        facts=(used[0].id, used[-1].id, step.id),
+    yield say(
+        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line) or 1, file=unit.file,
+        facts=(used[0].id, used[-1].id, step.id), used_2=len(used), backward=backward, used=used, id=used[-1].id,
+        step=step, said=f"; the loss that is propagated is the whole mean ({same.id})." if same else ".",
     )  # fmt: skip
 
 
@@ -201,14 +189,10 @@ def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             if not late or clip.line in seen:
                 continue
             seen.add(clip.line)
-            yield Finding(
-                "L07", "error", clip.line or 1,
-                f"The gradients of {owner} are clipped after the step that used them.",
-                f"backward ({backwards[-1].id}), then {steps[-1].subject}.step() ({steps[-1].id}), then the clipping "
-                f"({clip.id}).",
-                "Clip between backward() and step().", file=clip.file,
-                facts=(backwards[-1].id, steps[-1].id, clip.id),
-                patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line),
+            yield say(
+                "L07", "error", clip.line or 1, file=clip.file, facts=(backwards[-1].id, steps[-1].id, clip.id),
+                patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line), owner=owner, id=backwards[-1].id,
+                subject=steps[-1].subject, id_2=steps[-1].id, clip=clip,
             )  # fmt: skip
     yield from _scaled_clipping(program)
 
@@ -239,9 +223,4 @@ def _scaled_clipping(program: Program) -> Iterator[Finding]:
             unscaled = [c for c in calls if last_name(c) == "unscale_"]
             for clip in (c for c in calls if last_name(c).startswith("clip_grad_")):
                 if scaled and scaled[0].lineno < clip.lineno and not any(u.lineno < clip.lineno for u in unscaled):
-                    yield Finding(
-                        "L07", "warning", clip.lineno,
-                        "The gradients are clipped while they are still multiplied by the loss scale.",
-                        f"scale(…).backward() stands at line {scaled[0].lineno} and no unscale_() before the clipping.",
-                        "Call scaler.unscale_(optimizer) before clipping.", file=unit.file,
-                    )  # fmt: skip
+                    yield say("L07b", "warning", clip.lineno, file=unit.file, scaled=scaled)

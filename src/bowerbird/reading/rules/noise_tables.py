@@ -8,6 +8,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     assigned_in,
     statements_in,
@@ -63,57 +64,22 @@ def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             yield _table_finding("D01", fact)
     for fact in facts.of("probe.schedule"):
         if fact["falling"] and fact["betas_inside"]:
-            yield Finding(
-                "D01",
-                "ok",
-                fact.line or 1,
-                "The betas lie in (0, 1) and alpha-bar falls.",
-                f"{fact['steps']} steps ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D01d", "ok", fact.line or 1, fact=fact)
             continue
         if any(_GUESSED_ENDS.search(stand_in.name) for stand_in in run.stand_ins):
             continue  # the ends of the schedule are ours, not the program's
-        yield Finding(
-            "D01",
-            "error",
-            fact.line or 1,
-            "The schedule is none: betas leave (0, 1) or alpha-bar rises.",
-            f"{fact.subject} goes from {fact['first']:.4g} to {fact['last'] ** 2:.4g} ({fact.id}).",
-            "Betas must lie between 0 and 1; alpha-bar is the running product of 1 - beta.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("D01", "error", fact.line or 1, fact=fact, last=fact["last"] ** 2)
     for fact in facts.of("probe.cosine"):
         if fact["error"] < 0.03:
-            yield Finding(
-                "D01",
-                "ok",
-                fact.line or 1,
-                "The schedule is the cosine schedule.",
-                f"Off by {fact['error']:.2g} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D01e", "ok", fact.line or 1, fact=fact)
             continue
         root = fact["error_of_root"] < 0.03
         if not root and fact["error"] < 0.15:
             continue
-        yield Finding(
-            "D01",
-            "error" if root else "warning",
-            fact.line or 1,
-            "The cosine schedule lacks its square."
-            if root
-            else "This is not the cosine schedule of Nichol and Dhariwal.",
-            f"alpha-bar of {fact.subject} differs from cos^2 by up to {fact['error']:.2g}"
-            + (f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "")
-            + f" ({fact.id}).",
-            "alpha-bar is cos((t/T + s) / (1 + s) * pi / 2) ** 2.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "D01b" if root else "D01c", "error" if root else "warning", fact.line or 1, fact=fact,
+            said=f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "",
+        )  # fmt: skip
 
 
 def _spoilt_by_previous(program: Program, facts: FactStore) -> tuple[Unit, int, Fact] | None:
@@ -136,17 +102,7 @@ def previous(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     spoilt = _spoilt_by_previous(program, facts)
     if spoilt is not None:
         unit, line, fact = spoilt
-        yield Finding(
-            "D02",
-            "error",
-            line,
-            "alpha-bar of the step before is that of another step: every table that uses it is wrong.",
-            f"{fact['name']} begins with {fact['first']:.4g} and should begin with {fact['should_be']:.4g} "
-            f"({fact.id}).",
-            "Put a 1 in front: F.pad(alphas_cumprod[:-1], (1, 0), value=1.0).",
-            file=unit.file,
-            facts=(fact.id,),
-        )
+        yield say("D02", "error", line, file=unit.file, fact=fact)
 
 
 @rule("D03", "A coefficient of the forward process is wrong", family="diffusion")
@@ -158,15 +114,7 @@ def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     for fact in facts.of("probe.noising"):
         off = abs(fact["sum_of_squares"] - 1)
         if off < 2e-3:
-            yield Finding(
-                "D03",
-                "ok",
-                fact.line or 1,
-                f"{fact.subject} preserves the variance.",
-                f"Signal {fact['signal']:.4g} and noise {fact['noise']:.4g} at t = {fact['t']} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D03b", "ok", fact.line or 1, fact=fact)
             continue
         bar = fact["bar"]
         if wrong or bar is None:
@@ -174,18 +122,10 @@ def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         unit = unit_of(program, fact)
         bad_noise = abs(fact["signal"] ** 2 - bar) < 2e-3
         right = (1 - bar) ** 0.5 if bad_noise else bar**0.5
-        yield Finding(
-            "D03",
-            "error",
-            _line_of_coefficient(unit, fact, bad_noise),
-            f"The {'noise' if bad_noise else 'signal'} is mixed in with the wrong coefficient.",
-            f"At t = {fact['t']} {fact.subject} takes {fact['signal']:.4g} of the data and {fact['noise']:.4g} of "
-            "the noise; the squares sum to "
-            f"{fact['sum_of_squares']:.4g}, and the coefficient should be {right:.4g} ({fact.id}).",
-            "x_t = sqrt(alpha-bar) * x_0 + sqrt(1 - alpha-bar) * noise.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "D03", "error", _line_of_coefficient(unit, fact, bad_noise), which="noise" if bad_noise else "signal",
+            fact=fact, right=right,
+        )  # fmt: skip
 
 
 def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
@@ -216,16 +156,7 @@ def last_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             (c.lineno for c in unit.calls("linspace") if any(isinstance(unit.constant(a), float) for a in c.args)),
             fact.line or 1,
         )
-        yield Finding(
-            "D04",
-            "warning",
-            line,
-            f"After the last of {fact['steps']} steps {fact['last']:.0%} of the signal is "
-            "left, while sampling starts from pure noise.",
-            f"The root of the last alpha-bar is {fact['last']:.3g}; betas go from {fact['beta_first'] or 0:.3g} to "
-            f"{fact['beta_last'] or 0:.3g} ({fact.id}).",
-            "Scale the betas by 1000 / T, or use more steps.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "D04", "warning", line, fact=fact, beta_first=fact["beta_first"] or 0, beta_last=fact["beta_last"] or 0,
+        )  # fmt: skip
         return

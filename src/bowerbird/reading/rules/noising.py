@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.noise_tables import wrong_tables
 from bowerbird.reading.rules.places import (
     assigned_in,
@@ -26,30 +27,13 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
     wrong = bool(wrong_tables(facts))
     for fact in facts.of("probe.inverse"):
         if fact["error"] < 1e-2:
-            yield Finding(
-                "D05",
-                "ok",
-                fact.line or 1,
-                f"{fact.subject} undoes the forward process.",
-                f"Off by {fact['error']:.1g} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D05", "ok", fact.line or 1, fact=fact)
         elif not wrong:
             unit = unit_of(program, fact)
             function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
             returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)] if function else []
             line = (returns[-1].end_lineno or returns[-1].lineno) if returns else fact.line or 1
-            yield Finding(
-                "D05",
-                "error",
-                line,
-                f"{fact.subject} does not undo the forward process.",
-                f"For known data and noise at t = {fact['t']} it is off by {fact['error']:.3g} ({fact.id}).",
-                "x_0 = (x_t - sqrt(1 - alpha-bar) * noise) / sqrt(alpha-bar).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D05c", "error", line, fact=fact)
     for fact in facts.of("probe.target"):
         velocity, found = fact["velocity"], (fact["of_noise"], fact["of_input"])
         if not velocity or fact["residual"] > 1e-2 or wrong:
@@ -67,17 +51,7 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 if function
                 else []
             )
-            yield Finding(
-                "D05",
-                "error",
-                (at or [fact.line or 1])[-1],
-                "The target is minus v, while the sampler's inverse expects v.",
-                f"Fitted on one batch, the target is {found[0]:.4g} * noise + {found[1]:.4g} * x_t; v is "
-                f"{velocity[0]:.4g} and {velocity[1]:.4g} ({fact.id}).",
-                "v = sqrt(alpha-bar) * noise - sqrt(1 - alpha-bar) * x_0.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("D05b", "error", (at or [fact.line or 1])[-1], found=found, velocity=velocity, fact=fact)
 
 
 def _signed_sampling(program: Program) -> bool:
@@ -108,16 +82,7 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if holder
             else []
         )
-        yield Finding(
-            "D06",
-            "error",
-            (calls or [fact.line or 1])[0],
-            "Images in [0, 1] are diffused as they are, while sampling works in [-1, 1].",
-            f"Recovered from one noisy batch, the data lie in [{fact['least']:.2g}, {fact['most']:.2g}] ({fact.id}).",
-            "Diffuse 2 * x - 1.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("D06", "error", (calls or [fact.line or 1])[0], fact=fact)
         return
     seen = False
     if facts.of("probe.noising") and not _SCALED.search(program.main.text):
@@ -126,15 +91,7 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             seen = seen or first is not None
             if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
                 line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
-                yield Finding(
-                    "D06",
-                    "warning",
-                    line,
-                    "Images in [0, 1] are diffused, while sampling works in [-1, 1].",
-                    f"The first batch lies in [{first['min']:.2g}, {first['max']:.2g}] ({fact.id}).",
-                    "Add Normalize(0.5, 0.5), or diffuse 2 * x - 1.",
-                    facts=(fact.id,),
-                )
+                yield say("D06c", "warning", line, file="", first=first, fact=fact)
                 return
     yield from _unscaled(program, seen)
 
@@ -146,11 +103,7 @@ def _unscaled(program: Program, seen: bool) -> Iterator[Finding]:
     if seen or diffuses is None or _SCALED.search(text):
         return
     for call in program.main.calls("ToTensor"):
-        yield Finding(
-            "D06", "warning", call.lineno, "Images in [0, 1] are diffused, while sampling works in [-1, 1].",
-            "ToTensor gives [0, 1]; nothing in the program maps it to [-1, 1], and samples are clamped to [-1, 1].",
-            "Add Normalize(0.5, 0.5), or diffuse 2 * x - 1.", file=program.main.file,
-        )  # fmt: skip
+        yield say("D06b", "warning", call.lineno, file=program.main.file)
         return
 
 
@@ -164,14 +117,7 @@ def min_snr(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The clamped ratio on a grid from 0.001 to 1000."""
     for fact in facts.of("probe.snr"):
         if fact["most"] > 100 and fact["least"] > 1:
-            yield Finding(
-                "D07",
-                "error",
-                fact.line or 1,
-                "The signal-to-noise ratio is clamped from below: weights of noisy steps explode.",
-                f"Ratios from 0.001 to 1000 become {fact['least']:.3g} to {fact['most']:.3g} ({fact.id}).",
-                "Clamp with max=gamma.",
-                file=fact.file,
-                facts=(fact.id,),
-                patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"),
-            )
+            yield say(
+                "D07", "error", fact.line or 1,
+                patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"), fact=fact,
+            )  # fmt: skip

@@ -11,6 +11,7 @@ from bowerbird.reading.origins import argument_line, loss_line
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.gan import stepping
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -161,9 +162,7 @@ def smoothed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
 
 def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
     unit = unit_of(program, loss)
-    return Finding(
-        "G16", "warning", argument_line(unit, loss.line, 1, ("target",)) or 1,
-        f"Labels are smoothed on the wrong side: {what}, which {why}.",
-        f"The loss of line {loss.line} was given targets with mean {loss['target']['mean']:.3g} ({loss.id}).",
-        "Smooth the labels of real samples in the discriminator's loss only.", unit.file, (loss.id,),
+    return say(
+        "G16", "warning", argument_line(unit, loss.line, 1, ("target",)) or 1, file=unit.file, facts=(loss.id,),
+        what=what, why=why, loss=loss,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from bowerbird.reading.patching import replace_line
 from bowerbird.reading.program import Program, Unit, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.critics import creations
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -33,11 +34,12 @@ def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             f"The loss of line {loss.line} takes logits and was given values in [{low:.3g}, {high:.3g}], the output of "
             f"{source['class']} ({loss.id}, {source.id})."
         )
-        yield Finding(
-            "G09", "error", places[0][1], message, evidence, "Remove the sigmoid, or use BCELoss.", places[0][0],
-            (loss.id, source.id), replace_line(
+        yield say(
+            "G09", "error", places[0][1], file=places[0][0], facts=(loss.id, source.id),
+            patch=replace_line(
                 made[0][0].file, places[0][1], "BCEWithLogitsLoss", "BCELoss", made[0][0].lines, label="G09: BCELoss",
             ) if made else None,
+            said=message, seen=evidence,
         )  # fmt: skip
         if squash is not None and squash != places[0]:
             message = f"This sigmoid squashes scores that the loss of line {loss.line} expects as logits."
@@ -53,12 +55,7 @@ def _logits(program: Program, facts: FactStore) -> Iterator[Finding]:
             continue
         made = [(u.file, c.lineno) for u, c in creations(program, "BCELoss")]
         for file, line in dict.fromkeys([*made[:1], (error.file, error.line or 1)]):
-            yield Finding(
-                "G09", "error", line,
-                "Binary cross-entropy takes probabilities, and it is given raw scores outside [0, 1].",
-                f"The loss of line {error.line} stopped: {error['message'][:90]} ({error.id}).",
-                "Use BCEWithLogitsLoss, or end the discriminator in a sigmoid.", file, (error.id,),
-            )  # fmt: skip
+            yield say("G09b", "error", line, file=file, facts=(error.id,), error=error, message=error["message"][:90])
 
 
 def _source(facts: FactStore, loss: Fact) -> Fact | None:
@@ -101,11 +98,7 @@ def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             continue
         if abs(given["mean"] * shape[1] - 1) > 1e-5 or given["std"] == 0:
             continue
-        yield Finding(
-            "X10", "warning", loss.line or 1,
-            "cross_entropy is given probabilities and applies another softmax: its gradients are far too weak.",
-            f"The {shape[0]} rows of its input lie in [{given['min']:.3g}, {given['max']:.3g}] and their mean is "
-            f"1/{shape[1]} ({loss.id}).",
-            "Give it the scores before the softmax.", loss.file, (loss.id,),
+        yield say(
+            "X10", "warning", loss.line or 1, file=loss.file, facts=(loss.id,), shape=shape, given=given, loss=loss,
         )  # fmt: skip
         return

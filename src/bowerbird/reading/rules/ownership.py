@@ -8,6 +8,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -54,14 +55,11 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
         proved = bool(idle or lost)
         optimizer = blamed[0]
         held = ", ".join(optimizer["owners"]) or "parameters of no module that is in use"
-        yield Finding(
-            "L03", "error" if proved else "warning", optimizer.line or 1,
-            f"{moved.subject} is trained by nobody: no optimiser holds its parameters"
-            + (f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else "."),
-            f"The loss reached {len(moved['reached'])} tensors of {moved.subject} and none of them moved "
-            f"({moved.id}); {name_of(facts, optimizer)} was given {held} ({optimizer.id}).",
-            f"Build the optimiser from {moved.subject}.parameters(), after the module is final.", optimizer.file,
-            (moved.id, optimizer.id),
+        yield say(
+            "L03", "error" if proved else "warning", optimizer.line or 1, file=optimizer.file,
+            facts=(moved.id, optimizer.id), moved=moved,
+            said=f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else ".",
+            reached=len(moved["reached"]), name_of_2=name_of(facts, optimizer), held=held, optimizer=optimizer,
         )  # fmt: skip
     yield from _replaced(facts)
 
@@ -90,25 +88,17 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
             part = (optimizer["owners"] or {}).get(moved.subject)
             known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
             if part and optimizer["tensors"] == known:
-                yield Finding(
-                    "L03", "warning", optimizer.line or 1,
-                    f"{name_of(facts, optimizer)} holds only part of {moved.subject}: {lost[0]} and "
-                    f"{len(lost) - 1} more are reached by the loss and trained by nobody.",
-                    f"It was given {part['tensors']} of {part['of']} tensors ({optimizer.id}); {len(lost)} "
-                    "others require "
-                    f"gradients and are in no optimiser ({moved.id}).",
-                    "Give it all parameters, or freeze the others with requires_grad_(False).", optimizer.file,
-                    (optimizer.id, moved.id),
+                yield say(
+                    "L03b", "warning", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id, moved.id),
+                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, lost_2=len(lost) - 1, part=part,
+                    optimizer=optimizer, lost_3=len(lost),
                 )  # fmt: skip
                 break
             if part and optimizer["tensors"] > known:
-                yield Finding(
-                    "L03", "error", optimizer.line or 1,
-                    f"{name_of(facts, optimizer)} was built before {moved.subject} was final: it holds parameters that "
-                    f"are no longer in it and not {lost[0]}.",
-                    f"{optimizer['tensors'] - known} of its {optimizer['tensors']} tensors belong to no module "
-                    f"({optimizer.id}); the loss reaches {len(lost)} tensors that no optimiser holds ({moved.id}).",
-                    "Build the optimiser last.", optimizer.file, (optimizer.id, moved.id),
+                yield say(
+                    "L03c", "error", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id, moved.id),
+                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, tensors=optimizer["tensors"] - known,
+                    optimizer=optimizer, lost_2=len(lost),
                 )  # fmt: skip
 
 
@@ -121,25 +111,25 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
         if not frozen or not tensors:
             continue
         if frozen < tensors and not untrained:
-            yield Finding(
-                "L10", "info", optimizer.line or 1,
-                f"{frozen} of the {tensors} tensors of {name_of(facts, optimizer)} were frozen when it was built.",
-                f"They do not require gradients ({optimizer.id}).", "Give it only what requires gradients.",
-                optimizer.file, (optimizer.id,),
+            yield say(
+                "L10b", "info", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id,), frozen=frozen,
+                tensors=tensors, name_of_2=name_of(facts, optimizer), optimizer=optimizer,
             )  # fmt: skip
             continue
         idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
         if idle:
             continue
         instead = f", while {untrained[0].subject}, which the loss reaches, is in none" if untrained else ""
-        yield Finding(
-            "L10", "error", optimizer.line or 1,
-            f"{name_of(facts, optimizer)} holds {frozen} frozen tensors of {tensors}{instead}: it can train nothing.",
-            f"requires_grad is False for {frozen} of its {tensors} tensors ({optimizer.id})"
-            + (f"; {len(untrained[0]['reached'])} tensors of {untrained[0].subject} have gradients and no optimiser "
-               f"({untrained[0].id})." if untrained else "."),
-            f"Give it {untrained[0].subject if untrained else 'the trainable module'}.parameters().", optimizer.file,
-            (optimizer.id, *(f.id for f in untrained[:1])),
+        yield say(
+            "L10", "error", optimizer.line or 1, file=optimizer.file,
+            facts=(optimizer.id, *(f.id for f in untrained[:1])), name_of_2=name_of(facts, optimizer), frozen=frozen,
+            tensors=tensors, instead=instead, optimizer=optimizer,
+            said=(
+                f"; {len(untrained[0]['reached'])} tensors of {untrained[0].subject} have gradients and no optimiser "
+                f"({untrained[0].id})."
+                if untrained else "."
+            ),
+            why=untrained[0].subject if untrained else "the trainable module",
         )  # fmt: skip
 
     yield from _still_frozen(program, facts)
@@ -165,11 +155,8 @@ def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
                 if re.search(r"requires_grad\s*=\s*False|requires_grad_\(False\)", text) and "Variable" not in text
             ]  # fmt: skip
             if frozen:
-                yield Finding(
-                    "L10", "error", frozen[0], f"{name} is frozen here and never thawed for its own step.",
-                    f"Its call of line {trained[0].line} had a graph ({trained[0].id}), that of line "
-                    f"{calls[-1].line} has "
-                    f"none ({calls[-1].id}), and backward() stopped ({error.id}).",
-                    "Set requires_grad to True again before it is trained.", unit.file, (calls[-1].id, error.id),
+                yield say(
+                    "L10c", "error", frozen[0], file=unit.file, facts=(calls[-1].id, error.id), name=name,
+                    trained=trained, line_=calls[-1].line, id=calls[-1].id, error=error,
                 )  # fmt: skip
                 return

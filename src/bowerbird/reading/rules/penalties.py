@@ -11,6 +11,7 @@ from bowerbird.reading.origins import around, bound, calls_at
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.critics import creations, penalties
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 _NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")
@@ -32,12 +33,9 @@ def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 continue
             if out in ([shape[0]], [shape[0], 1], [shape[0], *([1] * (len(shape) - 1))]):
                 continue
-            yield Finding(
-                "G12", "error", call.line or 1,
-                f"The norm of the gradient has shape {out}, not one value for each of the {shape[0]} samples"
-                + (": every pixel is pushed towards norm one." if len(out) > 1 else "."),
-                f"The gradient has shape {shape} ({gradient.id}); {call.subject} of it gives {out} ({call.id}).",
-                "Flatten first: gradients.flatten(1).norm(2, dim=1).", call.file, (gradient.id, call.id),
+            yield say(
+                "G12", "error", call.line or 1, file=call.file, facts=(gradient.id, call.id), out=out, shape=shape,
+                said=": every pixel is pushed towards norm one." if len(out) > 1 else ".", gradient=gradient, call=call,
             )  # fmt: skip
             break
 
@@ -67,13 +65,9 @@ def penalised_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
             if found is None or name is None or not any(_LOSSES.search(word) for word in words):
                 continue
             for line in dict.fromkeys((outputs.lineno if outputs is not None else call.lineno, found[0])):
-                yield Finding(
-                    "G24", "warning", line,
-                    f"The gradient of {name} is penalised, a loss of the scores: its slope vanishes where the "
-                    "discriminator is sure.",
-                    f"Line {found[0]} computes {name} with {next(w for w in words if _LOSSES.search(w))}; line "
-                    f"{call.lineno} differentiates it.",
-                    "Differentiate the scores themselves.", unit.file,
+                yield say(
+                    "G24", "warning", line, file=unit.file, name=name, found=found,
+                    search=next(w for w in words if _LOSSES.search(w)), call=call,
                 )  # fmt: skip
 
 
@@ -94,14 +88,9 @@ def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             if (holder := unit.class_around(call)) is None or holder.name == tree["class"]
         ]  # fmt: skip
         unit, line = lines[0] if lines else (program.main, found[0].line or 1)
-        yield Finding(
-            "G13", "warning", line,
-            f"{pair.discriminator} normalises over the batch and is penalised for the gradient of single samples: the "
-            "penalty couples all of them.",
-            f"{len(norms)} layers of {norms[0]['class']} ({tree.id}); gradients of shape "
-            f"{found[0]['shapes'][0]} are "
-            f"penalised ({found[0].id}).",
-            "Use LayerNorm, InstanceNorm or GroupNorm in the critic.", unit.file, (tree.id, found[0].id),
+        yield say(
+            "G13", "warning", line, file=unit.file, facts=(tree.id, found[0].id), pair=pair, norms_2=len(norms),
+            norms=norms, tree=tree, found=found,
         )  # fmt: skip
 
 
@@ -133,8 +122,7 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 what = "every pixel has a coefficient of its own, so the points do not lie between real and fake"
             else:
                 continue
-            yield Finding(
-                "G22", "warning", draw.line or 1, f"In the gradient penalty {what}.",
-                f"{draw.subject} drew shape {draw['shape']} for a batch of shape {shape} ({draw.id}, {gradient.id}).",
-                "Draw torch.rand(batch_size, 1, 1, 1).", draw.file, (draw.id, gradient.id),
+            yield say(
+                "G22", "warning", draw.line or 1, file=draw.file, facts=(draw.id, gradient.id), what=what, draw=draw,
+                shape=shape, gradient=gradient,
             )  # fmt: skip

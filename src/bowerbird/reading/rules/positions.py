@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Program, Unit, dotted, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     assigned_in,
     class_at,
@@ -26,16 +27,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         broken = fact["identity_error"] > 0.05
         odd = not broken and (fact["even"] > 0.05 or not 1e-6 < fact["last"] < 0.2) and fact["channels"] >= 8
         if not broken and not odd:
-            yield Finding(
-                "T08",
-                "ok",
-                fact.line or 1,
-                "Sine and cosine of each pair of channels have the same frequency.",
-                f"sin^2 + cos^2 is off by {fact['identity_error']:.2g}; the longest wave has "
-                f"{fact['longest']:.4g} positions ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T08b", "ok", fact.line or 1, fact=fact)
             continue
         holder = class_at(unit, fact.line) or function_at(unit, fact.line)
         lines = [
@@ -53,16 +45,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             "about 1e-4"
         )
         severity: Severity = "warning" if fact["of_times"] else "error"
-        yield Finding(
-            "T08",
-            severity,
-            line,
-            "The exponent of the sinusoidal encoding is wrong.",
-            f"For {fact['channels']} channels {said} ({fact.id}).",
-            "Channels 2i and 2i+1 share the frequency 10000 ** (-2i / d).",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("T08", severity, line, fact=fact, said=said)
 
 
 @rule("T09", "Positions do not reach the model", family="transformer")
@@ -100,22 +83,7 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             else []
         )
         line = (discarded if dropped else lines) or [fact.line or 1]
-        yield Finding(
-            "T09",
-            "error",
-            line[0],
-            f"{fact['class']} returns its input unchanged: no position is added."
-            if dropped
-            else f"{fact['class']} adds the same vector at every position."
-            if same
-            else f"{fact['class']} counts positions along the batch: all tokens of an example get the same vector.",
-            f"For an input of shape {fact['shape']} that is the same everywhere, the output varies by "
-            f"{fact['first_axis']:.2g} along the "
-            f"first axis and {fact['second_axis']:.2g} along the second ({fact.id}).",
-            "Return x + pe[:, :x.size(1)] for batch-first inputs.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("T09" if dropped else "T09b" if same else "T09c", "error", line[0], fact=fact)
     for fact in facts.of("probe.order"):
         if told or fact["change"] > 1e-6:
             continue
@@ -123,16 +91,7 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         holder = unit.classes.get(str(fact["class"]))
         places = [s.lineno for s in assigned_in(unit, r"pos|^pe$", under=holder.node)] if holder else []
         if places:
-            yield Finding(
-                "T09",
-                "error",
-                places[-1],
-                f"{fact.subject} does not notice the order of its tokens: positions have no effect.",
-                f"Exchanging two tokens changed the last output by {fact['change']:.1g} ({fact.id}).",
-                "Add the positional encoding to the embeddings.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T09d", "error", places[-1], fact=fact)
 
 
 def _insensitive(facts: FactStore) -> bool:
@@ -144,15 +103,7 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """An assignment that tied two weights was undone later."""
     for fact in facts.of("probe.tied"):
         if fact["one"]:
-            yield Finding(
-                "T13",
-                "ok",
-                fact.line or 1,
-                "The tied weights are one tensor.",
-                f"({fact.id})",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T13b", "ok", fact.line or 1, fact=fact)
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
@@ -170,16 +121,7 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         )
         if not later and _conditional(unit, fact.line):
             continue  # the assignment that ties them may not have run
-        yield Finding(
-            "T13",
-            "error",
-            (later or [fact.line or 1])[0],
-            f"{fact['left']} and {fact['right']} were tied, but are two tensors in the end.",
-            f"Their memory differs after the program ran ({fact.id}); line {fact.line} ties them.",
-            "Change tied weights in place, under torch.no_grad().",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("T13", "error", (later or [fact.line or 1])[0], fact=fact)
 
 
 def _conditional(unit: Unit, line: int | None) -> bool:
@@ -192,15 +134,7 @@ def cached_positions(program: Program, facts: FactStore, run: Run) -> Iterator[F
     """Logits with a cache of the past against those of the whole sequence."""
     for fact in facts.of("probe.cache"):
         if fact["change"] < 2e-3:
-            yield Finding(
-                "T14",
-                "ok",
-                fact.line or 1,
-                "Decoding with the cache gives the logits of the whole sequence.",
-                f"They differ by {fact['change']:.1g} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T14b", "ok", fact.line or 1, fact=fact)
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
@@ -213,14 +147,4 @@ def cached_positions(program: Program, facts: FactStore, run: Run) -> Iterator[F
             if holder
             else []
         )
-        yield Finding(
-            "T14",
-            "error",
-            (counted or [fact.line or 1])[0],
-            "With a cache the logits differ: new tokens get the positions of the first ones.",
-            f"The last position with {fact['argument']} differs from that of the whole sequence by "
-            f"{fact['change']:.2g} of its size ({fact.id}).",
-            "Start the positions at the length of the cache.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("T14", "error", (counted or [fact.line or 1])[0], fact=fact)

@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 _CLAIMS = (
@@ -33,11 +34,9 @@ def promised_layers(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
                     said = claim.search(text)
                     if said is None or _NOT.search(text) or _uses(words, needed):
                         continue
-                    yield Finding(
-                        "G20", "warning", line,
-                        f"{info.name} is said to be {what} ({said.group(0)}), but it has no such layer.",
-                        f"Its layers are {', '.join(sorted(_layers(unit, info.node))) or 'none of torch.nn'}.",
-                        "Correct the text or the layers.", unit.file,
+                    yield say(
+                        "G20", "warning", line, file=unit.file, info=info, what=what, group=said.group(0),
+                        node=", ".join(sorted(_layers(unit, info.node))) or "none of torch.nn",
                     )  # fmt: skip
 
 
@@ -105,20 +104,13 @@ def _missed(unit: Unit, function: ast.AST, kinds: set[str]) -> Iterator[Finding]
             continue
         holder = unit.parents.get(call)
         if not isinstance(holder, ast.Compare):
-            yield Finding(
-                "G21", "warning", call.lineno,
-                f"find({wanted!r}) is -1, which is true, where the name is absent, and 0, which is false, at "
-                "its start.",
-                "str.find gives a position, not a truth value.", f"Write {wanted!r} in the name.", unit.file,
-            )  # fmt: skip
+            yield say("G21", "warning", call.lineno, file=unit.file, wanted=wanted)
             continue
         near = sorted(k for k in kinds if wanted.lower() in k.lower())
         if near and not any(wanted in k for k in kinds):
-            yield Finding(
-                "G21", "error", call.lineno,
-                f"No class is called {wanted!r}: layers of class {near[0]} keep their default initialisation.",
-                f"The program has layers of class {', '.join(near[:3])}; none of these names contains {wanted!r}.",
-                f"Look for {_cased(near[0], wanted)!r}.", unit.file,
+            yield say(
+                "G21b", "error", call.lineno, file=unit.file, wanted=wanted, near=near, near_2=", ".join(near[:3]),
+                cased=_cased(near[0], wanted),
             )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.divergences import PER_PIXEL
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -30,18 +31,10 @@ def quantiser(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 and not re.search("loss", ast.unparse(s).partition("=")[0], re.I)
             ]
             learns = fact["out_to_codebook"] or 0
-            yield Finding(
-                "V11",
-                "error",
-                sums[0].lineno if sums else fact.line or 1,
-                "No gradient goes from the quantised output to the encoder: the straight-through step is missing or "
-                "reversed.",
-                f"The gradient to the input is 0{' and to the codebook ' + format(learns, '.3g') if learns else ''} "
-                f"({fact.id}).",
-                "Return inputs + (quantized - inputs).detach().",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say(
+                "V11", "error", sums[0].lineno if sums else fact.line or 1,
+                why=" and to the codebook " + format(learns, ".3g") if learns else "", fact=fact,
+            )  # fmt: skip
         elif fact["codebook_learns"] and fact["loss_to_codebook"] == 0:
             losses = [
                 s
@@ -53,17 +46,7 @@ def quantiser(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             named = [
                 s for s in losses if re.search(r"q_|codebook|embed|vq|dict", ast.unparse(s).partition("=")[0], re.I)
             ]
-            yield Finding(
-                "V11",
-                "error",
-                (named or losses or [node])[0].lineno,
-                "The codebook gets no gradient from the loss: it is detached in its own term.",
-                "The gradient of the quantiser's loss to the codebook is 0 and to its input "
-                f"{fact['loss_to_input']:.3g} ({fact.id}).",
-                "Detach the encoder's output, not the codebook, in the codebook's term.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("V11b", "error", (named or losses or [node])[0].lineno, fact=fact)
 
 
 _AVERAGES = re.compile(r"(^|_)(avg|average|ema|moving)", re.I)
@@ -85,13 +68,10 @@ def average_never_updated(program: Program, facts: FactStore, run: Run) -> Itera
                     continue
                 function = unit.function(reads[0])
                 idle = _idle(unit, function) if function is not None else None
-                yield Finding(
-                    "V13", "warning", idle.lineno if idle is not None else reads[0].lineno,
-                    f"{info.name}.{name} is read and never updated: what is computed from it stays as it was "
-                    "initialised.",
-                    f"Line {reads[0].lineno} reads it; no line of {info.name} assigns it or changes it in place"
-                    + (f", and {ast.unparse(idle.targets[0])}, computed here, enters nothing." if idle else "."),
-                    "Update it with decay * average + (1 - decay) * value.", file=unit.file,
+                yield say(
+                    "V13", "warning", idle.lineno if idle is not None else reads[0].lineno, file=unit.file, info=info,
+                    name=name, reads=reads,
+                    said=f", and {ast.unparse(idle.targets[0])}, computed here, enters nothing." if idle else ".",
                 )  # fmt: skip
 
 

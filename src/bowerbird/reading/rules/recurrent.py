@@ -9,6 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, insert_before, replace_line
 from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -90,48 +91,30 @@ def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 f for f in again if f.file == unit.file and f.line == backward
             ]
             told.add(statement.lineno)
-            yield Finding(
-                "R01",
-                "error" if proofs else "warning",
-                place.lineno,
-                f"The detached state is thrown away: {name} keeps the graph of all earlier batches."
-                if dropped is not None
-                else f"{name} goes from one backward pass into the next with its graph.",
-                _said(proofs)
-                or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) "
-                "to the next nothing detaches it.",
-                f"Write {name} = {name}.detach() (each part of a tuple) before line {statement.lineno}.",
-                file=unit.file,
-                facts=tuple(f.id for f in proofs[:1]),
-                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name),
-            )
+            yield say(
+                "R01c" if dropped is not None else "R01d", "error" if proofs else "warning", place.lineno,
+                file=unit.file, facts=tuple(f.id for f in proofs[:1]),
+                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name), name=name,
+                said=(
+                    _said(proofs)
+                    or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) to "
+                    "the next nothing detaches it."
+                ),
+                statement=statement,
+            )  # fmt: skip
     if told:
         return
     if attached:
         fact = attached[0]
         unit = unit_of(program, fact)
         dropped = _dropped(unit, unit.tree)
-        yield Finding(
-            "R01",
-            "error",
-            dropped.lineno if dropped is not None else _place(unit, fact),
-            "The layer starts from the state of an earlier batch and its graph.",
-            _said(attached),
-            "Detach the state before it is used again.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "R01", "error", dropped.lineno if dropped is not None else _place(unit, fact), file=fact.file,
+            facts=(fact.id,), said=_said(attached),
+        )  # fmt: skip
         return
     for fact in [f for f in facts.of("recurrent.start") if f["carried"] and not f["attached"]][:1]:
-        yield Finding(
-            "R01",
-            "ok",
-            fact.line or 1,
-            "The state that is carried over is detached.",
-            f"({fact.id})",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("R01b", "ok", fact.line or 1, fact=fact)
 
 
 def _assigned(unit: Unit, dropped: ast.stmt, name: str) -> Patch | None:
@@ -180,15 +163,10 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
     unit = unit_of(program, fact)
     evidence = f"{_start(fact)} ({fact.id})"
     if follows is not None and follows["share"] > 0.5:
-        yield Finding(
-            "R02",
-            "ok",
-            fact.line or 1,
-            "The state goes on where the last batch ended.",
-            f"{evidence}, and {follows['share']:.0%} of the rows begin at its last targets ({follows.id}).",
-            file=fact.file,
-            facts=(fact.id, follows.id),
-        )
+        yield say(
+            "R02b", "ok", fact.line or 1, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
+            follows=follows,
+        )  # fmt: skip
         yield from _epochs(unit)
         return
     drawn = _drawn(unit)
@@ -203,28 +181,13 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         else f"line {drawn} draws each batch anew"
     )
     place = _carry_line(unit, fact)
-    yield Finding(
-        "R02",
-        "error" if follows is not None else "warning",
-        place,
-        "Independent sequences start from the final state of others.",
-        f"{evidence}, but {why}.",
-        "Start each batch from a new state (zeros, or None).",
-        file=fact.file,
-        facts=(fact.id,),
-    )
+    yield say(
+        "R02", "error" if follows is not None else "warning", place, file=fact.file, facts=(fact.id,),
+        evidence=evidence, why=why,
+    )  # fmt: skip
     initial = _initial(unit)
     if initial is not None and abs(initial - place) > 2:
-        yield Finding(
-            "R02",
-            "warning",
-            initial,
-            "The state is made once, before the loop over independent sequences.",
-            f"{evidence}.",
-            "Make it within the loop.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("R02c", "warning", initial, file=fact.file, facts=(fact.id,), evidence=evidence)
 
 
 def _drawn(unit: Unit) -> int | None:
@@ -275,12 +238,4 @@ def _epochs(unit: Unit) -> Iterator[Finding]:
         ]
         before = [s for s in made if s.lineno < outer[-1].lineno]
         if before and not inside and not remade:
-            yield Finding(
-                "R02",
-                "warning",
-                before[-1].lineno,
-                "The state is made once for all epochs: each starts from the end of the last one.",
-                f"{name} is assigned before the loop of line {outer[-1].lineno} and not at the start of an epoch.",
-                "Make the state anew at the start of each epoch.",
-                file=unit.file,
-            )
+            yield say("R02d", "warning", before[-1].lineno, file=unit.file, name=name, lineno=outer[-1].lineno)

@@ -9,6 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -20,14 +21,11 @@ def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         unit = unit_of(program, fact)
         name = fact.subject.rpartition(".")[2]
         line = _stored(unit, str(fact["class"]), name) or fact.line or 1
-        yield Finding(
+        yield say(
             "P01", "error" if fact["calls"] and not _set_aside(unit, str(fact["class"])) else "warning", line,
-            f"{fact['count']} module{'s lie' if fact['count'] > 1 else ' lies'} in the plain "
-            f"{fact['container']} {name} of "
-            f"{fact['class']}: nothing registers their {fact['parameters']} parameters.",
-            f"They were called {fact['calls']} times and are absent from parameters() of {fact['holder']} ({fact.id}).",
-            f"Use nn.Module{'Dict' if fact['container'] == 'dict' else 'List'}.", file=fact.file, facts=(fact.id,),
-            patch=_module_list(unit, line) if fact["container"] == "list" else None,
+            patch=_module_list(unit, line) if fact["container"] == "list" else None, fact=fact,
+            which="s lie" if fact["count"] > 1 else " lies", name=name,
+            which_2="Dict" if fact["container"] == "dict" else "List",
         )  # fmt: skip
 
 
@@ -75,23 +73,14 @@ def repeated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             meant = re.search(r"shar|tied|same|共享", " ".join(unit.lines[max(node.lineno - 4, 0) : node.lineno]), re.I)
             if seen is None and not _in_container(unit, node):
                 continue
-            yield Finding(
-                "P02", "error" if seen and not meant else "warning", node.lineno,
-                "A list that is multiplied holds the same layer several times: all share one set of weights.",
-                f"{', '.join(seen['paths'][:3])} are one object ({seen.id})." if seen
-                else f"{ast.unparse(node)[:80]} copies references, not layers.",
-                "Build each: nn.ModuleList([copy.deepcopy(layer) for _ in range(n)]).", file=unit.file,
-                facts=(seen.id,) if seen else (),
+            yield say(
+                "P02b" if seen else "P02c", "error" if seen and not meant else "warning", node.lineno, file=unit.file,
+                facts=(seen.id,) if seen else (), paths=", ".join(seen["paths"][:3]) if seen else "", seen=seen,
+                node_2=ast.unparse(node)[:80],
             )  # fmt: skip
             return
     for fact in shared[:1]:
-        yield Finding(
-            "P02", "warning", fact.line or 1,
-            f"{fact['paths'][0]} and {fact['paths'][1]} are the same layer: all places of the list share one "
-            "set of weights.",
-            f"{len(fact['paths'])} paths lead to one object ({fact.id}).",
-            "Build a new layer for each place, unless they are meant to share.", file=fact.file, facts=(fact.id,),
-        )  # fmt: skip
+        yield say("P02", "warning", fact.line or 1, fact=fact, paths=len(fact["paths"]))
 
 
 def _siblings(paths: list[str] | None) -> bool:

@@ -12,6 +12,7 @@ from bowerbird.reading.origins import bound, calls_at
 from bowerbird.reading.phases import forwards, phases
 from bowerbird.reading.program import Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -159,13 +160,9 @@ def _another_prior(pair: Pair, known: Fact, call: Fact, line: int, drawn: bool) 
     first, second = _figures(known), _figures(call)
     one_sided = (second["min"] >= 0) != (first["min"] >= 0)
     what = "noise" if drawn else "inputs"
-    return Finding(
-        "G15", "error" if one_sided and drawn else "warning", line,
-        f"{pair.generator} is given other {what} here than at line {known.line}.",
-        f"There mean {first['mean']:.3g}, deviation {first['std']:.3g}, least {first['min']:.3g} "
-        f"({known.id}); here {second['mean']:.3g}, {second['std']:.3g}, {second['min']:.3g} ({call.id}).",
-        "Draw both with the same function." if drawn else "Give it what it was trained on.", call.file,
-        (known.id, call.id),
+    return say(
+        "G15" if drawn else "G15b", "error" if one_sided and drawn else "warning", line, file=call.file,
+        facts=(known.id, call.id), pair=pair, what=what, known=known, first=first, second=second, call=call,
     )  # fmt: skip
 
 
@@ -218,14 +215,9 @@ def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[
             if row["moved"] > 0 or row["argument"] == 0:
                 continue
             unit, line, name = _parameter(program, str(fact["class"]), row["argument"])
-            yield Finding(
-                "G17", "error", line or fact.line or 1,
-                f"{fact.subject} ignores {name}: exchanging it changes none of its outputs.",
-                f"The largest change of an output was 0 when {name} (shape {row['shape']}) was exchanged; "
-                "exchanging the "
-                f"first argument moved it by {rows[0]['moved']:.3g} ({fact.id}).",
-                f"Let {name} enter the computation, in the discriminator too.", unit.file if unit else fact.file,
-                (fact.id,),
+            yield say(
+                "G17b", "error", line or fact.line or 1, file=unit.file if unit else fact.file, fact=fact, name=name,
+                row=row, rows=rows,
             )  # fmt: skip
     for pair in found:
         yield from _unlabelled(program, facts, pair)
@@ -258,12 +250,9 @@ def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Find
     width = first_tensor(call["out"]).get("shape", [0, 0])
     if given is None or given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
         return
-    yield Finding(
-        "G17", "warning", call.line or 1,
-        f"{pair.generator} is given labels and {pair.discriminator} is not, so nothing asks the images to fit them.",
-        f"The generator's call has labels ({made[0].id}), the discriminator's only images of shape {given} "
-        f"({call.id}).",
-        "Give the labels to the discriminator too.", call.file, (made[0].id, call.id),
+    yield say(
+        "G17", "warning", call.line or 1, file=call.file, facts=(made[0].id, call.id), pair=pair, made=made,
+        given=given, call=call,
     )  # fmt: skip
 
 
@@ -285,12 +274,9 @@ def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             if len(trained) < 2:
                 continue
             unit, line, name = _parameter(program, str(fact["class"]), 0)
-            yield Finding(
-                "G18", "error", line or fact.line or 1,
-                f"{fact.subject} does not depend on its noise {name}: every sample is the same.",
-                f"Other noise moved its output by {noise[0]['moved']:.2g}, of at most {noise[0]['size']:.3g} "
-                f"({fact.id}).",
-                f"Let {name} reach the output.", unit.file if unit else fact.file, (fact.id,),
+            yield say(
+                "G18", "error", line or fact.line or 1, file=unit.file if unit else fact.file, fact=fact, name=name,
+                noise=noise,
             )  # fmt: skip
         else:
             yield Finding(
@@ -307,12 +293,8 @@ def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         made = [s for game in ours for s in game if s.fake]
         pulls = [abs(r["mean"] * r["of"]) for s in made for r in s.backward["pulls"] if r["call"] == s.call["call"]]
         if len(pulls) >= 2 and max(pulls) < 1e-4:
-            yield Finding(
-                "G19", "warning", made[-1].backward.line or 1,
-                f"The loss hardly depends on the scores of {pair.discriminator}: almost no gradient is left for "
-                f"{pair.generator}.",
-                f"Its derivative by the mean score was at most {max(pulls):.2g} in {len(pulls)} updates "
-                f"({made[-1].backward.id}).",
-                "Use the non-saturating loss, smooth the labels, or weaken the discriminator.",
-                made[-1].backward.file, (made[-1].backward.id,),
+            yield say(
+                "G19", "warning", made[-1].backward.line or 1, file=made[-1].backward.file,
+                facts=(made[-1].backward.id,), pair=pair, pulls_2=max(pulls), pulls_3=len(pulls),
+                id=made[-1].backward.id,
             )  # fmt: skip

@@ -9,6 +9,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 _PER_EPOCH = frozenset("StepLR MultiStepLR ExponentialLR CosineAnnealingLR".split())
@@ -29,22 +30,18 @@ def scheduled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 if per_batch and kind in _PER_EPOCH:
                     yield from _too_often(unit, facts, name, kind, call, step)
                 elif not per_batch and kind == "OneCycleLR" and _mentions(call, "len(", "steps"):
-                    yield Finding(
-                        "L06", "warning", step.lineno,
-                        f"{name} counts batches (it is given the number of steps) and is stepped once per epoch.",
-                        f"{kind} is made at line {call.lineno}: {ast.unparse(call)[:120]}.",
-                        "Step it after every optimiser step.", file=unit.file,
+                    yield say(
+                        "L06c", "warning", step.lineno, file=unit.file, name=name, kind=kind, call=call,
+                        call_2=ast.unparse(call)[:120],
                     )  # fmt: skip
 
 
 def _order(program: Program, facts: FactStore) -> Iterator[Finding]:
     for warning in facts.of("run.warning"):
         if "lr_scheduler.step()` before `optimizer.step()" in warning["message"] and warning.line:
-            yield Finding(
-                "L06", "warning", warning.line,
-                "The schedule is stepped before the optimiser, so the first learning rate is never used.",
-                f"PyTorch warned: {warning['message'][:120]} ({warning.id}).",
-                "Call optimizer.step() before scheduler.step().", file=warning.file, facts=(warning.id,),
+            yield say(
+                "L06b", "warning", warning.line, file=warning.file, facts=(warning.id,),
+                message=warning["message"][:120], warning=warning,
             )  # fmt: skip
 
 
@@ -89,12 +86,10 @@ def _too_often(
         if len(seen) > 1
         else ""
     )
-    yield Finding(
-        "L06", "error" if len(seen) > 1 and counts else "warning", step.lineno,
-        f"{name} is stepped after every batch, but it counts epochs: the learning rate vanishes far too early.",
-        f"{why}{rates}{f' ({seen[0].id}, {seen[-1].id})' if seen else ''}.",
-        f"Step {name} once per epoch, after the loop over batches.", file=unit.file,
-        facts=tuple(f.id for f in seen[:1]),
+    yield say(
+        "L06", "error" if len(seen) > 1 and counts else "warning", step.lineno, file=unit.file,
+        facts=tuple(f.id for f in seen[:1]), name=name, why=why, rates=rates,
+        why_2=f" ({seen[0].id}, {seen[-1].id})" if seen else "",
     )  # fmt: skip
 
 
@@ -151,12 +146,9 @@ def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[F
         if not later or (unit.file, line) in said:
             continue
         said.add((unit.file, line))
-        yield Finding(
-            "L08", "warning", line,
-            "The learning rate of the first step is exactly zero: the step moves nothing and a batch is lost.",
-            f"{first.subject} stepped with lr {rates[0]} and moved its weights by {first['delta']} ({first.id}); "
-            f"later steps use {later[0]['lr'][0]:.3g} ({later[0].id}).",
-            "Count from one: (it + 1) / (warmup + 1).", file=unit.file, facts=(first.id, later[0].id),
+        yield say(
+            "L08", "warning", line, file=unit.file, facts=(first.id, later[0].id), first=first, rates=rates,
+            later=later,
         )  # fmt: skip
 
     for fact in facts.of("probe.rate"):
@@ -165,12 +157,7 @@ def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[F
             continue
         unit, line = found
         said.add((unit.file, line))
-        yield Finding(
-            "L08", "warning", line,
-            "The learning rate of the first step is exactly zero: the step moves nothing and a batch is lost.",
-            f"{fact.subject} gives 0 at step 0 and {fact['second']:.3g} at step 1 ({fact.id}).",
-            "Count from one: (it + 1) / (warmup + 1).", file=unit.file, facts=(fact.id,),
-        )  # fmt: skip
+        yield say("L08b", "warning", line, file=unit.file, fact=fact)
 
 
 def _warmup(program: Program) -> tuple[Unit, int] | None:

@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, last_name
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 _PER_CHANNEL = re.compile(
@@ -39,11 +40,9 @@ def one_for_all(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                     continue
                 reason = f"the text says “{why.group(0)}”" if why else f"{unread[0]} is an argument that nothing reads"
                 seen = next((f for f in facts.of("module.init") if f["shape"] == list(shape)), None)
-                yield Finding(
-                    "P05", "warning", call.lineno,
-                    f"This parameter of {info.name} has one element for all channels, and broadcasting hides it.",
-                    f"Its shape is {tuple(shape)}{f' ({seen.id})' if seen else ''}; {reason}.",
-                    "Give it one element per channel.", file=unit.file, facts=(seen.id,) if seen else (),
+                yield say(
+                    "P05", "warning", call.lineno, file=unit.file, facts=(seen.id,) if seen else (), info=info,
+                    tuple_2=tuple(shape), why=f" ({seen.id})" if seen else "", reason=reason,
                 )  # fmt: skip
 
 
@@ -88,9 +87,7 @@ def counted(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 slack = max(0.02, 0.6 * 10 ** -(digits - 1)) if claim >= 1e3 and said["unit"] else 1e-9
                 if claim < 100 or any(abs(t["parameters"] - claim) <= slack * claim for t in own):
                     continue
-                yield Finding(
-                    "P06", "warning", info.node.body[0].lineno + offset,
-                    f"The text says {said.group(0).strip()}, and {info.name} has {own[0]['parameters']:,}.",
-                    f"sum(p.numel() for p in {own[0].subject}.parameters()) is {own[0]['parameters']} ({own[0].id}).",
-                    "Correct the number, or the sizes.", file=unit.file, facts=(own[0].id,),
+                yield say(
+                    "P06", "warning", info.node.body[0].lineno + offset, file=unit.file, facts=(own[0].id,),
+                    group=said.group(0).strip(), info=info, own=own,
                 )  # fmt: skip

@@ -7,6 +7,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Function, Program, Unit, dotted
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 
@@ -19,12 +20,9 @@ def lambda_of_lambda(program: Program, facts: FactStore, run: Run) -> Iterator[F
             if not isinstance(choice, ast.IfExp) or isinstance(choice.body, ast.Lambda):
                 continue
             if isinstance(choice.orelse, ast.Lambda):
-                yield Finding(
-                    "X16", "warning", node.lineno,
-                    "The conditional belongs to the first lambda: otherwise it returns a function instead of a value.",
-                    f"{ast.unparse(node)[:100]} gives {ast.unparse(choice.orelse)[:40]} where "
-                    f"{ast.unparse(choice.test)[:40]} is false.",
-                    "Put parentheses around each lambda: (lambda ...) if ... else (lambda ...).", file=unit.file,
+                yield say(
+                    "X16", "warning", node.lineno, file=unit.file, node_2=ast.unparse(node)[:100],
+                    orelse=ast.unparse(choice.orelse)[:40], test=ast.unparse(choice.test)[:40],
                 )  # fmt: skip
 
 
@@ -34,12 +32,9 @@ def attribute_for_argument(program: Program, facts: FactStore, run: Run) -> Iter
     for unit in program:
         for function in unit.functions.values():
             for name, call in _instead(unit, function):
-                yield Finding(
-                    "X15", "warning", call.lineno,
-                    f"{function.name} has its own {name} and calls self.{name}: what was chosen has no effect here.",
-                    f"{name} is an argument or chosen in {function.name} (line {function.lineno}); line {call.lineno} "
-                    f"calls {ast.unparse(call.func)}.",
-                    f"Call {name}.", file=unit.file,
+                yield say(
+                    "X15", "warning", call.lineno, file=unit.file, function=function, name=name, call=call,
+                    func=ast.unparse(call.func),
                 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import Phase, did_nothing, phases
 from bowerbird.reading.program import Program, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import handing, rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.ownership import doubled, forsaken, name_of, steps_taken
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
@@ -38,14 +39,10 @@ def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:
             continue
         wrong = max((first, second), key=lambda o: (_fits(name_of(facts, o), lost), o.position))
         held = next(iter(wrong["owners"]))
-        yield Finding(
-            "G07", "error", wrong.line or 1,
-            f"{name_of(facts, wrong)} holds the parameters of {held}, like the other optimiser; {lost} is in none and "
-            "never changes.",
-            f"Both were given {wrong['tensors']} tensors of {held} ({first.id}, {second.id}); {lost} was reached by "
-            f"gradients and did not move ({untrained[lost].id}).",
-            f"Give it {lost}.parameters().", wrong.file, (first.id, second.id, untrained[lost].id),
-            _given(program, wrong, held, lost),
+        yield say(
+            "G07f", "error", wrong.line or 1, file=wrong.file, facts=(first.id, second.id, untrained[lost].id),
+            patch=_given(program, wrong, held, lost), name_of_2=name_of(facts, wrong), held=held, lost=lost,
+            wrong=wrong, first=first, second=second, id=untrained[lost].id,
         )  # fmt: skip
     for pair in found:
         yield from _unstepped(program, facts, pair.discriminator, pair.generator)
@@ -103,14 +100,12 @@ def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> I
     handed = _handed(program, step) if step is not None else None
     place = step or backward or optimizer
     instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
-    yield Finding(
-        "G07", "error", handed or place.line or 1,
-        f"{name} is never stepped, so {module} stays as it was initialised{instead}",
-        f"{len(facts.of('event.step'))} steps were seen, none of {name} ({optimizer.id})"
-        + (f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else "."),
-        f"Call {name}.step() after the backward pass of {module}.", place.file,
-        tuple(f.id for f in (optimizer, backward, step) if f is not None),
-        _renamed(program, step, name) if step is not None and not handed else None,
+    yield say(
+        "G07e", "error", handed or place.line or 1, file=place.file,
+        facts=tuple(f.id for f in (optimizer, backward, step) if f is not None),
+        patch=_renamed(program, step, name) if step is not None and not handed else None, name=name, module=module,
+        instead=instead, of=len(facts.of("event.step")), optimizer=optimizer,
+        said=f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else ".",
     )  # fmt: skip
 
 
@@ -172,14 +167,10 @@ def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
     judges = [o for o in made if set(o["owners"]) == {pair.discriminator}]
     if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
         optimizer = makers[0]
-        yield Finding(
-            "G08", "error", optimizer.line or 1,
-            f"{name_of(facts, optimizer)} also holds {pair.discriminator}: the generator's loss trains the "
-            "discriminator to "
-            "approve of fakes.",
-            f"It was given {', '.join(sorted(optimizer['owners']))} ({optimizer.id}); {name_of(facts, judges[0])} "
-            f"trains {pair.discriminator} too ({judges[0].id}).",
-            f"Give it {pair.generator}.parameters() alone.", optimizer.file, (optimizer.id, judges[0].id),
+        yield say(
+            "G08", "error", optimizer.line or 1, file=optimizer.file, facts=(optimizer.id, judges[0].id),
+            name_of_2=name_of(facts, optimizer), pair=pair, owners=", ".join(sorted(optimizer["owners"])),
+            optimizer=optimizer, name_of_3=name_of(facts, judges[0]), judges=judges,
         )  # fmt: skip
 
 
@@ -196,12 +187,9 @@ def _other_judge(program: Program, facts: FactStore) -> Iterator[Finding]:
         (mine,), other = own, sorted(reached & judges)[0]
         backward, step = phase.backwards[-1], phase.steps[-1]
         lines = loss_line(unit_of(program, backward), backward.line), backward.line
-        yield Finding(
-            "G08", "error", lines[0] or lines[1] or 1,
-            f"{step.subject} is stepped after a loss of {other}: {mine} gets no gradient and never changes.",
-            f"backward() of line {backward.line} reached {', '.join(sorted(filter(None, reached)))} ({backward.id}); "
-            f"the step found no gradient for {mine} ({step.id}).",
-            f"Compute this loss with {mine}.", backward.file, (backward.id, step.id),
+        yield say(
+            "G08b", "error", lines[0] or lines[1] or 1, file=backward.file, facts=(backward.id, step.id), step=step,
+            other=other, mine=mine, backward=backward, filter_2=", ".join(sorted(filter(None, reached))),
         )  # fmt: skip
         return
 
@@ -211,13 +199,9 @@ def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Fin
         reaching = [b for b in phase.backwards if pair.generator in (b["grads"] or {})]
         if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
             step, backward = phase.steps[-1], reaching[-1]
-            yield Finding(
-                "G08", "error", _handed(program, step) or step.line or 1,
-                f"After the generator's loss {step.subject} is stepped: {pair.discriminator} is moved to please "
-                f"{pair.generator}, which never moves.",
-                f"The loss of line {backward.line} reached {pair.generator} ({backward.id}); the step holds "
-                f"{', '.join(step['owners'] or {})} ({step.id}).",
-                f"Step the optimiser of {pair.generator} here.", step.file, (backward.id, step.id),
+            yield say(
+                "G08c", "error", _handed(program, step) or step.line or 1, file=step.file, facts=(backward.id, step.id),
+                step=step, pair=pair, backward=backward, owners=", ".join(step["owners"] or {}),
             )  # fmt: skip
             return
 
@@ -232,11 +216,8 @@ def _without_gradients(program: Program, facts: FactStore, pair: Pair) -> Iterat
                 if _never(program, facts, pair.discriminator) is None or not phase.backwards:
                     continue
                 backward = phase.backwards[-1]
-                yield Finding(
-                    "G08", "error", step.line or 1,
-                    f"{step.subject} is stepped after a loss that does not reach {pair.generator}.",
-                    f"The loss of line {backward.line} reached {', '.join(sorted(reached))} ({backward.id}); the step "
-                    f"holds {', '.join(sorted(owners))} ({step.id}).",
-                    f"Step the optimiser of {pair.discriminator} here.", step.file, (backward.id, step.id),
+                yield say(
+                    "G08d", "error", step.line or 1, file=step.file, facts=(backward.id, step.id), step=step, pair=pair,
+                    backward=backward, reached_2=", ".join(sorted(reached)), owners_2=", ".join(sorted(owners)),
                 )  # fmt: skip
                 return

@@ -8,6 +8,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     swap,
     unit_of,
@@ -29,16 +30,10 @@ def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         ):
             continue
         call = facts.first("event.forward", fact.subject)
-        yield Finding(
-            "T07",
-            "error",
-            (call.line if call else shift["line"]) or 1,
-            "The decoder is fed the tokens that it is to predict at the same positions.",
-            f"The targets of line {shift['line']} equal the decoder's input, unshifted ({fact.id}).",
-            "Feed tgt[:, :-1] and predict tgt[:, 1:].",
-            file=call.file if call else fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "T07", "error", (call.line if call else shift["line"]) or 1, file=call.file if call else fact.file,
+            shift=shift, fact=fact,
+        )  # fmt: skip
 
 
 @rule("T10", "Targets are not the next tokens", family="transformer")
@@ -51,15 +46,7 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             continue
         by, seen = shift["by"], True
         if by == 1:
-            yield Finding(
-                "T10",
-                "ok",
-                shift["line"] or 1,
-                "Targets are the inputs one position later.",
-                f"On the first batch ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T10c", "ok", shift["line"] or 1, fact=fact)
             continue
         along = "column" if shift["axis"] == 0 else "row"
         if by not in (0, 2) or (by == 0 and not fact["itself"]):
@@ -67,19 +54,10 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         if by == 0 and (fact[f"{along}_before"] or (not fact[f"{along}_after"] and not fact["generates"])):
             continue
         unit = unit_of(program, fact)
-        yield Finding(
-            "T10",
-            "error",
-            _target_line(unit, by) or shift["line"] or 1,
-            "The targets are the inputs themselves: the model learns to copy."
-            if by == 0
-            else f"The targets are {abs(by)} positions {'ahead of' if by > 0 else 'behind'} the inputs, not one ahead.",
-            f"On the first batch y[t] equals x[t{by:+d}] at every position ({fact.id}); the loss is at line "
-            f"{shift['line']}.",
-            "Use x = data[i : i + T] and y = data[i + 1 : i + 1 + T], once.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "T10" if by == 0 else "T10b", "error", _target_line(unit, by) or shift["line"] or 1, by_2=abs(by),
+            which="ahead of" if by > 0 else "behind", by=by, fact=fact, shift=shift,
+        )  # fmt: skip
     for unit in program if not seen else ():
         yield from _same_slices(unit)
 
@@ -97,11 +75,9 @@ def _same_slices(unit: Unit) -> Iterator[Finding]:
                 if s.lineno < statement.lineno and ast.unparse(s.value) == ast.unparse(statement.value)
             ]  # fmt: skip
             if re.match(r"(y|target|label)", name, re.I) and any(re.match(r"(x|input|src)", o, re.I) for o in same):
-                yield Finding(
-                    "T10", "warning", statement.lineno,
-                    "The targets are the inputs themselves: the model learns to copy.",
-                    f"{name} and {same[0]} are both {ast.unparse(statement.value)[:60]}.",
-                    "Cut the targets one position later: ids[i + 1 : i + 1 + length].", file=unit.file,
+                yield say(
+                    "T10d", "warning", statement.lineno, file=unit.file, name=name, same=same,
+                    value=ast.unparse(statement.value)[:60],
                 )  # fmt: skip
 
 
@@ -135,27 +111,14 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             continue
         unit = unit_of(program, fact)
         made = next((c.lineno for c in unit.all(ast.Call) if last_name(c) in ("CrossEntropyLoss", "NLLLoss")), None)
-        yield Finding(
-            "T11",
-            "error" if fact["share"] > 0.05 else "warning",
-            made or fact.line or 1,
-            "Padding is predicted like any token: the loss does not ignore it.",
-            f"{fact['share']:.0%} of the first targets are {fact['name']} = {fact['pad']} ({fact.id}), and "
-            "ignore_index is another.",
-            f"Pass ignore_index={fact['name']}.",
-            file=fact.file,
-            facts=(fact.id,),
+        yield say(
+            "T11", "error" if fact["share"] > 0.05 else "warning", made or fact.line or 1,
             patch=swap(
-                program,
-                fact.file,
-                made,
-                "CrossEntropyLoss()",
-                f"CrossEntropyLoss(ignore_index={fact['name']})",
+                program, fact.file, made, "CrossEntropyLoss()", f"CrossEntropyLoss(ignore_index={fact['name']})",
                 "T11: ignore padding",
-            )
-            if made
-            else None,
-        )
+            ) if made else None,
+            fact=fact,
+        )  # fmt: skip
 
 
 def _compared_with_itself(unit: Unit) -> Iterator[Finding]:
@@ -168,11 +131,8 @@ def _compared_with_itself(unit: Unit) -> Iterator[Finding]:
         same = dotted(test.left) is not None and dotted(test.left) == dotted(whole)
         index = re.search(r"pad|ignore", ast.unparse(test.comparators[0]), re.I)
         if same and index and not re.search(r"id|token|seq|src|tgt|label", str(dotted(whole)), re.I):
-            yield Finding(
-                "T11", "warning", call.lineno,
-                f"{dotted(whole)} is compared with the index of padding: it holds weights, not tokens; padding stays.",
-                f"{ast.unparse(test)[:80]} is asked of the tensor that is filled.",
-                "Compare the target tokens with the index of padding.", file=unit.file,
+            yield say(
+                "T11b", "warning", call.lineno, file=unit.file, dotted_2=dotted(whole), test_2=ast.unparse(test)[:80],
             )  # fmt: skip
 
 
@@ -186,13 +146,4 @@ def pooled_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
         place = fact["means"][-1]
         unit = program.units.get(place["file"], program.main)
         masked = re.search("mask|keep|pad|valid", unit.lines[place["line"] - 1], re.I)
-        yield Finding(
-            "T12",
-            "error" if masked else "warning",
-            place["line"],
-            "The mean divides by the padded length, so padding changes the answer.",
-            f"Three more padding tokens changed the output by {fact['change']:.2g} of its size ({fact.id}).",
-            "Divide the masked sum by the number of tokens: (x * keep).sum(1) / keep.sum(1).",
-            file=place["file"],
-            facts=(fact.id,),
-        )
+        yield say("T12", "error" if masked else "warning", place["line"], file=place["file"], fact=fact)

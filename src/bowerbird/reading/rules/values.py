@@ -9,6 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import at, bound, calls_at
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 _MODULE_AS_TENSOR = (
@@ -38,11 +39,9 @@ def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
         if not (attribute in _TENSOR_METHODS or error.subject == "TypeError") or attribute in defined:
             continue
         told.add((error.file, error.line))
-        yield Finding(
-            "X02", "error", error.line,
-            f"An operation on tensors is asked of a module of class {sorted(named)[0]}.",
-            f"The line raised: {error['message'][:140]} ({error.id}).",
-            "Call the module on a tensor, or use its .weight or .bias.", error.file, (error.id,),
+        yield say(
+            "X02", "error", error.line, file=error.file, facts=(error.id,), named_2=sorted(named)[0],
+            message=error["message"][:140], error=error,
         )  # fmt: skip
 
     yield from _initialised(program, told)
@@ -55,11 +54,7 @@ def _initialised(program: Program, told: set[tuple[str, int | None]]) -> Iterato
             name = dotted(call.args[0]) if call.args else None
             kind = unit.modules.get(name or "")
             if kind is not None and (unit.file, call.lineno) not in told:
-                yield Finding(
-                    "X02", "warning", call.lineno,
-                    f"{dotted(call.func)} takes a tensor, and {name} is a module of class {kind}.",
-                    f"The program binds {name} to {kind}.", f"Use {name}.weight.", unit.file,
-                )  # fmt: skip
+                yield say("X02b", "warning", call.lineno, file=unit.file, func=dotted(call.func), name=name, kind=kind)
 
 
 _TENSOR_METHODS = frozenset(
@@ -76,48 +71,33 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     for warning in facts.of("run.warning"):
         if "Using a target size" in warning["message"] and (warning.file, warning.line) not in seen:
             seen.add((warning.file, warning.line))
-            yield Finding(
-                "X03", "error", warning.line or 1,
-                "The loss is given a prediction and a target of different shapes, and broadcasts them.",
-                f"PyTorch warned: {warning['message'][:150]} ({warning.id}).",
-                "Give both the same shape.", warning.file, (warning.id,),
+            yield say(
+                "X03c", "error", warning.line or 1, file=warning.file, facts=(warning.id,),
+                message=warning["message"][:150], warning=warning,
             )  # fmt: skip
     for fact in facts.of("tensor.broadcast"):
         first, second = fact["shapes"]
         if (fact.file, fact.line) in seen or not _column_against_row(first, second) or not _subtracts(program, fact):
             continue
         seen.add((fact.file, fact.line))
-        yield Finding(
-            "X03", "error", fact.line or 1,
-            f"Shapes {tuple(first)} and {tuple(second)} are broadcast to {tuple(fact['out'])}: every element "
-            "of one meets "
-            "every element of the other.",
-            f"{fact.subject} of {first} and {second} gave {fact['out']} ({fact.id}).",
-            "Give both the same shape: squeeze(-1), or view_as.", fact.file, (fact.id,),
+        yield say(
+            "X03", "error", fact.line or 1, tuple_2=tuple(first), tuple_3=tuple(second), out=tuple(fact["out"]),
+            fact=fact, first=first, second=second,
         )  # fmt: skip
     yield from list(_channels(facts)) or {f.line: f for f in _grey(program)}.values()
     guessed = any("stand-in images" in s.reason for s in run.stand_ins)
     for error in facts.of("run.exception"):
         if "Using a target size" in error["message"] and error["phase"] == "program" and error.line:
-            yield Finding(
-                "X03", "warning" if guessed else "error", error.line,
-                "The loss is given a prediction and a target of different shapes.",
-                f"The line raised: {error['message'][:150]} ({error.id}).",
-                "Give both the same shape.", error.file, (error.id,),
+            yield say(
+                "X03d", "warning" if guessed else "error", error.line, file=error.file, facts=(error.id,),
+                message=error["message"][:150], error=error,
             )  # fmt: skip
 
 
 def _channels(facts: FactStore) -> Iterator[Finding]:
     """Three means for a grey picture: old versions of torchvision took the first, newer ones raise."""
     for fact in facts.of("transform.mismatch"):
-        yield Finding(
-            "X03", "warning", fact.line or 1,
-            f"Normalize is given {fact['given']} means for pictures of {fact['channels']} channel"
-            f"{'s' if fact['channels'] > 1 else ''}.",
-            f"The first picture that it met has {fact['channels']} ({fact.id}); torchvision cannot broadcast that "
-            "in place.",
-            f"Give it {fact['channels']} mean and deviation.", fact.file, (fact.id,),
-        )  # fmt: skip
+        yield say("X03b", "warning", fact.line or 1, fact=fact, which="s" if fact["channels"] > 1 else "")
 
 
 _GREY = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS")
@@ -136,12 +116,7 @@ def _grey(program: Program) -> Iterator[Finding]:
             for inner in unit.calls("Normalize", under=pipeline):
                 means = unit.constant(inner.args[0]) if inner.args else None
                 if isinstance(means, tuple) and len(means) == 3:
-                    yield Finding(
-                        "X03", "warning", inner.lineno,
-                        f"Normalize is given 3 means for the grey pictures of {last_name(call)}.",
-                        f"Line {call.lineno} gives it to {last_name(call)}, whose pictures have one channel.",
-                        "Give it 1 mean and deviation.", unit.file,
-                    )  # fmt: skip
+                    yield say("X03e", "warning", inner.lineno, file=unit.file, last_name_2=last_name(call), call=call)
 
 
 def _column_against_row(first: list[int], second: list[int]) -> bool:
@@ -180,11 +155,9 @@ def mismatch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         file, line = _where_from(program, error)
         half = any(s.name == "CUDA" for s in run.stand_ins) and re.search(r"half|float16", error["message"], re.I)
-        yield Finding(
-            "X04", "warning" if half else "error", line,
-            "A tensor of another type (or on another device) than the weights is made here or given on from here.",
-            f"Line {error.line} raised: {error['message'][:130]} ({error.id}).",
-            "Make it float32 (and on the right device): .float(), dtype=, device=.", file, (error.id,),
+        yield say(
+            "X04", "warning" if half else "error", line, file=file, facts=(error.id,), error=error,
+            message=error["message"][:130],
         )  # fmt: skip
     for unit in program:
         yield from _left_on_cpu(unit)
@@ -231,11 +204,9 @@ def _left_on_cpu(unit: Unit) -> Iterator[Finding]:
                     continue
                 line, given = found
             if _fresh(unit, given):
-                yield Finding(
-                    "X04", "warning", line,
-                    f"This tensor stays on the CPU and is given to {name}, which was moved to the GPU.",
-                    f"{name} is moved at line {moved[name]}; {ast.unparse(given)[:70]} names no device.",
-                    "Make it on the device of the network: device=….", unit.file,
+                yield say(
+                    "X04b", "warning", line, file=unit.file, name=name, moved_2=moved[name],
+                    given_2=ast.unparse(given)[:70],
                 )  # fmt: skip
 
 
@@ -288,9 +259,4 @@ def exchanged(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             continue
         if second.get("requires_grad"):
             seen.add((loss.file, loss.line))
-            yield Finding(
-                "X12", "warning", loss.line or 1,
-                f"{loss.subject} is given the target first: what carries gradients comes second.",
-                f"Its first argument requires no gradient and its second does ({loss.id}).",
-                "Exchange the two arguments.", loss.file, (loss.id,),
-            )  # fmt: skip
+            yield say("X12", "warning", loss.line or 1, file=loss.file, facts=(loss.id,), loss=loss)

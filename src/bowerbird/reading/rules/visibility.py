@@ -8,6 +8,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import (
     assigned_in,
     swap,
@@ -48,46 +49,20 @@ def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
     """One token was changed and outputs at earlier positions moved."""
     for fact in facts.of("probe.causality"):
         if fact["row_before"] is False and _generates(fact, program):
-            yield Finding(
-                "T02",
-                "ok",
-                fact.line or 1,
-                f"{fact.subject} does not see the future.",
-                f"Changing the token at {fact['cell']} moved no earlier output ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T02d", "ok", fact.line or 1, fact=fact)
     for fact in facts.of("probe.raster"):
         if not fact["before"] and not fact["itself"]:
             continue
-        yield Finding(
-            "T02",
-            "error",
-            fact.line or 1,
-            "The first masked convolution sees the pixel that is predicted."
-            if not fact["before"]
-            else "Masked convolutions see pixels that come later.",
-            f"Changing one pixel moved the output at {'earlier pixels' if fact['before'] else 'itself'} ({fact.id}).",
-            "The first layer needs a mask of kind A (centre hidden), all others one of kind B.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "T02" if not fact["before"] else "T02b", "error", fact.line or 1,
+            which="earlier pixels" if fact["before"] else "itself", fact=fact,
+        )  # fmt: skip
     for fact in leaks(facts, program):
         unit = unit_of(program, fact)
         if any(f["sums_to_one"] is False for f in facts.of("probe.attention")) or facts.of("probe.view"):
             continue
         line = _mask_line(unit, fact, facts)
-        yield Finding(
-            "T02",
-            "error" if isinstance(fact["shift"], dict) else "warning",
-            line,
-            f"{fact.subject} sees the tokens that it is to predict: no mask hides the future.",
-            f"Changing the token at {fact['cell']} changed outputs at earlier positions by "
-            f"{fact['effect_before']:.2g} of their size ({fact.id}).",
-            "Mask the scores above the diagonal before the softmax, or pass is_causal=True.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("T02c", "error" if isinstance(fact["shift"], dict) else "warning", line, fact=fact)
 
 
 def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
@@ -158,17 +133,7 @@ def polarity(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     for fact in facts.of("probe.padding_weight"):
         if (fact["on_padding"] > 0.98 and fact["share"] < 0.9) or fact["nan"]:
             unit = unit_of(program, fact)
-            yield Finding(
-                "T04",
-                "error",
-                _polarity_line(unit, fact),
-                "The mask is inverted: only padding is attended to.",
-                f"In sequences with {fact['share']:.0%} padding, {fact['on_padding']:.0%} of the attention falls on "
-                f"it ({fact.id}).",
-                "The attention treats True as visible (or as hidden): invert the mask.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T04", "error", _polarity_line(unit, fact), fact=fact)
     for fact in facts.of("probe.key_padding"):
         if fact["hidden_first"] > 0.95 and fact["hidden_last"] < 0.5:
             unit = unit_of(program, fact)
@@ -177,17 +142,7 @@ def polarity(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
                 line = next(
                     (c.lineno for c in unit.all(ast.Call) for k in c.keywords if k.arg == fact["name"]), fact.line
                 )
-            yield Finding(
-                "T04",
-                "error",
-                line or 1,
-                f"{fact['name']} is True where there are tokens: PyTorch hides what is True.",
-                f"It hides the first position of {fact['hidden_first']:.0%} of the sequences and the last of "
-                f"{fact['hidden_last']:.0%} ({fact.id}).",
-                "Pass ids == pad.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T04b", "error", line or 1, fact=fact)
 
 
 def _polarity_line(unit: Unit, fact: Fact) -> int:
@@ -216,28 +171,13 @@ def _tiny_masks(facts: FactStore) -> list[tuple[Fact, dict[str, object]]]:
 def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Discarded, applied after the softmax, or filled with a number that is not small enough."""
     for fact, mask in _tiny_masks(facts):
-        yield Finding(
-            "T05",
-            "error" if float(str(mask["value"])) > -5 else "warning",
-            int(str(mask["line"])),
-            f"Masked scores are set to {mask['value']:.3g}, which hides nothing.",
-            f"The softmax gives a score of {mask['value']:.3g} about the weight of any other ({fact.id}).",
-            "Fill with float('-inf').",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "T05", "error" if float(str(mask["value"])) > -5 else "warning", int(str(mask["line"])), mask=mask,
+            fact=fact,
+        )  # fmt: skip
     for fact in facts.of("probe.attention"):
         if not fact["sums_to_one"] and fact["kept_before"] and fact["changed_after"] and fact["keys"] > 1:
-            yield Finding(
-                "T05",
-                "error",
-                fact["changed_after"],
-                "The mask is applied after the softmax: what is left does not sum to one.",
-                f"The weights add up to {fact['least']:.3g} to {fact['most']:.3g} ({fact.id}).",
-                "Mask the scores before the softmax.",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("T05b", "error", fact["changed_after"], fact=fact)
     leaking = leaks(facts, program)
     for unit in program:
         for statement in unit.all(ast.Expr):
@@ -245,18 +185,11 @@ def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterato
             if isinstance(call, ast.Call) and last_name(call) == "masked_fill" and receiver(call) is not None:
                 seen = facts.first("function.call", "masked_fill", line=statement.lineno)
                 if seen is not None or leaking:
-                    yield Finding(
-                        "T05",
-                        "error",
-                        statement.lineno,
-                        "The masked scores are thrown away: masked_fill returns a new tensor.",
-                        f"The line ran and nothing keeps its result ({seen.id})."
-                        if seen
-                        else f"The future is seen ({leaking[0].id}).",
-                        "Assign the result, or use masked_fill_.",
-                        file=unit.file,
+                    yield say(
+                        "T05c" if seen else "T05d", "error", statement.lineno, file=unit.file,
                         facts=(seen.id,) if seen else (leaking[0].id,),
                         patch=swap(
-                            program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place"
+                            program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place",
                         ),
-                    )
+                        seen=seen, leaking=leaking,
+                    )  # fmt: skip
