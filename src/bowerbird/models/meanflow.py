@@ -8,14 +8,17 @@ and x_0 = x_1 - u(x_1, 0, 1) is a sample.  Differentiating by t while r stands s
 
     v = u + (t - r) du/dt,        du/dt = v · du/dx + ∂u/∂t  along the flow                       (equations 6 and 8).
 
-The right side, V, is trained towards eps - x_0, whose mean is v, with du/dt held constant:
+Where r = t the network is a flow, trained towards eps - x_0, whose mean is v.  Elsewhere it is trained towards
 
-    L = E |u + (t - r) sg(du/dt) - (eps - x_0)|^2,  each example divided by (its own error + c)^power       (eq. 22).
+    v - (t - r) du/dt,    both by the network itself and held constant,    with v = u(x_t, t, t)     (equation 10),
 
-du/dt is taken as a central difference along the flow, which costs what a Jacobian-vector product costs, two
-evaluations, and asks nothing of the network's layers.  Its direction is the network's own velocity u(x_t, t, t) and
-not the example's eps - x_0, whose scatter it would multiply (as in "Improved Mean Flows" by the same authors, who read
-the same loss as a regression of v).  Only examples with r < t pay for it.
+each example's squared error divided by (itself + c)^power (equation 22).  The paper has eps - x_0 in place of v here
+too: the same on average, but with a scatter that t - r and the network's derivative multiply; its authors take v along
+the flow in "Improved Mean Flows".  du/dt is a central difference along the flow, which costs what a Jacobian-vector
+product costs, two evaluations, and asks nothing of the network's layers.  Only examples with r < t pay for it.
+
+r and t are two independent uniform numbers, sorted; of these few intervals are nearly as long as the whole way, which
+one step needs, so a share of them, ``to_data``, is stretched to r = 0.
 
 The network is given t and the ``interval`` t - r.  At interval 0 it is a flow, whose weights are a start.
 """
@@ -72,6 +75,8 @@ class MeanFlowConfig(config.ModelConfig):
     """Logit-normal: standard deviation of log(t / (1 - t))."""
     empty_intervals: Share = 0.75
     """Share of the examples whose two times are one: they train the velocity itself."""
+    to_data: Share = 0.5
+    """Share of the other intervals that reach down to the data, as the only step, and the last of several, does."""
     power: NonNegative = 1.0
     """How far large errors are divided by their own size; 0: the plain mean squared error."""
     conditional: bool = True
@@ -109,11 +114,11 @@ class MeanFlow(GenerativeModel):
         t, interval = t.to(x), interval.to(x)
         x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
         u = self.mean_velocity(x_t, t, given, interval).float()
-        rate = torch.zeros_like(u)
+        aim = self._aim(eps - x, x_t, t)
         long = interval > 0
         if long.any():
-            rate[long] = self._rate(x_t[long], t[long], {k: v[long] for k, v in given.items()}, interval[long])
-        error = u + interval.view(-1, 1, 1, 1) * rate - self._aim(eps - x, x_t, t)
+            aim[long] = self._far_aim(x_t[long], t[long], {k: v[long] for k, v in given.items()}, interval[long])
+        error = u - aim
         squares = error.square().flatten(1).mean(1)
         known = squares.detach()
         value = (squares / (known + SMALLEST_ERROR) ** self.config.power).mean()
@@ -127,18 +132,18 @@ class MeanFlow(GenerativeModel):
         return self.net(x_t, t, {**given, INTERVAL: interval})
 
     @torch.no_grad()
-    def _rate(self, x_t: Tensor, t: Tensor, given: Given, interval: Tensor) -> Tensor:
-        """du/dt along the flow, with r held: t and the interval grow alike."""
+    def _far_aim(self, x_t: Tensor, t: Tensor, given: Given, interval: Tensor) -> Tensor:
+        """v - (t - r) du/dt, with the network's own velocity v; du/dt along the flow, with r held."""
 
         def u(by: float) -> Tensor:
-            return self.mean_velocity(x_t + by * velocity, t + by, given, interval + by).float()
+            return self.mean_velocity(x_t + by * v, t + by, given, interval + by).float()
 
         with torch.autocast(x_t.device.type, enabled=False):  # a difference of rounded numbers would be noise
-            velocity = self.mean_velocity(x_t, t, given, torch.zeros_like(t))
-            return (u(STEP) - u(-STEP)) / (2 * STEP)
+            v = self.mean_velocity(x_t, t, given, torch.zeros_like(t)).float()
+            return v - interval.view(-1, 1, 1, 1) * (u(STEP) - u(-STEP)) / (2 * STEP)
 
     def _aim(self, velocity: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """What V is trained towards: the example's velocity, exaggerated away from that of nothing given (eq. 19)."""
+        """The example's velocity, exaggerated away from that of nothing given (equation 19)."""
         if self.config.guidance == 1 or not self.spec.given:
             return velocity
         none = {name: nothing(one, len(t), t.device) for name, one in self.spec.given.items()}
@@ -151,8 +156,9 @@ class MeanFlow(GenerativeModel):
         if self.config.time == "logit-normal":
             a, b = (logit_normal(u, self.config.time_mean, self.config.time_std) for u in (a, b))
         empty = c < self.config.empty_intervals
-        t = torch.where(empty, a, torch.maximum(a, b))
-        return t, torch.where(empty, 0.0, t - torch.minimum(a, b))
+        t, r = torch.where(empty, a, torch.maximum(a, b)), torch.minimum(a, b)
+        r = torch.where(torch.rand(n) < self.config.to_data, 0.0, r)
+        return t, torch.where(empty, 0.0, t - r)
 
     @torch.no_grad()
     def sample(
