@@ -17,7 +17,7 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.graph import network_file, quiet, source
 from bowerbird.export.onnx import SCRIPTS, asked, sampler_settings
-from bowerbird.export.target import Parity, Target, Trained, compared, examples, package
+from bowerbird.export.target import BY_NUMBERS, Parity, Target, Trained, compared, examples, package
 from bowerbird.registry import exports
 from bowerbird.spec import Tensors
 
@@ -45,7 +45,7 @@ class Diffusers(Target):
     runtime = "diffusers"
 
     def write(self, trained: Trained, folder: Path) -> None:
-        if not isinstance(trained.spec.target, Tensors) or trained.portable.procedure()["kind"] == "pixels":
+        if not isinstance(trained.spec.target, Tensors) or trained.portable.procedure()["kind"] in BY_NUMBERS:
             raise BowerbirdError(
                 f"{trained.path} has no form in diffusers: only gan, vae, diffusion, flow and translation models of "
                 "pictures have; export it to onnx instead."

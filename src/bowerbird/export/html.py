@@ -16,7 +16,7 @@ from typing import Any
 from bowerbird.data.fetch import needed
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.onnx import loaded, sampler_settings, write_graph
-from bowerbird.export.target import Parity, Target, Trained, compared, examples
+from bowerbird.export.target import BY_NUMBERS, Parity, Target, Trained, compared, examples
 from bowerbird.registry import exports
 from bowerbird.spec import Tensors, Tokens
 
@@ -67,7 +67,7 @@ class HTML(Target):
 
 def _require_pictures(trained: Trained) -> None:
     spec = trained.spec
-    if not isinstance(spec.target, Tensors) or trained.portable.procedure()["kind"] == "pixels":
+    if not isinstance(spec.target, Tensors) or trained.portable.procedure()["kind"] in BY_NUMBERS:
         raise BowerbirdError(
             f"{trained.path} cannot become a page: only gan, vae, diffusion, flow and translation models of pictures "
             "can; export it to onnx instead."

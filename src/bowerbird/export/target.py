@@ -35,6 +35,8 @@ BATCHES = (1, 5)
 TOLERANCE = 1e-4
 """Largest absolute difference from our outputs, as a part of the largest of them (or of 1, if they are smaller)."""
 CARD = "README.md"
+BY_NUMBERS = ("pixels", "codes")
+"""Procedures that make a picture number by number, which only ONNX carries."""
 
 
 @dataclass(frozen=True)
