@@ -108,8 +108,8 @@ class MeanFlow(GenerativeModel):
         t, interval = t.to(x), interval.to(x)
         x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
         u = self.mean_velocity(x_t, t, given, interval).float()
-        aim = self._aim(eps - x, x_t, t)
-        long = interval > 0
+        aim, long = eps - x, interval > 0
+        aim[~long] = self._aim(aim[~long], x_t[~long], t[~long])
         if long.any():
             aim[long] = self._far_aim(x_t[long], t[long], {k: v[long] for k, v in given.items()}, interval[long])
         squares = (u - aim).square().flatten(1).mean(1)
@@ -133,7 +133,7 @@ class MeanFlow(GenerativeModel):
 
     def _aim(self, velocity: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The example's velocity, exaggerated away from that of nothing given (equation 19)."""
-        if self.config.guidance == 1 or not self.spec.given:
+        if self.config.guidance == 1 or not self.spec.given or not len(t):
             return velocity
         none = {name: nothing(one, len(t), t.device) for name, one in self.spec.given.items()}
         with torch.no_grad():
