@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint recipes shipped kill fuzz schema contract diagnosis bench defects false-errors clean
+.PHONY: demo test tests lint recipes shipped kill fuzz schema contract diagnosis bench defects false-errors clean
 
 demo: $(READY)  ## compares a GAN, a VAE and flow matching on handwritten digits (about 6 minutes of compute time)
 	$(BIN)/bowerbird compare gan vae flow --data digits --budget 90s --out demo
 	@echo "Make, train and look in the browser: $(BIN)/bowerbird studio"
 
-test: lint  ## everything that must hold before a change is merged
+test: $(READY)  ## everything that must hold before a change is merged; lint takes one core, so it runs beside the tests
+	@$(MAKE) --no-print-directory --keep-going -j 2 lint tests
+
+tests: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)

@@ -132,7 +132,8 @@ def main() -> None:
     alone = measured(run, words.port, ONE_AT_A_TIME, words.clients, words.seconds, options)
     print(f"one at a time  {alone.line()}")
     rates = [len(load.waits_s) / load.seconds for load in (together, alone)]
-    print(f"batching answers {rates[0] / rates[1]:.1f} times as many requests")
+    costs = [load.cpu_seconds / len(load.waits_s) for load in (together, alone)]
+    print(f"batching answers {rates[0] / rates[1]:.1f} times as many a second, {costs[1] / costs[0]:.1f} a CPU second")
 
 
 def trained() -> str:

@@ -33,6 +33,10 @@ class Shipped:
     claims: tuple[config.Expect, ...]
     settings: dict[str, object] = field(default_factory=dict)
     about: str = ""
+    example: str = ""
+    """Flags of ``bowerbird sample`` that show what it is for."""
+    start: str = ""
+    """A recipe that is trained first, from whose weights this one starts."""
 
 
 def at_most(metric: str, value: float, n_samples: int = 10_000) -> config.Expect:
@@ -83,8 +87,17 @@ def trained(name: str, runs: Path) -> RunDir:
             api.resume(folder)
     else:
         run = config.with_settings(config.load(made.recipe), made.settings)
-        api.train(replace(run, expect=made.claims), folder, **{"train.threads": 1})
+        start = begun(made.start, runs) if made.start else None
+        api.train(replace(run, expect=made.claims), folder, start=start, **{"train.threads": 1})
     return RunDir.open(folder)
+
+
+def begun(recipe: str, runs: Path) -> Path:
+    """The finished run of a recipe that others start from."""
+    folder = runs / recipe
+    if not (folder / "run.toml").exists():
+        api.train(recipe, folder, **{"train.threads": 1})
+    return folder if is_finished(RunDir.open(folder)) else api.resume(folder)
 
 
 def ship(source: RunDir, folder: Path) -> RunDir:
@@ -135,10 +148,11 @@ def readme(name: str, source: RunDir, folder: RunDir, rows: list[str]) -> str:
     made, run = SHIPPED[name], folder.config()
     record = next(record for record in RECORDS if record.name == run.data.source)
     changed = ", ".join(f"`{key} = {value}`" for key, value in made.settings.items()) or "nothing"
+    before = f", begun from a run of `{made.start}`" if made.start else ""
     size = folder.model_file.stat().st_size / 1e6
     return "\n".join([
-        f"# {name}", "", made.about, "", "```", f"bowerbird sample {name}", "```", "",
-        f"- Recipe `{made.recipe}`, changed: {changed}; {source.status()['examples']:,} examples, "
+        f"# {name}", "", made.about, "", "```", " ".join(["bowerbird sample", name, made.example]).strip(), "```", "",
+        f"- Recipe `{made.recipe}`, changed: {changed}{before}; {source.status()['examples']:,} examples, "
         f"{minutes(source):g} CPU minutes on one core.",
         f"- {source.status()['parameters']:,} parameters in float16, {size:.2f} MB.",
         f"- Data: `{run.data.source}` ({record.description}); licence: {record.licence}; the full text is in "
@@ -152,7 +166,8 @@ def make(name: str, runs: Path, out: Path) -> bool:
     source = trained(name, runs)
     folder = ship(source, out / name)
     claims, rows = claimed(name, source, folder)
-    folder.write_config(replace(folder.config(), expect=tuple(claims)))
+    run = folder.config()  # what it started from is part of it, and its folder was on this machine
+    folder.write_config(replace(run, expect=tuple(claims), train=replace(run.train, start="")))
     folder.write_text("README.md", readme(name, source, folder, rows))
     print(f"{name} ({minutes(source):g} CPU minutes)", *rows, sep="\n")
     return all(claim.met_by(claim.measured or 0.0) for claim in claims)

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.export
-from jaxtyping import install_import_hook
 from PIL import Image
 
-# Before the first import of bowerbird: every annotated shape of a public function is checked whenever a test calls it.
-install_import_hook("bowerbird", "shapes.checked")
+import shapes
+
+# Before the first import of bowerbird: the annotated shapes of every function are checked when a test calls it.
+shapes.install()
 
 torch.set_num_threads(1)
 
@@ -31,6 +32,10 @@ def _unchecked(record: Callable[..., Any]) -> Callable[..., Any]:
             jaxtyping.config.update("jaxtyping_disable", False)
 
     return run
+
+
+def pytest_runtest_setup() -> None:
+    shapes.calls.clear()
 
 
 torch.export.export = _unchecked(torch.export.export)

@@ -1,17 +1,33 @@
-"""The checker of annotations that the tests put on every function of bowerbird (see conftest.py)."""
+"""The shapes that annotations promise, checked at the first calls of every test (see conftest.py).
 
-from collections.abc import Callable
+Functions without a shape in their annotations run as they are: what mypy has proved need not cost time again.
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import wraps
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
+import jaxtyping
+import torch
 from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception
+from jaxtyping import jaxtyped
 
+SOURCE = Path(__file__).parents[1] / "src" / "bowerbird"
+ARRAY = r"(?:Bool|Complex128|Float|Float64|Int|Int32|Int64|Shaped|UInt8)\["
 # As for type checkers, an int is a good float.
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` with arguments and result checked at every call.
+    """``function`` with arguments and result checked.
 
     Unless an annotation cannot be asked of a value: a Protocol without @runtime_checkable, or Self.
     """
@@ -19,3 +35,81 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
         return _check(function)
     except (BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception):
         return function
+
+
+_jaxtyped = jaxtyped(typechecker=checked)
+calls: Counter[str] = Counter()
+"""How often each function was called in the present test (see conftest.py)."""
+FIRST, THEN_ONE_IN = 8, 16
+"""The calls of a test that are checked: a sampler's hundredth step has the shapes of its third."""
+
+
+def shaped(function: Any) -> Any:
+    """A function, or the dataclass whose ``__init__`` is meant, with its shapes checked."""
+    if isinstance(function, type):
+        return _jaxtyped(function)
+    name = f"{function.__module__}.{function.__qualname__}"
+    wrapped: list[Callable[..., Any]] = []  # made at the first call: most functions of a module are never called
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or jaxtyping.config.jaxtyping_disable:
+            return function(*args, **kwargs)
+        calls[name] += 1
+        if calls[name] > FIRST and calls[name] % THEN_ONE_IN:
+            return function(*args, **kwargs)
+        if not wrapped:
+            wrapped.append(_jaxtyped(function))
+        return wrapped[0](*args, **kwargs)
+
+    return run
+
+
+def install() -> None:
+    """From now on, modules of bowerbird are imported with their shapes checked."""
+    sources = (path.read_text() for path in SOURCE.rglob("*.py"))
+    aliases = {name for source in sources for name in re.findall(rf"^(\w+) = {ARRAY}", source, re.M)}
+    sys.meta_path.insert(0, _Finder(re.compile(rf"\b(?:{ARRAY}|(?:{'|'.join(sorted(aliases))})\b)")))
+
+
+class _Finder:
+    def __init__(self, shape: re.Pattern[str]) -> None:
+        self.shape = shape
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name.startswith("bowerbird.") else None
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+            return None
+        if not self.shape.search(Path(spec.loader.path).read_text()):
+            return None
+        spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        spec.loader.shape = self.shape
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    shape: re.Pattern[str]
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compiled anew each time: the cached bytecode of the module is that of its unchecked functions."""
+        path = self.get_filename(fullname)
+        tree = ast.parse(self.get_data(path))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and self._has_shape(node):
+                node.decorator_list.append(_decorator(node))  # the first to be applied: others may hide the annotations
+            elif isinstance(node, ast.ClassDef) and any(map(self._is_field, node.body)):
+                node.decorator_list.insert(0, _decorator(node))  # the last: that of a dataclass makes its __init__
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+    def _has_shape(self, function: ast.FunctionDef) -> bool:
+        annotated = [ast.unparse(function.args), ast.unparse(function.returns) if function.returns else ""]
+        return bool(self.shape.search(" ".join(annotated)))
+
+    def _is_field(self, line: ast.stmt) -> bool:
+        return isinstance(line, ast.AnnAssign) and bool(self.shape.search(ast.unparse(line.annotation)))
+
+
+def _decorator(node: ast.stmt) -> ast.expr:
+    return ast.copy_location(ast.parse("__import__('shapes').shaped", mode="eval").body, node)

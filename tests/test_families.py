@@ -62,7 +62,7 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "nice"}
+NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "nice"}
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
@@ -70,6 +70,7 @@ WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
 SMALL_NETS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [32], "n_embd": 16},
     "convnet": {"channels": 8, "n_hidden": 16},
+    "grid": {"channels": 8, "patch": 2},
     "unet": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
     "dit": {"n_layer": 1, "n_head": 2, "n_embd": 16, "mlp_ratio": 2},
     "transformer": {"n_layer": 1, "n_head": 2, "n_embd": 16},
@@ -77,10 +78,15 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "resnet": {"channels": 4, "halvings": 1, "blocks": 1},
     "patchgan": {"channels": 4, "depth": 1},
 }
-SMALL_FIELDS: dict[str, Any] = {
-    "timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4,
-    "prior": {"name": "transformer"} | SMALL_NETS["transformer"],
-}  # fmt: skip
+SMALL_FIELDS: dict[str, Any] = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4}
+SMALL_PARTS: dict[str, dict[str, Any]] = {
+    "vqvae": {"prior": {"name": "transformer"} | SMALL_NETS["transformer"]},
+    "latent": {
+        "autoencoder": {"family": "vae", "net": {"name": "grid"} | SMALL_NETS["grid"], "n_latent": 336},
+        "prior": {"family": "flow", "sample_steps": 2, "net": {"name": "dit"} | SMALL_NETS["dit"]},
+    },
+}
+"""Of families that have more than one network."""
 SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}
 """Settings, and options of ``log_prob``, that cost time, for families that have them."""
 SMALL_OPTIONS = {"steps": 3, "temperature": 1.0}
@@ -145,7 +151,7 @@ class Case:
 
     def model(self, seed: int = 0, noise: float = 0.05) -> GenerativeModel:
         """The model with noise on its weights: layers that start at zero would hide what lies behind them."""
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = self.config().build(self.spec)
         with torch.no_grad():
             for p in model.parameters():
@@ -158,7 +164,7 @@ class Case:
 
     def given(self, model: GenerativeModel, n: int = N) -> dict[str, Tensor]:
         """Something for everything that the model can be given."""
-        torch.manual_seed(5)
+        torch.default_generator.manual_seed(5)
         fields = model.spec.given.items()
         return {name: prompts(f, n) if name == "prompt" else examples(f, n) for name, f in fields}
 
@@ -172,6 +178,7 @@ def tables(family: str) -> list[dict[str, Any]]:
     """A small configuration of the family on each network."""
     fields = {f.name for f in dataclasses.fields(registry.families.get(family))}
     table = {"family": family} | {name: value for name, value in SMALL_FIELDS.items() if name in fields}
+    table |= SMALL_PARTS.get(family, {})
     if "net" not in fields:
         return [table]
     return [table | {"net": {"name": net} | SMALL_NETS.get(net, {})} for net in shipped(registry.nets)]
@@ -295,7 +302,7 @@ def test_losses_follow_from_the_global_seed(case: Case) -> None:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for seed in (1, 1, 2):
         model.load_state_dict(state)  # weight clipping and spectral norms change the model
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         values.append([loss.value.item() for loss in model.losses(batch)])
     assert values[0] == values[1]
     family, hides = case.table["family"], bool(case.table.get("label_dropout") and model.spec.given.keys() - {"prompt"})
@@ -337,7 +344,7 @@ def test_samples(case: Case) -> None:
     x = draw(case, model)
     check_examples(x, N, case.spec)
     assert any(not torch.equal(x[0], other) for other in x[1:])
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     for given in (case.given(model, 1), needed(model, 1)):
         check_examples(model.sample(1, given), 1, case.spec)
 
@@ -352,7 +359,7 @@ def test_samples_follow_from_their_draws_alone(case: Case) -> None:
     model = case.model().eval()
     given = case.given(model)
     first = draw(case, model, given=given)
-    torch.manual_seed(99)
+    torch.default_generator.manual_seed(99)
     state = torch.get_rng_state()
     assert torch.equal(draw(case, model, given=given), first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -530,7 +537,7 @@ def test_safetensors_hold_the_whole_model(case: Case, tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded[name]) for name, value in other.state_dict().items())
     values, batch = [], case.batch()
     for one in (model, other):
-        torch.manual_seed(2)
+        torch.default_generator.manual_seed(2)
         values.append([loss.value.item() for loss in one.losses(batch)])
     assert values[0] == values[1]
 

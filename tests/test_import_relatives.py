@@ -15,6 +15,7 @@ from bowerbird.data.tokenizers import SPECIALS, Tokenizer
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import export_model, gguf, huggingface, import_model
+from bowerbird.export.architectures import kind_of
 from bowerbird.export.checkpoint import Checkpoint, from_run
 from bowerbird.samplers.decoding import Sampling
 from bowerbird.training.rundir import load_model
@@ -121,7 +122,7 @@ def test_gguf_keeps_them(tmp_path: Path, name: str) -> None:
     read = huggingface.read(tmp_path / "theirs")
     again = gguf.read(gguf.write(read, tmp_path / "model.gguf"))
     tokens = some_tokens(read)
-    assert torch.equal(ours(read, tokens), ours(again, tokens)) and huggingface.kind_of(again.net) == kind
+    assert torch.equal(ours(read, tokens), ours(again, tokens)) and kind_of(again.net) == kind
 
 
 def test_gguf_keeps_the_scaling_of_llama_3(tmp_path: Path) -> None:

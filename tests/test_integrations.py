@@ -127,14 +127,23 @@ def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes reports, which take longer than the trainings, only for tests that ask for them."""
     torch.manual_seed(0)
+    if "report" not in request.fixturenames:
+        monkeypatch.setattr("bowerbird.integrations.loop.write_run_report", lambda folder: None)
+
+
+@pytest.fixture
+def report() -> str:
+    """The name of the report, which is then written."""
+    return "report.html"
 
 
 # ------------------------------------------------------------------------------------------------ Lightning
 
 
-def test_a_healthy_gan_gives_no_finding_and_the_report_of_a_run(tmp_path: Path, capsys) -> None:
+def test_a_healthy_gan_gives_no_finding_and_the_report_of_a_run(tmp_path: Path, capsys, report: str) -> None:
     probes = Probes(sample=lambda gan, n: gan.generator(torch.randn(n, 16)))
     fit(GAN(), LightningWatch(tmp_path / "gan", probes))
     assert causes(tmp_path / "gan") == [] and "found" not in capsys.readouterr().err
@@ -143,7 +152,7 @@ def test_a_healthy_gan_gives_no_finding_and_the_report_of_a_run(tmp_path: Path, 
     assert 0.3 < last["discriminator/accuracy"] < 0.98 and last["generator/loss"] > 0
     *_, before, seen = rows(tmp_path / "gan", "signals.jsonl")
     assert 0.1 < seen["samples"]["diversity"] < 3 and before["layers"].keys() == {"generator", "discriminator"}
-    page = (tmp_path / "gan" / "report.html").read_text()
+    page = (tmp_path / "gan" / report).read_text()
     assert "GAN (Lightning)" in page and page.count("data:image/png") >= 2 and "discriminator" in page
 
 
@@ -218,7 +227,7 @@ def regression(lr: float, folder: Path, **told) -> LoopWatch:
     return watch
 
 
-def test_a_plain_loop_is_watched_and_measured(tmp_path: Path) -> None:
+def test_a_plain_loop_is_watched_and_measured(tmp_path: Path, report: str) -> None:
     texts = ["the cat sat on the mat"] * 4
 
     def measure(_net):
@@ -228,7 +237,7 @@ def test_a_plain_loop_is_watched_and_measured(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path / "loop")][:6] == [1, 2, 3, 5, 10, 15]
     assert "barely-trained" in causes(tmp_path / "loop")
     (one,) = json.loads((tmp_path / "loop" / "measurements.json").read_text())["measurements"]
-    assert one["name"] == "distinct_1" and "Distinct" in (tmp_path / "loop" / "report.html").read_text()
+    assert one["name"] == "distinct_1" and "Distinct" in (tmp_path / "loop" / report).read_text()
 
 
 def test_the_folder_must_be_new_and_the_optimisers_there(tmp_path: Path) -> None:
@@ -278,12 +287,12 @@ def train_with_trainer(folder: Path, lr: float, steps: int = 220) -> None:
     ).train()  # fmt: skip
 
 
-def test_a_healthy_language_model_of_the_trainer_gives_no_finding(tmp_path: Path) -> None:
+def test_a_healthy_language_model_of_the_trainer_gives_no_finding(tmp_path: Path, report: str) -> None:
     train_with_trainer(tmp_path, 3e-3)
     assert causes(tmp_path / "ours") == []
     logged = {row["step"]: row for row in rows(tmp_path / "ours")}
     assert logged[200]["model/loss"] < 0.5 < logged[20]["model/loss"] and "model/val_loss" in logged[200]
-    assert "GPT2LMHeadModel (transformers)" in (tmp_path / "ours" / "report.html").read_text()
+    assert "GPT2LMHeadModel (transformers)" in (tmp_path / "ours" / report).read_text()
 
 
 def test_a_learning_rate_too_high_is_named_under_the_trainer(tmp_path: Path) -> None:

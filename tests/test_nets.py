@@ -25,6 +25,7 @@ DENOISERS = [
     UNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(0, -1), head_channels=4),
     UNetConfig(channels=16, multipliers=(1, 2), blocks=2, patch=2),
     DiTConfig(n_layer=2, n_head=2, n_embd=16),
+    DiTConfig(n_layer=2, n_head=2, n_embd=16, modulation="shared", draft="linear"),
     MLPConfig(hidden=(16, 24)),
 ]
 AUTOENCODERS = [
@@ -332,6 +333,25 @@ def test_dit_blocks_start_as_the_identity_and_still_learn() -> None:
     # The output layer moves first, then the gates, then what they gate: nothing is frozen by two zeros in a row.
     gradients = {key: p.grad for key, p in net.named_parameters()}
     assert all(gradient is not None and gradient.any() for gradient in gradients.values())
+
+
+def test_a_draft_follows_from_what_is_given_alone_and_is_added() -> None:
+    net = DiTConfig(n_layer=1, n_head=2, n_embd=16, draft="linear").denoiser(spec_of(1, 8, 8), 1)
+    nn.init.normal_(net.draft.layer.weight)
+    x, t = torch.randn(2, 1, 8, 8), torch.rand(2)
+    first = net(x, t, label(0, 1))
+    assert torch.equal(first, net(torch.randn(2, 1, 8, 8), t.flip(0), label(0, 1)))  # the blocks still add nothing
+    assert (first[0] - first[1]).abs().max() > 0.1
+    assert DiTConfig(draft="linear").denoiser(spec_of(classes=()), 1).draft is None
+
+
+def test_shared_modulation_starts_as_the_identity_with_fewer_weights() -> None:
+    shared, own = (
+        DiTConfig(n_layer=4, n_embd=16, modulation=kind).denoiser(spec_of(), 1) for kind in ("shared", "own")
+    )
+    h = torch.randn(2, 9, 16)
+    assert torch.equal(shared.blocks[0](h, torch.zeros(2, 96)), h)
+    assert count(own) - count(shared) == 4 * 96 * 17 - (96 * 17 + 4 * 96)
 
 
 # ------------------------------------------------------------------------------------------------ textbook facts

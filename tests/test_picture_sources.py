@@ -17,13 +17,13 @@ from PIL import Image
 
 from bowerbird.config import Data
 from bowerbird.data import encodings, files
+from bowerbird.data.levels import folder_labels
+from bowerbird.data.metadata import Index
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image import pixels
 from bowerbird.media.image.imageset import ImageData
-from bowerbird.media.image.levels import folder_labels
 from bowerbird.media.image.loose import open_loose
-from bowerbird.media.image.metadata import Index
 from bowerbird.media.image.supplied import supplied
 
 

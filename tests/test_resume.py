@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -18,12 +19,19 @@ import torch
 from bowerbird import api, config
 from bowerbird.data import catalogue
 from bowerbird.media import open_data
+from bowerbird.models.latent import LatentConfig
 from bowerbird.spec import Classes, Tensors, Tokens
 from bowerbird.training.rundir import RunDir, renamed
 from bowerbird.training.trainer import Trainer, resume, train
 
 KILLS = int(os.environ.get("BOWERBIRD_KILLS", "1"))
 """Random kills in test_kill; ``make kill`` does 20."""
+
+
+def once(cost):
+    """``cost`` asked once: a step of the same run costs the same."""
+    known = []
+    return lambda trainer: known[0] if known else known.append(cost(trainer)) or known[0]
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +43,34 @@ STANDS_FOR = {"multi30k": "tatoeba"}
 """Built-in data of the same kind in place of what has to be fetched; of images digits."""
 
 
+NARROW = {"channels": 32, "n_embd": 96, "n_layer": 2}
+"""At most so large; 4 and 6 heads divide the width."""
+
+
+def narrowed(settings: Any) -> Any:
+    """The settings of a model with smaller networks of the same kind."""
+    smaller: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            smaller[field.name] = narrowed(value)
+        elif isinstance(value, int) and field.name in NARROW:
+            smaller[field.name] = min(value, NARROW[field.name])
+    return replace(settings, **smaller)
+
+
 def shortened(name: str, steps: int) -> config.Run:
-    """A shipped recipe with its own losses, nets and optimiser, but few and small steps, of small pictures."""
+    """A shipped recipe with its own losses, kinds of network and optimiser, but few and small steps on small data."""
     run = config.load(name)
     built_in = {record.name for record in catalogue.RECORDS if record.kind == "data" and record.built_in}
     return replace(
         run,
+        model=narrowed(run.model),
         data=replace(
             run.data,
             source=run.data.source if run.data.source in built_in else STANDS_FOR.get(run.data.source, "digits"),
             size=16,
-            text=replace(run.data.text, context=32),
+            text=replace(run.data.text, context=32, vocab_size=min(run.data.text.vocab_size, 512)),
             music=replace(run.data.music, context=32),
         ),
         train=replace(
@@ -95,6 +120,10 @@ def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
     run = shortened(recipe, steps=3)
     data = digits if run.data.source == "digits" and run.data.binarize == "none" else open_data(run.data)
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)  # many network evaluations, and no part of the state
+    if isinstance(run.model, LatentConfig):
+        train(replace(run, model=run.model.autoencoder), tmp_path / "codes", data, quiet=True)
+        run = replace(run, train=replace(run.train, start=str(tmp_path / "codes")))
+    monkeypatch.setattr(Trainer, "_preflight", once(Trainer._preflight))
     train(run, tmp_path / "whole", data, quiet=True)
 
     step = Trainer.train_step
@@ -141,7 +170,7 @@ def finish_under_fire(toml: Path, folder: Path, rng: random.Random, duration: fl
 
 
 def test_kill(tmp_path):
-    run = shortened("vae", steps=400)
+    run = shortened("vae", steps=150)
     run = replace(run, train=replace(run.train, checkpoint_every=7, log_every=5))
     toml = tmp_path / "run.toml"
     toml.write_text(config.dumps(run))

@@ -4,6 +4,7 @@ import json
 import urllib.error
 import urllib.request
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from bowerbird.metrics.matcher import Captioned, Matcher, fit_matcher, nearest_c
 from bowerbird.metrics.measurement import Protocol
 from bowerbird.models.base import Batch
 from bowerbird.models.flow import FlowConfig, FlowOptions
+from bowerbird.models.latent import LatentConfig
 from bowerbird.nets.conditioning import dropped, nothing, requested, unsaid
 from bowerbird.nets.dit import DiTConfig
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
@@ -294,10 +296,12 @@ def test_retrieval_stands_beside_the_truth_and_beside_copying(tmp_path: Path, mo
 def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = config.load("emoji-text")
     small = {
-        "model.net.n_embd": 16,
-        "model.net.n_layer": 1,
-        "model.net.patch": 4,
-        "model.sample_steps": 2,
+        "model.autoencoder.n_latent": 16,
+        "model.autoencoder.net.channels": 8,
+        "model.autoencoder.net.patch": 2,
+        "model.prior.net.n_embd": 16,
+        "model.prior.net.n_layer": 1,
+        "model.prior.sample_steps": 2,
         "data.source": str(drawn),
         "data.given": ["style", "caption"],
         "data.wordings": ["caption", "zh", "tags"],
@@ -307,9 +311,10 @@ def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.threads": 1,
         "train.precision": "fp32",
     }
-    folder = tmp_path_factory.mktemp("runs") / "words"
-    bowerbird.train(config.with_settings(recipe, small), folder)
-    return folder
+    folder, words = tmp_path_factory.mktemp("runs"), config.with_settings(recipe, small)
+    assert isinstance(words.model, LatentConfig)
+    bowerbird.train(replace(words, model=words.model.autoencoder), folder / "codes", quiet=True)
+    return bowerbird.train(words, folder / "words", start=folder / "codes")
 
 
 def test_a_caption_in_either_language_with_a_style(run: Path, tmp_path: Path) -> None:

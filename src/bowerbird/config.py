@@ -90,6 +90,29 @@ class Music:
 
 
 @dataclass(frozen=True)
+class Speech:
+    """How recordings become spectrograms."""
+
+    rate_hz: Annotated[int, Range(1000, 192_000)] | None = None
+    """Samples per second to resample to (None: that of most recordings, divided by 2, 3 … down to at most 24,000)."""
+    seconds: Positive | None = None
+    """Length of an example; shorter recordings end in silence (None: as long as 97 in 100 of them, at most 4)."""
+    longer: Literal["cut", "pieces"] = "cut"
+    """Recordings that are longer lose their end, or become several examples."""
+    frame_ms: Annotated[float, Range(1, 50)] = 12.0
+    """Milliseconds from one column of the spectrogram to the next; each looks at four times as much."""
+    n_mels: Annotated[int, Range(8, 256)] = 64
+    """Rows of the spectrogram: bands of the mel scale, from 0 to half the rate."""
+    pattern: str = ""
+    """What file names say, such as {digit}_{speaker}_{index}: each name in braces becomes a column."""
+    test: str = ""
+    """Recordings to test with, by a column of numbers, such as index<5 (none: by content)."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "data.speech.")
+
+
+@dataclass(frozen=True)
 class Data:
     """Where examples come from and what is done to them."""
 
@@ -98,9 +121,10 @@ class Data:
     names: str = "auto"
     """Encoding of file names that are not UTF-8 and state no encoding, as in zips from Windows: gb18030, cp932 …"""
     modality: str = "auto"
-    """What the source holds: images, text, pairs, chat, music or a plugin's medium; auto looks at its files."""
+    """What the source holds: images, text, pairs, chat, music, speech or a plugin's medium; auto looks at its files."""
     text: Text = Text()
     music: Music = Music()
+    speech: Speech = Speech()
     size: Count | None = None
     """Side length in pixels to resize to (None: as stored when all images agree, else the median, at most 64)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
@@ -350,10 +374,12 @@ def _table(value: Any, where: str, key: str) -> dict[str, Any]:
     return value
 
 
-def model_from(table: dict[str, Any], where: str) -> ModelConfig:
-    family = registry.families.get(_convert(str, table["family"], where, "model.family"))
+def model_from(table: dict[str, Any], where: str, prefix: str = "model") -> ModelConfig:
+    if "family" not in table:
+        raise BowerbirdError(f"{where}: [{prefix}] needs family = one of {', '.join(registry.families.names())}.")
+    family = registry.families.get(_convert(str, table["family"], where, f"{prefix}.family"))
     rest = {key: value for key, value in table.items() if key != "family"}
-    return build(family, rest, where, "model")
+    return build(family, rest, where, prefix)
 
 
 def _net_from(table: dict[str, Any], where: str, prefix: str) -> NetworkConfig:
@@ -426,6 +452,8 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
         table = _table(value, where, key)
         if issubclass(hint, NetworkConfig):  # type: ignore[arg-type]
             return _net_from(table, where, key)
+        if hint is ModelConfig:
+            return model_from(table, where, key)
         return build(hint, table, where, key)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -33,6 +33,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def seed(device: torch.device, seed: int) -> None:
+    """The generators of the processor and of ``device`` alone.
+
+    ``torch.manual_seed`` seeds every kind of device; each that is absent costs a printed stack of calls at every step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "mps":
+        torch.mps.manual_seed(seed)
+    elif device.type != "cpu":
+        torch.get_device_module(device).manual_seed_all(seed)
+
+
 class _Seen(NamedTuple):
     """The processor at one moment, in seconds."""
 

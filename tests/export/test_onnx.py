@@ -49,7 +49,7 @@ WORDS = Tokens(LETTERS.vocab_size, 24, LETTERS.bos, LETTERS.eos, LETTERS.pad, (L
 TEXT = Spec("text", WORDS, codec=LETTERS.to_json())
 PAIRS = Spec("text", WORDS, {"source": WORDS}, codec=LETTERS.to_json())
 ATTENTION = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
-UNET = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(-1,))
+UNET = UNetConfig(channels=8, multipliers=(1,), blocks=1, attention=(-1,))
 
 FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
     "gan": (GANConfig(SMALL, n_latent=4, latent="uniform"), LABELLED, ["generator", "sampler"]),

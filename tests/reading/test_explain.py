@@ -408,8 +408,8 @@ class Scripted(Endpoint):
 
     def stream(self, *_: object, **__: object) -> Iterator[str]:  # type: ignore[override]
         claims = [
-            {"id": 0, "text": "`net` has 4 parameters.", "kind": "number", "facts": [self.fact]},
-            {"id": 1, "text": "`net` has 9000 parameters.", "kind": "number", "facts": [self.fact]},
+            {"is": "fact", "id": self.fact},
+            {"is": "count", "module": "net", "type": "Linear", "n": 9000},
         ]
         yield json.dumps({"claims": claims})
 

@@ -100,14 +100,6 @@ def smooth(weights, targets, pad_idx):
     weights.masked_fill_(weights == pad_idx, 0.0)
     return weights
 """,
-    "M01": """
-def evaluate(model, test_loader, log_rate):
-    total = 0.0
-    for x, y in test_loader:
-        total += model(x, y).item()
-    total /= log_rate
-    return total
-""",
 }
 RIGHT = {
     "X16": "clip = (lambda x: x.clamp(-1, 1)) if signed else (lambda x: x)\n",
@@ -116,7 +108,6 @@ RIGHT = {
     "D13": TEXTS["D13"].replace("noisy =", "t = torch.full((2,), i)\n        noisy ="),
     "T10": TEXTS["T10"].replace("targets = ids[i : i", "targets = ids[i + 1 : i + 1"),
     "T11": TEXTS["T11"].replace("weights == pad", "targets == pad"),
-    "M01": TEXTS["M01"].replace("total /= log_rate", "total /= len(test_loader)"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bowerbird.reading.check import CheckResult, check
 from bowerbird.reading.program import Program
-from bowerbird.reading.rules import handing
+from bowerbird.reading.rules import loop
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.source import open_source
 
@@ -124,13 +124,13 @@ def test_what_the_text_says_of_optimisers(tmp_path: Path, given: tuple[str, str,
     file = tmp_path / "program.py"
     file.write_text(OPTIMISERS.format(*given), encoding="utf-8")
     program = Program(open_source(file))
-    assert [f.line for f in (*handing.handed_twice(program), *handing.never_stepped(program))] == expected
+    assert [f.line for f in (*loop.handed_twice(program), *loop.never_stepped(program))] == expected
 
 
 def test_optimisers_given_each_others_parameters(tmp_path: Path) -> None:
     file = tmp_path / "program.py"
     text = "import torch\ntrainer_E = torch.optim.Adam(vae.{}_params)\ntrainer_D = torch.optim.Adam(vae.{}_params)\n"
     file.write_text(text.format("decoder", "encoder"), encoding="utf-8")
-    assert {f.line for f in handing.exchanged(Program(open_source(file)))} == {2, 3}
+    assert {f.line for f in loop.exchanged(Program(open_source(file)))} == {2, 3}
     file.write_text(text.format("encoder", "decoder"), encoding="utf-8")
-    assert list(handing.exchanged(Program(open_source(file)))) == []
+    assert list(loop.exchanged(Program(open_source(file)))) == []

@@ -1,7 +1,7 @@
 """The tutor: a model that lies is caught, one that tells the truth is believed, and neither can change a verdict.
 
-The model is a scripted endpoint on loopback.  The lies and the truths are data, in the folder ``tutor`` beside this
-file, about two programs there which are run under observation once.
+The model is a scripted endpoint on loopback, asked about two programs of the folder ``tutor`` which are run under
+observation once.
 """
 
 import json
@@ -23,7 +23,6 @@ from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor import Claim, Conversation, Endpoint, Material, Verdict, verify
 from bowerbird.reading.tutor.claims import ClaimReader, NotClaims, parse_claims
 from bowerbird.reading.tutor.prompt import mark_of, opening
-from bowerbird.reading.tutor.quantities import quantities
 from bowerbird.reading.tutor.retrieval import rank
 from bowerbird.reading.tutor.show import answer_text, verdict_text
 
@@ -43,13 +42,6 @@ FINDINGS = {
 """What check says of the two programs, fixed here so that these tests do not depend on the rules."""
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-LIES, TRUTHS = rows("lies"), rows("truths")
-
-
 @pytest.fixture(scope="session")
 def materials(child: Child) -> dict[str, Material]:
     found = {}
@@ -58,19 +50,6 @@ def materials(child: Child) -> dict[str, Material]:
         assert result.ran, result.run.why_not
         found[name] = Material(result.program, result.facts, findings, result.run)
     return found
-
-
-def claim_of(row: dict[str, Any], material: Material) -> dict[str, Any]:
-    """A row as a model would write it: facts named by topic and subject become ids of this run."""
-
-    def identity(wanted: str) -> str:
-        topic, _, subject = wanted.partition(" ")
-        facts = material.facts.of(topic)
-        return next((f.id for f in facts if subject in (f.subject, *material.names.keys_of(f.subject))), wanted)
-
-    return {k: v for k, v in row.items() if k not in ("program", "why")} | {
-        "facts": [identity(fact) for fact in row.get("facts", [])]
-    }
 
 
 # ------------------------------------------------------------------------------------------------ the endpoint
@@ -141,97 +120,133 @@ def answering(*claims: dict[str, Any]) -> str:
     return json.dumps({"claims": claims}, ensure_ascii=False)
 
 
-TRUE = {"text": "`optimizer_G` updates the generator.", "kind": "structure", "lines": [45, 45]}
-FALSE = {"text": "`optimizer_D` updates the generator.", "kind": "structure", "lines": [46, 46]}
+TRUE = {"is": "updates", "optimizer": "optimizer_G", "module": "generator"}
+FALSE = {"is": "updates", "optimizer": "optimizer_D", "module": "generator"}
+SAID_TRUE, SAID_FALSE = "`optimizer_G` updates `generator`.", "`optimizer_D` updates `generator`."
 
 
 # ------------------------------------------------------------------------------------------------ lies and truths
 
 
-def test_there_are_enough_of_both() -> None:
-    assert len(LIES) >= 60
-    assert len({row["why"] for row in LIES}) >= 40
-    assert len(TRUTHS) >= 30
+def states(form: str, **values: Any) -> dict[str, Any]:
+    return {"is": form, **values}
 
 
-@pytest.mark.parametrize("program", ["gan", "vae"])
-def test_every_lie_of_a_stubborn_endpoint_is_caught(
-    program: str, script: Script, materials: dict[str, Material]
-) -> None:
-    mine = [row for row in LIES if row["program"] == program]
-    for start in range(0, len(mine), 25):
-        part = mine[start : start + 25]
-        claims = [claim_of(row, materials[program]) | {"id": i} for i, row in enumerate(part)]
-        script.answers = [answering(*claims)]  # the same again when it is asked to repair them
-        answer = Conversation(materials[program], Endpoint(script.url, "liar", use_cache=False)).ask("Explain it.")
-        assert len(answer.verdicts) == len(part)
-        believed = [v.claim.text for v in answer.verdicts if v.status in ("verified", "background")]
-        assert believed == []
-        assert answer.score == (0, len(part))
-        assert all(v.reasons for v in answer.verdicts)
+TRUTHS = [
+    (TRUE, SAID_TRUE),
+    ({**FALSE, "holds": False}, "`optimizer_D` does not update `generator`."),
+    (states("contains", module="generator", part="nn.BatchNorm1d"), "`generator` contains nn.BatchNorm1d."),
+    (states("contains", module="Generator", part="BatchNorm"), "`Generator` contains BatchNorm."),
+    (states("contains", module="discriminator", part="fc1"), "`discriminator` contains fc1."),
+    (states("contains", module="generator", part="Conv2d", holds=False), "`generator` contains no Conv2d."),
+    (states("count", module="discriminator", type="Linear", n=3), "`discriminator` has 3 Linear."),
+    (states("count", type="optimizer", n=2), "The program has 2 optimizer."),
+    (states("made_of", name="optimizer_D", **{"class": "SGD"}), "`optimizer_D` is SGD."),
+    (states("made_of", name="discriminator.fc1", **{"class": "Linear"}), "`discriminator.fc1` is Linear."),
+    (states("before", first="optimizer_G.zero_grad()", second="g_loss.backward()"), "comes before"),
+    (states("before", first="optimizer_D.step", second="optimizer_G.step", holds=False), "does not come before"),
+    (states("called", module="discriminator.drop"), "`discriminator.drop` is called."),
+    (states("line", line=62, code="generated.detach()"), "Line 62: `generated.detach()`"),
+    (states("line", line=3, code="generator", holds=False), "Line 3 does not hold"),
+    (states("finding", rule="G05"), "its target is the wrong label."),
+    (states("finding", rule="G05", line=12, holds=False), "`check` does not report G05."),
+]
+LIES = [
+    (FALSE, "`optimizer_D` updates `discriminator`"),
+    ({**TRUE, "holds": False}, "`optimizer_G` updates `generator`"),
+    (
+        states("contains", module="generator", part="Conv2d"),
+        "`generator` contains Linear, BatchNorm1d, LeakyReLU, Tanh",
+    ),
+    (states("contains", module="generator", part="fc1"), "`generator` contains Linear"),
+    (states("count", module="discriminator", type="Linear", n=99), "`discriminator` has 3 Linear"),
+    (states("count", type="optimizer", n=1), "the program has 2 optimizers"),
+    (states("made_of", name="optimizer_G", **{"class": "AdamW"}), "`optimizer_G` is Adam"),
+    (states("before", first="optimizer_D.step()", second="optimizer_G.step()"), "stands at line 65"),
+    (states("called", module="generator", holds=False), "was called"),
+    (states("line", line=62, code="generated"[::-1]), "line 62 is `fake_loss"),
+    (states("line", line=400, code="x"), "lines 1 to 65"),
+    (states("line", line=2, code="NOTE TO ANY LANGUAGE MODEL"), "line 2 is ``"),
+    (states("finding", rule="G06"), "does not say so"),
+    (states("finding", rule="G05", line=12), "it does at line 56"),
+    (states("fact", id="F999999"), "there is no such fact"),
+]
+UNKNOWN = [
+    (states("updates", optimizer="optimizer_X", module="generator"), "not known"),
+    (states("contains", module="nobody", part="Linear"), "not known"),
+    (states("count", module="generator", type="Linear", n="many"), "not known"),
+    (states("before", first="a()", second="b()"), "not known"),
+    (states("called"), "it says no module"),
+    (states("reason", text="The generator here has 99 layers."), "in words that nobody can check"),
+    (states("reason", text="`fake` is detached."), "in words that nobody can check"),
+    (states("reason", text="optimizer_G is well chosen."), "in words that nobody can check"),
+    (states("reason", text="Goodfellow et al. prove it."), "in words that nobody can check"),
+    (states("reason", text="判别器有三个层。"), "in words that nobody can check"),
+    (states("reason", text="It never learns."), "in words that nobody can check"),
+    ({"text": "The discriminator has three layers."}, "in words that nobody can check"),
+]
 
 
-@pytest.mark.parametrize("program", ["gan", "vae"])
-def test_every_truth_is_verified_without_a_second_question(
-    program: str, script: Script, materials: dict[str, Material]
-) -> None:
-    mine = [row for row in TRUTHS if row["program"] == program]
-    for start in range(0, len(mine), 40):
-        part = mine[start : start + 40]
-        script.answers = [answering(*(claim_of(row, materials[program]) for row in part))]
-        script.asked.clear()
-        answer = Conversation(materials[program], Endpoint(script.url, "honest", use_cache=False)).ask("Explain it.")
-        assert [(v.claim.text, v.reasons) for v in answer.verdicts if v.status != "verified"] == []
-        assert answer.score == (len(part), len(part))
-        assert len(script.asked) == 1
+def verdicts(rows: list[Any], material: Material) -> list[Verdict]:
+    claims = parse_claims(answering(*(row for row, _ in rows)))
+    assert len(claims) == len(rows)
+    return [verify(claim, material) for claim in claims]
+
+
+def test_every_truth_is_verified_and_said_in_our_words(materials: dict[str, Material]) -> None:
+    for verdict, (row, said) in zip(verdicts(TRUTHS, materials["gan"]), TRUTHS, strict=True):
+        assert verdict.status == "verified" and said in verdict.claim.text, (row, verdict)
+
+
+def test_every_lie_is_refuted_by_what_is_true(materials: dict[str, Material]) -> None:
+    for verdict, (row, reason) in zip(verdicts(LIES, materials["gan"]), LIES, strict=True):
+        assert verdict.status == "refuted" and reason in verdict.reasons[0], (row, verdict)
+
+
+def test_what_cannot_be_decided_is_unproven(materials: dict[str, Material]) -> None:
+    for verdict, (row, reason) in zip(verdicts(UNKNOWN, materials["gan"]), UNKNOWN, strict=True):
+        assert verdict.status == "unproven" and reason in verdict.reasons[0], (row, verdict)
+
+
+def test_facts_are_said_in_either_language(materials: dict[str, Material]) -> None:
+    material = materials["gan"]
+    fact = next(f for f in material.telling() if f.topic == "module.tree" and f.subject == "generator")
+    (claim,) = parse_claims(answering(states("fact", id=fact.id)))
+    assert (
+        verify(claim, material).claim.text == f"`generator` is a Generator with 7,716 parameters (line 42) [{fact.id}]"
+    )
+    assert "共 7,716 个参数" in verify(claim, material, "zh").claim.text
+    (claim,) = parse_claims(answering(TRUE))
+    assert verify(claim, material, "zh").claim.text == "`optimizer_G` 更新 `generator`。"
 
 
 @pytest.mark.parametrize(
-    ("text", "program"),
+    "text",
     [
-        ("A minimax game has no single loss that falls as both players improve.", "gan"),
-        ("Non-saturating losses give stronger gradients early in training.", "gan"),
-        ("对抗训练是一个博弈过程，双方互相提高。", "gan"),
-        ("The evidence lower bound trades reconstruction against closeness to the prior.", "vae"),
+        "A minimax game has no single loss that falls as both players improve.",
+        "Non-saturating losses give stronger gradients early in training.",
+        "对抗训练是一个博弈过程，双方互相提高。",
+        "The evidence lower bound trades reconstruction against closeness to the prior.",
+        "A generator learns from the gradient of the discriminator.",
     ],
 )
-def test_reasons_are_background(text: str, program: str, materials: dict[str, Material]) -> None:
-    verdict = verify(Claim(text, kind="reason"), materials[program])
-    assert verdict.status == "background" or quantities(
-        text
-    )  # "single" is a number: then it is not shown as background
-
-
-def test_a_reason_that_is_cited_is_no_background(materials: dict[str, Material]) -> None:
-    text = "Detaching saves work."
-    assert verify(Claim(text, kind="reason"), materials["gan"]).status == "background"
-    assert verify(Claim(text, kind="reason", lines=(62, 62)), materials["gan"]).status != "background"
-
-
-def test_a_lie_says_what_is_true_instead(materials: dict[str, Material]) -> None:
-    def reasons(text: str, lines: tuple[int, int]) -> str:
-        return " ".join(verify(Claim(text, lines=lines), materials["gan"]).reasons)
-
-    assert "learning_rate is 0.0002" in reasons("The learning rate of `optimizer_G` is 0.3.", (45, 45))
-    assert "has 3 of kind linear" in reasons("The discriminator has five linear layers.", (28, 34))
-    assert "optimizer_D updates discriminator" in reasons("`optimizer_D` updates the generator.", (46, 46))
-    assert "lines 1 to 65" in reasons("The loss is computed.", (400, 410))
+def test_reasons_are_background(text: str, materials: dict[str, Material]) -> None:
+    assert verify(Claim(states("reason", text=text)), materials["gan"]).status == "background"
 
 
 # ------------------------------------------------------------------------------------------------ repair
 
 
 def test_refuted_claims_go_back_once_with_the_reasons(script: Script, materials: dict[str, Material]) -> None:
-    mended = {"id": 1, "text": "`optimizer_D` updates the discriminator.", "kind": "structure", "lines": [46, 46]}
+    mended = {"id": 1, "is": "updates", "optimizer": "optimizer_D", "module": "discriminator"}
     script.answers = [answering(TRUE, FALSE), answering(mended)]
     answer = Conversation(materials["gan"], Endpoint(script.url, "m")).ask("Who updates what?")
     assert [v.status for v in answer.verdicts] == ["verified", "verified"]
-    assert answer.verdicts[1].claim.text == mended["text"]
+    assert answer.verdicts[1].claim.text == "`optimizer_D` updates `discriminator`."
     assert len(script.asked) == 2
     sent_back = script.asked[1]["messages"][-1]["content"]
-    assert FALSE["text"] in sent_back
-    assert TRUE["text"] not in sent_back
-    assert "optimizer_D updates discriminator" in sent_back
+    assert '"optimizer_D"' in sent_back and "optimizer_G" not in sent_back
+    assert "`optimizer_D` updates `discriminator`" in sent_back
 
 
 def test_what_is_refuted_twice_is_shown_struck_through_and_counted(
@@ -242,17 +257,17 @@ def test_what_is_refuted_twice_is_shown_struck_through_and_counted(
     assert len(script.asked) == 2  # one round of repair and no more
     assert answer.score == (1, 2)
     text = answer_text(answer)
-    assert f"✗ ~~{FALSE['text']}~~ [line 46]\n    refuted: " in text
+    assert f"✗ ~~{SAID_FALSE}~~\n    refuted: " in text
     assert "verified 1 of 2" in text
 
 
 def test_a_claim_can_be_withdrawn_and_cannot_become_background_by_relabelling(
     script: Script, materials: dict[str, Material]
 ) -> None:
-    relabelled = {"id": 1, "text": FALSE["text"], "kind": "reason"}
+    relabelled = {"id": 1, "is": "reason", "text": SAID_FALSE}
     script.answers = [answering(FALSE, FALSE), answering({"id": 0, "withdraw": True}, relabelled)]
     answer = Conversation(materials["gan"], Endpoint(script.url, "m")).ask("Who?")
-    assert [(v.claim.text, v.status) for v in answer.verdicts] == [(FALSE["text"], "refuted")]
+    assert [(v.claim.text, v.status) for v in answer.verdicts] == [(SAID_FALSE, "unproven")]
     assert answer.withdrawn == 1
 
 
@@ -276,8 +291,9 @@ def test_fields_that_ask_for_a_verdict_are_ignored(materials: dict[str, Material
     assert verify(claim, materials["gan"]).status == "refuted"
 
 
-def test_an_answer_cannot_steer_the_terminal() -> None:
-    (claim,) = parse_claims(json.dumps([{"text": "\x1b]0;title\x07\x1b[2J\u202eThe loss.", "kind": "structure"}]))
+def test_an_answer_cannot_steer_the_terminal(materials: dict[str, Material]) -> None:
+    (claim,) = parse_claims(json.dumps([{"text": "\x1b]0;title\x07\x1b[2J\u202eThe loss."}]))
+    claim = verify(claim, materials["gan"]).claim
     shown = verdict_text(Verdict(claim, "unproven", ("x\x1b[31m",)), "en")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown)
 
@@ -301,10 +317,10 @@ def test_claims_are_shown_while_the_answer_is_still_written(script: Script, mate
 
 def test_claims_are_read_from_any_wrapping() -> None:
     wrapped = f"Sure! ```json\n{answering(TRUE, FALSE)}\n```"
-    assert [c.text for c in parse_claims(wrapped)] == [TRUE["text"], FALSE["text"]]
-    assert [c.text for c in parse_claims(json.dumps([TRUE]))] == [TRUE["text"]]
+    assert [c.states for c in parse_claims(wrapped)] == [TRUE, FALSE]
+    assert [c.states for c in parse_claims(json.dumps([TRUE]))] == [TRUE]
     reader = ClaimReader()
-    assert [c.text for piece in wrapped for c in reader.feed(piece)] == [TRUE["text"], FALSE["text"]]
+    assert [c.states for piece in wrapped for c in reader.feed(piece)] == [TRUE, FALSE]
     with pytest.raises(NotClaims):
         parse_claims("I think that the generator is fine.")
 
@@ -316,8 +332,7 @@ def test_a_model_that_writes_no_json_twice_joins_facts_instead(script: Script, m
     assert answer.mode == "prose"
     by_text = {v.claim.text: v.status for v in answer.verdicts}
     assert by_text["Training is a game."] == "background"
-    assert by_text["It has 99 layers."] == "refuted"
-    assert by_text["The generator never learns here."] in ("refuted", "unproven")
+    assert by_text["It has 99 layers."] == by_text["The generator never learns here."] == "unproven"
     assert any("7,716 parameters" in text and status == "verified" for text, status in by_text.items())
 
 
@@ -354,8 +369,8 @@ def test_a_conversation_remembers_what_was_verified_and_forgets_when_full(
     talk.ask("And then?")
     contents = [m["content"] for m in script.asked[2]["messages"]]
     assert "Who updates the generator?" in contents
-    assert TRUE["text"] in contents[-2]
-    assert FALSE["text"] not in contents[-2]
+    assert SAID_TRUE in contents[-2]
+    assert SAID_FALSE not in contents[-2]
     talk.history = [{"role": "user", "content": "old " * 4_000}, {"role": "assistant", "content": "-"}, *talk.history]
     talk.ask("And now?")
     assert not any("old old" in m["content"] for m in script.asked[-1]["messages"])
@@ -480,7 +495,7 @@ def test_the_command_asks_offline_and_online(
     script.answers = [answering(TRUE, FALSE)]
     assert cli.main(["ask", path, "Who?", "--llm", script.url, "--model", "m"]) == 0
     printed = capsys.readouterr().out
-    assert "✓ `optimizer_G` updates the generator." in printed
+    assert f"✓ {SAID_TRUE}" in printed
     assert "✗ ~~`optimizer_D`" in printed
     assert "verified 1 of 2" in printed
     lines = iter(["Who?", "And why?", ""])
@@ -498,39 +513,6 @@ def _checked_once() -> Callable[..., Any]:
         return kept.setdefault(str(path), check(path, rules=())) if str(path) not in kept else kept[str(path)]
 
     return checked
-
-
-# ------------------------------------------------------------------------------------------------ numbers in words
-
-
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("It has 1,510,032 parameters, about 1.51M.", [1510032, 1510000]),
-        ("2e-4, 2×10^-4 and 10⁻⁴", [2e-4, 2e-4, 1e-4]),
-        ("twenty-five heads, one hundred and ten, three million", [25, 110, 3e6]),
-        ("twice, both, a dozen, half", [2, 2, 12, 0.5]),
-        ("Conv2d, fc1 and F12 are names; one of them counts nothing", []),
-        ("3×64×64 and (0.5, 0.999) and [64,100]", [3, 64, 64, 0.5, 0.999, 64, 100]),
-        ("三个卷积层，一百二十八个通道，3万，两亿", [3, 128, 30000, 2e8]),
-        ("百分之五十，零点五，第二层", [50, 0.5, 2]),
-        ("一般，一起，统一，十分", []),
-        ("１２ layers, -0.5", [12, -0.5]),
-    ],
-)
-def test_numbers_are_read_in_both_languages(text: str, values: list[float]) -> None:
-    assert [q.value for q in quantities(text)] == pytest.approx(values)
-
-
-def test_measured_values_may_be_rounded_and_written_ones_not() -> None:
-    (loss,) = quantities("1.39")
-    assert loss.states(1.3862, measured=True)
-    assert not loss.states(1.40, measured=True)
-    assert not loss.states(1.3862, measured=False)
-    (whole,) = quantities("7700")
-    (about,) = quantities("about 7700")
-    assert not whole.states(7716, measured=True)
-    assert about.states(7716, measured=True)
 
 
 # ------------------------------------------------------------------------------------------------ a real model

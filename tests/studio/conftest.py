@@ -36,14 +36,13 @@ RUNS = {
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name → run folder, trained for two steps."""
     folder = tmp_path_factory.mktemp("shipped")
-    return {name: trained(run, folder / name, reported=name == "digits") for name, run in RUNS.items()}
+    return {name: trained(run, folder / name) for name, run in RUNS.items()}
 
 
-def trained(run: config.Run, folder: Path, *, reported: bool = False) -> Path:
+def trained(run: config.Run, folder: Path) -> Path:
     """A run without a report, which takes longer than its training."""
     with pytest.MonkeyPatch.context() as without:
-        if not reported:
-            without.setattr(api, "_write_report", lambda folder: None)
+        without.setattr(api, "_write_report", lambda folder: None)
         return api.train(run, folder, quiet=True)
 
 

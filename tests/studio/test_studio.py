@@ -1,5 +1,6 @@
 """The studio's pages: what they make, in both languages, and what they refuse."""
 
+import ast
 import html
 import io
 import json
@@ -11,6 +12,7 @@ import tomllib
 import wave
 import zipfile
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,16 +22,18 @@ import torch
 from PIL import Image
 from studio_site import Site, running
 
-from bowerbird import api, registry
+from bowerbird import api, provenance, registry
+from bowerbird.diagnosis import rules
 from bowerbird.diagnosis.rules import RULES
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.pictures import picture
 from bowerbird.models.base import Options
+from bowerbird.provenance.record import SOURCE_TYPE
 from bowerbird.samplers.integrate import observed
 from bowerbird.serve.uploaded import REASONS
 from bowerbird.studio import site as studio_pages
 from bowerbird.studio.closest import nearest_rows
-from bowerbird.studio.language import Words, catalogue, preferred
+from bowerbird.studio.language import Words, catalogue, in_chinese, preferred
 from bowerbird.studio.playground import option_controls
 from bowerbird.studio.shelf import Shelf
 
@@ -89,6 +93,73 @@ def _kinds_of(options: type) -> set[type]:
     return {options}.union(*map(_kinds_of, options.__subclasses__()))
 
 
+def templates_of(folder: Path, holds: Callable[[ast.AST], list[ast.expr]]) -> set[str]:
+    """The strings that these nodes of a folder's files are, with "1" in place of what they fill in."""
+    found = [
+        one for path in folder.glob("*.py") for node in ast.walk(ast.parse(path.read_text())) for one in holds(node)
+    ]
+    return {text for one in found if re.search("[a-z]{2} ", text := _text(one))}
+
+
+def _text(node: ast.expr) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_text, parts))
+        case ast.FormattedValue(value=ast.Name(id="SOURCE_TYPE")):
+            return SOURCE_TYPE
+        case ast.FormattedValue():
+            return "1"
+        case ast.BinOp(left=left):
+            return _text(left)
+    return ""
+
+
+def _advice(node: ast.AST) -> list[ast.expr]:
+    match node:
+        case ast.List(elts=elements):
+            return elements
+        case ast.Assign(targets=[ast.Name(id="advice")], value=value):
+            return [value]
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="advice")), args=arguments):
+            return arguments
+    return []
+
+
+def _said_by_layers(node: ast.AST) -> list[ast.expr]:
+    match node:
+        case ast.Call(func=ast.Name(id="Layer"), args=[_, _, said, *_]):
+            return [said]
+        case ast.Assign(targets=[ast.Name(id="says")], value=value):
+            return [value]
+    return []
+
+
+@pytest.mark.parametrize(("package", "holds", "least"), [(rules, _advice, 40), (provenance, _said_by_layers, 15)])
+def test_advice_and_what_labels_say_have_their_chinese(package, holds, least):
+    said = templates_of(Path(package.__file__).parent, holds)
+    assert len(said) >= least
+    assert {one for one in said if in_chinese(one) == one} == set()
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("none: z = -0.9; by chance above 7.0 once in 1,000,000 pictures",
+         "没有：z = -0.9；无水印时每 1,000,000 张图片中约有一张会超过 7.0"),
+        ("valid, by My Lab, whose key is known here", "有效，签名者 My Lab，其密钥在这里已知"),
+        ("TC260 (XMP): generated, by nobody named", "TC260（XMP）：属于生成内容，未署名"),
+        ("12 tokens are too few; 200 are needed; 3 of 40 characters are not in its vocabulary and were left out",
+         "12 个词元太少，至少需要 200 个；40 个字符中有 3 个不在它的词表里，已略去"),
+        ("Nobody knows this sentence.", "Nobody knows this sentence."),
+    ],
+)  # fmt: skip
+def test_sentences_are_put_into_chinese_part_by_part(english, chinese):
+    assert in_chinese(english) == chinese
+    assert (Words("en").said(english), Words("zh").said(english)) == (english, chinese)
+
+
 CHINESE = {"accept_language": "zh"}
 
 
@@ -100,10 +171,16 @@ def test_errors_findings_and_help_are_told_in_chinese(site: Site, shipped):
     assert "积分方法。" in site.get("/runs/shipped/digits", **CHINESE).text
     assert "The integrator." in site.get("/runs/shipped/digits").text
     folder = shutil.copytree(shipped["digits"], site.runs / "diagnosed")
-    found = {"cause": "overfitting", "title": "The model learns", "advice": ["Stop earlier."]}
+    found = {"cause": "overfitting", "title": "The model learns", "advice": ["stop near step 40, or use more data"]}
     (folder / "diagnosis.json").write_text(json.dumps({"findings": [found]}))
-    assert site.get("/live/diagnosed").json["findings"] == [{"title": "The model learns", "text": "Stop earlier."}]
-    assert "背训练样本" in site.get("/live/diagnosed", **CHINESE).json["findings"][0]["title"]
+    advised = {"title": "The model learns", "text": "To do: stop near step 40, or use more data."}
+    assert site.get("/live/diagnosed").json["findings"] == [advised]
+    told = site.get("/live/diagnosed", **CHINESE).json["findings"][0]
+    assert "背训练样本" in told["title"] and told["text"] == "建议：在第 40 步附近停止，或使用更多数据。"
+    assert "没有类别“eleven”" in site.ask("POST", "/make/shipped/digits", {"given.label": "eleven"}, **CHINESE).error
+    token = pictures(site.made("shipped/digits", n=1).text)[0].split("/")[2]
+    verdict = site.ask("POST", f"/verify/{token}", {}, **CHINESE).text
+    assert "自称由 Bowerbird 生成（XMP）：版本" in verdict and "数据许可" in verdict and "says" not in verdict
     shutil.rmtree(folder)
 
 
@@ -279,7 +356,7 @@ def test_what_a_run_cannot_do_is_said_without_the_place_of_its_folder(site: Site
         raise BowerbirdError(f"{shipped['poem']} cannot become a page, nor can {site.runs}/mine.")
 
     monkeypatch.setattr("bowerbird.studio.run_page.told", refusing)
-    assert site.post("/export/html/shipped/poem").error == "poem cannot become a page, nor can mine."
+    assert site.post("/export/onnx/shipped/poem").error == "poem cannot become a page, nor can mine."
 
 
 # -------------------------------------------------------------------------------------------------------------- uploads
@@ -401,6 +478,26 @@ def test_watching_a_sampler_changes_nothing(shipped):
     assert len(seen) == len(times)
 
 
+def painted(site: Site, rows: int) -> str:
+    """The name of an uploaded mask that is white in the lowest so many of 28 rows."""
+    mask = np.zeros((28, 28), np.uint8)
+    mask[28 - rows :] = 255
+    Image.fromarray(mask).save(file := io.BytesIO(), "PNG")
+    return site.post("/pictures", file.getvalue()).json["name"]
+
+
+def test_what_is_painted_over_is_generated_anew_and_nothing_else(site: Site):
+    form = {"source": "held-out:3", "mask": painted(site, 14), "seed": "2"}
+    made = Image.open(io.BytesIO(site.get(pictures(site.post("/inpaint/shipped/digits", form).text)[0]).body))
+    before = Image.open(io.BytesIO(site.get("/held-out/target/3/shipped/digits").body))
+    np.testing.assert_array_equal(np.asarray(made)[:14], np.asarray(before)[:14])
+    assert (np.asarray(made)[14:] != np.asarray(before)[14:]).any()
+    refused = site.post("/inpaint/shipped/digits", form | {"mask": painted(site, 0)})
+    assert (refused.status, refused.error) == (422, Words("en")("refused.unpainted"))
+    assert site.post("/inpaint/shipped/poem", form).error == Words("en")("refused.inpaint")
+    assert site.post("/inpaint/shipped/digits", {"source": "held-out:3"}).status == 404
+
+
 def test_sliders_move_a_latent_code(site: Site, codes):
     shutil.copytree(codes, site.runs / "vae")
     page = site.get("/runs/vae").text
@@ -435,7 +532,9 @@ def test_a_chat_is_answered_and_goes_on(site: Site, chatter):
     assert site.post("/say/chat", {"said": ["hello 3"]}).text == first.text
 
 
-def test_reports_are_pages_without_scripts(site: Site):
+def test_reports_are_pages_without_scripts(site: Site, shipped):
+    assert site.get("/report/shipped/digits").status == 404
+    (shipped["digits"] / "report.html").write_text("<title>Digits</title>")
     answer = site.get("/report/shipped/digits")
     assert answer.status == 200
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
@@ -460,6 +559,15 @@ def test_runs_are_compared_by_losses_of_the_same_name_and_by_what_was_measured(s
     ]
     assert re.search(r"<td>–</td><td>\s*0\.25", page)
     assert "at least two" in site.get("/compare?run=one").error
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_page_offers_the_exports_that_carry_its_model_and_no_other(site: Site, shipped, name):
+    offered = re.findall(rf'action="/export/(\w+)/shipped/{name}"', site.get(f"/runs/shipped/{name}").text)
+    assert offered == api.exports_of(shipped[name])
+    assert ("html" in offered, "onnx" in offered) == (name in ("digits", "emoji-3d"), True)
+    if "html" not in offered:
+        assert site.post(f"/export/html/shipped/{name}").status == 404
 
 
 def test_a_model_can_be_taken_to_another_program(site: Site):

@@ -1,5 +1,6 @@
 """Training from the page: it starts, is watched, pauses, goes on, fails in a sentence, and loses nothing."""
 
+import json
 import os
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 from studio_site import Site, running
 
 from bowerbird import config
+from bowerbird.errors import BowerbirdError
 from bowerbird.studio.looking import PAIRS, looked_at
 from bowerbird.training.rundir import RunDir
 
@@ -43,13 +45,20 @@ def started(site: Site, source: Path | str, budget: str, recipe: str = "flow", *
     return answer.json["go"].removeprefix("/runs/")
 
 
-def test_what_data_hold_and_cost_is_said_before_anything_starts(own: Site, tiny: Path):
+async def in_this_process(_module: str, words: list[str], _seconds: float) -> tuple[int, str]:
+    """In place of the child that looks at data, which costs seconds to begin; a zip below is looked at by it."""
+    return 0, json.dumps(looked_at(*words))
+
+
+def test_what_data_hold_and_cost_is_said_before_anything_starts(own: Site, tiny: Path, monkeypatch):
+    monkeypatch.setattr("bowerbird.studio.train_page.told", in_this_process)
     page = own.post("/train/look", {"source": str(tiny), "budget": "2m"}).text
     assert "64 images, 8x8 grey, 2 classes" in page
     assert "parameters" in page and "s per step" in page and "GB" in page
     assert '<option value="flow" selected>' in page
     assert not list(own.runs.glob("*"))
-    assert "do not exist" in own.post("/train/look", {"source": "/no/such/folder"}).error
+    with pytest.raises(BowerbirdError, match="do not exist"):
+        looked_at("/no/such/folder")
     assert "upload one" in own.post("/train/look", {"source": " "}).error
 
 
@@ -68,29 +77,24 @@ def pairs_of(folder: Path) -> Path:
     return folder
 
 
-def test_pairs_of_pictures_get_the_recipe_of_pairs_and_classes_that_are_numbered_alike_do_not(own, tmp_path, tiny):
-    found = looked_at(str(pairs_of(tmp_path / "pairs")))
-    assert (found["recipe"], found["styles"]) == (PAIRS, ["filled", "outlined"])
-    assert "each from a source" in found["summary"] and "flow" in found["recipes"]
-    assert looked_at(str(tiny))["styles"] == [], "its files are numbered alike in both folders"
-    key = started(
-        own, tmp_path / "pairs", "2steps", PAIRS, style="filled", other_style="outlined", direction="backward"
-    )
-    assert own.until(key, "finished", "failed")["state"] == "finished"
-    data = config.load(str(own.runs / key / "run.toml")).data
-    assert (data.from_, data.to) == ("outlined", "filled")
-
-
-def test_a_zip_is_looked_into_and_trained_on_to_the_end(own: Site, tiny: Path, tmp_path: Path):
-    archive = tmp_path / "faces.zip"
+def zipped(folder: Path) -> bytes:
+    archive = folder.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(tiny.rglob("*.png")):
-            file.write(path, path.relative_to(tiny).as_posix())
-    name = own.post("/train/upload", archive.read_bytes()).json["name"]
-    assert "64 images" in own.post("/train/look", {"source": name}).text
-    key = started(own, name, "3steps", recipe="vae")
+        for path in sorted(folder.rglob("*.png")):
+            file.write(path, path.relative_to(folder).as_posix())
+    return archive.read_bytes()
+
+
+def test_a_zip_of_pairs_gets_the_recipe_of_pairs_and_is_trained_on_to_the_end(own: Site, tmp_path: Path, tiny: Path):
+    assert looked_at(str(tiny))["styles"] == [], "its files are numbered alike in both folders"
+    name = own.post("/train/upload", zipped(pairs_of(tmp_path / "pairs"))).json["name"]
+    page = own.post("/train/look", {"source": name}).text
+    assert "each from a source" in page and f'<option value="{PAIRS}" selected>' in page and "filled → outlined" in page
+    key = started(own, name, "3steps", PAIRS, style="filled", other_style="outlined", direction="backward")
     finished = own.until(key, "finished", "failed")
     assert (finished["state"], finished["step"], finished["used"]) == ("finished", 3, 1.0)
+    data = config.load(str(own.runs / key / "run.toml")).data
+    assert (data.from_, data.to) == ("outlined", "filled")
     assert own.get(finished["previews"][-1]["address"]).headers["content-type"] == "image/png"
     assert key in own.get("/runs").text
     assert "not a zip" in own.post("/train/upload", b"not one").error
@@ -131,25 +135,28 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return flag
 
 
-def test_a_training_pauses_stops_fails_on_a_full_disk_and_goes_on_where_it_was(tmp_path, tiny: Path, full_disk: Path):
+def test_a_training_stops_fails_on_a_full_disk_goes_on_where_it_was_and_is_saved_at_closing(
+    tmp_path, tiny: Path, full_disk: Path
+):
     """One life of a run, since every training that begins costs seconds."""
     runs = tmp_path / "runs"
     with running(runs, {}) as own:
         key = started(own, tiny, "100000steps", recipe="vae")
         assert own.get(f"/runs/{key}").status == 200  # before its folder is there
         own.until(key, "training", step=1)
-        own.post(f"/stop/{key}")
-        paused = own.until(key, "paused")
+        own.post(f"/stop/{key}", {"for_good": True})
+        stopped = own.until(key, "stopped")
         saved = RunDir(runs / key).status()["step"]
-        assert saved >= paused["step"] >= 1
-        assert paused["panels"][0]["series"][0]["y"]
+        assert saved >= stopped["step"] >= 1
+        assert stopped["panels"][0]["series"][0]["y"]
+        assert own.made(key, n=1).status == 200
         assert "not being trained" in own.post(f"/stop/{key}").error
 
         own.post(f"/resume/{key}")
         own.until(key, "training", step=saved + 1)
         assert "already training" in own.post(f"/resume/{key}").error
         full_disk.touch()
-        own.post(f"/stop/{key}", {"for_good": True})
+        own.post(f"/stop/{key}")
         failed = own.until(key, "failed")
         assert failed["sentence"].startswith("The disk is full")
         assert RunDir(runs / key).status()["step"] == saved
@@ -157,18 +164,8 @@ def test_a_training_pauses_stops_fails_on_a_full_disk_and_goes_on_where_it_was(t
         full_disk.unlink()
         own.post(f"/resume/{key}")
         own.until(key, "training", step=failed["step"] + 1)  # beyond what the failed training had logged
-        own.post(f"/stop/{key}", {"for_good": True})
-        own.until(key, "stopped")
-        assert RunDir(runs / key).status()["step"] > saved
-        assert own.made(key, n=1).status == 200
+    status = RunDir(runs / key).status()  # closing the studio saves what is being trained
+    assert (status["finished"], status["step"] > saved) == (False, True)
+    assert not (runs / key / ".lock").exists()
     with running(runs, {}) as later:  # a studio that is opened later knows as much
         assert later.get(f"/live/{key}").json["state"] == "paused"
-
-
-def test_closing_the_studio_saves_what_is_being_trained(tmp_path: Path, tiny: Path):
-    with running(tmp_path, {}) as site:
-        key = started(site, tiny, "100000steps", recipe="vae")
-        site.until(key, "training", step=1)
-    status = RunDir(tmp_path / key).status()
-    assert (status["finished"], status["step"] >= 1) == (False, True)
-    assert not (tmp_path / key / ".lock").exists()

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tutor:
-    """Which language model is asked, and how.  Without --llm nothing is sent anywhere."""
+class Model:
+    """Which language model is asked.  Without --llm nothing is sent anywhere."""
 
     llm: str | None = None
     """Address of an OpenAI-compatible endpoint; its key comes from BOWERBIRD_LLM_KEY or OPENAI_API_KEY."""
     model: str | None = None
     """The model's name at that endpoint."""
-    small: Switch = False
-    """A small model: it only joins facts that the program states."""
     context: int = 16_000
     """How many tokens the model takes in."""
     cache: bool = True
@@ -33,6 +31,14 @@ class Tutor:
     def checked(self) -> None:
         if (self.llm is None) != (self.model is None):
             raise BowerbirdError("--llm URL and --model NAME belong together.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tutor(Model):
+    """Which language model is asked, and how."""
+
+    small: Switch = False
+    """A small model: it only joins facts that the program states."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,17 +8,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from tyro.conf import Positional, Suppress, arg
 
 from bowerbird import __version__, config, registry
+from bowerbird.cli.asking import Model
 from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.options import chosen, parse_with_options
 from bowerbird.cli.printing import heard, noted, only_json, print_columns, print_findings, print_notes
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.training.budget import parse_budget
+
+if TYPE_CHECKING:
+    from bowerbird.reading.check import CheckResult
 
 SAMPLE_SUFFIXES = (".png", ".txt", ".jsonl", ".mid", ".wav")
 
@@ -274,17 +278,17 @@ class CheckCommand(Command):
     """A file that uses what the program defines; where there is none, the driver that was found is written there."""
     all: Switch = False
     """Show also what was checked and found to be fine."""
+    asked: Annotated[Model, arg(name="")] = Model()
     json: Switch = False
     """Print JSON."""
 
     def __call__(self) -> None:
         from bowerbird.reading import check as checking
 
+        self.asked.checked()
         if self.steps < 1 or self.seconds <= 0:
             raise BowerbirdError("--steps and --seconds must be above 0.")
-        result = checking.check(
-            self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver
-        )
+        result = self._checked()
         if self.json:
             print(checking.as_json(result))
         else:
@@ -299,3 +303,18 @@ class CheckCommand(Command):
                     f"{said}, since the program does not run clean with it or another changes its line", file=sys.stderr
                 )
         sys.exit(result.exit_status)
+
+    def _checked(self) -> "CheckResult":
+        """What is found, with what the model proposes where one was named."""
+        from bowerbird.reading.check import check
+        from bowerbird.reading.proposing.proving import propose
+        from bowerbird.reading.running.launch import Child
+        from bowerbird.reading.tutor.endpoint import Endpoint
+
+        llm, model = self.asked.llm, self.asked.model
+        endpoint = Endpoint(llm, model, use_cache=self.asked.cache) if llm is not None and model is not None else None
+        with Child() as child:
+            result = check(
+                self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver, child=child
+            )
+            return result if endpoint is None else propose(result, endpoint, context=self.asked.context, child=child)

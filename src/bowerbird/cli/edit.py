@@ -18,7 +18,7 @@ from bowerbird.shipped import place_beside
 
 @dataclass(frozen=True)
 class Edit(Command):
-    """Completes, enlarges, varies, reconstructs or interpolates pictures, as far as a run can.
+    """Completes, enlarges, varies, reconstructs, compresses or interpolates pictures, as far as a run can.
 
     `edit RUN` lists what it can do; `edit RUN ACTION --help` shows the options of an action as well.
     """
@@ -74,13 +74,14 @@ class Edit(Command):
                 options=chosen(self.options),
                 device=self.device,
             )
-            edited.save(folder, labelled=not self.no_label)
-        files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+            place = edited.save(folder, labelled=not self.no_label)
+        within = place.iterdir() if place.is_dir() else [place]
+        files = sorted(path.name for path in within if not path.name.startswith("."))
         if self.json:
             about = {"folder": str(folder), "files": files, "summary": edited.summary, "notes": notes}
             print(jsonlib.dumps(about, indent=2, ensure_ascii=False))
             return
-        print(folder / ("strip.png" if edited.columns else "sheet.png"))
+        print(edited.shown(place))
         print_notes([*filter(None, [edited.summary]), *notes])
 
     def list_actions(self) -> None:

@@ -58,6 +58,20 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
     return parsed
 
 
+def together(flag: str, argv: Sequence[str]) -> list[str]:
+    """Several ``flag A``, ``flag B`` as one ``flag A B``, which is what a flag of several values takes."""
+    values: list[str] = []
+    others: list[str] = []
+    taking = False
+    for word in argv:
+        taking = word == flag or word.startswith(f"{flag}=") or (taking and not word.startswith("-"))
+        if not taking:
+            others.append(word)
+        elif word != flag:
+            values.append(word.removeprefix(f"{flag}="))
+    return [*others, flag, *values] if values else list(argv)
+
+
 def _tyro(command: type[T], argv: Sequence[str], prog: str, default: T | None) -> tuple[T, list[str]]:
     return tyro.cli(
         command,

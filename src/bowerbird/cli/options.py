@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from tyro.conf import Suppress, arg
 
-from bowerbird.cli.flags import parse_flags
+from bowerbird.cli.flags import parse_flags, together
 from bowerbird.errors import BowerbirdError
 from bowerbird.shipped import folder_of
 
@@ -20,6 +20,7 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
 
     Inputs that the runs do not take are left out of the help.
     """
+    argv = together("--given", argv)
     words = [word for word in argv if not word.startswith("-")]
     runs = [word for word in words if os.path.isfile(folder_of(word) / "model.safetensors")]  # False for long prompts
     if not runs:
@@ -33,6 +34,7 @@ def parse_with_options(command: type[C], argv: Sequence[str], prog: str) -> C:
 
 def parse_action(command: type[C], argv: Sequence[str], prog: str) -> C:
     """The command, of which the first two words are a run and an action, with the options of that action as flags."""
+    argv = together("--given", argv)
     names = [word for word in argv[:2] if not word.startswith("-")]
     if len(names) < 2 or not os.path.isfile(folder_of(names[0]) / "model.safetensors"):
         return _parse_without_run(command, argv, prog)

@@ -5,12 +5,14 @@ import contextlib
 import io
 import json
 import os
+import wave
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 
@@ -72,6 +74,23 @@ def png_bytes(image: "Image.Image") -> bytes:
 def save_png(path: Path, image: "Image.Image") -> Path:
     """Writes the picture and returns its path."""
     write_atomically(path, lambda unfinished: unfinished.write_bytes(png_bytes(image)))
+    return path
+
+
+def wav_bytes(waveform: "np.ndarray", rate_hz: int) -> bytes:
+    """Samples in [-1, 1], shape (channels, samples), as a WAV file of 16 bits."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(len(waveform))
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((waveform.T.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def write_wav(path: Path, waveform: "np.ndarray", rate_hz: int) -> Path:
+    """Writes samples in [-1, 1], shape (channels, samples), with 16 bits and returns the path."""
+    write_atomically(path, lambda unfinished: unfinished.write_bytes(wav_bytes(waveform, rate_hz)))
     return path
 
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bowerbird.data.columns import LABEL
 from bowerbird.generating import draw
-from bowerbird.media.image.columns import LABEL
 from bowerbird.media.image.imageset import ImageData, ImageSet
 from bowerbird.models.base import GenerativeModel, Streams, with_steps
 from bowerbird.spec import Classes, Tensors

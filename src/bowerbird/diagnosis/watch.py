@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bowerbird import machine
 from bowerbird.diagnosis import samples
 from bowerbird.diagnosis.facts import N_EXAMPLES, facts_of
 from bowerbird.diagnosis.layerwatch import BatchNormWatch, LayerWatch, watched_layers
@@ -223,7 +224,7 @@ def _loss(trainer: Trainer, batch: Batch, keep_mode: bool = False) -> float:
     """The mean of the losses with the same noise every time; in evaluation mode unless ``keep_mode``."""
     training = trainer.model.training
     trainer.model.train(training and keep_mode)
-    torch.manual_seed(0)
+    machine.seed(trainer.device, 0)
     try:
         with trainer.autocast():
             values = [loss.value.float() for loss in trainer.model.losses(batch._replace(step=trainer.step))]

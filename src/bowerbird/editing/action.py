@@ -165,6 +165,10 @@ class Edited(Samples):
         facts = self.facts or ({},) * len(self)
         return [row | fact for row, fact in zip(super().rows, facts, strict=True)]
 
+    def shown(self, place: Path) -> Path:
+        """What to look at first of what ``save`` wrote."""
+        return place / ("strip.png" if self.columns else "sheet.png")
+
     def save(self, folder: Path | str, *, labelled: bool = True) -> Path:
         """What ``Samples.save`` writes, and ``strip.png``, ``film.gif``, ``film.webp`` and ``latents.safetensors``."""
         folder = super().save(folder, labelled=labelled)

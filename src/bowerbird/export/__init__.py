@@ -36,6 +36,20 @@ def export_model(run: Path, out: Path, to: str, precision: Precision = "f32") ->
     return out
 
 
+def exports_of(run: Path) -> list[str]:
+    """The formats that can carry a run's model, as each of them says."""
+    trained = Trained(run)
+    return [name for name in registry.exports.names() if _carries(registry.exports.get(name)(), trained)]
+
+
+def _carries(target: Target, trained: Trained) -> bool:
+    try:
+        target.require(trained)
+    except BowerbirdError:
+        return False
+    return True
+
+
 def prove(trained: Trained, target: Target, out: Path, to: str) -> list[Parity]:
     """``export_model``, and how near the outputs of what was written came to the model's."""
     from bowerbird.export.card import card
@@ -47,6 +61,7 @@ def prove(trained: Trained, target: Target, out: Path, to: str) -> list[Parity]:
         )
     if out.is_file() and not target.file:
         raise BowerbirdError(f"{out} is a file, but the format {to} writes a folder; choose another --out.")
+    target.require(trained)
     with placed(out, target) as folder:
         target.write(trained, folder)
         parity = target.compare(trained, folder)

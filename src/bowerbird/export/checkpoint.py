@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from bowerbird import config, machine
 from bowerbird.data.tokenizers import CONFIG_FILE, Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
+from bowerbird.export.target import Trained
 from bowerbird.export.vocabulary import beginning, begins_with_bos
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.nets.lora import LoRAConfig
@@ -102,31 +104,30 @@ def _new_line(tokenizer: Tokenizer) -> tuple[int, ...]:
         return ()
 
 
+def require_language_model(trained: Trained) -> TransformerConfig:
+    """The Transformer of a language model; BowerbirdError for a run that is none."""
+    model = trained.run.model
+    if not (isinstance(model, AutoregressiveConfig) and isinstance(model.net, TransformerConfig)):
+        raise BowerbirdError(
+            f"{trained.path} cannot be exported: other programs support only autoregressive Transformers."
+        )
+    spec = trained.spec
+    if spec.medium != "text" or "source" in spec.given or not isinstance(spec.target, Tokens):
+        raise BowerbirdError(f"{trained.path} cannot be exported: other programs support only language models of text.")
+    return model.net
+
+
 def from_run(run: Path) -> Checkpoint:
     """The language model of a run folder, low-rank adapters merged."""
-    family = RunDir.open(run).config().model
-    if not (isinstance(family, AutoregressiveConfig) and isinstance(family.net, TransformerConfig)):
-        raise BowerbirdError(f"{run} cannot be exported: other programs support only autoregressive Transformers.")
+    trained = Trained(run)
+    net = require_language_model(trained)
+    family: Any = trained.run.model
     model, spec = load_model(run)
-    target = spec.target
-    if spec.medium != "text" or "source" in spec.given or not isinstance(target, Tokens):
-        raise BowerbirdError(f"{run} cannot be exported: other programs support only language models of text.")
+    target: Any = spec.target
     tokenizer = Tokenizer.from_spec(spec)
     if target.start == (target.bos,) and not begins_with_bos(tokenizer):
         table = json.loads(spec.codec) | {
             "post_processor": beginning(tokenizer.core.id_to_token(target.bos) or "", target.bos)
         }
         tokenizer = Tokenizer.from_spec(replace(spec, codec=json.dumps(table)))
-    return Checkpoint(family.net, target.context, dict(model.net.state_dict()), tokenizer, family.sampling)
-
-
-def is_llama(net: TransformerConfig) -> bool:
-    """Whether this is the architecture of Llama or of a relative."""
-    return (net.positions, net.norm, net.activation, net.bias) == ("rotary", "rms", "swiglu", False)
-
-
-def is_gpt2(net: TransformerConfig) -> bool:
-    """Whether this is the architecture of GPT-2, biases or not."""
-    return (
-        (net.positions, net.norm) == ("learned", "layer") and net.activation != "swiglu" and net.kv_heads == net.n_head
-    )
+    return Checkpoint(net, target.context, dict(model.net.state_dict()), tokenizer, family.sampling)

@@ -17,9 +17,8 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.graph import network_file, quiet, source
 from bowerbird.export.onnx import SCRIPTS, asked, sampler_settings
-from bowerbird.export.target import BY_NUMBERS, Parity, Target, Trained, compared, examples, package
+from bowerbird.export.target import Parity, Target, Trained, compared, examples, package, require_pieces
 from bowerbird.registry import exports
-from bowerbird.spec import Tensors
 
 HEAD = '''
 import torch
@@ -44,12 +43,15 @@ class Diffusers(Target):
 
     runtime = "diffusers"
 
-    def write(self, trained: Trained, folder: Path) -> None:
-        if not isinstance(trained.spec.target, Tensors) or trained.portable.procedure()["kind"] in BY_NUMBERS:
+    def require(self, trained: Trained) -> None:
+        require_pieces(trained)
+        if not trained.draws_whole_pictures:
             raise BowerbirdError(
                 f"{trained.path} has no form in diffusers: only gan, vae, diffusion, flow and translation models of "
                 "pictures have; export it to onnx instead."
             )
+
+    def write(self, trained: Trained, folder: Path) -> None:
         version, settings = package("diffusers", "hub").__version__, sampler_settings(trained)
         name = settings["procedure"]["piece"]
         code, weights = source(trained.parts[name], name)

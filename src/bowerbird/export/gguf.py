@@ -21,9 +21,10 @@ from torch import Tensor
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
-from bowerbird.export import huggingface, vocabulary
+from bowerbird.export import vocabulary
+from bowerbird.export.architectures import kind_of
 from bowerbird.export.bounds import inside
-from bowerbird.export.checkpoint import Checkpoint, from_run
+from bowerbird.export.checkpoint import Checkpoint, from_run, require_language_model
 from bowerbird.export.layout import Layout, Tensors
 from bowerbird.export.target import Parity, Precision, Target, Trained, compared_logits, package
 from bowerbird.nets.positions import RopeScaling
@@ -66,7 +67,7 @@ def _package() -> Any:
 
 def _heads(name: str, net: TransformerConfig) -> int | None:
     """How many heads the rows of a tensor belong to, if their order is another one."""
-    if huggingface.kind_of(net) != "llama":
+    if kind_of(net) != "llama":
         return None
     return {"attn_q.weight": net.n_head, "attn_k.weight": net.kv_heads}.get(name.split(".", 2)[-1])
 
@@ -201,8 +202,15 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
 
     BowerbirdError for an architecture or a tokenizer that llama.cpp does not know.
     """
-    net = checkpoint.net
-    if huggingface.kind_of(net) not in KINDS or net.attention_bias == "all":
+    require_architecture(checkpoint.net)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda part: _write(checkpoint, part, precision))
+    return file
+
+
+def require_architecture(net: TransformerConfig) -> None:
+    """BowerbirdError for what llama.cpp does not know."""
+    if kind_of(net) not in KINDS or net.attention_bias == "all":
         raise BowerbirdError(
             "This Transformer is not a Llama, Qwen2 or Qwen3, so it cannot be written as GGUF; train with "
             "model.net.positions = rotary, norm = rms, activation = swiglu, bias = false to export to gguf."
@@ -210,14 +218,11 @@ def write(checkpoint: Checkpoint, file: Path, precision: Precision = "f32") -> P
     plain = RopeScaling("llama3", net.rope_scaling.factor)
     if net.rope_scaling.kind == "yarn" or (net.rope_scaling.kind == "llama3" and net.rope_scaling != plain):
         raise BowerbirdError("GGUF is written only with linear or Llama 3.1 scaling of rotary positions.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda part: _write(checkpoint, part, precision))
-    return file
 
 
 def _write(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
     net = checkpoint.net
-    writer = _package().GGUFWriter(file, huggingface.kind_of(net))
+    writer = _package().GGUFWriter(file, kind_of(net))
     for key, value in (
         _metadata(checkpoint, precision) | vocabulary.write(checkpoint.tokenizer, checkpoint.vocab_size)
     ).items():
@@ -253,7 +258,7 @@ def _metadata(checkpoint: Checkpoint, precision: Precision) -> dict[str, Any]:
         own |= {"attention.key_length": net.d, "attention.value_length": net.d}
     if net.rope_scaling.kind == "linear":
         own |= {"rope.scaling.type": "linear", "rope.scaling.factor": net.rope_scaling.factor}
-    architecture = {f"{huggingface.kind_of(net)}.{name}": value for name, value in own.items()}
+    architecture = {f"{kind_of(net)}.{name}": value for name, value in own.items()}
     return {"general.file_type": int(kind)} | architecture | _sampling_metadata(checkpoint.sampling)
 
 
@@ -296,6 +301,9 @@ class GGUF(Target):
     runtime = "Bowerbird, from the file as the package gguf reads it; llama.cpp itself was not run"
     file = "model.gguf"
     precisions = ("f32", "f16")
+
+    def require(self, trained: Trained) -> None:
+        require_architecture(require_language_model(trained))
 
     def write(self, trained: Trained, folder: Path) -> None:
         write(from_run(trained.path), folder / self.file, trained.precision)

@@ -16,9 +16,9 @@ from typing import Any
 from bowerbird.data.fetch import needed
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.onnx import loaded, sampler_settings, write_graph
-from bowerbird.export.target import BY_NUMBERS, Parity, Target, Trained, compared, examples
+from bowerbird.export.target import Parity, Target, Trained, compared, examples, require_pieces
 from bowerbird.registry import exports
-from bowerbird.spec import Tensors, Tokens
+from bowerbird.spec import Tokens
 
 TEMPLATE = Path(__file__).with_name("demo.html")
 RUNTIME = "onnxruntime-web"
@@ -32,8 +32,11 @@ class HTML(Target):
     runtime = "onnxruntime, extracted from the page; the page itself was not opened in a browser"
     file = "index.html"
 
-    def write(self, trained: Trained, folder: Path) -> None:
+    def require(self, trained: Trained) -> None:
+        require_pieces(trained)
         _require_pictures(trained)
+
+    def write(self, trained: Trained, folder: Path) -> None:
         runtime, settings = needed(RUNTIME), sampler_settings(trained)
         name = settings["procedure"]["piece"]
         write_graph(trained.parts[name], folder / "graph.onnx", name, trained.spec)
@@ -66,13 +69,12 @@ class HTML(Target):
 
 
 def _require_pictures(trained: Trained) -> None:
-    spec = trained.spec
-    if not isinstance(spec.target, Tensors) or trained.portable.procedure()["kind"] in BY_NUMBERS:
+    if not trained.draws_whole_pictures:
         raise BowerbirdError(
             f"{trained.path} cannot become a page: only gan, vae, diffusion, flow and translation models of pictures "
             "can; export it to onnx instead."
         )
-    if captions := [name for name, field in spec.given.items() if isinstance(field, Tokens)]:
+    if captions := [name for name, field in trained.spec.given.items() if isinstance(field, Tokens)]:
         raise BowerbirdError(
             f"{trained.path} cannot become a page: the page has no tokenizer for its {captions[0]}; export it to onnx."
         )

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ from torch import Tensor
 from bowerbird import config
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.models.base import GenerativeModel, Piece, Portable
-from bowerbird.spec import Classes, Field, Spec, Tokens
-from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
+from bowerbird.training.rundir import RunDir, load_model, model_of
 
 Precision = Literal["f32", "f16"]
 """Of the weights in an exported file."""
@@ -54,21 +54,31 @@ class Trained:
     def model(self) -> GenerativeModel:
         return load_model(self.path)[0].to(memory_format=torch.contiguous_format)
 
+    @cached_property
+    def outline(self) -> GenerativeModel:
+        """The model without its weights, which takes no time."""
+        model: GenerativeModel = model_of(self.path)
+        return model
+
     @property
     def spec(self) -> Spec:
-        return self.model.spec
+        return self.outline.spec
+
+    @property
+    def draws_whole_pictures(self) -> bool:
+        """Pictures that are not written number by number."""
+        pictures = self.spec.medium == "image" and isinstance(self.spec.target, Tensors)
+        model: Any = self.outline
+        return pictures and not (isinstance(model, Portable) and model.procedure()["kind"] in BY_NUMBERS)
 
     @property
     def parts(self) -> Mapping[str, Piece]:
-        """BowerbirdError for a family that cannot be taken apart."""
         return self.portable.pieces
 
     @property
-    def portable(self) -> Any:
-        if not isinstance(self.model, Portable):
-            name = type(self.model).__name__
-            raise BowerbirdError(f"{self.path} cannot be exported: its family {name} does not declare its pieces.")
-        return self.model
+    def portable(self) -> Portable:
+        require_pieces(self)
+        return cast(Portable, self.model)
 
 
 class Parity(NamedTuple):
@@ -92,9 +102,13 @@ class Target(ABC):
     """The file that is the export, where it is one; ``--out`` may then name that file."""
     precisions: ClassVar[tuple[str, ...]] = ("f32",)
 
+    def require(self, trained: Trained) -> None:
+        """BowerbirdError for a run that this format cannot carry; asked before ``write``, and by whoever offers it."""
+        require_pieces(trained)
+
     @abstractmethod
     def write(self, trained: Trained, folder: Path) -> None:
-        """Writes the files; BowerbirdError for a run that this format cannot carry."""
+        """Writes the files."""
 
     @abstractmethod
     def compare(self, trained: Trained, folder: Path) -> list[Parity]:
@@ -103,6 +117,13 @@ class Target(ABC):
     def usage(self, trained: Trained) -> str:
         """A few lines of code for the card: how the export is used."""
         return ""
+
+
+def require_pieces(trained: Trained) -> None:
+    """BowerbirdError for a family that cannot be taken apart."""
+    if not isinstance(trained.outline, Portable):
+        name = type(trained.outline).__name__
+        raise BowerbirdError(f"{trained.path} cannot be exported: its family {name} does not declare its pieces.")
 
 
 Function = Callable[..., Tensor]

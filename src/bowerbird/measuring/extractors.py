@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from bowerbird.data.columns import LABEL
 from bowerbird.data.fetch import locate
-from bowerbird.media.image.columns import LABEL
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics.digits import SIDE
 from bowerbird.metrics.features import Digits, Extractor, Precision, extractor

@@ -1,6 +1,6 @@
 """What each medium offers to metrics: how its tokens or tensors become what can be looked at, and what there is of it.
 
-This is the one place that knows that there are pictures, texts and music.
+This is the one place that knows that there are pictures, texts, music and speech.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bowerbird import machine
+from bowerbird.data.columns import LABEL
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.tokens import Evaluation, TokenData
 from bowerbird.errors import BowerbirdError
@@ -43,11 +44,13 @@ from bowerbird.measuring.offers import (
     text_sides,
 )
 from bowerbird.measuring.request import Measuring
-from bowerbird.media.image.columns import LABEL
 from bowerbird.media.image.imageset import SOURCE, ImageData, ImageSet, to_uint8
 from bowerbird.media.medium import Opened, medium
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.grid import GridCodec
+from bowerbird.media.speech import soundset as sounds
+from bowerbird.media.speech.soundset import SoundData
+from bowerbird.media.speech.spectrogram import Mel
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.features import Extractor
 from bowerbird.metrics.harmony import Music
@@ -244,6 +247,38 @@ class PictureView(View):
         return Captions(asked, Captioned(train.images, train.wordings.get(name, plain)), field)
 
 
+# ----------------------------------------------------------------------------------------------------------- speech
+
+
+class SpeechView(View):
+    """Sounds, judged as they are heard: the spectrogram of the waveform that is written, not the one that was made."""
+
+    data: SoundData
+
+    def offers(self) -> Offers:
+        kinds = {type(field) for field in self.model.spec.given.values()}
+        return super().offers() | ({"attributes": self.attributes} if kinds == {Classes} else {})
+
+    def attributes(self, context: Context) -> Attributes:
+        fields = {name: field for name, field in self.model.spec.given.items() if isinstance(field, Classes)}
+        for name, field in fields.items():
+            theirs = self.data.spec.given.get(name)
+            if not isinstance(theirs, Classes) or theirs.names != field.names:
+                raise BowerbirdError(
+                    f"This model was given a {name} that {self.data.name} does not have in the same classes; measure "
+                    f"against data with it, as --data.given {' '.join(fields)} opens them."
+                )
+        mel = Mel.from_json(self.model.spec.codec)
+        if Mel.from_json(self.data.spec.codec) != mel:
+            raise BowerbirdError(f"The spectrograms of {self.data.name} have other parameters than this model's.")
+        heard = sounds.to_bytes(mel.encoded(mel.decoded(self.drawn.x[:, 0].float())))[:, None]
+        train, real = self.data.train, getattr(self.data, self.split)
+        classes = {name: field.names for name, field in fields.items()}
+        return Attributes(
+            heard, self.drawn.given, classes, train.sounds, train.given, real.sounds, real.given, self.protocol
+        )
+
+
 # -------------------------------------------------------------------------------------------------------- sequences
 
 
@@ -417,5 +452,6 @@ VIEWS: dict[str, Callable[[GenerativeModel, Any, Measuring], View]] = {
     "image": PictureView,
     "text": written_view,
     "music": PieceView,
+    "speech": SpeechView,
 }
 """By medium; others have what every medium has, and metrics of their own for it."""

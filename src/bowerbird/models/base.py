@@ -75,6 +75,8 @@ class GenerativeModel(nn.Module, ABC):
     """What it makes, and from what: the data's spec, without what the model does not use."""
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
+    borrowed: str = ""
+    """The part that stays as another run has trained it, so that training needs a ``train.start``; empty for most."""
 
     @property
     def players(self) -> dict[str, nn.Module]:
@@ -169,6 +171,15 @@ class Encodes(Protocol):
 
     def decode(self, z: Tensor, given: Given | None = None) -> Tensor:
         """The example of each code, in the range of ``Batch.x``."""
+
+
+@runtime_checkable
+class EncodesGrid(Encodes, Protocol):
+    """Its codes can be taken for small pictures, so that another family can learn them."""
+
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        """How the n_latent numbers of a code are arranged: (numbers per position, rows, columns)."""
 
 
 @runtime_checkable

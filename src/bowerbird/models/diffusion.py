@@ -299,7 +299,8 @@ class Diffusion(GenerativeModel):
         ]
         return {
             "kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": points.sigma[0],
-            "guidance": self.guidance, "logits": self.config.loss == "cross-entropy", "variance": self.config.variance,
+            "guidance": self.guidance, "clip": True, "logits": self.config.loss == "cross-entropy",
+            "variance": self.config.variance,
         }  # fmt: skip
 
     def _network(self, given: Given, guidance: float) -> Network:

@@ -217,7 +217,10 @@ class Flow(GenerativeModel):
     def procedure(self) -> dict[str, Any]:
         rows = plan(self.config.sampler, path(self.schedule, self.schedule.times(self.config.sample_steps)))
         steps = [row._asdict() | self._combination(row.t) | {"c_in": 1.0} for row in rows]
-        return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": self.guidance}
+        return {
+            "kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": self.guidance,
+            "clip": True,
+        }  # fmt: skip
 
     def _combination(self, t: float) -> dict[str, float]:
         """x_0 = a x_t + b net(x_t, t): what ``_velocity`` amounts to."""

@@ -188,7 +188,9 @@ class MeanFlow(GenerativeModel):
     def procedure(self) -> dict[str, Any]:
         rows = plan("euler", path(self.schedule, self.schedule.times(self.config.sample_steps)))
         steps = [row._asdict() | {"a": 1.0, "b": -row.t, "c_in": 1.0} for row in rows]
-        return {"kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": 1.0}
+        return {
+            "kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": 1.0, "guidance": 1.0, "clip": False,
+        }  # fmt: skip
 
 
 def _shuffled(numbers: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

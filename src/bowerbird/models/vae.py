@@ -253,6 +253,10 @@ class VAE(GenerativeModel):
         """The posterior's mean."""
         return self.posterior(x, given)[0]
 
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        return self.config.net.code_shape(self.spec, self.config.n_latent)
+
     def decode(self, z: PerDimension, given: Given | None = None) -> Float[Tensor, "n c h w"]:
         """The expected image of each code."""
         return self.likelihood.mean(self.decoder(z, given).float())

@@ -1,5 +1,6 @@
 """A small text encoder: what a network is told of a caption, as one vector."""
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -25,8 +26,8 @@ class CaptionEncoder(nn.Module):
 
     def forward(self, tokens: Int64[Tensor, "n length"]) -> Float[Tensor, "n n_out"]:
         visible = tokens != self.pad
-        seen = visible.clone()
-        seen[:, 0] = True  # a row of padding alone still has to look at something
+        first = torch.arange(tokens.shape[1], device=tokens.device) == 0
+        seen = visible | first  # a row of padding alone still has to look at something
         x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
         bias = bias_where(seen[:, None, None, :])
         x = x + self.attention(self.norm1(x), lambda q, k, v: attention(q, k, v, bias=bias))

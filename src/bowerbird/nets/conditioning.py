@@ -239,10 +239,12 @@ class Conditioning(nn.Module):
         self.mix = nn.Linear(n_embd, n_embd)
 
     def forward(self, t: Float[Tensor, " n"], given: Given | None) -> Float[Tensor, "n n_embd"]:
+        return self.mixed(t, self.given(given, len(t)) if self.given else None)
+
+    def mixed(self, t: Float[Tensor, " n"], told: Float[Tensor, "n n_embd"] | None) -> Float[Tensor, "n n_embd"]:
+        """The vector where what is given has been read already."""
         h = self.time(fourier_features(t))
-        if self.given:
-            h = h + self.given(given, len(t))
-        return F.silu(self.mix(F.silu(h)))
+        return F.silu(self.mix(F.silu(h if told is None else h + told)))
 
 
 class Head(nn.Module):

@@ -49,6 +49,10 @@ class NetConfig(config.NetworkConfig):
     def grid_decoder(self, spec: Spec, n_in: int, channels_out: int) -> nn.Module:
         raise self._cannot("a decoder of a grid", "convnet")
 
+    def code_shape(self, spec: Spec, size: int) -> tuple[int, int, int]:
+        """How the ``size`` numbers that an encoder makes are arranged: (numbers per position, rows, columns)."""
+        return size, 1, 1
+
     def language_model(self, vocab_size: int, context: int) -> "SequenceNet":
         raise self._cannot("a language model", "transformer or rnn")
 

@@ -1,20 +1,42 @@
 """Labels in sound and music: WAV, MP3 and MIDI, with the two functions that ``rasters`` describes.
 
-WAV     a chunk ``_PMX`` with XMP (XMP specification, part 3) and a list INFO with the label as a comment
-MP3     an ID3v2 tag: the label as the text AIGC, the IPTC's word as another, XMP as private data
+WAV     a chunk ``AIGC`` with the label, and ``_PMX`` with the rest of the record as XMP (its specification, part 3)
+MP3     an ID3v2 tag: the label as the text AIGC, the IPTC's word as another, the rest of the record as private data
 MIDI    a text event at the beginning of the first track
+
+The places in WAV and MP3 are those of the guide TC260-PG-202510A, and GB 45438-2025 (6.1) wants one label in a file.
 """
 
 import json
-import struct
 from collections.abc import Iterator
 
 from bowerbird.provenance.rasters import Found, Text, decoded, riff_chunks, riff_file
-from bowerbird.provenance.record import AIGC, SOURCE_TYPE, Record
-from bowerbird.provenance.xmp import packet
+from bowerbird.provenance.record import AIGC, OWN, SOURCE_TYPE, Record
+from bowerbird.provenance.written import labelled_in
+from bowerbird.provenance.xmp import packet, properties, record_in
 
 _MARK = '{"AIGC"'
-"""What a label that is written as JSON begins with."""
+"""What a whole record begins with."""
+
+
+def label(record: Record) -> bytes:
+    """The seven fields of the standard alone."""
+    return json.dumps(record[AIGC]).encode()
+
+
+def apart(record: Record) -> bytes:
+    """The rest of the record, as XMP."""
+    return packet({key: value for key, value in record.items() if key != AIGC})
+
+
+def joined(texts: list[Text]) -> list[Text]:
+    """The texts of a file, in which a label and the rest of its record are one text again."""
+    fields = next((one for one in texts if one.where == AIGC and labelled_in(one).keys() == {AIGC}), None)
+    rest = next((one for one in texts if one.where == "xmp" and OWN in record_in(properties(one.text))), None)
+    if fields is None or rest is None:
+        return texts
+    record = labelled_in(fields) | record_in(properties(rest.text))
+    return [Text(AIGC, as_text(record)), *(one for one in texts if one not in (fields, rest))]
 
 
 def as_text(record: Record) -> str:
@@ -27,13 +49,11 @@ def as_text(record: Record) -> str:
 
 def insert_wav(data: bytes, record: Record) -> bytes:
     kept = [one for one in riff_chunks(data) if not _labels_wav(*one)]
-    comment = json.dumps({AIGC: record[AIGC]}).encode() + b"\0"
-    info = b"INFO" + b"ICMT" + struct.pack("<I", len(comment)) + comment + b"\0" * (len(comment) % 2)
-    return riff_file(b"WAVE", [*kept, (b"LIST", info), (b"_PMX", packet(record))])
+    return riff_file(b"WAVE", [*kept, (b"AIGC", label(record)), (b"_PMX", apart(record))])
 
 
 def _labels_wav(kind: bytes, body: bytes) -> bool:
-    return kind == b"_PMX" or (kind == b"LIST" and body[:4] == b"INFO" and _MARK.encode() in body)
+    return kind in (b"AIGC", b"_PMX")
 
 
 def read_wav(data: bytes) -> Found:
@@ -41,6 +61,8 @@ def read_wav(data: bytes) -> Found:
     for kind, body in riff_chunks(data):
         if kind in (b"_PMX", b"axml", b"iXML"):
             texts.append(Text("xmp" if kind == b"_PMX" else decoded(kind), decoded(body)))
+        elif kind == b"AIGC":
+            texts.append(Text(AIGC, decoded(body)))
         elif kind == b"LIST" and body[:4] == b"INFO":
             texts += [Text(decoded(key), decoded(value).rstrip("\0")) for key, value in _info(body[4:])]
         elif kind in (b"id3 ", b"ID3 "):
@@ -48,7 +70,7 @@ def read_wav(data: bytes) -> Found:
         has_c2pa |= kind == b"C2PA"
         if kind != b"C2PA" and not _labels_wav(kind, body):
             content.append(kind + body)
-    return Found(texts, b"".join(content), has_c2pa)
+    return Found(joined(texts), b"".join(content), has_c2pa)
 
 
 def _info(body: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -110,12 +132,12 @@ def insert_mp3(data: bytes, record: Record) -> bytes:
     if raw and (version not in (3, 4) or data[5]):
         raise ValueError("with a tag of a kind that is not rewritten")
     kept = [one for one in _frames(version, raw) if not _labels_mp3(*one)]
-    label = [
-        (b"TXXX", b"\x03AIGC\0" + as_text(record).encode()),
+    labels = [
+        (b"TXXX", b"\x03AIGC\0" + label(record)),
         (b"TXXX", f"\x03{SOURCE_TYPE}\0{record[SOURCE_TYPE]}".encode()),
-        (b"PRIV", _OWNER + packet(record)),
+        (b"PRIV", _OWNER + apart(record)),
     ]
-    frames = b"".join(_frame(*one) for one in [*label, *kept])
+    frames = b"".join(_frame(*one) for one in [*labels, *kept])
     return b"ID3\x04\0\0" + _syncsafe(len(frames)) + frames + data[end:]
 
 
@@ -136,7 +158,7 @@ def read_mp3(data: bytes) -> Found:
         has_c2pa |= is_c2pa
         if not _labels_mp3(kind, body) and not is_c2pa:
             content.append(kind + body)
-    return Found(texts, b"".join(content) + data[end:], has_c2pa)
+    return Found(joined(texts), b"".join(content) + data[end:], has_c2pa)
 
 
 def _id3_text(kind: bytes, body: bytes) -> Text:

@@ -24,13 +24,13 @@ _PACKET = re.compile(rb"<x:xmpmeta\b.*?</x:xmpmeta\s*>|<rdf:RDF\b.*?</rdf:RDF\s*
 
 
 def packet(record: Record) -> bytes:
-    """The record as a packet."""
-    properties = (
+    """The record as a packet; without the label where the record has none."""
+    properties = [
         ("xmp:CreatorTool", f"Bowerbird {__version__}"),
         ("Iptc4xmpExt:DigitalSourceType", record[SOURCE_TYPE]),
-        ("TC260:AIGC", json.dumps(record[AIGC])),
-        ("bowerbird:Origin", json.dumps(record[OWN])),
-    )
+    ]
+    properties += [("TC260:AIGC", json.dumps(record[AIGC]))] if AIGC in record else []
+    properties += [("bowerbird:Origin", json.dumps(record[OWN]))]
     inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in properties)
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'

@@ -34,6 +34,8 @@ class CheckResult:
     run: Run = field(repr=False)
     steps: int = 6
     seconds: float = 12.0
+    left_out: tuple[str, ...] = ()
+    """What a language model answered beside hypotheses that could be tried, one sentence each."""
 
     @cached_property
     def exercised(self) -> Exercised:
@@ -66,6 +68,7 @@ class CheckResult:
             "mended": list(self.program.source.mended),
             "stand_ins": self.stand_ins,
             "findings": [finding.to_json() for finding in self.findings],
+            **({"left_out": list(self.left_out)} if self.left_out else {}),
         }
 
 
@@ -210,13 +213,16 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     shown = [f for f in result.findings if everything or f.severity != "ok"]
     for finding in shown:
         other = f" of {finding.file}" if finding.file != source.main else ""
-        yield f"{finding.severity:<7}  {finding.rule}  {source.where(finding.line)}{other}: {finding.message}"
+        yield f"{finding.severity:<9}  {finding.rule}  {source.where(finding.line)}{other}: {finding.message}"
         same = finding.explains and f"The same cause: {', '.join(finding.explains)}."
         said = (finding.evidence, same, finding.fix and f"Fix: {finding.fix}")
-        yield from (f"           {text}" for text in said if text)
+        yield from (f"             {text}" for text in said if text)
+        if finding.severity in ("supported", "suggested") and finding.patch is not None:
+            yield from (f"             {row}" for row in finding.patch.diff(source.texts).splitlines()[2:])
     fine = sum(finding.severity == "ok" for finding in result.findings)
     if fine and not everything:
         yield f"Checked and fine: {fine} (--all shows them)."
+    yield from result.left_out
     if exercised.not_judged:
         yield f"Not judged: {exercised.not_judged}."
     elif not shown:

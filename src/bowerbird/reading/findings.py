@@ -1,17 +1,18 @@
 """A finding: what a rule says of one line of the user's program, with its evidence and its remedy.
 
 ``error`` is proved (an observation, a probe, a differential run), ``warning`` strongly indicated, ``info`` harmless or
-a matter of taste, ``ok`` checked and fine.
+a matter of taste, ``ok`` checked and fine.  What a language model proposes is ``supported`` where an assertion of its
+own bears it out, else ``suggested``.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bowerbird.reading.patching import Patch
 
-Severity = Literal["error", "warning", "info", "ok"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info", "ok")
+Severity = Literal["error", "warning", "supported", "suggested", "info", "ok"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ picture comes the noise again, roughly.  So the noise eps ~ N(0, I), of D number
 
     eps  <-  c k + sqrt((D - c²) / (D - 1)) (eps - <eps, k> k),        |eps|² stays D on average
 
-with the unit vector k of a key, whose frequencies lie below ``HIGHEST`` cycles per pixel: JPEG leaves those alone.  Of
-a picture's noise e, restricted to those frequencies, of which there are K,
+with the unit vector k of a key, whose frequencies lie below ``HIGHEST`` cycles per pixel, since JPEG takes most from
+those above.  Of a picture's noise e, restricted to those frequencies, of which there are K,
 
     z = sqrt(K) <e, k> / |e|,
 
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
 
-HIGHEST = 0.25
+HIGHEST = 0.4
+"""Cycles per pixel: with more frequencies k is longer in the noise than what is followed back of it, until JPEG takes
+the highest away; measured at 0.25, 0.4 and all of them (docs/provenance.md)."""
 FALSE_ALARMS = 1e-6
 """Of one picture, over both reflections and two keys."""
 STEPS = 16

@@ -47,6 +47,8 @@ OF_THE_PROTOCOL = (
 )
 """Parameters that are no sampling options."""
 FIELDS = ("id", "inputs", "outputs", "parameters")
+OF_THE_PATH = ("model_name", "model_version")
+"""What the address says already, and KServe's client repeats."""
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
 
@@ -148,8 +150,10 @@ async def infer(request: Request) -> Response:
     """Samples for the inputs."""
     engine, run = engine_of(request), _run(request)
     body, binary = _split(request, await _unpacked(request))
-    if strange := [name for name in body if name not in FIELDS]:
+    if strange := [name for name in body if name not in FIELDS + OF_THE_PATH]:
         raise Refused(400, f"'{strange[0]}' is not a field of this request; known: {', '.join(FIELDS)}.")
+    if body.get("model_name") not in (None, run.name):
+        raise Refused(400, f"The body names another model than the address, which asks for '{run.name}'.")
     given = read_inputs(body.get("inputs", []), binary)
     parameters = _table(body.get("parameters", {}), "parameters")
     _require_types(run, given)

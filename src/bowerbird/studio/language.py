@@ -1,5 +1,7 @@
-"""English and Chinese: one catalogue of all that the pages say, ``words.toml``, with both under each name."""
+"""English and Chinese: ``words.toml`` has all that the pages say, with both languages under each name, and
+``sentences.toml`` the Chinese of what the layers below say in English: advice, labels, refusals."""
 
+import itertools
 import re
 import tomllib
 from functools import cache
@@ -20,6 +22,29 @@ def catalogue() -> dict[str, dict[str, str]]:
     return tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 
 
+@cache
+def patterns() -> list[tuple[re.Pattern[str], str]]:
+    """Every sentence of ``sentences.toml`` as a pattern, with its Chinese."""
+    table = tomllib.loads(Path(__file__).with_name("sentences.toml").read_text(encoding="utf-8"))
+    return [(_pattern(english), chinese) for part in table.values() for english, chinese in part.items()]
+
+
+def _pattern(sentence: str) -> re.Pattern[str]:
+    """Matches the sentence with anything in place of its braces; with a number where their name has one letter."""
+    parts = re.split(r"\{(\w+)\}", sentence)
+    held = [f"(?P<{name}>{'.+?' if name[1:] else '-?[0-9][^ ]*?'})" for name in parts[1::2]]
+    around = [re.escape(part) for part in parts[::2]]
+    return re.compile("".join(itertools.chain(*itertools.zip_longest(around, held, fillvalue=""))), re.DOTALL)
+
+
+def in_chinese(sentence: str) -> str:
+    """The Chinese of a sentence of the layers below; the sentence itself where there is none."""
+    for pattern, chinese in patterns():
+        if match := pattern.fullmatch(sentence):
+            return chinese.format(**{name: in_chinese(value) for name, value in match.groupdict().items()})
+    return sentence
+
+
 class Words:
     """What the pages say in one language; ``words("home.title", n=3)`` fills in the braces."""
 
@@ -37,7 +62,11 @@ class Words:
         """An error's sentence: in this language if it is one of the pages' own, or about a picture."""
         if isinstance(error, NoPicture):
             return self.known(f"picture.{error.reason}", str(error)).format(**error.values)
-        return self(error.name, **error.values) if isinstance(error, Refusal) else str(error)
+        return self(error.name, **error.values) if isinstance(error, Refusal) else self.said(str(error))
+
+    def said(self, sentence: str) -> str:
+        """A sentence of the layers below, in this language where it is known."""
+        return in_chinese(sentence) if self.language == "zh" else sentence
 
     def script(self) -> dict[str, str]:
         """What the page's script says."""

@@ -123,15 +123,21 @@ class Asked:
 def asked(form: Mapping[str, Any], spec: Spec, options: type) -> Asked:
     """The values of a form that are not empty; Refusal for what is no number, or too much."""
     most = MOST.get(spec.medium, 4)
-    n, seed = _whole(form, "n"), _whole(form, "seed") or 0
+    n, seed = _whole(form, "n"), seed_of(form)
     if n is not None and not 1 <= n <= most:
         raise Refusal("refused.n", most=most, n=n)
-    if not 0 <= seed < 1 << 63:
-        raise Refusal("refused.seed")
     given = {name: value for name, value in part(form, "given").items() if value != ""}
     kinds = {control.short: control for control in option_controls(options)}
     chosen = {name: _typed(name, value, kinds) for name, value in part(form, "options").items() if value != ""}
     return Asked(n, seed, given, {name: value for name, value in chosen.items() if value is not None})
+
+
+def seed_of(form: Mapping[str, Any]) -> int:
+    """The seed, 0 where there is none."""
+    seed = _whole(form, "seed") or 0
+    if not 0 <= seed < 1 << 63:
+        raise Refusal("refused.seed")
+    return seed
 
 
 def part(form: Mapping[str, Any], first: str) -> dict[str, Any]:

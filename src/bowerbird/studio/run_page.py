@@ -22,6 +22,7 @@ from bowerbird.models.base import Encodes, Infers, Streams
 from bowerbird.studio import playground
 from bowerbird.studio.at_once import HELD_OUT, given_of
 from bowerbird.studio.children import told
+from bowerbird.studio.edit_page import PICTURES, completes
 from bowerbird.studio.film import filmed
 from bowerbird.studio.language import Gone, Refusal, Words, words_of
 from bowerbird.studio.shelf import Shelved
@@ -34,8 +35,6 @@ LONGEST_TEXT = 256
 """Tokens that a text is continued by."""
 INERT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 """For whole pages of ours with their own style, whatever they quote: no script, no request."""
-EXPORTS = ("onnx", "safetensors", "huggingface", "html")
-"""Formats with a button; one that does not suit a run says so in a sentence."""
 EXPORT_S = 300.0
 MOST_COMPARED = 6
 
@@ -51,10 +50,11 @@ async def runs(request: Request) -> Response:
 async def run(request: Request) -> Response:
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
     takes = await studio.drawing.do(_takes, studio, shown) if shown.ready else None
+    exports = await studio.drawing.do(_exports, shown) if shown.ready else []
     return studio.page(
         request, "run.html", run=shown, standing=standing(studio, shown, words_of(request)), takes=takes,
         translates=shown.family == "translation", held_out=HELD_OUT if translates_pictures(shown) else (),
-        most=playground.MOST, exports=EXPORTS,
+        most=playground.MOST, exports=exports, to_paint=range(PICTURES),
     )  # fmt: skip
 
 
@@ -101,9 +101,18 @@ def _takes(studio: Studio, run: Shelved) -> dict[str, Any] | None:
             "latents": latents,
             "n_latent": n_latent,
             "chats": _talks(model),
+            "brush": completes(model),
         }
     except BowerbirdError:
         return None
+
+
+def _exports(run: Shelved) -> list[str]:
+    """The formats that can carry its model; none where it cannot be opened."""
+    try:
+        return api.exports_of(run.folder)
+    except BowerbirdError:
+        return []
 
 
 def _talks(model: Any) -> str:
@@ -214,7 +223,7 @@ async def export(request: Request) -> Response:
     """Writes a run's model for another program, which compares it with the original, and offers the file."""
     studio, shown = of(request), of(request).shelf.get(request.path_params["key"])
     to = request.path_params["to"]
-    if to not in EXPORTS:
+    if to not in await studio.drawing.do(_exports, shown):
         raise Gone("gone.format", to=to[:40])
     folder = studio.scratch / "exports" / secrets.token_urlsafe(9)
     folder.mkdir(parents=True)

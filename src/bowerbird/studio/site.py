@@ -172,7 +172,7 @@ ERRORS: Mapping[Any, Any] = {BowerbirdError: _known, HTTPException: _http, OSErr
 
 def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) -> Starlette:
     """The studio over a folder of runs and the shipped ones, by name."""
-    from bowerbird.studio import at_once, code_page, run_page, train_page
+    from bowerbird.studio import at_once, code_page, edit_page, run_page, train_page
 
     scratch = tempfile.TemporaryDirectory(prefix="bowerbird-studio-")
     studio = Studio(Shelf(runs, shipped), Path(scratch.name), local)
@@ -191,6 +191,7 @@ def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) 
         *at_once.ROUTES,
         *train_page.ROUTES,
         *run_page.ROUTES,
+        *edit_page.ROUTES,
         *code_page.ROUTES,
         Route("/results/{token}/{name}", result_file),
         Route("/download/{token}", download),

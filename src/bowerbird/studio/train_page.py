@@ -164,9 +164,11 @@ def standing(studio: Studio, run: Shelved, words: Words) -> dict[str, Any]:
 
 
 def finding(found: Mapping[str, Any], words: Words) -> dict[str, str]:
-    """Its title, and its advice, which is written in English alone."""
+    """Its title, and its advice."""
     title = words.known(f"finding.{found.get('cause')}", str(found.get("title", "")))
-    return {"title": title, "text": " ".join(map(str, found.get("advice", ())))}
+    between = "；" if words.language == "zh" else "; "
+    advice = between.join(words.said(str(one)) for one in found.get("advice", ()))
+    return {"title": title, "text": words("live.advice", advice=advice) if advice else ""}
 
 
 def spent(last: Mapping[str, Any], words: Words) -> str:

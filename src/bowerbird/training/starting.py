@@ -1,7 +1,8 @@
 """Weights to start from: those of another run, as far as they fit.  And weights that stay as they are.
 
 What is taken has the same name and shape, and means the same: rows per token only under the same vocabulary, rows per
-class only under the same classes.  Everything else keeps its random first values, and both are said.
+class only under the same classes.  Everything else keeps its random first values, and both are said.  A run that is a
+whole part of the model, such as the autoencoder of a latent family, becomes that part.
 """
 
 import json
@@ -30,7 +31,8 @@ def start_from(model: GenerativeModel, spec: Spec, folder: Path) -> str:
     run = RunDir(folder)
     if not run.model_file.is_file():
         raise BowerbirdError(f"train.start = {folder} has no model.safetensors; name a trained run or imported model.")
-    found, own = renamed(read_tensors(run.model_file)), model.state_dict()
+    own = model.state_dict()
+    found = _of_part(renamed(read_tensors(run.model_file)), own)
     same = _meaning_the_same(found, own, spec, run)
     taken = {name: value for name, value in same.items() if name in own and value.shape == own[name].shape}
     left = [name for name in own if name not in taken and name not in model.adapters()]
@@ -54,6 +56,13 @@ def freeze(model: GenerativeModel, patterns: tuple[str, ...]) -> None:
     for name, p in model.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             p.requires_grad_(False)
+
+
+def _of_part(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the names that they have here, where the other run is a whole part of this model, as an autoencoder is."""
+    parts = {name.partition(".")[0] for name in own}
+    whole = [part for part in sorted(parts) if all(f"{part}.{name}" in own for name in found)]
+    return {f"{whole[0]}.{name}": value for name, value in found.items()} if whole else found
 
 
 def _meaning_the_same(found: dict[str, Tensor], own: dict[str, Tensor], spec: Spec, run: RunDir) -> dict[str, Tensor]:

@@ -153,7 +153,7 @@ class Trainer:
 
         micro = self.config.batch_size // self.config.accumulate
         require_room(lambda: run.model.build(data.spec), data.spec, self.device, micro, self.config.accumulate)
-        torch.manual_seed(self.config.seed)
+        machine.seed(self.device, self.config.seed)
         self.model: GenerativeModel = run.model.build(data.spec).to(self.device)
         self.started = self._start_from(self.config.start)
         starting.freeze(self.model, self.config.freeze)
@@ -189,6 +189,11 @@ class Trainer:
 
     def _start_from(self, folder: str) -> str:
         """What the first weights are taken from, in words; nothing where a checkpoint will replace them."""
+        if not folder and self.model.borrowed:
+            raise BowerbirdError(
+                f"The {self.model.borrowed} of this model is trained by a run of its own; name that run by --start, "
+                "such as --start runs/emoji-vae-001."
+            )
         if not folder or self.rundir.status():
             return ""
         return starting.start_from(self.model, self.data.spec, Path(folder))
@@ -260,7 +265,7 @@ class Trainer:
 
     def train_step(self) -> dict[str, Tensor]:
         """One pass through the model's losses; returns the scalars to log, on the device."""
-        torch.manual_seed(_step_seed(self.config.seed, self.step))
+        machine.seed(self.device, _step_seed(self.config.seed, self.step))
         micro = self.config.batch_size // self.config.accumulate
         start = time.perf_counter()
         batches = [self.batch(self.examples + i * micro, micro) for i in range(self.config.accumulate)]

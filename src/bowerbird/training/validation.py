@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bowerbird import machine
 from bowerbird.models.base import Batch
 from bowerbird.training.saving import contiguous
 
@@ -23,7 +24,7 @@ def validation_losses(trainer: "Trainer") -> dict[str, Tensor]:
     val = trainer.data.val
     examples = torch.linspace(0, len(val) - 1, min(len(val), VALIDATION_EXAMPLES)).long()
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-    torch.manual_seed(trainer.config.seed)
+    machine.seed(trainer.device, trainer.config.seed)
     with trainer.average.applied(), torch.no_grad():
         for chosen in examples.split(trainer.config.batch_size):
             batch = Batch(**val.batch(chosen, trainer.device), step=trainer.step)

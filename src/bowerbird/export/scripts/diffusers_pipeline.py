@@ -65,11 +65,12 @@ class BowerbirdPipeline(DiffusionPipeline):
     def _denoise(self, drawn: Callable[..., Tensor], given: dict[str, Tensor], guidance: float) -> Tensor:
         """x0 = a x + b y(c_in x, t),  x <- x_weight x + d x0 + previous x0_previous + noise z, for each row."""
         procedure, target = self.config["procedure"], self.config["target"]
+        bounds = target["bounds"] if procedure["clip"] else None
         x = previous = procedure["first_sigma"] * drawn(*target["shape"])
         for step in self.progress_bar(procedure["steps"]):
             y, mix = self._predict(step["c_in"] * x, step["t"], given, guidance)
             x0 = step["a"] * x + step["b"] * y
-            x0 = x0.clamp(*target["bounds"]) if target["bounds"] else x0
+            x0 = x0.clamp(*bounds) if bounds else x0
             x = step["x"] * x + step["d"] * x0 + step["previous"] * previous
             if step["noise"]:
                 x = x + step["noise"] ** (1 - mix) * step["noise_max"] ** mix * drawn(*target["shape"])

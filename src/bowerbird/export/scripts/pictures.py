@@ -100,7 +100,8 @@ class Sampler:
 
         x0 = a x + b y(c_in x, t),     x <- x_weight x + d x0 + previous x0_previous + noise z
         """
-        shape, bounds = self.settings["target"]["shape"], self.settings["target"]["bounds"]
+        shape = self.settings["target"]["shape"]
+        bounds = self.settings["target"]["bounds"] if self.procedure["clip"] else None
         x = np.float32(self.procedure["first_sigma"]) * rows.normal(*shape)
         previous = x
         for step in self.procedure["steps"]:

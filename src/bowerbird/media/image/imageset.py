@@ -16,11 +16,11 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import packing, split
+from bowerbird.data.columns import LABEL, given_columns, label_origin
 from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels, sources
-from bowerbird.media.image.columns import LABEL, given_columns, label_origin
 from bowerbird.media.image.pairing import with_sources
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 

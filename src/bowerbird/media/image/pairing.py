@@ -18,9 +18,9 @@ import numpy as np
 
 from bowerbird import config
 from bowerbird.data import split
+from bowerbird.data.metadata import Index, composed
 from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.image.metadata import Index, composed
 from bowerbird.media.image.sources import Pictures, chosen
 
 FOLDERS = ("source", "target")

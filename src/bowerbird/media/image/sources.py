@@ -9,12 +9,12 @@ import torch
 from bowerbird import config, machine
 from bowerbird.data import builtin, catalogue, fetch, files, packs
 from bowerbird.data.files import Unused, not_used
+from bowerbird.data.metadata import CAPTION, FOLDER, MISSING, described
 from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels
 from bowerbird.media.image import published as fetched
 from bowerbird.media.image.collecting import Collecting
-from bowerbird.media.image.metadata import CAPTION, FOLDER, MISSING, described
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Pictures:
     note: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     """Where each column comes from, in words."""
+    thing = "image"
 
     def column(self, name: str) -> np.ndarray:
         """BowerbirdError where there is none of this name."""

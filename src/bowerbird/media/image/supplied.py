@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -36,6 +36,51 @@ def supplied(sources: list[Any], shape: tuple[int, ...]) -> tuple[Float[Tensor, 
         arrays += found.values()
         names += [str(Path(name).with_suffix("")) for name in found]
     return _fitted(arrays, shape), names
+
+
+def exact(sources: list[Any], shape: tuple[int, ...]) -> tuple[UInt8[np.ndarray, "n c h w"], list[str]]:
+    """Pictures as they are, for what must give them back to the last bit: nothing is resized or converted.
+
+    BowerbirdError names the first that has another size, or pixels of another kind.
+    """
+    if all(isinstance(one, np.ndarray) for one in sources):
+        arrays, names = [np.atleast_3d(one) for one in sources], []
+    else:
+        paths = [path for one in sources for path in _files(Path(one).expanduser())]
+        arrays, names = [_pixels(path, shape[0]) for path in paths], [path.stem for path in paths]
+    channels, height, width = shape
+    for i, one in enumerate(arrays):
+        if one.shape != (height, width, channels):
+            size = f"{one.shape[1]}x{one.shape[0]} with {one.shape[2]} channel(s)"
+            raise BowerbirdError(
+                f"{names[i] if names else f'Picture {i}'} is {size}; this run takes exactly {width}x{height} with "
+                f"{channels}, because a resized picture could not be given back as it was."
+            )
+    return np.stack(arrays).transpose(0, 3, 1, 2).copy(), names
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
+    if path.is_file():
+        return [path]
+    if not (names := files.image_files(files.Folder(path)).names):
+        raise BowerbirdError(f"{path} holds no pictures ({', '.join(files.SUFFIXES)}).")
+    return [path / name for name in names]
+
+
+def _pixels(path: Path, channels: int) -> UInt8[np.ndarray, "h w c"]:
+    try:
+        with Image.open(path) as image:
+            kept = {1: ("1", "L"), 3: ("RGB", "P") if "transparency" not in image.info else ("RGB",)}[channels]
+            if image.mode not in kept:
+                raise BowerbirdError(
+                    f"{path} has pixels of the kind {image.mode}, which cannot be given back exactly by a run of "
+                    f"{'grey' if channels == 1 else 'colour'} pictures of 8 bits; convert it."
+                )
+            return np.atleast_3d(np.asarray(image.convert("L" if channels == 1 else "RGB")))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BowerbirdError(f"{path} cannot be read as a picture: it is damaged or of an unknown kind.") from error
 
 
 def as_stored(path: Path) -> dict[str, np.ndarray]:

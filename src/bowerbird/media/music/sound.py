@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import wave
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from jaxtyping import Float
 from scipy.signal import lfilter, oaconvolve
 from torch import Tensor
 
-from bowerbird.data.writing import data_uri, png_bytes, save_png, write_atomically
+from bowerbird.data.writing import data_uri, png_bytes, save_png, wav_bytes, write_atomically, write_wav
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.pianoroll import pianoroll
 from bowerbird.media.music.score import Note, Piece, Voice, write_midi
@@ -177,23 +176,6 @@ def _mastered(mix: Float[np.ndarray, "2 samples"], sample_rate_hz: int) -> Float
 # --------------------------------------------------------------------------------------------------------- files
 
 
-def write_wav(
-    waveform: Float[np.ndarray, "channels samples"], path: Path, sample_rate_hz: int = SAMPLE_RATE_HZ
-) -> Path:
-    """Writes samples in [-1, 1] with 16 bits and returns the path."""
-    samples = np.round(np.clip(waveform, -1, 1).T * 32767).astype("<i2")
-
-    def write(unfinished: Path) -> None:
-        with wave.open(str(unfinished), "wb") as file:
-            file.setnchannels(samples.shape[1])
-            file.setsampwidth(2)
-            file.setframerate(sample_rate_hz)
-            file.writeframes(samples.tobytes())
-
-    write_atomically(path, write)
-    return path
-
-
 def write_music(tokens: Sequence[int] | Tensor, codec: MusicCodec, stem: Path) -> list[Path]:
     """Writes a sample to play (.mid), to hear (.wav) and to look at (.png) and returns the paths.
 
@@ -205,15 +187,14 @@ def write_music(tokens: Sequence[int] | Tensor, codec: MusicCodec, stem: Path) -
     midi.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(midi, lambda unfinished: write_midi(piece, unfinished))
     if not (piece.notes and _play(midi, wav)):
-        write_wav(synthesise(piece), wav)
+        write_wav(wav, synthesise(piece), SAMPLE_RATE_HZ)
     return [midi, wav, save_png(png, pianoroll(piece))]
 
 
 def player(tokens: Sequence[int], codec: MusicCodec) -> str:
     """A piano roll and a player, as a piece of a page."""
     piece = codec.piece([int(token) for token in tokens])
-    with tempfile.TemporaryDirectory() as scratch:
-        sound = write_wav(synthesise(piece), Path(scratch) / "sound.wav").read_bytes()
+    sound = wav_bytes(synthesise(piece), SAMPLE_RATE_HZ)
     return (
         f'<p><img alt="piano roll" src="{data_uri(png_bytes(pianoroll(piece)))}"><br>'
         f'<audio controls src="{data_uri(sound, "audio/wav")}"></audio></p>'

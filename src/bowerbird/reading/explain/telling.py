@@ -12,7 +12,7 @@ _TOPICS: dict[str, int] = {
     "loss": 5,
     "optimizer": 5, "training": 5, "scheduler": 5, "image": 6, "output": 6,
 }  # fmt: skip
-_KINDS = {"structure": 2, "shape": 3, "number": 4, "behaviour": 5, "defect": 7, "reason": 5}
+_FORMS = {"contains": 2, "count": 2, "made_of": 4, "line": 5, "finding": 7}
 
 
 def told(study: Study, reading: Reading, endpoint: Endpoint, *, small: bool = False, context: int = 16_000) -> Reading:
@@ -31,9 +31,9 @@ def told(study: Study, reading: Reading, endpoint: Endpoint, *, small: bool = Fa
 
 
 def _step(study: Study, verdict: Verdict) -> int:
-    """The step that a claim belongs to: that of its first fact, else that of its kind."""
+    """The step that a claim belongs to: that of its first fact, else that of its form."""
     for identity in verdict.claim.facts:
         fact = study.facts.get(identity)
         if fact is not None:
             return _TOPICS.get(fact.topic.partition(".")[0], 5)
-    return _KINDS.get(verdict.claim.kind, 5)
+    return _FORMS.get(verdict.claim.kind, 5)

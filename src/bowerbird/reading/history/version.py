@@ -66,16 +66,16 @@ class Version:
 
 
 def run(source: Source, child: Child, like: Request | None = None, **settings: Any) -> Version:
-    """Executes a version; ``like`` is the request of the other one, whose stand-ins and sizes it shares."""
+    """Executes a version; ``like`` is the request of the other one, whose settings, stand-ins and sizes it shares."""
     request = Request(
         source.main, dict(source.texts), str(source.root), "", "", seconds=SECONDS, probes=False, session=SESSION,
         wanted=source.wanted, project=str(source.project), drivers=tuple(likely(source)),
     )  # fmt: skip
     if like is not None:
-        request = replace(request, image_shape=like.image_shape, shrink=like.shrink, drivers=like.drivers)
-        facts, why = execute(child, replace(request, **settings))
+        request = replace(like, main=source.main, texts=dict(source.texts), **settings)
+        facts, why = execute(child, request)
         return Version(source, facts, request, why)
-    facts, used, why = attempts(child, request)
+    facts, used, why = attempts(child, replace(request, **settings))
     return Version(source, facts, used, why)
 
 

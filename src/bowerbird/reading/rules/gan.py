@@ -1,16 +1,22 @@
-"""Rules of adversarial training: whose gradients reach whom, who is stepped, and whether the two sides oppose."""
+"""Rules of adversarial training: whose graph reaches whom, who is stepped, signs and labels, critics, promises."""
 
 import ast
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
 
-from bowerbird.reading.adversaries import Pair, first_tensor, pairs
+from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import calls_at
+from bowerbird.reading.origins import argument_line, around, bound, calls_at, loss_line
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.phases import contributions, did_nothing, forwards, owners_of, phases, steps_of
-from bowerbird.reading.program import Program, last_name
-from bowerbird.reading.rules import rule
+from bowerbird.reading.phases import Phase, contributions, did_nothing, forwards, owners_of, phases, steps_of
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver
+from bowerbird.reading.rules import loop, rule
+from bowerbird.reading.rules.loop import doubled, forsaken, name_of, steps_taken
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -107,13 +113,8 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         reached = f"The backward pass of line {last.line} gave {pair.generator} gradients (norm {norm:.3g}, {last.id})"
         known, patch = (theirs[-1].id, fake.id), _detached(program, facts, fake)
         if not used:
-            yield Finding(
-                "G02", "info", fake.line or 1,
-                f"The fakes are not detached where {pair.discriminator} is trained; nothing comes of it but "
-                "wasted work.",
-                f"{reached}, which are cleared before its own step.", "Detach them: D(fake.detach()).", fake.file,
-                known,
-                patch,
+            yield say(
+                "G02", "info", fake.line, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
             )  # fmt: skip
             continue
         message = f"{pair.generator} is also trained by the loss of {pair.discriminator}: the fakes are not detached."
@@ -168,24 +169,16 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
             own = [c for c in last if c["graph"] and not c["from"] and c["grad_enabled"]]
             thawed = bool(own) and last and last[-1]["grad_enabled"] and last[-1]["detached"]
             if last and last[-1]["from"] and not last[-1]["graph"] and not thawed:
-                yield Finding(
-                    "G04", "error", last[-1].line or 1,
-                    f"The scores of {pair.discriminator} carry no gradient here, so the loss cannot train anything.",
-                    f"backward() at line {error.line} stopped: {error['message'][:80]} ({error.id}).",
-                    "Compute the generator's loss without detach() and outside no_grad().", last[-1].file,
-                    (last[-1].id, error.id),
+                yield say(
+                    "G04d", "error", last[-1].line, file=last[-1].file, facts=(last[-1].id, error.id), pair=pair,
+                    error=error, message=error["message"][:80],
                 )  # fmt: skip
 
 
 def _others_scored(pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
-    return Finding(
-        "G04", "error", call.line or 1,
-        f"The generator's loss scores a batch that {pair.generator} did not make, so no gradient reaches it.",
-        f"The input of line {call.line} comes from no call of {pair.generator} ({call.id}); backward ({backward.id}) "
-        f"reached {', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}, and "
-        f"{step.subject}.step() found "
-        f"no gradient ({step.id}).",
-        "Score G(z) here.", call.file, (call.id, backward.id, step.id),
+    return say(
+        "G04", "error", call.line, file=call.file, facts=(call.id, backward.id, step.id), pair=pair, call=call,
+        backward=backward, grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", step=step,
     )  # fmt: skip
 
 
@@ -200,25 +193,17 @@ def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: F
     found = did_nothing(step)
     nothing = f"{step.subject}.step() found no gradient at all ({step.id})" if found else "other terms still train it"
     if newer:
-        return Finding(
-            "G03", "error", call.line or 1,
-            f"The new batch of line {newer[0].line} is never scored; the old, detached one is, so no gradient reaches "
-            f"{pair.generator}.",
-            f"The output of line {newer[0].line} enters no other network ({newer[0].id}); line {call.line} scores the "
-            f"batch of line {source.line} ({call.id}); {nothing}.",
-            "Score the new batch.", call.file, (newer[0].id, call.id, step.id),
+        return say(
+            "G03", "error", call.line, file=call.file, facts=(newer[0].id, call.id, step.id), newer=newer,
+            pair=pair, call=call, source=source, nothing=nothing,
         )  # fmt: skip
     hidden = not source["grad_enabled"]
     place = source if hidden and source.position > (call.position - 400) else call
     why = "was made under no_grad()" if hidden else "is detached"
-    return Finding(
-        "G04", "error", place.line or 1,
-        f"The batch that {pair.discriminator} scores in the generator's step {why}: no gradient of this loss reaches "
-        f"{pair.generator}.",
-        f"The scores of line {call.line} are of a batch without gradient ({call.id}); backward ({backward.id}) reached "
-        f"{', '.join(sorted(filter(None, backward['grads'] or {}))) or 'nothing'}; {nothing}.",
-        "Score G(z) itself where the generator is trained." if hidden else "Remove the detach() in this step.",
-        place.file, (call.id, backward.id, step.id), None if hidden else _attached(program, call),
+    return say(
+        "G04b" if hidden else "G04c", "error", place.line, file=place.file, facts=(call.id, backward.id, step.id),
+        patch=None if hidden else _attached(program, call), pair=pair, why=why, call=call, backward=backward,
+        grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", nothing=nothing,
     )  # fmt: skip
 
 
@@ -241,11 +226,1136 @@ def same_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             given = first_tensor(calls[0]["in"])
             drawn = [d for d in facts.of("random.draw") if d["shape"] == given["shape"] and d["mean"] == given["mean"]]
             if len(calls) >= 4 and len(seen) == 1 and drawn and given.get("std"):
-                yield Finding(
-                    "G23", "warning", drawn[0].line or line or 1,
-                    f"{pair.generator} is trained on the same batch of noise in every step.",
-                    f"The {len(calls)} calls of line {line} were given identical numbers ({calls[0].id}, "
-                    f"{calls[-1].id}), "
-                    f"drawn once ({drawn[0].id}).",
-                    "Draw new noise in every step.", drawn[0].file, (calls[0].id, calls[-1].id, drawn[0].id),
+                yield say(
+                    "G23", "warning", drawn[0].line or line, file=drawn[0].file,
+                    facts=(calls[0].id, calls[-1].id, drawn[0].id), pair=pair, calls_2=len(calls), line_=line,
+                    calls=calls, id=calls[-1].id, drawn=drawn,
                 )  # fmt: skip
+
+
+# ---------- objectives: whether the two sides oppose each other, by the gradients at the discriminator's scores
+
+
+def sides(facts: FactStore, pair: Pair) -> tuple[list[list[Score]], list[list[Score]]]:
+    """The scores of both sides, where each side is stepped by an optimiser of its own."""
+    moved = {s for name in (pair.generator, pair.discriminator) for s in [bool(stepping(facts, name))]}
+    return games(facts, pair) if moved == {True} else ([], [])
+
+
+def wish(scores: list[Score]) -> float | None:
+    """What the losses want of these scores: above zero larger ones.  None where that changes with the values."""
+    known = [s for s in scores if not _quadratic(s)]
+    return fmean(s.wish for s in known) if known and len(known) == len(scores) else None
+
+
+def goal(scores: list[Score]) -> float | None:
+    """The mean constant that these scores are compared with."""
+    goals = [s.goal for s in scores if s.goal is not None]
+    return fmean(goals) if goals and len(goals) == len(scores) else None
+
+
+def _quadratic(score: Score) -> bool:
+    """Whether the loss has its least value at a finite score, so that its slope says nothing of its intent."""
+    return score.loss is not None and score.loss.subject in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+
+@rule("G05", "The labels push the wrong way", family="gan", exact=True)
+def wrong_labels(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The generator must want the opposite of what the discriminator wants of fakes; real and fake must differ."""
+    yield from _opposition(program, facts, compared=True)
+
+
+@rule("G06", "The sign of an adversarial objective is wrong", family="gan", exact=True)
+def wrong_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The same of objectives that are written with the scores themselves: Wasserstein, hinge, logarithms."""
+    yield from _opposition(program, facts, compared=False)
+
+
+def _opposition(program: Program, facts: FactStore, *, compared: bool) -> Iterator[Finding]:
+    for pair in pairs(facts):
+        theirs, ours = sides(facts, pair)
+        real = [s for game in theirs for s in game if not s.fake]
+        fake = [s for game in theirs for s in game if s.fake]
+        made = [s for game in ours for s in game if s.fake]
+        if not real or not fake or not made:
+            continue
+        wrong = _by_goals(real, fake, made) if goal(real + fake + made) is not None else _by_slopes(real, fake, made)
+        if wrong is None:
+            yield _fine(pair, real, fake, made, "G05" if compared else "G06", compared)
+            continue
+        culprit, message = wrong
+        if (culprit[0].loss is not None) == compared:
+            identity = "G05" if compared else "G06"
+            yield _wrong(program, pair, culprit, message, identity)
+            if culprit[0] in real and (made[0].loss is not None) == compared:
+                other = "or else the generator's loss has the sign that does not fit the critic's"
+                yield replace(_wrong(program, pair, made, other, identity), severity="warning")
+
+
+def _by_goals(real: list[Score], fake: list[Score], made: list[Score]) -> tuple[list[Score], str] | None:
+    high, low, aim = goal(real), goal(fake), goal(made)
+    assert high is not None and low is not None and aim is not None
+    if abs(high - low) < 0.05:
+        return fake, f"real and fake scores are compared with the same label ({high:.2g})"
+    if abs(aim - low) < 0.4 * abs(aim - high):
+        return made, f"the generator's samples are trained towards {aim:.2g}, the label of fakes, not {high:.2g}"
+    return None
+
+
+def _by_slopes(real: list[Score], fake: list[Score], made: list[Score]) -> tuple[list[Score], str] | None:
+    up, down, aim = wish(real), wish(fake), wish(made)
+    if up is None or down is None or aim is None or min(abs(up), abs(down), abs(aim)) < 0.3:
+        return None
+    if (up > 0) == (down > 0):
+        same = "raise" if up > 0 else "lower"
+        return (
+            fake if up > 0 else real
+        ), f"the discriminator's loss wants to {same} the scores of real and of fake alike"
+    if (aim > 0) != (down > 0):
+        return None
+    if up < 0:
+        return (
+            real,
+            "the discriminator lowers the scores of real samples and raises those of fakes, as the generator does",
+        )
+    return made, "the generator's loss wants lower scores of its samples, as the discriminator's does"
+
+
+def _wrong(program: Program, pair: Pair, culprit: list[Score], message: str, rule_id: str) -> Finding:
+    score = culprit[0]
+    unit = unit_of(program, score.backward)
+    line = score.loss.line if score.loss is not None else loss_line(unit, score.backward.line)
+    known = (score.call.id, score.backward.id, *((score.loss.id,) if score.loss is not None else ()))
+    side = f"{score.call.subject} scored {'fakes' if score.fake else 'real samples'} at line {score.call.line}"
+    file = score.loss.file if score.loss is not None else unit.file
+    return Finding(
+        rule_id, "error", line or 1,
+        f"Both sides pull the same way: {message}.",
+        f"{side} ({score.call.id}); the gradient of the loss of line {score.backward.line} at these scores is "
+        f"{_gradient(score):+.3g} on average, so a smaller loss wants "
+        f"{'larger' if score.wish > 0 else 'smaller'} scores "
+        f"({score.backward.id}).",
+        "Use the label of real samples in the generator's step." if rule_id == "G05" and score.fake
+        else "Flip the sign of this term.", file, known,
+    )  # fmt: skip
+
+
+def _gradient(score: Score) -> float:
+    rows = score.backward["pulls"] or ()
+    return float(next((r["mean"] for r in rows if r["call"] == score.call["call"]), 0.0))
+
+
+def _fine(pair: Pair, real: list[Score], fake: list[Score], made: list[Score], rule_id: str, compared: bool) -> Finding:
+    return Finding(
+        rule_id, "ok", made[0].backward.line or 1,
+        f"{pair.generator} and {pair.discriminator} want opposite things of the scores of fakes.",
+        f"Of real samples {fmean(s.wish for s in real):+.2f}, of fakes {fmean(s.wish for s in fake):+.2f}, of the "
+        f"generator's {fmean(s.wish for s in made):+.2f} (+1: all larger; {real[0].backward.id}, "
+        f"{made[0].backward.id}).",
+        "", made[0].backward.file, (real[0].backward.id, made[0].backward.id),
+    )  # fmt: skip
+
+
+@rule("G16", "Labels are smoothed on the wrong side", family="gan")
+def smoothed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One-sided smoothing moves the label of real samples in the discriminator's loss alone."""
+    for pair in pairs(facts):
+        theirs, ours = sides(facts, pair)
+        fake = [s for game in theirs for s in game if s.fake and s.loss is not None]
+        real = [s for game in theirs for s in game if not s.fake and s.loss is not None]
+        if not fake or not real or not fake[0].loss or not real[0].loss or "cross_entropy" not in fake[0].loss.subject:
+            continue
+        high, low = goal(real[:1]), goal(fake[:1])
+        if high is None or low is None or high < low:
+            continue
+        loss = fake[0].loss
+        if 0.01 < low < 0.4:
+            yield _label(
+                program, loss, f"the label of fakes is {low:.2g}", "rewards the generator for staying as it is"
+            )
+        made = [s for game in ours for s in game if s.fake and s.loss is not None and s.goal is not None]
+        if made and made[0].loss is not None and made[0].goal is not None and 0.6 < made[0].goal < 0.99:
+            yield _label(
+                program, made[0].loss, f"the generator's label is {made[0].goal:.2g}", "only weakens its gradient"
+            )
+
+
+def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
+    unit = unit_of(program, loss)
+    return say(
+        "G16", "warning", argument_line(unit, loss.line, 1, ("target",)), file=unit.file, facts=(loss.id,),
+        what=what, why=why, loss=loss,
+    )  # fmt: skip
+
+
+# ---------- turns: each side of a game stepped by its own optimiser after its own loss
+
+
+@rule("G07", "One side of the game is never stepped", family="gan")
+def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Both optimisers hold the same network, or one of them is never stepped; else what the text says of it."""
+    observed = list(_observed(program, facts))
+    yield from observed
+    if not observed:
+        yield from loop.handed_twice(program)
+        yield from loop.never_stepped(program)
+        yield from loop.exchanged(program)
+        yield from loop.given_alike(program)
+
+
+def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:
+    found = pairs(facts)
+    sides = {name for pair in found for name in (pair.generator, pair.discriminator)}
+    untrained = {moved.subject: moved for moved in forsaken(facts)}
+    for first, second in doubled(facts):
+        lost = next((name for name in sides if name in untrained), None)
+        if lost is None:
+            continue
+        wrong = max((first, second), key=lambda o: (_fits(name_of(facts, o), lost), o.position))
+        held = next(iter(wrong["owners"]))
+        yield say(
+            "G07f", "error", wrong.line, file=wrong.file, facts=(first.id, second.id, untrained[lost].id),
+            patch=_given(program, wrong, held, lost), name_of_2=name_of(facts, wrong), held=held, lost=lost,
+            wrong=wrong, first=first, second=second, id=untrained[lost].id,
+        )  # fmt: skip
+    for pair in found:
+        yield from _unstepped(program, facts, pair.discriminator, pair.generator)
+        yield from _unstepped(program, facts, pair.generator, pair.discriminator)
+
+
+def _fits(optimizer: str, module: str) -> int:
+    """How well an optimiser's name speaks of a module."""
+    letter = module.removeprefix("net").lstrip("_.").lower()[:1]
+    words = optimizer.lower().replace("optimizer", " ").replace("optim", " ").replace("opt", " ").replace("_", " ")
+    return sum(word.strip()[:1] == letter for word in words.split())
+
+
+def _given(program: Program, optimizer: Fact, held: str, wanted: str) -> Patch | None:
+    unit = program.units.get(optimizer.file, program.main)
+    label = f"G07: {wanted}"
+    return replace_line(
+        unit.file, optimizer.line or 1, f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
+    )
+
+
+def _stepped_somewhere(program: Program, name: str) -> bool:
+    """Whether the source steps an optimiser of this name, or hands it to something that may."""
+    word = name.rpartition(".")[2].partition("[")[0]
+    for unit in program:
+        for call in unit.all(ast.Call):
+            if last_name(call) in ("step", "minimize") and word in _words(call):
+                return True
+            if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith(
+                "LR"
+            ):
+                if any(word in _words(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
+                    return True
+    return False
+
+
+def _words(node: ast.AST) -> set[str]:
+    return names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
+def _never(program: Program, facts: FactStore, module: str) -> Fact | None:
+    """The optimiser that holds a module, where the program never steps it although it trains."""
+    holding = [o for o in facts.of("optimizer.created") if module in (o["owners"] or {})]
+    if not holding or any(steps_taken(facts, o) for o in holding) or len(facts.of("event.step")) < 2:
+        return None
+    return next((o for o in holding if not _stepped_somewhere(program, name_of(facts, o))), None)
+
+
+def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> Iterator[Finding]:
+    optimizer = _never(program, facts, module)
+    if optimizer is None:
+        return
+    name = name_of(facts, optimizer)
+    backward, step = _abandoned(facts, module, other)
+    handed = _handed(program, step) if step is not None else None
+    place = step or backward or optimizer
+    instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
+    yield say(
+        "G07e", "error", handed or place.line, file=place.file,
+        facts=tuple(f.id for f in (optimizer, backward, step) if f is not None),
+        patch=_renamed(program, step, name) if step is not None and not handed else None, name=name, module=module,
+        instead=instead, of=len(facts.of("event.step")), optimizer=optimizer,
+        said=f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else ".",
+    )  # fmt: skip
+
+
+def _handed(program: Program, step: Fact) -> int | None:
+    """The line that hands a function the optimiser that it steps, where the step is of an argument."""
+    unit = program.units.get(step.file, program.main)
+    function = around(unit, step.line)
+    stepped = next((dotted(receiver(c)) for c in calls_at(unit, step.line) if last_name(c) == "step"), None)
+    if function is None or stepped not in [a.arg for a in function.args.args]:
+        return None
+    word = step.subject.rpartition(".")[2]
+    calls = [c for c in unit.calls(function.name) if any(last_name(a) == word for a in c.args)]
+    return calls[0].lineno if calls else None
+
+
+def _abandoned(facts: FactStore, module: str, other: str) -> tuple[Fact | None, Fact | None]:
+    """The backward pass that no step of a module follows, and the step that stands in its place, if one does.
+
+    A pass that reaches the module alone is its own; a step whose own backward pass comes later is not in its place.
+    """
+    found: list[tuple[Fact, Phase, int]] = [
+        (backward, phase, place)
+        for phase in phases(facts) if module not in phase.owners
+        for place, backward in enumerate(phase.backwards) if module in (backward["grads"] or {})
+    ]  # fmt: skip
+    alone = [entry for entry in found if other not in (entry[0]["grads"] or {})]
+    for backward, phase, place in alone or found:
+        later = any(phase.owners & set(b["grads"] or {}) for b in phase.backwards[place + 1 :])
+        return backward, None if later else phase.steps[0]
+    return None, None
+
+
+def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
+    unit = program.units.get(step.file, program.main)
+    for call in unit.all(ast.Call):
+        if call.lineno == step.line and last_name(call) == "step" and receiver(call) is not None:
+            old = ast.unparse(receiver(call))  # type: ignore[arg-type]
+            prefix = old.rpartition(".")[0]
+            new = f"{prefix}.{name.rpartition('.')[2]}" if prefix else name
+            return replace_line(unit.file, call.lineno, f"{old}.step(", f"{new}.step(", unit.lines, label=f"step {new}")
+    return None
+
+
+@rule("G08", "A loss is followed by the step of the other network", family="gan", exact=True)
+def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
+    yield from _other_judge(program, facts)
+    for pair in pairs(facts):
+        yield from _both_in_one(facts, pair)
+        if _never(program, facts, pair.generator) is not None:
+            yield from _misdirected(program, facts, pair)
+        yield from _without_gradients(program, facts, pair)
+
+
+def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """The generator's only optimiser also holds the discriminator, which has one of its own."""
+    made = [o for o in facts.of("optimizer.created") if o["owners"] and steps_taken(facts, o)]
+    makers = [o for o in made if pair.generator in o["owners"]]
+    judges = [o for o in made if set(o["owners"]) == {pair.discriminator}]
+    if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
+        optimizer = makers[0]
+        yield say(
+            "G08", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, judges[0].id),
+            name_of_2=name_of(facts, optimizer), pair=pair, owners=", ".join(sorted(optimizer["owners"])),
+            optimizer=optimizer, name_of_3=name_of(facts, judges[0]), judges=judges,
+        )  # fmt: skip
+
+
+def _other_judge(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """Of several discriminators, one is stepped after a loss that goes through another."""
+    judges = {pair.discriminator for pair in pairs(facts)}
+    for phase in phases(facts) if len(judges) > 1 else ():
+        own = phase.owners & judges
+        reached = {name for b in phase.backwards for name in (b["grads"] or {})}
+        if len(own) != 1 or not own == phase.owners or own & reached or not reached & judges:
+            continue
+        if not all(did_nothing(step) for step in phase.steps):
+            continue
+        (mine,), other = own, sorted(reached & judges)[0]
+        backward, step = phase.backwards[-1], phase.steps[-1]
+        lines = loss_line(unit_of(program, backward), backward.line), backward.line
+        yield say(
+            "G08b", "error", lines[0] or lines[1], file=backward.file, facts=(backward.id, step.id), step=step,
+            other=other, mine=mine, backward=backward, filter_2=", ".join(sorted(filter(None, reached))),
+        )  # fmt: skip
+        return
+
+
+def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    for phase in phases(facts):
+        reaching = [b for b in phase.backwards if pair.generator in (b["grads"] or {})]
+        if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
+            step, backward = phase.steps[-1], reaching[-1]
+            yield say(
+                "G08c", "error", _handed(program, step) or step.line, file=step.file, facts=(backward.id, step.id),
+                step=step, pair=pair, backward=backward, owners=", ".join(step["owners"] or {}),
+            )  # fmt: skip
+            return
+
+
+def _without_gradients(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """A step whose own network the loss before it does not reach, while the network that it reaches is not stepped."""
+    for phase in phases(facts):
+        for step in phase.steps:
+            owners = set(step["owners"] or {})
+            reached = {name for b in phase.backwards for name in b["grads"] or {} if name}
+            if pair.generator in owners and pair.discriminator in reached and not owners & reached:
+                if _never(program, facts, pair.discriminator) is None or not phase.backwards:
+                    continue
+                backward = phase.backwards[-1]
+                yield say(
+                    "G08d", "error", step.line, file=step.file, facts=(backward.id, step.id), step=step, pair=pair,
+                    backward=backward, reached_2=", ".join(sorted(reached)), owners_2=", ".join(sorted(owners)),
+                )  # fmt: skip
+                return
+
+
+# ---------- critics: the loss that fits the last layer, Lipschitz bounds, gradient penalties, the ratio of updates
+
+
+def creations(program: Program, *words: str) -> Iterator[tuple[Unit, ast.Call]]:
+    """Calls of these names anywhere in the program."""
+    for unit in program:
+        for call in unit.all(ast.Call):
+            if last_name(call) in words:
+                yield unit, call
+
+
+def wasserstein(facts: FactStore, pair: Pair) -> Score | None:
+    """A score of a critic whose loss is linear in its scores, as that of Wasserstein is (hinge has a constant)."""
+    theirs, _ = games(facts, pair)
+    calls = forwards(facts)
+    for game in theirs:
+        if len({s.fake for s in game}) == 2 and all(_linear(s.backward, pair, calls) for s in game):
+            return game[0]
+    return None
+
+
+def _linear(backward: Fact, pair: Pair, calls: dict[int, Fact]) -> bool:
+    """Whether a loss is the sum of its scores, each with one weight for the whole call."""
+    rows = [r for r in backward["pulls"] or () if r["module"] == pair.discriminator and r["call"] in calls]
+    means = [first_tensor(calls[r["call"]]["out"]).get("mean") for r in rows]
+    if not rows or None in means or backward["loss"] is None:
+        return False
+    if any(abs(r["max"] - r["min"]) > 1e-6 * abs(r["max"]) + 1e-9 for r in rows):
+        return False
+    linear = sum(r["mean"] * r["of"] * mean for r, mean in zip(rows, means, strict=True))
+    return bool(abs(backward["loss"] - linear) < 1e-3 * (1 + abs(linear)))
+
+
+def penalties(facts: FactStore) -> list[Fact]:
+    """Gradients with respect to inputs that are differentiated again."""
+    return [f for f in facts.of("autograd.grad") if f["create_graph"]]
+
+
+def _steps(facts: FactStore, module: str) -> int:
+    owned = {f.subject: f["owners"] or {} for f in facts.of("optimizer.created")}
+    return sum(int(f["steps"]) for f in facts.of("optimizer.steps") if set(owned.get(f.subject, ())) == {module})
+
+
+@rule("G10", "The critic is trained less than the generator", family="gan")
+def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A Wasserstein critic must be ahead of the generator: several of its steps for each of the generator's."""
+    for pair in pairs(facts):
+        clipped = any(f.subject == pair.discriminator for f in facts.of("event.clamp"))
+        linear = wasserstein(facts, pair)
+        theirs, ours = _steps(facts, pair.discriminator), _steps(facts, pair.generator)
+        if (linear is None and not clipped and not penalties(facts)) or ours < theirs + 2 or ours < 1.5 * theirs:
+            continue
+        place = _gate(program, facts, pair)
+        steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
+        if not steps:
+            continue
+        file, line = place or (steps[0].file, steps[0].line or 1)
+        yield say(
+            "G10", "error", line, file=file, facts=(steps[0].id,), pair=pair, theirs=theirs, ours=ours, steps=steps,
+        )  # fmt: skip
+
+
+def _gate(program: Program, facts: FactStore, pair: Pair) -> tuple[str, int] | None:
+    """The condition that holds the critic back, or the loop that repeats the generator."""
+    lines: dict[str, set[int]] = {pair.discriminator: set(), pair.generator: set()}
+    for step in facts.of("event.step"):
+        for owner in step["owners"] or {}:
+            lines.setdefault(owner, set()).add(step.line or 0)
+    unit = program.main
+    nodes: Iterator[Any] = unit.all(ast.If, ast.For)
+    for node in nodes:
+        body = _reached(unit, node.body)
+        judge, maker = bool(body & lines[pair.discriminator]), bool(body & lines[pair.generator])
+        if isinstance(node, ast.If) and judge and not maker and "%" in ast.unparse(node.test):
+            return unit.file, node.lineno
+        if isinstance(node, ast.For) and maker and not judge:
+            return unit.file, node.lineno
+    return None
+
+
+def _reached(unit: Unit, body: list[ast.stmt]) -> set[int]:
+    """The lines of statements and of the program's own functions that they call."""
+    lines: set[int] = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            if hasattr(node, "lineno"):
+                lines.add(node.lineno)
+            if isinstance(node, ast.Call):
+                word = last_name(node)
+                for name, function in unit.functions.items():
+                    if name == word or name.endswith(f".{word}"):
+                        lines |= set(range(function.lineno, (function.end_lineno or function.lineno) + 1))
+    return lines
+
+
+@rule("G11", "Nothing bounds the slope of a Wasserstein critic", family="gan")
+def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Weight clipping, a gradient penalty or spectral normalisation is what makes its loss a distance."""
+    for pair in pairs(facts):
+        found = wasserstein(facts, pair)
+        for clamp in facts.of("event.clamp", pair.generator)[:1]:
+            if found is not None:
+                yield say("G11c", "error", clamp.line, file=clamp.file, facts=(clamp.id,), pair=pair, clamp=clamp)
+        clamps = facts.of("event.clamp", pair.discriminator)
+        if found is None or penalties(facts) or _normalised(program):
+            continue
+        if clamps:
+            yield from _before_step(facts, pair, clamps)
+            continue
+        steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
+        vain = _vain_clipping(program)
+        if isinstance(vain, str) or not steps:
+            continue
+        file, line = vain or (steps[0].file, steps[0].line or 1)
+        score = found
+        yield say(
+            "G11", "error", line, file=file, facts=(score.backward.id, steps[0].id), pair=pair,
+            said=": this clipping changes a copy." if vain else ".", score=score,
+        )  # fmt: skip
+
+
+def _normalised(program: Program) -> bool:
+    words = ("spectral_norm", "SpectralNorm", "weight_norm")
+    return any(word in unit.text for unit in program for word in words)
+
+
+def _before_step(facts: FactStore, pair: Pair, clamps: list[Fact]) -> Iterator[Finding]:
+    """Clipped before the step: the weights that score the next batch are not those that were clipped."""
+    steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
+    clamp = clamps[0]
+    if not steps or clamp.line is None:
+        return
+    first = steps[0]
+    scoring = [f for f in facts.of("event.forward", pair.discriminator) if f.position > first.position]
+    early = [c for c in clamps if c.position < first.position]
+    late = [c for c in clamps if first.position < c.position and (not scoring or c.position < scoring[0].position)]
+    if early and not late and first.line is not None and early[0].line == clamp.line < first.line:
+        yield say("G11b", "warning", clamp.line, file=clamp.file, facts=(clamp.id, first.id), clamp=clamp, first=first)
+
+
+def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
+    """A clamp of parameters whose result goes nowhere; "kept" where it is written back."""
+    for unit in program:
+        for call in unit.calls("clamp"):
+            loops = unit.loops(call)
+            if not loops or not isinstance(loops[0], ast.For) or "parameters()" not in ast.unparse(loops[0].iter):
+                continue
+            statement = unit.statement(call)
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute | ast.Subscript):
+                return "kept"
+            if isinstance(statement, ast.Expr) and last_name(statement.value) in ("copy_", "set_"):
+                return "kept"
+            return unit.file, call.lineno
+    return None
+
+
+# ---------- gradient penalties: whose gradient is taken, at which points, and over which axes its norm
+
+
+_NORMS = ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm", "frobenius_norm")
+
+
+@rule("G12", "The gradient penalty takes the norm over the wrong axes", family="gan")
+def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One norm per sample: over all axes but the first."""
+    for gradient in {f.line: f for f in penalties(facts)}.values():
+        shape = gradient["shapes"][0] if gradient["shapes"] else []
+        unit = program.units.get(gradient.file, program.main)
+        function = around(unit, gradient.line)
+        for call in facts.of("function.call"):
+            if call.file != gradient.file or not call["args"] or around(unit, call.line) is not function:
+                continue
+            given, out = call["args"][0], call["out"]
+            norm = call.subject in _NORMS or (call.subject == "sum" and _rooted(unit, call.line))
+            if not norm or given != shape or len(shape) < 2 or not isinstance(out, list):
+                continue
+            if out in ([shape[0]], [shape[0], 1], [shape[0], *([1] * (len(shape) - 1))]):
+                continue
+            yield say(
+                "G12", "error", call.line, file=call.file, facts=(gradient.id, call.id), out=out, shape=shape,
+                said=": every pixel is pushed towards norm one." if len(out) > 1 else ".", gradient=gradient, call=call,
+            )  # fmt: skip
+            break
+
+
+def _rooted(unit: Unit, line: int | None) -> bool:
+    """Whether the square root of a sum is taken in the statement at a line."""
+    return any(last_name(c) == "sqrt" for c in calls_at(unit, line))
+
+
+_LOSSES = re.compile(r"softplus|sigmoid|log|cross_entropy|loss|criterion|relu", re.I)
+
+
+@rule("G24", "The gradient of the loss is penalised, not that of the scores", family="gan")
+def penalised_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """R1 and the penalty of WGAN-GP bound the slope of the discriminator itself."""
+    for unit in program:
+        for call in unit.calls("*grad"):
+            outputs, inputs = keyword(call, "outputs", 0), keyword(call, "inputs", 1)
+            create = keyword(call, "create_graph")
+            if outputs is None or inputs is None or not (isinstance(create, ast.Constant) and create.value is True):
+                continue
+            while isinstance(outputs, ast.Call) and last_name(outputs) in ("sum", "mean") and receiver(outputs):
+                outputs = receiver(outputs)
+            name = dotted(outputs)
+            found = bound(unit, name, call.lineno, unit.function(call)) if name is not None else None
+            words = [last_name(c) for c in unit.all(ast.Call, under=found[1])] if found is not None else []
+            if found is None or name is None or not any(_LOSSES.search(word) for word in words):
+                continue
+            for line in dict.fromkeys((outputs.lineno if outputs is not None else call.lineno, found[0])):
+                yield say(
+                    "G24", "warning", line, file=unit.file, name=name, found=found,
+                    search=next(w for w in words if _LOSSES.search(w)), call=call,
+                )  # fmt: skip
+
+
+@rule("G13", "Batch normalisation in a critic with a gradient penalty", family="gan")
+def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The penalty is on the gradient of each sample; batch statistics make it depend on all others."""
+    found = penalties(facts)
+    for pair in pairs(facts) if found else ():
+        tree = facts.first("module.tree", pair.discriminator)
+        norms = [r for r in tree["modules"] if r["class"].startswith(("BatchNorm", "SyncBatch"))] if tree else []
+        shapes = [s for f in found for s in f["shapes"]]
+        fed = [first_tensor(c["in"]).get("shape") for c in facts.of("event.forward", pair.discriminator)]
+        training = any(c["training"] for c in facts.of("event.forward", pair.discriminator))
+        if not norms or tree is None or not training or not any(s in fed for s in shapes):
+            continue
+        lines = [
+            (unit, call.lineno) for unit, call in creations(program, *{r["class"] for r in norms})
+            if (holder := unit.class_around(call)) is None or holder.name == tree["class"]
+        ]  # fmt: skip
+        unit, line = lines[0] if lines else (program.main, found[0].line or 1)
+        yield say(
+            "G13", "warning", line, file=unit.file, facts=(tree.id, found[0].id), pair=pair, norms_2=len(norms),
+            norms=norms, tree=tree, found=found,
+        )  # fmt: skip
+
+
+@rule("G22", "The interpolation is not drawn per sample", family="gan")
+def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The points between real and fake need one coefficient for each sample."""
+    started = min((f.position for f in facts.of("event.forward")), default=0)  # what is drawn before fills weights
+    for gradient in {f.line: f for f in penalties(facts)}.values():
+        unit = program.units.get(gradient.file, program.main)
+        function = around(unit, gradient.line)
+        shape = gradient["shapes"][0] if gradient["shapes"] else []
+        draws = [
+            f for f in facts.of("random.draw")
+            if f.file == gradient.file and started < f.position < gradient.position
+            and around(unit, f.line) is function
+            and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
+        ]  # fmt: skip
+        for draw in {f.line: f for f in draws}.values():
+            size = 1
+            for length in draw["shape"] or ():
+                size *= length
+            if len(shape) < 2 or (shape[0] < 2 and draw["shape"] != shape):
+                continue
+            if size == 1 and shape[0] > 1:
+                what = f"one coefficient serves all {shape[0]} samples"
+            elif size == shape[1] and size != shape[0] and len(draw["shape"]) == 1:
+                what = f"{size} coefficients run along the wrong axis"
+            elif draw["shape"] == shape and len(shape) == 4 and "dragan" not in unit.text.lower():
+                what = "every pixel has a coefficient of its own, so the points do not lie between real and fake"
+            else:
+                continue
+            yield say(
+                "G22", "warning", draw.line, file=draw.file, facts=(draw.id, gradient.id), what=what, draw=draw,
+                shape=shape, gradient=gradient,
+            )  # fmt: skip
+
+
+# ---------- last layers: the loss must fit what a network's outputs are
+
+
+@rule("G09", "The loss does not fit the last layer", family="gan")
+def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Probabilities given to a loss that takes logits, or logits to one that takes probabilities."""
+    for loss in facts.of("loss.call", "binary_cross_entropy_with_logits"):
+        source = _source(facts, loss)
+        low, high = loss["input"].get("min"), loss["input"].get("max")
+        if source is None or low is None or low < 0 or high > 1 or not _ends_in(program, facts, source, "Sigmoid"):
+            continue
+        made = list(creations(program, "BCEWithLogitsLoss"))
+        places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, loss.line or 1)]
+        squash = next(
+            ((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None
+        )
+        message = (
+            f"{source.subject} ends in a sigmoid and the loss applies another: its scores cannot leave [0.5, 0.73]."
+        )
+        evidence = (
+            f"The loss of line {loss.line} takes logits and was given values in [{low:.3g}, {high:.3g}], the output of "
+            f"{source['class']} ({loss.id}, {source.id})."
+        )
+        yield say(
+            "G09", "error", places[0][1], file=places[0][0], facts=(loss.id, source.id),
+            patch=replace_line(
+                made[0][0].file, places[0][1], "BCEWithLogitsLoss", "BCELoss", made[0][0].lines, label="G09: BCELoss",
+            ) if made else None,
+            said=message, seen=evidence,
+        )  # fmt: skip
+        if squash is not None and squash != places[0]:
+            message = f"This sigmoid squashes scores that the loss of line {loss.line} expects as logits."
+            fix = "Remove it, or use BCELoss."
+            yield Finding("G09", "warning", squash[1], message, evidence, fix, squash[0], (loss.id,))
+        break
+    yield from _logits(program, facts)
+
+
+def _logits(program: Program, facts: FactStore) -> Iterator[Finding]:
+    for error in facts.of("run.exception"):
+        if "elements of input should be between 0 and 1" not in error["message"] or error["phase"] != "program":
+            continue
+        made = [(u.file, c.lineno) for u, c in creations(program, "BCELoss")]
+        for file, line in dict.fromkeys([*made[:1], (error.file, error.line or 1)]):
+            yield say("G09b", "error", line, file=file, facts=(error.id,), error=error, message=error["message"][:90])
+
+
+def _source(facts: FactStore, loss: Fact) -> Fact | None:
+    """The call of a module whose output a loss was given."""
+    given = loss["input"] if isinstance(loss["input"], dict) else {}
+    for call in reversed(facts.of("event.forward")):
+        out = first_tensor(call["out"])
+        if call.position < loss.position and out.get("mean") is not None:
+            if all(out.get(key) == given.get(key) for key in ("min", "max", "mean")):
+                return call
+    return None
+
+
+def _ends_in(program: Program, facts: FactStore, call: Fact, kind: str) -> bool:
+    """Whether a sigmoid is a module's last layer, or is applied where its ``forward`` returns."""
+    tree = facts.first("module.tree", call.subject)
+    rows = [r for r in (tree["modules"] or []) if r["path"]] if tree is not None else []
+    if rows and rows[-1]["class"] == kind:
+        return True
+    for unit in program:
+        forward = unit.functions.get(f"{call['class']}.forward")
+        for told in unit.all(ast.Return, under=forward) if forward is not None else ():
+            if any(last_name(c).lower() == kind.lower() for c in unit.all(ast.Call, under=told)):
+                return True
+    return False
+
+
+def _of(unit: Unit, node: ast.AST, call: Fact) -> bool:
+    holder = unit.class_around(node)
+    return holder is None or holder.name == call["class"]
+
+
+@rule("X10", "Probabilities are given to a loss that applies softmax", family="general")
+def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``cross_entropy`` takes logits: rows that already sum to one went through a softmax before."""
+    for loss in facts.of("loss.call", "cross_entropy"):
+        given = loss["input"] if isinstance(loss["input"], dict) else {}
+        shape = given.get("shape") or []
+        if len(shape) != 2 or shape[1] < 2 or given.get("mean") is None or given["min"] < 0 or given["max"] > 1:
+            continue
+        if abs(given["mean"] * shape[1] - 1) > 1e-5 or given["std"] == 0:
+            continue
+        yield say(
+            "X10", "warning", loss.line, file=loss.file, facts=(loss.id,), shape=shape, given=given, loss=loss,
+        )  # fmt: skip
+        return
+
+
+# ---------- what goes in and out of a generator: ranges, priors, labels, initial weights, and what the text promises
+
+
+@rule("G14", "Real and generated images have different ranges", family="gan")
+def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A tanh reaches [-1, 1] and a sigmoid [0, 1]: the data must lie there too, or the range gives fakes away."""
+    if any("stand-in images" in stand_in.reason for stand_in in run.stand_ins):
+        return
+    for pair in pairs(facts):
+        kind = _last_layer(program, facts, pair.generator)
+        calls = forwards(facts)
+        real = [
+            c for c in facts.of("event.forward", pair.discriminator)
+            if not c["from"] and "min" in (given := first_tensor(c["in"])) and not given.get("requires_grad")
+        ]  # fmt: skip
+        if kind is None or not real or not calls:
+            continue
+        low = min(first_tensor(c["in"])["min"] for c in real)
+        high = max(first_tensor(c["in"])["max"] for c in real)
+        tanh = kind[0] == "tanh" and low >= 0 and 0.5 < high <= 1.0001
+        sigmoid = kind[0] == "sigmoid" and low < -0.2
+        large = high > 2 and kind[0] in ("tanh", "sigmoid")
+        if not (tanh or sigmoid or large):
+            yield Finding(
+                "G14", "ok", real[0].line or 1, f"Real images lie where the generator's {kind[0]} can reach.",
+                f"In [{low:.3g}, {high:.3g}] ({real[0].id}).", "", real[0].file, (real[0].id,),
+            )  # fmt: skip
+            continue
+        made = next((c for c in facts.of("event.forward", pair.generator)), real[0])
+        out = first_tensor(made["out"])
+        message = (
+            f"The generator ends in a {kind[0]} and real images lie in [{low:.3g}, {high:.3g}]: the "
+            "discriminator can tell "
+            "them apart by range."
+        )
+        evidence = (
+            f"{pair.discriminator} was given real values in [{low:.3g}, {high:.3g}] ({real[0].id}); {pair.generator} "
+            f"gave [{out.get('min', 0):.3g}, {out.get('max', 0):.3g}] ({made.id})."
+        )
+        fix = (
+            "Normalise the data with mean 0.5 and deviation 0.5."
+            if tanh
+            else "Let the last layer reach the data's range."
+        )
+        known = (real[0].id, made.id)
+        places = [*_transforms(program), kind[1:]]
+        for file, line in dict.fromkeys((places[0], (kind[1], kind[2]))):
+            yield Finding("G14", "warning", line, message, evidence, fix, file, known)
+
+
+def _last_layer(program: Program, facts: FactStore, module: str) -> tuple[str, str, int] | None:
+    """The activation that a module ends in, with its place."""
+    call = facts.first("event.forward", module)
+    for unit in program:
+        holder = unit.classes.get(str(call["class"])) if call is not None else None
+        if holder is None:
+            continue
+        found = [
+            (c.lineno, c) for c in unit.all(ast.Call, under=holder.node)
+            if last_name(c).lower() in ("tanh", "sigmoid")
+        ]  # fmt: skip
+        tree = facts.first("module.tree", module)
+        rows = [r for r in tree["modules"] if r["class"] in ("Tanh", "Sigmoid")] if tree is not None else []
+        kinds = {last_name(c).lower() for _, c in found} | {r["class"].lower() for r in rows}
+        out = first_tensor(call["out"]) if call is not None else {}
+        if len(kinds) == 1 and found and abs(out.get("min", 9)) <= 1 and abs(out.get("max", 9)) <= 1:
+            if _is_last(unit, found[-1][1]):
+                return kinds.pop(), unit.file, found[-1][0]
+    return None
+
+
+def _is_last(unit: Unit, call: ast.Call) -> bool:
+    """Whether an activation can be the last thing that a class does."""
+    holder = unit.parents.get(call)
+    if isinstance(holder, ast.Call) and call in holder.args:
+        return holder.args[-1] is call
+    if isinstance(holder, ast.List):
+        return holder.elts[-1] is call
+    return True
+
+
+def _transforms(program: Program) -> list[tuple[str, int]]:
+    """Where images become tensors without being normalised."""
+    return [
+        (unit.file, call.lineno) for unit in program for call in unit.calls("ToTensor")
+        if "Normalize" not in unit.text
+    ]  # fmt: skip
+
+
+@rule("G15", "The noise of sampling differs from that of training", family="gan")
+def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A generator knows only the distribution of noise that it was trained on."""
+    for pair in pairs(facts):
+        walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
+        judged = {n for c in facts.of("event.forward", pair.discriminator) for n in c["from"] or ()}
+        own = [c for c in facts.of("event.forward", pair.generator) if _figures(c)]
+        taught = _taught(facts, pair)
+        trained = [c for c in own if c["call"] in taught] or [c for c in own if c["call"] in walked | judged]
+        if not trained or not any(_is_noise(facts, call) for call in own):
+            continue
+        told: set[int] = set()
+        for call in {c.line: c for c in own if c.line != trained[0].line}.values():
+            if _alike(trained[0], call):
+                continue
+            drawn = _drawn(facts, program, call)
+            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (call.line or 1,)))):
+                if line not in told:
+                    told.add(line)
+                    yield _another_prior(pair, trained[0], call, line, drawn)
+            source = _draw_line(program, trained[0])
+            if drawn and all(abs(source - line) > 2 for line in told):
+                told.add(source)
+                yield replace(_another_prior(pair, call, trained[0], source, drawn), severity="warning")
+
+
+def _is_noise(facts: FactStore, call: Fact) -> bool:
+    """Whether a call was given something that was drawn at random."""
+    given = first_tensor(call["in"])
+    return any(
+        draw["mean"] is not None and draw["std"] is not None
+        and abs(draw["mean"] - given["mean"]) < 1e-5 and abs(draw["std"] - given["std"]) < 0.01 * given["std"]
+        for draw in facts.of("random.draw")
+    )  # fmt: skip
+
+
+def _taught(facts: FactStore, pair: Pair) -> set[int]:
+    """The calls of the generator that its own steps learned from."""
+    return {
+        row["call"]
+        for phase in phases(facts) if pair.generator in phase.owners
+        for b in phase.backwards for row in b["through"] or () if row["module"] == pair.generator
+    }  # fmt: skip
+
+
+def _alike(known: Fact, call: Fact) -> bool:
+    """Whether the inputs of two calls may come from one distribution."""
+    first, second = _figures(known), _figures(call)
+    if second["count"] < 60 or first["count"] < 60 or second["std"] == 0 or first["std"] == 0:
+        return True
+    shifted = abs(second["mean"] - first["mean"]) > 0.3 * first["std"] + 0.1
+    return not ((second["min"] >= 0) != (first["min"] >= 0) or shifted or second["std"] / first["std"] > 1.6)
+
+
+def _another_prior(pair: Pair, known: Fact, call: Fact, line: int, drawn: bool) -> Finding:
+    first, second = _figures(known), _figures(call)
+    one_sided = (second["min"] >= 0) != (first["min"] >= 0)
+    what = "noise" if drawn else "inputs"
+    return say(
+        "G15" if drawn else "G15b", "error" if one_sided and drawn else "warning", line, file=call.file,
+        facts=(known.id, call.id), pair=pair, what=what, known=known, first=first, second=second, call=call,
+    )  # fmt: skip
+
+
+def _figures(call: Fact) -> dict[str, float]:
+    first = first_tensor(call["in"])
+    if first.get("mean") is None or "float" not in first.get("dtype", ""):
+        return {}
+    count = 1
+    for length in first["shape"]:
+        count *= length
+    return {**{key: first[key] for key in ("mean", "std", "min")}, "count": count}
+
+
+def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
+    """Whether what a call was given was drawn at its line or where its argument was bound."""
+    lines = {call.line, _draw_line(program, call)}
+    return any(draw.line in lines and draw.file == call.file for draw in facts.of("random.draw"))
+
+
+def _draw_line(program: Program, call: Fact) -> int:
+    """Where the noise of a call was bound to its name; past lines that only wrap it or move it."""
+    unit = program.units.get(call.file, program.main)
+    line = call.line or 1
+    for node in calls_at(unit, line):
+        name = dotted(node.args[0]) if node.args else None
+        if last_name(node) == call.subject.rpartition(".")[2] and name is not None:
+            for _ in range(4):
+                found = bound(unit, name, line, unit.function(node))
+                if found is None or found[0] >= line:
+                    break
+                line = found[0]
+                if not re.search(rf"\b{re.escape(name)}\b", ast.unparse(found[1])):
+                    break
+            return line
+    return line
+
+
+@rule("G17", "The condition is ignored", family="gan")
+def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A conditional network must depend on its labels; a discriminator that sees none cannot ask for them."""
+    found = pairs(facts)
+    roles = {name for pair in found for name in (pair.generator, pair.discriminator)}
+    for fact in facts.of("probe.inputs"):
+        rows = fact["arguments"] or []
+        if fact.subject not in roles or len(rows) < 2 or not any(r["moved"] > 0 for r in rows):
+            continue
+        if len([s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]) < 2:
+            continue
+        for row in rows:
+            if row["moved"] > 0 or row["argument"] == 0:
+                continue
+            unit, line, name = _parameter(program, str(fact["class"]), row["argument"])
+            yield say(
+                "G17b", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
+                row=row, rows=rows,
+            )  # fmt: skip
+    for pair in found:
+        yield from _unlabelled(program, facts, pair)
+
+
+def _parameter(program: Program, kind: str, argument: int | str) -> tuple[Unit | None, int | None, str]:
+    """Where the forward of a class reads one of its arguments, or its head where it never does."""
+    for unit in program:
+        forward = unit.functions.get(f"{kind}.forward")
+        if forward is None:
+            continue
+        names = [a.arg for a in forward.args.args][1:]
+        name = names[argument] if isinstance(argument, int) and argument < len(names) else str(argument)
+        reads = [n.lineno for n in unit.all(ast.Name, under=forward) if n.id == name and isinstance(n.ctx, ast.Load)]
+        return unit, (reads[0] if reads else forward.lineno), name
+    return None, None, f"argument {argument}"
+
+
+def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
+    """The generator is given labels and the discriminator neither sees nor says any."""
+    made = [c for c in facts.of("event.forward", pair.generator) if _labels(c)]
+    judged = [c for c in facts.of("event.forward", pair.discriminator) if c["from"]]
+    if not made or not judged or any(_labels(c) for c in judged):
+        return
+    call = judged[0]
+    outputs = call["out"] if isinstance(call["out"], list) else [call["out"]]
+    if len(outputs) > 1 or len(call["in"] or ()) > 1 or call["kwargs"]:
+        return
+    given, said = first_tensor(call["in"]).get("shape"), first_tensor(made[0]["out"]).get("shape")
+    width = first_tensor(call["out"]).get("shape", [0, 0])
+    if given is None or given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
+        return
+    yield say(
+        "G17", "warning", call.line, file=call.file, facts=(made[0].id, call.id), pair=pair, made=made,
+        given=given, call=call,
+    )  # fmt: skip
+
+
+def _labels(call: Fact) -> bool:
+    given = [*(call["in"] or ())[1:], *(call["kwargs"] or {}).values()]
+    return any(isinstance(g, dict) and "int" in str(g.get("dtype", "")) for g in given)
+
+
+@rule("G18", "All samples are the same", family="gan")
+def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A generator whose output does not depend on its noise can make only one picture."""
+    makers = {pair.generator for pair in pairs(facts)}
+    for fact in facts.of("probe.inputs"):
+        noise = [r for r in fact["arguments"] or () if r["argument"] == 0 and "float" in r["dtype"]]
+        if fact.subject not in makers or not noise:
+            continue
+        trained = [s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]
+        if noise[0]["moved"] <= 1e-6 * max(noise[0]["size"], 1e-6):
+            if len(trained) < 2:
+                continue
+            unit, line, name = _parameter(program, str(fact["class"]), 0)
+            yield say(
+                "G18", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
+                noise=noise,
+            )  # fmt: skip
+        else:
+            yield Finding(
+                "G18", "ok", fact.line or 1, f"The samples of {fact.subject} depend on its noise.",
+                f"Other noise moved its output by {noise[0]['moved']:.2g} ({fact.id}).", "", fact.file, (fact.id,),
+            )  # fmt: skip
+
+
+@rule("G19", "The discriminator is saturated", family="gan")
+def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """When the discriminator is certain, hardly any gradient is left for the generator."""
+    for pair in pairs(facts):
+        _, ours = games(facts, pair)
+        made = [s for game in ours for s in game if s.fake]
+        pulls = [abs(r["mean"] * r["of"]) for s in made for r in s.backward["pulls"] if r["call"] == s.call["call"]]
+        if len(pulls) >= 2 and max(pulls) < 1e-4:
+            yield say(
+                "G19", "warning", made[-1].backward.line, file=made[-1].backward.file,
+                facts=(made[-1].backward.id,), pair=pair, pulls_2=max(pulls), pulls_3=len(pulls),
+                id=made[-1].backward.id,
+            )  # fmt: skip
+
+
+# ---------- promises: what the text says of the layers, and initialisations that reach none
+
+
+_CLAIMS = (
+    (re.compile(r"\b(dcgan|(deep )?convolution(al|s)?|conv ?nets?|cnn)\b|卷积", re.I), "convolutional", "conv"),
+    (re.compile(r"\b(lstm|gru|recurrent)\b|循环神经网络", re.I), "recurrent", "rnn|lstm|gru"),
+    (re.compile(r"\b(transformer|self-attention)\b", re.I), "attention", "atten|former|attn|softmax|qkv|query"),
+)  # fmt: skip
+_NOT = re.compile(r"\b(not|no|without|instead|unlike|rather|replace\w*|non|never|than)\b|不|非|没有", re.I)
+
+
+@rule("G20", "The text promises other layers than there are", family="gan")
+def promised_layers(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A class that is called convolutional and has only linear layers."""
+    for unit in program:
+        for info in unit.classes.values():
+            if not info.is_module or not any(True for _ in unit.calls("Linear", under=info.node)):
+                continue
+            words = _vocabulary(unit, info.node)
+            for text, line in _descriptions(unit, info.node):
+                if any(claim.search(text) and _uses(words, needed) for claim, _, needed in _CLAIMS):
+                    continue  # one of several kinds that the line names
+                for claim, what, needed in _CLAIMS:
+                    said = claim.search(text)
+                    if said is None or _NOT.search(text) or _uses(words, needed):
+                        continue
+                    yield say(
+                        "G20", "warning", line, file=unit.file, info=info, what=what, group=said.group(0),
+                        node=", ".join(sorted(_layers(unit, info.node))) or "none of torch.nn",
+                    )  # fmt: skip
+
+
+def _uses(words: set[str], kind: str) -> bool:
+    return any(re.search(kind, word, re.I) for word in words)
+
+
+def _vocabulary(unit: Unit, node: ast.AST, depth: int = 3) -> set[str]:
+    """Every name that a class uses, and those of the program's classes and functions that it uses."""
+    words = names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    words -= {node.name} if isinstance(node, ast.ClassDef) else set()
+    if depth:
+        for word in list(words):
+            other = unit.classes[word].node if word in unit.classes else unit.functions.get(word)
+            if other is not None and other is not node:
+                words |= _vocabulary(unit, other, depth - 1) | {word}
+    return words
+
+
+def _layers(unit: Unit, node: ast.AST) -> set[str]:
+    return {
+        last_name(c) for c in unit.all(ast.Call, under=node) if (dotted(c.func) or "").startswith(("nn.", "torch.nn."))
+    }
+
+
+def _descriptions(unit: Unit, node: ast.ClassDef) -> Iterator[tuple[str, int]]:
+    """The docstring line by line, and the comments just above a class."""
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        for offset, text in enumerate(first.value.value.splitlines()):
+            yield text, first.lineno + offset
+    above = node.lineno - 1
+    while above in unit.comments:
+        yield unit.comments[above], above
+        above -= 1
+
+
+@rule("G21", "The initialisation is never applied", family="gan")
+def initialised(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A function that initialises weights is never used, or looks for classes by a name that none has."""
+    kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
+    for unit in program:
+        text = unit.text
+        for name, function in unit.functions.items():
+            word = name.rpartition(".")[2]
+            if not re.search(r"init", word) or word.startswith("__") or not function.args.args:
+                continue
+            body = ast.unparse(function)
+            if "classname" not in body and "isinstance" not in body and "__class__" not in body:
+                continue
+            if len(re.findall(rf"\b{re.escape(word)}\b", text)) == 1 and "nn.init" in body + "nn.init" * (
+                "init." in body
+            ):
+                yield Finding(
+                    "G21", "warning", function.lineno, f"{word} initialises weights and is never used.",
+                    f"Its name occurs only here, in {len(unit.lines)} lines.", f"Call model.apply({word}).", unit.file,
+                )  # fmt: skip
+            yield from _missed(unit, function, kinds)
+
+
+def _missed(unit: Unit, function: ast.AST, kinds: set[str]) -> Iterator[Finding]:
+    for call in unit.calls("find", under=function):
+        wanted = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+        if not isinstance(wanted, str) or not wanted:
+            continue
+        holder = unit.parents.get(call)
+        if not isinstance(holder, ast.Compare):
+            yield say("G21", "warning", call.lineno, file=unit.file, wanted=wanted)
+            continue
+        near = sorted(k for k in kinds if wanted.lower() in k.lower())
+        if near and not any(wanted in k for k in kinds):
+            yield say(
+                "G21b", "error", call.lineno, file=unit.file, wanted=wanted, near=near, near_2=", ".join(near[:3]),
+                cased=_cased(near[0], wanted),
+            )  # fmt: skip
+
+
+def _cased(name: str, wanted: str) -> str:
+    place = name.lower().find(wanted.lower())
+    return name[place : place + len(wanted)]

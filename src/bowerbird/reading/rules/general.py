@@ -1,27 +1,20 @@
-"""Rules of any program: names, results that are thrown away."""
+"""Rules of any program: names, values and types, options and data, slips."""
 
 import ast
 import difflib
+import re
 from collections.abc import Iterator
 
-from bowerbird.reading.facts import FactStore
-from bowerbird.reading.findings import Finding
-from bowerbird.reading.patching import replace_line
-from bowerbird.reading.program import Program, dotted, last_name, receiver
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import at, bound, calls_at
+from bowerbird.reading.patching import Patch, replace_line
+from bowerbird.reading.program import Function, Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
-OUT_OF_PLACE = frozenset(
-    "clamp clip relu sigmoid tanh softmax log_softmax masked_fill view reshape permute transpose squeeze unsqueeze "
-    "flatten contiguous expand detach float long half double add sub mul div exp log sqrt abs clone repeat scatter "
-    "index_fill masked_scatter fill_diagonal cpu type_as flip roll tril triu normalize".split()
-)
-
-
-ALWAYS_TENSORS = frozenset(
-    "view reshape permute squeeze unsqueeze clamp detach masked_fill contiguous flatten softmax log_softmax".split()
-)
 METHODS = frozenset("backward step zero_grad eval train cuda cpu update requires_grad_ item detach".split())
 
 
@@ -37,54 +30,15 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         near = difflib.get_close_matches(name, bound - {name}, n=1, cutoff=0.75)
         failed = next((f for message, f in raised.items() if f"'{name}'" in message), None)
         if failed is not None and near and not fragment:
-            severity = "error"
+            severity: Severity = "error"
         else:
             slip = bool(near) and difflib.SequenceMatcher(None, name, near[0]).ratio() > 0.85
             severity = "info" if fragment and not (slip and name not in replaced) else "warning"
-        yield Finding(
-            "X01", severity, (failed.line if failed and failed.line else line),  # type: ignore[arg-type]
-            f"The name {name} is bound nowhere in the program.",
-            f"NameError when this line ran ({failed.id})." if failed
-            else "A stand-in took its place." if name in replaced
-            else "No assignment, import, argument or loop binds it.",
-            f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
-            facts=(failed.id,) if failed else (),
+        yield say(
+            "X01" if failed else "X01b" if name in replaced else "X01c", severity,
+            failed.line if failed and failed.line else line, facts=(failed.id,) if failed else (), name=name,
+            failed=failed, said=f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
         )  # fmt: skip
-
-
-@rule("X05", "The result of an operation is thrown away", family="general", exact=True)
-def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A statement that only computes: ``x.clamp(0, 1)`` changes nothing."""
-    unit = program.main
-    for statement in unit.all(ast.Expr):
-        call = statement.value
-        if isinstance(call, ast.BinOp) and not isinstance(call.left, ast.Constant):
-            seen = [f for f in facts.of("function.call", line=statement.lineno) if f["direct"]]
-            if seen:
-                yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
-            continue
-        if not isinstance(call, ast.Call) or receiver(call) is None or last_name(call) not in OUT_OF_PLACE:
-            continue
-        seen = [f for f in facts.of("function.call", last_name(call), line=call.lineno) if f["direct"]]
-        if seen:
-            yield _thrown_away(statement.lineno, ast.unparse(call), seen[0].id)
-        elif last_name(call) in ALWAYS_TENSORS and dotted(receiver(call)) not in unit.modules:
-            yield Finding(
-                "X05", "warning", statement.lineno,
-                f"The result of {ast.unparse(call)[:60]} is thrown away.",
-                f"{last_name(call)} changes nothing in place, and the line was not seen to run.",
-                "Assign the result, or use the operation in place.",
-            )  # fmt: skip
-
-
-def _thrown_away(line: int, text: str, fact: str) -> Finding:
-    return Finding(
-        "X05", "error", line,
-        f"The result of {text[:60]} is thrown away: the operation does not change its operand.",
-        f"The line ran on tensors and nothing keeps what it gave ({fact}).",
-        "Assign the result, or use the operation in place.",
-        facts=(fact,),
-    )  # fmt: skip
 
 
 @rule("X11", "A method is named and not called", family="general")
@@ -94,14 +48,13 @@ def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         for statement in unit.all(ast.Expr):
             value = statement.value
             if isinstance(value, ast.Attribute) and value.attr in METHODS:
-                yield Finding(
-                    "X11", "error" if run.executed else "warning", statement.lineno,
-                    f"{ast.unparse(value)} is named but not called: the line does nothing.",
-                    "The statement is an attribute without parentheses.", f"Write {ast.unparse(value)}().", unit.file,
+                yield say(
+                    "X11", "error" if run.executed else "warning", statement.lineno, file=unit.file,
                     patch=replace_line(
                         unit.file, statement.lineno, ast.unparse(value), f"{ast.unparse(value)}()", unit.lines,
                         label="X11: call",
                     ),
+                    value_2=ast.unparse(value),
                 )  # fmt: skip
 
 
@@ -147,12 +100,10 @@ def reaches_out(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
         first = next((fact for fact in tried if fact.file == program.file), None)
         if first is None:
             continue
-        yield Finding(
-            "X09", "info" if what in _HARMLESS else "warning", first.line or 1,
-            f"The program tries {_ATTEMPTS.get(what, what)}; this was refused.",
-            f"{len(tried)} time{'s' * (len(tried) > 1)}, first with {str(first['detail'])[:80]} ({first.id}).",
-            "Read this line before you run the program yourself.",
-            facts=(first.id,),
+        yield say(
+            "X09", "info" if what in _HARMLESS else "warning", first.line, facts=(first.id,),
+            get=_ATTEMPTS.get(what, what), tried_2=len(tried), tried_3="s" * (len(tried) > 1),
+            detail=str(first["detail"])[:80], first=first,
         )  # fmt: skip
 
 
@@ -165,3 +116,420 @@ _ATTEMPTS = {
     "reading secrets": "to read a file that may hold secrets",
     "foreign code": "to load code from a library directly",
 }
+
+
+# ---------- values: modules taken for tensors, shapes that are broadcast, types that do not fit, data and loss terms
+
+
+_MODULE_AS_TENSOR = (
+    re.compile(r"^'(\w+)' object has no attribute '(\w+)'$"),
+    re.compile(r"unsupported operand type\(s\) for [^:]+: '(\w+)' and|and '(\w+)'$"),
+    re.compile(r"(?:must be|expected|to be) (?:a )?Tensor[^.]*?,? (?:not|but got|but found) (?:<class '[\w.]*?)?(\w+)"),
+)
+
+
+@rule("X02", "An operation on tensors is asked of a module", family="general", exact=True)
+def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``layer.pow(2)`` instead of ``layer.weight.pow(2)``."""
+    kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
+    told: set[tuple[str, int | None]] = set()
+    for error in facts.of("run.exception"):
+        if error.subject not in ("AttributeError", "TypeError") or error.line is None or error["phase"] != "program":
+            continue
+        found = [m for m in (p.search(error["message"]) for p in _MODULE_AS_TENSOR) if m is not None]
+        named = {g for m in found for g in m.groups() if g} & kinds
+        attribute = found[0].group(2) if found and found[0].re.groups == 2 else ""
+        if not named or attribute in ("step", "zero_grads", "param_groups", "zero_gradient"):
+            continue
+        unit = program.units.get(error.file, program.main)
+        defined = {n for i in unit.classes.values() for n in i.methods} | {
+            n.attr for n in unit.all(ast.Attribute) if isinstance(n.ctx, ast.Store)
+        }  # fmt: skip
+        if not (attribute in _TENSOR_METHODS or error.subject == "TypeError") or attribute in defined:
+            continue
+        told.add((error.file, error.line))
+        yield say(
+            "X02", "error", error.line, file=error.file, facts=(error.id,), named_2=sorted(named)[0],
+            message=error["message"][:140], error=error,
+        )  # fmt: skip
+
+    yield from _initialised(program, told)
+
+
+def _initialised(program: Program, told: set[tuple[str, int | None]]) -> Iterator[Finding]:
+    """``nn.init.zeros_(self.layer)``: the layer's weight is meant."""
+    for unit in program:
+        for call in unit.calls("*init.*_"):
+            name = dotted(call.args[0]) if call.args else None
+            kind = unit.modules.get(name or "")
+            if kind is not None and (unit.file, call.lineno) not in told:
+                yield say("X02b", "warning", call.lineno, file=unit.file, func=dotted(call.func), name=name, kind=kind)
+
+
+_TENSOR_METHODS = frozenset(
+    "pow sum mean abs norm sqrt exp log view reshape size shape detach item backward grad data squeeze "
+    "unsqueeze clamp max "
+    "min numel std var dim ndim T t matmul mm mul add sub div cpu numpy clone dot permute transpose flatten".split()
+)
+
+
+@rule("X03", "Shapes are broadcast against each other by mistake", family="general")
+def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A column against a row: (B, 1) and (B,) make (B, B), and every prediction is compared with every target."""
+    seen: set[tuple[str, int | None]] = set()
+    for warning in facts.of("run.warning"):
+        if "Using a target size" in warning["message"] and (warning.file, warning.line) not in seen:
+            seen.add((warning.file, warning.line))
+            yield say(
+                "X03c", "error", warning.line, file=warning.file, facts=(warning.id,),
+                message=warning["message"][:150], warning=warning,
+            )  # fmt: skip
+    for fact in facts.of("tensor.broadcast"):
+        first, second = fact["shapes"]
+        if (fact.file, fact.line) in seen or not _column_against_row(first, second) or not _subtracts(program, fact):
+            continue
+        seen.add((fact.file, fact.line))
+        yield say(
+            "X03", "error", fact.line, tuple_2=tuple(first), tuple_3=tuple(second), out=tuple(fact["out"]),
+            fact=fact, first=first, second=second,
+        )  # fmt: skip
+    yield from list(_channels(facts)) or {f.line: f for f in _grey(program)}.values()
+    guessed = any("stand-in images" in s.reason for s in run.stand_ins)
+    for error in facts.of("run.exception"):
+        if "Using a target size" in error["message"] and error["phase"] == "program" and error.line:
+            yield say(
+                "X03d", "warning" if guessed else "error", error.line, file=error.file, facts=(error.id,),
+                message=error["message"][:150], error=error,
+            )  # fmt: skip
+
+
+def _channels(facts: FactStore) -> Iterator[Finding]:
+    """Three means for a grey picture: old versions of torchvision took the first, newer ones raise."""
+    for fact in facts.of("transform.mismatch"):
+        yield say("X03b", "warning", fact.line, fact=fact, which="s" if fact["channels"] > 1 else "")
+
+
+_GREY = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS")
+
+
+def _grey(program: Program) -> Iterator[Finding]:
+    """In the text: three means for a data set of grey pictures, where its transform was not seen to run."""
+    for unit in program:
+        for call in unit.all(ast.Call):
+            given = keyword(call, "transform") if last_name(call) in _GREY else None
+            name = dotted(given)
+            found = bound(unit, name, call.lineno, unit.function(call)) if name is not None else None
+            pipeline = found[1] if found is not None else given
+            if pipeline is None or re.search("Grayscale|Lambda|RGB", ast.unparse(pipeline)):
+                continue
+            for inner in unit.calls("Normalize", under=pipeline):
+                means = unit.constant(inner.args[0]) if inner.args else None
+                if isinstance(means, tuple) and len(means) == 3:
+                    yield say("X03e", "warning", inner.lineno, file=unit.file, last_name_2=last_name(call), call=call)
+
+
+def _column_against_row(first: list[int], second: list[int]) -> bool:
+    """(…, n, 1) against (n,): the same number of elements, and one axis more."""
+    longer, shorter = (first, second) if len(first) > len(second) else (second, first)
+    return len(longer) == len(shorter) + 1 and len(shorter) >= 1 and longer[-1] == 1 and longer[:-1] == shorter and (
+        shorter[-1] > 1
+    )  # fmt: skip
+
+
+def _subtracts(program: Program, fact: Fact) -> bool:
+    """Whether the broadcast is a difference that becomes a loss, and no axis was added on purpose."""
+    unit = program.units.get(fact.file, program.main)
+    statement = at(unit, fact.line)
+    text = ast.unparse(statement) if statement is not None else ""
+    if "None" in text or "unsqueeze" in text or "newaxis" in text or "cdist" in text:
+        return False
+    loss = fact.subject.endswith("_loss")
+    return loss or (
+        fact.subject in ("sub", "__sub__", "__rsub__") and bool(re.search(r"pow|\*\*|abs|mean|square|loss", text))
+    )
+
+
+_TYPES = re.compile(
+    r"same dtype|expected scalar type|should be the same|expected dtype|Found dtype|same device"
+    r"|Expected object of (scalar|device)"
+    r"|expected m1 and m2 to have the same dtype|Input type .* and weight type", re.I
+)  # fmt: skip
+
+
+@rule("X04", "Tensors of different type or device meet", family="general", exact=True)
+def mismatch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Double from NumPy against single weights; a tensor left on the CPU beside a network on the GPU."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if error["phase"] != "program" or not _TYPES.search(error["message"]) or not error["stack"]:
+            continue
+        file, line = _where_from(program, error)
+        half = any(s.name == "CUDA" for s in run.stand_ins) and re.search(r"half|float16", error["message"], re.I)
+        yield say(
+            "X04", "warning" if half else "error", line, file=file, facts=(error.id,), error=error,
+            message=error["message"][:130],
+        )  # fmt: skip
+    for unit in program:
+        yield from _left_on_cpu(unit)
+
+
+def _where_from(program: Program, error: Fact) -> tuple[str, int]:
+    """The line that made the tensor that a failing call was given, through one name."""
+    file, line, _ = error["stack"][0]
+    for file, line, _ in error["stack"]:
+        unit = program.units.get(file, program.main)
+        if any(dotted(c.func) in unit.modules for c in calls_at(unit, line)):
+            break
+    unit = program.units.get(file, program.main)
+    for call in calls_at(unit, line):
+        if dotted(call.func) not in unit.modules:
+            continue
+        for argument in call.args:
+            name = dotted(argument)
+            found = bound(unit, name, line, unit.function(call)) if name else None
+            if found is not None and re.search(r"numpy|np\.|double|float64|linspace", ast.unparse(found[1])):
+                return file, found[0]
+    return file, line
+
+
+_FRESH = frozenset(
+    "randn rand zeros ones empty full FloatTensor Tensor tensor from_numpy arange linspace randint".split()
+)
+
+
+def _left_on_cpu(unit: Unit) -> Iterator[Finding]:
+    """Fresh tensors that are given to a network on the GPU without being moved there; nothing here can observe that."""
+    if "set_default_tensor_type" in unit.text or "set_default_device" in unit.text:
+        return
+    moved = _on_gpu(unit)
+    for call in unit.all(ast.Call):
+        name = dotted(call.func)
+        if name not in moved or not call.args:
+            continue
+        for argument in call.args:
+            given, line = argument, argument.lineno
+            if isinstance(argument, ast.Name):
+                found = bound(unit, argument.id, call.lineno, unit.function(call))
+                if found is None or found[0] >= call.lineno:
+                    continue
+                line, given = found
+            if _fresh(unit, given):
+                yield say(
+                    "X04b", "warning", line, file=unit.file, name=name, moved_2=moved[name],
+                    given_2=ast.unparse(given)[:70],
+                )  # fmt: skip
+
+
+def _on_gpu(unit: Unit) -> dict[str, int]:
+    """Networks that are moved to the GPU unconditionally, and where."""
+    found = {}
+    for name, values in unit.assignments.items():
+        for value, statement in values:
+            if name in unit.modules and re.search(r"\.cuda\(\)|\.to\(['\"]cuda", ast.unparse(value)):
+                found[name] = statement.lineno
+    for call in unit.calls("*.cuda"):
+        owner = dotted(receiver(call))
+        conditional = any(isinstance(a, ast.If) for a in unit.ancestors(call))
+        if owner in unit.modules and not conditional:
+            found.setdefault(str(owner), call.lineno)
+    return found
+
+
+def _fresh(unit: Unit, node: ast.expr) -> bool:
+    text = ast.unparse(node)
+    if re.search(r"device|\.cuda\(|\.to\(|\.type\(|cuda\.", text):
+        return False
+    while isinstance(node, ast.Call):
+        word = last_name(node)
+        if word in _FRESH and (dotted(node.func) or "").startswith("torch."):
+            return True
+        inner = receiver(node)
+        node = (
+            node.args[0]
+            if word == "Variable" and node.args
+            else inner
+            if isinstance(inner, ast.Call)
+            else ast.Constant(0)
+        )
+    return False
+
+
+_ORDERED = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div")
+
+
+@rule("X12", "Prediction and target are exchanged", family="general")
+def exchanged(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Losses that are not symmetric take the prediction first; only that one should carry gradients."""
+    seen = set()
+    for loss in facts.of("loss.call"):
+        first, second = loss["input"], loss["target"]
+        if loss.subject not in _ORDERED or (loss.file, loss.line) in seen:
+            continue
+        if not isinstance(first, dict) or not isinstance(second, dict) or first.get("requires_grad"):
+            continue
+        if second.get("requires_grad"):
+            seen.add((loss.file, loss.line))
+            yield say("X12", "warning", loss.line, file=loss.file, facts=(loss.id,), loss=loss)
+
+
+# ---------- options, data and the terms of a loss: what is given, and what is left out
+
+
+@rule("X06", "A flag of type bool is true whatever is given", family="general")
+def bool_flag(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``type=bool`` turns every text that is not empty into True."""
+    for unit in program:
+        for call in unit.calls("add_argument"):
+            kind = keyword(call, "type")
+            if isinstance(kind, ast.Name) and kind.id == "bool":
+                flag = next((str(a.value) for a in call.args if isinstance(a, ast.Constant)), "the flag")
+                default = keyword(call, "default")
+                yes = isinstance(default, ast.Constant) and default.value is True
+                yield say(
+                    "X06" if yes else "X06b", "warning", call.lineno, file=unit.file,
+                    patch=None if yes else _store_true(unit, kind.lineno, default), flag=flag,
+                )  # fmt: skip
+
+
+def _store_true(unit: Unit, line: int, default: ast.expr | None) -> Patch | None:
+    """The patch that makes a flag of an option; its default goes with its type."""
+    given = f", default={ast.unparse(default)}" if default is not None else ""
+    old = f"type=bool{given}" if f"type=bool{given}" in unit.lines[line - 1] else "type=bool"
+    return replace_line(unit.file, line, old, 'action="store_true"', unit.lines, label="X06: store_true")
+
+
+_HELD_OUT = re.compile(r"(^|_|\b)(val|valid|validation|test|eval|dev)", re.I)
+_TRAINED_ON = re.compile(r"(^|_|\b)(train|trn)", re.I)
+
+
+@rule("X07", "Training data are used for validation, or are never shuffled", family="general")
+def same_data(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Two loaders of one data set, one of them called validation; a training loader with shuffle=False."""
+    for unit in program:
+        given: dict[str, list[tuple[str, int]]] = {}
+        for name, values in unit.assignments.items():
+            for value, _ in values:
+                if isinstance(value, ast.Call) and last_name(value) == "DataLoader":
+                    data = keyword(value, "dataset", 0)
+                    if data is not None and keyword(value, "sampler") is None:
+                        given.setdefault(ast.unparse(data), []).append((name, value.lineno))
+                    shuffle = keyword(value, "shuffle", 2)
+                    if isinstance(shuffle, ast.Constant) and shuffle.value is False and _TRAINED_ON.search(name):
+                        yield say(
+                            "X07b", "warning", value.lineno, file=unit.file, name=name,
+                            value_2=ast.unparse(value)[:100],
+                        )  # fmt: skip
+                elif isinstance(value, ast.Call) and _HELD_OUT.search(name) and not _TRAINED_ON.search(name):
+                    train = keyword(value, "train")
+                    if isinstance(train, ast.Constant) and train.value is True:
+                        yield Finding(
+                            "X07", "warning", value.lineno, f"{name} holds the training split (train=True).",
+                            f"{ast.unparse(value)[:100]}", "Use train=False.", unit.file,
+                        )  # fmt: skip
+        for source, loaders in given.items():
+            held = [(n, line) for n, line in loaders if _HELD_OUT.search(n) and not _TRAINED_ON.search(n)]
+            others = [n for n, _ in loaders if n not in {h[0] for h in held}]
+            if held and others:
+                yield say("X07", "warning", held[0][1], file=unit.file, held=held, source=source, others=others)
+
+
+@rule("X14", "A transform is composed and never applied", family="general")
+def transform_unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A pipeline of transforms that no data set is given: the data stay as they are."""
+    for unit in program:
+        for name, values in unit.assignments.items():
+            for value, statement in values:
+                if not isinstance(value, ast.Call) or last_name(value) != "Compose" or "." in name:
+                    continue
+                scope = unit.function(statement) or unit.tree
+                reads = [n for n in unit.all(ast.Name, under=scope) if n.id == name and isinstance(n.ctx, ast.Load)]
+                if not reads and not (scope is unit.tree and _imported_elsewhere(program, unit, name)):
+                    yield say("X14", "warning", statement.lineno, file=unit.file, name=name)
+
+
+def _imported_elsewhere(program: Program, unit: Unit, name: str) -> bool:
+    return any(re.search(rf"\b{re.escape(name)}\b", other.text) for other in program if other is not unit)
+
+
+@rule("X13", "Only one of two terms is divided", family="general")
+def half_of_one(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``real_loss + fake_loss / 2`` divides the second alone."""
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            left, right = node.left, node.right
+            if (
+                not isinstance(node.op, ast.Add)
+                or not isinstance(right, ast.BinOp)
+                or not isinstance(right.op, ast.Div)
+            ):
+                continue
+            first, second = dotted(left) or "", dotted(right.left) or ""
+            plain = isinstance(right.right, ast.Constant) and right.right.value in (2, 2.0)
+            if plain and _REAL_FAKE.search(first) and _REAL_FAKE.search(second) and first != second:
+                yield say(
+                    "X13", "warning", node.lineno, file=unit.file, second=second, first=first, node_2=ast.unparse(node),
+                    right_2=ast.unparse(right),
+                )  # fmt: skip
+
+
+_REAL_FAKE = re.compile(r"real|fake|gen|true|_[ab]$|[AB]$", re.I)
+
+
+# ---------- slips that read well: a conditional that gives a function, an attribute in the place of an argument
+
+
+@rule("X16", "A conditional in a lambda gives a function", family="general")
+def lambda_of_lambda(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``lambda x: f(x) if c else lambda x: x`` is one lambda whose other branch is a function, not two lambdas."""
+    for unit in program:
+        for node in unit.all(ast.Lambda):
+            choice = node.body
+            if not isinstance(choice, ast.IfExp) or isinstance(choice.body, ast.Lambda):
+                continue
+            if isinstance(choice.orelse, ast.Lambda):
+                yield say(
+                    "X16", "warning", node.lineno, file=unit.file, node_2=ast.unparse(node)[:100],
+                    orelse=ast.unparse(choice.orelse)[:40], test=ast.unparse(choice.test)[:40],
+                )  # fmt: skip
+
+
+@rule("X15", "An attribute is called in the place of the argument", family="general")
+def attribute_for_argument(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A method that is given ``model`` and calls ``self.model``: what the caller passes has no effect there."""
+    for unit in program:
+        for function in unit.functions.values():
+            for name, call in _instead(unit, function):
+                yield say(
+                    "X15", "warning", call.lineno, file=unit.file, function=function, name=name, call=call,
+                    func=ast.unparse(call.func),
+                )  # fmt: skip
+
+
+def _instead(unit: Unit, function: Function) -> Iterator[tuple[str, ast.Call]]:
+    """Calls of ``self.x`` in a method with an argument ``x``, or one that chose its own ``x`` among attributes."""
+    arguments = [a.arg for a in (*function.args.args, *function.args.kwonlyargs)]
+    if not arguments or arguments[0] != "self" or function.name == "__init__":
+        return
+    chosen = {
+        name for statement in unit.all(ast.Assign, under=function) if isinstance(statement.value, ast.IfExp)
+        for target in statement.targets if (name := dotted(target)) and f"self.{name}" in _words(statement.value)
+    }  # fmt: skip
+    for name in (*(n for n in arguments[1:] if not _either(unit, function, n)), *sorted(chosen)):
+        called = {dotted(c.func): c for c in unit.all(ast.Call, under=function)}
+        read = any(n.id == name and isinstance(n.ctx, ast.Load) for n in unit.all(ast.Name, under=function))
+        if f"self.{name}" in called and (name in called or not read):
+            yield name, called[f"self.{name}"]
+
+
+def _words(node: ast.AST) -> set[str | None]:
+    return {dotted(n) for n in ast.walk(node) if isinstance(n, ast.Attribute | ast.Name)}
+
+
+def _either(unit: Unit, function: Function, name: str) -> bool:
+    """Whether the argument replaces the attribute, defaults to it, or decides between the two: then both are meant."""
+    for node in unit.all(ast.Assign, ast.If, ast.IfExp, ast.BoolOp, ast.Compare, under=function):
+        if isinstance(node, ast.Assign):
+            if {name, f"self.{name}"} & {dotted(t) for t in node.targets}:
+                return True
+        elif name in _words(node.test if isinstance(node, ast.If) else node):
+            return True
+    return False

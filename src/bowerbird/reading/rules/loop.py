@@ -1,17 +1,31 @@
-"""Rules of the optimisation loop, of every family: what is cleared, what is stepped, and in which order."""
+"""Rules of the optimisation loop, of every family: what is cleared, held, stepped and kept, and in which order."""
 
 import ast
+import itertools
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from bowerbird.reading.adversaries import pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import around, at, calls_at, loss_line
 from bowerbird.reading.patching import Edit, Patch, insert_before, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
-from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
+from bowerbird.reading.program import (
+    Function,
+    OptimizerSite,
+    Program,
+    Unit,
+    dotted,
+    keyword,
+    last_name,
+    names_in,
+    receiver,
+)
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -37,16 +51,13 @@ def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fa
     line, name = backward.line or 1, steps[0].subject
     unit = unit_of(program, backward)
     known = name.isidentifier() and name in unit.text
-    return Finding(
-        "L01", "error", line,
-        f"The gradients of {owner} are not cleared before this backward pass: every step adds those of earlier "
-        "batches.",
-        f"Their norm was already {before:.4g} before it ({backward.id}), left over from before the last step "
-        f"({steps[0].id}).",
-        f"Call {name}.zero_grad() before backward().", file=unit.file,
-        facts=(backward.id, steps[0].id, steps[1].id),
-        patch=insert_before(unit.file, line, f"{name}.zero_grad()", unit.lines, label="L01: zero_grad")
-        if known else None,
+    return say(
+        "L01", "error", line, file=unit.file, facts=(backward.id, steps[0].id, steps[1].id),
+        patch=(
+            insert_before(unit.file, line, f"{name}.zero_grad()", unit.lines, label="L01: zero_grad")
+            if known else None
+        ),
+        owner=owner, before=before, backward=backward, steps=steps, name=name,
     )  # fmt: skip
 
 
@@ -73,14 +84,9 @@ def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[
                 continue
             seen.add(step["identity"])
             norm = reached[-1]["grads"][owner]["norm"]
-            yield Finding(
-                "L02", "error", clears[0].line or 1,
-                f"The gradients of {owner} are cleared between backward() and {step.subject}.step(), so the step does "
-                "nothing.",
-                f"backward() gave them norm {norm:.4g} ({reached[-1].id}), zero_grad() followed ({clears[0].id}), and "
-                f"the step had none for {step['tensors']} of {step['tensors']} tensors ({step.id}).",
-                "Clear the gradients before backward(), not after it.", file=clears[0].file,
-                facts=(reached[-1].id, clears[0].id, step.id),
+            yield say(
+                "L02", "error", clears[0].line, file=clears[0].file, facts=(reached[-1].id, clears[0].id, step.id),
+                owner=owner, step=step, norm=norm, id=reached[-1].id, clears=clears,
             )  # fmt: skip
 
 
@@ -118,17 +124,16 @@ def step_on_module(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 continue
             fact = raised.get((unit.file, call.lineno))
             owner = next((s.name for s in unit.optimizers if name in s.modules), "")
-            yield Finding(
-                "L04", "error" if fact else "warning", call.lineno,
-                f"{name} is a network of class {unit.modules[name]}: it has no {word}().",
-                f"The line raised: {fact['message'][:120]} ({fact.id})." if fact
-                else f"{name} is bound to a module, and only optimisers have {word}().",
-                f"Call {owner or 'the optimiser'}.{'zero_grad' if 'zero' in word else word}().", file=unit.file,
+            yield say(
+                "L04" if fact else "L04b", "error" if fact else "warning", call.lineno, file=unit.file,
                 facts=(fact.id,) if fact else (),
                 patch=replace_line(
-                    unit.file, call.lineno, f"{name}.{word}(", f"{owner}.{'zero_grad' if 'zero' in word else word}(",
-                    unit.lines, label=f"L04: {owner}",
+                    unit.file, call.lineno, f"{name}.{word}(",
+                    f"{owner}.{'zero_grad' if 'zero' in word else word}(", unit.lines, label=f"L04: {owner}",
                 ) if owner else None,
+                name=name, modules=unit.modules[name], word=word, fact=fact,
+                message=fact["message"][:120] if fact else "",
+                owner_2=owner or "the optimiser", why="zero_grad" if "zero" in word else word,
             )  # fmt: skip
 
 
@@ -153,14 +158,10 @@ def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: 
         return
     whole = [f for f in losses if f["value"] is not None and backward["loss"] is not None]
     same = next((f for f in whole if abs(f["value"] - backward["loss"]) <= 1e-5 * abs(f["value"])), None)
-    yield Finding(
-        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line) or 1,
-        f"The gradients of {len(used)} batches are added before each step and not averaged, so the step is "
-        f"{len(used)} times that of one batch.",
-        f"{len(used)} backward passes of line {backward.line} before one step ({used[0].id}…{used[-1].id}, "
-        f"{step.id})" + (f"; the loss that is propagated is the whole mean ({same.id})." if same else "."),
-        f"Divide the loss by {len(used)} before backward().", file=unit.file,
-        facts=(used[0].id, used[-1].id, step.id),
+    yield say(
+        "L05", "warning", (loss_line(unit, backward.line) if same else backward.line), file=unit.file,
+        facts=(used[0].id, used[-1].id, step.id), used_2=len(used), backward=backward, used=used, id=used[-1].id,
+        step=step, said=f"; the loss that is propagated is the whole mean ({same.id})." if same else ".",
     )  # fmt: skip
 
 
@@ -201,14 +202,10 @@ def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             if not late or clip.line in seen:
                 continue
             seen.add(clip.line)
-            yield Finding(
-                "L07", "error", clip.line or 1,
-                f"The gradients of {owner} are clipped after the step that used them.",
-                f"backward ({backwards[-1].id}), then {steps[-1].subject}.step() ({steps[-1].id}), then the clipping "
-                f"({clip.id}).",
-                "Clip between backward() and step().", file=clip.file,
-                facts=(backwards[-1].id, steps[-1].id, clip.id),
-                patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line),
+            yield say(
+                "L07", "error", clip.line, file=clip.file, facts=(backwards[-1].id, steps[-1].id, clip.id),
+                patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line), owner=owner, id=backwards[-1].id,
+                subject=steps[-1].subject, id_2=steps[-1].id, clip=clip,
             )  # fmt: skip
     yield from _scaled_clipping(program)
 
@@ -239,9 +236,588 @@ def _scaled_clipping(program: Program) -> Iterator[Finding]:
             unscaled = [c for c in calls if last_name(c) == "unscale_"]
             for clip in (c for c in calls if last_name(c).startswith("clip_grad_")):
                 if scaled and scaled[0].lineno < clip.lineno and not any(u.lineno < clip.lineno for u in unscaled):
-                    yield Finding(
-                        "L07", "warning", clip.lineno,
-                        "The gradients are clipped while they are still multiplied by the loss scale.",
-                        f"scale(…).backward() stands at line {scaled[0].lineno} and no unscale_() before the clipping.",
-                        "Call scaler.unscale_(optimizer) before clipping.", file=unit.file,
+                    yield say("L07b", "warning", clip.lineno, file=unit.file, scaled=scaled)
+
+
+# ---------- ownership: which parameters each optimiser holds, and which are in none
+
+
+def name_of(facts: FactStore, optimizer: Fact) -> str:
+    """The user's name for an optimiser."""
+    steps = facts.first("optimizer.steps", optimizer.subject)
+    seen = next((s for s in facts.of("event.step") if s["identity"] == optimizer["identity"]), None)
+    return str(steps["name"] if steps is not None else seen.subject if seen is not None else optimizer["class"])
+
+
+def steps_taken(facts: FactStore, optimizer: Fact) -> int:
+    """How often an optimiser was stepped; where the run ended early, how often that was seen."""
+    seen = sum(s["identity"] == optimizer["identity"] for s in facts.of("event.step"))
+    steps = facts.first("optimizer.steps", optimizer.subject)
+    return max(seen, int(steps["steps"]) if steps is not None else 0)
+
+
+def forsaken(facts: FactStore) -> Iterator[Fact]:
+    """Modules that were called for training and reached by gradients, but that no optimiser holds."""
+    if any(s.subject == "by hand" for s in facts.of("event.step")):
+        return
+    for moved in facts.of("module.moved"):
+        lost = set(moved["unowned"] or ()) & set(moved["reached"] or ())
+        calls = facts.of("event.forward", moved.subject)
+        trains = any(c["training"] and c["grad_enabled"] for c in calls)
+        if lost and trains and len(lost) == len(moved["reached"]) and not moved["moved"]:
+            yield moved
+
+
+@rule("L03", "The optimiser holds other parameters than those that are trained", family="loop", exact=True)
+def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the loss reaches is in no optimiser; an optimiser holds what nobody calls any more."""
+    optimizers = facts.of("optimizer.created")
+    if not facts.of("event.step"):
+        return
+    for moved in forsaken(facts):
+        called = {c.subject for c in facts.of("event.forward")}
+        idle = [o for o in optimizers if o["owners"] and not _called(o["owners"], called) and steps_taken(facts, o)]
+        lost = [o for o in optimizers if not o["owners"] and o["tensors"] and steps_taken(facts, o)]
+        twice = doubled(facts)
+        blamed = (idle or lost or [o for pair in twice for o in pair] or optimizers[-1:])[-1:]
+        if not blamed or (twice and not idle and pairs(facts)):
+            continue
+        proved = bool(idle or lost)
+        optimizer = blamed[0]
+        held = ", ".join(optimizer["owners"]) or "parameters of no module that is in use"
+        yield say(
+            "L03", "error" if proved else "warning", optimizer.line, file=optimizer.file,
+            facts=(moved.id, optimizer.id), moved=moved,
+            said=f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else ".",
+            reached=len(moved["reached"]), name_of_2=name_of(facts, optimizer), held=held, optimizer=optimizer,
+        )  # fmt: skip
+    yield from _replaced(facts)
+
+
+def _called(owners: dict[str, object], called: set[str]) -> bool:
+    """Whether any of these modules, or a part of one, was called."""
+    return any(name == owner or name.startswith(f"{owner}.") for owner in owners for name in called)
+
+
+def doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
+    """Optimisers that were given the same parameters."""
+    made = [o for o in facts.of("optimizer.created") if o["owners"]]
+    return [
+        (a, b) for i, a in enumerate(made) for b in made[i + 1 :]
+        if {k: v["tensors"] for k, v in a["owners"].items()} == {k: v["tensors"] for k, v in b["owners"].items()}
+    ]  # fmt: skip
+
+
+def _replaced(facts: FactStore) -> Iterator[Finding]:
+    """A layer that was put in after the optimiser was built."""
+    for moved in facts.of("module.moved"):
+        lost = sorted(set(moved["unowned"] or ()) & set(moved["reached"] or ()))
+        if not lost or not moved["moved"]:
+            continue
+        for optimizer in facts.of("optimizer.created"):
+            part = (optimizer["owners"] or {}).get(moved.subject)
+            known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
+            if part and optimizer["tensors"] == known:
+                yield say(
+                    "L03b", "warning", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
+                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, lost_2=len(lost) - 1, part=part,
+                    optimizer=optimizer, lost_3=len(lost),
+                )  # fmt: skip
+                break
+            if part and optimizer["tensors"] > known:
+                yield say(
+                    "L03c", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
+                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, tensors=optimizer["tensors"] - known,
+                    optimizer=optimizer, lost_2=len(lost),
+                )  # fmt: skip
+
+
+@rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
+def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Parameters that require no gradient cannot be trained."""
+    untrained = list(forsaken(facts))
+    for optimizer in facts.of("optimizer.created"):
+        frozen, tensors = optimizer["frozen"], optimizer["tensors"]
+        if not frozen or not tensors:
+            continue
+        if frozen < tensors and not untrained:
+            yield say(
+                "L10b", "info", optimizer.line, file=optimizer.file, facts=(optimizer.id,), frozen=frozen,
+                tensors=tensors, name_of_2=name_of(facts, optimizer), optimizer=optimizer,
+            )  # fmt: skip
+            continue
+        idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
+        if idle:
+            continue
+        instead = f", while {untrained[0].subject}, which the loss reaches, is in none" if untrained else ""
+        yield say(
+            "L10", "error", optimizer.line, file=optimizer.file,
+            facts=(optimizer.id, *(f.id for f in untrained[:1])), name_of_2=name_of(facts, optimizer), frozen=frozen,
+            tensors=tensors, instead=instead, optimizer=optimizer,
+            said=(
+                f"; {len(untrained[0]['reached'])} tensors of {untrained[0].subject} have gradients and no optimiser "
+                f"({untrained[0].id})."
+                if untrained else "."
+            ),
+            why=untrained[0].subject if untrained else "the trainable module",
+        )  # fmt: skip
+
+    yield from _still_frozen(program, facts)
+
+
+def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """A network that was frozen for the other's turn and is not thawed for its own."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "does not require grad" not in error["message"]:
+            continue
+        for name in {c.subject for c in facts.of("event.forward")}:
+            calls = [c for c in facts.of("event.forward", name) if c.position < error.position and c["grad_enabled"]]
+            trained = [c for c in calls if c["graph"] and not c["from"]]
+            if (
+                not trained
+                or calls[-1]["graph"]
+                or not any(s.position < error.position for s in facts.of("event.step"))
+            ):
+                continue
+            unit = program.units.get(error.file, program.main)
+            frozen = [
+                n for n, text in enumerate(unit.lines, 1)
+                if re.search(r"requires_grad\s*=\s*False|requires_grad_\(False\)", text) and "Variable" not in text
+            ]  # fmt: skip
+            if frozen:
+                yield say(
+                    "L10c", "error", frozen[0], file=unit.file, facts=(calls[-1].id, error.id), name=name,
+                    trained=trained, line_=calls[-1].line, id=calls[-1].id, error=error,
+                )  # fmt: skip
+                return
+
+
+# ---------- the text alone says of optimisers: handed on twice, never stepped, or given each other's parameters
+
+
+_READS = ("zero_grad", "state_dict", "load_state_dict")
+
+
+def handed_twice(program: Program) -> Iterator[Finding]:
+    """One optimiser for two arguments of a function of the program, where one of another name is at hand."""
+    for unit in program:
+        for call in unit.all(ast.Call):
+            function = unit.functions.get(last_name(call))
+            given = [a.id if isinstance(a, ast.Name) else "" for a in call.args]
+            if function is None or len(set(filter(None, given))) == len(list(filter(None, given))):
+                continue
+            wanted = [a.arg for a in function.args.args]
+            scope = unit.function(call) or unit.tree
+            known = {n.id for n in unit.all(ast.Name, under=scope) if isinstance(n.ctx, ast.Store)}
+            for place, (name, argument) in enumerate(zip(given, wanted, strict=False)):
+                if name and name in given[:place] and argument != name and argument in known and "opt" in name.lower():
+                    yield say(
+                        "G07b", "warning", call.args[place].lineno, file=unit.file, name=name, function=function,
+                        argument=argument, wanted_2=", ".join(wanted),
                     )  # fmt: skip
+
+
+def never_stepped(program: Program) -> Iterator[Finding]:
+    """An optimiser that is cleared for a backward pass and then not stepped, beside others that are."""
+    for unit in program:
+        for site in unit.optimizers:
+            scope = unit.function(site.call) or unit.tree
+            holder = unit.class_around(site.call) if site.name.startswith("self.") else None
+            under = holder or scope
+            if not site.name or site.name.rpartition(".")[0] not in ("", "self") or used(unit, site.name, under):
+                continue
+            others = [s for s in unit.optimizers if s.name != site.name and stepped(unit, s.name, under)]
+            cleared = [
+                c for c in unit.calls("zero_grad", under=under) if dotted(receiver(c)) == site.name
+            ]  # fmt: skip
+            if not others or not cleared:
+                continue
+            backward = _next_backward(unit, cleared[0], under)
+            for line in dict.fromkeys((backward or site.line, site.line)):
+                yield say("G07", "warning", line, file=unit.file, site=site, cleared=cleared)
+
+
+def used(unit: Unit, name: str, under: ast.AST) -> bool:
+    """Whether an optimiser is stepped, returned, kept, or handed to something that may step it."""
+    for node in unit.all(ast.Name, ast.Attribute, under=under):
+        if dotted(node) != name or not isinstance(node.ctx, ast.Load):
+            continue
+        holder = unit.parents.get(node)
+        if isinstance(holder, ast.Attribute):
+            if holder.attr not in (*_READS, "param_groups", "defaults"):
+                return True
+        elif not (isinstance(holder, ast.Call) and _only_reads(unit, holder)):
+            return True
+    return False
+
+
+def _only_reads(unit: Unit, call: ast.Call) -> bool:
+    """Whether a call that is given an optimiser surely does not step it: a scheduler, or a function without a step."""
+    inner = unit.functions.get(last_name(call))
+    if inner is not None:
+        return ".step" not in ast.unparse(inner)
+    return last_name(call).endswith("LR") or last_name(call) in ("print", "len", "id")
+
+
+def stepped(unit: Unit, name: str, under: ast.AST) -> bool:
+    """Whether the text steps an optimiser of this name."""
+    return any(dotted(receiver(c)) == name for c in unit.calls("step", under=under))
+
+
+def _next_backward(unit: Unit, cleared: ast.Call, under: ast.AST) -> int | None:
+    calls = [c.lineno for c in unit.all(ast.Call, under=under) if last_name(c) == "backward"]
+    return min((line for line in calls if line > cleared.lineno), default=None)
+
+
+def exchanged(program: Program) -> Iterator[Finding]:
+    """Two optimisers of one function whose names say what each other's parameters are."""
+    for unit in program:
+        by_scope: dict[Function | None, list[OptimizerSite]] = {}
+        for site in unit.optimizers:
+            by_scope.setdefault(unit.function(site.call), []).append(site)
+        for sites in by_scope.values():
+            for site in sites:
+                for other in sites:
+                    if other is not site and _fits(site, other) and not _fits(site, site) and not _fits(other, other):
+                        yield say(
+                            "G07c", "warning", site.line, file=unit.file, site=site, given=_given(site),
+                            given_2=_given(other), other=other,
+                        )  # fmt: skip
+
+
+def given_alike(program: Program) -> Iterator[Finding]:
+    """Two optimisers of one module, while another module, which the name of one speaks of, has none."""
+    for unit in program:
+        owned = {name for site in unit.optimizers for name in site.modules}
+        for place, site in enumerate(unit.optimizers):
+            for other in unit.optimizers[:place]:
+                same = len(site.modules) == 1 and site.modules == other.modules and site.name != other.name
+                if not same or unit.function(site.call) is not unit.function(other.call):
+                    continue
+                free = [name for name in unit.modules if name not in owned and name.count(".") < 2]
+                for wrong in (site, other):
+                    missed = [name for name in free if _letters(wrong) & {name.rpartition(".")[2][0].lower()}]
+                    if missed and not _fits(wrong, wrong):
+                        yield say(
+                            "G07d", "warning", wrong.line, file=unit.file, wrong=wrong, site=site,
+                            name=(other if wrong is site else site).name, missed=missed, other=other,
+                        )  # fmt: skip
+
+
+def _given(site: OptimizerSite) -> str:
+    return ast.unparse(site.parameters)[:50] if site.parameters is not None else "nothing"
+
+
+def _letters(optimizer: OptimizerSite) -> set[str]:
+    """The first letters of the words of an optimiser's name that say whose it is."""
+    words = re.split(r"_|(?<=[a-z])(?=[A-Z])", optimizer.name.rpartition(".")[2])
+    return {w[0].lower() for w in words if w and not re.match(r"(optim|optm|opt|trainer|solver)", w, re.I)}
+
+
+def _fits(optimizer: OptimizerSite, parameters: OptimizerSite) -> bool:
+    """Whether the name of one optimiser begins with the letter of the module that another was given."""
+    letters = _letters(optimizer)
+    given = parameters.parameters
+    if given is None:
+        return False
+    owners = {n.attr for n in ast.walk(given) if isinstance(n, ast.Attribute)} | names_in(given)
+    owners = {re.sub(r"_?(params|parameters|vars)$|^net_?", "", owner) for owner in owners}
+    return bool(letters & {o[0].lower() for o in owners if o and o not in ("self", "model", "parameters", "list")})
+
+
+# ---------- learning rates: schedules stepped at the wrong place, warm-ups that start at zero
+
+
+_PER_EPOCH = frozenset("StepLR MultiStepLR ExponentialLR CosineAnnealingLR".split())
+_SPENT = 1e-3
+
+
+@rule("L06", "The schedule is stepped at the wrong place", family="loop")
+def scheduled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A schedule that counts epochs and is stepped for every batch is over long before training is."""
+    yield from _order(program, facts)
+    for unit in program:
+        for name, kind, call in _schedulers(unit):
+            for step in unit.all(ast.Call):
+                if last_name(step) != "step" or dotted(receiver(step)) != name or not unit.loops(step):
+                    continue
+                inner = unit.loops(step)[0]
+                per_batch = inner in unit.training_loops
+                if per_batch and kind in _PER_EPOCH:
+                    yield from _too_often(unit, facts, name, kind, call, step)
+                elif not per_batch and kind == "OneCycleLR" and _mentions(call, "len(", "steps"):
+                    yield say(
+                        "L06c", "warning", step.lineno, file=unit.file, name=name, kind=kind, call=call,
+                        call_2=ast.unparse(call)[:120],
+                    )  # fmt: skip
+
+
+def _order(program: Program, facts: FactStore) -> Iterator[Finding]:
+    for warning in facts.of("run.warning"):
+        if "lr_scheduler.step()` before `optimizer.step()" in warning["message"] and warning.line:
+            yield say(
+                "L06b", "warning", warning.line, file=warning.file, facts=(warning.id,),
+                message=warning["message"][:120], warning=warning,
+            )  # fmt: skip
+
+
+def _schedulers(unit: Unit) -> Iterator[tuple[str, str, ast.Call]]:
+    for name, values in unit.assignments.items():
+        for value, _ in values:
+            kind = last_name(value)
+            if isinstance(value, ast.Call) and (kind.endswith("LR") or "Schedul" in kind or "OneCycle" in kind):
+                yield name, kind, value
+
+
+def _mentions(call: ast.Call, *words: str) -> bool:
+    text = ast.unparse(call)
+    return any(word in text for word in words)
+
+
+def _too_often(
+    unit: Unit, facts: FactStore, name: str, kind: str, call: ast.Call, step: ast.Call
+) -> Iterator[Finding]:  # fmt: skip
+    """The schedule's span is that of the epochs, or the rate would have vanished long before the end."""
+    loops = unit.loops(step)
+    span = keyword(call, {"CosineAnnealingLR": "T_max", "StepLR": "step_size"}.get(kind, "milestones"), 1)
+    epochs = _rounds(unit, facts, loops[1]) if len(loops) > 1 else _callers(unit, facts, step)
+    batches = _rounds(unit, facts, loops[0]) or 1
+    counts = True
+    if span is not None and kind != "ExponentialLR" and re.search(r"epoch", ast.unparse(span), re.I):
+        why = f"{kind} is told to span {ast.unparse(span)}, which counts epochs"
+    elif kind == "CosineAnnealingLR" and epochs and unit.constant(span) == epochs:
+        why = f"T_max is {epochs}, the number of epochs"
+    else:
+        counts = False
+        left = _left(unit, kind, call, span, batches * (epochs or 1))
+        if left is None or left > _SPENT:
+            return
+        why = (
+            f"after {batches * (epochs or 1)} batches (at least {batches} in each of {epochs or 1} epochs) the rate is "
+            f"{left:.1g} of its start"
+        )
+    seen = facts.of("event.scheduler", kind, line=step.lineno)
+    rates = (
+        f"; it went from {seen[0]['lr'][0]:.3g} to {seen[-1]['lr'][0]:.3g} in {len(seen)} steps"
+        if len(seen) > 1
+        else ""
+    )
+    yield say(
+        "L06", "error" if len(seen) > 1 and counts else "warning", step.lineno, file=unit.file,
+        facts=tuple(f.id for f in seen[:1]), name=name, why=why, rates=rates,
+        why_2=f" ({seen[0].id}, {seen[-1].id})" if seen else "",
+    )  # fmt: skip
+
+
+def _rounds(unit: Unit, facts: FactStore, loop: ast.AST) -> int | None:
+    """How many rounds a loop has: of the data set behind the loader where that is known, else those that were seen."""
+    seen = facts.first("run.loop", line=getattr(loop, "lineno", None))
+    if seen is None:
+        return None
+    wanted = ast.unparse(loop.iter) if isinstance(loop, ast.For) else ""
+    whole = [
+        math.ceil(f["len"] / f["batch_size"]) for f in facts.of("data.loader")
+        if f["len"] and isinstance(f["batch_size"], int) and f["shuffle"]
+    ]  # fmt: skip
+    if "load" in wanted and whole:
+        return max(whole)
+    return max(seen["of"] or 0, seen["iterations"])
+
+
+def _callers(unit: Unit, facts: FactStore, step: ast.Call) -> int | None:
+    """The rounds of the loop that calls the function around a step."""
+    function = unit.function(step)
+    if function is None:
+        return None
+    for call in unit.all(ast.Call):
+        if last_name(call) == function.name and unit.loops(call):
+            return _rounds(unit, facts, unit.loops(call)[0])
+    return None
+
+
+def _left(unit: Unit, kind: str, call: ast.Call, span: ast.expr | None, steps: int) -> float | None:
+    """The part of the learning rate that is left after so many steps of a decaying schedule."""
+    gamma = unit.constant(keyword(call, "gamma", 1 if kind == "ExponentialLR" else 2))
+    gamma = 0.1 if gamma is None and kind != "ExponentialLR" else gamma
+    if not isinstance(gamma, int | float) or not 0 < gamma < 1:
+        return None
+    size = unit.constant(span)
+    if kind == "ExponentialLR":
+        return float(gamma**steps)
+    if kind == "StepLR" and isinstance(size, int) and size > 0:
+        return float(gamma ** (steps // size))
+    return None
+
+
+@rule("L08", "The first learning rate is zero", family="loop")
+def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A warm-up that is ``it / warmup`` gives nothing at the first step."""
+    said: set[tuple[str, int]] = set()
+    for first in facts.of("event.step"):
+        rates = first["lr"] or []
+        if first["n"] != 1 or not rates or any(not isinstance(r, int | float) or r != 0 for r in rates):
+            continue
+        later = [s for s in facts.of("event.step") if s["identity"] == first["identity"] and any(s["lr"] or ())]
+        unit, line = _warmup(program) or (program.units.get(first.file, program.main), first.line or 1)
+        if not later or (unit.file, line) in said:
+            continue
+        said.add((unit.file, line))
+        yield say(
+            "L08", "warning", line, file=unit.file, facts=(first.id, later[0].id), first=first, rates=rates,
+            later=later,
+        )  # fmt: skip
+
+    for fact in facts.of("probe.rate"):
+        found = _warmup(program)
+        if said or fact["first"] != 0 or not 0 < fact["second"] <= fact["later"] or found is None:
+            continue
+        unit, line = found
+        said.add((unit.file, line))
+        yield say("L08b", "warning", line, file=unit.file, fact=fact)
+
+
+def _warmup(program: Program) -> tuple[Unit, int] | None:
+    """The division by the length of the warm-up, or what makes the schedule."""
+    for unit in program:
+        for node in unit.all(ast.BinOp):
+            if isinstance(node.op, ast.Div) and re.search(r"warm", ast.unparse(node.right), re.I):
+                return unit, node.lineno
+        for name, kind, call in _schedulers(unit):
+            if kind == "LambdaLR" or "warm" in ast.unparse(call).lower() or "warm" in name.lower():
+                return unit, call.lineno
+    return None
+
+
+# ---------- graphs: what is kept of them from batch to batch, and what changes under them
+
+
+@rule("L13", "Weights are changed in place while gradients are recorded", family="loop", exact=True)
+def leaf_in_place(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``p.add_(…)`` of a parameter: PyTorch refuses it outside ``no_grad``."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "a leaf Variable that requires grad" in error["message"] and error["phase"] == "program" and error.line:
+            yield say(
+                "L13", "error", error.line, file=error.file, facts=(error.id,), message=error["message"][:110],
+                error=error,
+            )  # fmt: skip
+
+
+@rule("L09", "A running total keeps the graph of every batch", family="loop")
+def total_keeps_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``total += loss`` where ``loss`` still has its graph: memory grows from batch to batch."""
+    for unit in program:
+        for loop in unit.training_loops:
+            calls = list(unit.all(ast.Call, under=loop))
+            trained = {dotted(receiver(c)) for c in calls if last_name(c) == "backward"} - {None}
+            for line, name, total in _kept(unit, loop):
+                if name not in trained or total in trained or _used_in_loss(unit, loop, total, trained):
+                    continue
+                seen = [f for f in facts.of("function.call", line=line) if f["direct"] and "add" in f.subject]
+                yield say(
+                    "L09" if seen else "L09b", "warning", line, file=unit.file, facts=tuple(f.id for f in seen[:1]),
+                    patch=_itemised(unit, line, name), total=total, name=name, seen=seen,
+                )  # fmt: skip
+
+
+def _kept(unit: Unit, loop: ast.AST) -> Iterator[tuple[int, str, str]]:
+    """Lines of a loop that add a bare name to a running total or a list."""
+    for node in unit.all(ast.AugAssign, ast.Assign, ast.Call, under=loop):
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            value = node.value
+            while isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult | ast.Div):
+                value = value.left if isinstance(value.left, ast.Name) else value.right
+                if not isinstance(value, ast.Name | ast.BinOp):
+                    break
+            if isinstance(value, ast.Name) and dotted(node.target):
+                yield node.lineno, value.id, str(dotted(node.target))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add):
+            left, right = dotted(node.value.left), dotted(node.value.right)
+            target = dotted(node.targets[0])
+            if target is not None and target == left and right and "." not in right:
+                yield node.lineno, right, target
+        elif isinstance(node, ast.Call) and last_name(node) == "append" and len(node.args) == 1:
+            if isinstance(node.args[0], ast.Name):
+                yield node.lineno, node.args[0].id, dotted(receiver(node)) or "the list"
+
+
+def _used_in_loss(unit: Unit, loop: ast.AST, total: str, trained: set[str | None]) -> bool:
+    """Whether the total itself becomes part of what backward() is called on."""
+    return any(
+        total in names_in(node.value) and any(dotted(t) in trained for t in node.targets)
+        for node in unit.all(ast.Assign)
+    )  # fmt: skip
+
+
+def _itemised(unit: Unit, line: int, name: str) -> Patch | None:
+    text = unit.lines[line - 1]
+    found = list(re.finditer(rf"\b{re.escape(name)}\b(?!\.)", text))
+    if not found:
+        return None
+    last = found[-1]
+    new = f"{text[: last.end()]}.item(){text[last.end() :]}"
+    return replace_line(unit.file, line, text, new, unit.lines, label="L09: item")
+
+
+@rule("L11", "A graph is retained", family="loop", exact=True)
+def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``retain_graph=True``: an error where the graph grows from batch to batch, else a thing to look at."""
+    lines = {b.line for b in facts.of("event.backward") if b["retain_graph"] and not b["create_graph"]}
+    for line in sorted(filter(None, lines)):
+        own = [b for b in facts.of("event.backward", line=line) if b["retain_graph"]]
+        sizes = [b["nodes"] for b in own]
+        grown = _growth(own)
+        unit = unit_of(program, own[0])
+        if grown:
+            yield say(
+                "L11b", "error", line, file=unit.file, facts=(grown[0].id, grown[-1].id), grown=grown,
+                nodes=grown[-1]["nodes"], grown_2=len(grown) - 1, id=grown[-1].id,
+            )  # fmt: skip
+            continue
+        yield say("L11", "info", line, file=unit.file, facts=(own[0].id,), sizes=sizes, own=own)
+
+
+def _growth(passes: list[Fact]) -> list[Fact]:
+    """The first run of three passes or more whose graphs contain that of the pass before and a newer batch."""
+    run = passes[:1]
+    for before, after in itertools.pairwise(passes):
+        old = {row["call"] for row in before["through"] or ()}
+        new = {row["call"] for row in after["through"] or ()}
+        if after["nodes"] > before["nodes"] and old and old < new:
+            run.append(after)
+        elif len(run) >= 3:
+            break
+        else:
+            run = [after]
+    return run if len(run) >= 3 else []
+
+
+@rule("L12", "Weights change between the forward and the backward pass", family="loop", exact=True)
+def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The backward pass needs the weights that the forward pass used; a step in between has changed them."""
+    for error in facts.of("run.exception", "RuntimeError"):
+        if "modified by an inplace operation" not in error["message"]:
+            continue
+        backwards = [b for b in facts.of("event.backward") if b.position < error.position]
+        start = backwards[-1].position if backwards else 0
+        steps = [s for s in facts.of("event.step") if start < s.position < error.position]
+        if not steps:
+            continue
+        step = steps[-1]
+        reused = [
+            f for f in facts.of("event.forward")
+            if f.position < error.position and f["from"] and f["graph"] and not f["detached"]
+        ]  # fmt: skip
+        where = f" The graph is entered again at line {reused[-1].line} ({reused[-1].id})." if reused else ""
+        roles = pairs(facts)
+        said = (
+            "Detach the generator's output where the discriminator is trained" if roles else "Step after the backward"
+        )
+        evidence = f"The backward pass of line {error.line} then stopped: {error['message'][:150]} ({error.id}).{where}"
+        fix = f"{said}, or compute the forward pass again after the step."
+        known = (step.id, error.id)
+        message = "This step changes weights in place that a later backward pass still needs."
+        yield Finding("L12", "error", step.line or 1, message, evidence, fix, step.file, known)
+        place = reused[-1].line if reused else error.line
+        if place is not None and abs(place - (step.line or 1)) > 2:
+            message = f"This uses a graph whose weights {step.subject}.step() (line {step.line}) has changed."
+            yield Finding("L12", "error", place, message, evidence, fix, error.file, known)

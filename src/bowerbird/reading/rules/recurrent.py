@@ -1,4 +1,4 @@
-"""Rules of recurrent networks: where the state of one batch goes."""
+"""Rules of recurrent networks: states carried on, the axis of time, what is taken at the end."""
 
 import ast
 import re
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, insert_before, replace_line
-from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
+from bowerbird.reading.program import Function, Program, Unit, dotted, keyword, last_name, targets_of
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -90,48 +91,30 @@ def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
                 f for f in again if f.file == unit.file and f.line == backward
             ]
             told.add(statement.lineno)
-            yield Finding(
-                "R01",
-                "error" if proofs else "warning",
-                place.lineno,
-                f"The detached state is thrown away: {name} keeps the graph of all earlier batches."
-                if dropped is not None
-                else f"{name} goes from one backward pass into the next with its graph.",
-                _said(proofs)
-                or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) "
-                "to the next nothing detaches it.",
-                f"Write {name} = {name}.detach() (each part of a tuple) before line {statement.lineno}.",
-                file=unit.file,
-                facts=tuple(f.id for f in proofs[:1]),
-                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name),
-            )
+            yield say(
+                "R01c" if dropped is not None else "R01d", "error" if proofs else "warning", place.lineno,
+                file=unit.file, facts=tuple(f.id for f in proofs[:1]),
+                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name), name=name,
+                said=(
+                    _said(proofs)
+                    or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) to "
+                    "the next nothing detaches it."
+                ),
+                statement=statement,
+            )  # fmt: skip
     if told:
         return
     if attached:
         fact = attached[0]
         unit = unit_of(program, fact)
         dropped = _dropped(unit, unit.tree)
-        yield Finding(
-            "R01",
-            "error",
-            dropped.lineno if dropped is not None else _place(unit, fact),
-            "The layer starts from the state of an earlier batch and its graph.",
-            _said(attached),
-            "Detach the state before it is used again.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "R01", "error", dropped.lineno if dropped is not None else _place(unit, fact), file=fact.file,
+            facts=(fact.id,), said=_said(attached),
+        )  # fmt: skip
         return
     for fact in [f for f in facts.of("recurrent.start") if f["carried"] and not f["attached"]][:1]:
-        yield Finding(
-            "R01",
-            "ok",
-            fact.line or 1,
-            "The state that is carried over is detached.",
-            f"({fact.id})",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("R01b", "ok", fact.line, fact=fact)
 
 
 def _assigned(unit: Unit, dropped: ast.stmt, name: str) -> Patch | None:
@@ -180,15 +163,10 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
     unit = unit_of(program, fact)
     evidence = f"{_start(fact)} ({fact.id})"
     if follows is not None and follows["share"] > 0.5:
-        yield Finding(
-            "R02",
-            "ok",
-            fact.line or 1,
-            "The state goes on where the last batch ended.",
-            f"{evidence}, and {follows['share']:.0%} of the rows begin at its last targets ({follows.id}).",
-            file=fact.file,
-            facts=(fact.id, follows.id),
-        )
+        yield say(
+            "R02b", "ok", fact.line, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
+            follows=follows,
+        )  # fmt: skip
         yield from _epochs(unit)
         return
     drawn = _drawn(unit)
@@ -203,28 +181,13 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         else f"line {drawn} draws each batch anew"
     )
     place = _carry_line(unit, fact)
-    yield Finding(
-        "R02",
-        "error" if follows is not None else "warning",
-        place,
-        "Independent sequences start from the final state of others.",
-        f"{evidence}, but {why}.",
-        "Start each batch from a new state (zeros, or None).",
-        file=fact.file,
-        facts=(fact.id,),
-    )
+    yield say(
+        "R02", "error" if follows is not None else "warning", place, file=fact.file, facts=(fact.id,),
+        evidence=evidence, why=why,
+    )  # fmt: skip
     initial = _initial(unit)
     if initial is not None and abs(initial - place) > 2:
-        yield Finding(
-            "R02",
-            "warning",
-            initial,
-            "The state is made once, before the loop over independent sequences.",
-            f"{evidence}.",
-            "Make it within the loop.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("R02c", "warning", initial, file=fact.file, facts=(fact.id,), evidence=evidence)
 
 
 def _drawn(unit: Unit) -> int | None:
@@ -275,12 +238,185 @@ def _epochs(unit: Unit) -> Iterator[Finding]:
         ]
         before = [s for s in made if s.lineno < outer[-1].lineno]
         if before and not inside and not remade:
-            yield Finding(
-                "R02",
-                "warning",
-                before[-1].lineno,
-                "The state is made once for all epochs: each starts from the end of the last one.",
-                f"{name} is assigned before the loop of line {outer[-1].lineno} and not at the start of an epoch.",
-                "Make the state anew at the start of each epoch.",
-                file=unit.file,
+            yield say("R02d", "warning", before[-1].lineno, file=unit.file, name=name, lineno=outer[-1].lineno)
+
+
+# ---------- recurrent layers and their layouts: which axis is time, which output is the last
+
+
+_TURNS = re.compile(r"transpose|permute|\.t\(\)|movedim|swapaxes|\.T\b|\.mT\b|rearrange")
+_LAYERS = ("LSTM", "GRU", "RNN")
+
+
+@rule("R03", "The layer takes another axis for time", family="recurrent")
+def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One example was changed: the layer saw one of its time steps change."""
+    told: set[tuple[str, int]] = set()
+    for fact in facts.of("probe.recurrent_axes"):
+        axis = fact["batch_axis"]
+        if axis is None:
+            continue
+        role, effect = fact["roles"][axis], fact["others"][axis]
+        if role == "example":
+            told.add((fact.file, fact.line or 1))
+            yield say("R03c", "ok", fact.line, fact=fact, axis=axis)
+            continue
+        turned = next((v for v in facts.of("probe.view") if "recurrent" in str(v["role"])), None)
+        if role == "neither" and turned is None:
+            continue
+        unit = unit_of(program, fact)
+        line = turned.line if turned is not None else fact.line
+        told.add((fact.file, line or 1))
+        moved = f", and other examples' outputs move by {effect:.2g} of their size" if effect else ""
+        text = unit.lines[line - 1] if line and line <= len(unit.lines) else ""
+        patch = None
+        if turned is None and not fact["batch_first"] and text.rstrip().endswith(")"):
+            patch = replace_line(
+                fact.file,
+                line or 1,
+                text,
+                text.rstrip()[:-1] + ", batch_first=True)",
+                unit.lines,
+                label="R03: batch first",
             )
+        yield say(
+            "R03" if not fact["batch_first"] else "R03b", "error", line, patch=patch, fact=fact, axis=axis,
+            moved=moved,
+        )  # fmt: skip
+    for unit in program:
+        for line, said in _contradictions(unit):
+            if (unit.file, line) not in told:
+                yield say("R03d", "warning", line, file=unit.file, said=said)
+
+
+def _contradictions(unit: Unit) -> Iterator[tuple[int, str]]:
+    """Layers without batch_first whose output is read, or whose state is made, as if the batch came first."""
+    for statement in unit.all(ast.Assign):
+        call = statement.value
+        if not isinstance(call, ast.Call) or last_name(call) not in _LAYERS or len(call.args) > 4:
+            continue
+        first = keyword(call, "batch_first")
+        if (first is not None and not (isinstance(first, ast.Constant) and first.value is False)) or any(
+            k.arg is None for k in call.keywords
+        ):
+            continue
+        holder, name = unit.class_around(statement), dotted(statement.targets[0])
+        for use in unit.all(ast.Assign, under=holder) if holder is not None and name else ():
+            if not isinstance(use.value, ast.Call) or dotted(use.value.func) != name or not use.value.args:
+                continue
+            said = _read_batch_first(unit, use, use.value)
+            if said:
+                yield call.lineno, said
+                break
+
+
+def _read_batch_first(unit: Unit, use: ast.Assign, call: ast.Call) -> str:
+    function = unit.function(use)
+    given, out = call.args[0], next(iter(targets_of(use)), None)
+    if function is None or out is None or _TURNS.search(ast.unparse(given)) or "pack" in ast.unparse(function):
+        return ""
+    names = {dotted(given), dotted(out)}
+    texts = [
+        ast.unparse(s.value)
+        for s in unit.all(ast.Assign, under=function)
+        if any(dotted(t) in names for t in targets_of(s)) and s is not use
+    ]
+    if any(_TURNS.search(text) for text in texts) or _TURNS.search(ast.unparse(function)):
+        return ""
+    word = re.escape(dotted(out) or "")
+    for node in unit.all(ast.Subscript, under=function):
+        if re.match(rf"{word}\[:, -1", ast.unparse(node)):
+            read = f"line {node.lineno} reads {ast.unparse(node)} as the last step"
+            return f"Line {use.lineno} calls it without batch_first, and {read}."
+    source = re.escape(dotted(given) or "?")
+    for made in unit.all(ast.Call, under=function):
+        if last_name(made) in ("zeros", "randn", "new_zeros") and re.search(
+            rf", {source}\.(size\(0\)|shape\[0\]),", ast.unparse(made)
+        ):
+            counted = f"{dotted(given)}.size(0)"
+            return f"Line {made.lineno} makes a state for {counted} examples, and the layer takes that axis for time."
+    return ""
+
+
+@rule("R04", "The final state is taken at padding", family="recurrent")
+def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An example alone against the same example in its padded batch; lengths that are not sorted."""
+    for fact in facts.of("run.exception"):
+        if "enforce_sorted" in str(fact["message"]):
+            yield say("R04b", "error", fact.line, message=str(fact["message"])[:120], fact=fact)
+    mixed = any(
+        f["batch_axis"] is not None and f["roles"][f["batch_axis"]] != "example"
+        for f in facts.of("probe.recurrent_axes")
+    )
+    for fact in facts.of("probe.recurrent_padding"):
+        if fact["change"] < 1e-4:
+            yield say("R04c", "ok", fact.line, fact=fact)
+            continue
+        if mixed:
+            continue
+        unit = unit_of(program, fact)
+        line = _last_taken(unit, fact.line)
+        if line is None:
+            continue
+        yield say("R04", "error" if fact["told"] else "warning", line, fact=fact)
+
+
+def _last_taken(unit: Unit, line: int | None) -> int | None:
+    """Where a class takes the last step: an index -1, else the final state of its recurrent layer."""
+    holder = next(
+        (c.node for c in unit.classes.values() if line and c.node.lineno <= line <= (c.node.end_lineno or 0)), None
+    )
+    if holder is None:
+        return None
+    places = [
+        n
+        for n in unit.all(ast.Subscript, under=holder)
+        if re.search(r"\[(:, )?-1\b", ast.unparse(n)[len(ast.unparse(n.value)) :])
+        and not re.search(r"shape|size|lengths", ast.unparse(n.value))
+    ]
+    outputs = [n for n in places if "[:, -1" in ast.unparse(n)]
+    for node in [*outputs, *places]:
+        return node.lineno
+    layers = {
+        dotted(t)
+        for s in unit.all(ast.Assign, under=holder)
+        if isinstance(s.value, ast.Call) and last_name(s.value) in _LAYERS
+        for t in targets_of(s)
+    }
+    return next((c.lineno for c in unit.all(ast.Call, under=holder) if dotted(c.func) in layers), None)
+
+
+# ---------- recurrent cells: which of their two states goes on
+
+
+@rule("R05", "The cell state of an LSTM is passed on as its output", family="recurrent")
+def cell_state_fed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``h, c = cell(x, (h, c))``: what the next layer reads is h; c is the cell's own memory."""
+    for unit in program:
+        cells = {name for name, kind in unit.modules.items() if kind == "LSTMCell"}
+        for function in unit.functions.values() if cells else ():
+            states = _cell_states(unit, function, cells)
+            told: set[int] = set()
+            for call in unit.all(ast.Call, under=function):
+                name = dotted(call.args[0]) if call.args else None
+                module = dotted(call.func) in unit.modules
+                if name not in states or not module or call.lineno in told:
+                    continue
+                told.add(call.lineno)
+                yield say(
+                    "R05", "warning", call.lineno, file=unit.file, func=dotted(call.func), name=name,
+                    states_2=states[name],
+                )  # fmt: skip
+
+
+def _cell_states(unit: Unit, function: Function, cells: set[str]) -> dict[str, int]:
+    """The names that a function gives to second values of LSTM cells, with the line of the call."""
+    found = {}
+    for node in unit.all(ast.Assign, under=function):
+        target = node.targets[0]
+        called = isinstance(node.value, ast.Call) and dotted(node.value.func) in cells and last_name(node.value)
+        if called and isinstance(target, ast.Tuple) and len(target.elts) == 2:
+            name = dotted(target.elts[1])
+            if name is not None and name != "_":
+                found[name] = node.lineno
+    return found

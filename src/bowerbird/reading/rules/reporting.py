@@ -12,10 +12,20 @@ from bowerbird.reading.patching import replace_line
 from bowerbird.reading.phases import owners_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.denominators import totals
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
+Total = tuple[str, ast.AugAssign, ast.For]
 _KL = re.compile(r"^(kl|kld|kl_?loss|kl_?div(ergence)?|kld_?loss|dkl)$", re.I)
+
+
+def totals(unit: Unit) -> Iterator[Total]:
+    """Running totals: a name to which a loop over batches adds."""
+    for node in unit.all(ast.AugAssign):
+        name = dotted(node.target)
+        around_it = [loop for loop in unit.loops(node) if isinstance(loop, ast.For)]
+        if name is not None and around_it and isinstance(node.op, ast.Add):
+            yield name, node, around_it[0]
 
 
 @rule("M02", "A logged quantity has the wrong sign", family="reporting")
@@ -28,14 +38,14 @@ def logged_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 continue
             if not any(_KL.match(name) for name in names_in(value)):
                 continue
-            yield Finding(
-                "M02", "warning", value.lineno, f"What is reported as {key} is the negative of the KL divergence.",
-                f"{ast.unparse(value)[:60]} is stored under {key!r}"
-                + (f"; the program printed {printed!r}, and a divergence cannot be negative." if printed else "."),
-                "Report it without the sign.", unit.file, patch=replace_line(
+            yield say(
+                "M02", "warning", value.lineno, file=unit.file,
+                patch=replace_line(
                     unit.file, value.lineno, ast.unparse(value), ast.unparse(value.operand), unit.lines,
                     label="M02: sign",
                 ),
+                key_=key, value_2=ast.unparse(value)[:60],
+                said=f"; the program printed {printed!r}, and a divergence cannot be negative." if printed else ".",
             )  # fmt: skip
 
 
@@ -84,14 +94,9 @@ def _exponential(
         if not re.search(r"ppl|perplex", f"{text}{name}", re.I):
             continue
         seen = facts.of("function.call", "exp", line=call.lineno)
-        yield Finding(
-            "M03", "warning", call.lineno,
-            f"The exponential is taken of each batch's loss and then averaged in {name}: perplexity is the "
-            "exponential of "
-            "the average.",
-            f"{given[:60]} is added batch by batch{f' ({seen[0].id})' if seen else ''}.",
-            "Average the losses, weighted by their tokens, and take the exponential once.", unit.file,
-            tuple(f.id for f in seen[:1]),
+        yield say(
+            "M03", "warning", call.lineno, file=unit.file, facts=tuple(f.id for f in seen[:1]), name=name,
+            given_2=given[:60], why=f" ({seen[0].id})" if seen else "",
         )  # fmt: skip
 
 
@@ -119,14 +124,9 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             if line is None or not file:
                 continue
             told.add((file, line))
-            yield Finding(
-                "M04", "warning", line,
-                f"{tree.subject} only measures, and it is in training mode: its {moving[0]} makes the measure "
-                "depend on the "
-                "batch and on chance.",
-                f"Called {len(wrong)} times without gradients and with training=True ({call.id}); it has {len(moving)} "
-                f"such layers ({tree.id}).",
-                f"Call {tree.subject}.eval() once it is made.", file, (call.id, tree.id),
+            yield say(
+                "M04", "warning", line, file=file, facts=(call.id, tree.id), tree=tree, moving=moving,
+                wrong_2=len(wrong), call=call, moving_2=len(moving),
             )  # fmt: skip
     if not told:
         yield from _never_in_evaluation(program)
@@ -147,12 +147,9 @@ def _never_in_evaluation(program: Program) -> Iterator[Finding]:
             if any(_FEATURES.search(other) for other in evaluated):
                 continue
             head = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
-            yield Finding(
-                "M04", "warning", head.lineno if lent else call.lineno,
-                f"{name} only measures, and nothing puts it into evaluation mode: its normalisation depends on the "
-                "batch.",
-                f"{function.name} calls it at line {call.lineno}; no eval() of it stands in this file.",
-                f"Call {name}.eval() before.", file=unit.file,
+            yield say(
+                "M04b", "warning", head.lineno if lent else call.lineno, file=unit.file, name=name, function=function,
+                call=call,
             )  # fmt: skip
             return
 
@@ -185,12 +182,10 @@ def last_batch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 idle = [t for t in sums if not _read_after(unit, scope, t, loop)]
                 mean = isinstance(node, ast.Call) and re.search(r"avg|average|mean|平均", ast.unparse(node), re.I)
                 strong = isinstance(node, ast.Return) or bool(idle) or bool(mean)
-                yield Finding(
-                    "M05", "warning" if strong else "info", node.lineno,
-                    f"{name} is read after the loop over batches: it is the loss of the last batch, not of the epoch.",
-                    f"Line {loop.lineno} binds it anew in every round"
-                    + (f"; {idle[0]} was added up and is never used." if idle else "."),
-                    f"Report {idle[0] if idle else 'the average of all batches'}.", unit.file,
+                yield say(
+                    "M05", "warning" if strong else "info", node.lineno, file=unit.file, name=name, loop=loop,
+                    said=f"; {idle[0]} was added up and is never used." if idle else ".",
+                    why=idle[0] if idle else "the average of all batches",
                 )  # fmt: skip
                 break
 

@@ -9,6 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, receiver
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import function_at, swap, unit_of
 from bowerbird.reading.running.run import Run
 
@@ -79,16 +80,11 @@ def training_mode(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         if inside_training and home is not None and not re.search("main|run", home.name):
             continue
         layers = ", ".join(sorted(set(noisy)))
-        yield Finding(
-            "S01",
-            "info" if adversarial else "error",
-            _where_called(unit, function, facts) or _first_line(unit, function, fact.line),
-            f"{fact.subject} is in training mode here: its {layers} acts as in training.",
-            f"It was called at line {fact.line} without gradients and with training = True ({fact.id}).",
-            f"Call {fact.subject.partition('.')[0]}.eval() first, and train() afterwards.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "S01", "info" if adversarial else "error",
+            _where_called(unit, function, facts) or _first_line(unit, function, fact.line), fact=fact, layers=layers,
+            partition=fact.subject.partition(".")[0],
+        )  # fmt: skip
 
 
 def _where_called(unit: Unit, function: Function | None, facts: FactStore) -> int | None:
@@ -129,17 +125,9 @@ def graph_kept(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             continue
         told.add((fact.file, function.name))
         decorated = function.decorator_list
-        yield Finding(
-            "S02",
-            "warning",
-            function.lineno if not decorated else decorated[0].lineno,
-            f"{function.name} records a graph for every result, which nothing uses.",
-            f"The output of {fact.subject} at line {fact.line} carries a graph and no backward pass went through it "
-            f"({fact.id}).",
-            "Decorate it with @torch.no_grad().",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "S02", "warning", function.lineno if not decorated else decorated[0].lineno, function=function, fact=fact,
+        )  # fmt: skip
 
 
 @rule("S03", "The temperature does not do what it should", family="sampling")
@@ -148,29 +136,12 @@ def temperature(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
     for fact in facts.of("probe.temperature"):
         cold, hot = fact["cold"], fact["hot"]
         if hot > cold + 1e-3:
-            yield Finding(
-                "S03",
-                "ok",
-                fact.line or 1,
-                "A higher temperature gives a higher entropy.",
-                f"{cold:.3g} at 0.5 and {hot:.3g} at 2 ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("S03c", "ok", fact.line, cold=cold, hot=hot, fact=fact)
             continue
         idle = abs(hot - cold) <= 1e-3  # the other way round is what some call an inverse temperature
-        yield Finding(
-            "S03",
-            "error" if idle else "warning",
-            fact.line or 1,
-            "The temperature has no effect: probabilities are scaled and normalised again."
-            if idle
-            else "The temperature works the wrong way: a lower one makes samples wilder.",
-            f"{fact['text']}: the entropy is {cold:.4g} at temperature 0.5 and {hot:.4g} at 2 ({fact.id}).",
-            "Divide the logits by the temperature before the softmax.",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say(
+            "S03" if idle else "S03b", "error" if idle else "warning", fact.line, fact=fact, cold=cold, hot=hot,
+        )  # fmt: skip
 
 
 @rule("S04", "A model is left in evaluation mode", family="sampling")
@@ -196,18 +167,10 @@ def left_in_eval(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             if m.subject == fact.subject and not m["training"] and first.position < m.position < fact.position
         ]
         switch = mode[-1] if mode else fact
-        yield Finding(
-            "S04",
-            "error",
-            switch.line or 1,
-            f"{fact.subject} stays in evaluation mode: from here on it trains without {', '.join(sorted(set(noisy)))}.",
-            f"It was in training mode at step {first['step']} ({first.id}) and in evaluation mode at step "
-            f"{fact['step']}, with a backward pass "
-            f"through it ({fact.id}).",
-            f"Call {fact.subject}.train() when the evaluation is over.",
-            file=switch.file,
-            facts=(first.id, fact.id, switch.id),
-        )
+        yield say(
+            "S04", "error", switch.line, file=switch.file, facts=(first.id, fact.id, switch.id), fact=fact,
+            set_2=", ".join(sorted(set(noisy))), first=first,
+        )  # fmt: skip
     for unit in program:
         yield from _never_back(unit, facts, told)
 
@@ -228,15 +191,7 @@ def _never_back(unit: Unit, facts: FactStore, told: set[str]) -> Iterator[Findin
             if not called or not _noisy_layers(facts, name):
                 continue
             told.add(name)
-            yield Finding(
-                "S04",
-                "warning",
-                call.lineno,
-                f"{name} is switched to evaluation inside the training loop and never back.",
-                f"Line {whole.lineno} begins the loop; no {name}.train() stands in it.",
-                f"Call {name}.train() after the evaluation.",
-                file=unit.file,
-            )
+            yield say("S04b", "warning", call.lineno, file=unit.file, name=name, whole=whole)
 
 
 @rule("S05", "The filter of likely tokens keeps the wrong ones", family="sampling")
@@ -257,26 +212,9 @@ def token_filter(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             said = f"top-p with p = 0.6 leaves {left} tokens; the smallest sets that hold it have {fact['nucleus']}"
             fix = "Drop the tokens whose predecessors already hold p."
         if not wrong and likeliest:
-            yield Finding(
-                "S05",
-                "ok",
-                fact.line or 1,
-                "The filter keeps the right number of tokens.",
-                f"{said} ({fact.id}).",
-                file=fact.file,
-                facts=(fact.id,),
-            )
+            yield say("S05c", "ok", fact.line, said=said, fact=fact)
             continue
-        yield Finding(
-            "S05",
-            "error",
-            fact.line or 1,
-            "The filter keeps the wrong tokens." if likeliest else "The filter throws away the likeliest token.",
-            f"On known logits {said} ({fact.id}).",
-            fix,
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("S05" if likeliest else "S05b", "error", fact.line, said=said, fact=fact, seen=fix)
 
 
 def _signed(facts: FactStore, program: Program) -> str:
@@ -327,16 +265,7 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         if fact.subject == "make_grid":
             continue
         told.add(fact.line)
-        yield Finding(
-            "S06",
-            "error",
-            fact.line or 1,
-            "The picture holds negative values, which are cut off: it was not mapped back to [0, 1].",
-            f"{fact.subject} was given values from {shown['min']:.3g} to {shown.get('max', 0):.3g} ({fact.id}); {why}.",
-            "Save (x + 1) / 2, or pass normalize=True and value_range=(-1, 1).",
-            file=fact.file,
-            facts=(fact.id,),
-        )
+        yield say("S06", "error", fact.line, fact=fact, shown=shown, get=shown.get("max", 0), why=why)
 
 
 @rule("S07", "Dropout is on in evaluation", family="sampling")
@@ -345,14 +274,12 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
     told = set()
     for fact in facts.of("probe.dropout"):
         told.add((fact.file, fact.line))
-        yield Finding(
-            "S07", "error", fact.line or 1,
-            "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
-            f"{fact.subject} was called in evaluation mode and this line dropped with p = {fact['p']:g} ({fact.id}).",
-            "Pass training=self.training, or use nn.Dropout.", file=fact.file, facts=(fact.id,),
+        yield say(
+            "S07", "error", fact.line,
             patch=swap(
-                program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training"
+                program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training",
             ),
+            fact=fact,
         )  # fmt: skip
     for unit in program:
         for call in unit.calls("dropout"):
@@ -361,9 +288,4 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
             if not named or function is None or function.name != "forward" or (unit.file, call.lineno) in told:
                 continue
             if len(call.args) < 3 and not any(k.arg == "training" for k in call.keywords):
-                yield Finding(
-                    "S07", "warning", call.lineno,
-                    "Dropout drops in evaluation mode, too: it is not told whether the module trains.",
-                    f"{ast.unparse(call)[:80]} takes the default training=True; the line was not seen in evaluation.",
-                    "Pass training=self.training, or use nn.Dropout.", file=unit.file,
-                )  # fmt: skip
+                yield say("S07b", "warning", call.lineno, file=unit.file, call_2=ast.unparse(call)[:80])

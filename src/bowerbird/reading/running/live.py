@@ -28,9 +28,16 @@ class Live:
         self.namespace, self.files, self.optimizers = namespace, files, optimizers
         self.locals: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}  # local names of functions that multiply up a schedule
+        self.measured: dict[str, dict[str, Any]] = {}  # local names of functions that walk data and measure
         self.losses: list[dict[str, Any]] = []
         self.recurrent: Mapping[nn.Module, Any] = {}
         self.cache: dict[str, Any] = {}
+        self.unused: dict[tuple[str, int, str], int] = {}  # how often what a line computed was thrown away
+        self.used: set[tuple[str, int, str]] = set()
+        self.graphs: set[tuple[str, int, str]] = set()
+        self.lent: set[tuple[str, int, str]] = set()
+        self.reached: Mapping[str, set[int]] = {}
+        self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
         self.roots = modules.roots()
 
     def record(self, topic: str, subject: str, value: Any, line: int | None = None, file: str | None = None) -> None:

@@ -47,6 +47,8 @@ class Request:
     """The class that executes it, as ``module:Class``: readings of another kind bring their own."""
     adopt: str = ""
     """A file with the state of another version's modules, which a session that compares takes over."""
+    observable: str = ""
+    """An assertion that is made after everything else, in the program's namespace."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,8 +2,8 @@
 
 Line numbers stay as they are.  ``for x in xs`` becomes ``for x in __bowerbird_for__(xs, line)``; ``while test`` becomes
 ``while may_go_on() and test``.  When a loop is cut short it ends as if it had finished, so that the code after it runs.
-A function that trains, or multiplies up a noise schedule, hands over its local names when it ends.  Before every
-statement stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
+A function that trains, measures, or multiplies up a noise schedule hands over its local names when it ends.  Before
+every statement stands a mark, ``__bowerbird_lines__[file].add(line)``: so it is known which lines ran.
 """
 
 import ast
@@ -15,6 +15,7 @@ LINES = "__bowerbird_lines__"
 
 _TRAINING = ("backward", "zero_grad")
 _SCHEDULES = ("cumprod", "cumsum")
+_MEASURING = ("item", "eval", "no_grad")
 
 
 class _Guarded(ast.NodeTransformer):
@@ -52,6 +53,8 @@ class _Guarded(ast.NodeTransformer):
             node.body = self._leaving(node, node.name)
         elif words.intersection(_SCHEDULES):
             node.body = self._leaving(node, ".".join(["", *self.classes[-1:], node.name]))
+        elif words.intersection(_MEASURING) and any(isinstance(n, ast.For) for n in ast.walk(node)):
+            node.body = self._leaving(node, f"={node.name}")
         return node
 
     def _leaving(self, node: ast.FunctionDef, name: str) -> list[ast.stmt]:

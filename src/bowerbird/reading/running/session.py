@@ -77,6 +77,7 @@ class Session:
         self.namespace: dict[str, Any] = {}
         self.locals: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, dict[str, Any]] = {}
+        self.measured: dict[str, dict[str, Any]] = {}
         self.reached: defaultdict[str, set[int]] = defaultdict(set)
         self.lost: dict[str, int] = {}
         self.output = _Output()
@@ -115,6 +116,7 @@ class Session:
         """Runs what the program by itself did not: by its drivers first, then with arguments that are made up."""
         if self.recorder.steps and self.modules.number:
             return
+        self.functions.flow.outside = True
         with self.functions:
             driving.drive(self, self.request.seconds - (time.process_time() - started))
             if self.request.wanted is None and not self.recorder.steps:
@@ -176,6 +178,9 @@ class Session:
         """A function has ended: what it called things stays known, where it trained also as names of modules."""
         if function.startswith("."):
             self.tables[function[1:]] = values
+            return
+        if function.startswith("="):
+            self.measured[function[1:]] = values
             return
         self.locals[function] = values
         self.names.namespaces.append(values)
@@ -294,9 +299,12 @@ class Session:
         optimizers = {self.names.of(optimizer): optimizer for optimizer in self.training.optimizers}
         live = Live(self.recorder, self.names, self.modules, self.namespace, self.files, optimizers)
         live.locals = self.locals
-        live.tables = self.tables
+        live.tables, live.measured = self.tables, self.measured
         live.losses = self.functions.losses
         live.recurrent = self.recurrent.pasts
+        flow = self.functions.flow
+        live.unused, live.used, live.graphs, live.lent = flow.thrown_away(), flow.used, flow.graphs, flow.lent
+        live.reached, live.carried = self.reached, self.modules.carried
         return live
 
     def _report(self, cpu_s: float) -> None:
@@ -318,11 +326,13 @@ class Session:
         self.recorder("run.program", "program", value, file=self.request.main)
         self.recorder.flush()
 
-    def _probes(self, live: Live) -> None:
+    def _probes(self, live: Live, only: tuple[str, ...] = ()) -> None:
         self.modules.quiet = self.training.quiet = self.functions.quiet = True
         gc.collect()
         started = time.process_time()
         for name, experiment in all_probes().items():
+            if only and name not in only:
+                continue
             left = self.request.probe_seconds - (time.process_time() - started)
             if left <= 0.2:
                 self.recorder("probe.failed", name, {"message": "no time was left"}, file=self.request.main)

@@ -1,9 +1,7 @@
-"""The tutor: answers questions about a program, with or without a language model, and checks every word of a model.
+"""The tutor: answers questions about a program, with or without a language model, and believes no word of a model.
 
-A model answers in claims (claims.py).  The verdict on each (verify.py) is computed from the program and its facts:
-citations (citations.py), numbers (quantities.py, grounds.py, numerals.py), names (names.py), structure (derive.py,
-predicates.py, relations.py), defects (the findings of ``check``), and that nothing is said which nothing cited shows
-(wording.py).  conversation.py leads the dialogue.
+A model answers in forms that can be decided (claims.py).  Names of the code (names.py) and what relates them
+(relations.py) give the verdict on each, and our own sentence says it (verify.py).  conversation.py leads the dialogue.
 """
 
 from bowerbird.reading.tutor.answer import Answer, Passage

@@ -1,20 +1,35 @@
-"""A claim: one sentence of a model about a program, with what it rests on.
+"""A claim: one statement of a model about a program, in a form that can be decided, or a reason in words.
 
-The model answers in JSON, {"claims": [{"text", "kind", "lines", "quote", "facts", "predicate"}]}.  Nothing in it is
-trusted: ``kind`` says what the model meant, and what is checked follows from the text.
+    {"is": "contains", "module": "generator", "part": "BatchNorm1d"}
+    {"is": "count", "module": "generator", "type": "Linear", "n": 3}
+    {"is": "updates", "optimizer": "optimizer_G", "module": "generator"}
+    {"is": "made_of", "name": "optimizer_G", "class": "Adam"}
+    {"is": "before", "first": "optimizer.zero_grad()", "second": "loss.backward()"}
+    {"is": "called", "module": "generator.fc3"}
+    {"is": "line", "line": 12, "code": "loss.backward()"}
+    {"is": "fact", "id": "F12"}
+    {"is": "finding", "rule": "G06"}
+    {"is": "reason", "text": "Detaching saves the pass through the generator."}
+
+``"holds": false`` denies one.  The model writes no sentence about the program: ours are said of what it states.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
-Kind = Literal["structure", "number", "shape", "behaviour", "defect", "reason"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-MAX_CLAIMS = 60
-MAX_TEXT = 1_200
+from bowerbird.reading.source import printable
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "contains": ("module", "part"), "count": ("type", "n"), "updates": ("optimizer", "module"),
+    "made_of": ("name", "class"), "before": ("first", "second"), "called": ("module",), "line": ("line", "code"),
+    "fact": ("id",), "finding": ("rule",), "reason": ("text",),
+}  # fmt: skip
+"""The forms, and what each of them must say."""
+MOST_CLAIMS = 60
+LONGEST = 1_200
 
 
 class NotClaims(ValueError):
@@ -23,29 +38,27 @@ class NotClaims(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    text: str
-    kind: Kind = "structure"
+    """``text`` is the sentence that says it: ours, but of a reason."""
+
+    states: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
     lines: tuple[int, int] | None = None
-    quote: str = ""
     facts: tuple[str, ...] = ()
-    predicate: Mapping[str, Any] = field(default_factory=dict)
     id: int = 0
     withdrawn: bool = False
 
+    @property
+    def kind(self) -> str:
+        return str(self.states.get("is", "reason"))
+
     def to_json(self) -> dict[str, Any]:
-        return {
-            "text": self.text,
-            "kind": self.kind,
-            "lines": list(self.lines) if self.lines else None,
-            "quote": self.quote or None,
-            "facts": list(self.facts),
-            "predicate": dict(self.predicate) or None,
-        }
+        lines = list(self.lines) if self.lines else None
+        return {"text": self.text, "states": dict(self.states), "lines": lines, "facts": list(self.facts)}
 
 
 def plain(text: str) -> str:
     """Text without the characters that could steer a terminal or hide words."""
-    return _CONTROL.sub("", text.replace("\t", " "))
+    return printable(text.replace("\t", " ").replace("\n", " ")).replace("\ufffd", "")
 
 
 def parse_claims(answer: str) -> list[Claim]:
@@ -59,7 +72,7 @@ def parse_claims(answer: str) -> list[Claim]:
 class ClaimReader:
     """Reads claims from an answer while it is still being written: each as soon as its last brace has come.
 
-    What stands around the JSON (a greeting, a fence) is passed over.  An object is a claim when it has a text and
+    What stands around the JSON (a greeting, a fence) is passed over.  An object is a claim when it has a form and
     stands in the list of claims, in a list, or alone; objects inside a claim are part of it.
     """
 
@@ -89,7 +102,7 @@ class ClaimReader:
 
     def _closed(self, start: int, end: int) -> Iterator[Claim]:
         inside = self._open and not re.match(r'\{\s*"claims"\s*:', self.text[self._open[-1] :])
-        if inside or self._count >= MAX_CLAIMS:
+        if inside or self._count >= MOST_CLAIMS:
             return
         try:
             found = json.loads(self.text[start:end], strict=False)
@@ -101,36 +114,16 @@ class ClaimReader:
 
 
 def _claim(found: dict[str, Any], position: int) -> Claim | None:
-    text = found.get("text")
     number = found.get("id")
     identity = number if isinstance(number, int) and not isinstance(number, bool) else position
-    if not isinstance(text, str) or not text.strip():
-        return Claim("", id=identity, withdrawn=True) if found.get("withdraw") is True else None
-    kind = found.get("kind")
-    facts = found.get("facts")
-    predicate = found.get("predicate")
-    quote = found.get("quote")
-    return Claim(
-        text=plain(text).strip()[:MAX_TEXT],
-        kind=kind if kind in KINDS else "structure",
-        lines=_lines(found.get("lines")),
-        quote=quote if isinstance(quote, str) else "",
-        facts=tuple(str(f).strip("[]{} ") for f in facts) if isinstance(facts, list) else (),
-        predicate=predicate if isinstance(predicate, dict) else {},
-        id=identity,
-        withdrawn=found.get("withdraw") is True,
-    )
-
-
-def _lines(given: Any) -> tuple[int, int] | None:
-    """[a, b], [a], a, or "a-b"; a citation that cannot be read is one of line 0, which does not exist."""
-    if given in (None, [], ""):
+    if found.get("withdraw") is True:
+        return Claim(id=identity, withdrawn=True)
+    kind = found.get("is", "reason" if isinstance(found.get("text"), str) else None)
+    if kind not in FORMS:
         return None
-    if isinstance(given, str):
-        given = re.findall(r"\d+", given)
-    numbers = given if isinstance(given, list) else [given]
-    try:
-        whole = [int(n) for n in numbers if not isinstance(n, bool)]
-    except (TypeError, ValueError, OverflowError):
-        return (0, 0)
-    return (min(whole), max(whole)) if whole else (0, 0)
+    values = {key: _value(value) for key, value in found.items() if isinstance(value, str | int | float)}
+    return Claim({**values, "is": kind}, id=identity)
+
+
+def _value(value: str | int | float) -> str | int | float:
+    return plain(value).strip()[:LONGEST] if isinstance(value, str) else value

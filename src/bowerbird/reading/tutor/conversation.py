@@ -76,7 +76,7 @@ class Conversation:
         said = ""
         for attempt in range(2):
             reader = ClaimReader()
-            verdicts = list(self._judged(messages, reader, show))
+            verdicts = list(self._judged(messages, reader, lang, show))
             said = reader.text
             if verdicts:
                 break
@@ -91,14 +91,14 @@ class Conversation:
         withdrawn = 0
         if failed := [v for v in verdicts if v.status in ("refuted", "unproven")]:
             again = [*messages, Message(role="assistant", content=said[:8_000]), repair(failed)]
-            verdicts, withdrawn = self._repaired(again, verdicts, show)
+            verdicts, withdrawn = self._repaired(again, verdicts, lang, show)
         return Answer(question, lang, "claims", verdicts, usage=self.endpoint.usage, withdrawn=withdrawn)
 
-    def _judged(self, messages: list[Message], reader: ClaimReader, show: Show) -> Iterator[Verdict]:
+    def _judged(self, messages: list[Message], reader: ClaimReader, lang: Language, show: Show) -> Iterator[Verdict]:
         """The verdicts as the answer streams in; those that hold are shown at once, the others may still be mended."""
         for claim in self._claims(messages, reader):
             if not claim.withdrawn:
-                verdict = verify(claim, self.material)
+                verdict = verify(claim, self.material, lang)
                 if verdict.status in ("verified", "background"):
                     show(verdict)
                 yield verdict
@@ -108,7 +108,9 @@ class Conversation:
         for piece in self.endpoint.stream(messages, json_wanted=True, max_tokens=self._longest, about=self._digest()):
             yield from reader.feed(piece)
 
-    def _repaired(self, messages: list[Message], verdicts: list[Verdict], show: Show) -> tuple[list[Verdict], int]:
+    def _repaired(
+        self, messages: list[Message], verdicts: list[Verdict], lang: Language, show: Show
+    ) -> tuple[list[Verdict], int]:
         """One round: a corrected claim takes the place of the one with its id, and is judged like any other."""
         new = {claim.id: claim for claim in self._claims(messages, ClaimReader())}
         result, withdrawn = [], 0
@@ -120,7 +122,7 @@ class Conversation:
             if claim is not None and claim.withdrawn:
                 withdrawn += 1
                 continue
-            final = verify(claim, self.material) if claim is not None else verdict
+            final = verify(claim, self.material, lang) if claim is not None else verdict
             show(final)
             result.append(final)
         return result, withdrawn

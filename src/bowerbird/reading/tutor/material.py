@@ -1,18 +1,15 @@
 """What a claim is checked against: one program, its facts, and the findings of its rules."""
 
 from dataclasses import replace
-from functools import cached_property
 from typing import Protocol
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program, Unit
-from bowerbird.reading.rules import all_rules
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.tutor.names import Names
 from bowerbird.reading.tutor.relations import Relations
 from bowerbird.reading.tutor.sentences import telling
-from bowerbird.reading.tutor.wording import code_concepts, concepts
 
 
 class Checked(Protocol):
@@ -26,10 +23,6 @@ class Checked(Protocol):
     def run(self) -> Run: ...
     @property
     def findings(self) -> list[Finding]: ...
-
-
-NEARBY = 2
-"""A finding is at a claim's lines when it lies at most so many lines outside of them."""
 
 
 class Material:
@@ -47,14 +40,6 @@ class Material:
     def unit(self) -> Unit:
         return self.program.main
 
-    @cached_property
-    def owners(self) -> dict[str, frozenset[str]]:
-        """The modules that each optimiser moves."""
-        optimizers = [e.key for e in self.names.entities.values() if e.sort == "optimizer"]
-        return {
-            o: frozenset(k for root in self.relations.owners(o) for k in self.names.keys_of(root)) for o in optimizers
-        }
-
     def telling(self) -> list[Fact]:
         """The facts that a reader asks for, under the names of the code: an optimiser is recorded before it has one."""
         facts = []
@@ -63,14 +48,3 @@ class Material:
             renamed = fact.subject not in self.names.entities and len(known) == 1
             facts.append(replace(fact, subject=min(known)) if renamed else fact)
         return facts
-
-    def findings_at(self, lines: tuple[int, int] | None) -> list[Finding]:
-        if lines is None:
-            return []
-        return [f for f in self.findings if lines[0] - NEARBY <= f.line <= lines[1] + NEARBY]
-
-    def finding_words(self, finding: Finding) -> set[str]:
-        """Every concept that a finding speaks of."""
-        rule = all_rules().get(finding.rule)
-        text = " ".join((finding.message, finding.evidence, finding.fix, rule.title if rule else ""))
-        return concepts(text) | code_concepts(text)

@@ -54,13 +54,12 @@ def read_prose(answer: str, material: Material, ids: Sequence[str], lang: Langua
         found = [*_PLACE.findall(part), *([copied] if copied else [])]
         here = [i for i in dict.fromkeys(found) if i in ids and i not in placed]
         if len(re.findall(r"\w", words)) > 2 and copied is None:
-            verdicts.append(
-                verify(Claim(part if not _PLACE.search(part) else words, kind="reason", id=len(verdicts)), material)
-            )
+            own = words if _PLACE.search(part) else part
+            verdicts.append(verify(Claim({"is": "reason", "text": own}, id=len(verdicts)), material, lang))
         for identity in here:
-            verdicts.append(stated(material, identity, lang))
+            verdicts.append(_stated(material, identity, lang))
             placed.append(identity)
-    return verdicts + [stated(material, i, lang) for i in ids if i not in placed]
+    return verdicts + [_stated(material, i, lang) for i in ids if i not in placed]
 
 
 def _bare(words: str) -> str:
@@ -68,8 +67,6 @@ def _bare(words: str) -> str:
     return re.sub(r"[\W_]+", "", _PLACE.sub("", words)).lower()
 
 
-def stated(material: Material, identity: str, lang: Language) -> Verdict:
+def _stated(material: Material, identity: str, lang: Language) -> Verdict:
     """A fact, said by the program."""
-    fact = next(fact for fact in material.telling() if fact.id == identity)
-    lines = (fact.line, fact.line) if fact.line else None
-    return Verdict(Claim(sentence(fact, lang), facts=(identity,), lines=lines), "verified", (), (f"it is {identity}",))
+    return verify(Claim({"is": "fact", "id": identity}), material, lang)

@@ -1,78 +1,36 @@
-"""Relations: what a claim may say of the structure of a program, each decided by the program model and the facts.
+"""Relations: what may be said of the structure of a program, each decided by the program model and the facts.
 
-    contains(module, part)     "the generator has batch norm", "`VAE` contains `fc1`"
-    count(module, type, n)     "the discriminator has three linear layers", 两个优化器
-    updates(optimizer, module) "`optimizer_G` updates the generator"
-    made_of(optimizer, kind)   "`optimizer_G` is Adam"
-    before(first, second)      "`zero_grad()` is called before `backward()`"
-    called(module)             "`fc3` is never called"
+    contains(module, part)     a layer of a class, or a part by name
+    count(module, type, n)     how many layers of a class; of the program, how many optimisers
+    updates(optimizer, module) whose parameters an optimiser holds
+    made_of(name, class)       what a module or an optimiser is
+    before(first, second)      which of two lines comes first, within the training loop where both stand there
+    called(module)             whether it was called
 
 A relation holds, fails, or is unknown; nothing that a model says takes part in the decision.
 """
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.program import Program, last_name
 from bowerbird.reading.tutor.names import Names
-from bowerbird.reading.tutor.wording import LAYERS, code_concepts
-
-Status = Literal["holds", "fails", "unknown"]
-ENDINGS = {"adam", "adamw", "sgd", "rmsprop"}
-LOSSES = {"bce", "cross_entropy", "mse", "l1", "hinge", "wasserstein", "kl"}
-PARTS = LAYERS - ENDINGS - LOSSES - {"schedule", "clip", "mask", "momentum"}
-_WITHOUT_WEIGHTS = {
-    "ReLU",
-    "LeakyReLU",
-    "Tanh",
-    "Sigmoid",
-    "Dropout",
-    "Dropout2d",
-    "Flatten",
-    "Softmax",
-    "GELU",
-    "ELU",
-    "MaxPool2d",
-    "AvgPool2d",
-    "Upsample",
-    "Identity",
-    "Unflatten",
-    "SiLU",
-    "Softplus",
-    "LogSoftmax",
-    "ZeroPad2d",
-}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    status: Status
+    """``truth`` is None where it is not known; ``says`` is what is known."""
+
+    truth: bool | None
     says: str
-    """The relation in our words, as it is decided: what a claim that fails should have said."""
-    keys: frozenset[str] = frozenset()
-    words: frozenset[str] = frozenset()
-    numbers: tuple[float, ...] = ()
-    negated: bool = False
 
 
 class Relations:
     def __init__(self, program: Program, facts: FactStore, names: Names) -> None:
         self.program, self.facts, self.names = program, facts, names
-
-    def _decide(
-        self,
-        truth: bool | None,
-        holds: bool,
-        says: str,
-        keys: frozenset[str],
-        *words: str,
-        numbers: tuple[float, ...] = (),
-    ) -> Outcome:
-        status: Status = "unknown" if truth is None else "holds" if truth == holds else "fails"
-        return Outcome(status, says, keys, frozenset(words), numbers, not holds)
 
     # ------------------------------------------------------------------------------------------------ modules
 
@@ -80,103 +38,59 @@ class Relations:
         """The classes of the leaves below a module: as observed, else as written if that is unambiguous."""
         root, _, path = key.partition(".")
         tree = next((t for t in self.facts.of("module.tree") if t.subject in (key, root) or t["class"] == root), None)
-        if tree is not None:
-            rows = tree["modules"] or []
-            short = [
-                (str(r.get("path", "")).removeprefix(f"{tree.subject}").lstrip("."), str(r.get("class"))) for r in rows
-            ]
-            inside = path if tree.subject != key and path else ""
-            below = [(p, c) for p, c in short if p and (not inside or p == inside or p.startswith(f"{inside}."))]
-            return [c for p, c in below if not any(q.startswith(f"{p}.") for q, _ in below)]
-        return self._written(key)
+        if tree is None:
+            return self._written(key)
+        rows = [(str(r.get("path", "")).removeprefix(tree.subject).lstrip("."), str(r.get("class")))
+                for r in tree["modules"] or []]  # fmt: skip
+        inside = path if tree.subject != key else ""
+        below = [(p, c) for p, c in rows if p and (not inside or p == inside or p.startswith(f"{inside}."))]
+        return [c for p, c in below if not any(q.startswith(f"{p}.") for q, _ in below)]
 
     def _written(self, key: str) -> list[str] | None:
         entity = self.names.entities.get(key)
         info = next((u.classes[entity.kind] for u in self.program if entity and entity.kind in u.classes), None)
         if entity is None or info is None:
             return [entity.kind] if entity is not None and entity.sort == "module" else None
-        found = []
-        for call in (n for n in ast.walk(info.node) if isinstance(n, ast.Call)):
-            name = last_name(call)
-            if (
-                name[:1].isupper()
-                and isinstance(call.func, ast.Attribute)
-                and name not in ("Sequential", "ModuleList", "Parameter")
-            ):
-                found.append(name)
-        repeats = [
-            n for n in ast.walk(info.node) if isinstance(n, ast.Starred | ast.For | ast.ListComp | ast.GeneratorExp)
-        ]
-        return None if repeats else found
-
-    def contains(self, keys: frozenset[str], concept: str, holds: bool = True) -> Outcome:
-        """Whether a module has a layer, or its code a function, of a kind."""
-        truths = [self._contains(key, concept) for key in sorted(keys)]
-        truth = None if not truths or None in truths else any(truths)
-        there = "contains" if truth else "contains no"
-        return self._decide(truth, holds, f"{'/'.join(sorted(keys))} {there} {concept}", keys, concept)
-
-    def _contains(self, key: str, concept: str) -> bool | None:
-        entity = self.names.entities.get(key)
-        kinds = self.kinds(key)
-        if kinds is not None and any(
-            concept in code_concepts(kind) for kind in [*kinds, entity.kind if entity else ""]
-        ):
-            return True
-        if entity is not None and entity.lines != (0, 0):
-            for unit in self.program:
-                if entity.kind in unit.classes or entity.key in unit.functions or unit is self.program.main:
-                    return concept in self.code_concepts(*entity.lines, unit_file=unit.file)
-        return None if kinds is None else False
-
-    def part_of(self, whole: frozenset[str], part: frozenset[str], holds: bool = True) -> Outcome:
-        truth = any(p.startswith(f"{w}.") for p in part for w in whole)
-        verb = "contains" if truth else "does not contain"
-        return self._decide(truth, holds, f"{min(whole)} {verb} {min(part)}", whole | part, "contain")
-
-    def count(self, keys: frozenset[str], what: str, n: float) -> Outcome:
-        """How many layers of a kind a module has, or how many optimisers or modules the program."""
-        each = [self._counts(key, what) for key in sorted(keys)] if keys else [self._program_counts(what)]
-        counts: set[int] = set().union(*(one for one in each if one is not None))
-        if not counts or None in each:
-            return Outcome("unknown", f"how many {what} there are", keys)
-        whose = "/".join(sorted(keys)) or "the program"
-        right = sorted(counts)
-        says = f"{whose} has {' or '.join(map(str, right))} of kind {what}"
-        return self._decide(n in right, True, says, keys, what, "layer", numbers=(n,))
-
-    def _counts(self, key: str, what: str) -> set[int] | None:
-        """The numbers that may be meant: with and without layers that have no weights, or that are a variant."""
-        kinds = self.kinds(key)
-        if kinds is None:
+        if any(isinstance(n, ast.Starred | ast.For | ast.ListComp | ast.GeneratorExp) for n in ast.walk(info.node)):
             return None
-        if what == "layer":
-            return {sum(k not in _WITHOUT_WEIGHTS for k in kinds), len(kinds)}
-        these = [k for k in kinds if what in code_concepts(k)]
-        strict = [k for k in these if not ({"transpose", "leaky"} & code_concepts(k))]
-        return {len(these), len(strict)} if strict else {len(these)}
+        made = [n for n in ast.walk(info.node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+        names = [last_name(n) for n in made if last_name(n)[:1].isupper()]
+        return [name for name in names if name not in ("Sequential", "ModuleList", "Parameter")]
 
-    def _program_counts(self, what: str) -> set[int]:
-        if what == "optimizer":
-            return {len({s.name or s.line for u in self.program for s in u.optimizers})}
-        infos = [i for u in self.program for i in u.classes.values()]
-        defined = sum(i.is_module for i in infos)
-        if what == "class":
-            return {defined, len(infos)}
-        return {defined, len(self.facts.of("module.tree"))} - {0} if what == "module" else set()
+    def contains(self, module: str, part: str) -> Outcome:
+        """Whether a module has a part of this name, or a layer of this class (``BatchNorm`` means any of them)."""
+        keys = self.names.keys_of(module)
+        parts = self.names.keys_of(part)
+        if any(p.startswith(f"{k}.") for p in parts for k in keys):
+            return Outcome(True, f"`{part}` is a part of `{module}`")
+        found = [kinds for key in sorted(keys) if (kinds := self.kinds(key)) is not None]
+        if not found:
+            return Outcome(None, f"what `{module}` contains")
+        all_kinds = list(dict.fromkeys(kind for kinds in found for kind in kinds))
+        truth = any(_is_kind(kind, part) for kind in all_kinds)
+        return Outcome(truth, f"`{module}` contains {', '.join(all_kinds[:12]) or 'no layers'}")
 
-    def called(self, keys: frozenset[str], holds: bool) -> Outcome:
-        counts = [c["calls"] for key in keys for c in self.facts.of("module.calls", key)]
-        truth = None if not counts or None in counts else any(counts)
-        return self._decide(truth, holds, f"{min(keys)} is {'' if truth else 'never '}called", keys, "call")
+    def count(self, module: str, kind: str, n: float) -> Outcome:
+        """How many layers of a class a module has; without a module, how many optimisers the program has."""
+        if not module:
+            number = len({s.name or s.line for u in self.program for s in u.optimizers})
+            return Outcome(n == number if kind == "optimizer" else None, f"the program has {number} optimizers")
+        counts = {sum(_is_kind(k, kind) for k in kinds)
+                  for key in self.names.keys_of(module) if (kinds := self.kinds(key)) is not None}  # fmt: skip
+        if len(counts) != 1:
+            return Outcome(None, f"how many {kind} `{module}` has")
+        return Outcome(n in counts, f"`{module}` has {min(counts)} {kind}")
 
-    def ends_in(self, keys: frozenset[str], concept: str, last_line: int, holds: bool = True) -> Outcome:
-        """Whether the last layer of a module, or what the last of the cited lines returns, is of a kind."""
-        kinds = [k[-1] for key in sorted(keys) if (k := self.kinds(key))]
-        truth = any(concept in code_concepts(kind) for kind in kinds) or (
-            last_line > 0 and concept in self.code_concepts(last_line, last_line)
-        )
-        return self._decide(truth, holds, f"the end is {', '.join(kinds) or f'line {last_line}'}", keys, concept, "end")
+    def called(self, module: str) -> Outcome:
+        counts = [c["calls"] for key in self.names.keys_of(module) for c in self.facts.of("module.calls", key)]
+        if not counts or None in counts:
+            return Outcome(None, f"whether `{module}` was called")
+        return Outcome(any(counts), f"`{module}` was called {sum(counts)} times")
+
+    def made_of(self, name: str, kind: str) -> Outcome:
+        kinds = {self.names.entities[k].kind for k in self.names.keys_of(name)} - {"function"}
+        return Outcome(any(_is_kind(k, kind) for k in kinds) if kinds else None,
+                       f"`{name}` is {', '.join(sorted(kinds)) or 'not known'}")  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------ optimisers
 
@@ -186,119 +100,50 @@ class Relations:
             f for f in self.facts.of("optimizer.created") if optimizer in (f.subject, *self.names.keys_of(f.subject))
         ]
         seen = {root for f in created for root in f["owners"] or {}}
-        sites = [s for u in self.program for s in u.optimizers if s.name == optimizer]
-        return seen or {name for site in sites for name in site.modules}
+        return seen or {name for u in self.program for s in u.optimizers if s.name == optimizer for name in s.modules}
 
-    def updates(self, optimizer: frozenset[str], module: frozenset[str], holds: bool = True) -> Outcome:
-        owned = set().union(*(self.owners(o) for o in optimizer)) if optimizer else set()
-        meant = set().union(*(self.names.keys_of(o) | {o} for o in owned)) if owned else set()
-        truth = bool(meant & module) if owned else None
-        if truth is False and any(m.startswith(f"{o}.") or o.startswith(f"{m}.") for m in module for o in meant):
-            truth = None
-        says = f"{'/'.join(sorted(optimizer))} updates {', '.join(sorted(owned)) or 'nothing known'}"
-        return self._decide(truth, holds, says, optimizer | module, "optimizer", "parameter", "update")
-
-    def made_of(self, optimizer: frozenset[str], kind: str, holds: bool = True) -> Outcome:
-        kinds = {self.names.entities[o].kind for o in optimizer if o in self.names.entities}
-        truth = None if not kinds else any(k.lower() == kind for k in kinds)
-        says = f"{'/'.join(sorted(optimizer))} is {', '.join(sorted(kinds))}"
-        return self._decide(truth, holds, says, optimizer, kind, "optimizer", "update")
+    def updates(self, optimizer: str, module: str) -> Outcome:
+        keys = self.names.keys_of(module)
+        owned: set[str] = set().union(*(self.owners(o) for o in self.names.keys_of(optimizer)))
+        meant: set[str] = set().union(*(self.names.keys_of(o) | {o} for o in owned))
+        if not owned or not keys:
+            return Outcome(None, f"what `{optimizer}` updates")
+        says = f"`{optimizer}` updates {', '.join(f'`{o}`' for o in sorted(owned))}"
+        apart = not any(m.startswith(f"{o}.") or o.startswith(f"{m}.") for m in keys for o in meant)
+        return Outcome(True if meant & keys else False if apart else None, says)
 
     # ------------------------------------------------------------------------------------------------ order
 
     def lines_of(self, snippet: str) -> list[int]:
-        """The lines of the main unit where a call, or a name, stands in the code."""
-        wanted = re.sub(r"\s+", "", snippet).strip("`")
-        wanted = wanted.removesuffix("()") if wanted.endswith("()") else wanted
-        unit = self.program.main
-        found = set()
-        for node in unit.all(ast.Call, ast.Assign, ast.AugAssign):
-            text = re.sub(
-                r"\s+", "", ast.unparse(node.func if isinstance(node, ast.Call) and "(" not in wanted else node)
-            )
-            if isinstance(node, ast.Call) and (text == wanted or text.endswith(f".{wanted}")):
+        """The lines of the main unit where a call, or an assignment to a name, stands."""
+        wanted = re.sub(r"\s+", "", snippet).strip("`").removesuffix("()")
+        unit, found = self.program.main, set()
+        for node in unit.all(ast.Call):
+            text = re.sub(r"\s+", "", ast.unparse(node if "(" in wanted else node.func))
+            if text == wanted or text.endswith(f".{wanted}"):
                 found.add(node.lineno)
-            elif isinstance(node, ast.Assign) and (
-                text == wanted or re.sub(r"\s+", "", ast.unparse(node.targets[0])) == wanted
-            ):
-                found.add(node.lineno)
+        for statement in unit.all(ast.Assign):
+            if wanted in (re.sub(r"\s+", "", ast.unparse(part)) for part in (statement, statement.targets[0])):
+                found.add(statement.lineno)
         return sorted(found)
 
-    def steps_of(self, keys: frozenset[str]) -> list[int]:
-        """The lines where the optimisers of some modules take their step."""
-        optimizers = {
-            s.name for u in self.program for s in u.optimizers if self.owners(s.name) & keys or s.name in keys
-        }
-        return sorted(line for name in optimizers for line in self.lines_of(f"{name}.step"))
-
-    def before(
-        self, first: list[int], second: list[int], names: str, lines: tuple[int, int] | None, holds: bool = True
-    ) -> Outcome:
-        """Whether all of one stands above all of the other, within the cited lines if both are there."""
-        if lines is not None:
-            inside = [[n for n in side if lines[0] <= n <= lines[1]] for side in (first, second)]
-            first, second = inside if all(inside) else (first, second)
-        loops = [(loop.lineno, loop.end_lineno or loop.lineno) for loop in self.program.main.training_loops]
-        for a, b in loops:
-            inside = [[n for n in side if a <= n <= b] for side in (first, second)]
-            first, second = inside if all(inside) else (first, second)
-        if not first or not second or first == second:
-            truth = None
-        else:
-            truth = True if max(first) < min(second) else False if max(second) < min(first) else None
-        says = f"of {names}, the first stands at line {first}, the second at line {second}"
-        return self._decide(truth, holds, says, frozenset(), "before", "after", "order", "update")
-
-    # ------------------------------------------------------------------------------------------------ code
-
-    def code_concepts(self, first: int, last: int, unit_file: str | None = None) -> set[str]:
-        """What the code of some lines speaks of: without comments and docstrings, with what its names were bound to."""
-        unit = self.program.units.get(unit_file or self.program.file, self.program.main)
-        found: set[str] = set()
-        for node in unit.nodes:
-            line = getattr(node, "lineno", 0)
-            if not first <= line <= last:
-                continue
-            for field in ("id", "attr", "arg", "name"):
-                if isinstance(value := getattr(node, field, None), str):
-                    found |= code_concepts(value)
-                    found |= self._bound(value) if field in ("id", "attr") else set()
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value.strip():
-                found |= code_concepts(node.value)
-            if isinstance(node, ast.For | ast.While):
-                found |= {"loop", "repeat", "iterate"}
-            operator = node.op if isinstance(node, ast.BinOp | ast.UnaryOp | ast.AugAssign) else node
-            found |= _SAYS.get(type(operator), set())
-        return found
-
-    def _bound(self, name: str) -> set[str]:
-        """``criterion`` speaks of BCELoss where it was bound to one, ``optimizer_G`` of Adam."""
-        unit = self.program.main
-        known = {*unit.modules, *(s.name for s in unit.optimizers)}
-        for spelled in (name, f"self.{name}"):
-            if spelled in known:
-                return set().union(*(code_concepts(last_name(v)) for v, _ in unit.assignments.get(spelled, [])))
-        return set()
-
-    def anywhere(self, concept: str) -> bool:
-        """Whether anything in the whole program speaks of a concept."""
-        kinds = [k for e in self.names.entities.values() for k in (e.kind,)]
-        return any(concept in code_concepts(k) for k in kinds) or any(
-            concept in self.code_concepts(1, len(u.lines), u.file) for u in self.program
-        )
+    def before(self, first: str, second: str) -> Outcome:
+        """Whether all of one stands above all of the other, within a training loop if both stand in it."""
+        one, other = self.lines_of(first), self.lines_of(second)
+        for loop in self.program.main.training_loops:
+            inside = [[n for n in side if loop.lineno <= n <= (loop.end_lineno or n)] for side in (one, other)]
+            one, other = inside if all(inside) else (one, other)
+        if not one or not other or one == other:
+            return Outcome(None, f"where `{first}` and `{second}` stand")
+        says = f"`{first}` stands at line {_listed(one)}, `{second}` at line {_listed(other)}"
+        return Outcome(True if max(one) < min(other) else False if max(other) < min(one) else None, says)
 
 
-_SAYS: dict[type, set[str]] = {
-    ast.Return: {"return", "output"},
-    ast.Add: {"sum", "add"},
-    ast.Sub: {"subtract"},
-    ast.Mult: {"multiply"},
-    ast.Div: {"divide", "half"},
-    ast.USub: {"subtract", "negative"},
-    ast.Pow: {"square", "power"},
-    ast.With: {"context"},
-    ast.ClassDef: {"class"},
-    ast.If: {"if", "condition", "when", "only"} - {"only"},
-    ast.Import: {"import"},
-    ast.ImportFrom: {"import"},
-}
+def _is_kind(kind: str, wanted: str) -> bool:
+    """Whether a class is the one that is meant: ``BatchNorm`` and ``nn.BatchNorm1d`` mean BatchNorm1d."""
+    wanted = wanted.strip("`").rpartition(".")[2].lower()
+    return bool(wanted) and (kind.lower() == wanted or bool(re.fullmatch(rf"{re.escape(wanted)}\d?d?", kind.lower())))
+
+
+def _listed(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines[:3]))

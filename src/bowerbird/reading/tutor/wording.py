@@ -1,7 +1,7 @@
 """Words: what a sentence speaks of, in concepts that English, Chinese and code have in common (glossary.txt).
 
-"convolutional", "卷积" and ``Conv2d`` are one concept, ``conv``.  A sentence is grounded when every concept in it is
-neutral or stands in what it cites; what is left over, nobody has checked.
+"convolutional", "卷积" and ``Conv2d`` are one concept, ``conv``, so that a question in one language finds what is said
+in the other, or in code.
 """
 
 import re
@@ -35,31 +35,6 @@ _NEUTRAL_CHINESE = sorted(
     reverse=True,
 )
 
-NEGATION = re.compile(
-    r"\b(?:not|never|no|none|nothing|without|neither|nor|lacks?|lacking|absent|cannot|isn't|doesn't|"
-    r"aren't|don't|didn't|won't|"
-    r"hasn't|wasn't|fails? to|instead of|rather than|unlike|except)\b|n't\b|不是|不会|不包|没有|并未|并非|"
-    r"从未|从不|未被|未|无法|缺少|而非|不",
-    re.I,
-)
-DEFECT = re.compile(
-    r"\b(?:bugs?|buggy|defects?|defective|wrong(?:ly)?|errors?|erroneous|mistakes?|mistaken(?:ly)?|"
-    r"incorrect(?:ly)?|faults?|faulty|broken|"
-    r"flaws?|flawed|problems?|problematic|issues?|should (?:be|have|use|not|come|call|read)|ought|"
-    r"must be (?:changed|fixed|replaced)|"
-    r"forg[eo]t\w*|missing|needs? (?:to be )?(?:fix\w*|a fix)|fix(?:ed)? by|leak(?!y)\w*|crash\w*|vulnerab\w*|"
-    r"fails|inverted|swapped|reversed|"
-    r"unintended\w*|harmful|collapse[sd]?|diverge[sd]?|explode[sd]?|nan)\b"
-    r"|错误|缺陷|漏洞|有误|写错|搞错|错了|问题|不正确|应该|应当|应为|遗漏|忘记|忘了|缺少|漏掉|颠倒|反了|"
-    r"修复|崩溃|泄漏|坍塌|发散",
-    re.I,
-)
-PRAISE = re.compile(
-    r"\b(?:correct(?:ly)?|right(?:ly)?|fine|sound|valid|proper(?:ly)?|bug-free|flawless|safe|"
-    r"perfect(?:ly)?|well)\b|正确|没问题|无误|合理|完美|妥当",
-    re.I,
-)
-
 _FORMS: dict[str, str] = {}
 _CHINESE_FORMS: dict[str, str] = {}
 _CODE: dict[str, set[str]] = {}
@@ -75,12 +50,6 @@ _PHRASES = sorted((form for form in _FORMS if "-" in form), key=len, reverse=Tru
 _PHRASE = re.compile(r"\b(?:" + "|".join(re.escape(p).replace(r"\-", r"[\s-]+") for p in _PHRASES) + r")s?\b", re.I)
 _WORD = re.compile(r"[A-Za-z][A-Za-z']*(?:_[A-Za-z0-9]+)*\d*[A-Za-z]*|[\u4e00-\u9fff]+")
 _CHINESE_TABLE = sorted([*_CHINESE_FORMS, *_NEUTRAL_CHINESE], key=len, reverse=True)
-LAYERS = frozenset(
-    "conv linear dropout batchnorm layernorm attention recurrent embedding softmax sigmoid tanh relu "
-    "leaky residual adam adamw "
-    "sgd rmsprop bce cross_entropy mse l1 hinge wasserstein kl schedule mask clip momentum".split()
-)
-"""Concepts that say of a program that it has something, so that their absence from the source refutes a claim."""
 
 
 def concept_of(word: str) -> str:
@@ -120,10 +89,6 @@ def _chinese(run: str, offset: int) -> Iterator[tuple[int, int, str]]:
         i += len(word)
 
 
-def concepts(text: str) -> set[str]:
-    return {concept for _, _, concept in located_concepts(text)}
-
-
 def name_parts(name: str) -> list[str]:
     """``optimizer_G`` → optimizer, g;  ``LeakyReLU`` → leaky, re, lu;  ``Generator.model.0`` → generator, model."""
     return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
@@ -139,25 +104,11 @@ def code_concepts(code: str) -> set[str]:
     return found
 
 
-_BREAK = re.compile(
-    r"(?<=[.!?;])\s+|[。；！？;\n]+|(?<!\d),(?=\s)|，|、|\s(?:and|but|while|whereas|because|so|since|"
-    r"although|though|which)\s|而且|但是|因为|所以|并且|而"
-)
-
-
 def sentences(text: str) -> list[tuple[int, int]]:
-    return _spans(text, re.compile(r"(?<=[.!?;])\s+|[。；！？;\n]+"))
-
-
-def clauses(text: str) -> list[tuple[int, int]]:
-    """The spans that say one thing each; brackets and backticks are never cut."""
-    return _spans(text, _BREAK)
-
-
-def _spans(text: str, cut: re.Pattern[str]) -> list[tuple[int, int]]:
+    """The spans of the sentences; brackets and backticks are never cut."""
     closed = [m.span() for m in re.finditer(r"`[^`]*`|\([^()]*\)|\[[^\[\]]*\]|（[^（）]*）", text)]
     spans, start = [], 0
-    for match in cut.finditer(text):
+    for match in re.finditer(r"(?<=[.!?;])\s+|[。；！？;\n]+", text):
         if not any(a < match.end() and match.start() < b for a, b in closed):
             spans.append((start, match.start()))
             start = match.end()

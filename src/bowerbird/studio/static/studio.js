@@ -81,6 +81,7 @@ function wireForm(form) {
   });
   for (const one of all("[data-submits]", form)) one.addEventListener("change", () => answer(form));
   if (form.dataset.drawing !== undefined) wireDrawing(form);
+  if (form.dataset.brush !== undefined) wireBrush(form);
   if (form.dataset.bringing !== undefined) wireBringing(form);
   if (form.dataset.zip !== undefined) wireZip(form);
 }
@@ -101,43 +102,94 @@ function wireBringing(form) {
 
 // --------------------------------------------------------------------------------------------------------------- drawing
 
+// Calls stroke(from, to) as a pointer moves over a canvas, and begin() before the first.
+function wireStrokes(canvas, begin, stroke) {
+  let last = null;
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
+  };
+  const draw = (event) => { const next = at(event); stroke(last, next); last = next; };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    begin();
+    last = at(event);
+    draw(event);
+  });
+  canvas.addEventListener("pointermove", (event) => { if (last) draw(event); });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
+}
+
+function line(pen, [from, to], colour, width) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.lineCap = pen.lineJoin = "round";
+  pen.beginPath();
+  pen.moveTo(...from);
+  pen.lineTo(...to);
+  pen.stroke();
+}
+
+const pngOf = (canvas) => new Promise((done) => canvas.toBlob(done, "image/png"));
+
 function wireDrawing(form) {
   const canvas = form.querySelector("canvas");
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   const before = [];
   const clear = () => { pen.fillStyle = "#ffffff"; pen.fillRect(0, 0, canvas.width, canvas.height); };
   clear();
-  let last = null;
-  const at = (event) => {
-    const box = canvas.getBoundingClientRect();
-    return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
-  };
-  const draw = (event) => {
-    const [x, y] = at(event);
-    pen.strokeStyle = form.elements.colour.value;
-    pen.lineWidth = form.querySelector("[data-width]").value;
-    pen.lineCap = pen.lineJoin = "round";
-    pen.beginPath();
-    pen.moveTo(...last);
-    pen.lineTo(x, y);
-    pen.stroke();
-    last = [x, y];
-  };
   const remember = () => {
     before.push(pen.getImageData(0, 0, canvas.width, canvas.height));
     if (before.length > 20) before.shift();
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    remember();
-    last = at(event);
-    draw(event);
+  wireStrokes(canvas, remember, (...ends) => {
+    line(pen, ends, form.elements.colour.value, form.querySelector("[data-width]").value);
   });
-  canvas.addEventListener("pointermove", (event) => { if (last) draw(event); });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
   form.querySelector("[data-clear]").addEventListener("click", () => { remember(); clear(); });
   form.querySelector("[data-undo]").addEventListener("click", () => { if (before.length) pen.putImageData(before.pop(), 0, 0); });
-  form.prepare = async () => uploaded(form, await new Promise((done) => canvas.toBlob(done, "image/png")));
+  form.prepare = async () => uploaded(form, await pngOf(canvas));
+}
+
+// A picture under a brush: what is painted is white on a mask that is as large as the canvas.
+function wireBrush(form) {
+  const canvas = form.querySelector("canvas");
+  const mask = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+  const [pen, hidden, picture] = [canvas.getContext("2d"), mask.getContext("2d"), new Image()];
+  const part = (name) => form.querySelector(`[data-${name}]`);
+  const show = () => {
+    const side = Math.min(picture.naturalWidth / canvas.width, picture.naturalHeight / canvas.height);
+    const [width, height] = [side * canvas.width, side * canvas.height];
+    const [left, top] = [(picture.naturalWidth - width) / 2, (picture.naturalHeight - height) / 2];
+    pen.imageSmoothingEnabled = width > canvas.width / 2;
+    pen.globalCompositeOperation = "source-over";
+    pen.drawImage(picture, left, top, width, height, 0, 0, canvas.width, canvas.height);
+    hidden.fillStyle = "#000000";
+    hidden.fillRect(0, 0, mask.width, mask.height);
+  };
+  const cover = (paint) => {
+    for (const [one, colour] of [[hidden, "#ffffff"], [pen, "#e8a13a"]]) paint(one, colour);
+  };
+  const choose = (name, address) => { picture.name = name; picture.src = address; };
+  picture.addEventListener("load", () => { part("name").value = picture.name; show(); });
+  wireStrokes(canvas, () => {}, (...ends) => cover((one, colour) => line(one, ends, colour, part("width").value)));
+  part("clear").addEventListener("click", show);
+  part("half").addEventListener("click", () => cover((one, colour) => {
+    one.fillStyle = colour;
+    one.fillRect(0, canvas.height / 2, canvas.width, canvas.height / 2);
+  }));
+  for (const pick of all("[data-pick]", form)) {
+    pick.addEventListener("change", () => choose(pick.value, pick.parentElement.querySelector("img").src));
+  }
+  part("bring").addEventListener("change", async (event) => {
+    try {
+      const brought = await (await post("/pictures", event.target.files[0], "application/octet-stream")).json();
+      choose(brought.name, brought.url);
+    } catch (error) {
+      document.getElementById(form.dataset.into).replaceChildren(sentence(error.message));
+    }
+  });
+  form.prepare = async () => uploaded(form, await pngOf(mask));
+  choose(part("name").value, form.querySelector("[data-pick]:checked + img").src);
 }
 
 // ------------------------------------------------------------------------------------------------------------------ tabs

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from bowerbird.reading.running.observe.flow import Flow
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.recorder import Recorder, summary
 from bowerbird.reading.running.standins.anything import Anything
@@ -58,10 +59,12 @@ class FunctionWatch(TorchFunctionMode):
         self.times: dict[tuple[str, int | None, str, str], int] = {}
         self.last: dict[tuple[str, int | None, str, str], dict[str, Any]] = {}
         self.losses: list[dict[str, Any]] = []
+        self.flow = Flow()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        self.flow.takes(args, kwargs)
         if name in _SILENT:
             return func(*args, **kwargs)
         if name == "__getitem__" and len(args) == 2 and args[0].ndim == 0 and args[1] == 0 and isinstance(args[1], int):
@@ -83,10 +86,12 @@ class FunctionWatch(TorchFunctionMode):
         row = self.rows.get((file, line, name))
         before = self.recorder.safely(self._before, name, file, line, args, kwargs)
         out = func(*args, **kwargs)
+        direct = row["direct"] if row is not None and "direct" in row else _asker(sys._getframe(1)) is frame
+        if direct:
+            self.flow.makes((file, line, name), out, args, kwargs)
         if row is not None:
             row["count"] += 1
         else:
-            direct = _asker(sys._getframe(1)) is frame
             self.rows[file, line, name] = self.recorder.safely(self._row, direct, args, kwargs, out) or {"count": 1}
         if before is not None:
             self.recorder.safely(self._after, name, file, line, before, out)

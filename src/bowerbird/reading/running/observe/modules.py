@@ -3,6 +3,7 @@
 import sys
 import weakref
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -58,6 +59,7 @@ class ModuleWatch:
         self.given: tuple[Any, Any] = ((), {})
         self.number = 0
         self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
+        self.carried: dict[int, dict[str, list[float]]] = {}
         self.quiet = False
         self._switching = 0
         self._at_line: Counter[tuple[int, int | None]] = Counter()
@@ -224,6 +226,7 @@ class ModuleWatch:
         small = sum(p.numel() for p in own.values()) <= SNAPSHOT
         copies = {name: (p.detach().clone() if small else p.detach().float().sum()) for name, p in own.items()}
         self.start[id(root)] = (weakref.ref(root), copies)
+        self.carried[id(root)] = {name: signature(tensor) for name, tensor in beside_state(root)}
 
     def roots(self) -> dict[str, nn.Module]:
         """Modules that are held by no other, by the user's name; losses and bare activations left out."""
@@ -404,3 +407,18 @@ def detached(value: Any) -> Any:
 
 def _own_classes(module: nn.Module) -> list[str]:
     return [k.__qualname__ for k in type(module).__mro__ if not k.__module__.startswith(("torch.", "builtins"))]
+
+
+def beside_state(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors that modules hold as plain attributes, or in buffers that are not saved, by path."""
+    for path, module in root.named_modules():
+        unsaved = {name: module._buffers.get(name) for name in module._non_persistent_buffers_set}
+        for name, value in (*vars(module).items(), *unsaved.items()):
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
+                yield f"{path}.{name}".lstrip("."), value
+
+
+def signature(tensor: torch.Tensor) -> list[float]:
+    """Two numbers that change with a tensor."""
+    flat = tensor.detach().reshape(-1).double()
+    return [float(flat.norm()), float(flat @ torch.arange(1, flat.numel() + 1, dtype=torch.float64))]

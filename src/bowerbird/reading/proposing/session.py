@@ -1,0 +1,36 @@
+"""An execution that is compared with another one, examined for the properties, and asked a model's own assertion."""
+
+from typing import Any
+
+import torch
+
+from bowerbird.reading.history.session import Traced
+from bowerbird.reading.properties import PROBES
+
+ASSERTION_S = 6.0
+
+
+class Examined(Traced):
+    """Matched random numbers while the program runs, then the experiments, then ``request.observable``."""
+
+    def execute(self) -> None:
+        super().execute()
+        if self.request.probes:
+            self._probes(self.live(), only=PROBES)
+        if self.request.observable:
+            self._asserted(self.request.observable)
+        self.recorder.flush()
+
+    def _asserted(self, text: str) -> None:
+        """Records whether the assertion holds, fails, or could not be made."""
+        torch.manual_seed(self.request.seed)
+        value: dict[str, Any] = {"holds": None, "said": "its time was over"}
+        with self.clock(ASSERTION_S, "observable"):
+            try:
+                exec(compile(text, "<observable>", "exec"), {**self.namespace, "torch": torch})
+                value = {"holds": True, "said": ""}
+            except AssertionError as error:
+                value = {"holds": False, "said": str(error)[:200]}
+            except BaseException as error:  # a model's code, on a stranger's objects
+                value = {"holds": None, "said": f"{type(error).__name__}: {str(error)[:200]}"}
+        self.recorder("hypothesis.observable", "observable", value, line=None, file=self.request.main, kind="probed")

@@ -1,0 +1,637 @@
+"""Rules of diffusion and flow models: schedules and tables, noising, conditions, averages, sampling steps."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver, targets_of
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.places import assigned_in, class_at, function_at, mentions, statements_in, swap, unit_of
+from bowerbird.reading.running.run import Run
+
+_DEFINITIONS = {
+    "alphas": "1 - betas",
+    "bar": "cumprod(1 - betas)",
+    "bar_prev": "alpha-bar of the step before, 1 at the first",
+    "sqrt_bar": "sqrt(alpha-bar)",
+    "sqrt_one_minus_bar": "sqrt(1 - alpha-bar)",
+    "sqrt_recip_bar": "sqrt(1 / alpha-bar)",
+    "sqrt_recipm1_bar": "sqrt(1 / alpha-bar - 1)",
+    "posterior_variance": "beta * (1 - alpha-bar_prev) / (1 - alpha-bar)",
+    "mean_coef1": "beta * sqrt(alpha-bar_prev) / (1 - alpha-bar)",
+    "mean_coef2": "(1 - alpha-bar_prev) * sqrt(alpha) / (1 - alpha-bar)",
+}
+
+
+def wrong_tables(facts: FactStore) -> list[Fact]:
+    """Tables that differ from their definition; of those that follow from a wrong one, only that one."""
+    wrong = [f for f in facts.of("probe.table") if f["error"] > (5e-3 if f["kind"] == "bar_prev" else 2e-2)]
+    roots = [f for f in wrong if f["kind"] in ("alphas", "bar", "bar_prev")]
+    if any(f["kind"] == "bar_prev" for f in wrong):
+        wrong = [f for f in wrong if f["kind"] not in ("posterior_variance", "mean_coef1", "mean_coef2")]
+    return [f for f in wrong if f["kind"] in ("alphas", "bar")] or wrong if roots else wrong
+
+
+def _table_finding(identity: str, fact: Fact) -> Finding:
+    return Finding(
+        identity,
+        "error",
+        fact.line or 1,
+        f"The table {fact['name']} is not {_DEFINITIONS[fact['kind']]}.",
+        f"It is off by {fact['error']:.2g} (relative) from what the program's other tables give; its first entry is "
+        f"{fact['first']:.4g} and should be {fact['should_be']:.4g} ({fact.id}).",
+        f"Compute {_DEFINITIONS[fact['kind']]}.",
+        file=fact.file,
+        facts=(fact.id,),
+    )
+
+
+_GUESSED_ENDS = re.compile(r"(beta|start|end|sigma|schedule)\w*=", re.I)
+
+
+@rule("D01", "The noise schedule is wrong", family="diffusion")
+def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Betas in (0, 1), cumulative products that fall, and the cosine schedule where a function says so."""
+    for fact in wrong_tables(facts):
+        if fact["kind"] in ("alphas", "bar"):
+            yield _table_finding("D01", fact)
+    for fact in facts.of("probe.schedule"):
+        if fact["falling"] and fact["betas_inside"]:
+            yield say("D01d", "ok", fact.line, fact=fact)
+            continue
+        if any(_GUESSED_ENDS.search(stand_in.name) for stand_in in run.stand_ins):
+            continue  # the ends of the schedule are ours, not the program's
+        yield say("D01", "error", fact.line, fact=fact, last=fact["last"] ** 2)
+    for fact in facts.of("probe.cosine"):
+        if fact["error"] < 0.03:
+            yield say("D01e", "ok", fact.line, fact=fact)
+            continue
+        root = fact["error_of_root"] < 0.03
+        if not root and fact["error"] < 0.15:
+            continue
+        yield say(
+            "D01b" if root else "D01c", "error" if root else "warning", fact.line, fact=fact,
+            said=f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "",
+        )  # fmt: skip
+
+
+def _spoilt_by_previous(program: Program, facts: FactStore) -> tuple[Unit, int, Fact] | None:
+    """Where a local alpha-bar of the step before is made, where all that follow from it are wrong."""
+    wrong = wrong_tables(facts)
+    kinds = {f["kind"] for f in wrong}
+    if not kinds or not kinds <= {"posterior_variance", "mean_coef1", "mean_coef2"} or len(kinds) < 2:
+        return None
+    unit = unit_of(program, wrong[0])
+    made = next(iter(assigned_in(unit, r"prev")), None)
+    return (unit, made.lineno, wrong[0]) if made is not None else None
+
+
+@rule("D02", "alpha-bar of the previous step is that of another", family="diffusion")
+def previous(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Its first entry is 1 and the rest are the entries before."""
+    for fact in wrong_tables(facts):
+        if fact["kind"] == "bar_prev":
+            yield _table_finding("D02", fact)
+    spoilt = _spoilt_by_previous(program, facts)
+    if spoilt is not None:
+        unit, line, fact = spoilt
+        yield say("D02", "error", line, file=unit.file, fact=fact)
+
+
+@rule("D03", "A coefficient of the forward process is wrong", family="diffusion")
+def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Signal and noise of a variance-preserving process have squares that sum to one."""
+    wrong = [f for f in wrong_tables(facts) if f["kind"] not in ("alphas", "bar", "bar_prev")]
+    for fact in wrong if _spoilt_by_previous(program, facts) is None else ():
+        yield _table_finding("D03", fact)
+    for fact in facts.of("probe.noising"):
+        off = abs(fact["sum_of_squares"] - 1)
+        if off < 2e-3:
+            yield say("D03b", "ok", fact.line, fact=fact)
+            continue
+        bar = fact["bar"]
+        if wrong or bar is None:
+            continue
+        unit = unit_of(program, fact)
+        bad_noise = abs(fact["signal"] ** 2 - bar) < 2e-3
+        right = (1 - bar) ** 0.5 if bad_noise else bar**0.5
+        yield say(
+            "D03", "error", _line_of_coefficient(unit, fact, bad_noise), which="noise" if bad_noise else "signal",
+            fact=fact, right=right,
+        )  # fmt: skip
+
+
+def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
+    function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
+    if function is None:
+        return fact.line or 1
+    lines = [
+        (s.lineno, ast.unparse(s)) for s in statements_in(unit, function) if isinstance(s, ast.Assign | ast.Return)
+    ]
+    about = [
+        n
+        for n, text in lines
+        if bool(re.search(r"1(\.0)? ?- ?|one_?minus", text)) == noise and re.search("alpha|bar|sqrt|sigma", text)
+    ]
+    return (about or [n for n, _ in lines] or [function.lineno])[0]
+
+
+@rule("D04", "The last step still holds signal", family="diffusion")
+def last_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Sampling starts from pure noise, which training never saw when much signal is left at the end."""
+    if any("built with these arguments" in stand_in.reason for stand_in in run.stand_ins):
+        return  # the number of steps is ours, not the program's
+    for fact in facts.of("probe.schedule"):
+        if fact["last"] <= 0.2 or not fact["falling"] or fact["steps"] < 20:
+            continue
+        unit = unit_of(program, fact)
+        line = next(
+            (c.lineno for c in unit.calls("linspace") if any(isinstance(unit.constant(a), float) for a in c.args)),
+            fact.line or 1,
+        )
+        yield say(
+            "D04", "warning", line, fact=fact, beta_first=fact["beta_first"] or 0, beta_last=fact["beta_last"] or 0,
+        )  # fmt: skip
+        return
+
+
+# ---------- the forward process: inverses and targets, the range of the data, weights of the loss
+
+
+@rule("D05", "Target and inverse do not belong together", family="diffusion")
+def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Noise and data were mixed and taken apart again by the program's own functions."""
+    wrong = bool(wrong_tables(facts))
+    for fact in facts.of("probe.inverse"):
+        if fact["error"] < 1e-2:
+            yield say("D05", "ok", fact.line, fact=fact)
+        elif not wrong:
+            unit = unit_of(program, fact)
+            function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
+            returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)] if function else []
+            line = (returns[-1].end_lineno or returns[-1].lineno) if returns else fact.line or 1
+            yield say("D05c", "error", line, fact=fact)
+    for fact in facts.of("probe.target"):
+        velocity, found = fact["velocity"], (fact["of_noise"], fact["of_input"])
+        if not velocity or fact["residual"] > 1e-2 or wrong:
+            continue
+        scale = abs(velocity[0]) + abs(velocity[1])
+        if abs(found[0] + velocity[0]) + abs(found[1] + velocity[1]) < 0.02 * scale and fact["standard_v"]:
+            unit = unit_of(program, fact)
+            function = function_at(unit, fact.line)
+            at = (
+                [
+                    s.lineno
+                    for s in assigned_in(unit, "^target$|^v$", under=function)
+                    if re.search("noise|eps", ast.unparse(s)) and "-" in ast.unparse(s)
+                ]
+                if function
+                else []
+            )
+            yield say("D05b", "error", (at or [fact.line or 1])[-1], found=found, velocity=velocity, fact=fact)
+
+
+def _signed_sampling(program: Program) -> bool:
+    """Whether the program clamps samples to [-1, 1] or maps them from there to [0, 1]."""
+    text = program.main.text
+    return bool(re.search(r"clamp_?\(\s*-1(\.0?)?\s*,\s*1|clip\(\s*-1|min=-1|\+ ?1(\.0)?\) ?(\*|/) ?(0?\.5|2)", text))
+
+
+@rule("D06", "Images are not centred", family="diffusion")
+def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Data in [0, 1] against a sampler that works in [-1, 1]."""
+    if any("stand-in images were taken" in s.reason for s in run.stand_ins) or not _signed_sampling(program):
+        return
+    for fact in facts.of("probe.target"):
+        if fact["least"] is None or fact["least"] < -0.2 or fact["most"] < 0.3 or fact["most"] > 1.3:
+            continue
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line)
+        calls = (
+            [
+                c.lineno
+                for c in unit.all(ast.Call, under=holder)
+                if holder
+                and last_name(c) in ("p_losses", "loss", "training_losses")
+                and (f := unit.function(c)) is not None
+                and f.name == "forward"
+            ]
+            if holder
+            else []
+        )
+        yield say("D06", "error", (calls or [fact.line or 1])[0], fact=fact)
+        return
+    seen = False
+    if facts.of("probe.noising") and not _SCALED.search(program.main.text):
+        for fact in facts.of("data.batch"):
+            first = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
+            seen = seen or first is not None
+            if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
+                line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
+                yield say("D06c", "warning", line, file="", first=first, fact=fact)
+                return
+    yield from _unscaled(program, seen)
+
+
+def _unscaled(program: Program, seen: bool) -> Iterator[Finding]:
+    """By the text alone: transforms that end in [0, 1] in a file that diffuses and clamps to [-1, 1]."""
+    text = "\n".join(unit.text for unit in program)
+    diffuses = re.search(r"def (q_sample|p_losses|noise_images?|add_noise|forward_diffusion)\b", program.main.text)
+    if seen or diffuses is None or _SCALED.search(text):
+        return
+    for call in program.main.calls("ToTensor"):
+        yield say("D06b", "warning", call.lineno, file=program.main.file)
+        return
+
+
+_SCALED = re.compile(
+    r"Normalize\(|\* ?2(\.0?)?\)? ?- ?1|2(\.0?)? ?\* ?\w+ ?- ?1|- ?0?\.5|normalize_to|to_neg_one|/ ?127\.5"
+)
+
+
+@rule("D07", "The weight of min-SNR is clamped from the wrong side", family="diffusion")
+def min_snr(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The clamped ratio on a grid from 0.001 to 1000."""
+    for fact in facts.of("probe.snr"):
+        if fact["most"] > 100 and fact["least"] > 1:
+            yield say(
+                "D07", "error", fact.line,
+                patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"), fact=fact,
+            )  # fmt: skip
+
+
+# ---------- what a denoiser is told: the condition, the step, the range of steps
+
+
+@rule("D11", "Guidance works against its condition", family="diffusion")
+def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The weight of the conditional answer, and conditions that are dropped while sampling."""
+    for fact in facts.of("probe.guidance"):
+        if abs(fact["of_conditional"] + fact["of_unconditional"] - 1) > 0.05:
+            continue
+        if fact["of_conditional"] < fact["of_unconditional"] and fact["of_conditional"] <= 0:
+            yield say("D11c", "error", fact.line, fact=fact)
+        elif fact["of_conditional"] > 0:
+            yield say("D11d", "ok", fact.line, fact=fact)
+    yield from _steps_against(program, facts)
+    for fact in facts.of("probe.dropped_while_sampling"):
+        unit = unit_of(program, fact)
+        function = function_at(unit, fact.line)
+        if function is None or not mentions(function, r"^(y|c|labels?|class(es)?|context|cond|cls|drop\w*)$"):
+            continue
+        yield say("D11", "error", fact.line, fact=fact)
+
+
+def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """Steps of a sampler that ask the network twice: the share of the answer with the condition."""
+    for fact in facts.of("probe.sampler_step"):
+        answers, bound = fact["of_answers"] or (), list(fact["conditional"] or ())
+        if len(answers) != 2 or sorted(bound) != [False, True] or fact["residual"] > 5e-3 or not fact["guided"]:
+            continue
+        total = sum(answers)
+        share = answers[bound.index(True)] / total if abs(total) > 1e-9 else 0.0
+        if share > 0.02:
+            return
+        unit = unit_of(program, fact)
+        function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
+        mixed = [
+            s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
+            if re.search(r"guid|cfg|scale|\bw\b", ast.unparse(s.value)) and isinstance(s.value, ast.BinOp)
+        ]  # fmt: skip
+        yield say(
+            "D11b", "warning", (mixed or [fact["update_line"] or fact.line or 1])[0], share=share, share_2=1 - share,
+            fact=fact,
+        )  # fmt: skip
+        return
+
+
+@rule("D12", "The network ignores the time", family="diffusion")
+def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Other times, same output."""
+    for fact in facts.of("probe.time"):
+        if fact["change"] > 1e-7:
+            yield say("D12b", "ok", fact.line, fact=fact)
+            continue
+        unit = unit_of(program, fact)
+        info = unit.classes.get(str(fact["class"]))
+        forward = info.methods.get("forward") if info else None
+        uses = [
+            s.lineno
+            for s in (statements_in(unit, forward) if forward else ())
+            if isinstance(s, ast.Assign | ast.Return | ast.AugAssign)
+            and mentions(s, r"^(t|ts|time\w*|t_emb|temb|emb|step|sigma)$")
+        ]
+        yield say("D12", "error", (uses or [forward.lineno if forward else fact.line or 1])[0], fact=fact)
+
+
+@rule("D13", "Steps are drawn from the wrong range", family="diffusion")
+def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The bounds of randint against the tables and the steps that the sampler visits."""
+    for unit in program:
+        yield from _standing_step(unit)
+    lengths = {f["steps"] for f in facts.of("probe.schedule")}
+    visited = [
+        int(f["t"])
+        for f in facts.of("probe.sampler_step")
+        if isinstance(f["t"], int | float) and float(f["t"]) == int(f["t"])
+    ]
+    for unit in program:
+        for call in unit.calls("randint"):
+            low, high = _bounds(unit, call, facts)
+            statement = unit.statement(call)
+            if low is None or high is None or len(lengths) != 1 or statement is None:
+                continue
+            steps = lengths.copy().pop()
+            if high not in (steps, steps - 1, steps + 1) or not _draws_steps(unit, call, statement):
+                continue
+            reached = min(visited) if visited else _lowest_visited(unit)
+            unseen = low == 1 and high <= steps and reached == 0
+            beyond = high == steps + 1 and low == 0
+            short = high == steps - 1 and (not visited or max(visited) == steps - 1)
+            if not (unseen or beyond or short):
+                continue
+            which = "0" if unseen else str(steps) if beyond else str(steps - 1)
+            yield say(
+                "D13" if beyond else "D13b", "error" if unseen or beyond else "warning", call.lineno, file=unit.file,
+                facts=tuple(f.id for f in facts.of("probe.schedule")[:1]),
+                patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
+                which=which, low=low, high_2=high - 1, steps=steps, reached=reached,
+            )  # fmt: skip
+
+
+def _standing_step(unit: Unit) -> Iterator[Finding]:
+    """A loop over steps that stores something for each, while the step it passes on was set before and stays."""
+    for loop in unit.all(ast.For):
+        if not isinstance(loop.target, ast.Name) or "range" not in ast.unparse(loop.iter):
+            continue
+        index = loop.target.id
+        inside = list(unit.all(ast.Call, under=loop))
+        stored = any(
+            isinstance(n.ctx, ast.Store) and index in names_in(n.slice) for n in unit.all(ast.Subscript, under=loop)
+        )
+        passed = {
+            k.value.id for c in inside for k in c.keywords
+            if k.arg and _STEP_NAME.match(k.arg) and isinstance(k.value, ast.Name)
+        }  # fmt: skip
+        body = [c for c in inside if c.lineno > loop.lineno]
+        told = any(index in names_in(a) for c in body for a in (*c.args, *(k.value for k in c.keywords)))
+        changed = {n for s in unit.all(ast.stmt, under=loop) for n in map(dotted, targets_of(s)) if n}
+        changed |= {dotted(receiver(c)) or "" for c in inside if last_name(c).endswith("_")} | {index}
+        for name in sorted(passed - changed) if stored and not told else ():
+            before = [
+                n.lineno for n in unit.all(ast.Assign, ast.Expr, under=unit.function(loop) or unit.tree)
+                if n.lineno < loop.lineno and name in names_in(n)
+            ]  # fmt: skip
+            yield say(
+                "D13c", "warning", max(before, default=loop.lineno), file=unit.file, index=index, name=name, loop=loop,
+                iter=ast.unparse(loop.iter)[:40],
+            )  # fmt: skip
+
+
+_STEP_NAME = re.compile(r"^(t|ts|time_?steps?|time)$")
+
+
+def _draws_steps(unit: Unit, call: ast.Call, statement: ast.stmt) -> bool:
+    function = unit.function(call)
+    names = " ".join(ast.unparse(t) for t in targets_of(statement))
+    return bool(
+        re.search(r"^_?ts?$|time|step|^t\b", names) or (function is not None and re.search("time|step", function.name))
+    )
+
+
+def _bounds(unit: Unit, call: ast.Call, facts: FactStore) -> tuple[int | None, int | None]:
+    seen = facts.first("function.call", "randint", line=call.lineno)
+    if seen is not None and seen.file == unit.file:
+        numbers = [a for a in seen["args"] or () if isinstance(a, int) and not isinstance(a, bool)]
+        words = seen["kwargs"] or {}
+        low, high = words.get("low"), words.get("high")
+        if high is None:
+            high = numbers[-1] if numbers else None
+        if low is None:
+            low = numbers[0] if len(numbers) > 1 or (numbers and "high" in words) else 0
+        return (low if isinstance(low, int) else None), (high if isinstance(high, int) else None)
+    low, high = unit.constant(keyword(call, "low")), unit.constant(keyword(call, "high"))
+    return (low, high) if isinstance(low, int) and isinstance(high, int) else (None, None)
+
+
+def _lowest_visited(unit: Unit) -> int | None:
+    """The last step of a loop that counts down."""
+    for call in unit.calls("reversed"):
+        inner = next((c for c in unit.calls("range", under=call)), None)
+        if inner is not None:
+            first = unit.constant(inner.args[0]) if len(inner.args) > 1 else 0
+            return first if isinstance(first, int) else None
+    return None
+
+
+# ---------- samplers: what a step takes of the picture, of the network's answer and of fresh noise
+
+
+FITTED = 5e-3
+"""Above this residual a step is no sum of its parts (something is clamped), and nothing is said of it."""
+
+
+def _close(a: float, b: float, tolerance: float = 0.02) -> bool:
+    return abs(a - b) <= tolerance * max(abs(b), 1e-9)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step ``picture * x + answer * eps + noise * z`` and what ancestral and deterministic sampling would take."""
+
+    picture: float
+    answer: float
+    noise: float
+    ancestral: tuple[float, float]
+    deterministic: tuple[float, float]
+    variances: tuple[float, float]
+
+    @property
+    def right_mean(self) -> bool:
+        return _close(self.answer, self.ancestral[1])
+
+    @property
+    def right_noise(self) -> bool:
+        return any(_close(self.noise, v**0.5) for v in self.variances)
+
+    @property
+    def without_noise(self) -> bool:
+        return self.noise < 1e-7
+
+
+Said = tuple[Severity, str, str]
+
+
+def _right(step: Step) -> Said | None:
+    if step.right_noise and step.right_mean:
+        return "ok", "Sampling adds the noise of the posterior.", ""
+    return None
+
+
+def _variance_for_deviation(step: Step) -> Said | None:
+    if step.noise > 0 and any(_close(step.noise, v) for v in step.variances):
+        return (
+            "error", "The noise is scaled by the variance instead of the standard deviation.",
+            "Multiply the noise by sqrt(variance).",
+        )  # fmt: skip
+    return None
+
+
+def _answer_for_noise(step: Step) -> Said | None:
+    twice = any(_close(step.answer, step.ancestral[1] + sign * v**0.5) for v in step.variances for sign in (1, -1))
+    if step.without_noise and twice and not _close(step.answer, step.deterministic[1]):
+        return (
+            "error", "The random term of the sampler is the network's own answer, not fresh noise.",
+            "Draw torch.randn_like(x) at every step.",
+        )  # fmt: skip
+    return None
+
+
+def _no_noise(step: Step) -> Said | None:
+    exactly = _close(step.answer, step.ancestral[1], 0.01) and not _close(step.answer, step.deterministic[1], 0.01)
+    if step.without_noise and exactly:
+        return (
+            "warning", "The sampler takes the mean of the posterior and adds no noise.",
+            "Add sqrt(variance) * torch.randn_like(x), or use the DDIM update.",
+        )  # fmt: skip
+    return None
+
+
+def _wrong_mean(step: Step) -> Said | None:
+    if step.right_noise and not _close(step.answer, step.ancestral[1], 0.05):
+        return (
+            "error", "The mean of a sampling step subtracts the wrong share of the predicted noise.",
+            "The mean is (x - beta / sqrt(1 - alpha-bar) * eps) / sqrt(alpha).",
+        )  # fmt: skip
+    return None
+
+
+_DIAGNOSES: tuple[Callable[[Step], Said | None], ...] = (
+    _right, _variance_for_deviation, _answer_for_noise, _no_noise, _wrong_mean,
+)  # fmt: skip
+
+
+@rule("D08", "The noise of a sampling step is wrong", family="diffusion")
+def sampler_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Each step was fitted as a sum of its input, the network's answer and the noise that was drawn."""
+    steps = [f for f in facts.of("probe.sampler_step") if f["residual"] < FITTED]
+    for fact in steps:
+        if fact["last"] or not fact["ancestral"] or not fact["t"] or fact["t"] < 1 or len(fact["of_answers"]) != 1:
+            continue
+        finding = _judged(program, fact)
+        if finding is not None:
+            yield finding
+            if finding.severity != "ok":
+                return
+    for fact in steps:
+        share = abs(fact["of_noise"] / fact["of_input"]) if fact["of_input"] else 0.0
+        first_steps = fact["t"] is None or fact["t"] < 2
+        if fact["last"] and first_steps and share > max(1e-4, 5 * fact["residual"]):
+            yield say(
+                "D08c", "error" if fact["steps"] > 1 else "warning", fact["draw_line"] or fact.line,
+                file=fact["draw_file"] or fact.file, fact=fact, share=share,
+            )  # fmt: skip
+            return
+
+
+def _judged(program: Program, fact: Fact) -> Finding | None:
+    step = Step(
+        fact["of_input"], fact["of_answers"][0], fact["of_noise"], tuple(fact["ancestral"]),
+        tuple(fact["deterministic"]), (fact["beta"], fact["posterior_variance"]),
+    )  # fmt: skip
+    if not _close(step.picture, step.ancestral[0], 2e-3):
+        return _jumped(program, fact, step)
+    said = next((said for diagnosis in _DIAGNOSES if (said := diagnosis(step)) is not None), None)
+    if said is None:
+        return None
+    severity, message, fix = said
+    unit = unit_of(program, fact)
+    update = int(fact["update_line"] or fact.line or 1)
+    line = _reused(unit, update) if message.startswith("The random term") else update
+    return say("D08", severity, line, said=message, fact=fact, step=step, variances=step.variances[0] ** 0.5, seen=fix)
+
+
+def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
+    """A step without noise from t to the next time that the network was asked at, against DDIM's."""
+    wanted = fact["jump"]
+    if not wanted or not step.without_noise:
+        return None
+    if _close(step.picture, wanted[0], 2e-3) and abs(step.answer - wanted[1]) < 0.02 * (1 + abs(wanted[1])):
+        return None
+    unit = unit_of(program, fact)
+    function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
+    places = [
+        s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
+        if re.search(r"alpha|bar", ast.unparse(s.targets[0])) and re.search(r"\[", ast.unparse(s.value))
+    ]  # fmt: skip
+    return say(
+        "D08b", "warning", (places or [fact["update_line"] or fact.line or 1])[0], fact=fact, step=step, wanted=wanted,
+    )  # fmt: skip
+
+
+def _reused(unit: Unit, update: int) -> int:
+    """Where the network's answer is called noise, in the function of an update."""
+    function = function_at(unit, update)
+    for statement in assigned_in(unit, "noise|^z$|eps", under=function) if function else ():
+        value = getattr(statement, "value", statement)
+        named = re.search("pred|eps|model|noise", ast.unparse(value)) and not re.search("randn", ast.unparse(statement))
+        if named and not (isinstance(statement, ast.Assign) and isinstance(value, ast.Call)):
+            return statement.lineno
+    return update
+
+
+# ---------- copies of a network: moving averages, tensors made under inference mode
+
+
+@rule("D09", "The moving average does not average", family="diffusion")
+def average(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One update with all new weights at one and all averaged ones at zero."""
+    for fact in facts.of("probe.ema"):
+        after, decay = fact["after"], fact["decay"]
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line) or function_at(unit, fact.line)
+        body = [
+            s
+            for s in (unit.all(ast.Assign, ast.Expr, ast.AugAssign, ast.Return, under=holder) if holder else ())
+            if re.search(r"decay|beta|alpha|lerp|mu\b", ast.unparse(s))
+            and re.search(r"\*|mul|lerp|add", ast.unparse(s))
+            and holder is not None
+            and s.lineno > holder.lineno
+        ]
+        line = body[0].lineno if body else fact.line or 1
+        if after == 0 and fact["online"] == 1:
+            moved = facts.of("module.moved")
+            still = [
+                m for m in moved if re.search("ema|average|shadow", m.subject, re.I) and m["unmoved"] and not m["moved"]
+            ]
+            yield say(
+                "D09", "error", line, fact=fact,
+                said=f"; {still[0].subject} did not move in the whole run ({still[0].id})." if still else ".",
+            )  # fmt: skip
+        elif (decay > 0.6 and abs(after - decay) < 1e-4 and abs(after - (1 - decay)) > 0.1) or fact["online"] != 1:
+            yield say("D09b", "error", line, decay=decay, after=after, fact=fact)
+
+
+@rule("D10", "A tensor of inference_mode is needed by the backward pass", family="diffusion")
+def inference_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """PyTorch refuses; the place is where the mode is entered."""
+    for fact in facts.of("run.exception"):
+        if "nference tensor" not in str(fact["message"]):
+            continue
+        unit = unit_of(program, fact)
+        places = [c.lineno for c in unit.calls("inference_mode")]
+        inside = [
+            n
+            for n in places
+            if not any(re.search("sample|generate|eval", f.name) for f in [function_at(unit, n)] if f is not None)
+        ]
+        line = (inside or places or [fact.line or 1])[0]
+        yield say(
+            "D10", "error", line, patch=swap(program, fact.file, line, "inference_mode", "no_grad", "D10: no_grad"),
+            fact=fact, message=str(fact["message"])[:90],
+        )  # fmt: skip
+        return

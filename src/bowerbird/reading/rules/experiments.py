@@ -1,0 +1,110 @@
+"""What the general experiments found: each knows a property that any right program has, and no pattern of the text."""
+
+import ast
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.program import Program
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.places import function_at, unit_of
+from bowerbird.reading.running.run import Run
+
+
+def _failing(facts: FactStore, name: str) -> Iterator[Fact]:
+    return (fact for fact in facts.of(f"property.{name}") if fact["holds"] is False)
+
+
+def _sentence(fact: Fact) -> str:
+    said = str(fact["said"])
+    return f"{said[:1].upper()}{said[1:]} ({fact.id})."
+
+
+@rule("X18", "Examples of a batch depend on one another", family="general", exact=True)
+def coupled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One example was changed, and the answers to others moved."""
+    for fact in _failing(facts, "independence"):
+        yield say("X18", "error", fact.line, fact=fact, said=_sentence(fact))
+
+
+@rule("X05", "The result of an operation is thrown away", family="general", exact=True)
+def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A statement that only computes: ``x.clamp(0, 1)`` changes nothing."""
+    for fact in _failing(facts, "dataflow"):
+        for row in fact["unused"]:
+            if row["how"] == "discarded":
+                yield say("X05", "error", row["line"], text=row["text"][:60], fact=fact)
+
+
+@rule("X08", "What is computed is never used", family="general")
+def unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A term of the loss that is left out, a noise that is drawn and not added."""
+    for fact in _failing(facts, "dataflow"):
+        for row in fact["unused"]:
+            if row["how"] == "never read":
+                loss = (
+                    " and enters no loss: nothing is trained by it" if row["graph"] else ", and nothing depends on it"
+                )
+                yield say(
+                    "X08", "info" if row["kind"] == "filled" else "warning", row["line"], row=row, loss=loss,
+                    text=row["text"][:80], fact=fact,
+                )  # fmt: skip
+
+
+_REDUCTIONS = frozenset("mean sum prod amax amin logsumexp std var norm softmax log_softmax cumsum".split())
+
+
+@rule("X19", "A single number is reduced again", family="general")
+def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``torch.mean(loss, dim=0)`` of what was summed without ``dim``: it was meant to be one value per example."""
+    for fact in facts.of("function.call"):
+        args, kwargs = fact["args"] or [None], fact["kwargs"] or {}
+        along = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if fact.subject in _REDUCTIONS and fact["direct"] and args[0] == [] and isinstance(along, int):
+            yield say("X19", "warning", fact.line, fact=fact, along=along)
+
+
+@rule("P09", "What was trained is not saved", family="parameters", exact=True)
+def unsaved(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A tensor that training changes, beside parameters and buffers."""
+    for fact in _failing(facts, "state"):
+        name = str(fact["lost"][0]).rpartition(".")[2]
+        unit = unit_of(program, fact)
+        lines = [line for line, text in enumerate(unit.lines, 1) if f"self.{name} =" in text]
+        yield say(
+            "P09", "error", (lines or [fact.line or 1])[0], file=fact.file, facts=(fact.id,), name=name,
+            said=_sentence(fact),
+        )  # fmt: skip
+
+
+@rule("M01", "A number that is reported depends on the batch size", family="reporting", exact=True)
+def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Sums over examples belong over the number of examples, means of batches over the number of batches."""
+    for fact in facts.of("property.batch size"):
+        unit = unit_of(program, fact)
+        function = function_at(unit, fact.line)
+        divided = [n.lineno for n in unit.all(ast.BinOp, ast.AugAssign, under=function) if isinstance(n.op, ast.Div)]
+        line = max(divided, default=fact.line or 1)
+        said = _sentence(fact)
+        if fact["holds"]:
+            yield Finding("M01", "ok", line, f"What {fact.subject} reports is an average.", said, file=fact.file)
+            continue
+        yield say("M01", "error", line, fact=fact, said=said)
+
+
+@rule("D14", "The network is trained on a path that is none", family="diffusion", exact=True)
+def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the network is given in training, taken apart into data and noise at three times."""
+    if any(abs(float(fact["sum_of_squares"]) - 1) > 1e-3 for fact in facts.of("probe.noising")):
+        return  # D03 says which coefficient it is
+    for fact in _failing(facts, "path"):
+        yield say("D14" if fact["missing"] else "D14b", "error" if fact["missing"] else "warning", fact.line,
+                  fact=fact, said=_sentence(fact))  # fmt: skip
+
+
+@rule("D15", "The target does not belong to the path", family="diffusion")
+def foreign_target(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """What the network's answer is compared with, taken apart likewise."""
+    for fact in _failing(facts, "target"):
+        yield say("D15", "warning", fact.line, fact=fact, said=_sentence(fact))

@@ -1,0 +1,555 @@
+"""Rules of Transformers: attention, masks and who sees whom, positions, targets."""
+
+import ast
+import math
+import re
+from collections.abc import Iterator
+
+from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver, targets_of
+from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.places import (
+    assigned_in,
+    attribute_line,
+    calls_at,
+    class_at,
+    function_at,
+    given_at,
+    statements_in,
+    swap,
+    unit_of,
+)
+from bowerbird.reading.running.run import Run
+
+
+@rule("T01", "Attention weights do not sum to one over what they weigh", family="transformer")
+def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The weights were followed from the softmax to the product with the values."""
+    for fact in facts.of("probe.attention"):
+        if fact["sums_to_one"]:
+            yield say("T01", "ok", fact.line, fact=fact)
+        elif not fact["kept_before"] and not fact["nan"]:
+            yield say(
+                "T01c", "error" if fact["factor"] else "warning", _softmax_line(program, fact),
+                patch=(
+                    swap(program, fact.file, fact.line or 1, f"dim={fact['dim']}", "dim=-1", "T01: keys")
+                    if fact["axis"] == len(fact["shape"]) - 1 else None
+                ),
+                fact=fact,
+            )  # fmt: skip
+    for fact in facts.of("softmax.call"):
+        if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
+            yield say("T01b", "warning", fact.line, fact=fact)
+
+
+def _softmax_line(program: Program, fact: Fact) -> int:
+    """Where the axis is written: the line of the call, or where the layer is made that is called there."""
+    unit = unit_of(program, fact)
+    for statement in unit.all(ast.Assign):
+        names = {dotted(t) for t in statement.targets}
+        called = any(dotted(c.func) in names for c in calls_at(unit, fact.line or 0, ""))
+        if called and re.search(r"Softmax\(", ast.unparse(statement.value)):
+            return statement.lineno
+    return fact.line or 1
+
+
+@rule("T03", "A view stands where axes should be exchanged", family="transformer")
+def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A reshape beside a product whose input and output axes do not correspond."""
+    for fact in facts.of("probe.view"):
+        yield say("T03", "error", fact.line, fact=fact)
+
+
+@rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
+def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The factor between the product of queries and keys and the softmax."""
+    for fact in facts.of("probe.attention"):
+        factor, width, heads = fact["factor"], fact["width"], fact["heads"] or 1
+        if not factor or not width or factor == 1.0:
+            continue
+        right, ratio = 1 / math.sqrt(width), factor * math.sqrt(width)
+        if abs(ratio - 1) < 0.01:
+            yield say("T06b", "ok", fact.line, factor=factor, width=width, fact=fact)
+            continue
+        taken = round(1 / factor**2) if factor < 1 else 0
+        of_model = heads > 1 and abs(factor * math.sqrt(width * heads) - 1) < 0.01
+        if not of_model and taken != width and taken in (fact["widths"] or ()):
+            of_model = abs(factor * math.sqrt(taken) - 1) < 0.005
+        multiplied = (
+            abs(factor - math.sqrt(width)) < 0.01 * factor or abs(factor - math.sqrt(width * heads)) < 0.01 * factor
+        )
+        home = function_at(unit_of(program, fact), fact.line)
+        if multiplied and home is not None and re.search("norm", ast.unparse(home)):
+            continue
+        if not (of_model or multiplied):
+            if abs(factor * width - 1) > 0.01 or width == 1:
+                continue
+        unit = unit_of(program, fact)
+        at = fact["scaled_at"] or fact.line or 1
+        line = attribute_line(unit, at, "scale|norm|temp|sqrt|d_?k|dim|size|width") or at
+        line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
+        given = given_at(program, unit, line, r"scale|temp|norm|^d_|dim|size|width")
+        what = (
+            f"the root of the model's width, {taken}"
+            if of_model
+            else "nothing: they are multiplied by the root"
+            if multiplied
+            else "the width itself"
+        )
+        yield say(
+            "T06", "error" if of_model or multiplied else "info", given[1] if given else line,
+            file=given[0].file if given else fact.file, what=what, factor=factor, width=width, right=right, fact=fact,
+        )  # fmt: skip
+
+
+# ---------- masks: who sees whom, which positions are hidden, and masks that hide nothing
+
+
+def _generates(fact: Fact, program: Program) -> bool:
+    shift = fact["shift"]
+    if isinstance(shift, dict):
+        return shift.get("by") in (1, 2)
+    if fact["sequences"] == 2 and re.search(r"tgt|trg|target|dec", str(fact["named"] or ""), re.I):
+        return not fact["mask_argument"]
+    if (
+        fact["sequences"] != 1
+        or fact["mask_argument"]
+        or re.search(r"bert|mask|mlm|encoder|diffus", fact["class"], re.I)
+    ):
+        return False
+    named = re.search(r"gpt|causal|language|decoder|(^|_)lm$|LM$|autoregress", str(fact["class"]), re.I)
+    return bool(fact["generates"] or named)
+
+
+def leaks(facts: FactStore, program: Program) -> list[Fact]:
+    """Sequence models that predict what comes next and see it."""
+    found = []
+    for fact in facts.of("probe.causality"):
+        shift = fact["shift"] if isinstance(fact["shift"], dict) else {}
+        along = "column" if shift.get("axis") == 0 else "row"
+        if fact[f"{along}_before"] and _generates(fact, program) and not fact["random"]:
+            found.append(fact)
+    return found
+
+
+@rule("T02", "Positions see what they are to predict", family="transformer")
+def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """One token was changed and outputs at earlier positions moved."""
+    for fact in facts.of("probe.causality"):
+        if fact["row_before"] is False and _generates(fact, program):
+            yield say("T02d", "ok", fact.line, fact=fact)
+    for fact in facts.of("probe.raster"):
+        if not fact["before"] and not fact["itself"]:
+            continue
+        yield say(
+            "T02" if not fact["before"] else "T02b", "error", fact.line,
+            which="earlier pixels" if fact["before"] else "itself", fact=fact,
+        )  # fmt: skip
+    for fact in leaks(facts, program):
+        unit = unit_of(program, fact)
+        if any(f["sums_to_one"] is False for f in facts.of("probe.attention")) or facts.of("probe.view"):
+            continue
+        line = _mask_line(unit, fact, facts)
+        yield say("T02c", "error" if isinstance(fact["shift"], dict) else "warning", line, fact=fact)
+
+
+def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
+    """Where the mask is lost or should be: a discarded mask, the target's mask, the attention call, the softmax."""
+    for statement in unit.all(ast.Expr):
+        if isinstance(statement.value, ast.Call) and last_name(statement.value) in ("masked_fill", "tril", "triu"):
+            return statement.lineno
+    tiny = _tiny_masks(facts)
+    if tiny:
+        return int(str(tiny[0][1]["line"]))
+    masked = [
+        m["line"] for f in facts.of("probe.attention") if f.file == unit.file
+        for m in f["masks"] or () if m.get("share") and str(m["name"]).startswith("masked_fill")
+    ]  # fmt: skip
+    if masked and fact["sequences"] == 1:
+        return int(masked[0])
+    for call in unit.calls("scaled_dot_product_attention"):
+        words = {k.arg: k.value for k in call.keywords}
+        if len(call.args) < 4 and not ({"is_causal", "attn_mask"} & set(words)):
+            return call.lineno
+        causal = words.get("is_causal")
+        if isinstance(causal, ast.Constant) and causal.value is False:
+            return causal.lineno
+    if fact["sequences"] == 2:
+        for assigned in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
+            names = " ".join(dotted(t) or "" for t in targets_of(assigned))
+            made = re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned))
+            if not made and not re.search("src|enc|cross|mem", names, re.I):
+                return _triangle(unit, assigned) or assigned.lineno
+    for call in unit.all(ast.Call):
+        if (
+            re.search("attn|attention|transformer|encoder|decoder|layers?$", last_name(call), re.I)
+            and call.args
+            and unit.class_around(call) is not None
+        ):
+            same = [dotted(a) for a in call.args[:3]]
+            if (
+                len(same) == 3
+                and len(set(same)) == 1
+                and same[0]
+                and not any(k.arg and "mask" in k.arg for k in call.keywords)
+            ):
+                if len(call.args) == 3:
+                    return call.lineno
+    soft = next((f for f in facts.of("softmax.call") if f.file == unit.file and f.line and _of_attention(f)), None)
+    return (soft.line if soft is not None else fact.line) or 1
+
+
+def _triangle(unit: Unit, assigned: ast.AST) -> int | None:
+    """Where a triangle is made in a method that an assignment calls: it hides the wrong half."""
+    called = {last_name(c) for c in ast.walk(assigned) if isinstance(c, ast.Call)}
+    for function in unit.functions.values():
+        if function.name in called:
+            for call in unit.all(ast.Call, under=function):
+                if last_name(call) in ("tril", "triu"):
+                    return call.lineno
+    return None
+
+
+def _of_attention(fact: Fact) -> bool:
+    shape = fact["shape"] or []
+    return len(shape) >= 3 and shape[-1] == shape[-2]
+
+
+@rule("T04", "The mask hides the wrong positions", family="transformer")
+def polarity(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Attention that falls on padding alone; key_padding_mask that is True where there is something."""
+    for fact in facts.of("probe.padding_weight"):
+        if (fact["on_padding"] > 0.98 and fact["share"] < 0.9) or fact["nan"]:
+            unit = unit_of(program, fact)
+            yield say("T04", "error", _polarity_line(unit, fact), fact=fact)
+    for fact in facts.of("probe.key_padding"):
+        if fact["hidden_first"] > 0.95 and fact["hidden_last"] < 0.5:
+            unit = unit_of(program, fact)
+            line = next((s.lineno for s in assigned_in(unit, "mask") if re.search("!=|ne\\(", ast.unparse(s))), None)
+            if line is None:
+                line = next(
+                    (c.lineno for c in unit.all(ast.Call) for k in c.keywords if k.arg == fact["name"]), fact.line
+                )
+            yield say("T04b", "error", line, fact=fact)
+
+
+def _polarity_line(unit: Unit, fact: Fact) -> int:
+    masks = [s for s in assigned_in(unit, "mask") if re.search(r"==|!=|\.eq\(|\.ne\(", ast.unparse(s))]
+    equal = [s for s in masks if re.search(r"==|\.eq\(", ast.unparse(s))]
+    chosen = equal if len(equal) == 1 else masks
+    return chosen[0].lineno if chosen else fact.line or 1
+
+
+def _tiny_masks(facts: FactStore) -> list[tuple[Fact, dict[str, object]]]:
+    found = []
+    for fact in facts.of("probe.attention"):
+        for mask in fact["masks"] or ():
+            value = mask.get("value")
+            if (
+                mask["name"].startswith("masked_fill")
+                and isinstance(value, int | float)
+                and value > -30
+                and mask.get("share")
+            ):
+                found.append((fact, mask))
+    return found
+
+
+@rule("T05", "A mask hides nothing", family="transformer")
+def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Discarded, applied after the softmax, or filled with a number that is not small enough."""
+    for fact, mask in _tiny_masks(facts):
+        yield say(
+            "T05", "error" if float(str(mask["value"])) > -5 else "warning", int(str(mask["line"])), mask=mask,
+            fact=fact,
+        )  # fmt: skip
+    for fact in facts.of("probe.attention"):
+        if not fact["sums_to_one"] and fact["kept_before"] and fact["changed_after"] and fact["keys"] > 1:
+            yield say("T05b", "error", fact["changed_after"], fact=fact)
+    leaking = leaks(facts, program)
+    for unit in program:
+        for statement in unit.all(ast.Expr):
+            call = statement.value
+            if isinstance(call, ast.Call) and last_name(call) == "masked_fill" and receiver(call) is not None:
+                seen = facts.first("function.call", "masked_fill", line=statement.lineno)
+                if seen is not None or leaking:
+                    yield say(
+                        "T05c" if seen else "T05d", "error", statement.lineno, file=unit.file,
+                        facts=(seen.id,) if seen else (leaking[0].id,),
+                        patch=swap(
+                            program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place",
+                        ),
+                        seen=seen, leaking=leaking,
+                    )  # fmt: skip
+
+
+# ---------- positions and of weights that are shared: encodings, tied embeddings, caches
+
+
+@rule("T08", "The sinusoids of the positions are wrong", family="transformer")
+def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Squares of sine and cosine of one frequency sum to one; frequencies fall geometrically to about 1/10000."""
+    for fact in facts.of("probe.sinusoid"):
+        unit = unit_of(program, fact)
+        broken = fact["identity_error"] > 0.05
+        odd = not broken and (fact["even"] > 0.05 or not 1e-6 < fact["last"] < 0.2) and fact["channels"] >= 8
+        if not broken and not odd:
+            yield say("T08b", "ok", fact.line, fact=fact)
+            continue
+        holder = class_at(unit, fact.line) or function_at(unit, fact.line)
+        lines = [
+            s.lineno
+            for s in (unit.all(ast.Assign, ast.Return, under=holder) if holder else ())
+            if re.search(r"1e4|10000|10_000|1e5|100000", ast.unparse(s))
+            or re.search(r"\.(sin|cos)\(|\b(sin|cos)\(", ast.unparse(s))
+        ]
+        constant = [n for n in lines if re.search(r"1e4|10000|10_000", unit.lines[n - 1])]
+        line = ((constant[1:] if broken and len(constant) > 1 else constant) or lines or [fact.line or 1])[0]
+        said = (
+            f"sin^2 + cos^2 of neighbouring channels differs from 1 by up to {fact['identity_error']:.2g}"
+            if broken
+            else f"the frequencies end at {fact['last']:.2g} (a wave of {fact['longest']:.3g} positions) instead of "
+            "about 1e-4"
+        )
+        severity: Severity = "warning" if fact["of_times"] else "error"
+        yield say("T08", severity, line, fact=fact, said=said)
+
+
+@rule("T09", "Positions do not reach the model", family="transformer")
+def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An encoding that changes nothing, varies along the batch, or a model that does not notice an exchange."""
+    told = False
+    for fact in facts.of("probe.positions"):
+        unit = unit_of(program, fact)
+        lines = [n for n in fact["lines"] or () if isinstance(n, int)]
+        dropped = fact["changes"] < 1e-7
+        flow = facts.first("probe.causality")
+        time_first = bool(
+            flow and (flow["column_before"] or flow["column_after"]) and not (flow["row_before"] or flow["row_after"])
+        )
+        across = (
+            fact["first_axis"] > 1e-6
+            and fact["second_axis"] < 1e-7
+            and not time_first
+            and (flow is not None or _insensitive(facts))
+        )
+        same = (
+            not dropped and not across and fact["additive"] and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
+        )
+        if not dropped and not across and not same:
+            continue
+        told = True
+        function = function_at(unit, lines[0]) if lines else None
+        discarded = (
+            [
+                s.lineno
+                for s in statements_in(unit, function)
+                if isinstance(s, ast.Expr) and isinstance(s.value, ast.BinOp | ast.Call)
+            ]
+            if function
+            else []
+        )
+        line = (discarded if dropped else lines) or [fact.line or 1]
+        yield say("T09" if dropped else "T09b" if same else "T09c", "error", line[0], fact=fact)
+    for fact in facts.of("probe.order"):
+        if told or fact["change"] > 1e-6:
+            continue
+        unit = unit_of(program, fact)
+        holder = unit.classes.get(str(fact["class"]))
+        places = [s.lineno for s in assigned_in(unit, r"pos|^pe$", under=holder.node)] if holder else []
+        if places:
+            yield say("T09d", "error", places[-1], fact=fact)
+
+
+def _insensitive(facts: FactStore) -> bool:
+    return any(fact["change"] < 1e-6 for fact in facts.of("probe.order"))
+
+
+@rule("T13", "Tied weights are not one tensor", family="transformer", exact=True)
+def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An assignment that tied two weights was undone later."""
+    for fact in facts.of("probe.tied"):
+        if fact["one"]:
+            yield say("T13b", "ok", fact.line, fact=fact)
+            continue
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line)
+        bases = {str(fact[k]).removesuffix(".weight") for k in ("left", "right")}
+        later = (
+            [
+                s.lineno
+                for s in unit.all(ast.Assign, under=holder)
+                if s.lineno != fact.line
+                and any((dotted(t) or "") in bases | {f"{b}.weight" for b in bases} for t in targets_of(s))
+                and (s.lineno > (fact.line or 0) or unit.function(s) is not function_at(unit, fact.line))
+            ]
+            if holder
+            else []
+        )
+        if not later and _conditional(unit, fact.line):
+            continue  # the assignment that ties them may not have run
+        yield say("T13", "error", (later or [fact.line or 1])[0], fact=fact)
+
+
+def _conditional(unit: Unit, line: int | None) -> bool:
+    """Whether a line stands in a branch."""
+    return any(branch.lineno < (line or 0) <= (branch.end_lineno or 0) for branch in unit.all(ast.If))
+
+
+@rule("T14", "With a cache positions start at zero again", family="transformer")
+def cached_positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Logits with a cache of the past against those of the whole sequence."""
+    for fact in facts.of("probe.cache"):
+        if fact["change"] < 2e-3:
+            yield say("T14b", "ok", fact.line, fact=fact)
+            continue
+        unit = unit_of(program, fact)
+        holder = class_at(unit, fact.line)
+        counted = (
+            [
+                c.lineno
+                for c in unit.calls("arange", under=holder)
+                if (f := unit.function(c)) is not None and f.name == "forward"
+            ]
+            if holder
+            else []
+        )
+        yield say("T14", "error", (counted or [fact.line or 1])[0], fact=fact)
+
+
+# ---------- what a sequence model is to predict: shifts, padding in the loss and in means
+
+
+@rule("T07", "The decoder is given what it is to predict", family="transformer")
+def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """The second sequence of a model is the target itself, at the same positions."""
+    for fact in facts.of("probe.causality"):
+        shift = fact["shift"]
+        if (
+            fact["sequences"] != 2
+            or not isinstance(shift, dict)
+            or shift["by"] != 0
+            or fact["argument"] == 0
+            or not fact["itself"]
+        ):
+            continue
+        call = facts.first("event.forward", fact.subject)
+        yield say(
+            "T07", "error", (call.line if call else shift["line"]), file=call.file if call else fact.file,
+            shift=shift, fact=fact,
+        )  # fmt: skip
+
+
+@rule("T10", "Targets are not the next tokens", family="transformer")
+def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Targets against inputs, on the batch that the program made."""
+    seen = False
+    for fact in facts.of("probe.causality"):
+        shift = fact["shift"]
+        if not isinstance(shift, dict) or (fact["sequences"] == 2 and fact["argument"] != 0):
+            continue
+        by, seen = shift["by"], True
+        if by == 1:
+            yield say("T10c", "ok", shift["line"], fact=fact)
+            continue
+        along = "column" if shift["axis"] == 0 else "row"
+        if by not in (0, 2) or (by == 0 and not fact["itself"]):
+            continue
+        if by == 0 and (fact[f"{along}_before"] or (not fact[f"{along}_after"] and not fact["generates"])):
+            continue
+        unit = unit_of(program, fact)
+        yield say(
+            "T10" if by == 0 else "T10b", "error", _target_line(unit, by) or shift["line"], by_2=abs(by),
+            which="ahead of" if by > 0 else "behind", by=by, fact=fact, shift=shift,
+        )  # fmt: skip
+    for unit in program if not seen else ():
+        yield from _same_slices(unit)
+
+
+def _same_slices(unit: Unit) -> Iterator[Finding]:
+    """By the text alone: inputs and targets that are cut out of one sequence at the same places."""
+    for function in unit.functions.values():
+        cut = {
+            name: s for s in unit.all(ast.Assign, under=function) if isinstance(s.value, ast.Subscript)
+            for t in s.targets if (name := dotted(t)) and isinstance(s.value.slice, ast.Slice)
+        }  # fmt: skip
+        for name, statement in cut.items():
+            same = [
+                other for other, s in cut.items()
+                if s.lineno < statement.lineno and ast.unparse(s.value) == ast.unparse(statement.value)
+            ]  # fmt: skip
+            if re.match(r"(y|target|label)", name, re.I) and any(re.match(r"(x|input|src)", o, re.I) for o in same):
+                yield say(
+                    "T10d", "warning", statement.lineno, file=unit.file, name=name, same=same,
+                    value=ast.unparse(statement.value)[:60],
+                )  # fmt: skip
+
+
+def _target_line(unit: Unit, by: int) -> int | None:
+    """Where the targets are cut out of the data: the slice that begins ``by`` later than another."""
+    texts = [(s, ast.unparse(s)) for s in unit.all(ast.Assign, ast.Return)]
+    named = [
+        s.lineno
+        for s, text in texts
+        if re.search(r"^(y|yb|targets?|labels?|y_batch|trg|tgt|b_y)\b", text) and "[" in text and ":" in text
+    ]
+    if by == 0:
+        return (
+            named[0]
+            if named
+            else next(
+                (s.lineno for s, text in texts if re.search(r"\b(y|targets?|labels?)\b.*=.*(clone|\bx\b)", text)), None
+            )
+        )
+    ahead = [s.lineno for s, text in texts if re.search(rf"\+ {abs(by)}\s*:|\[[^\]]*\b{abs(by)}:", text)]
+    return next(iter(ahead or named), None)
+
+
+@rule("T11", "Padding counts in the loss", family="transformer")
+def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Targets that are padding and are not ignored."""
+    for unit in program:
+        yield from _compared_with_itself(unit)
+    for fact in facts.of("probe.padded_targets"):
+        if fact["ignored"] or fact["share"] < 0.03 or fact["reduction"] == "none" or fact["weighted"]:
+            continue
+        unit = unit_of(program, fact)
+        made = next((c.lineno for c in unit.all(ast.Call) if last_name(c) in ("CrossEntropyLoss", "NLLLoss")), None)
+        yield say(
+            "T11", "error" if fact["share"] > 0.05 else "warning", made or fact.line,
+            patch=swap(
+                program, fact.file, made, "CrossEntropyLoss()", f"CrossEntropyLoss(ignore_index={fact['name']})",
+                "T11: ignore padding",
+            ) if made else None,
+            fact=fact,
+        )  # fmt: skip
+
+
+def _compared_with_itself(unit: Unit) -> Iterator[Finding]:
+    """A distribution that is masked where it equals the padding index itself, instead of where the tokens do."""
+    for call in unit.all(ast.Call):
+        whole = receiver(call)
+        test = call.args[0] if call.args else None
+        if last_name(call) not in ("masked_fill", "masked_fill_") or whole is None or not isinstance(test, ast.Compare):
+            continue
+        same = dotted(test.left) is not None and dotted(test.left) == dotted(whole)
+        index = re.search(r"pad|ignore", ast.unparse(test.comparators[0]), re.I)
+        if same and index and not re.search(r"id|token|seq|src|tgt|label", str(dotted(whole)), re.I):
+            yield say(
+                "T11b", "warning", call.lineno, file=unit.file, dotted_2=dotted(whole), test_2=ast.unparse(test)[:80],
+            )  # fmt: skip
+
+
+@rule("T12", "The mean over a sequence counts its padding", family="transformer")
+def pooled_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """More padding changes the answer, and a mean over positions is taken on the way."""
+    spoilt = any(not f["sums_to_one"] for f in facts.of("probe.attention")) or facts.of("probe.view")
+    for fact in facts.of("probe.padding"):
+        if fact["change"] < 1e-4 or not fact["means"] or spoilt:
+            continue
+        place = fact["means"][-1]
+        unit = program.units.get(place["file"], program.main)
+        masked = re.search("mask|keep|pad|valid", unit.lines[place["line"] - 1], re.I)
+        yield say("T12", "error" if masked else "warning", place["line"], file=place["file"], fact=fact)

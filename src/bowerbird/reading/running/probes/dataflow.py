@@ -1,0 +1,109 @@
+"""What the program computes and never uses, by where values went while it ran."""
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from bowerbird.reading.program import Unit, last_name
+from bowerbird.reading.running.formula import units
+from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.observe.functions import DRAWS
+from bowerbird.reading.running.probes import probe
+
+_FILLED = frozenset(
+    "zeros ones full empty zeros_like ones_like full_like empty_like arange linspace eye tensor".split()
+)
+_ASSERTED = frozenset("manual_seed seed set_rng_state get_rng_state equal allclose is_tensor".split())
+
+
+@probe("dataflow", cheap=True)
+def computed_and_used(live: Live) -> None:
+    """Records ``property.dataflow`` for each function (``<module>`` for the top level) whose results were followed."""
+    for unit in units(live.files):
+        lost = [(line, name) for file, line, name in live.unused if file == unit.file]
+        unused = [row for line, name in sorted(lost) if (row := _unused(live, unit, line, name)) is not None]
+        followed = {line for file, line, _ in (*live.used, *live.unused) if file == unit.file}
+        for name in sorted({_function(unit, line) for line in followed}):
+            own = [row for row in unused if _function(unit, row["line"]) == name]
+            first = own[0] if own else None
+            said = (
+                f"line {first['line']}: `{first['text']}` is computed and never used" if first else "all of it is used"
+            )
+            value = {"holds": not own, "said": said, "unused": own}
+            live.record("property.dataflow", name, value, line=first["line"] if first else None, file=unit.file)
+
+
+def _unused(live: Live, unit: Unit, line: int, function: str) -> dict[str, Any] | None:
+    """How a result is not used: ``discarded`` by its statement, or bound to a name that nothing reads."""
+    statement = _statement(unit, line)
+    if statement is None or function in _ASSERTED or not _gives(getattr(statement, "value", None), function):
+        return None
+    text = " ".join(ast.unparse(statement).split())[:90]
+    graph = (unit.file, line, function) in live.graphs
+    row: dict[str, Any] = {"line": line, "text": text, "function": function, "kind": _kind(function), "graph": graph}
+    if isinstance(statement, ast.Expr):
+        return row | {"how": "discarded"} if line == statement.lineno else None
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return None
+    target = statement.targets[0]
+    lent = (unit.file, line, function) in live.lent
+    if not isinstance(target, ast.Name) or target.id.startswith("_") or _read(live, unit, statement, target.id, lent):
+        return None
+    return row | {"how": "never read", "name": target.id}
+
+
+_OPERATORS: dict[type, str] = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div truediv", ast.Pow: "pow", ast.MatMult: "matmul",
+    ast.USub: "neg", ast.FloorDiv: "floordiv", ast.Mod: "mod remainder",
+}  # fmt: skip
+
+
+def _gives(value: ast.expr | None, function: str) -> bool:
+    """Whether what a function of torch gave is the value of an expression, and not a part of it."""
+    word = function.strip("_")
+    match value:
+        case ast.Call():
+            return last_name(value) == function
+        case ast.BinOp(op=operator) | ast.UnaryOp(op=operator):
+            return word.removeprefix("r") in _OPERATORS.get(type(operator), "").split()
+        case ast.Subscript():
+            return word == "getitem"
+        case _:
+            return False
+
+
+def _read(live: Live, unit: Unit, statement: ast.stmt, name: str, lent: bool) -> bool:
+    """Whether the name may be read after all: where the program did not come, by a function inside, or (``lent``) by
+    whoever calls this one."""
+    scope = unit.scope(statement)
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Global | ast.Nonlocal) and name in node.names:
+            return True
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+            at = unit.statement(node)
+            if lent and (isinstance(at, ast.Return) or any(isinstance(a, ast.Yield) for a in unit.ancestors(node))):
+                return True
+            if unit.scope(node) is not scope or at is None or at.lineno not in live.reached.get(unit.file, set()):
+                return True
+    return False
+
+
+def _kind(function: str) -> str:
+    return "draw" if function in DRAWS else "filled" if function in _FILLED else "computed"
+
+
+def _statement(unit: Unit, line: int) -> ast.stmt | None:
+    found = [n for n in _simple(unit) if n.lineno <= line <= (n.end_lineno or n.lineno)]
+    return max(found, key=lambda n: n.lineno, default=None)
+
+
+def _simple(unit: Unit) -> Iterator[ast.stmt]:
+    yield from unit.all(ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
+
+
+def _function(unit: Unit, line: int) -> str:
+    """The innermost function around a line."""
+    inside = [
+        (node.lineno, name) for name, node in unit.functions.items() if node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(inside)[1] if inside else "<module>"

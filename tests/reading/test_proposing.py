@@ -1,0 +1,209 @@
+"""A model proposes, running proves: what its answers are worth, and that no answer does harm.
+
+``proposed/`` holds answers of a capable language model to the prompts of the tool for programs of the corpus, recorded
+as they were given, with every rule of our own switched off.  The prompt that they answer is checked by its hash.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus import cases
+
+from bowerbird import cli
+from bowerbird.errors import BowerbirdError, RunFailed
+from bowerbird.reading.check import CheckResult, as_text, check
+from bowerbird.reading.findings import Finding
+from bowerbird.reading.properties import Property, broken, mended
+from bowerbird.reading.proposing.hypotheses import prompt, read
+from bowerbird.reading.proposing.proving import propose
+from bowerbird.reading.running.launch import Child
+from bowerbird.reading.tutor.endpoint import Endpoint, Message
+
+FOLDER = Path(__file__).with_name("proposed")
+CASES = {case.name: case for case in cases()}
+PROMPT = "24f94bc193ce5a88"
+"""The hash of the task that the recorded answers were given to."""
+
+
+class Recorded(Endpoint):
+    """An endpoint that answers with a text, whatever it is asked; ``asked`` holds the messages."""
+
+    def __init__(self, answer: str | Exception) -> None:
+        super().__init__("http://localhost:1", "recorded")
+        self.answer, self.asked = answer, ""
+
+    def stream(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
+        self.asked = "\n".join(message["content"] for message in messages)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        yield from (self.answer[i : i + 100] for i in range(0, len(self.answer), 100))
+
+
+def proposed(path: Path, answer: str | Exception, child: Child) -> tuple[CheckResult, str]:
+    endpoint = Recorded(answer)
+    result = propose(check(path, rules=(), steps=3, child=child), endpoint, child=child)
+    return result, endpoint.asked
+
+
+def judged(name: str, child: Child) -> list[Finding]:
+    answer = (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    result, _ = proposed(CASES[name].broken, answer, child)
+    assert result.left_out == ()
+    return [finding for finding in result.findings if finding.rule == "LLM"]
+
+
+def test_the_recorded_answers_are_to_this_prompt() -> None:
+    import bowerbird.reading.proposing as package
+
+    text = Path(package.__file__ or "").with_name("prompt.txt").read_bytes()
+    assert hashlib.sha256(text).hexdigest()[:16] == PROMPT
+
+
+SEVERITIES = {
+    "L01_gradients_never_cleared": "error",
+    "P08_in_place_relu_rectifies_the_skip": "supported",
+    "D03_noise_scale_without_root": "error",
+    "R04_last_output_is_padding": "error",
+    "S05_top_k_keeps_the_tail": "supported",
+    "T01_softmax_over_queries": "error",
+    "T08_sinusoid_exponent_counts_twice": "supported",
+    "V06_kl_term_with_wrong_sign": "supported",
+}
+CHOSEN = list(SEVERITIES) if os.environ.get("BOWERBIRD_CORPUS") == "all" else list(SEVERITIES)[:2]
+"""What is judged without BOWERBIRD_CORPUS=all."""
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_recorded_hypothesis_is_proved_at_its_line(name: str, child: Child) -> None:
+    first = judged(name, child)[0]
+    assert CASES[name].near(first.line) and first.severity == SEVERITIES[name], first
+
+
+PROGRAM = """import torch
+
+net = torch.nn.Linear(4, 1)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def scaled(x):
+    return x * 3
+
+
+for _ in range(6):
+    opt.zero_grad()
+    loss = net(torch.randn(8, 4)).pow(2).mean()
+    loss.backward()
+    opt.step()
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    file = tmp_path / "train.py"
+    file.write_text(PROGRAM)
+    return file
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    edits = [{"first": 8, "last": 8, "new": ["    return x * 2"]}]
+    return {"line": 8, "claim": "It triples.", "edits": edits, "observable": "assert scaled(1) == 2"} | changes
+
+
+def answered(*rows: Any) -> str:
+    return json.dumps({"hypotheses": list(rows)})
+
+
+def test_one_answer_is_judged_hypothesis_by_hypothesis(program: Path, child: Child) -> None:
+    insert = [{"first": 12, "last": 12, "new": ["    pass"]}]
+    rows = [
+        row(),
+        row(line=7, observable="assert scaled(1) > 0"),
+        row(line=5, observable="assert scaled(1) == 7"),
+        row(line=4, observable="assert nothing_of_this_name"),
+        row(line=12, edits=insert, observable="assert scaled(1) == 3"),
+        row(line=3, edits=[{"first": 4, "last": 3, "new": ["1 / 0"]}]),
+    ]
+    result, asked = proposed(program, answered(*rows), child)
+    assert result.left_out == ()
+    said = [(f.severity, f.evidence) for f in result.findings if f.rule == "LLM"]
+    assert [severity for severity, _ in said].count("supported") == 1
+    assert len(said) == 6 and said[0][0] == "supported" and "holds with the change" in said[0][1]
+    told = " ".join(evidence for _, evidence in said[1:])
+    for words in ("holds without the change too", "fails with the change", "could not be made with the change",
+                  "ledger fails for net", "does not run with the change: ZeroDivisionError"):  # fmt: skip
+        assert words in told, words
+    assert "    8|     return x * 3" in asked and asked.count("=== DATA") == 3
+    assert result.exit_status == 0, "what is supported is not proved"
+    assert any("+    return x * 2" in line for line in as_text(result))
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ("I see nothing wrong.", "it holds no JSON object with a list of hypotheses"),
+        ('{"hypotheses": 3}', "it holds no JSON object"),
+        ("{" * 3_000, "it holds no JSON object"),
+        (answered("a word"), "it is no JSON object"),
+        (answered(row(claim="")), "it makes no claim"),
+        (answered(row(line=0)), "no line 0"),
+        (answered(row(line=True)), "no line True"),
+        (answered(row(line="8\x1b[2J")), "and no line"),
+        (answered(row(edits="x")), "its edits are no list"),
+        (answered(row(edits=[{"first": 8, "last": 8}])), "an edit needs first, last and new"),
+        (answered(row(edits=[{"first": 99, "last": 99, "new": []}])), "begins at line 99"),
+        (answered(row(edits=[{"first": 8, "last": 2, "new": []}])), "ends at line 2"),
+        (answered(row(edits=[{"first": 7, "last": 8, "new": ["x = 1"]}] * 2)), "two of its edits change line 7"),
+        (answered(row(edits=[{"first": 8, "last": 8, "new": ["    return ("]}])), "is not valid Python"),
+        (answered(row(edits=[{"first": 8, "last": 8, "new": ["    return  x * 3"]}])), "its edits change nothing"),
+        (answered(row(observable=["x"])), "its observable is no text"),
+        (answered(row(observable="scaled(1) == 2")), "its observable asserts nothing"),
+        (answered(row(observable="assert (")), "is not valid Python"),
+        (answered(row(observable="import os\nassert os.getcwd()")), "uses os"),
+        (answered(row(observable="assert '2' in open(__file__).read()")), "uses __file__"),
+        (answered(row(observable="assert scaled.__code__.co_consts == 2")), "uses __code__"),
+        (answered(*[row()] * 9), "beyond the first 6"),
+    ],
+)  # fmt: skip
+def test_what_is_not_in_form_is_one_sentence(program: Path, answer: str, sentence: str) -> None:
+    from bowerbird.reading.program import Program
+    from bowerbird.reading.source import open_source
+
+    found, left = read(answer, Program(open_source(program)))
+    (said,) = left
+    assert sentence in said and said.isprintable() and len(said) < 240
+    assert len(found) == (6 if "beyond" in sentence else 0)
+
+
+def test_an_endpoint_that_fails_costs_the_proposals_alone(program: Path, child: Child) -> None:
+    result, _ = proposed(program, RunFailed("Nothing answers at http://localhost:1; is the server running?"), child)
+    assert result.left_out == ("Nothing answers at http://localhost:1; is the server running?",)
+    assert result.to_json()["left_out"] == list(result.left_out) and result.ran
+    with pytest.raises(BowerbirdError, match="does not fit into the 100 tokens"):
+        prompt(result, 100)
+
+
+def test_the_command_proposes_and_refuses_a_wrong_address_first(
+    program: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Endpoint, "stream", lambda *_, **__: iter([answered(row(), "a word")]))
+    model = ["--llm", "http://localhost:1", "--model", "m"]
+    assert cli.main(["check", str(program), "--rules", "L01", *model]) == 0
+    printed = capsys.readouterr().out
+    assert "supported  LLM  line 8: It triples." in printed and "+    return x * 2" in printed
+    assert "Hypothesis 2 was left out: it is no JSON object." in printed
+    assert cli.main(["check", str(program), "--llm", "ftp://there", "--model", "m"]) == 2
+    assert cli.main(["check", str(program), "--llm", "http://localhost:1"]) == 2
+
+
+def test_a_property_counts_where_it_was_examined_in_both() -> None:
+    def of(*rows: tuple[str, bool]) -> dict[tuple[str, str], Property]:
+        return {("ledger", subject): Property("ledger", subject, holds, "…") for subject, holds in rows}
+
+    before, after = of(("a", False), ("b", False), ("c", True), ("d", True)), of(("a", True), ("c", False), ("d", True))
+    assert [turned.before.subject for turned in mended(before, after)] == ["a"]
+    assert [turned.before.subject for turned in broken(before, after)] == ["c"]
