@@ -43,13 +43,14 @@ def known() -> MeanFlow:
     return model
 
 
-def test_the_identity_gives_the_velocity_at_the_end_of_the_interval(known: MeanFlow) -> None:
+def test_the_truth_aims_at_itself_over_intervals_of_any_length(known: MeanFlow) -> None:
     x_t, t = torch.randn(6, 1, 8, 8), torch.tensor([0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
     interval = t * torch.tensor([0.1, 0.5, 1.0, 0.2, 0.9, 1.0])
     u = known.mean_velocity(x_t, t, {}, interval)
-    found = u + interval.view(-1, 1, 1, 1) * known._rate(x_t, t, {}, interval)
-    slope = (t - (1 - t) * SCALE**2) / spread(t)
-    assert torch.allclose(found, x_t * (slope / spread(t)).view(-1, 1, 1, 1), atol=2e-3)
+    assert torch.allclose(known._far_aim(x_t, t, {}, interval), u, atol=1e-5)
+    wrong = 1.5 * known.net.one.data
+    known.net.one.data.copy_(wrong)
+    assert not torch.allclose(known._far_aim(x_t, t, {}, interval), 1.5 * u, atol=4e-2)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
@@ -68,7 +69,7 @@ def test_known_velocities_have_the_least_loss(known: MeanFlow) -> None:
         known.net.one.data.fill_(factor)
         known.net.one.grad = None
         x = SCALE * torch.randn(4000, 1, 8, 8)
-        known.config = MeanFlowConfig(net=known.config.net, power=0.0, empty_intervals=0.5)
+        known.config = MeanFlowConfig(net=known.config.net, empty_intervals=0.5)
         next(known.losses(Batch(x))).value.backward()
         slopes.append(float(known.net.one.grad))
     assert abs(slopes[0]) < 0.02 < 0.2 < slopes[1]
@@ -104,7 +105,7 @@ def test_a_trained_flow_is_a_start_that_changes_nothing_at_first() -> None:
 
 def test_both_times_are_independent_and_neither_follows_the_order_of_the_batch() -> None:
     """r and t of 20,000 pairs: a mean interval of 1/3 where there is one, and no trend over the rows."""
-    model = MeanFlowConfig(net=MLPConfig(hidden=(8,)), empty_intervals=0.5).build(SPEC)
+    model = MeanFlowConfig(net=MLPConfig(hidden=(8,)), empty_intervals=0.5, to_data=0.0).build(SPEC)
     torch.manual_seed(0)
     times = [model._draw_times(100) for _ in range(200)]
     t, interval = torch.cat([a for a, _ in times]), torch.cat([b for _, b in times])
@@ -115,3 +116,11 @@ def test_both_times_are_independent_and_neither_follows_the_order_of_the_batch()
     first = torch.arange(100).repeat(200) < 50
     assert abs(float(long[first].float().mean() - long[~first].float().mean())) < 0.03
     assert bool((interval <= t).all())
+
+
+def test_a_share_of_the_intervals_reaches_the_data() -> None:
+    model = MeanFlowConfig(net=MLPConfig(hidden=(8,)), empty_intervals=0.5, to_data=0.25).build(SPEC)
+    torch.manual_seed(0)
+    t, interval = model._draw_times(20_000)
+    long = interval > 0
+    assert float((interval[long] == t[long]).float().mean()) == pytest.approx(0.25, abs=0.015)

@@ -77,7 +77,9 @@ ON_THE_CPU = {
     "measuring/shipped/memorising.py": "results of metrics",
     "nets/conditioning.py": "frequencies of classes, for draws on the CPU",
     "models/diffusion.py": "times of a schedule",
+    "samplers/bitsback.py": "what is coded on one machine must be decoded alike on another, so on the CPU",
     "media/image/pixels.py": "an array of numpy",
+    "media/speech/spectrogram.py": "the triangles of the mel filters, made once on the CPU",
 }
 
 

@@ -332,3 +332,35 @@ def test_a_run_speaks_and_its_speech_is_labelled(recordings: Path, tmp_path: Pat
         cli.main(["sample", str(run), "--given", "digit=1", "--given", "speaker=a", "-n", "2", "--out", str(out)]) == 0
     )
     assert (out / "metadata.jsonl").read_text().count('"digit": "1", "speaker": "a"') == 2
+
+
+def test_flags_of_what_is_given_add_up() -> None:
+    from bowerbird.cli.flags import together
+
+    assert together("--given", ["r", "--given", "a=1", "--n", "2", "--given=b=2"]) == [
+        "r", "--n", "2", "--given", "a=1", "b=2",
+    ]  # fmt: skip
+    assert together("--given", ["r", "--given", "a=1", "b=2"]) == ["r", "--given", "a=1", "b=2"]
+    assert together("--given", ["r", "-n", "2"]) == ["r", "-n", "2"]
+
+
+def test_speech_is_judged_as_it_is_heard(recordings: Path) -> None:
+    from bowerbird.measuring.request import Measuring
+    from bowerbird.measuring.views import context_of
+    from bowerbird.models.flow import FlowConfig
+    from bowerbird.nets.mlp import MLPConfig
+
+    named = dict(pattern="{digit}_{speaker}_{index}", test="index<4", n_mels=16)
+    data = open_data(speech(recordings, ("digit", "speaker"), **named))
+    model = FlowConfig(net=MLPConfig(hidden=(8,)), sample_steps=2).build(data.spec)
+    found = context_of(model, data, Measuring(n_samples=6))["attributes"]
+    assert found.samples.shape == (6, *data.spec.target.shape) and found.samples.dtype == torch.uint8
+    assert found.asked.keys() == {"digit", "speaker"} == found.classes.keys() and len(found.held_out) == 4
+    drawn = context_of(model, data, Measuring(n_samples=6))["examples"].samples
+    assert not torch.equal(found.samples, ((drawn + 1) * 127.5).round().to(torch.uint8))
+    other = open_data(speech(recordings, ("digit",), **named))
+    with pytest.raises(BowerbirdError, match="given a speaker that words does not have"):
+        context_of(model, other, Measuring(n_samples=2))["attributes"]
+    coarse = open_data(speech(recordings, ("digit", "speaker"), **(named | {"n_mels": 8})))
+    with pytest.raises(BowerbirdError, match="other parameters"):
+        context_of(model, coarse, Measuring(n_samples=2))["attributes"]

@@ -32,6 +32,8 @@ from bowerbird.models.gan import GANConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.models.translation import TranslationConfig
 from bowerbird.models.vae import VAEConfig
+from bowerbird.models.vqvae import VQVAEConfig
+from bowerbird.nets.convnet import ConvNetConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
@@ -64,6 +66,11 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         ),
         TEXT,
         ["reader", "sampler"],
+    ),
+    "vqvae": (
+        VQVAEConfig(ConvNetConfig(channels=8), ATTENTION, n_codes=12, n_embd=4),
+        LABELLED,
+        ["reader", "codebook", "decoder", "sampler"],
     ),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
 }

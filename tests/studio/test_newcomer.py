@@ -423,7 +423,7 @@ async def written(_module: str, words: list[str], _seconds: float) -> tuple[int,
 
 
 def at_code(visit: Visit, press: Presser, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [{"rule": "B1", "severity": "error", "line": 1, "message": "It says nothing.", "evidence": "", "fix": ""}]
+    found = [{"rule": "B1", "severity": "warning", "line": 1, "message": "It says nothing.", "evidence": "", "fix": ""}]
     answer = {"claims": [], "passages": [], "mode": "offline"}
 
     async def answered(_module: str, words: list[str], _seconds: float) -> tuple[int, str]:

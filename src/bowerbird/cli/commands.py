@@ -124,7 +124,7 @@ class Info(Command):
 
 @dataclass(frozen=True)
 class Sample(Command):
-    """Draws samples from a run: pictures, texts, translations or music.
+    """Draws samples from a run: pictures, texts, translations, music or speech.
 
     `sample RUN --help` shows the options of that run's family as well.
     """
@@ -132,7 +132,7 @@ class Sample(Command):
     run: Positional[Path]
     """The run folder, or a run that ships: chorale, digits, emoji-3d, emoji-text, poem."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
-    """How many (default: 64 images, 8 texts, 1 piece of music, or one for each source)."""
+    """How many (default: 64 images, 8 texts, 1 piece of music, 10 sounds, or one for each source)."""
     seed: int = 0
     """The same seed gives the same samples, however many are drawn."""
     label: str | None = None

@@ -20,7 +20,12 @@ from bowerbird.spec import Classes, Field, Spec, Tensors
 from bowerbird.training import salvage
 from bowerbird.training.rundir import RunDir
 
-TASKS = {"image": "unconditional-image-generation", "text": "text-generation", "music": "text-to-audio"}
+TASKS = {
+    "image": "unconditional-image-generation",
+    "text": "text-generation",
+    "music": "text-to-audio",
+    "speech": "text-to-audio",
+}
 LICENCES = {
     "Apache-2.0": "apache-2.0",
     "MIT": "mit",

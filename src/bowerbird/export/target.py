@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.models.base import GenerativeModel, Piece, Portable, Streams
+from bowerbird.models.base import GenerativeModel, Piece, Portable
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
 from bowerbird.training.rundir import RunDir, load_model, model_of
 
@@ -35,6 +35,8 @@ BATCHES = (1, 5)
 TOLERANCE = 1e-4
 """Largest absolute difference from our outputs, as a part of the largest of them (or of 1, if they are smaller)."""
 CARD = "README.md"
+BY_NUMBERS = ("pixels", "codes")
+"""Procedures that make a picture number by number, which only ONNX carries."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ class Trained:
 
     @property
     def draws_whole_pictures(self) -> bool:
-        """Pictures that are not written pixel by pixel."""
+        """Pictures that are not written number by number."""
         pictures = self.spec.medium == "image" and isinstance(self.spec.target, Tensors)
-        return pictures and not isinstance(self.outline, Streams)
+        model: Any = self.outline
+        return pictures and not (isinstance(model, Portable) and model.procedure()["kind"] in BY_NUMBERS)
 
     @property
     def parts(self) -> Mapping[str, Piece]:

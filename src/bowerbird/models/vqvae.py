@@ -27,8 +27,8 @@ reaches the other.  A sample is a draw from the prior, decoded.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
-from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, Piece, Positional
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig, SequenceState
 from bowerbird.nets.rows import PixelRows
@@ -45,7 +45,7 @@ from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.ranges import Count, Decay, NonNegative, Share, Whole
 from bowerbird.registry import families
 from bowerbird.samplers.decoding import Nucleus, Reader, Sampling, choose, continuations
-from bowerbird.spec import Spec, Tensors
+from bowerbird.spec import Spec, Tensors, Tokens
 
 Images = Float[Tensor, "n c h w"]
 Grid = Float[Tensor, "n n_embd rows columns"]
@@ -106,6 +106,10 @@ class Codebook(nn.Module):
         """argmin_j ‖z - e_j‖² of each."""
         with torch.autocast(z.device.type, enabled=False):  # rounded distances would choose others
             return (self.vectors.square().sum(1) - 2 * z.detach() @ self.vectors.T).argmin(1)
+
+    def of(self, codes: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape n_embd"]:
+        """The vector of each code."""
+        return F.embedding(codes, self.vectors)
 
     @torch.no_grad()
     def follow(self, z: Vectors, codes: Codes) -> None:
@@ -204,10 +208,26 @@ class VQVAE(GenerativeModel):
     def sampling_network(self) -> nn.Module:
         return self.prior
 
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        tokens, codes = (
+            Tokens(size, self.rows.context, 0, 0, 0) for size in (self.rows.vocab_size, self.rows.n_values)
+        )
+        z = Tensors((self.config.n_embd * self.rows.dims,), None)
+        return {
+            "reader": Piece(Positional(self.prior, lambda tokens: self.read(tokens)[0]), {"tokens": tokens}, "logits"),
+            "codebook": Piece(Positional(self.codebook, self.codebook.of), {"codes": codes}, "vectors"),
+            "decoder": Piece(Positional(self.autoencoder, self.bounded), {"z": z}, "x"),
+        }
+
+    def procedure(self) -> dict[str, Any]:
+        about = {"levels": self.rows.n_values, "counts": self.rows.counts, "places": self.rows.dims}
+        return {"kind": "codes", "piece": "reader", "sampling": asdict(Sampling())} | about
+
     def losses(self, batch: Batch) -> Iterator[Loss]:
         z_e = self.vectors(batch.x)
         codes = self.codebook.nearest(z_e)
-        z_q = self.codebook.vectors[codes]
+        z_q = self.codebook.of(codes)
         output = self.picture(GRADIENTS[self.config.gradient](z_e, z_q))
         mse, distance = F.mse_loss(output, batch.x), F.mse_loss(z_e, z_q)
         logs = {"mse": mse, "commitment": distance} | self.codebook.health(codes)
@@ -250,8 +270,12 @@ class VQVAE(GenerativeModel):
         return self.picture_of(self.codebook.nearest(z.view(-1, self.config.n_embd)))
 
     def picture_of(self, codes: Codes) -> Images:
-        """The decoder's picture of the codes of all places, within the bounds of the data."""
-        x = self.picture(self.codebook.vectors[codes])
+        """The decoder's picture of the codes of all places."""
+        return self.bounded(self.codebook.of(codes))
+
+    def bounded(self, z: Tensor) -> Images:
+        """The decoder's picture of the vectors of all places, within the bounds of the data."""
+        x = self.picture(z.view(-1, self.config.n_embd))
         return x.clamp(*self.target.bounds) if self.target.bounds else x
 
     @torch.no_grad()

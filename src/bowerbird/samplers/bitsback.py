@@ -10,7 +10,7 @@ so that it grows by log₂ q(z|x) - log₂ p(x|z) - log₂ p(z), whose mean over
 the picture off again, do the opposite of each step in the opposite order; the last step gives the borrowed bits back.
 
 Latents lie on the grid z = k · ``GRID``, |z| ≤ ``EDGE``.  The likelihood is learnt while coding: the decoder's expected
-picture sorts pixels into ``BINS`` bins, and p(x|z) is the histogram of the true values of the pixels in each bin, over
+picture sorts pixels into bins, and p(x|z) is the histogram of the true values of the pixels in each bin, over
 the pictures that the *decompressor* has seen already (those that were pushed later), and a prior.  It needs no side
 information and fits any likelihood that the model was trained with, of two values or of 256.
 
@@ -43,8 +43,8 @@ LOGVAR_STEPS = 32
 """Steps of log σ² per unit; mu is rounded to ``GRID`` / 8."""
 BLOCK = 64
 """Pictures after which the histograms are renewed, and the largest batch."""
-BINS, LARGEST_LOGIT = 256, 12.0
-"""Bins of an expected value p in (0, 1), equally wide in log(p / (1 - p))."""
+BINS, LARGEST_LOGIT = {2: 256, 256: 64}, 12.0
+"""Bins of an expected value p in (0, 1), equally wide in log(p / (1 - p)), for pixels of two values and of 256."""
 PRIOR_COUNT = 24.0
 """Pixels that the prior of a bin stands for."""
 BORROWED = 14
@@ -115,12 +115,12 @@ def _deviations() -> Float[np.ndarray, " n_steps"]:
     return np.array([math.exp(k / LOGVAR_STEPS / 2) / GRID for k in range(-12 * LOGVAR_STEPS, 4 * LOGVAR_STEPS + 1)])
 
 
-def bins_of(nets: Networks, z: Int[np.ndarray, "n n_latent"]) -> Int[np.ndarray, " n_pixels"]:
+def bins_of(nets: Networks, z: Int[np.ndarray, "n n_latent"], n_bins: int) -> Int[np.ndarray, " n_pixels"]:
     """The bin of every pixel that the decoder expects of z in units of ``GRID``."""
     expected = nets.expect(torch.from_numpy(z * GRID).double()).double().clamp(-1, 1).numpy().ravel()
     with np.errstate(divide="ignore"):
         logits = np.log1p(expected) - np.log1p(-expected)
-    place = (logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT) / LARGEST_LOGIT + 1) / 2 * (BINS - 1)
+    place = (logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT) / LARGEST_LOGIT + 1) / 2 * (n_bins - 1)
     return np.round(place).astype(np.int64)
 
 
@@ -132,7 +132,7 @@ class Histograms:
 
     def __init__(self, n_values: int):
         self.n_values = n_values
-        self.counts = np.zeros((BINS, n_values), np.int64)
+        self.counts = np.zeros((BINS[n_values], n_values), np.int64)
         self.prior = PRIOR_COUNT * _prior(n_values)
 
     def add(self, bins: np.ndarray, values: np.ndarray, sign: int = 1) -> None:
@@ -147,7 +147,8 @@ class Histograms:
 @cache
 def _prior(n_values: int) -> Float[np.ndarray, "bin value"]:
     """Of two values the expected one itself; of 256 a logistic about it, and a little of everything."""
-    p = [1 / (1 + math.exp(-LARGEST_LOGIT * (2 * k / (BINS - 1) - 1))) for k in range(BINS)]
+    n_bins = BINS[n_values]
+    p = [1 / (1 + math.exp(-LARGEST_LOGIT * (2 * k / (n_bins - 1) - 1))) for k in range(n_bins)]
     if n_values == 2:
         return np.array([[1 - one, one] for one in p])
     value = np.arange(n_values)
@@ -169,10 +170,10 @@ def _blocks(n: int) -> list[range]:
     return [range(start, min(n, start + BLOCK)) for start in range(0, n, BLOCK)]
 
 
-def _seen(nets: Networks, x: Pixels) -> Int[np.ndarray, " n_pixels"]:
+def _seen(nets: Networks, x: Pixels, n_bins: int) -> Int[np.ndarray, " n_pixels"]:
     """The bins of a block that is known: of the means of its latents."""
     means, _ = posterior(nets, x)
-    return bins_of(nets, np.round(means).astype(np.int64).reshape(len(x), nets.n_latent))
+    return bins_of(nets, np.round(means).astype(np.int64).reshape(len(x), nets.n_latent), n_bins)
 
 
 # ------------------------------------------------------------------------------------------------- there and back
@@ -185,7 +186,7 @@ def compress(images: Pixels, nets: Networks, progress: Callable[[int], object] =
     table = Histograms(n_values := values_of(images))
     blocks, batches = _blocks(len(images)), list[int]()
     with one_thread():
-        seen = [_seen(nets, images[block.start : block.stop]) for block in blocks]
+        seen = [_seen(nets, images[block.start : block.stop], BINS[n_values]) for block in blocks]
         for bins, block in zip(seen, blocks, strict=True):
             table.add(bins, _symbols(images[block.start : block.stop], n_values))
         for bins, block in zip(seen, blocks, strict=True):
@@ -220,7 +221,7 @@ def decompress(
                 at -= size
                 progress(size)
             x = images[block.start : block.stop]
-            table.add(_seen(nets, x), _symbols(x, n_values))
+            table.add(_seen(nets, x, BINS[n_values]), _symbols(x, n_values))
     if not np.array_equal(stack.coder.get_compressed(), borrowed(packed.n_borrowed)):
         raise ValueError("the borrowed bits did not come back")
     return images
@@ -248,17 +249,20 @@ class _Stack:
         bits = 32 * (self.coder.num_words() - 2)
         return max(1, min(n, bits // (BORROWED * self.n_latent)))
 
+    def bins(self, z: np.ndarray, nets: Networks, table: Histograms) -> Int[np.ndarray, " n_pixels"]:
+        return bins_of(nets, z.reshape(-1, self.n_latent).astype(np.int64), BINS[table.n_values])
+
     def push(self, x: Pixels, nets: Networks, table: Histograms) -> None:
         means, deviations = posterior(nets, x)
         z = self.coder.decode(self.gaussian, means, deviations)
-        bins, symbols = bins_of(nets, z.reshape(len(x), self.n_latent).astype(np.int64)), _symbols(x, table.n_values)
+        bins, symbols = self.bins(z, nets, table), _symbols(x, table.n_values)
         for at in np.unique(bins).tolist():
             self.coder.encode_reverse(symbols[bins == at], table.model(at))
         self.coder.encode_reverse(z, self.prior)
 
     def pop(self, n: int, shape: tuple[int, int, int], nets: Networks, table: Histograms) -> Pixels:
         z = self.coder.decode(self.prior, n * self.n_latent)
-        bins = bins_of(nets, z.reshape(n, self.n_latent).astype(np.int64))
+        bins = self.bins(z, nets, table)
         symbols = np.zeros(len(bins), np.int32)
         for at in reversed(np.unique(bins).tolist()):
             chosen = bins == at

@@ -44,7 +44,7 @@ class Result:
 
     @property
     def pieces(self) -> list[str]:
-        """Names of pieces of music, without suffix."""
+        """Names of pieces of music or of sounds, without suffix."""
         return [name[:-4] for name in self.files() if name.endswith(".wav")]
 
     @property

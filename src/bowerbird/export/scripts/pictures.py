@@ -36,14 +36,18 @@ class Rows:
         return self.uniform()
 
 
+def loaded(folder: Path, piece: str) -> ort.InferenceSession:
+    """The graph of one piece."""
+    return ort.InferenceSession(str(folder / f"{piece}.onnx"), providers=["CPUExecutionProvider"])
+
+
 class Sampler:
     """(n, given, rows) → n pictures, float32 (n, c, h, w) in [-1, 1]."""
 
     def __init__(self, folder: Path):
         self.settings = json.loads((folder / "sampler.json").read_text(encoding="utf-8"))
         self.procedure = self.settings["procedure"]
-        file = str(folder / f"{self.procedure['piece']}.onnx")
-        self.session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        self.folder, self.session = folder, loaded(folder, self.procedure["piece"])
         self.names = [one.name for one in self.session.get_inputs()]
 
     def __call__(self, n: int, given: Given, rows: Any, guidance: float | None = None) -> np.ndarray:
@@ -70,6 +74,12 @@ class Sampler:
         values = np.stack(list(self.stream(n, given, rows, channels * height * width)), 1)
         x = values.astype(np.float32) * (2 / (self.procedure["levels"] - 1)) - 1
         return x.reshape(n, height, width, channels).transpose(0, 3, 1, 2)
+
+    def codes(self, n: int, given: Given, rows: Any) -> np.ndarray:
+        """Discrete autoencoders: codes from left to right, line by line, their vectors, the picture of those."""
+        codes = np.stack(list(self.stream(n, given, rows, self.procedure["places"])), 1)
+        vectors = loaded(self.folder, "codebook").run(None, {"codes": codes})[0]
+        return loaded(self.folder, "decoder").run(None, {"z": vectors.reshape(n, -1)})[0]
 
     def stream(self, n: int, given: Given, rows: Any, most: int) -> Iterator[np.ndarray]:
         """The next value of every picture; one evaluation of all values so far for each."""

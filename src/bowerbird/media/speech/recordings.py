@@ -25,7 +25,7 @@ from bowerbird.errors import BowerbirdError
 
 SILENT = 1e-4
 """Recordings whose loudest sample is below -80 dB of full scale hold nothing to learn …"""
-FULL_SCALE = 0.999
+FULL_SCALE = 0.99
 """… and those with runs of ``RUN`` samples beyond this were cut off above."""
 RUN = 4
 LONGEST_S = 7200.0

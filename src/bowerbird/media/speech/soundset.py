@@ -41,6 +41,8 @@ AT_ONCE = 256
 NAMED = 5
 """Most classes that a summary names."""
 CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*(-?\d+)\s*")
+FIELD = r"\{([A-Za-z_]\w*)\}"
+"""A name in braces."""
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 
 
@@ -318,8 +320,8 @@ def _from_names(names: list[str], pattern: str) -> dict[str, np.ndarray]:
     """A column for each name in braces of the pattern, which all file names must match, without their suffix."""
     if not pattern:
         return {}
-    fields = re.findall(r"\{(\w+)\}", pattern)
-    literal = [re.escape(part) for part in re.split(r"\{\w+\}", pattern)]
+    fields = re.findall(FIELD, pattern)
+    literal = [re.escape(part) for part in re.split(FIELD, pattern)[::2]]
     if not fields or len(set(fields)) < len(fields):
         raise BowerbirdError(
             f"data.speech.pattern = '{pattern}' needs different names in braces: {{digit}}_{{speaker}}."

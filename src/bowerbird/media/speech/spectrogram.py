@@ -16,6 +16,7 @@ Søndergaard 2013, algorithm 2), which gets closer in as many steps; 0 is the or
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -135,7 +136,7 @@ class Mel:
 
 
 def _mel(hz: float) -> float:
-    return 2595 * float(torch.tensor(1 + hz / 700, dtype=torch.float64).log10())
+    return 2595 * math.log10(1 + hz / 700)
 
 
 def unmixed(

@@ -1,0 +1,111 @@
+"""Bits per number of pictures that a VAE compresses, beside PNG, WebP, gzip, bzip2, xz and, from Python 3.14, zstd.
+
+python benchmarks/bench_compression.py RUN DATA [N] [--binarize]
+
+The others get what suits them best: PNG and WebP each picture by itself with the greatest effort, and the general
+programs all pictures at once, black-and-white ones with eight pixels in a byte.  Then another process, with another
+number of threads, decompresses, and what it gives back is compared bit by bit.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import bowerbird
+from bowerbird import config
+from bowerbird.editing import Request, action_from, edit
+from bowerbird.media import open_data
+from bowerbird.samplers.bitsback import values_of
+
+OTHER = """
+import sys, hashlib, torch, bowerbird, resource
+torch.set_num_threads(int(sys.argv[3]))
+from bowerbird.editing.compress import from_bytes
+from bowerbird.editing.decompress import decompressed
+images = decompressed(from_bytes(open(sys.argv[2], "rb").read(), "x"), bowerbird.load(sys.argv[1], device="cpu"), "x")
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(hashlib.sha256(images.tobytes()).hexdigest(), torch.get_num_threads(), round(used.ru_utime + used.ru_stime, 1))
+"""
+
+
+def pictures(source: str, n: int | None, binarize: str) -> np.ndarray:
+    data = open_data(config.Data(source, binarize=binarize))  # type: ignore[arg-type]
+    return data.test.images[:n].numpy()
+
+
+def files(images: np.ndarray, kind: str, **how: object) -> int:
+    """Bytes of every picture as a file of its own."""
+    total = 0
+    binary = values_of(images) == 2
+    for image in images:
+        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+        buffer = io.BytesIO()
+        (picture.convert("1") if binary and kind == "PNG" else picture).save(buffer, kind, **how)
+        total += buffer.tell()
+    return total
+
+
+def others(images: np.ndarray) -> dict[str, int]:
+    raw = np.packbits(images > 127).tobytes() if values_of(images) == 2 else images.tobytes()
+    sizes = {
+        "PNG": files(images, "PNG", optimize=True),
+        "WebP, lossless": files(images, "WEBP", lossless=True, quality=100, method=6),
+        "gzip -9": len(gzip.compress(raw, 9)),
+        "bzip2 -9": len(bz2.compress(raw, 9)),
+        "xz -9e": len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)),
+    }
+    strips = Image.fromarray(
+        images.reshape(-1, images.shape[-1]) if images.shape[1] == 1 else np.zeros((1, 1), np.uint8)
+    )
+    buffer = io.BytesIO()
+    (strips.convert("1") if values_of(images) == 2 else strips).save(buffer, "PNG", optimize=True)
+    sizes["PNG, all in one"] = buffer.tell()
+    try:
+        from compression import zstd  # type: ignore[import-not-found]  # of Python 3.14
+    except ImportError:
+        zstd = None
+    if zstd is not None:
+        sizes["zstd -22"] = len(zstd.compress(raw, 22))
+    elif subprocess.run(["sh", "-c", "command -v zstd"], capture_output=True).returncode == 0:
+        done = subprocess.run(["zstd", "--ultra", "-22", "-c"], input=raw, capture_output=True, check=True)
+        sizes["zstd --ultra -22"] = len(done.stdout)
+    return sizes
+
+
+def main(run: str, source: str, n: int | None, binarize: str) -> None:
+    images = pictures(source, n, binarize)
+    model = bowerbird.load(run, device="cpu")
+    before = time.process_time()
+    made = edit(action_from("compress", {}), Request(model, {"source": list(images.transpose(0, 2, 3, 1))}))
+    seconds = time.process_time() - before
+    sizes = {"bits back": len(made.content), **others(images)}  # type: ignore[attr-defined]
+    print(f"{len(images):,} pictures {images.shape[1:]} of {values_of(images)} values; {seconds:.1f} CPU s to compress")
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        print(f"{name:20} {size:>10,} bytes  {8 * size / images.size:.4f} bits per number")
+    with tempfile.TemporaryDirectory() as folder:
+        path = made.save(Path(folder) / "x.bb")
+        for threads in ("1", "2"):
+            done = subprocess.run(
+                [sys.executable, "-c", OTHER, run, str(path), threads], capture_output=True, text=True, check=True
+            )
+            digest, used, cpu_s = done.stdout.split()
+            same = digest == hashlib.sha256(images.tobytes()).hexdigest()
+            print(
+                f"decompressed with {used} threads: {'the same' if same else 'DIFFERENT'}, {cpu_s} CPU s with the start"
+            )
+
+
+if __name__ == "__main__":
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    binarize = "static" if "--binarize" in sys.argv else "none"
+    main(words[0], words[1], int(words[2]) if len(words) > 2 else None, binarize)
