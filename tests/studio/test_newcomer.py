@@ -21,6 +21,7 @@ from PIL import Image
 from studio_site import Site, running
 
 from bowerbird import api
+from bowerbird import shipped as shipping
 from bowerbird.studio import site as studio_pages
 from bowerbird.studio.language import Words
 from bowerbird.studio.trainings import Trainings
@@ -57,11 +58,11 @@ def studio(tmp_path_factory: pytest.TempPathFactory, shipped: dict[str, Path]) -
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, shipped, chatter: Path, codes: Path) -> Iterator[Site]:
-    """With tiny runs alone, which answer at once."""
+    """With tiny runs, which answer at once, and the shipped one that knows words."""
     runs = tmp_path_factory.mktemp("small")
     for name, folder in (("chat", chatter), ("codes", codes), ("flow", shipped["digits"])):
         shutil.copytree(folder, runs / name)
-    with running(runs, shipped) as site:
+    with running(runs, shipped | {"emoji-text": shipping.folder_of("emoji-text")}) as site:
         yield site
 
 
@@ -327,9 +328,10 @@ def test_every_button_of_every_page_does_what_it_says(browser, small: Site, tiny
 
 def at_home(visit: Visit, press: Presser, picture: Path) -> None:
     page = visit.go("/")
-    for card in ("poem", "chorale", "digits", "emoji-3d"):
+    for card in ("poem", "chorale", "digits", "emoji-text", "emoji-3d"):
         page.wait_for_selector(f"#made-{card} .under")
     until(page, "!document.querySelector('[aria-busy]')")
+    press(".card.emoji-text form button")
     press(
         ".card.poem form button", ".card.chorale form button", "#made-digits [data-again]", "#made-digits [data-verify]"
     )
