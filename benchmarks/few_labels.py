@@ -20,7 +20,7 @@ def main(learning: str, seed: str, examples: str = "") -> None:
         start = time.process_time()
         run = bowerbird.train("fewlabels", Path(folder) / "run", **settings)
         seconds = time.process_time() - start
-        (found,) = bowerbird.measure(run, n_samples=2, metrics=["label_accuracy"]).values()
+        ((found,),) = bowerbird.measure(run, n_samples=2, metrics=["label_accuracy"]).values()
     print(f"{learning}\tseed {seed}\t{found.value:.4f}\t{seconds:.0f} CPU s", flush=True)
 
 
