@@ -62,7 +62,7 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "nice"}
+NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "nice", "fewlabels"}
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
@@ -106,6 +106,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"prediction": "x0", "loss": "cross-entropy"},
         {"sampler": "ddpm", "guidance": 2.0},
     ],
+    "fewlabels": [{"learning": "m2"}, {"learning": "labels"}],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}, {"guidance": 2.0}],
     "vqvae": [{"gradient": "rotation"}, {"restart_below": 0.0}],
     "autoregressive": [{"levels": 16}, {"label_dropout": 0.5}, {"lora": {"rank": 2}}],

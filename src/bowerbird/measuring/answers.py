@@ -15,7 +15,7 @@ from bowerbird.data.tokens import Rows
 from bowerbird.draws import Draws
 from bowerbird.media.image.imageset import ImageSet, to_uint8
 from bowerbird.metrics.progress_bar import progress_bar
-from bowerbird.models.base import Batch, Encodes, GenerativeModel, Scores, evaluating, options_from
+from bowerbird.models.base import Batch, Classifies, Encodes, GenerativeModel, Scores, evaluating, options_from
 
 BATCH = 256
 """Pictures at a time."""
@@ -26,6 +26,7 @@ ROWS = 64
 def abilities(model: GenerativeModel) -> set[str]:
     """What a context can offer of a model that implements a protocol."""
     found = {"reconstructions"} if isinstance(model, Encodes) else set()
+    found |= {"named"} if isinstance(model, Classifies) else set()
     if isinstance(model, Scores):
         found |= {"nats"} | ({"flow_nats"} if "flow" in model.estimators else set())
     return found
@@ -55,6 +56,11 @@ def nats(model: Any, examples: Any, n: int, seed: int, estimator: str) -> tuple[
         model, examples, n, "likelihood", lambda batch: -chosen.log_prob(batch, generator=generator).cpu().double()
     )
     return answer, chosen.description
+
+
+def named(model: Any, examples: ImageSet, n: int) -> Int[Tensor, " n"]:
+    """The likeliest label of the first n examples."""
+    return _in_batches(model, examples, n, "classifying", lambda batch: model.classify(batch.x).argmax(1))
 
 
 def reconstructed(model: Any, examples: ImageSet, n: int) -> UInt8[Tensor, "n c h w"]:

@@ -38,6 +38,7 @@ NEEDS: dict[str, str] = {
     "attributes": "pictures with attributes, labels among them: Attributes",
     "captions": "pictures made from captions: Captions",
     "counterparts": "a true counterpart of every picture made: Counterparts",
+    "named": "a model that classifies pictures: Named, of real ones",
     "reconstructions": "a model that encodes and decodes: Counterparts",
     "nats": "a model that knows likelihoods: PictureNats of real pictures",
     "flow_nats": "a model that knows the likelihood under its probability flow: PictureNats of real pictures",
@@ -200,6 +201,15 @@ class PictureNats:
 
     nats: Float[Tensor, " n"]
     dims: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Named:
+    """The labels that a model gives real pictures, and their own."""
+
+    found: Int[Tensor, " n"]
+    truth: Int[Tensor, " n"]
     protocol: Protocol
 
 

@@ -25,6 +25,7 @@ from bowerbird.measuring.context import (
     Context,
     Counterparts,
     DocumentNats,
+    Named,
     PictureNats,
     SamplingCost,
     Sides,
@@ -58,7 +59,7 @@ from bowerbird.metrics.matcher import Captioned, nearest_captions
 from bowerbird.metrics.measurement import Protocol, settings
 from bowerbird.metrics.ngram import fit_bigram
 from bowerbird.models.base import GenerativeModel
-from bowerbird.spec import Classes, Tensors, Tokens
+from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
 N_RECONSTRUCTIONS = 2000
 """Most images that are encoded and decoded again."""
@@ -127,9 +128,12 @@ class PictureView(View):
         of_model: Offers = {
             "nats": self.nats,
             "flow_nats": partial(self.nats, estimator="flow"),
+            "named": self.named,
             "reconstructions": self.reconstructions,
         }
         offers = {need: of_model[need] for need in answers.abilities(self.model)}
+        if _label_names(self.data.spec) != _label_names(self.model.spec):
+            offers.pop("named", None)
         kinds = {type(field) for field in self.model.spec.given.values()}
         extractor = self.extractor if self.choice else None
         if kinds & {Tensors, Tokens} and not self.real.unpaired:
@@ -211,6 +215,11 @@ class PictureView(View):
         protocol = replace(self.protocol, n_reference=len(nats), parameters=settings({"estimator": said}))
         return PictureNats(nats, self.data.dims, protocol)
 
+    def named(self, context: Context) -> Named:
+        real = self.chosen(self.request.n_reference)
+        found = answers.named(self.model, real, len(real))
+        return Named(found, real.given[LABEL], replace(self.protocol, n_reference=len(real)))
+
     def reconstructions(self, context: Context) -> Counterparts:
         real = self.chosen(min(self.request.n_reference or N_RECONSTRUCTIONS, N_RECONSTRUCTIONS))
         made = answers.reconstructed(self.model, real, len(real))
@@ -280,6 +289,12 @@ class SpeechView(View):
 
 
 # -------------------------------------------------------------------------------------------------------- sequences
+
+
+def _label_names(spec: Spec) -> tuple[str, ...]:
+    """Empty without labels."""
+    label = spec.given.get(LABEL)
+    return label.names if isinstance(label, Classes) else ()
 
 
 class SequenceView(View):

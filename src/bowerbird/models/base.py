@@ -190,6 +190,14 @@ class Infers(Protocol):
         """Mean and log-variance of the code of each example, each (n, n_latent)."""
 
 
+@runtime_checkable
+class Classifies(Protocol):
+    """Names the label of a picture, which is one of the things that it makes pictures from."""
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Logarithms of the probabilities of the classes of ``spec.given["label"]``, (n, n_classes)."""
+
+
 class Estimator(NamedTuple):
     """One way to compute how likely data are."""
 

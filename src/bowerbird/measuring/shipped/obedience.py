@@ -14,7 +14,7 @@ from torch import nn
 
 from bowerbird import registry
 from bowerbird.data.fetch import cache_folder
-from bowerbird.measuring.context import Attributes, Captions, Context, Counterparts, with_extractor
+from bowerbird.measuring.context import Attributes, Captions, Context, Counterparts, Named, with_extractor
 from bowerbird.measuring.metric import Metric
 from bowerbird.metrics.attributes import VERSION, AttributeNet, fit_attributes, right, untrained
 from bowerbird.metrics.averages import mean
@@ -41,6 +41,19 @@ class ClassAccuracy(Metric):
         correct = (judge.classify(samples) == digits.cpu()).double()
         protocol = with_extractor(Protocol(n_generated=len(samples)), judge)
         return [self.measurement(float(correct.mean()), protocol, float(correct.std() / len(correct) ** 0.5))]
+
+
+@registry.metrics.register("label_accuracy")
+class LabelAccuracy(Metric):
+    better, title = "higher", "label accuracy"
+    reading = "share of the reference pictures whose label the model itself names"
+    needs = ("named",)
+    default = True
+
+    def compute(self, context: Context) -> list[Measurement]:
+        found: Named = context["named"]
+        value, stderr = mean((found.found == found.truth.cpu()).double().numpy())
+        return [self.measurement(value, found.protocol, stderr)]
 
 
 @registry.metrics.register("conditional_accuracy")
