@@ -74,7 +74,7 @@ SHIPPED = {
     ),
     "emoji-text": Shipped(
         "emoji-text",
-        (at_most("l1", 0.26), at_least("caption_retrieval", 0.5)),
+        (at_most("l1", 0.225), at_least("caption_retrieval", 0.75)),
         about="Emoji from a caption in English or Chinese, in four styles, 64x64 pixels on white.",
         example="--prompt panda --given style=noto",
         start="emoji-vae",
