@@ -2,7 +2,7 @@
 
     python benchmarks/shipped.py [NAME …] [--runs runs/shipped] [--out src/bowerbird/shipped]
 
-Together they take about 45 CPU minutes on one core.  A finished run in ``--runs`` is not trained again.  What ships is
+Together they take about an hour of one core.  A finished run in ``--runs`` is not trained again.  What ships is
 run.toml, the weights in half precision, the tokenizer, and a README.  Each figure is measured on the weights as they
 ship and as they were trained.  Exit status 1 when a figure misses its claim.
 """
