@@ -24,7 +24,7 @@ lint: $(READY)
 recipes: $(READY)  ## trains every recipe and checks its [[expect]] claims (hours)
 	$(BIN)/python benchmarks/recipes.py
 
-shipped: $(READY)  ## trains the runs that ship with the package and checks their figures (about 45 minutes of compute time)
+shipped: $(READY)  ## trains the runs that ship with the package and checks their figures (about an hour of compute time)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/shipped.py
 
 kill: $(READY)  ## kills a training process 20 times at random moments; it must end bit for bit as if left alone

@@ -100,7 +100,7 @@ def readings(tmp_path_factory: pytest.TempPathFactory, child: Child) -> dict[str
     )
     targets: dict[str, Path | str] = {
         "vae": HERE / "clean" / "beta_vae_both_terms_averaged.py", "gan": folder / "fragment.py", "recipe": "gan",
-        "gpt": HERE / "clean" / "gpt_fused_attention.py", "ddpm": HERE / "clean" / "ddpm_with_ema.py",
+        "gpt": HERE / "bases" / "documented.py", "ddpm": HERE / "bases" / "ddpm_with_ema.py",
         "notebook": folder / "small.ipynb", "folder": folder / "package",
     }  # fmt: skip
     found = {}
