@@ -28,12 +28,17 @@ from bowerbird.export.target import Parity, Trained
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Piece, Positional
 from bowerbird.models.diffusion import DiffusionConfig
+from bowerbird.models.fewlabels import FewLabelsConfig
+from bowerbird.models.flow import FlowConfig
 from bowerbird.models.gan import GANConfig
+from bowerbird.models.latent import LatentConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.models.translation import TranslationConfig
 from bowerbird.models.vae import VAEConfig
 from bowerbird.models.vqvae import VQVAEConfig
 from bowerbird.nets.convnet import ConvNetConfig
+from bowerbird.nets.dit import DiTConfig
+from bowerbird.nets.grid import GridConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
@@ -49,6 +54,8 @@ WORDS = Tokens(LETTERS.vocab_size, 24, LETTERS.bos, LETTERS.eos, LETTERS.pad, (L
 TEXT = Spec("text", WORDS, codec=LETTERS.to_json())
 PAIRS = Spec("text", WORDS, {"source": WORDS}, codec=LETTERS.to_json())
 ATTENTION = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
+PRIOR = FlowConfig(DiTConfig(n_layer=1, n_head=2, n_embd=16, patch=2), sample_steps=4, guidance=2.0)
+CODES = VAEConfig(GridConfig(channels=8, multipliers=(1,), patch=2), n_latent=64, conditional=False)
 UNET = UNetConfig(channels=8, multipliers=(1,), blocks=1, attention=(-1,))
 
 FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
@@ -71,6 +78,21 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         VQVAEConfig(ConvNetConfig(channels=8), ATTENTION, n_codes=12, n_embd=4),
         LABELLED,
         ["reader", "codebook", "decoder", "sampler"],
+    ),
+    "fewlabels": (
+        FewLabelsConfig(ConvNetConfig(channels=8), n_labels=6, n_latent=4),
+        LABELLED,
+        ["decoder", "classifier", "sampler"],
+    ),
+    "latent": (
+        LatentConfig(CODES, PRIOR),
+        LABELLED,
+        ["denoiser", "pictures", "sampler"],
+    ),
+    "latent-pairs": (
+        LatentConfig(CODES, PRIOR),
+        PAIR,
+        ["denoiser", "pictures", "codes", "sampler"],
     ),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
 }

@@ -9,15 +9,19 @@ import torch
 from made import made
 
 from bowerbird import api
-from bowerbird.data import fetch
+from bowerbird.data import fetch, tokenizers
+from bowerbird.data.tokenizers import SPECIALS
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.html import RUNTIME, unpacked
 from bowerbird.export.target import Trained, examples
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.flow import FlowConfig
+from bowerbird.models.latent import LatentConfig
+from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.dit import DiTConfig
+from bowerbird.nets.grid import GridConfig
 from bowerbird.nets.transformer import TransformerConfig
-from bowerbird.spec import Spec, Tokens
+from bowerbird.spec import Spec, Tensors, Tokens
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DIT = DiTConfig(n_layer=1, n_head=2, n_embd=16)
@@ -99,6 +103,24 @@ def test_diffusers_draws_the_same_pictures(flow):
     assert [image.size for image in made[0].images] == [(8, 8)] * 3
     assert all(a.tobytes() == b.tobytes() for a, b in zip(made[0].images, made[1].images, strict=True))
     assert "bowerbird" not in (folder / "network" / "network.py").read_text().replace("written by Bowerbird", "")
+
+
+def test_diffusers_draws_codes_from_captions_and_decodes_them(tmp_path):
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip install 'bowerbird[hub]'")
+    letters = tokenizers.chosen("char", ["abcdefgh ij\n"], [], 100, SPECIALS)
+    words = Tokens(letters.vocab_size, 24, letters.bos, letters.eos, letters.pad, (letters.bos,))
+    spec = Spec("image", Tensors((1, 8, 8)), {"caption": words}, codec=letters.to_json())
+    codes = VAEConfig(GridConfig(channels=8, multipliers=(1,), patch=2), n_latent=64, conditional=False)
+    prior = FlowConfig(DiTConfig(n_layer=1, n_head=2, n_embd=16, patch=2), sample_steps=4, guidance=2.0)
+    run = made(tmp_path / "run", LatentConfig(codes, prior), spec)
+    folder = api.export(run, "diffusers")  # compares both networks and the pipeline with the model
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, trust_remote_code=True, low_cpu_mem_usage=False)
+    pipe.set_progress_bar_config(disable=True)
+    texts = ["bad", "bad", "a hedge"]
+    x = pipe(3, given={"caption": texts}, noise=lambda *shape: torch.ones(3, *shape), output_type="pt").images
+    assert x.shape == (3, 1, 8, 8) and (x[0] == x[1]).all() and (x[0] != x[2]).any()
+    with pytest.raises(BowerbirdError, match="samples with several networks"):
+        api.export(run, "html")
 
 
 def test_transformers_loads_the_network(flow):

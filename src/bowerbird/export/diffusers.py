@@ -17,7 +17,7 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.graph import network_file, quiet, source
 from bowerbird.export.onnx import SCRIPTS, asked, sampler_settings
-from bowerbird.export.target import Parity, Target, Trained, compared, examples, package, require_pieces
+from bowerbird.export.target import Parity, Target, Trained, compared, compared_piece, package, require_pieces
 from bowerbird.registry import exports
 
 HEAD = '''
@@ -47,28 +47,24 @@ class Diffusers(Target):
         require_pieces(trained)
         if not trained.draws_whole_pictures:
             raise BowerbirdError(
-                f"{trained.path} has no form in diffusers: only gan, vae, diffusion, flow and translation models of "
+                f"{trained.path} has no form in diffusers: only models that draw whole "
                 "pictures have; export it to onnx instead."
             )
 
     def write(self, trained: Trained, folder: Path) -> None:
         version, settings = package("diffusers", "hub").__version__, sampler_settings(trained)
-        name = settings["procedure"]["piece"]
-        code, weights = source(trained.parts[name], name)
+        networks = networks_of(settings["procedure"])
         index = {
             "_class_name": ["pipeline", "BowerbirdPipeline"],
             "_diffusers_version": version,
-            "network": ["network", "Network"],
+            **{network: [network, "Network"] for network in networks},
             **{key: settings[key] for key in ("procedure", "target", "given")},
+            "codec": trained.spec.codec,
         }
-        shapes = {key: list(value.shape) for key, value in weights.items()}
-        config = {"_class_name": "Network", "_diffusers_version": version, "shapes": shapes}
-        (folder / "network").mkdir()
         _write(folder / "model_index.json", json.dumps(index, indent=1))
         _write(folder / "pipeline.py", (SCRIPTS / "diffusers_pipeline.py").read_text(encoding="utf-8"))
-        _write(folder / "network" / "config.json", json.dumps(config, indent=1))
-        _write(folder / "network" / "network.py", network_file(HEAD, code))
-        safetensors.torch.save_file(weights, folder / "network" / WEIGHTS, {"format": "pt"})
+        for network, name in networks.items():
+            _write_network(folder / network, network, *source(trained.parts[name], name), version)
 
     def compare(self, trained: Trained, folder: Path) -> list[Parity]:
         diffusers = package("diffusers", "hub")
@@ -78,8 +74,7 @@ class Diffusers(Target):
                 str(folder), trust_remote_code=True, low_cpu_mem_usage=False
             )
         pipe.set_progress_bar_config(disable=True)
-        name: Any = trained.portable.procedure()["piece"]
-        piece, fields = trained.parts[name], dict(trained.spec.given)
+        fields = dict(trained.spec.given)
 
         def ours(rows: Tensor, *given: Tensor) -> Tensor:
             return trained.model.sample(len(rows), dict(zip(fields, given, strict=True)), None, Draws(len(rows)))
@@ -91,8 +86,9 @@ class Diffusers(Target):
             given_rows = dict(zip(fields, given, strict=True))
             return pipe(n, given=given_rows, noise=noise, output_type="pt").images
 
+        networks = networks_of(trained.portable.procedure())
         return [
-            compared(name, piece.module, pipe.network, lambda n: examples(piece.inputs, n)),
+            *(compared_piece(trained, name, getattr(pipe, network)) for network, name in networks.items()),
             compared("pipeline", ours, theirs, lambda n: (torch.empty(n), *asked(fields, n))),
         ]
 
@@ -104,6 +100,23 @@ class Diffusers(Target):
             f"images = pipe(batch_size=4{given}).images\n```\n\n"
             "`trust_remote_code` runs the two Python files of this folder; read them first, they are short."
         )
+
+
+def networks_of(procedure: dict[str, Any]) -> dict[str, str]:
+    """The pieces that a pipeline is made of, by their names in it."""
+    after = {"pictures": procedure["after"]} if "after" in procedure else {}
+    before = {"codes": "codes"} if procedure.get("before") else {}
+    return {"network": procedure["piece"], **after, **before}
+
+
+def _write_network(folder: Path, name: str, code: str, weights: dict[str, Tensor], version: str) -> None:
+    """diffusers looks for the code of a component in a file of the component's name."""
+    folder.mkdir()
+    shapes = {key: list(value.shape) for key, value in weights.items()}
+    config = {"_class_name": "Network", "_diffusers_version": version, "shapes": shapes}
+    _write(folder / "config.json", json.dumps(config, indent=1))
+    _write(folder / f"{name}.py", network_file(HEAD, code))
+    safetensors.torch.save_file(weights, folder / WEIGHTS, {"format": "pt"})
 
 
 def _write(file: Path, text: str) -> None:

@@ -27,8 +27,9 @@ def recorded(piece: Piece, name: str) -> ExportedProgram:
     rows = Dim("rows")
     sizes = tuple(_free(each, field, rows) for each, field in piece.inputs.items())
     try:
-        with quiet():
-            # Interpreted symbolically (strict), or ``len(tensor)`` would be the example's.
+        # Without gradients, or a function that switches them off becomes a program in the program.  Interpreted
+        # symbolically (strict), or ``len(tensor)`` would be the example's.
+        with quiet(), torch.no_grad():
             return torch.export.export(
                 piece.module, examples(piece.inputs, EXAMPLE_ROWS), dynamic_shapes=(sizes,), strict=True
             )

@@ -16,7 +16,7 @@ from typing import Any
 from bowerbird.data.fetch import needed
 from bowerbird.errors import BowerbirdError
 from bowerbird.export.onnx import loaded, sampler_settings, write_graph
-from bowerbird.export.target import Parity, Target, Trained, compared, examples, require_pieces
+from bowerbird.export.target import Parity, Target, Trained, compared_piece, require_one_network
 from bowerbird.registry import exports
 from bowerbird.spec import Tokens
 
@@ -33,7 +33,7 @@ class HTML(Target):
     file = "index.html"
 
     def require(self, trained: Trained) -> None:
-        require_pieces(trained)
+        require_one_network(trained)
         _require_pictures(trained)
 
     def write(self, trained: Trained, folder: Path) -> None:
@@ -58,9 +58,9 @@ class HTML(Target):
 
     def compare(self, trained: Trained, folder: Path) -> list[Parity]:
         name: Any = trained.portable.procedure()["piece"]
-        piece, graph = trained.parts[name], folder / "graph.onnx"
+        graph = folder / "graph.onnx"
         graph.write_bytes(unpacked((folder / self.file).read_text(encoding="utf-8"), "graph"))
-        parity = compared(name, piece.module, loaded(graph), lambda n: examples(piece.inputs, n))
+        parity = compared_piece(trained, name, loaded(graph))
         graph.unlink()
         return [parity]
 
@@ -71,8 +71,7 @@ class HTML(Target):
 def _require_pictures(trained: Trained) -> None:
     if not trained.draws_whole_pictures:
         raise BowerbirdError(
-            f"{trained.path} cannot become a page: only gan, vae, diffusion, flow and translation models of pictures "
-            "can; export it to onnx instead."
+            f"{trained.path} cannot become a page: only models that draw whole pictures can; export it to onnx instead."
         )
     if captions := [name for name, field in trained.spec.given.items() if isinstance(field, Tokens)]:
         raise BowerbirdError(

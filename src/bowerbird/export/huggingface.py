@@ -32,7 +32,7 @@ from bowerbird.export.target import (
     compared_logits,
     examples,
     package,
-    require_pieces,
+    require_one_network,
 )  # fmt: skip
 from bowerbird.models.base import Piece
 from bowerbird.nets.transformer import TransformerConfig
@@ -213,7 +213,7 @@ class HuggingFace(Target):
     precisions = ("f32", "f16")
 
     def require(self, trained: Trained) -> None:
-        require_pieces(trained)
+        require_one_network(trained)
         if not isinstance(trained.spec.target, spec.Tensors):
             required_kind(require_language_model(trained))
 

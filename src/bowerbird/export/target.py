@@ -119,6 +119,16 @@ class Target(ABC):
         return ""
 
 
+def require_one_network(trained: Trained) -> None:
+    """BowerbirdError for a model whose samples come from several networks."""
+    require_pieces(trained)
+    procedure = cast(Portable, trained.outline).procedure()
+    if "after" in procedure or procedure["kind"] == "codes":
+        raise BowerbirdError(
+            f"{trained.path} samples with several networks, and this format holds one; export it to onnx instead."
+        )
+
+
 def require_pieces(trained: Trained) -> None:
     """BowerbirdError for a family that cannot be taken apart."""
     if not isinstance(trained.outline, Portable):
@@ -157,10 +167,13 @@ def compared(what: str, ours: Function, theirs: Function, inputs: Callable[[int]
 
 def compared_pieces(trained: Trained, theirs: Mapping[str, Function]) -> list[Parity]:
     """Every piece of the model beside the function of that name."""
-    return [
-        compared(name, piece.module, theirs[name], lambda n, piece=piece: examples(piece.inputs, n))  # type: ignore[misc]
-        for name, piece in trained.parts.items()
-    ]
+    return [compared_piece(trained, name, theirs[name]) for name in trained.parts]
+
+
+def compared_piece(trained: Trained, name: str, theirs: Function) -> Parity:
+    """One piece of the model beside a function of the same tensors."""
+    piece = trained.parts[name]
+    return compared(name, piece.module, theirs, lambda n: examples(piece.inputs, n))
 
 
 def compared_logits(trained: Trained, theirs: Function, matrices_only: bool = False) -> list[Parity]:

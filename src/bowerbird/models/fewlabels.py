@@ -27,7 +27,7 @@ log p(x|y, z) is the Bernoulli cross-entropy, which is a likelihood for black an
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, Piece, Positional
 from bowerbird.nets.augment import Augmentation, augmented
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
@@ -163,7 +163,7 @@ class FewLabels(GenerativeModel):
         """consistency · E 1[sure] · -log q(ŷ | changed x) - L(x, ŷ)."""
         probability, found = self.classify(moved(x)).exp().max(1)
         sure = (probability >= self.config.threshold).float()
-        logits = self.classifier(moved(x, "cutout")).float()
+        logits = self.classifier(bent(moved(x, "cutout"))).float()
         agreement = (sure * F.cross_entropy(logits, found, reduction="none")).mean()
         bound = self.bound(x, self.encoder(x), found).mean()
         logs = {"bound": bound.detach(), "agreement": agreement.detach(), "sure": sure.mean()}
@@ -206,10 +206,37 @@ class FewLabels(GenerativeModel):
         """The expected picture of z ~ N(0, I) and the label."""
         draws = generator or fresh()
         asked = self.requested(n, given, draws)
-        z = draws.randn(n, self.config.n_latent).to(self.device)
-        return self.decoder(z, asked).float().sigmoid() * 2 - 1
+        return self.decode(draws.randn(n, self.config.n_latent).to(self.device), asked)
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "n n_latent"], given: Given) -> Images:
+        """E[x|y, z]."""
+        return self.decoder(z, given).float().sigmoid() * 2 - 1
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        x, z = self.spec.needs(Tensors, "fewlabels"), Tensors((self.config.n_latent,), None)
+        decoder = Positional(self.decoder, self.decode, self.spec.given)
+        return {
+            "decoder": Piece(decoder, {"z": z, **self.spec.given}, "x"),
+            "classifier": Piece(Positional(self.classifier, self.classify), {"x": x}, "log_probabilities"),
+        }
+
+    def procedure(self) -> dict[str, Any]:
+        return {"kind": "decode", "piece": "decoder", "latent": "gaussian", "n_latent": self.config.n_latent}
 
 
 def moved(x: Images, *besides: Augmentation) -> Images:
     """Moved by up to 1/8 of the side, and changed ``besides``; what is uncovered becomes black."""
     return augmented(x + 1, ("translate", *besides)) - 1
+
+
+BEND = 0.2
+"""The largest entry of a matrix that bends."""
+
+
+def bent(x: Images) -> Images:
+    """Turned, sheared and scaled at once: at place p stands what was at (I + E) p, the entries of E uniform in ±0.2."""
+    matrix = torch.eye(2, 3) + F.pad((2 * torch.rand(len(x), 2, 2) - 1) * BEND, (0, 1))
+    places = F.affine_grid(matrix.to(x), list(x.shape), align_corners=False)
+    return F.grid_sample(x + 1, places, align_corners=False) - 1

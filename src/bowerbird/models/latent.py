@@ -34,7 +34,17 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, EncodesGrid, GenerativeModel, Infers, Loss, evaluating
+from bowerbird.models.base import (
+    Batch,
+    EncodesGrid,
+    GenerativeModel,
+    Infers,
+    Loss,
+    Piece,
+    Portable,
+    Positional,
+    evaluating,
+)  # fmt: skip
 from bowerbird.nets.conditioning import Given
 from bowerbird.registry import families
 from bowerbird.spec import Field, Spec, Tensors
@@ -139,10 +149,36 @@ class Latent(GenerativeModel):
         self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None
     ) -> Float[Tensor, "n c h w"]:
         """The pictures of n codes from the prior; ``options`` are the prior's."""
-        z = self.prior.sample(n, self._coded(given or {}), options, generator)
+        return self.pictures(self.prior.sample(n, self._coded(given or {}), options, generator))
+
+    @torch.no_grad()
+    def pictures(self, z: Float[Tensor, "n depth rows columns"]) -> Float[Tensor, "n c h w"]:
+        """D(z), within the bounds of pictures."""
         with evaluating(self.autoencoder):
             x = self.autoencoder.decode((z * self.unit).flatten(1)).float()
         return x.clamp(*self.target.bounds) if self.target.bounds else x
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """Those of the prior, with the autoencoder's halves as ``pictures`` and, if pictures are given, ``codes``."""
+        made = {"pictures": Piece(Positional(self, self.pictures), {"z": self.prior.spec.target}, "x")}
+        if self._pictures_given():
+            made["codes"] = Piece(Positional(self, self.codes), {"x": self.target}, "z")
+        return {**self._portable().pieces, **made}
+
+    def procedure(self) -> dict[str, Any]:
+        """The prior's, on codes."""
+        codes = {"shape": list(self.prior.spec.needs(Tensors, "latent").shape), "bounds": None}
+        around = {"target": codes, "before": self._pictures_given(), "after": "pictures"}
+        return self._portable().procedure() | around
+
+    def _pictures_given(self) -> list[str]:
+        return [name for name, one in self.spec.given.items() if isinstance(one, Tensors) and one.shape]
+
+    def _portable(self) -> Portable:
+        if not isinstance(self.prior, Portable):
+            raise BowerbirdError(f"The prior {type(self.prior).__name__} does not declare its pieces.")
+        return self.prior
 
     @property
     def sampling_network(self) -> nn.Module:

@@ -18,10 +18,16 @@ from torch import Tensor
 class BowerbirdPipeline(DiffusionPipeline):
     """Draws pictures with the network: in one step, or along the table of its sampler."""
 
-    def __init__(self, network: Any, procedure: Any = None, target: Any = None, given: Any = None):
+    _optional_components = ("pictures", "codes")
+
+    def __init__(
+        self, network: Any, pictures: Any = None, codes: Any = None, procedure: Any = None, target: Any = None,
+        given: Any = None, codec: Any = "",
+    ):  # fmt: skip
+        """``network`` draws codes where ``pictures`` makes pictures of them, and ``codes`` codes of given pictures."""
         super().__init__()
-        self.register_modules(network=network)
-        self.register_to_config(procedure=procedure, target=target, given=given)
+        self.register_modules(network=network, pictures=pictures, codes=codes)
+        self.register_to_config(procedure=procedure, target=target, given=given, codec=codec)
 
     @torch.no_grad()
     def __call__(
@@ -34,8 +40,8 @@ class BowerbirdPipeline(DiffusionPipeline):
         return_dict: bool = True,
         noise: Callable[..., Tensor] | None = None,
     ) -> Any:
-        """``given``: by name, a class (name or number) for all, a list of them, or a tensor of rows.  What is not
-        given is drawn as often as in the training data.
+        """``given``: by name, a class (name or number) or caption for all, a list of them, or a tensor of rows.  A
+        class that is not given is drawn as often as in the training data.
 
         ``guidance_scale`` 1 is the network's own answer (None: as the recipe says); ``output_type`` pil, np or pt;
         ``noise(*shape)`` replaces the standard normal numbers of ``generator``.
@@ -44,6 +50,7 @@ class BowerbirdPipeline(DiffusionPipeline):
         asked = {name: self._rows(name, field, (given or {}).get(name), batch_size, generator)
                  for name, field in self.config["given"].items()}  # fmt: skip
         procedure = self.config["procedure"]
+        asked |= {name: self.codes(asked[name]) for name in procedure.get("before", ())}
         if procedure["kind"] == "denoise":
             guidance = procedure["guidance"] if guidance_scale is None else guidance_scale
             x = self._denoise(drawn, asked, guidance)
@@ -54,6 +61,7 @@ class BowerbirdPipeline(DiffusionPipeline):
             x = self.network(z, *asked.values())
         else:
             x = self.network(*asked.values())
+        x = self.pictures(x) if self.pictures else x
         bounds = self.config["target"]["bounds"]
         x = x.clamp(*bounds) if bounds else x
         images = self._images(x, output_type)
@@ -64,7 +72,8 @@ class BowerbirdPipeline(DiffusionPipeline):
 
     def _denoise(self, drawn: Callable[..., Tensor], given: dict[str, Tensor], guidance: float) -> Tensor:
         """x0 = a x + b y(c_in x, t),  x <- x_weight x + d x0 + previous x0_previous + noise z, for each row."""
-        procedure, target = self.config["procedure"], self.config["target"]
+        procedure = self.config["procedure"]
+        target = procedure.get("target", self.config["target"])
         bounds = target["bounds"] if procedure["clip"] else None
         x = previous = procedure["first_sigma"] * drawn(*target["shape"])
         for step in self.progress_bar(procedure["steps"]):
@@ -79,7 +88,8 @@ class BowerbirdPipeline(DiffusionPipeline):
 
     def _predict(self, x: Tensor, t: float, given: dict[str, Tensor], guidance: float) -> tuple[Tensor, Any]:
         """What the network says, with classifier-free guidance, and where its variance lies between the bounds."""
-        procedure, channels = self.config["procedure"], self.config["target"]["shape"][0]
+        procedure = self.config["procedure"]
+        channels = procedure.get("target", self.config["target"])["shape"][0]
         times = torch.full((len(x),), t, device=x.device)
         whole = self.network(x, times, *given.values())
         y, v = whole[:, :channels], whole[:, channels:]
@@ -101,7 +111,7 @@ class BowerbirdPipeline(DiffusionPipeline):
         if isinstance(value, Tensor):
             return value.to(self.device)
         if field["type"] == "Tokens":
-            return torch.full((n, 1), field["pad"], device=self.device)
+            return self._tokens(value, field, n)
         if field["type"] == "Tensors":
             raise ValueError(f"This model makes pictures from pictures; pass given={{'{name}': tensor in [-1, 1]}}.")
         if value is None:
@@ -111,6 +121,19 @@ class BowerbirdPipeline(DiffusionPipeline):
         several = list(value) if isinstance(value, list | tuple) else [value] * n
         numbers = [one if isinstance(one, int) else list(field["names"]).index(one) for one in several]
         return torch.tensor(numbers, device=self.device)
+
+    def _tokens(self, texts: Any, field: Mapping[str, Any], n: int) -> Tensor:
+        """Captions, one for all or a list of them, as rows of tokens; only these need the package tokenizers."""
+        if not texts:
+            return torch.full((n, 1), field["pad"], device=self.device)
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.config["codec"])
+        several = [texts] * n if isinstance(texts, str) else texts
+        rows = [[*tokenizer.encode(text, add_special_tokens=False).ids, field["eos"]] for text in several]
+        length = min(max(map(len, rows)), field["context"])
+        filled = [(row + [field["pad"]] * length)[:length] for row in rows]
+        return torch.tensor(filled, device=self.device)
 
     def _images(self, x: Tensor, output_type: str) -> Any:
         if output_type == "pt":

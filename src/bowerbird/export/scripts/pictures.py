@@ -47,14 +47,18 @@ class Sampler:
     def __init__(self, folder: Path):
         self.settings = json.loads((folder / "sampler.json").read_text(encoding="utf-8"))
         self.procedure = self.settings["procedure"]
+        self.drawn = self.procedure.get("target", self.settings["target"])
         self.folder, self.session = folder, loaded(folder, self.procedure["piece"])
         self.names = [one.name for one in self.session.get_inputs()]
 
     def __call__(self, n: int, given: Given, rows: Any, guidance: float | None = None) -> np.ndarray:
+        given = given | {name: self.by("codes", {"x": given[name]}) for name in self.procedure.get("before", ())}
         if self.procedure["kind"] == "denoise":
             x = self.denoise(n, given, rows, self.procedure["guidance"] if guidance is None else guidance)
         else:
             x = getattr(self, self.procedure["kind"])(n, given, rows)
+        if "after" in self.procedure:
+            x = self.by("pictures", {"z": x})
         bounds = self.settings["target"]["bounds"]
         return x.clip(*bounds) if bounds else x
 
@@ -78,8 +82,7 @@ class Sampler:
     def codes(self, n: int, given: Given, rows: Any) -> np.ndarray:
         """Discrete autoencoders: codes from left to right, line by line, their vectors, the picture of those."""
         codes = np.stack(list(self.stream(n, given, rows, self.procedure["places"])), 1)
-        vectors = loaded(self.folder, "codebook").run(None, {"codes": codes})[0]
-        return loaded(self.folder, "decoder").run(None, {"z": vectors.reshape(n, -1)})[0]
+        return self.by("decoder", {"z": self.by("codebook", {"codes": codes}).reshape(n, -1)})
 
     def stream(self, n: int, given: Given, rows: Any, most: int) -> Iterator[np.ndarray]:
         """The next value of every picture; one evaluation of all values so far for each."""
@@ -100,8 +103,8 @@ class Sampler:
 
         x0 = a x + b y(c_in x, t),     x <- x_weight x + d x0 + previous x0_previous + noise z
         """
-        shape = self.settings["target"]["shape"]
-        bounds = self.settings["target"]["bounds"] if self.procedure["clip"] else None
+        shape = self.drawn["shape"]
+        bounds = self.drawn["bounds"] if self.procedure["clip"] else None
         x = np.float32(self.procedure["first_sigma"]) * rows.normal(*shape)
         previous = x
         for step in self.procedure["steps"]:
@@ -121,7 +124,7 @@ class Sampler:
         """
         times = np.full(len(x), t, np.float32)
         y = self.run({"x_t": x.astype(np.float32), "t": times} | given)
-        variance, channels = self.procedure.get("variance"), self.settings["target"]["shape"][0]
+        variance, channels = self.procedure.get("variance"), self.drawn["shape"][0]
         y, v = y[:, :channels], y[:, channels:]
         if guidance != 1:
             nothing = {name: self.nothing(name, value) for name, value in given.items()}
@@ -130,6 +133,10 @@ class Sampler:
         if self.procedure.get("logits"):
             y = np.tanh(y / 2)
         return y, 1 / (1 + np.exp(-v)) if variance == "learned" else float(variance == "fixed-large")
+
+    def by(self, piece: str, tensors: Given) -> np.ndarray:
+        """What another piece than the sampled one makes: one half of an autoencoder."""
+        return loaded(self.folder, piece).run(None, tensors)[0]
 
     def run(self, tensors: Given) -> np.ndarray:
         return self.session.run(None, {name: tensors[name] for name in self.names})[0]
