@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: demo test tests lint recipes shipped kill fuzz schema contract diagnosis bench defects false-errors clean
 
@@ -13,7 +14,7 @@ test: $(READY)  ## everything that must hold before a change is merged; lint tak
 	@$(MAKE) --no-print-directory --keep-going -j 2 lint tests
 
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -31,13 +32,13 @@ kill: $(READY)  ## kills a training process 20 times at random moments; it must 
 	BOWERBIRD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_resume.py -k test_kill
 
 fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read, or refused in one sentence
-	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_fuzz.py tests/test_damaged_runs.py
+	BOWERBIRD_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) tests/test_fuzz.py tests/test_damaged_runs.py
 
 schema: $(READY)  ## more than 2,000 requests made of the server's OpenAPI document; no answer may be a 5xx
 	BOWERBIRD_SCHEMA_CASES=32 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
 
 contract: $(READY)  ## the contract of families on every network, variant and kind of data
-	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(or $(WORKERS),2) tests/test_families.py
+	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) tests/test_families.py
 
 diagnosis: $(READY)  ## trains every deliberately broken run and every recipe in small, and prints what diagnosis says
 	BOWERBIRD_BROKEN_RUNS=all OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_diagnosis.py -k confusion
@@ -46,7 +47,7 @@ bench: $(READY)  ## every benchmark against its peer
 	set -e; for script in $(wildcard benchmarks/bench_*.py); do $(BIN)/python $$script; done
 
 defects: $(READY)  ## which defects of the corpus check names at their line (about half an hour)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/defects.py --jobs $(or $(WORKERS),2)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/defects.py --jobs $(WORKERS)
 
 false-errors: $(READY)  ## what check calls an error in 132 unmodified files of popular repositories, cloned into CLONES
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/unmodified.py $(or $(CLONES),../clones) --list popular

@@ -34,6 +34,15 @@ def _unchecked(record: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+LONGEST = ("test_newcomer.py", "test_families.py", "test_docs.py", "test_resume.py", "test_studio.py", "test_fuzz.py")
+"""Files that begin first, or one worker would be left with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def pytest_runtest_setup() -> None:
     shapes.calls.clear()
 

@@ -12,6 +12,7 @@ from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.models.translation import TranslationConfig
 from bowerbird.models.vae import VAEConfig
+from bowerbird.nets.dit import DiTConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.nets.unet import UNetConfig
@@ -27,6 +28,11 @@ RUNS = {
     "emoji-3d": config.Run(
         TranslationConfig(net=UNetConfig(channels=8, multipliers=(1,), blocks=1)),
         config.Data("emoji", from_="flat", to="3d", size=16),
+        TRAIN,
+    ),
+    "emoji-text": config.Run(
+        FlowConfig(net=DiTConfig(n_layer=1, n_head=2, n_embd=16), sample_steps=2),
+        config.Data("emoji", size=16, given=("style", "group", "caption"), text=config.Text(tokenizer="word")),
         TRAIN,
     ),
 }

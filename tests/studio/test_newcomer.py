@@ -21,7 +21,6 @@ from PIL import Image
 from studio_site import Site, running
 
 from bowerbird import api
-from bowerbird import shipped as shipping
 from bowerbird.studio import site as studio_pages
 from bowerbird.studio.language import Words
 from bowerbird.studio.trainings import Trainings
@@ -58,11 +57,11 @@ def studio(tmp_path_factory: pytest.TempPathFactory, shipped: dict[str, Path]) -
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, shipped, chatter: Path, codes: Path) -> Iterator[Site]:
-    """With tiny runs, which answer at once, and the shipped one that knows words."""
+    """With tiny runs, which answer at once."""
     runs = tmp_path_factory.mktemp("small")
     for name, folder in (("chat", chatter), ("codes", codes), ("flow", shipped["digits"])):
         shutil.copytree(folder, runs / name)
-    with running(runs, shipped | {"emoji-text": shipping.folder_of("emoji-text")}) as site:
+    with running(runs, shipped) as site:
         yield site
 
 
