@@ -17,14 +17,27 @@ if TYPE_CHECKING:
 
 
 def save(trainer: "Trainer") -> None:
-    """Writes the weights to use, then the state that resuming needs."""
+    """Writes the weights to use and the state that resuming needs.
+
+    The first state is written before the first weights, so that weights without a state have lost it; afterwards the
+    weights come first, so that a state that says "finished" is never ahead of them.
+    """
+    parts = [_save_weights, _save_state]
+    for part in parts if trainer.rundir.state_file.is_file() else reversed(parts):
+        part(trainer)
+
+
+def _save_weights(trainer: "Trainer") -> None:
+    with trainer.average.applied():
+        weights, adapters = contiguous(trainer.model.weights()), contiguous(trainer.model.adapters())
+        trainer.rundir.save_model(weights, trainer.data.spec, trainer.step, adapters)
+
+
+def _save_state(trainer: "Trainer") -> None:
     tensors = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in trainer.average.average.items()}
     for player in trainer.players.values():
         tensors |= {f"optimizer/{name}": value for name, value in player.state().items()}
-    with trainer.average.applied():
-        weights, adapters = contiguous(trainer.model.weights()), contiguous(trainer.model.adapters())
-        trainer.rundir.save_model(weights, trainer.data.spec, trainer.step, adapters)
     trainer.rundir.save_state(contiguous(tensors), counters(trainer), trainer.record)
 
 

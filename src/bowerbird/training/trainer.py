@@ -81,11 +81,19 @@ def resume(
         run = there if run is None else resolved(run)
         check(run.train)
         made = changes.to_go_on(folder, saved.record if saved else {}, there, run, data, accept_changes)
-        if saved and saved.counters["finished"] and not made:
+        if not saved and rundir.model_file.is_file():
+            raise BowerbirdError(
+                f"{folder} has a model but no training state (state/state.safetensors is missing), so it cannot go on "
+                f"where it was; start a new run from its weights: bowerbird train {rundir.run_toml} --start {folder} "
+                "--out NEW"
+            )
+        if saved and saved.counters["finished"] and not made and rundir.model_file.is_file():
             return TrainResult(folder=rundir.path, **saved.counters)
         trainer = Trainer(run, rundir, data, quiet, evaluate, preview, observer)
         if saved:
             saving.restore(trainer, saved)
+            if not rundir.model_file.is_file():  # killed between the first state and the first weights
+                trainer.save_checkpoint()
         else:
             rundir.truncate_metrics(0)  # killed before the first checkpoint: all steps will be logged again
         if made or run != there or not saved:
@@ -96,7 +104,7 @@ def resume(
 
 def is_finished(rundir: RunDir) -> bool:
     """Whether there is nothing left to do: the budget is used up, and run.toml is as it was then."""
-    if not rundir.status().get("finished"):
+    if not (rundir.status().get("finished") and rundir.model_file.is_file()):
         return False
     there = rundir.config()
     return not changes.settings_changed(changes.settings_of(rundir.record(), otherwise=there), there)
