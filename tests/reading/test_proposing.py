@@ -19,7 +19,8 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.properties import Property, broken, mended
-from bowerbird.reading.proposing.hypotheses import prompt, read
+from bowerbird.reading.proposing.driving import drive
+from bowerbird.reading.proposing.hypotheses import prompts, read
 from bowerbird.reading.proposing.proving import propose
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor.endpoint import Endpoint, Message
@@ -183,8 +184,8 @@ def test_an_endpoint_that_fails_costs_the_proposals_alone(program: Path, child: 
     result, _ = proposed(program, RunFailed("Nothing answers at http://localhost:1; is the server running?"), child)
     assert result.left_out == ("Nothing answers at http://localhost:1; is the server running?",)
     assert result.to_json()["left_out"] == list(result.left_out) and result.ran
-    with pytest.raises(BowerbirdError, match="does not fit into the 100 tokens"):
-        prompt(result, 100)
+    with pytest.raises(BowerbirdError, match="does not fit"):
+        list(prompts(result, 100))
 
 
 def test_the_command_proposes_and_refuses_a_wrong_address_first(
@@ -207,3 +208,99 @@ def test_a_property_counts_where_it_was_examined_in_both() -> None:
     before, after = of(("a", False), ("b", False), ("c", True), ("d", True)), of(("a", True), ("c", False), ("d", True))
     assert [turned.before.subject for turned in mended(before, after)] == ["a"]
     assert [turned.before.subject for turned in broken(before, after)] == ["c"]
+
+
+NETS = """import torch
+from torch import nn
+
+
+class Table(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.layer = nn.Linear(sizes["width"], 2)
+
+    def forward(self, pair):
+        return self.layer(pair["left"])
+
+
+def penalty(net, pair):
+    weights = net.layer.weight
+    return net(pair).square().mean() + weights.square().sum()
+"""
+DRIVER = """```python
+import torch
+from nets import Table
+table = Table({"width": 3})
+loss = penalty(table, {"left": torch.randn(4, 3)})
+loss.backward()
+```"""
+
+
+class Scripted(Recorded):
+    """An endpoint that gives one answer after another, and keeps what it was asked each time."""
+
+    def __init__(self, *answers: str) -> None:
+        super().__init__("")
+        self.answers, self.questions = list(answers), list[str]()
+
+    def stream(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
+        self.questions.append("\n".join(message["content"] for message in messages))
+        if not self.answers:
+            raise RunFailed("Nothing answers.")
+        yield self.answers.pop(0)
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Path:
+    file = tmp_path / "nets.py"
+    file.write_text(NETS)
+    (tmp_path / "use.py").write_text("from nets import Table\n\ndef build():\n    return Table({'width': 5})\n")
+    (tmp_path / "unrelated.py").write_text("SECRET = 1\n")
+    return file
+
+
+def driven_by(file: Path, child: Child, *answers: str) -> tuple[CheckResult, list[str]]:
+    endpoint = Scripted(*answers)
+    return drive(check(file, child=child), endpoint, child), endpoint.questions
+
+
+def test_a_model_writes_the_driver_of_what_nobody_calls(nets: Path, child: Child) -> None:
+    result, (asked,) = driven_by(nets, child, DRIVER)
+    assert result.exercised.modules == {"Table": True} and result.exercised.covered[0] == 5
+    assert "as nets" in asked and "return Table({'width': 5})" in asked and "SECRET" not in asked
+    assert "modules that never ran: Table" in asked and result.left_out == ()
+    told = result.to_json()["drivers"]
+    assert told[0]["place"] == "written by recorded" and "penalty(table" in told[0]["text"]
+    assert any("| loss.backward()" in line for line in as_text(result))
+
+
+def test_it_is_told_what_failed_and_may_try_again(nets: Path, child: Child) -> None:
+    broken = DRIVER.replace('{"left": torch.randn(4, 3)}', "torch.randn(4, 3)")
+    result, asked = driven_by(nets, child, broken, DRIVER)
+    assert result.exercised.modules == {"Table": True} and len(asked) == 2 and result.left_out == ()
+    assert "failed: line 4: " in asked[1] and "nets.py line 16 in penalty > nets.py line 11 in forward" in asked[1]
+    result, asked = driven_by(nets, child, broken, "I cannot.", "```python\n```")
+    assert len(asked) == 3 and any(f["phase"] == "driver" for f in result.run.exceptions())
+    assert result.exercised.covered[0] == 5 and result.left_out == (), "a driver that fails late is better than none"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("I cannot do that.", "The script is not valid Python"),
+        ("x = 1 +", "not valid Python"),
+        ("raise RuntimeError('no')", "failed: line 1: RuntimeError: no"),
+        ("while torch.ones(1).item():\n    pass\nx = 1", "no more of the file ran"),
+        ("import itertools\nsum(1 for _ in itertools.count())", "failed: its time was over"),
+        (f"text = open({str(Path(__file__))!r}).read()\nraise ValueError(text)", "Error"),
+        ("import os\nos._exit(0)", "did not"),
+        ("print(undefined_name)", "NameError"),
+    ],
+)  # fmt: skip
+def test_a_driver_that_is_of_no_use_costs_nothing(nets: Path, child: Child, script: str, words: str) -> None:
+    endpoint = Scripted(script)
+    before = check(nets, seconds=1, child=child)
+    after = drive(before, endpoint, child)
+    assert after.run is before.run and len(after.left_out) == 1
+    assert words in endpoint.questions[1], endpoint.questions[1][-600:]
+    assert "FOLDER = Path" not in endpoint.questions[1], "a file that lies elsewhere was read"

@@ -20,6 +20,7 @@ from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
+from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import open_source, parse, printable, write_back
 
@@ -34,6 +35,7 @@ class CheckResult:
     run: Run = field(repr=False)
     steps: int = 6
     seconds: float = 12.0
+    rules: tuple[str, ...] | None = None
     left_out: tuple[str, ...] = ()
     """What a language model answered beside hypotheses that could be tried, one sentence each."""
 
@@ -93,12 +95,34 @@ def check(
     source = open_source(target)
     program = Program(source)
     own = drivers.taken(driver) if driver is not None and driver.exists() else None
-    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child, driver=own) as run:
-        findings = list(judge(program, run, rules))
-    if driver is not None and own is None and run.driven:
-        driver.write_text(run.driven[0][0].text, encoding="utf-8")
-    stand_ins = [str(stand_in) for stand_in in run.stand_ins]
-    return CheckResult(stand_ins, in_order(findings), program, run, steps, seconds)
+    given = (own,) if own is not None else None
+    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child, given=given) as run:
+        result = _result(program, run, steps, seconds, rules)
+    if own is None:
+        keep_driver(run, driver)
+    return result
+
+
+def driven(result: CheckResult, driver: Driver, child: Child) -> tuple[CheckResult | None, Run]:
+    """The result with a driver beside those that there were, None where more of the program did not run; and the run
+    with it."""
+    program, given = result.program, (driver, *(d for d in result.run.drivers if d.by != driver.by))
+    with observe(program.source, steps=result.steps, seconds=result.seconds, child=child, given=given) as run:
+        more = Exercised(program, run).extent > result.exercised.extent
+        return _result(program, run, result.steps, result.seconds, result.rules) if more else None, run
+
+
+def _result(
+    program: Program, run: Run, steps: int, seconds: float, rules: tuple[str, ...] | None
+) -> CheckResult:  # fmt: skip
+    findings, stand_ins = judge(program, run, rules), [str(stand_in) for stand_in in run.stand_ins]
+    return CheckResult(stand_ins, in_order(list(findings)), program, run, steps, seconds, rules)
+
+
+def keep_driver(run: Run, file: Path | None) -> None:
+    """Writes the first driver that ran something, where a file for it is named."""
+    if file is not None and run.driven:
+        file.write_text(run.driven[0][0].text, encoding="utf-8")
 
 
 def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> Iterator[Finding]:
@@ -206,6 +230,7 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
     for driver, fact in result.run.driven:
         yield f"  driver    {driver.place}: {', '.join(fact['ran']) or 'more lines'} ran"
+        yield from (f"            | {line}" for line in driver.text.splitlines() if driver.by == "model")
     yield from (f"  as pasted  {words}" for words in source.mended)
     unreached = exercised.never
     if result.run.shrunk:

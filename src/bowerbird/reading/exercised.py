@@ -96,6 +96,13 @@ class Exercised:
         return sum(len(ran) for ran, _ in self.lines.values()), sum(len(own) for _, own in self.lines.values())
 
     @property
+    def extent(self) -> tuple[int, int, bool, int]:
+        """How far it was exercised, to compare runs of one program: lines that ran, parts that came to their end,
+        whether an optimiser stepped, and, negative, how often a driver failed."""
+        failed = sum(fact["phase"] == "driver" for fact in self.run.exceptions())
+        return self.covered[0], sum(self.parts.values()), self.steps > 0, -failed
+
+    @property
     def missed(self) -> list[tuple[str, int, int]]:
         """Stretches of lines that never ran: file, first and last line."""
         return [(file, *stretch) for file, (ran, own) in self.lines.items() for stretch in _stretches(ran, own)]

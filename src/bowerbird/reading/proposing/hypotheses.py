@@ -17,12 +17,13 @@ from bowerbird.reading.check import CheckResult
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Edit, Patch
 from bowerbird.reading.program import Program
+from bowerbird.reading.proposing.material import MARKS, Malformed, known, told, windows
 from bowerbird.reading.source import parse, printable
 from bowerbird.reading.tutor.endpoint import Message, tokens
-from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.prompt import mark_of
 
 MOST = 6
+MOST_PARTS = 6
 MOST_EDITS = 8
 MOST_LINES = 60
 LONGEST_CLAIM = 400
@@ -43,33 +44,21 @@ class Hypothesis:
     observable: str = ""
 
 
-class Malformed(ValueError):
-    """An answer, or a part of it, that is not in form; ``str()`` completes a sentence."""
+def prompts(result: CheckResult, room: int) -> Iterator[list[Message]]:
+    """What is sent: the task, the program with its line numbers, and what is known of it, within ``room`` tokens.
 
-
-def prompt(result: CheckResult, room: int) -> list[Message]:
-    """What is sent: the task, the program with its line numbers, and what is known of it, within ``room`` tokens."""
-    material = Material.of(result)
-    mark = mark_of(material)
+    A program that is longer is asked about in several parts.
+    """
+    mark = mark_of(result.program.main.text)
     task = resources.files(__package__).joinpath("prompt.txt").read_text("utf-8").format(most=MOST, mark=mark)
-    lines = [f"{number:>5}| {line}" for number, line in enumerate(material.unit.lines, 1)]
-    known = "\n".join(_known(result))
-    if tokens(task + known) + tokens("\n".join(lines)) > room:
-        raise BowerbirdError(
-            f"The program does not fit into the {room:,} tokens of the model's context; see --context."
-        )
-    told = "\n".join((mark, *lines, mark, "What running it showed:", known))
-    return [{"role": "system", "content": task}, {"role": "user", "content": told}]
+    facts = list(_known(result))
+    left = room - tokens(task)
+    for window in windows(result, left - tokens("\n".join(facts)) - MARKS)[:MOST_PARTS]:
+        yield [{"role": "system", "content": task}, told(result, facts, left, [window])]
 
 
 def _known(result: CheckResult) -> Iterator[str]:
-    exercised = result.exercised
-    ran = [name for name, was in exercised.parts.items() if was]
-    yield f"- it took {exercised.steps} optimiser steps; {exercised.kind}s that ran: {', '.join(ran[:20]) or 'none'}"
-    if exercised.never:
-        yield f"- {exercised.kind}s that never ran: {', '.join(exercised.never[:20])}"
-    if exercised.not_judged:
-        yield f"- {exercised.not_judged}"
+    yield from known(result)
     for finding in result.findings:
         if finding.severity in ("error", "warning") and finding.file == result.program.file:
             yield f"- known already, propose it not again: line {finding.line}: {finding.message}"

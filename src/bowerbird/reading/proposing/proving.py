@@ -17,7 +17,8 @@ from bowerbird.reading.findings import Finding, Severity, in_order
 from bowerbird.reading.history.trajectory import Parting, partings
 from bowerbird.reading.history.version import Version, assign_roles, run
 from bowerbird.reading.properties import broken, mended, properties
-from bowerbird.reading.proposing.hypotheses import Hypothesis, Malformed, known_already, patched, prompt, read
+from bowerbird.reading.proposing.hypotheses import Hypothesis, known_already, patched, prompts, read
+from bowerbird.reading.proposing.material import Malformed, with_left_out
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor.endpoint import Endpoint
 
@@ -34,16 +35,19 @@ def propose(
     An endpoint that fails costs the proposals and not the result; a program that does not fit into ``context`` tokens
     is refused.
     """
-    messages = prompt(result, context - min(LONGEST_ANSWER_TOKENS, context // 4))
+    found: list[Hypothesis] = []
+    left: list[str] = []
     try:
-        pieces = endpoint.stream(messages, json_wanted=True, max_tokens=LONGEST_ANSWER_TOKENS)
-        found, left = read("".join(pieces), result.program)
+        for messages in prompts(result, context - min(LONGEST_ANSWER_TOKENS, context // 4)):
+            pieces = endpoint.stream(messages, json_wanted=True, max_tokens=LONGEST_ANSWER_TOKENS)
+            hypotheses, sentences = read("".join(pieces), result.program)
+            found, left = [*found, *hypotheses], [*left, *sentences]
     except RunFailed as error:
-        return replace(result, left_out=(str(error),))
+        left.append(str(error))
     with Child() if child is None else contextlib.nullcontext(child) as warm:
         trial = Trial(result, warm)
         new = [trial.judged(h) for h in found if not known_already(h, result.findings, result.program.file)]
-    return replace(result, findings=in_order([*result.findings, *new]), left_out=tuple(left))
+    return with_left_out(replace(result, findings=in_order([*result.findings, *new])), left)
 
 
 @dataclass
