@@ -12,10 +12,9 @@ from itertools import islice
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, driven
 from bowerbird.reading.exercised import Exercised
-from bowerbird.reading.proposing.material import Malformed, known, told, unreached, with_left_out
+from bowerbird.reading.proposing.material import Malformed, importable, known, told, unreached, with_left_out
 from bowerbird.reading.running.launch import Child
-from bowerbird.reading.running.naming import names_of
-from bowerbird.reading.running.request import Driver, Request
+from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import parse, printable
 from bowerbird.reading.tutor.endpoint import Endpoint, Message, tokens
@@ -99,11 +98,10 @@ def _told(exercised: Exercised, run: Run, better: bool) -> Iterator[str]:
 def prompt(result: CheckResult, room: int) -> list[Message]:
     """What is sent: the task, the file with its line numbers, what running it showed, and what lies beside it."""
     source = result.program.source
-    request = Request(source.main, dict(source.texts), str(source.root), "", "", project=str(source.project))
-    names = names_of(request)
-    importable = f"It can also be imported, as {' or as '.join(names[:3])}." if names else ""
+    names = importable(source)
+    imported = f"It can also be imported, as {' or as '.join(names[:3])}." if names else ""
     template = resources.files(__package__).joinpath("driver.txt").read_text("utf-8")
     mark = mark_of(result.program.main.text)
     never = [(first, last) for file, first, last in result.exercised.missed if file == source.main]
-    task = template.format(importable=importable, seconds=result.seconds, mark=mark)
+    task = template.format(imported=imported, seconds=result.seconds, mark=mark)
     return [{"role": "system", "content": task}, told(result, known(result), room - tokens(task), never)]

@@ -10,6 +10,9 @@ from bowerbird.reading.check import CheckResult
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.program import Unit
 from bowerbird.reading.proposing.beside import beside
+from bowerbird.reading.running.naming import names_of
+from bowerbird.reading.running.request import Request
+from bowerbird.reading.source import Source
 from bowerbird.reading.tutor.endpoint import Message, tokens
 from bowerbird.reading.tutor.prompt import mark_of
 
@@ -75,6 +78,11 @@ def known(result: CheckResult) -> Iterator[str]:
     if exercised.limits:
         yield f"- {'; '.join(exercised.limits)}"
     yield from (f"- not here: {stand_in}" for stand_in in result.run.stand_ins[:12] if not stand_in.name.endswith(")"))
+
+
+def importable(source: Source) -> list[str]:
+    """The dotted names under which a program can be imported."""
+    return names_of(Request(source.main, dict(source.texts), str(source.root), "", "", project=str(source.project)))
 
 
 def windows(result: CheckResult, room: int) -> list[tuple[int, int]]:
