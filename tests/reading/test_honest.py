@@ -129,6 +129,9 @@ def test_what_a_script_defines_and_never_uses_is_named(child: Child, tmp_path: P
 
 def test_a_file_of_functions_is_judged_by_its_functions(child: Child, tmp_path: Path) -> None:
     result = run(child, tmp_path, "def kl(mean, logvar):\n    return (mean**2 + logvar.exp() - logvar - 1).sum() / 2\n")
+    assert last(result) == "Nothing was found; its functions ran with arguments that were made up (kl)."
+    assert result.to_json()["guessed"] == ["kl"] and not result.exit_status
+    result = run(child, tmp_path, "def kl(posterior):\n    return posterior['mean'].kl.of(posterior).sum()\n")
     assert last(result) == "Not judged: none of its functions ran (kl)." and result.exit_status == 3
 
 

@@ -250,12 +250,13 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     yield from result.left_out
     if exercised.not_judged:
         yield f"Not judged: {exercised.not_judged}."
+    elif not shown and unreached:
+        yield f"Nothing was found in what ran; never reached: {', '.join(unreached)}."
+    elif not shown and exercised.kind == "function" and exercised.guessed:
+        told = ", ".join(exercised.guessed)
+        yield f"Nothing was found; its functions ran with arguments that were made up ({told})."
     elif not shown:
-        yield (
-            f"Nothing was found in what ran; never reached: {', '.join(unreached)}."
-            if unreached
-            else "Nothing was found."
-        )
+        yield "Nothing was found."
 
 
 def _status(exercised: Exercised) -> str:

@@ -23,6 +23,7 @@ Replace = Callable[[str, str], None]
 def install(replace: Replace) -> None:
     """Patches torch, numpy and argparse in this process."""
     _cuda(replace)
+    _distributed(replace)
     _compilers()
     _old_names()
     _arguments(replace)
@@ -62,6 +63,30 @@ def _cuda(replace: Replace) -> None:
 
     put(torch, set_default_tensor_type=default)
     _mixed_precision()
+
+
+def _distributed(replace: Replace) -> None:
+    """One process: groups are not made, what would be exchanged stays as it is, and a wrapper is what it wraps."""
+
+    def begun(*_: Any, **__: Any) -> None:
+        replace("torch.distributed", "there is one process; nothing is exchanged")
+
+    dist: Any = torch.distributed
+    nothing = dict.fromkeys(("barrier", "all_reduce", "broadcast", "reduce", "destroy_process_group"), _returns(None))
+    put(dist, init_process_group=begun, get_rank=_returns(0), get_world_size=_returns(1), **nothing)
+    put(torch.multiprocessing, spawn=lambda function, args=(), **_: function(0, *args))
+    put(nn.parallel, DistributedDataParallel=_Wrapper)
+
+
+class _Wrapper(nn.Module):
+    """What ``DistributedDataParallel`` is to one process."""
+
+    def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
 
 
 _CUDA_NOTHING = (

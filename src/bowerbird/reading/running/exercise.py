@@ -8,17 +8,23 @@ import inspect
 import itertools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import Replace, candidates, said
+from bowerbird.reading.running.building import Replace, candidates, module_for, said
 from bowerbird.reading.running.calling import called, inputs, values
 from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.uses import Use, uses
 
 MOST_SECONDS_EACH = 1.5
+MOST_GUESSES = 12
+
+
+_SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
 
 
 def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
@@ -37,6 +43,62 @@ def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
         live.roots = live.refreshed()
     for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module)]:
         _made_plain(plain, live, replace)
+    if wanted is None:
+        _functions(live, replace)
+
+
+def _functions(live: Live, replace: Replace) -> None:
+    """Calls the functions of the program that nothing has reached, with values by the names and uses of parameters."""
+    until = time.process_time() + MOST_SECONDS_EACH * 2
+    for name, function in live.functions().items():
+        code = inspect.unwrap(function).__code__ if inspect.isfunction(inspect.unwrap(function)) else None
+        if code is None or name == "main" or "backward" in code.co_names or "argv" in code.co_names:
+            continue
+        lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
+        if not lines.isdisjoint(live.reached.get(code.co_filename, ())):
+            continue
+        for arguments in itertools.islice(_arguments(function, live, replace), MOST_GUESSES):
+            if time.process_time() > until:
+                return
+            before = {file: set(lines) for file, lines in live.reached.items()}
+            try:
+                torch.manual_seed(0)
+                _backward(function(*arguments))
+            except Exception:  # the user's function, given guesses: others follow, and it did not run
+                for file, lines in live.reached.items():
+                    lines &= before.get(file, set())
+                continue
+            replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
+            break
+
+
+def _arguments(function: Callable[..., Any], live: Live, replace: Replace) -> Iterator[tuple[Any, ...]]:
+    used = uses(function)
+    options = []
+    for p in inspect.signature(function).parameters.values():
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            options.append(list(itertools.islice(_guesses(p, used.get(p.name, Use()), live, replace), 4)))
+    yield from zip(*options, strict=False) if options else ((),)
+    yield from itertools.islice(itertools.product(*options), 40)
+
+
+def _guesses(parameter: inspect.Parameter, use: Use, live: Live, replace: Replace) -> Iterator[Any]:
+    """Values for a parameter of a function: numbers where only its name is known, tensors where its use says so."""
+    name, note = parameter.name, str(parameter.annotation)
+    if use.called and not use.is_tensor:
+        yield module_for(name, live, replace, 0)
+    elif use.is_settings:
+        yield fragments.Options()
+    elif use.iterated and not use.is_tensor:
+        yield [torch.randn(4, 6), torch.randn(4, 6)]
+        yield [nn.Parameter(torch.randn(4, 6))]
+        yield ["a", "b"]
+    elif not use.is_tensor and ("int" in note or "float" in note or "str" in note or fragments.known(name)):
+        yield fragments.setting(name)
+        yield from values(name, nn.Identity())
+    else:
+        yield from (torch.randn(4, 12), torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)))
+        yield fragments.setting(name)
 
 
 def _made_plain(kind: type, live: Live, replace: Replace) -> None:
@@ -98,7 +160,8 @@ def _tried(kind: type[nn.Module], live: Live, replace: Replace) -> None:
             replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
         kept = module
         live.namespace[_variable(kind)] = module
-        raised_by_call = _called(module, kind, live, replace)
+        sides = tuple(v for n, v in arguments.items() if re.search(_SIDES, n) and isinstance(v, int) and 3 < v <= 256)
+        raised_by_call = _called(module, kind, live, replace, sides)
         if raised_by_call is None:
             return
         failure = raised_by_call
@@ -111,11 +174,13 @@ def _variable(kind: type) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def _called(module: nn.Module, kind: type[nn.Module], live: Live, replace: Replace) -> Exception | None:
+def _called(
+    module: nn.Module, kind: type[nn.Module], live: Live, replace: Replace, sides: tuple[int, ...] = ()
+) -> Exception | None:
     """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
     error: Exception | None = None
     until = time.process_time() + MOST_SECONDS_EACH
-    for guess in inputs(module):
+    for guess in inputs(module, sides):
         if time.process_time() > until:
             break
         try:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bowerbird.reading import drivers
+from bowerbird.reading import defaults, drivers
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
 from bowerbird.reading.running.launch import Child
@@ -32,7 +32,7 @@ def observe(
         child.start()
         request = Request(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
-            wanted=source.wanted, project=str(source.project),
+            wanted=source.wanted, project=str(source.project), settings=defaults.found(source),
             drivers=tuple(drivers.likely(source)) if given is None else given,
         )  # fmt: skip
         facts, used, why = attempts(child, request)

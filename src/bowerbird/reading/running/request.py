@@ -1,6 +1,6 @@
 """What the parent asks of the child, and what comes back: the only words the two processes exchange."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 UNCONFINED = 77
@@ -50,6 +50,8 @@ class Request:
     wanted: str | None = None
     project: str = ""
     """The folder up to which the program's own imports are looked for, from ``root`` upwards."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings that the project makes somewhere, for code that is given none."""
     drivers: tuple[Driver, ...] = ()
     """What uses the program; tried in this order when the program by itself has not called its modules."""
     session: str = "bowerbird.reading.running.session:Session"

@@ -30,6 +30,10 @@ class _Guarded(ast.NodeTransformer):
         self.classes.pop()
         return node
 
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        """A demand for a GPU is met by none here, and is let pass."""
+        return ast.copy_location(ast.Pass(), node) if "cuda.is_available" in ast.unparse(node.test) else node
+
     def visit_For(self, node: ast.For) -> ast.For:
         self.generic_visit(node)
         node.iter = self._call(FOR, node.iter, node)

@@ -121,17 +121,17 @@ class Session:
         asked = any(driver.asked for driver in self.request.drivers)
         self.functions.flow.outside = asked or not trained
         with self.functions:
-            driving.drive_asked(self)
+            self.recorder.safely(driving.drive_asked, self)
             if trained:
                 return
-            driving.drive(self, left)
+            self.recorder.safely(driving.drive, self, left)
             if self.request.wanted is None and not self.recorder.steps:
                 left = self.request.seconds - (time.process_time() - started)
                 with self.clock(max(left, 1.0), "exercise"):
-                    trainers.exercise(self.live(), self.replace, lambda: self.recorder.steps)
+                    self.recorder.safely(trainers.exercise, self.live(), self.replace, lambda: self.recorder.steps)
             self.guessed = sorted(driving.waiting(self))
             with self.clock(self.request.probe_seconds, "exercise"):
-                exercise.exercise(self.live(), self.request.wanted, self.replace)
+                self.recorder.safely(exercise.exercise, self.live(), self.request.wanted, self.replace)
 
     def _count(self) -> None:
         """Builds the networks on the meta device and counts them; what the program does beyond that may fail there."""
@@ -146,6 +146,7 @@ class Session:
         request = self.request
         scratch = Path(request.scratch)
         reach, packages = Reach(request), kernel.packages()
+        fragments.Options.project = request.settings
         os.chdir(scratch)
         random.seed(request.seed)
         np.random.seed(request.seed)
