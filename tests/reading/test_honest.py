@@ -239,3 +239,49 @@ def test_a_reading_says_what_never_ran(child: Child, tmp_path: Path) -> None:
     assert reading.exercised is not None and reading.to_json()["exercised"]["modules"]["ran"] == ["Mixer"]
     told = " ".join(str(text) for text in reading.texts())
     assert "It could not be judged as a whole" in told and "1 of its 1 modules" in told
+
+
+SLIPS = """import torchvision
+import torch
+from torch import nn
+
+data = torchvision.datasets.MNIST(".")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+
+    def encode(self, x, y):
+        return self.fc(x) + y
+
+    def forward(self, x):
+        return self.encode(x)
+
+
+class Other(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x):
+        return self.fcc(x)
+
+
+net = Net()
+net(torch.randn(3, 784))
+"""
+
+
+def test_an_exception_that_no_value_of_ours_caused_is_a_finding_at_its_line(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, SLIPS)
+    assert any(stand_in.made_up for stand_in in result.run.stand_ins)
+    told = [(f.rule, f.severity, f.line) for f in result.findings if f.severity in ("error", "warning")]
+    assert told == [("X17", "error", 17), ("X17", "warning", 26)]
+    kept = run(
+        child,
+        tmp_path,
+        SLIPS.replace("self.fc = nn.Linear(12", "setattr(self, 'fcc', 1) if 0 else None; self.fc = nn.Linear(12"),
+    )
+    assert [f.line for f in kept.findings if f.severity == "warning"] == [], "something may give it that attribute"
