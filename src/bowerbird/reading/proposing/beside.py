@@ -13,12 +13,14 @@ from pathlib import Path
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.drivers import Project
 from bowerbird.reading.program import Program
+from bowerbird.reading.running.guards import is_secret
 from bowerbird.reading.source import parse
 from bowerbird.reading.tutor.endpoint import tokens
 
 MOST_CALLERS = 4
 MOST_IMPORTED = 8
 MOST_SETTINGS = 3
+LARGEST_SETTINGS = 20_000
 LEAST_ROOM = 80
 """Fewer tokens than these are not worth an excerpt."""
 _SETTINGS = (".yaml", ".yml", ".json", ".toml", ".gin")
@@ -83,7 +85,8 @@ def _settings(project: Project, main: Path, program: Program) -> Found:
 
 def _hidden(path: Path, project: Project) -> bool:
     inside = path.relative_to(project.folder).parts
-    return any(part.startswith(".") for part in inside) or not path.is_file() or path.stat().st_size > 20_000
+    hidden = any(part.startswith(".") for part in inside) or is_secret(str(path))
+    return hidden or not path.is_file() or path.stat().st_size > LARGEST_SETTINGS
 
 
 def _raw(path: Path) -> str:
