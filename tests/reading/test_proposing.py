@@ -6,6 +6,7 @@ as they were given, with every rule of our own switched off.  The prompt that th
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,20 @@ def test_it_is_told_what_failed_and_may_try_again(nets: Path, child: Child) -> N
     result, asked = driven_by(nets, child, broken, "I cannot.", "```python\n```")
     assert len(asked) == 3 and any(f["phase"] == "driver" for f in result.run.exceptions())
     assert result.exercised.covered[0] == 5 and result.left_out == (), "a driver that fails late is better than none"
+
+
+def test_a_recorded_driver_reaches_what_no_guess_does(tmp_path: Path, child: Child) -> None:
+    """The answer is a language model's to exactly this prompt; the project is ours and was written for it."""
+    shutil.copytree(FOLDER / "project", tmp_path / "project")
+    (tmp_path / "project" / "README.md").write_text("Tunes.\n")
+    answer = (FOLDER / "project" / "driver.txt").read_text(encoding="utf-8")
+    result, (asked,) = driven_by(tmp_path / "project" / "tunes.py", child, answer)
+    ran, own = result.exercised.covered
+    assert ran == own == 32 and result.exercised.steps == 3 and not result.exercised.guessed
+    assert (
+        "--- main.py" in asked and '"warm_up": 100' in asked and "- lines that never ran: 22-24, 33-34, 39-59" in asked
+    )
+    assert not result.errors and not result.exercised.not_judged
 
 
 @pytest.mark.parametrize(

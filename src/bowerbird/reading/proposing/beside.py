@@ -23,6 +23,7 @@ MOST_SETTINGS = 3
 LARGEST_SETTINGS = 20_000
 LEAST_ROOM = 80
 """Fewer tokens than these are not worth an excerpt."""
+_KEYS = re.compile(r"secret|credential|passw|api_?key", re.I)
 _SETTINGS = (".yaml", ".yml", ".json", ".toml", ".gin")
 _SHARES = ((0.4, 0.5), (0.35, 0.4), (0.1, 0.25), (0.15, 0.4))
 """Of callers, imported files, pages, settings: the share of the room of all, and of one."""
@@ -85,8 +86,8 @@ def _settings(project: Project, main: Path, program: Program) -> Found:
 
 def _hidden(path: Path, project: Project) -> bool:
     inside = path.relative_to(project.folder).parts
-    hidden = any(part.startswith(".") for part in inside) or is_secret(str(path))
-    return hidden or not path.is_file() or path.stat().st_size > LARGEST_SETTINGS
+    hidden = any(part.startswith(".") for part in inside) or is_secret(str(path)) or _KEYS.search(path.name)
+    return bool(hidden) or not path.is_file() or path.stat().st_size > LARGEST_SETTINGS
 
 
 def _raw(path: Path) -> str:

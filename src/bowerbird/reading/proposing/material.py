@@ -77,7 +77,8 @@ def known(result: CheckResult) -> Iterator[str]:
         yield f"- line {fact.line}: {who} raised {fact.subject}: {' '.join(str(fact['message']).split())[:200]}"
     if exercised.limits:
         yield f"- {'; '.join(exercised.limits)}"
-    yield from (f"- not here: {stand_in}" for stand_in in result.run.stand_ins[:12] if not stand_in.name.endswith(")"))
+    absent = [s for s in result.run.stand_ins if not s.name.endswith(")") and not s.name.startswith("input of ")]
+    yield from (f"- not here: {stand_in}" for stand_in in absent[:12])
 
 
 def importable(source: Source) -> list[str]:

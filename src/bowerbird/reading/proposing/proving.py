@@ -33,7 +33,8 @@ ORDER = {"error": 0, "supported": 1, "suggested": 2}
 AGAIN = """These could not be proved:
 {rows}
 Answer once more in the same form, with those of them whose claim stands: the same line, with edits and an observable
-that are put right. Where a claim does not stand, say {{"line": ..., "claim": "...", "withdraw": true}}."""
+that are put right. Where a claim does not stand, or belongs to another line, which you then name as well, say
+{{"line": ..., "claim": "...", "withdraw": true}}."""
 
 
 def propose(
