@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bowerbird import cli
+from bowerbird.errors import BowerbirdError
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.explain.read import read
 from bowerbird.reading.running.launch import Child
@@ -285,3 +286,38 @@ def test_an_exception_that_no_value_of_ours_caused_is_a_finding_at_its_line(chil
         SLIPS.replace("self.fc = nn.Linear(12", "setattr(self, 'fcc', 1) if 0 else None; self.fc = nn.Linear(12"),
     )
     assert [f.line for f in kept.findings if f.severity == "warning"] == [], "something may give it that attribute"
+
+
+def test_python_2_is_named_and_not_judged(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, TRAINED + "for i in xrange(3):\n    net(torch.randn(2, 6))\n")
+    assert last(result).startswith("Not judged: it is Python 2 (xrange at line ") and result.exit_status == 3
+    assert result.findings == []
+    with pytest.raises(BowerbirdError, match=r"is Python 2 \(line 1\): Python 3 cannot run it"):
+        run(child, tmp_path, "print 'old'\n")
+
+
+LATE = """import torch
+from torch import nn
+
+
+class EMA:
+    def __init__(self, decay=0.9, every=10):
+        self.decay, self.every, self.step = decay, every, 0
+
+    def update_model_average(self, ma_model, current_model):
+        self.step += 1
+        if self.step % self.every:
+            return
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        for now, mean in zip(current_model.parameters(), ma_model.parameters()):
+            mean.data = decay * mean.data + (1 - decay) * now.data
+
+
+net, ema = nn.Linear(6, 6), EMA()
+net(torch.randn(2, 6))
+"""
+
+
+def test_a_moving_average_that_starts_late_and_warms_up_is_right(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, LATE)
+    assert result.run.facts.of("probe.ema") and [f for f in result.findings if f.rule == "D09"] == []

@@ -18,11 +18,12 @@ from bowerbird.reading.patching import Patch, combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
+from bowerbird.reading.rules.messages import FIRST
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
-from bowerbird.reading.source import open_source, parse, printable, write_back
+from bowerbird.reading.source import open_source, parse, printable, python2, write_back
 
 
 @dataclass(frozen=True)
@@ -138,16 +139,27 @@ def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> It
 
 
 def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Iterator[Finding]:
-    """What the rules say; a rule that fails says that it could not judge, and stops no other."""
+    """What the rules say; a rule that fails says that it could not judge, and stops no other.  Of Python 2 they say
+    nothing: there the same words mean other things."""
+    if python2(program.main.tree):
+        return
     for identity, rule in all_rules().items():
         if only is not None and identity not in only:
             continue
         try:
             for finding in rule.judge(program, run.facts, run):
-                yield finding if finding.file else replace(finding, file=program.file)
+                if not _elsewhere(finding, run.facts):
+                    yield finding if finding.file else replace(finding, file=program.file)
         except Exception as error:  # a rule meets a stranger's program: its failure is no verdict on it
             said = f"Rule {identity} could not be applied ({type(error).__name__}: {error})."
             yield Finding(identity, "info", 1, said, file=program.file)
+
+
+def _elsewhere(finding: Finding, facts: FactStore) -> bool:
+    """Whether what a finding is about happened in a driver: it stands at the first line for want of a place."""
+    cited = [fact for identity in finding.facts if (fact := facts.get(identity)) is not None]
+    lost = finding.line == FIRST and not finding.file and bool(cited)
+    return lost and any(fact.line is None for fact in cited) and all(fact.line != FIRST for fact in cited)
 
 
 @dataclass(frozen=True)

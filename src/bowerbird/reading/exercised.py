@@ -14,6 +14,7 @@ from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Program, Unit
 from bowerbird.reading.running.rewrite import does_something
 from bowerbird.reading.running.run import Run
+from bowerbird.reading.source import python2
 
 MOST_NAMES = 6
 
@@ -122,6 +123,8 @@ class Exercised:
     @property
     def not_judged(self) -> str:
         """Why nothing can be said of the program as a whole, empty where it was judged."""
+        if old := python2(self.program.main.tree):
+            return f"it is Python 2 ({old})"
         if not self.run.executed:
             return f"it could not be run: {self.run.why_not or self._first_exception() or 'nothing of it executes'}"
         if self.exceptions:
