@@ -327,6 +327,13 @@ def spread(x, dim):
     if dim is None:
         x = x.flatten()
     return x.std(dim, unbiased)
+
+
+def sample(net, x, steps):
+    x = x.cuda()
+    for step in range(steps):
+        x = x - net(x)
+    return x
 """
 
 
@@ -342,10 +349,15 @@ def test_a_plain_function_or_method_of_a_library_is_supported_without_any_driver
         line=16, edits=[{"first": 16, "last": 16, "new": ["    return x.std(dim, False)"]}],
         observable="from heads import spread\nassert spread(torch.arange(4.0), 0) > 0",
     )  # fmt: skip
-    result, _ = proposed(file, answered(softmax, raising), child)
+    whole = row(
+        line=22, edits=[{"first": 22, "last": 22, "new": ["        x = x + net(x)"]}],
+        observable="net = torch.nn.Linear(1, 1, bias=False)\ntorch.nn.init.ones_(net.weight)\n"
+        "assert sample(net, torch.ones(1, 1), 40).item() == 2.0**40, 'all forty rounds, and no GPU asked for'",
+    )  # fmt: skip
+    result, _ = proposed(file, answered(softmax, raising, whole), child)
     assert result.left_out == ()
     found = {f.line: f for f in result.findings if f.rule == "LLM"}
-    assert {line: f.severity for line, f in found.items()} == {10: "supported", 16: "supported"}
+    assert {line: f.severity for line, f in found.items()} == dict.fromkeys((10, 16, 22), "supported"), found
     assert "Line 16 raises when it is asserted (NameError" in found[16].evidence
 
 

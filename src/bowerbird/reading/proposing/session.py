@@ -27,15 +27,15 @@ class Examined(Traced):
         It sees what the program defines, and what a driver that was asked for has made of it.
         """
         torch.manual_seed(self.request.seed)
+        self.loops.bounded = False
         value: dict[str, Any] = {"holds": None, "said": "its time was over"}
-        with self.clock(ASSERTION_S, "observable"), torch.enable_grad():
+        with self.clock(ASSERTION_S, "observable"), self.functions, torch.enable_grad():
             try:
                 exec(compile(text, "<observable>", "exec"), {**self.made, **self.namespace, "torch": torch})
                 value = {"holds": True, "said": ""}
-            except AssertionError as error:
-                value = {"holds": False, "said": str(error)[:200]}
             except BaseException as error:  # a model's code, on a stranger's objects
                 within = self.recorder.stack(error.__traceback__)
-                said = f"{type(error).__name__}: {str(error)[:200]}"
-                value = {"holds": None, "said": said, "within": within[-1][1] if within else None}
+                failed = isinstance(error, AssertionError) and not within
+                said = str(error)[:200] if failed else f"{type(error).__name__}: {str(error)[:200]}"
+                value = {"holds": False if failed else None, "said": said, "within": within[-1][1] if within else None}
         self.recorder("hypothesis.observable", "observable", value, line=None, file=self.request.main, kind="probed")
