@@ -76,8 +76,9 @@ def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         before = [StandIn(f.subject, str(f["reason"])) for f in replaced if f.position < fact.position]
         made_up = [stand_in.name for stand_in in before if stand_in.made_up]
-        unit = next((u for u in program if u.file == fact.file), program.main)
-        text = program.line(fact.line or 0, unit.file).strip()
+        made_up += [f.subject for f in facts.of("run.refused") if f.position < fact.position]
+        file, line = _place(fact, program)
+        text = program.line(line, file).strip()
         meant = text.startswith(("raise ", "assert "))
         elsewhere = fact.subject in _ELSEWHERE or "allocate memory" in str(fact["message"])
         ours = not slip and (bool(made_up) or meant or elsewhere)
@@ -85,12 +86,18 @@ def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         why = "it says so itself" if meant else absent if ours else ""
         yield Finding(
             RAISED, "info" if ours else "error" if fact["phase"] == "program" else "warning",
-            fact.line or fact["statement"] or 1,
+            line,
             f"The program raises {fact.subject}: {' '.join(str(fact['message']).split())[:160]}",
             f"Raised when `{text[:80]}` ran ({fact.id})"
             f"{f'; {why}, so it may be no fault of its own' if why else ''}{f'; {slip}' if slip else ''}.",
-            file=unit.file, facts=(fact.id,),
+            file=file, facts=(fact.id,),
         )  # fmt: skip
+
+
+def _place(fact: Fact, program: Program) -> tuple[str, int]:
+    """The innermost line of the program's own files on the way to an exception; else the statement that failed."""
+    way = [(file, line) for file, line, _ in fact["stack"] or () if file in program.units]
+    return way[-1] if way else (program.file, fact["statement"] or 1)
 
 
 def _slip(fact: Fact, program: Program) -> str:

@@ -54,11 +54,11 @@ class StandInNet(nn.Module):
         return x * self.scale
 
 
-def module_for(name: str, live: Live, replace: Replace, depth: int) -> nn.Module:
-    """A module for an argument that takes one: of the class whose name fits best."""
+def module_for(name: str, live: Live, replace: Replace, depth: int, kind: type[nn.Module] | None = None) -> nn.Module:
+    """A module for an argument that takes one: of its kind, or of the class whose name fits best."""
     kinds = [k for k in live.classes().values() if issubclass(k, nn.Module)]
     hints = (name.lower().replace("_", ""), *_NETWORKS)
-    best = next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
+    best = kind or next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
     if best is None or depth > 1:
         return StandInNet() if name.lower() in _PREDICTORS else nn.Identity()
     for arguments in candidates(best, live, replace, depth + 1):
@@ -162,6 +162,11 @@ def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: in
     name, note = parameter.name, str(parameter.annotation)
     if re.search(r"loader|batches$", name, re.I):
         return Loader((3, 64, 64), BATCH)
+    if "optim" in name.lower():
+        return torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
+    kind = parameter.annotation
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module:
+        return module_for(name, live, replace, depth, kind)
     if use.is_settings and not _is_module(name):
         return _settings(live, note)
     member = _member(name, live)
@@ -180,7 +185,7 @@ def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: in
         return _settings(live, note)
     if name in ("act", "activation", "nonlinearity", "act_fn", "norm_layer"):
         return nn.ReLU()
-    if _is_module(name) and "int" not in note:
+    if (_is_module(name) or use.is_module) and "int" not in note:
         return module_for(name, live, replace, depth)
     if "List" in note or "list" in note or "Sequence" in note:
         return [16, 32]

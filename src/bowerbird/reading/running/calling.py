@@ -123,6 +123,10 @@ def _fewer(x: torch.Tensor) -> torch.Tensor:
     return x % 2 if not x.is_floating_point() and x.numel() and int(x.max()) > 1 else x
 
 
+def _below(x: torch.Tensor, most: int) -> torch.Tensor:
+    return x % most if not x.is_floating_point() and x.numel() and int(x.max()) >= most else x
+
+
 def _axes(x: torch.Tensor, want: int) -> torch.Tensor:
     shapes = {2: (BATCH, 64), 3: (BATCH, LENGTH, 64), 4: (BATCH, 4, LENGTH, 16), 5: (BATCH, 4, LENGTH, 4, 16)}
     return torch.randn(*shapes[want]) if x.is_floating_point() and x.ndim != want and want in shapes else x
@@ -142,6 +146,7 @@ _REPAIRS: tuple[tuple[str, Callable[..., torch.Tensor]], ...] = (
     (r"embed_dim.*?(\d+)", _normalised),
     (r"indices.*scalar types?: Long", _tokens),
     (r"index out of range", _fewer),
+    (r"index \d+ is out of bounds for dimension \d+ with size (\d+)", _below),
     (r"not enough values to unpack \(expected (\d+)", _axes),
     (r"too many values to unpack \(expected (\d+)", _axes),
     (r"(?:height and width|image|size).*?must be (\d+)", _size),

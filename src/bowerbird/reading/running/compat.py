@@ -4,6 +4,7 @@ import argparse
 import builtins
 import functools
 import inspect
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bowerbird.reading.running.putting import put
-from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins import fragments, six
 from bowerbird.reading.running.standins.anything import Anything
 
 Replace = Callable[[str, str], None]
@@ -71,6 +72,9 @@ def _distributed(replace: Replace) -> None:
     def begun(*_: Any, **__: Any) -> None:
         replace("torch.distributed", "there is one process; nothing is exchanged")
 
+    put(torch, _six=six)
+    set_variable = os.environ.__class__.__setitem__
+    put(os.environ.__class__, __setitem__=lambda self, key, value: set_variable(self, key, str(value)))
     dist: Any = torch.distributed
     nothing = dict.fromkeys(("barrier", "all_reduce", "broadcast", "reduce", "destroy_process_group"), _returns(None))
     put(dist, init_process_group=begun, get_rank=_returns(0), get_world_size=_returns(1), **nothing)

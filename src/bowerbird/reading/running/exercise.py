@@ -44,14 +44,14 @@ def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
     for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module)]:
         _made_plain(plain, live, replace)
     if wanted is None:
-        _functions(live, replace)
+        _functions(live.functions(), live, replace)
 
 
-def _functions(live: Live, replace: Replace) -> None:
-    """Calls the functions of the program that nothing has reached, with values by the names and uses of parameters."""
-    until = time.process_time() + MOST_SECONDS_EACH * 2
-    for name, function in live.functions().items():
-        code = inspect.unwrap(function).__code__ if inspect.isfunction(inspect.unwrap(function)) else None
+def _functions(functions: dict[str, Callable[..., Any]], live: Live, replace: Replace) -> None:
+    """Calls those that nothing has reached, with values by the names and uses of their parameters."""
+    until = time.process_time() + MOST_SECONDS_EACH
+    for name, function in functions.items():
+        code = getattr(inspect.unwrap(function), "__code__", None)
         if code is None or name == "main" or "backward" in code.co_names or "argv" in code.co_names:
             continue
         lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
@@ -102,9 +102,9 @@ def _guesses(parameter: inspect.Parameter, use: Use, live: Live, replace: Replac
 
 
 def _made_plain(kind: type, live: Live, replace: Replace) -> None:
-    """An instance of a class that is no module (a diffusion process, a schedule), and its loss if it has one."""
-    public = {name for name in vars(kind) if not name.startswith("_")}
-    if not public & _PROCESSES or any(isinstance(value, kind) for value in live.namespace.values()):
+    """An instance of a class that is no module (a diffusion process, a schedule), its loss if it has one, and what else
+    can be called with guesses."""
+    if any(isinstance(value, kind) for value in live.namespace.values()) or issubclass(kind, BaseException):
         return
     for arguments in itertools.islice(candidates(kind, live, replace), 4):
         try:
@@ -113,10 +113,13 @@ def _made_plain(kind: type, live: Live, replace: Replace) -> None:
             continue
         given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
         replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
-        live.namespace[_variable(kind)] = made
+        if _PROCESSES & set(vars(kind)):
+            live.namespace[_variable(kind)] = made
         for name in ("loss", "p_losses", "training_loss", "training_losses", "forward", "__call__"):
             if name in vars(kind) and _method(getattr(made, name)):
                 break
+        methods = {n: getattr(made, n) for n, f in vars(kind).items() if inspect.isfunction(f) and n[0] != "_"}
+        _functions({f"{kind.__name__}.{n}": method for n, method in methods.items()}, live, replace)
         return
 
 

@@ -25,13 +25,18 @@ class Use:
     @property
     def is_settings(self) -> bool:
         """Whether it has attributes that neither tensors, modules nor containers have."""
-        return bool(self.attributes - _PLAIN) and not self.called
+        return bool(self.attributes - _PLAIN) and not self.called and not self.is_module
+
+    @property
+    def is_module(self) -> bool:
+        return bool(self.attributes & _OF_MODULES)
 
     @property
     def is_tensor(self) -> bool:
         return bool(self.attributes & _OF_TENSORS)
 
 
+_OF_MODULES = frozenset("parameters named_parameters state_dict load_state_dict eval train modules zero_grad".split())
 _OF_TENSORS = frozenset(
     "shape size view reshape dim ndim mean sum unsqueeze squeeze permute transpose contiguous detach backward device "
     "dtype float long clamp exp log pow new_zeros flatten new norm".split()
