@@ -380,3 +380,16 @@ def test_a_change_that_ends_an_exception_proves_it(program: Path, child: Child) 
     result = propose(check(program, rules=(), steps=3, child=child), Scripted(answered(row(edits=edits))), child=child)
     (found,) = [f for f in result.findings if f.rule == "LLM"]
     assert found.severity == "supported" and "Line 8 raises AttributeError" in found.evidence
+
+
+def test_a_program_that_is_ended_is_used_by_its_definitions(nets: Path, child: Child) -> None:
+    nets.write_text(NETS + "\nimport os\nos.kill(os.getpid(), 9)\n")
+    result, _ = driven_by(nets, child, DRIVER)
+    assert not check(nets, child=child).run.executed and result.run.defining
+    assert result.exercised.modules == {"Table": True}
+    edits = [{"first": 16, "last": 16, "new": ["    return net(pair).square().mean() + weights.square().mean()"]}]
+    wanted = "table(pair).square().mean() + table.layer.weight.square().mean()"
+    made = f"pair = {{'left': torch.zeros(1, 3)}}\nassert torch.isclose(penalty(table, pair), {wanted})"
+    found = row(line=16, edits=edits, observable=made)
+    told = propose(result, Scripted(answered(found)), child=child)
+    assert [f.severity for f in told.findings if f.rule == "LLM"] == ["supported"], told.findings

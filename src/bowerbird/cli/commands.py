@@ -275,7 +275,7 @@ class CheckCommand(Command):
     seconds: float = 12.0
     """CPU seconds of one execution of the program."""
     driver: Path | None = None
-    """A file that uses what the program defines; where there is none, the driver that was found is written there."""
+    """A file that uses what the program defines; where there is none, the driver that was found or written is kept."""
     all: Switch = False
     """Show also what was checked and found to be fine."""
     asked: Annotated[Model, arg(name="")] = Model()

@@ -108,7 +108,10 @@ def driven(result: CheckResult, driver: Driver, child: Child) -> tuple[CheckResu
     """The result with a driver beside those that there were, None where more of the program did not run; and the run
     with it."""
     program, given = result.program, (driver, *(d for d in result.run.drivers if d.by != driver.by))
-    with observe(program.source, steps=result.steps, seconds=result.seconds, child=child, given=given) as run:
+    endless = result.run.defining or not result.run.executed or bool(result.run.why_not)
+    with observe(
+        program.source, steps=result.steps, seconds=result.seconds, child=child, given=given, defining=endless
+    ) as run:
         more = Exercised(program, run).extent > result.exercised.extent
         return _result(program, run, result.steps, result.seconds, result.rules) if more else None, run
 

@@ -98,11 +98,16 @@ class Trial:
 
     @cached_property
     def before(self) -> Version:
+        """The program as it is; only its definitions where it comes to no end."""
         result = self.result
-        return run(
-            result.program.source, self.child, session=SESSION, probes=True, drivers=result.run.drivers,
-            steps=result.steps, seconds=result.seconds,
-        )  # fmt: skip
+        for defining in (result.run.defining, True):
+            version = run(
+                result.program.source, self.child, session=SESSION, probes=True, drivers=result.run.drivers,
+                steps=result.steps, seconds=result.seconds, defining=defining,
+            )  # fmt: skip
+            if _ran(version):
+                break
+        return version
 
     def judged(self, hypothesis: Hypothesis) -> Finding:
         severity, evidence, facts = self._verdict(hypothesis)

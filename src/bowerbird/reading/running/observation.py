@@ -21,7 +21,7 @@ LARGEST_PROBED = 30_000_000
 @contextlib.contextmanager
 def observe(
     source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0, child: Child | None = None,
-    given: tuple[Driver, ...] | None = None,
+    given: tuple[Driver, ...] | None = None, defining: bool = False,
 ) -> Iterator[Run]:  # fmt: skip
     """The run of a program; while the context is open, ``run.patched(patch)`` can execute changed versions of it.
 
@@ -32,7 +32,7 @@ def observe(
         child.start()
         request = Request(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
-            wanted=source.wanted, project=str(source.project), settings=defaults.found(source),
+            defining=defining, wanted=source.wanted, project=str(source.project), settings=defaults.found(source),
             drivers=tuple(drivers.likely(source)) if given is None else given,
         )  # fmt: skip
         facts, used, why = attempts(child, request)
@@ -41,7 +41,7 @@ def observe(
             facts, why = execute(child, used) if used.drivers else (facts, why)
         if used.shrink:
             facts = _at_true_size(facts, execute(child, replace(request, count=True, probes=False))[0])
-        run = Run(_ran(facts), facts, _stand_ins(facts), why, drivers=used.drivers)
+        run = Run(_ran(facts), facts, _stand_ins(facts), why, drivers=used.drivers, defining=defining)
         reruns = 0
 
         def rerun(patch: Patch) -> FactStore | None:

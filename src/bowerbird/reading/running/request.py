@@ -43,6 +43,8 @@ class Request:
     shrink: bool = False
     count: bool = False
     """Only count the parameters of its networks, which are built without memory (on the meta device)."""
+    defining: bool = False
+    """Only define: loops, calls and what stands under ``__main__`` are passed over, for a program that has no end."""
     unconfined: bool = False
     """Whether it may run where the kernel cannot confine it."""
     probes: bool = True

@@ -122,6 +122,13 @@ def compiled(tree: ast.Module, file: str) -> CodeType:
     return compile(ast.fix_missing_locations(whole), file, "exec", dont_inherit=True)
 
 
+def defining(tree: ast.Module) -> ast.Module:
+    """What of a file only defines: no loops, no calls for their effect, nothing under ``__main__``."""
+    kept = (*_SILENT, ast.Assign, ast.AnnAssign, ast.Try, ast.If)
+    main = [n for n in tree.body if isinstance(n, ast.If) and _is_main(n.test)]
+    return ast.Module([n for n in tree.body if isinstance(n, kept) and n not in main], tree.type_ignores)
+
+
 def statements(tree: ast.Module, file: str) -> Iterator[tuple[int, CodeType]]:
     """The statements of the main file, each compiled alone with its line: one that fails does not stop the others.
 

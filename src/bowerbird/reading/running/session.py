@@ -249,7 +249,8 @@ class Session:
         for name, line in undefined_names(text, tree, request.main).items():
             surroundings.provide(name, line)
         with self.functions:
-            for line, code in rewrite.statements(tree, request.main):
+            whole = rewrite.defining(tree) if request.defining else tree
+            for line, code in rewrite.statements(whole, request.main):
                 before = self.failures
                 if not self._statement(line, code, surroundings) or self.failures >= MOST_FAILURES:
                     return
