@@ -138,6 +138,9 @@ def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> It
     for finding in findings:
         if finding.rule == RAISED and (finding.file, finding.line) in explained:
             continue
+        if finding.severity == "error" and finding.rule != RAISED and _within_guessed(finding, program, run):
+            said = f"{finding.evidence} Seen when it was called with values that were made up."
+            finding = replace(finding, severity="warning", evidence=said, patch=None)
         yield replace(finding, evidence=f"{finding.evidence}{note}") if finding.facts else finding
 
 
@@ -156,6 +159,14 @@ def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Ite
         except Exception as error:  # a rule meets a stranger's program: its failure is no verdict on it
             said = f"Rule {identity} could not be applied ({type(error).__name__}: {error})."
             yield Finding(identity, "info", 1, said, file=program.file)
+
+
+def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
+    """Whether a finding stands in a function that nothing but a guess has called."""
+    unit = program.units.get(finding.file)
+    names = {s.name.removesuffix("(…)") for s in run.stand_ins if s.reason.startswith("nothing calls it")}
+    nodes = [unit.functions[name] for name in names if name in unit.functions] if unit is not None else []
+    return any(node.lineno <= finding.line <= (node.end_lineno or node.lineno) for node in nodes)
 
 
 def _elsewhere(finding: Finding, facts: FactStore) -> bool:

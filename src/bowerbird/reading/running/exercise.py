@@ -47,8 +47,11 @@ def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
         _functions(live.functions(), live, replace)
 
 
-def _functions(functions: dict[str, Callable[..., Any]], live: Live, replace: Replace) -> None:
-    """Calls those that nothing has reached, with values by the names and uses of their parameters."""
+def _functions(
+    functions: dict[str, Callable[..., Any]], live: Live, replace: Replace, likely: tuple[tuple[Any, ...], ...] = ()
+) -> None:
+    """Calls those that nothing has reached: with what is ``likely``, as far as it fits, then with values by the names
+    and uses of their parameters."""
     until = time.process_time() + MOST_SECONDS_EACH
     for name, function in functions.items():
         code = getattr(inspect.unwrap(function), "__code__", None)
@@ -57,19 +60,35 @@ def _functions(functions: dict[str, Callable[..., Any]], live: Live, replace: Re
         lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
         if not lines.isdisjoint(live.reached.get(code.co_filename, ())):
             continue
-        for arguments in itertools.islice(_arguments(function, live, replace), MOST_GUESSES):
+        guesses = itertools.chain((g for g in likely if _takes(function, g)), _arguments(function, live, replace))
+        named = _named(function)
+        for arguments in itertools.islice(guesses, MOST_GUESSES):
             if time.process_time() > until:
                 return
             before = {file: set(lines) for file, lines in live.reached.items()}
             try:
                 torch.manual_seed(0)
-                _backward(function(*arguments))
+                _backward(function(*arguments, **named))
             except Exception:  # the user's function, given guesses: others follow, and it did not run
                 for file, lines in live.reached.items():
                     lines &= before.get(file, set())
                 continue
             replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
             break
+
+
+def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+    """Whether a function can be called with so many arguments, and does not need fewer or more."""
+    parameters = inspect.signature(function).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(needed) == len(arguments) or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _named(function: Callable[..., Any]) -> dict[str, Any]:
+    """Values for what a function reads of its ``**kwargs`` by name."""
+    used = uses(function)
+    rest = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
+    return {key: fragments.setting(key) for name in rest for key in used.get(name, Use()).keys if key.isidentifier()}
 
 
 def _arguments(function: Callable[..., Any], live: Live, replace: Replace) -> Iterator[tuple[Any, ...]]:
@@ -115,11 +134,7 @@ def _made_plain(kind: type, live: Live, replace: Replace) -> None:
         replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
         if _PROCESSES & set(vars(kind)):
             live.namespace[_variable(kind)] = made
-        for name in ("loss", "p_losses", "training_loss", "training_losses", "forward", "__call__"):
-            if name in vars(kind) and _method(getattr(made, name)):
-                break
-        methods = {n: getattr(made, n) for n, f in vars(kind).items() if inspect.isfunction(f) and n[0] != "_"}
-        _functions({f"{kind.__name__}.{n}": method for n, method in methods.items()}, live, replace)
+        _functions(_methods(made, kind), live, replace)
         return
 
 
@@ -129,19 +144,12 @@ _PROCESSES = frozenset(
 )
 
 
-def _method(method: Callable[..., Any]) -> bool:
-    parameters = [
-        p for p in inspect.signature(method).parameters.values()
-        if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
-    options = [list(values(p.name, nn.Identity())) for p in parameters]
-    for guess in itertools.islice(itertools.product(*options), 8) if options else ():
-        try:
-            _backward(method(*guess))
-        except Exception:  # the user's method, given guesses: others follow
-            continue
-        return True
-    return False
+def _methods(made: Any, kind: type) -> dict[str, Callable[..., Any]]:
+    """What can be called of an object, by the names that its class gives it."""
+    names = [n for n, f in vars(kind).items() if inspect.isfunction(f) and (n[0] != "_" or n == "__call__")]
+    return {
+        f"{kind.__name__}.{name}": getattr(made, name) for name in names if name not in ("forward", "training_step")
+    }
 
 
 def _tried(kind: type[nn.Module], live: Live, replace: Replace) -> None:
@@ -194,6 +202,8 @@ def _called(
         shapes = ", ".join(str(list(x.shape)) if isinstance(x, torch.Tensor) else type(x).__name__ for x in given)
         replace(f"input of {kind.__name__}", f"the program does not call it; given tensors of shape {shapes}")
         _backward(out)
+        answer = tuple(out) if isinstance(out, tuple | list) else (out,)
+        _functions(_methods(module, kind), live, replace, (answer, given, answer[:1]))
         return None
     return error or RuntimeError("no input was tried in time")
 

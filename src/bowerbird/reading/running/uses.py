@@ -54,7 +54,8 @@ def uses(function: Callable[..., Any]) -> dict[str, Use]:
     made = next((n for n in defined if kind is None or n.name == "__init__"), None)
     if made is None:
         return {}
-    found = {a.arg: Use() for a in (*made.args.posonlyargs, *made.args.args, *made.args.kwonlyargs)}
+    rest = [a for a in (made.args.vararg, made.args.kwarg) if a is not None]
+    found = {a.arg: Use() for a in (*made.args.posonlyargs, *made.args.args, *made.args.kwonlyargs, *rest)}
     kept = _kept(made, found) if kind is not None else {}
     for node in ast.walk(tree if kind is not None else made):
         _read(node, found, kept)

@@ -86,7 +86,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
         (r"dimension$", 64),
         (r"(^|_)(name|mode|type|arch)s?$|^model$|^model_|model_(name|type|id)", "model"),
-        (r"device", "cpu"), (r"prompt|text", "The bower was built"),
+        (r"_(idx|index)$", 0), (r"device", "cpu"), (r"prompt|text", "The bower was built"),
         (r"bidirectional|causal", False), (r"(n_|num_)?samples?|^n", 8), (r"dim|size|channels|units", 32),
     )
 )  # fmt: skip
