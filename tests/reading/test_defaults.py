@@ -83,7 +83,7 @@ def test_what_nobody_calls_runs_with_them(project: Path, child: Child) -> None:
 class Kept:
     def __init__(self, cfg: object, net: object, items: object) -> None:
         self.cfg = cfg
-        self.parts = [item for item in items]  # type: ignore[attr-defined]
+        self.parts = [str(item) for item in items]  # type: ignore[attr-defined]
         self.out = net(1)  # type: ignore[operator]
 
     def width(self) -> object:
