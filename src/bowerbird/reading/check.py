@@ -162,9 +162,9 @@ def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Ite
 
 
 def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
-    """Whether a finding stands in a function that nothing but a guess has called."""
+    """Whether a finding stands in a function that nothing but guesses has called, with or without success."""
     unit = program.units.get(finding.file)
-    names = {s.name.removesuffix("(…)") for s in run.stand_ins if s.reason.startswith("nothing calls it")}
+    names = {fact.subject for fact in run.facts.of("run.tried")}
     nodes = [unit.functions[name] for name in names if name in unit.functions] if unit is not None else []
     return any(node.lineno <= finding.line <= (node.end_lineno or node.lineno) for node in nodes)
 

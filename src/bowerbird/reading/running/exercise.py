@@ -62,6 +62,7 @@ def _functions(
             continue
         guesses = itertools.chain((g for g in likely if _takes(function, g)), _arguments(function, live, replace))
         named = _named(function)
+        live.recorder("run.tried", name, {}, line=code.co_firstlineno, file=code.co_filename)
         for arguments in itertools.islice(guesses, MOST_GUESSES):
             if time.process_time() > until:
                 return
