@@ -28,7 +28,9 @@ Settings = dict[str, Any]
 
 def found(source: Source) -> Settings:
     """Names and values, nested as the project nests them; those of a section also by their names alone."""
-    project, settings = Project(source.project), Settings()
+    if source.project == Path():  # a recipe of ours: it stands in no project
+        return {}
+    project, settings = Project(source.project.resolve()), Settings()
     main = Path(source.main).resolve()
     texts = sorted((f for f in project.files if f.suffix == ".py"), key=lambda file: _distance(file, main))
     for file in texts[:MOST_FILES]:

@@ -31,7 +31,7 @@ _SHARES = ((0.4, 0.5), (0.35, 0.4), (0.1, 0.25), (0.15, 0.4))
 
 def beside(program: Program, room: int) -> str:
     """Excerpts under the names of their files, within ``room`` tokens; empty where the program stands alone."""
-    project, main = Project(program.source.project), Path(program.source.main).resolve()
+    project, main = Project(program.source.project.resolve()), Path(program.source.main).resolve()
     kinds = (_callers, _imported, _pages, _settings)
     said, spent = [], 0
     for (share, most), kind in zip(_SHARES, kinds, strict=True):
