@@ -67,7 +67,7 @@ class Upscale(Action):
                 x = integrate(known.holding(way, space.agreeing(hold)), noise, rows, generator=draws)
                 total = total.to(small) + hold(space.pictures(x))
         x = total / self.average
-        return x if way.clip is None else x.clamp(*way.clip)
+        return x.clamp(-1, 1)
 
 
 def _dividing(height: int, width: int) -> str:
