@@ -147,6 +147,8 @@ class Data:
     """Whether pictures of two styles belong to one another; if not, any may stand beside any."""
     halves: Literal["none", "source-left", "source-right"] = "none"
     """Each file holds a pair side by side, the source on this side."""
+    shrink: Annotated[int, Range(2, 16)] | None = None
+    """Image to image: each picture is made from itself, so many times smaller; a model of that enlarges."""
     flip: bool = False
     """Mirror training images at random from left to right."""
     binarize: Literal["none", "static"] = "none"
