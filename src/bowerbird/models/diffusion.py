@@ -419,7 +419,7 @@ class Diffusion(GenerativeModel):
 
 def _like(weights: Tensor, x: Tensor) -> Tensor:
     """One number per example, on x's device and in its precision, shaped to multiply x."""
-    return weights.to(x).view(-1, 1, 1, 1)
+    return weights.to(x).view(-1, *[1] * (x.dim() - 1))
 
 
 def _schedule(config: DiffusionConfig) -> schedule.Schedule:
