@@ -87,7 +87,7 @@ class WarpingRatio(Metric):
     title = "what motion does not explain"
     reading = (
         "mean squared difference of neighbouring frames that is left when every block of 8x8 pixels may come from up "
-        "to 4 pixels away, over that of real clips: 1 changes from frame to frame as they do, more flickers or dissolves"
+        "to 4 pixels away, over that of real clips: 1 changes as they do, more flickers or dissolves"
     )
     needs = ("clips",)
     default = True

@@ -84,6 +84,12 @@ class ClipData:
     label_from: str = ""
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels; empty when there are none."""
+        label = self.spec.given.get(LABEL)
+        return label.names if isinstance(label, Classes) else ()
+
+    @property
     def skipped(self) -> int:
         """Files that cannot be used."""
         return len(self.not_used)
