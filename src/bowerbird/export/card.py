@@ -25,6 +25,7 @@ TASKS = {
     "text": "text-generation",
     "music": "text-to-audio",
     "speech": "text-to-audio",
+    "video": "image-to-video",
 }
 LICENCES = {
     "Apache-2.0": "apache-2.0",

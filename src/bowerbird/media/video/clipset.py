@@ -224,6 +224,12 @@ def _resized(found: Clips, data: config.Data) -> Clips:
 
 
 def _fitted(clip: UInt8[np.ndarray, "f h w c"], height: int, width: int, n_channels: int) -> np.ndarray:
+    """In this size and colour: by means of whole pixels where they divide, which is fast, else as files are."""
+    frames, high, wide, channels = clip.shape
+    if high % height == 0 and wide % width == 0 and channels == n_channels:
+        k = (high // height) * (wide // width)
+        sums = clip.reshape(frames, height, high // height, width, -1, channels).sum((2, 4), dtype=np.uint32)
+        return ((sums + k // 2) // k).astype(np.uint8)
     images = films.as_images(clip)
     return np.stack([reading.fitted(image, height, width, n_channels) for image in images])
 

@@ -7,9 +7,11 @@ MP4     H.264 of 4:4:4 or, where the encoder has none, 4:2:0, padded to even sid
 
 import io
 import json
+import tempfile
 from fractions import Fraction
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,16 +121,21 @@ def webp(frames: list[Image.Image], rate: float) -> bytes:
 
 def mp4(frames: list[Image.Image], rate: float) -> bytes:
     """H.264 in MP4, which every browser plays: 4:2:0, sides padded to even ones; one thread, so that bytes repeat."""
-    buffer = io.BytesIO()
-    with av().open(buffer, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-        width, height = (side + side % 2 for side in frames[0].size)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.options = {"crf": CRF}
-        for frame in frames:
-            even = np.asarray(frame.convert("RGB"))
-            even = np.pad(even, ((0, height - even.shape[0]), (0, width - even.shape[1]), (0, 0)), "edge")
-            container.mux(stream.encode(av().VideoFrame.from_ndarray(even, "rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory(prefix="bowerbird-") as folder:  # the index can be put first in a file alone
+        path = Path(folder) / "film.mp4"
+        with av().open(str(path), "w", options={"movflags": "+faststart"}) as container:
+            _encode(container, frames, rate)
+        return path.read_bytes()
+
+
+def _encode(container: Any, frames: list[Image.Image], rate: float) -> None:
+    stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+    width, height = (side + side % 2 for side in frames[0].size)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.thread_count = 1
+    stream.options = {"crf": CRF}
+    for frame in frames:
+        even = np.asarray(frame.convert("RGB"))
+        even = np.pad(even, ((0, height - even.shape[0]), (0, width - even.shape[1]), (0, 0)), "edge")
+        container.mux(stream.encode(av().VideoFrame.from_ndarray(even, "rgb24")))
+    container.mux(stream.encode())
