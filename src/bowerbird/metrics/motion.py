@@ -53,7 +53,7 @@ def repeated(firsts: UInt8[Tensor, "n c h w"], n_frames: int) -> Clips:
     return firsts[:, :, None].expand(-1, -1, n_frames, -1, -1)
 
 
-def nearest(firsts: UInt8[Tensor, "n c h w"], known: Clips) -> Int[Tensor, " n"]:
+def nearest(firsts: UInt8[Tensor, "n c h w"], known: UInt8[Tensor, "k c f h w"]) -> Int[Tensor, " n"]:
     """The clip whose first frame is nearest, in squared error, to each of these."""
     a, b = (one.flatten(1).float() / SPAN for one in (firsts, known[:, :, 0]))
     return torch.cat([torch.cdist(part, b).argmin(1) for part in a.split(256)])

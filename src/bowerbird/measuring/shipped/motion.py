@@ -9,7 +9,7 @@ first frames that the model was given, or with those of real clips where it was 
 
 from collections.abc import Callable
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from bowerbird import registry
@@ -101,6 +101,6 @@ def _beside_real(metric: Metric, moving: Moving, of: Callable[[Tensor], Tensor])
     real = float(of(moving.reference).mean())
     found = []
     for part, clips in {"": moving.samples, **moving.baselines}.items():
-        value, stderr = ratio(of(clips).double().numpy(), torch.full((len(clips),), real).double().numpy())
+        value, stderr = ratio(of(clips).numpy(), np.full(len(clips), real))
         found.append(metric.measurement(value, moving.protocol, stderr, part=part))
     return found

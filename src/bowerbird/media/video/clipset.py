@@ -102,7 +102,7 @@ class ClipData:
         colour = "grey" if channels == 1 else "colour"
         return "; ".join(
             [
-                f"{self.name}: {sum(sizes.values()):,} clips of {frames} frames at {films.rate_hz(self.spec):g} per "
+                f"{self.name}: {sum(sizes.values()):,} clips of {frames} frames at {films.rate_hz(self.spec):.4g} per "
                 f"second, {width}x{height} {colour}, {made_from}",
                 ", ".join(f"{name} {size:,}" for name, size in sizes.items()),
                 f"not used: {self.not_used}" if self.not_used else "none skipped",
