@@ -335,7 +335,7 @@ class Diffusion(GenerativeModel):
     @torch.no_grad()
     def bound(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n *shape"],
         given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -367,7 +367,7 @@ class Diffusion(GenerativeModel):
     @torch.no_grad()
     def log_density(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n *shape"],
         given: Given | None = None,
         *,
         generator: torch.Generator | None = None,

@@ -258,7 +258,7 @@ class Flow(GenerativeModel):
     @torch.no_grad()
     def log_density(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n *shape"],
         given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
