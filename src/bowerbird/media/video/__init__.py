@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bowerbird.media.video.clipset import ClipData
     from bowerbird.spec import Spec
 
+FILMS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg", ".wmv")
+"""Files that can hold nothing else; animations in files of pictures are opened where video is asked for."""
 SHEET_CLIPS = 24
 """Most clips on the sheet beside the written files."""
 SHOWN = 8
@@ -26,8 +28,7 @@ class VideoMedium(Medium):
     name = "video"
     modalities = ("video",)
     settings = ("names", "size", "channels", "label", "given", "flip", "video")
-    suffixes = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg", ".wmv")
-    """Those that can be nothing else; animations in files of pictures are opened where video is asked for."""
+    suffixes = FILMS
     n_samples, n_preview, n_measured = 8, 16, 200
 
     def open(self, data: config.Data) -> "ClipData":

@@ -20,13 +20,12 @@ from bowerbird.data.files import Unreadable, Unused
 from bowerbird.data.metadata import CAPTION, described
 from bowerbird.data.split import SPLITS
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.video import bouncing, films, reading
+from bowerbird.media.video import FILMS, bouncing, films, reading
 from bowerbird.media.video.reading import ANIMATIONS, About, Wanted
 from bowerbird.spec import Classes, Field, Spec, Tensors
 
 FIRST = "first"
 """Name of what is given where a clip is made from its first frame."""
-FILMS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg", ".wmv")
 SUFFIXES = (*ANIMATIONS, *FILMS)
 LARGEST_DEFAULT_SIZE, SIZE_STEP = 64, 8
 NAMED = 5

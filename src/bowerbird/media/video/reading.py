@@ -12,7 +12,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -110,15 +110,14 @@ def _of_film(raw: bytes) -> Iterator[Shown]:
         raise Unreadable("damaged or truncated") from error
 
 
-def _promised_s(stream: object, container: object) -> float:
+def _promised_s(stream: Any, container: Any) -> float:
     """How long the film says that it is; 0 if it does not."""
-    duration, base = getattr(stream, "duration", None), getattr(stream, "time_base", None)
-    if duration and base:
-        return float(duration * base)
-    return float(getattr(container, "duration", None) or 0) / 1e6
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6
 
 
-def _timed(decoded: Iterator, usual_s: float, promised_s: float) -> Iterator[Shown]:
+def _timed(decoded: Iterator[Any], usual_s: float, promised_s: float) -> Iterator[Shown]:
     """Each frame with how long it lasts, which the beginning of the next one says."""
     held, first = None, None
     for frame in decoded:
@@ -134,10 +133,10 @@ def _timed(decoded: Iterator, usual_s: float, promised_s: float) -> Iterator[Sho
         raise Unreadable("damaged or truncated")
 
 
-def _image(frame: object) -> Image.Image:
+def _image(frame: Any) -> Image.Image:
     """One decoded frame, with its alpha where the film has any."""
-    has_alpha = any(part.is_alpha for part in frame.format.components)  # type: ignore[attr-defined]
-    return Image.fromarray(frame.to_ndarray(format="rgba" if has_alpha else "rgb24"))  # type: ignore[attr-defined]
+    has_alpha = any(part.is_alpha for part in frame.format.components)
+    return Image.fromarray(frame.to_ndarray(format="rgba" if has_alpha else "rgb24"))
 
 
 def _bounded(width: int, height: int) -> None:
