@@ -2,7 +2,7 @@
 
 GIF     256 colours, chosen once for the whole clip; times are whole hundredths of a second
 WebP    every pixel as it was generated
-MP4     H.264 of 4:4:4 or, where the encoder has none, 4:2:0, padded to even sides; needs PyAV
+MP4     H.264 with colours at half the resolution (4:2:0), sides padded to even ones; needs PyAV
 """
 
 import io
@@ -120,7 +120,7 @@ def webp(frames: list[Image.Image], rate: float) -> bytes:
 
 
 def mp4(frames: list[Image.Image], rate: float) -> bytes:
-    """H.264 in MP4, which every browser plays: 4:2:0, sides padded to even ones; one thread, so that bytes repeat."""
+    """H.264 in MP4, which every browser plays; encoded by one thread, so that bytes repeat."""
     with tempfile.TemporaryDirectory(prefix="bowerbird-") as folder:  # the index can be put first in a file alone
         path = Path(folder) / "film.mp4"
         with av().open(str(path), "w", options={"movflags": "+faststart"}) as container:
