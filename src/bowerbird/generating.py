@@ -95,7 +95,7 @@ def draw(
     if n < 1:
         raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
     options = options if is_dataclass(options) else options_from(model, options)
-    at_once = batch_size or _at_once(model.spec)
+    at_once = batch_size or at_once_of(model.spec)
     made: list[tuple[Tensor, dict[str, Tensor]]] = []
     with progress_bar("sampling", n, shown) as progress, evaluating(model), counting_evaluations(model) as rows:
         began = time.perf_counter()
@@ -110,7 +110,7 @@ def draw(
     return Drawn(_joined([x for x, _ in made], model.spec.target), together, rows[0] / n, seconds / n)
 
 
-def _at_once(spec: Spec) -> int:
+def at_once_of(spec: Spec) -> int:
     """Samples of one batch; of clips as many as have so many frames."""
     if not isinstance(spec.target, Tensors):
         return SEQUENCES_AT_ONCE
