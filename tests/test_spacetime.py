@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from bowerbird import config
+from bowerbird.diagnosis import samples
+from bowerbird.diagnosis.rules import find
+from bowerbird.diagnosis.signals import Signals
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw
 from bowerbird.media.video import films
@@ -136,6 +139,28 @@ def test_what_stands_still_has_no_change_and_no_residual() -> None:
 def test_the_nearest_clip_is_found_by_its_first_frame() -> None:
     known = sliding(6)
     assert motion.nearest(known[[3, 1], :, 0], known).tolist() == [3, 1]
+
+
+def probed(clips: Tensor, real: Tensor) -> dict[str, float]:
+    """What the watch sees of samples, from bytes."""
+    x, reference = (part.float() / 127.5 - 1 for part in (clips, real))
+    rows = samples.small(reference)
+    spread = samples.spread(rows, None)
+    spacing = torch.cdist(rows, rows).fill_diagonal_(torch.inf).min(1).values.median()
+    real_ones = samples.Reference(rows, spacing, spread, 0.0, None, 0.0, float(samples.change(reference)))
+    return samples.statistics(x, None, real_ones)
+
+
+@pytest.mark.parametrize(("made", "named"), [("still", ["frozen-motion"]), ("slow", []), ("alike", [])])
+def test_clips_that_stand_still_are_named_and_slow_ones_are_not(made: str, named: list[str]) -> None:
+    real = sliding(64)
+    other = torch.randint(0, 256, (16, 1, 24, 24), dtype=torch.uint8)
+    still = motion.repeated(other, 5).clone()
+    slow = (still.float() * (1 + 0.4 * torch.randn(16, 1, 5, 24, 24))).clamp(0, 255).byte()
+    clips = {"still": still, "slow": slow, "alike": sliding(80)[64:]}[made]
+    seen = Signals(config.load("bouncing-digits"))
+    seen.probes = [{"step": 100 * k, "used": k / 10, "samples": probed(clips, real)} for k in range(1, 11)]
+    assert [finding.cause for finding in find(seen) if finding.cause == "frozen-motion"] == named
 
 
 def test_a_run_of_clips_measures_itself_beside_both_baselines(tmp_path: Path) -> None:
