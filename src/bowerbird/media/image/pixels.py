@@ -244,11 +244,7 @@ def described(ranges: Mapping[str, Range], headers: Mapping[str, Header]) -> lis
         if kind in kinds
     ]
     several = [name for name, one in headers.items() if one.has_frames]
-    first = (
-        f"only the first frame of {len(several):,} that have more ({several[0]} …; all with --data.modality video)"
-        if several
-        else ""
-    )
+    first = f"only the first frame of {len(several):,} that have more ({several[0]} …)" if several else ""
     other = [name for name, one in headers.items() if one.has_profile]
     colours = f"colour profiles of {len(other):,} were not applied ({other[0]} …)" if other else ""
     return [*done, *filter(None, [first, colours])]
