@@ -1,5 +1,6 @@
 """The space-time U-Net, and the families that it serves on clips: what a network of moving pictures must do."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def inputs(n: int = 2) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
 def test_a_clip_of_any_size_comes_out_as_large_and_is_zero_before_training() -> None:
     x, t, given = inputs()
     assert NET.denoiser(CLIPS, 4)(x, t, {"label": given["label"]}).equal(torch.zeros(2, 4, 5, 9, 12))
+
+
+def test_with_a_draft_it_begins_with_the_first_frame_all_the_time() -> None:
+    net = dataclasses.replace(NET, draft="first").denoiser(CLIPS, 6)
+    x, t, given = inputs()
+    made = net(x, t, given)
+    assert torch.equal(made[:, :3], given["first"][:, :, None].expand(-1, -1, 5, -1, -1)) and not made[:, 3:].any()
+    with pytest.raises(BowerbirdError, match="needs a picture that clips are made from"):
+        dataclasses.replace(NET, draft="first").denoiser(CLIPS.alone(), 3)
 
 
 def test_every_frame_sees_every_frame_and_no_clip_another() -> None:

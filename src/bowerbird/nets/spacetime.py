@@ -9,17 +9,23 @@ memory the frames are rows of a batch; only the attention over time knows which 
 
 A network is told which frame it sees twice: the vector that scales and shifts come from has sines and cosines of the
 frame's place added to it, and attention has a vector of each frame added to its tokens.
+
+With ``draft = "first"`` the network adds its answer to the picture that is given, in every frame, so that before
+training it answers with a clip that stands still.  That suits networks that answer with x_0: what is left to learn is
+motion.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bowerbird.errors import BowerbirdError
 from bowerbird.nets.attention import n_heads
-from bowerbird.nets.conditioning import N_FREQUENCIES, Given, fourier_features
+from bowerbird.nets.conditioning import N_FREQUENCIES, Given, fourier_features, picture_channels
 from bowerbird.nets.unet import ImageAttention, UNet, UNetBlock, UNetConfig
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, Tensors, shape_of_clip
@@ -36,29 +42,45 @@ class SpaceTimeConfig(UNetConfig):
     attention: tuple[int, ...] = ()
     """Levels whose last block, on either way, is followed by attention among the positions of a frame: 0 is the finest,
     -1 the coarsest.  Every block is followed by attention among the frames."""
+    draft: Literal["none", "first"] = "none"
+    """first: the picture that is given, repeated, to which the network adds its answer; for networks that answer with
+    x_0."""
 
     def denoiser(self, spec: Spec, channels_out: int) -> nn.Module:
         return SpaceTimeUNet(self.for_side(max(shape_of_clip(spec)[2:])), spec, channels_out)
+
+    def for_side(self, side: int) -> "SpaceTimeConfig":
+        return replace(self, multipliers=super().for_side(side).multipliers)
 
 
 class SpaceTimeUNet(UNet):
     """(x_t, t, given) → a clip of the same size with ``channels_out`` channels.  All zero before training."""
 
-    def __init__(self, config: UNetConfig, spec: Spec, channels_out: int):
+    def __init__(self, config: "SpaceTimeConfig", spec: Spec, channels_out: int):
         channels, n_frames, height, width = shape_of_clip(spec)
         frame = replace(spec, target=Tensors((channels, height, width)))
         block = partial(SpaceTimeBlock, n_frames=n_frames, head_channels=config.head_channels)
         super().__init__(config, frame, channels_out, block)
+        if config.draft == "first" and not picture_channels(spec.given):
+            raise BowerbirdError(
+                'draft = "first" needs clips that are made from a picture, as with --data.given first.'
+            )
+        self.draft = range(channels, 2 * channels) if config.draft == "first" else range(0)
         self.place = nn.Linear(2 * N_FREQUENCIES, 4 * config.channels)
 
     def forward(
         self, x_t: Float[Tensor, "n c f h w"], t: Float[Tensor, " n"], given: Given | None = None
     ) -> Float[Tensor, "n channels_out f h w"]:
         n_frames = x_t.shape[2]
-        frames = self.conditioning.given.over(x_t, given).transpose(1, 2).flatten(0, 1)
+        seen = self.conditioning.given.over(x_t, given)
+        frames = seen.transpose(1, 2).flatten(0, 1)
         places = self.place(fourier_features(torch.linspace(0, 1, n_frames, device=x_t.device)))
         embedding = (self.conditioning(t, given)[:, None] + places).flatten(0, 1)
-        return self.through(frames, embedding).unflatten(0, (-1, n_frames)).transpose(1, 2)
+        clip = self.through(frames, embedding).unflatten(0, (-1, n_frames)).transpose(1, 2)
+        if not self.draft:
+            return clip
+        drafted = len(self.draft)  # of further channels, such as a learned variance, there is no draft
+        return torch.cat([clip[:, :drafted] + seen[:, self.draft.start : self.draft.stop], clip[:, drafted:]], 1)
 
 
 class SpaceTimeBlock(UNetBlock):
