@@ -53,7 +53,7 @@ def test_with_a_draft_it_begins_with_the_first_frame_all_the_time() -> None:
     x, t, given = inputs()
     made = net(x, t, given)
     assert torch.equal(made[:, :3], given["first"][:, :, None].expand(-1, -1, 5, -1, -1)) and not made[:, 3:].any()
-    with pytest.raises(BowerbirdError, match="needs a picture that clips are made from"):
+    with pytest.raises(BowerbirdError, match="needs clips that are made from a picture"):
         dataclasses.replace(NET, draft="first").denoiser(CLIPS.alone(), 3)
 
 
