@@ -38,6 +38,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "vae": {"net": CONVNET, "n_latent": 5},
     "gan": {"net": CONVNET, "n_latent": 5},
     "translation": {"net": UNET},
+    "latent": {
+        "autoencoder": {"family": "vae", "net": {"name": "grid", "channels": 8, "patch": 2}, "n_latent": 256},
+        "prior": {"family": "flow", "net": UNET, "sample_steps": 3},
+    },
 }
 QUICK: dict[str, dict[str, Any]] = {
     "inpaint": {"box": [2, 3, 9, 8], "steps": 3, "resample": 2},
@@ -106,9 +110,9 @@ def test_every_model_does_what_it_lists_and_refuses_the_rest_in_a_sentence(famil
 
 
 def test_which_family_can_do_what() -> None:
-    can = {family: set(actions_of(built(family, COLOUR))) for family in ("flow", "diffusion", "vae", "gan")}
+    can = {family: set(actions_of(built(family, COLOUR))) for family in FAMILIES if family != "translation"}
     latents = {"interpolate", "invert", "reconstruct", "vary"}
-    assert can["flow"] == can["diffusion"] == latents | {"inpaint", "upscale"}
+    assert can["flow"] == can["diffusion"] == can["latent"] == latents | {"inpaint", "upscale"}
     assert can["vae"] == latents | {"traverse", "compress", "decompress"}
     assert can["gan"] == {"interpolate"}
     assert actions_of(built("translation", FROM_PICTURES)) == ["restyle"]
@@ -125,7 +129,7 @@ def test_a_result_depends_on_its_own_place_alone() -> None:
 # ------------------------------------------------------------------------------------------------------- completing
 
 
-@pytest.mark.parametrize("family", ["flow", "diffusion"])
+@pytest.mark.parametrize("family", ["flow", "diffusion", "latent"])
 def test_known_pixels_are_exact_in_the_files(family: str, tmp_path: Path) -> None:
     """Of 64×64 pixels, where every other picture gets a watermark."""
     side = 64
@@ -247,7 +251,7 @@ def test_slerp_turns_evenly_and_keeps_the_length() -> None:
     assert torch.allclose(slerp(a, 2 * a, torch.tensor([0.5])), 1.5 * a)
 
 
-@pytest.mark.parametrize("family", ["flow", "diffusion", "vae", "gan"])
+@pytest.mark.parametrize("family", ["flow", "diffusion", "vae", "gan", "latent"])
 def test_an_interpolation_begins_and_ends_with_the_samples_of_its_seed(family: str) -> None:
     model = built(family, COLOUR)
     x = asked("interpolate", model, {"frames": 4}, seed=3, n=3).x

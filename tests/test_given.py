@@ -16,6 +16,7 @@ from bowerbird.generating import draw
 from bowerbird.media import open_data
 from bowerbird.media.giving import read_given
 from bowerbird.media.image.imageset import ImageData, to_uint8
+from bowerbird.media.image.supplied import supplied
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
 
 SIDE = 8
@@ -75,6 +76,24 @@ def test_halves_of_one_picture(tmp_path: Path, side: str) -> None:
     data = opened(tmp_path, halves=side)
     assert pairs_of(data) == set(LEVELS)
     assert data.spec.target == Tensors((1, SIDE, SIDE))
+
+
+def test_a_picture_is_made_of_itself_made_smaller(tmp_path: Path) -> None:
+    for i in range(20):
+        noise = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise.repeat(4, 0).repeat(4, 1)).save(tmp_path / f"{i}.png")
+    data = opened(tmp_path, shrink=4)
+    assert (
+        data.spec.given == {"source": Tensors((3, 32, 32))} and len(data.train) + len(data.val) + len(data.test) == 20
+    )
+    large, source = data.test.images[:1], data.test.given["source"][:1]
+    small = Image.fromarray(large[0].permute(1, 2, 0).numpy()).resize((8, 8), Image.Resampling.LANCZOS)
+    small.save(tmp_path / "small.png")
+    with pytest.warns(UserWarning, match="resized to 32x32"):
+        given, _ = supplied([tmp_path / "small.png"], (3, 32, 32))
+    assert (to_uint8(given).int() - source.int()).abs().float().mean() < 1  # a user's small picture looks the same
+    with pytest.raises(BowerbirdError, match="8x8 cannot become 16 times smaller; lower --data.shrink"):
+        opened(tmp_path, shrink=16, size=8)
 
 
 def test_styles_are_paired_by_what_they_share(tmp_path: Path) -> None:

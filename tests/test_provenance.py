@@ -7,6 +7,7 @@ import struct
 import wave
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import bowerbird
 from bowerbird import BowerbirdError, api, cli
 from bowerbird.data.writing import write_text
 from bowerbird.generating import Samples
+from bowerbird.media.video import films
 from bowerbird.provenance import containers, record, signing, visible, xmp
 from bowerbird.provenance.labelling import SIDECAR, Labeller, labelling
 from bowerbird.provenance.verdict import Verdict
@@ -65,6 +67,11 @@ def midi() -> bytes:
     return score.dumps_midi()
 
 
+@cache
+def film() -> bytes:
+    return films.mp4([Image.effect_noise((32, 32), 90).convert("RGB") for _ in range(6)], 8.0)
+
+
 def animation() -> bytes:
     frames = [Image.new("P", (16, 16), i) for i in range(3)]
     buffer = io.BytesIO()
@@ -86,6 +93,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "wav": (".wav", wav),
     "mp3": (".mp3", mp3),
     "tagged mp3": (".mp3", tagged_mp3),
+    "mp4": (".mp4", film),
     "midi": (".mid", midi),
     "json": (".json", lambda: b'{"text": "\xe6\x98\xa5"}'),
     "jsonl": (".jsonl", lambda: b'{"text": "a"}\n{"text": "b"}\n'),
@@ -157,7 +165,8 @@ def test_a_label_on_other_content_does_not_hold(kind: str, tmp_path: Path) -> No
     elif suffix in (".json", ".jsonl") and not file.with_name(file.name + SIDECAR).exists():
         file.write_bytes(data.replace(b'"text": "', b'"text": "x', 1))
     else:
-        at = data.rindex(b"\x90\x3c") + 2 if suffix == ".mid" else len(data) - 5 if suffix != ".wav" else 100
+        places = {".mid": data.rfind(b"\x90\x3c") + 2, ".wav": 100, ".mp4": data.find(b"mdat") + 40}
+        at = places.get(suffix, len(data) - 5)
         file.write_bytes(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :])
     verdict = verify(file)
     assert verdict.judgement == "altered"
@@ -512,7 +521,9 @@ def test_a_stranger_s_signature_is_valid_but_not_known(
         assert verify(file, anchors=trusted).judgement == "ours"
 
 
-@pytest.mark.parametrize("kind", ["png", "grey png", "jpeg", "animated gif", "lossless webp", "lossy webp", "wav"])
+@pytest.mark.parametrize(
+    "kind", ["png", "grey png", "jpeg", "animated gif", "lossless webp", "lossy webp", "wav", "mp4"]
+)
 def test_c2pa_validates_with_the_own_authority(
     kind: str, key: signing.Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

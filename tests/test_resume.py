@@ -39,7 +39,7 @@ def digits():
     return open_data(config.Data("digits", size=16))
 
 
-STANDS_FOR = {"multi30k": "tatoeba"}
+STANDS_FOR = {"multi30k": "tatoeba", "emoji-motion": "bouncing-digits"}
 """Built-in data of the same kind in place of what has to be fetched; of images digits."""
 
 
@@ -72,6 +72,7 @@ def shortened(name: str, steps: int) -> config.Run:
             size=16,
             text=replace(run.data.text, context=32, vocab_size=min(run.data.text.vocab_size, 512)),
             music=replace(run.data.music, context=32),
+            video=replace(run.data.video, frames=4),
         ),
         train=replace(
             run.train, steps=steps, examples=None, seconds=None, flops=None, batch_size=4 * run.train.accumulate,

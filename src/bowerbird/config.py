@@ -113,6 +113,23 @@ class Speech:
 
 
 @dataclass(frozen=True)
+class Video:
+    """How moving pictures become clips of equally many frames."""
+
+    frames: Annotated[int, Range(2, 256)] = 16
+    """Frames of a clip."""
+    rate_hz: Annotated[float, Range(0.1, 240)] = 8.0
+    """Frames per second of a clip; frame k is what a file shows k / rate seconds after its beginning."""
+    longer: Literal["cut", "pieces"] = "cut"
+    """Files that are longer lose their end, or become several clips."""
+    shorter: Literal["loop", "hold"] = "loop"
+    """Files that are shorter begin again, or stay at their last frame."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self, "data.video.")
+
+
+@dataclass(frozen=True)
 class Data:
     """Where examples come from and what is done to them."""
 
@@ -121,10 +138,12 @@ class Data:
     names: str = "auto"
     """Encoding of file names that are not UTF-8 and state no encoding, as in zips from Windows: gb18030, cp932 …"""
     modality: str = "auto"
-    """What the source holds: images, text, pairs, chat, music, speech or a plugin's medium; auto looks at its files."""
+    """What the source holds: images, text, pairs, chat, music, speech, video or a plugin's medium; auto looks at its
+    files."""
     text: Text = Text()
     music: Music = Music()
     speech: Speech = Speech()
+    video: Video = Video()
     size: Count | None = None
     """Side length in pixels to resize to (None: as stored when all images agree, else the median, at most 64)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
@@ -132,7 +151,8 @@ class Data:
     label: str | None = None
     """Which column of the metadata is the label (None: sub-folder names, else a column 'label' or 'class')."""
     given: tuple[str, ...] = ()
-    """Columns that images are made from instead of the label: attributes with few values, and captions."""
+    """Columns that images are made from instead of the label: attributes with few values, and captions. Of clips also
+    first, the first frame."""
     wordings: tuple[str, ...] = ()
     """A caption among the given, and columns that say the same in other words, such as another language or tags: each
     training example is shown with one of them, drawn at random."""
@@ -147,6 +167,8 @@ class Data:
     """Whether pictures of two styles belong to one another; if not, any may stand beside any."""
     halves: Literal["none", "source-left", "source-right"] = "none"
     """Each file holds a pair side by side, the source on this side."""
+    shrink: Annotated[int, Range(2, 16)] | None = None
+    """Image to image: each picture is made from itself, so many times smaller; a model of that enlarges."""
     flip: bool = False
     """Mirror training images at random from left to right."""
     binarize: Literal["none", "static"] = "none"

@@ -95,7 +95,7 @@ def draw(
     if n < 1:
         raise BowerbirdError(f"The number of samples must be at least 1, not {n}.")
     options = options if is_dataclass(options) else options_from(model, options)
-    at_once = batch_size or (PICTURES_AT_ONCE if isinstance(model.spec.target, Tensors) else SEQUENCES_AT_ONCE)
+    at_once = batch_size or at_once_of(model.spec)
     made: list[tuple[Tensor, dict[str, Tensor]]] = []
     with progress_bar("sampling", n, shown) as progress, evaluating(model), counting_evaluations(model) as rows:
         began = time.perf_counter()
@@ -108,6 +108,14 @@ def draw(
     fields = model.spec.given
     together = {name: _joined([part[name] for _, part in made], fields[name], name) for name in made[0][1]}
     return Drawn(_joined([x for x, _ in made], model.spec.target), together, rows[0] / n, seconds / n)
+
+
+def at_once_of(spec: Spec) -> int:
+    """Samples of one batch; of clips as many as have so many frames."""
+    if not isinstance(spec.target, Tensors):
+        return SEQUENCES_AT_ONCE
+    shape = spec.target.shape
+    return max(1, PICTURES_AT_ONCE // (shape[1] if len(shape) == 4 else 1))
 
 
 def _joined(parts: list[Tensor], field: Any, name: str = "") -> Tensor:

@@ -19,7 +19,8 @@ from bowerbird.errors import BowerbirdError
 
 @dataclass(frozen=True)
 class Tensors:
-    """Real numbers in arrays of one shape.  Pictures are (channels, height, width), black = -1."""
+    """Real numbers in arrays of one shape.  Pictures are (channels, height, width), black = -1, and clips
+    (channels, frames, height, width)."""
 
     shape: tuple[int, ...]
     bounds: tuple[float, float] | None = (-1.0, 1.0)
@@ -67,7 +68,7 @@ class Spec:
     """What a model makes, and from what."""
 
     medium: str
-    """The medium that opens, writes and previews x: image, text, music …"""
+    """The medium that opens, writes and previews x: image, text, music, speech, video …"""
     target: Field
     given: Mapping[str, Field] = field(default_factory=dict)
     codec: str = ""
@@ -102,6 +103,16 @@ def shape_of_picture(spec: Spec) -> tuple[int, int, int]:
         )
     channels, height, width = spec.target.shape
     return channels, height, width
+
+
+def shape_of_clip(spec: Spec) -> tuple[int, int, int, int]:
+    """(channels, frames, height, width) of the target; BowerbirdError if it is not a moving picture."""
+    if not isinstance(spec.target, Tensors) or len(spec.target.shape) != 4:
+        raise BowerbirdError(
+            f"This network needs clips of frames, but this data source contains {spec.medium}; choose another --data."
+        )
+    channels, frames, height, width = spec.target.shape
+    return channels, frames, height, width
 
 
 IN_FILES = {"codec": "tokenizer.json", "chat_template": "chat_template.jinja"}

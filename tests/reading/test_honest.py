@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bowerbird import cli
+from bowerbird.errors import BowerbirdError
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.explain.read import read
 from bowerbird.reading.running.launch import Child
@@ -129,6 +130,9 @@ def test_what_a_script_defines_and_never_uses_is_named(child: Child, tmp_path: P
 
 def test_a_file_of_functions_is_judged_by_its_functions(child: Child, tmp_path: Path) -> None:
     result = run(child, tmp_path, "def kl(mean, logvar):\n    return (mean**2 + logvar.exp() - logvar - 1).sum() / 2\n")
+    assert last(result) == "Nothing was found; its functions ran with arguments that were made up (kl)."
+    assert result.to_json()["guessed"] == ["kl"] and not result.exit_status
+    result = run(child, tmp_path, "def kl(posterior):\n    return posterior['mean'].kl.of(posterior).sum()\n")
     assert last(result) == "Not judged: none of its functions ran (kl)." and result.exit_status == 3
 
 
@@ -236,3 +240,84 @@ def test_a_reading_says_what_never_ran(child: Child, tmp_path: Path) -> None:
     assert reading.exercised is not None and reading.to_json()["exercised"]["modules"]["ran"] == ["Mixer"]
     told = " ".join(str(text) for text in reading.texts())
     assert "It could not be judged as a whole" in told and "1 of its 1 modules" in told
+
+
+SLIPS = """import torchvision
+import torch
+from torch import nn
+
+data = torchvision.datasets.MNIST(".")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+
+    def encode(self, x, y):
+        return self.fc(x) + y
+
+    def forward(self, x):
+        return self.encode(x)
+
+
+class Other(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x):
+        return self.fcc(x)
+
+
+net = Net()
+net(torch.randn(3, 784))
+"""
+
+
+def test_an_exception_that_no_value_of_ours_caused_is_a_finding_at_its_line(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, SLIPS)
+    assert any(stand_in.made_up for stand_in in result.run.stand_ins)
+    told = [(f.rule, f.severity, f.line) for f in result.findings if f.severity in ("error", "warning")]
+    assert told == [("X17", "error", 17), ("X17", "warning", 26)]
+    kept = run(
+        child,
+        tmp_path,
+        SLIPS.replace("self.fc = nn.Linear(12", "setattr(self, 'fcc', 1) if 0 else None; self.fc = nn.Linear(12"),
+    )
+    assert [f.line for f in kept.findings if f.severity == "warning"] == [], "something may give it that attribute"
+
+
+def test_python_2_is_named_and_not_judged(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, TRAINED + "for i in xrange(3):\n    net(torch.randn(2, 6))\n")
+    assert last(result).startswith("Not judged: it is Python 2 (xrange at line ") and result.exit_status == 3
+    assert result.findings == []
+    with pytest.raises(BowerbirdError, match=r"is Python 2 \(line 1\): Python 3 cannot run it"):
+        run(child, tmp_path, "print 'old'\n")
+
+
+LATE = """import torch
+from torch import nn
+
+
+class EMA:
+    def __init__(self, decay=0.9, every=10):
+        self.decay, self.every, self.step = decay, every, 0
+
+    def update_model_average(self, ma_model, current_model):
+        self.step += 1
+        if self.step % self.every:
+            return
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        for now, mean in zip(current_model.parameters(), ma_model.parameters()):
+            mean.data = decay * mean.data + (1 - decay) * now.data
+
+
+net, ema = nn.Linear(6, 6), EMA()
+net(torch.randn(2, 6))
+"""
+
+
+def test_a_moving_average_that_starts_late_and_warms_up_is_right(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, LATE)
+    assert result.run.facts.of("probe.ema") and [f for f in result.findings if f.rule == "D09"] == []

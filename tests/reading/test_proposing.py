@@ -4,9 +4,9 @@
 as they were given, with every rule of our own switched off.  The prompt that they answer is checked by its hash.
 """
 
-import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,14 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.properties import Property, broken, mended
-from bowerbird.reading.proposing.hypotheses import prompt, read
+from bowerbird.reading.proposing.driving import drive
+from bowerbird.reading.proposing.hypotheses import prompts, read
 from bowerbird.reading.proposing.proving import propose
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor.endpoint import Endpoint, Message
 
 FOLDER = Path(__file__).with_name("proposed")
 CASES = {case.name: case for case in cases()}
-PROMPT = "24f94bc193ce5a88"
-"""The hash of the task that the recorded answers were given to."""
 
 
 class Recorded(Endpoint):
@@ -55,13 +54,6 @@ def judged(name: str, child: Child) -> list[Finding]:
     result, _ = proposed(CASES[name].broken, answer, child)
     assert result.left_out == ()
     return [finding for finding in result.findings if finding.rule == "LLM"]
-
-
-def test_the_recorded_answers_are_to_this_prompt() -> None:
-    import bowerbird.reading.proposing as package
-
-    text = Path(package.__file__ or "").with_name("prompt.txt").read_bytes()
-    assert hashlib.sha256(text).hexdigest()[:16] == PROMPT
 
 
 SEVERITIES = {
@@ -153,15 +145,15 @@ def test_one_answer_is_judged_hypothesis_by_hypothesis(program: Path, child: Chi
         (answered(row(line=0)), "no line 0"),
         (answered(row(line=True)), "no line True"),
         (answered(row(line="8\x1b[2J")), "and no line"),
-        (answered(row(edits="x")), "its edits are no list"),
-        (answered(row(edits=[{"first": 8, "last": 8}])), "an edit needs first, last and new"),
-        (answered(row(edits=[{"first": 99, "last": 99, "new": []}])), "begins at line 99"),
-        (answered(row(edits=[{"first": 8, "last": 2, "new": []}])), "ends at line 2"),
-        (answered(row(edits=[{"first": 7, "last": 8, "new": ["x = 1"]}] * 2)), "two of its edits change line 7"),
+        (answered(row(edits="x")), "its edits: they are no list"),
+        (answered(row(edits=[{"first": 8, "last": 8}])), "each needs first, last and new"),
+        (answered(row(edits=[{"first": 99, "last": 99, "new": []}])), "one begins at line 99"),
+        (answered(row(edits=[{"first": 8, "last": 2, "new": []}])), "one ends at line 2"),
+        (answered(row(edits=[{"first": 7, "last": 8, "new": ["x = 1"]}] * 2)), "two of them change line 7"),
         (answered(row(edits=[{"first": 8, "last": 8, "new": ["    return ("]}])), "is not valid Python"),
-        (answered(row(edits=[{"first": 8, "last": 8, "new": ["    return  x * 3"]}])), "its edits change nothing"),
-        (answered(row(observable=["x"])), "its observable is no text"),
-        (answered(row(observable="scaled(1) == 2")), "its observable asserts nothing"),
+        (answered(row(edits=[{"first": 8, "last": 8, "new": ["    return  x * 3"]}])), "they change nothing"),
+        (answered(row(observable=["x"])), "its observable: it is no text"),
+        (answered(row(observable="scaled(1) == 2")), "it asserts nothing"),
         (answered(row(observable="assert (")), "is not valid Python"),
         (answered(row(observable="import os\nassert os.getcwd()")), "uses os"),
         (answered(row(observable="assert '2' in open(__file__).read()")), "uses __file__"),
@@ -176,15 +168,15 @@ def test_what_is_not_in_form_is_one_sentence(program: Path, answer: str, sentenc
     found, left = read(answer, Program(open_source(program)))
     (said,) = left
     assert sentence in said and said.isprintable() and len(said) < 240
-    assert len(found) == (6 if "beyond" in sentence else 0)
+    assert len(found) == (6 if "beyond" in sentence else int("stays without" in said))
 
 
 def test_an_endpoint_that_fails_costs_the_proposals_alone(program: Path, child: Child) -> None:
     result, _ = proposed(program, RunFailed("Nothing answers at http://localhost:1; is the server running?"), child)
     assert result.left_out == ("Nothing answers at http://localhost:1; is the server running?",)
     assert result.to_json()["left_out"] == list(result.left_out) and result.ran
-    with pytest.raises(BowerbirdError, match="does not fit into the 100 tokens"):
-        prompt(result, 100)
+    with pytest.raises(BowerbirdError, match="does not fit"):
+        list(prompts(result, 100))
 
 
 def test_the_command_proposes_and_refuses_a_wrong_address_first(
@@ -207,3 +199,197 @@ def test_a_property_counts_where_it_was_examined_in_both() -> None:
     before, after = of(("a", False), ("b", False), ("c", True), ("d", True)), of(("a", True), ("c", False), ("d", True))
     assert [turned.before.subject for turned in mended(before, after)] == ["a"]
     assert [turned.before.subject for turned in broken(before, after)] == ["c"]
+
+
+NETS = """import torch
+from torch import nn
+
+
+class Table(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.layer = nn.Linear(sizes["width"], 2)
+
+    def forward(self, pair):
+        return self.layer(pair["left"])
+
+
+def penalty(net, pair):
+    weights = net.layer.weight
+    return net(pair).square().mean() + weights.square().sum()
+"""
+DRIVER = """```python
+import torch
+from nets import Table
+table = Table({"width": 3})
+loss = penalty(table, {"left": torch.randn(4, 3)})
+loss.backward()
+```"""
+
+
+class Scripted(Recorded):
+    """An endpoint that gives one answer after another, and keeps what it was asked each time."""
+
+    def __init__(self, *answers: str) -> None:
+        super().__init__("")
+        self.answers, self.questions = list(answers), list[str]()
+
+    def stream(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
+        self.questions.append("\n".join(message["content"] for message in messages))
+        if not self.answers:
+            raise RunFailed("Nothing answers.")
+        yield self.answers.pop(0)
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Path:
+    file = tmp_path / "nets.py"
+    file.write_text(NETS)
+    (tmp_path / "use.py").write_text("from nets import Table\n\ndef build():\n    return Table({'width': 5})\n")
+    (tmp_path / "unrelated.py").write_text("SECRET = 1\n")
+    return file
+
+
+def driven_by(file: Path, child: Child, *answers: str) -> tuple[CheckResult, list[str]]:
+    endpoint = Scripted(*answers)
+    return drive(check(file, child=child), endpoint, child), endpoint.questions
+
+
+def test_a_model_writes_the_driver_of_what_nobody_calls(nets: Path, child: Child) -> None:
+    result, (asked,) = driven_by(nets, child, DRIVER)
+    assert result.exercised.modules == {"Table": True} and result.exercised.covered[0] == 5
+    assert "as nets" in asked and "return Table({'width': 5})" in asked and "SECRET" not in asked
+    assert "modules that never ran: Table" in asked and result.left_out == ()
+    told = result.to_json()["drivers"]
+    assert told[0]["place"] == "written by recorded" and "penalty(table" in told[0]["text"]
+    assert any("| loss.backward()" in line for line in as_text(result))
+
+
+def test_it_is_told_what_failed_and_may_try_again(nets: Path, child: Child) -> None:
+    broken = DRIVER.replace('{"left": torch.randn(4, 3)}', "torch.randn(4, 3)")
+    result, asked = driven_by(nets, child, broken, DRIVER)
+    assert result.exercised.modules == {"Table": True} and len(asked) == 2 and result.left_out == ()
+    assert "failed: line 4: " in asked[1] and "nets.py line 16 in penalty > nets.py line 11 in forward" in asked[1]
+    result, asked = driven_by(nets, child, broken, "I cannot.", "```python\n```")
+    assert len(asked) == 3 and any(f["phase"] == "driver" for f in result.run.exceptions())
+    assert result.exercised.covered[0] == 5 and result.left_out == (), "a driver that fails late is better than none"
+
+
+def test_a_recorded_driver_reaches_what_no_guess_does(tmp_path: Path, child: Child) -> None:
+    """The answer is a language model's to exactly this prompt; the project is ours and was written for it."""
+    shutil.copytree(FOLDER / "project", tmp_path / "project")
+    (tmp_path / "project" / "README.md").write_text("Tunes.\n")
+    answer = (FOLDER / "project" / "driver.txt").read_text(encoding="utf-8")
+    result, (asked,) = driven_by(tmp_path / "project" / "tunes.py", child, answer)
+    ran, own = result.exercised.covered
+    assert ran == own == 32 and result.exercised.steps == 3 and not result.exercised.guessed
+    assert (
+        "--- main.py" in asked and '"warm_up": 100' in asked and "- lines that never ran: 22-24, 33-34, 39-59" in asked
+    )
+    assert not result.errors and not result.exercised.not_judged
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("I cannot do that.", "The script is not valid Python"),
+        ("x = 1 +", "not valid Python"),
+        ("raise RuntimeError('no')", "failed: line 1: RuntimeError: no"),
+        ("while torch.ones(1).item():\n    pass\nx = 1", "no more of the file ran"),
+        ("import itertools\nsum(1 for _ in itertools.count())", "failed: its time was over"),
+        (f"text = open({str(Path(__file__))!r}).read()\nraise ValueError(text)", "Error"),
+        ("import os\nos._exit(0)", "did not"),
+        ("print(undefined_name)", "NameError"),
+    ],
+)  # fmt: skip
+def test_a_driver_that_is_of_no_use_costs_nothing(nets: Path, child: Child, script: str, words: str) -> None:
+    endpoint = Scripted(script)
+    before = check(nets, seconds=1, child=child)
+    after = drive(before, endpoint, child)
+    assert after.run is before.run and len(after.left_out) == 1
+    assert words in endpoint.questions[1], endpoint.questions[1][-600:]
+    assert "FOLDER = Path" not in endpoint.questions[1], "a file that lies elsewhere was read"
+
+
+LIBRARY = """import torch
+from absent_package import Base
+
+
+class Head(Base):
+    def __init__(self, config):
+        self.width = config.width
+
+    def scores(self, x):
+        return torch.softmax(x / self.width, dim=0)
+
+
+def spread(x, dim):
+    if dim is None:
+        x = x.flatten()
+    return x.std(dim, unbiased)
+
+
+def sample(net, x, steps):
+    x = x.cuda()
+    for step in range(steps):
+        x = x - net(x)
+    return x
+"""
+
+
+def test_a_plain_function_or_method_of_a_library_is_supported_without_any_driver(tmp_path: Path, child: Child) -> None:
+    file = tmp_path / "heads.py"
+    file.write_text(LIBRARY)
+    softmax = row(
+        line=10, edits=[{"first": 10, "last": 10, "new": ["return torch.softmax(x / self.width, dim=-1)"]}],
+        observable="import types\nx = Head.scores(types.SimpleNamespace(width=2), torch.randn(3, 5))\n"
+        "assert torch.allclose(x.sum(-1), torch.ones(3))",
+    )  # fmt: skip
+    raising = row(
+        line=16, edits=[{"first": 16, "last": 16, "new": ["    return x.std(dim, False)"]}],
+        observable="from heads import spread\nassert spread(torch.arange(4.0), 0) > 0",
+    )  # fmt: skip
+    whole = row(
+        line=22, edits=[{"first": 22, "last": 22, "new": ["        x = x + net(x)"]}],
+        observable="net = torch.nn.Linear(1, 1, bias=False)\ntorch.nn.init.ones_(net.weight)\n"
+        "assert sample(net, torch.ones(1, 1), 40).item() == 2.0**40, 'all forty rounds, and no GPU asked for'",
+    )  # fmt: skip
+    result, _ = proposed(file, answered(softmax, raising, whole), child)
+    assert result.left_out == ()
+    found = {f.line: f for f in result.findings if f.rule == "LLM"}
+    assert {line: f.severity for line, f in found.items()} == dict.fromkeys((10, 16, 22), "supported"), found
+    assert "Line 16 raises when it is asserted (NameError" in found[16].evidence
+
+
+def test_what_is_not_proved_may_be_put_right_once_or_withdrawn(program: Path, child: Child) -> None:
+    first = answered(row(observable="assert nothing_of_this_name"), row(line=4, edits=[]), row(line=5, edits=[]))
+    second = answered(row(), row(line=4, withdraw=True))
+    endpoint = Scripted(first, second)
+    result = propose(check(program, rules=(), steps=3, child=child), endpoint, child=child)
+    said = [(f.line, f.severity) for f in result.findings if f.rule == "LLM"]
+    assert said == [(8, "supported"), (5, "suggested")]
+    assert "- line 8: " in endpoint.questions[1] and "nothing_of_this_name" in endpoint.questions[1]
+
+
+def test_a_change_that_ends_an_exception_proves_it(program: Path, child: Child) -> None:
+    program.write_text(PROGRAM.replace("x * 3", "x.real.third") + "scaled(2)\n")
+    edits = [{"first": 8, "last": 8, "new": ["    return x * 3"]}]
+    endpoint = Scripted(answered(row(edits=edits, observable="")))
+    result = propose(check(program, steps=3, child=child), endpoint, child=child)
+    assert [(f.rule, f.line) for f in result.findings] == [("X17", 8)], "what is proved is not told twice"
+    result = propose(check(program, rules=(), steps=3, child=child), Scripted(answered(row(edits=edits))), child=child)
+    (found,) = [f for f in result.findings if f.rule == "LLM"]
+    assert found.severity == "supported" and "Line 8 raises AttributeError" in found.evidence
+
+
+def test_a_program_that_is_ended_is_used_by_its_definitions(nets: Path, child: Child) -> None:
+    nets.write_text(NETS + "\nimport os\nos.kill(os.getpid(), 9)\n")
+    result, _ = driven_by(nets, child, DRIVER)
+    assert not check(nets, child=child).run.executed and result.run.defining
+    assert result.exercised.modules == {"Table": True}
+    edits = [{"first": 16, "last": 16, "new": ["    return net(pair).square().mean() + weights.square().mean()"]}]
+    wanted = "table(pair).square().mean() + table.layer.weight.square().mean()"
+    made = f"pair = {{'left': torch.zeros(1, 3)}}\nassert torch.isclose(penalty(table, pair), {wanted})"
+    found = row(line=16, edits=edits, observable=made)
+    told = propose(result, Scripted(answered(found)), child=child)
+    assert [f.severity for f in told.findings if f.rule == "LLM"] == ["supported"], told.findings

@@ -275,7 +275,7 @@ class CheckCommand(Command):
     seconds: float = 12.0
     """CPU seconds of one execution of the program."""
     driver: Path | None = None
-    """A file that uses what the program defines; where there is none, the driver that was found is written there."""
+    """A file that uses what the program defines; where there is none, the driver that was found or written is kept."""
     all: Switch = False
     """Show also what was checked and found to be fine."""
     asked: Annotated[Model, arg(name="")] = Model()
@@ -306,15 +306,22 @@ class CheckCommand(Command):
 
     def _checked(self) -> "CheckResult":
         """What is found, with what the model proposes where one was named."""
-        from bowerbird.reading.check import check
+        from bowerbird.reading.check import check, keep_driver
+        from bowerbird.reading.proposing.driving import drive
         from bowerbird.reading.proposing.proving import propose
         from bowerbird.reading.running.launch import Child
         from bowerbird.reading.tutor.endpoint import Endpoint
 
         llm, model = self.asked.llm, self.asked.model
         endpoint = Endpoint(llm, model, use_cache=self.asked.cache) if llm is not None and model is not None else None
+        fresh = self.driver is not None and not self.driver.exists()
         with Child() as child:
             result = check(
                 self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver, child=child
             )
-            return result if endpoint is None else propose(result, endpoint, context=self.asked.context, child=child)
+            if endpoint is None:
+                return result
+            told = drive(result, endpoint, child, context=self.asked.context)
+            if fresh and told.run is not result.run:
+                keep_driver(told.run, self.driver)
+            return propose(told, endpoint, context=self.asked.context, child=child)

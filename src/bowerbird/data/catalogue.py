@@ -41,20 +41,28 @@ class Record:
     description: str
     files: tuple[File, ...] = ()
     sources: tuple[Source, ...] = ()
-    """Empty for what ships inside the package."""
-    modality: Literal["", "images", "text", "music"] = ""
+    """Empty for what ships inside the package, is computed, or is built of packages alone."""
+    modality: Literal["", "images", "text", "music", "video"] = ""
     """Of data: what they hold; pairs are text."""
     opened: str = ""
     """Of fetched text: what is opened in its folder, such as train.{de,en}."""
     packages: tuple["Record", ...] = ()
     """Of a set that ships in part: what ``builder`` makes the whole of; each has one file, the package itself."""
+    made_from: str = ""
+    """Of a set that is computed whenever it is opened: the one that ships and that it is computed from."""
     builder: str = ""
     """A module with ``require()``, an error if something that it needs is not installed, and
     ``build(packages, target)``: from the files of ``packages``, by their names, to a pack."""
 
     @property
     def built_in(self) -> bool:
-        return not self.sources
+        """Whether it is there without being fetched."""
+        return bool(self.made_from) or bool(self.files and not self.sources)
+
+    @property
+    def ships_as(self) -> str:
+        """Of what is there without being fetched: the name of the pack inside the package, and of its licence."""
+        return self.made_from or self.name
 
     @property
     def size_bytes(self) -> int:
@@ -119,6 +127,21 @@ EMOJI_PACKAGES = (
     ),
 )
 """Four styles, and the names of what they show."""
+
+MOTION_PACKAGES = (
+    _package(
+        "animated",
+        "MIT",
+        "@lobehub/fluent-emoji-anim-1@1.0.0",
+        File(
+            "lobehub-fluent-emoji-anim-1-1.0.0.tgz",
+            164_966_217,
+            "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+        ),
+    ),
+    EMOJI_PACKAGES[-1],
+)
+"""Animations, and the names of what they show."""
 
 RECORDS = (
     Record(
@@ -194,6 +217,23 @@ RECORDS = (
         "382 Bach chorales, four voices in frames of a quarter or a sixteenth note",
         (File("chorales.npz.xz", 76_076, "3bf1bc13479bb8629f2ab33c568f1442e9e56beee4c1d59faf2db5f034b1d497"),),
         modality="music",
+    ),
+    Record(
+        "bouncing-digits",
+        "data",
+        "CC BY-SA 3.0",
+        "4,600 clips of one or two digits that bounce in a box, 16 frames, 32x32 grey, made of digits when opened",
+        modality="video",
+        made_from="digits",
+    ),
+    Record(
+        "emoji-motion",
+        "data",
+        "MIT",
+        "animated Fluent emoji, 16 frames, 64x64 colour, with captions; built of 172 MB of packages",
+        modality="video",
+        packages=MOTION_PACKAGES,
+        builder="bowerbird.media.video.emoji",
     ),
     Record(
         "mnist",

@@ -76,14 +76,14 @@ def _drawn(style: str, package: Path, emoji: dict[str, Any]) -> Iterator[tuple[s
     """The code points and the picture (64, 64, 3) of each emoji that the package has."""
     with tarfile.open(package) as tar:
         if style == "3d":
-            files = {_plain(Path(name).stem): name for name in sorted(tar.getnames()) if name.endswith(".webp")}
-            yield from ((code, _reduced(tar, files[_plain(code)])) for code in emoji if _plain(code) in files)
+            files = {plain(Path(name).stem): name for name in sorted(tar.getnames()) if name.endswith(".webp")}
+            yield from ((code, _reduced(tar, files[plain(code)])) for code in emoji if plain(code) in files)
             return
         icons, characters = _json(tar, "icons.json"), _json(tar, "chars.json")
     resvg = require()
-    known = {_plain(code): name for code, name in characters.items() if name in icons["icons"]}
+    known = {plain(code): name for code, name in characters.items() if name in icons["icons"]}
     for code in emoji:
-        if (name := known.get(_plain(code))) is not None:
+        if (name := known.get(plain(code))) is not None:
             png = resvg.svg_to_bytes(svg_string=svg(icons, name), width=SIDE, height=SIDE)
             yield code, _on_white(Image.open(io.BytesIO(bytes(png))))
 
@@ -108,7 +108,7 @@ def _on_white(image: Image.Image) -> np.ndarray:
     return np.asarray(paper.convert("RGB"))
 
 
-def _plain(code: str) -> str:
+def plain(code: str) -> str:
     """Code points in capitals without the variation selector."""
     return code.upper().replace("-FE0F", "")
 

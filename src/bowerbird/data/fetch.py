@@ -63,7 +63,9 @@ def locate(name: str) -> Path | None:
     if (whole := _whole(record)).is_file():
         return whole
     if record.built_in:
-        return builtin.path(name)
+        return builtin.path(record.ships_as)
+    if not record.files:
+        return None
     folder = _folder(record)
     if not all(_has_size(folder / file.name, file.size_bytes) for file in record.files):
         return None

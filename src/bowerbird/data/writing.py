@@ -60,6 +60,10 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda unfinished: unfinished.write_bytes(content))
+
+
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A JSON object per line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -73,7 +77,7 @@ def png_bytes(image: "Image.Image") -> bytes:
 
 def save_png(path: Path, image: "Image.Image") -> Path:
     """Writes the picture and returns its path."""
-    write_atomically(path, lambda unfinished: unfinished.write_bytes(png_bytes(image)))
+    write_bytes(path, png_bytes(image))
     return path
 
 
@@ -90,7 +94,7 @@ def wav_bytes(waveform: "np.ndarray", rate_hz: int) -> bytes:
 
 def write_wav(path: Path, waveform: "np.ndarray", rate_hz: int) -> Path:
     """Writes samples in [-1, 1], shape (channels, samples), with 16 bits and returns the path."""
-    write_atomically(path, lambda unfinished: unfinished.write_bytes(wav_bytes(waveform, rate_hz)))
+    write_bytes(path, wav_bytes(waveform, rate_hz))
     return path
 
 

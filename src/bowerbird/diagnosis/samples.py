@@ -8,6 +8,7 @@ Cheap numbers that need no network, all relative to what the data would give:
     nearest          median distance of a sample to the training images over that of a training image to the others
     label_accuracy   how often a ridge classifier, fitted to training images, sees the class that was asked for;
                      real_accuracy is the same for validation images
+    motion           of clips: mean squared difference of neighbouring frames over that of real clips
     mean, std, min, max, edge   of all pixels; edge is the share beyond ±0.98 (EDGE)
 
 They tell a collapsed or memorising model from a working one and rank nothing: for that there is `bowerbird measure`.
@@ -23,14 +24,18 @@ from torch.nn import functional as F
 from bowerbird.data.columns import LABEL
 from bowerbird.generating import draw
 from bowerbird.media.image.imageset import ImageData, ImageSet
+from bowerbird.media.video.clipset import ClipData, ClipSet
 from bowerbird.models.base import GenerativeModel, Streams, with_steps
 from bowerbird.spec import Classes, Tensors
 
 N_SAMPLES = 64
 N_TRAIN, N_HELD = 1024, 256
+N_CLIPS = 256
+"""Most clips of either side, which are larger than pictures."""
 STEPS = 5
 """Of a sampler that takes steps."""
 SIDE = 32
+CLIP_SIDE = 8
 EDGE = 0.98
 K = 3
 RIDGE = 30.0
@@ -49,9 +54,11 @@ class Reference(NamedTuple):
     classifier: Tensor | None
     """(dims + 1, classes)."""
     held_accuracy: float
+    motion: float = 0.0
+    """Of clips: mean squared difference of neighbouring frames."""
 
 
-def chosen(split: ImageSet, n: int, device: torch.device) -> dict[str, Any]:
+def chosen(split: ImageSet | ClipSet, n: int, device: torch.device) -> dict[str, Any]:
     """At most n images, evenly spaced over a split, without random changes."""
     indices = torch.linspace(0, len(split) - 1, min(len(split), n)).long()
     return replace(split, flip=False).batch(indices, device)
@@ -59,18 +66,21 @@ def chosen(split: ImageSet, n: int, device: torch.device) -> dict[str, Any]:
 
 def compared(data: Any) -> tuple[int, int]:
     """How many training and validation examples samples are compared with."""
-    return min(len(data.train), N_TRAIN), min(len(data.val), N_HELD)
+    most = (N_CLIPS, N_CLIPS) if isinstance(data, ClipData) else (N_TRAIN, N_HELD)
+    return min(len(data.train), most[0]), min(len(data.val), most[1])
 
 
-def reference(data: ImageData, device: torch.device, uses_labels: bool) -> Reference:
+def reference(data: ImageData | ClipData, device: torch.device, uses_labels: bool) -> Reference:
     """Of the data, on the device on which ``statistics`` computes: CUDA, or a CPU, because MPS has no float64."""
     device = device if device.type == "cuda" else torch.device("cpu")
-    train, held = chosen(data.train, N_TRAIN, device), chosen(data.val, N_HELD, device)
+    n_train, n_held = compared(data)
+    train, held = chosen(data.train, n_train, device), chosen(data.val, n_held, device)
     x, y = small(train["x"]), train["given"].get(LABEL) if uses_labels else None
     weights = _ridge(x, y, len(data.classes)) if y is not None else None
     accuracy = _accuracy(small(held["x"]), held["given"][LABEL], weights) if weights is not None else 0.0
     edge = float((train["x"].abs() > EDGE).float().mean())
-    return Reference(x, _spacing(x), spread(x, y), edge, weights, accuracy)
+    moving = float(change(train["x"])) if train["x"].ndim == 5 else 0.0
+    return Reference(x, _spacing(x), spread(x, y), edge, weights, accuracy, moving)
 
 
 def reference_of(x: Tensor) -> Reference:
@@ -79,16 +89,23 @@ def reference_of(x: Tensor) -> Reference:
     return Reference(rows, _spacing(rows), spread(rows, None), float((x.abs() > EDGE).float().mean()), None, 0.0)
 
 
+def change(x: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring frames of clips (n, c, f, h, w)."""
+    return x.diff(dim=2).square().mean()
+
+
 def _spacing(rows: Tensor) -> Tensor:
     return torch.cdist(rows, rows).fill_diagonal_(float("inf")).min(1).values.median()
 
 
 def small(x: Tensor) -> Tensor:
-    """Images as rows, averaged down to at most SIDE pixels a side: memory and time do not grow with them."""
-    if x.ndim != 4:
+    """Images as rows, averaged down to at most SIDE pixels a side, frames of clips to CLIP_SIDE: memory and time do not
+    grow with them."""
+    if x.ndim not in (4, 5):
         return x.flatten(1)
+    side, x = (SIDE, x) if x.ndim == 4 else (CLIP_SIDE, x.flatten(1, 2))
     height, width = x.shape[2:]
-    size = (min(height, SIDE), min(width, SIDE))
+    size = (min(height, side), min(width, side))
     return (x if size == (height, width) else F.adaptive_avg_pool2d(x, size)).flatten(1)
 
 
@@ -108,7 +125,7 @@ def is_cheap(model: GenerativeModel) -> bool:
     return isinstance(model.spec.target, Tensors) and not isinstance(model, Streams)
 
 
-def few(model: GenerativeModel, data: ImageData, n: int) -> tuple[Tensor, Tensor | None, float]:
+def few(model: GenerativeModel, data: ImageData | ClipData, n: int) -> tuple[Tensor, Tensor | None, float]:
     """Samples with their labels (each label several times) and the network evaluations per sample.
 
     Captions, and pictures to start from, are those of the first validation examples.
@@ -128,7 +145,7 @@ def few(model: GenerativeModel, data: ImageData, n: int) -> tuple[Tensor, Tensor
 
 
 def statistics(x: Tensor, label: Tensor | None, real: Reference) -> dict[str, float]:
-    """The numbers of this module for samples (n, c, h, w)."""
+    """The numbers of this module for samples (n, c, h, w) or clips (n, c, f, h, w)."""
     x = x.to(real.train.device)
     flat = small(x)
     if not torch.isfinite(flat).all():
@@ -148,6 +165,8 @@ def statistics(x: Tensor, label: Tensor | None, real: Reference) -> dict[str, fl
         "recall": _covered(some, flat),
         "nearest": to_train.median() / real.spacing.clamp(min=1e-12),
     }
+    if real.motion:
+        numbers["motion"] = change(x) / real.motion
     found = {name: float(f"{float(value):.4g}") for name, value in numbers.items()}
     if label is not None and real.classifier is not None:
         found |= {"label_accuracy": _accuracy(flat, label, real.classifier), "real_accuracy": real.held_accuracy}

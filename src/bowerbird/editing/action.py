@@ -85,7 +85,7 @@ class Request:
 
     def require_classes(self, inputs: Inputs) -> None:
         """Where the model has never seen a picture of which nothing was said, all has to be said."""
-        config: Any = self.model.config
+        config: Any = getattr(self.model, "prior", self.model).config  # of a latent model, the one that is given it
         if isinstance(self.model, Denoises) and config.label_dropout > 0:
             return
         for name, one in self.model.spec.given.items():

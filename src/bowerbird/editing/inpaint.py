@@ -11,6 +11,7 @@ from torch import Tensor
 from bowerbird.draws import Draws
 from bowerbird.editing import needs
 from bowerbird.editing.action import MASK, SHOWN, SOURCE, Action, Edited, Request
+from bowerbird.editing.latents import Space
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.supplied import mask_from
 from bowerbird.models.base import evaluating
@@ -48,12 +49,12 @@ class Inpaint(Action):
         hidden = self.hidden(request).to(source.device)
         way = request.denoising(inputs.given, self.steps, self.guidance)
         draws = Draws(request.seed)
-        keep = known.pixels(source, hidden)
-        noise = way.points.sigma[0] * draws.randn(inputs.n, *request.shape).to(source.device)
+        keep, space = known.pixels(source, hidden), Space.of(request)
+        noise = way.points.sigma[0] * draws.randn(inputs.n, *space.shape).to(source.device)
         rows = resampled(way.points, self.resample)
         with torch.no_grad(), evaluating(request.model):
-            x = integrate(known.holding(way, keep), noise, rows, generator=draws)
-        x = keep(x if way.clip is None else x.clamp(*way.clip))
+            x = integrate(known.holding(way, space.agreeing(keep)), noise, rows, generator=draws)
+            x = keep(space.pictures(x if way.clip is None else x.clamp(*way.clip)))
         shown = torch.where(hidden, torch.zeros_like(source), source)
         unmarked = replace(request, labeller=replace(request.labeller, watermark=False))  # it would change every pixel
         return unmarked.answer(self, x, replace(inputs, source=None), beside={SHOWN: shown})

@@ -1,5 +1,6 @@
 """Where a picture comes from, and the way back: the code of an autoencoder, or the noise of a model that denoises."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,12 +11,43 @@ from bowerbird.draws import Draws
 from bowerbird.editing.action import Inputs, Request
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.imageset import to_uint8
-from bowerbird.models.base import Denoises, Encodes, Inverts, evaluating
+from bowerbird.models.base import Denoises, Encodes, HasCodes, Inverts, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.samplers.integrate import Denoised, Denoiser, Denoising, integrate
+from bowerbird.samplers.known import Known
 
 BEGIN = 0.002
 """sigma/alpha from which a picture is followed back: its own noise is that of rounding to 8 bits, 1/255/√3."""
+
+
+class Space(NamedTuple):
+    """Where a model denoises: among pictures, or among their codes."""
+
+    shape: tuple[int, int, int]
+    codes: Callable[[Tensor], Tensor]
+    pictures: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, request: Request) -> "Space":
+        model = request.model
+        if isinstance(model, HasCodes):
+            return cls(model.code_shape, model.codes, model.pictures)
+        return cls(request.shape, _itself, _itself)
+
+    def agreeing(self, known: Known) -> Known:
+        """What is known of pictures, said of codes: a code moves by as much as the code of its picture does."""
+        if self.codes is _itself:
+            return known
+
+        def moved(z: Tensor) -> Tensor:
+            x = self.pictures(z)
+            return z + self.codes(known(x)) - self.codes(x)
+
+        return moved
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 class Latents(NamedTuple):
@@ -50,7 +82,7 @@ class Latents(NamedTuple):
                 way = self.way(given)
                 denoise = way.denoise if same else mixed(way.denoise, self.way(other).denoise, share)
                 x = integrate(denoise, way.points.sigma[0] * latents, way.rows(), clip=way.clip, generator=Draws(0))
-                return x if way.clip is None else x.clamp(*way.clip)
+                return Space.of(self.request).pictures(x if way.clip is None else x.clamp(*way.clip))
             if not same:
                 raise BowerbirdError(
                     "Only diffusion and flow models can go from one label or caption to another; give one for all."
@@ -92,7 +124,7 @@ def slerp(
 
 def noise_of_seed(request: Request, inputs: Inputs) -> Float[Tensor, "n c h w"]:
     """What the samples of the request's seed begin as, for a model that denoises."""
-    return Draws(request.seed).randn(inputs.n, *request.shape).to(request.model.device)
+    return Draws(request.seed).randn(inputs.n, *Space.of(request).shape).to(request.model.device)
 
 
 def psnr_db(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from bowerbird.draws import Draws
 from bowerbird.editing import needs
 from bowerbird.editing.action import SHOWN, Action, Edited, Inputs, Request
+from bowerbird.editing.latents import Space
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import evaluating
 from bowerbird.ranges import Count, Finite, Range
@@ -56,16 +57,17 @@ class Upscale(Action):
 
     def enlarged(self, request: Request, small: Tensor, inputs: Inputs) -> Tensor:
         way = request.denoising(inputs.given, self.steps, self.guidance)
-        hold = known.averages(small, self.factor)
+        hold, space = known.averages(small, self.factor), Space.of(request)
         draws = Draws(request.seed)
         total = torch.zeros(1)
         with torch.no_grad(), evaluating(request.model):
             for _ in range(self.average):
-                noise = way.points.sigma[0] * draws.randn(inputs.n, *request.shape).to(small)
+                noise = way.points.sigma[0] * draws.randn(inputs.n, *space.shape).to(small)
                 rows = resampled(way.points, self.resample)
-                total = total.to(small) + integrate(known.holding(way, hold), noise, rows, generator=draws)
+                x = integrate(known.holding(way, space.agreeing(hold)), noise, rows, generator=draws)
+                total = total.to(small) + hold(space.pictures(x))
         x = total / self.average
-        return x if way.clip is None else x.clamp(*way.clip)
+        return x.clamp(-1, 1)
 
 
 def _dividing(height: int, width: int) -> str:

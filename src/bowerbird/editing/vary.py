@@ -9,6 +9,7 @@ from torch import Tensor
 from bowerbird.draws import Draws
 from bowerbird.editing import needs
 from bowerbird.editing.action import Action, Edited, Inputs, Request
+from bowerbird.editing.latents import Space
 from bowerbird.models.base import Denoises, evaluating
 from bowerbird.ranges import Count, Finite, Range
 from bowerbird.registry import actions
@@ -43,11 +44,11 @@ class Vary(Action):
 
     def noised(self, request: Request, source: Tensor, inputs: Inputs) -> Tensor:
         way = request.denoising(inputs.given, self.steps, self.guidance).after(self.strength)
-        draws = Draws(request.seed)
-        eps = draws.randn(*source.shape).to(source)
-        x_t = way.points.alpha[0] * source + way.points.sigma[0] * eps
+        draws, space = Draws(request.seed), Space.of(request)
+        z = space.codes(source)
+        x_t = way.points.alpha[0] * z + way.points.sigma[0] * draws.randn(*z.shape).to(z)
         x = integrate(way.denoise, x_t, way.rows(), clip=way.clip, generator=draws)
-        return x if way.clip is None else x.clamp(*way.clip)
+        return space.pictures(x if way.clip is None else x.clamp(*way.clip))
 
     def jittered(self, request: Request, source: Tensor, inputs: Inputs) -> Tensor:
         model: Any = request.model

@@ -25,6 +25,7 @@ TASKS = {
     "text": "text-generation",
     "music": "text-to-audio",
     "speech": "text-to-audio",
+    "video": "image-to-video",
 }
 LICENCES = {
     "Apache-2.0": "apache-2.0",
@@ -103,8 +104,8 @@ def _data(run: config.Run, record: Record | None, rundir: RunDir) -> Iterator[st
     yield f"Fingerprint of the examples: `{known.get('fingerprint', 'not recorded')}`."
     if record:
         yield f"Licence of the data: {record.licence}."
-    if record and builtin.licence(record.name).is_file():
-        text = builtin.licence(record.name).read_text(encoding="utf-8").strip()
+    if record and builtin.licence(record.ships_as).is_file():
+        text = builtin.licence(record.ships_as).read_text(encoding="utf-8").strip()
         yield f"<details><summary>Licence and attribution in full</summary>\n\n```text\n{text}\n```\n\n</details>"
 
 

@@ -35,6 +35,7 @@ NEEDS: dict[str, str] = {
     "training_features": "training and held-out pictures of the same source: FeatureSets of both",
     "sizes": "the number of images on each side: samples, reference, and others",
     "digits": "samples drawn with labels that are digits: the digit that each was asked to show",
+    "clips": "moving pictures beside real ones and beside baselines: Moving",
     "attributes": "pictures with attributes, labels among them: Attributes",
     "captions": "pictures made from captions: Captions",
     "counterparts": "a true counterpart of every picture made: Counterparts",
@@ -182,6 +183,17 @@ class Attributes:
     training_given: Mapping[str, Int[Tensor, " M"]]
     held_out: UInt8[Tensor, "k c h w"]
     held_out_given: Mapping[str, Int[Tensor, " k"]]
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Clips beside real ones, and beside clips that need no model."""
+
+    samples: UInt8[Tensor, "n c f h w"]
+    reference: UInt8[Tensor, "k c f h w"]
+    baselines: Mapping[str, UInt8[Tensor, "n c f h w"]]
+    """By name."""
     protocol: Protocol
 
 

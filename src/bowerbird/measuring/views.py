@@ -1,6 +1,6 @@
 """What each medium offers to metrics: how its tokens or tensors become what can be looked at, and what there is of it.
 
-This is the one place that knows that there are pictures, texts, music and speech.
+This is the one place that knows that there are pictures, texts, music, speech and video.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,14 @@ from bowerbird.measuring.context import (
     Context,
     Counterparts,
     DocumentNats,
+    Moving,
     Named,
     PictureNats,
     SamplingCost,
     Sides,
     Written,
 )
-from bowerbird.measuring.extractors import Choice, as_digits, choose, holds_digits, unfit
+from bowerbird.measuring.extractors import Choice, as_digits, choose, choose_by_shape, holds_digits, unfit
 from bowerbird.measuring.offers import (
     INSTEAD,
     OF_FEATURES,
@@ -52,6 +53,9 @@ from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.speech import soundset as sounds
 from bowerbird.media.speech.soundset import SoundData
 from bowerbird.media.speech.spectrogram import Mel
+from bowerbird.media.video import clipset as video
+from bowerbird.media.video.clipset import ClipData
+from bowerbird.metrics import motion
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.features import Extractor
 from bowerbird.metrics.harmony import Music
@@ -59,7 +63,7 @@ from bowerbird.metrics.matcher import Captioned, nearest_captions
 from bowerbird.metrics.measurement import Protocol, settings
 from bowerbird.metrics.ngram import fit_bigram
 from bowerbird.models.base import GenerativeModel
-from bowerbird.spec import Classes, Spec, Tensors, Tokens
+from bowerbird.spec import Classes, Spec, Tensors, Tokens, shape_of_clip
 
 N_RECONSTRUCTIONS = 2000
 """Most images that are encoded and decoded again."""
@@ -288,6 +292,56 @@ class SpeechView(View):
         )
 
 
+# ------------------------------------------------------------------------------------------------------------ video
+
+
+class VideoView(View):
+    """Clips: uint8 tensors of frames."""
+
+    data: ClipData
+
+    def offers(self) -> Offers:
+        extractor: Offers = {"extractor": self.extractor} if self.choice else {}
+        return super().offers() | {"clips": self.clips} | extractor
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        channels, _, height, width = shape_of_clip(self.data.spec)
+        return choose_by_shape(self.request.extractor, [(height, width, channels)])
+
+    @property
+    def missing(self) -> dict[str, str]:
+        return {} if self.choice else {"extractor": unfit()}
+
+    def extractor(self, context: Context) -> Extractor:
+        assert self.choice is not None
+        return self.choice.load(self.model.device, self.request.precision)
+
+    @cached_property
+    def begun(self) -> dict[str, Any]:
+        """The real clips whose first frames and other inputs the samples have, in order, each as often as need be."""
+        real = getattr(self.data, self.split)
+        batch: dict[str, Any] = real.batch(torch.arange(self.n) % len(real))
+        return batch
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        fields = self.model.spec.given
+        asked = any(not isinstance(field, Classes) for field in fields.values())
+        given = {name: self.begun["given"][name] for name in (fields if asked else ())}
+        return draw(self.model, self.n, seed=self.request.seed, given=given, options=self.options)
+
+    def clips(self, context: Context) -> Moving:
+        real = subset(getattr(self.data, self.split).clips, self.request.n_reference)
+        firsts, known = video.to_bytes(self.begun["x"][:, :, 0]), self.data.train.clips
+        baselines = {
+            "first_repeated": motion.repeated(firsts, real.shape[2]),
+            "nearest_training": known[motion.nearest(firsts, known)],
+        }
+        protocol = replace(self.protocol, n_generated=self.n, n_reference=len(real), parameters=settings(self.options))
+        return Moving(video.to_bytes(self.drawn.x), real, baselines, protocol)
+
+
 # -------------------------------------------------------------------------------------------------------- sequences
 
 
@@ -468,5 +522,6 @@ VIEWS: dict[str, Callable[[GenerativeModel, Any, Measuring], View]] = {
     "text": written_view,
     "music": PieceView,
     "speech": SpeechView,
+    "video": VideoView,
 }
 """By medium; others have what every medium has, and metrics of their own for it."""

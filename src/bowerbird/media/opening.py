@@ -14,7 +14,7 @@ from bowerbird.media.medium import Medium, Opened, media
 BY_LOOKING = "auto"
 LOOKED_INTO = 64
 """Files with names that no medium knows, of which the first bytes are read."""
-ORDER = ("image", "music", "speech", "text")
+ORDER = ("image", "music", "speech", "video", "text")
 """If media have equally many files, the first of these wins: captions, lyrics and read-me files go with the others."""
 
 

@@ -264,11 +264,26 @@ class Denoises(Protocol):
 
 
 @runtime_checkable
+class HasCodes(Protocol):
+    """Makes codes first, and a picture of each: what takes part in its steps takes part in the making of codes."""
+
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        """Of one code: (numbers per position, rows, columns)."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Pictures to codes."""
+
+    def pictures(self, z: Tensor) -> Tensor:
+        """Codes to pictures."""
+
+
+@runtime_checkable
 class Inverts(Protocol):
     """Makes pictures of noise by an equation that can be followed back."""
 
     def noise_of(self, x: Tensor, given: Given | None = None, *, steps: int = ..., begin: float = ...) -> Tensor:
-        """The noise that it would make each picture of: N(0, I) for its own, (n, c, h, w).
+        """The noise that it would make each picture of: N(0, I) for its own, (n, c, h, w) or in the shape of codes.
 
         In ``steps`` steps of Heun's method from sigma/alpha = ``begin``, about the noise that the picture has itself.
         """

@@ -335,7 +335,7 @@ class Diffusion(GenerativeModel):
     @torch.no_grad()
     def bound(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n *shape"],
         given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -367,7 +367,7 @@ class Diffusion(GenerativeModel):
     @torch.no_grad()
     def log_density(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n *shape"],
         given: Given | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -419,7 +419,7 @@ class Diffusion(GenerativeModel):
 
 def _like(weights: Tensor, x: Tensor) -> Tensor:
     """One number per example, on x's device and in its precision, shaped to multiply x."""
-    return weights.to(x).view(-1, 1, 1, 1)
+    return weights.to(x).view(-1, *[1] * (x.dim() - 1))
 
 
 def _schedule(config: DiffusionConfig) -> schedule.Schedule:

@@ -145,7 +145,7 @@ class Flow(GenerativeModel):
             eps = optimal_coupling(x, eps, self._kinds(batch.given))
         given = dropped(batch.given, self.spec.given, self.config.label_dropout, self.config.field_dropout)
         t = self._draw_times(len(x)).to(x)
-        x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
+        x_t = torch.lerp(x, eps, t.view(-1, *[1] * (x.dim() - 1)))
         output = self.net(x_t, t, given).float()
         error = (output - x) / _divisor(t, x) if self.config.prediction == "x0" else output - (eps - x)
         value = error.square().mean()
@@ -258,7 +258,7 @@ class Flow(GenerativeModel):
     @torch.no_grad()
     def log_density(
         self,
-        x: Float[Tensor, "n c h w"],
+        x: Float[Tensor, "n *shape"],
         given: Given | None = None,
         *,
         generator: torch.Generator | None = None,

@@ -36,9 +36,11 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import (
     Batch,
+    Denoises,
     EncodesGrid,
     GenerativeModel,
     Infers,
+    Inverts,
     Loss,
     Piece,
     Portable,
@@ -47,6 +49,7 @@ from bowerbird.models.base import (
 )  # fmt: skip
 from bowerbird.nets.conditioning import Given
 from bowerbird.registry import families
+from bowerbird.samplers.integrate import Denoising
 from bowerbird.spec import Field, Spec, Tensors
 
 TOLERANCE = 1e-4
@@ -70,7 +73,29 @@ class LatentConfig(config.ModelConfig):
     """The family that learns the codes."""
 
     def build(self, spec: Spec) -> "Latent":
-        return Latent(self, spec)
+        autoencoder = self.autoencoder.build(spec.alone())
+        if not (isinstance(autoencoder, EncodesGrid) and isinstance(autoencoder, GenerativeModel)):
+            raise BowerbirdError(
+                f"model.autoencoder = {type(autoencoder).__name__.lower()} has no codes; use a family that has, "
+                "such as vae."
+            )
+        keep(autoencoder)
+        prior: GenerativeModel = self.prior.build(spec_of_codes(spec, autoencoder.code_shape))
+        return (DenoisedLatent if isinstance(prior, Denoises) else Latent)(self, spec, autoencoder, prior)
+
+
+def spec_of_codes(spec: Spec, shape: tuple[int, int, int]) -> Spec:
+    """What the prior learns: codes, from what is given, where pictures become codes too."""
+    target = spec.needs(Tensors, "latent")
+    pictures = {name: one for name, one in spec.given.items() if isinstance(one, Tensors) and one.shape}
+    for name, one in pictures.items():
+        if one.shape != target.shape:
+            raise BowerbirdError(
+                f"A latent model makes codes of the given {name} too, which has another shape ({one.shape}) than "
+                f"its pictures ({target.shape}); use its prior by itself."
+            )
+    codes = Tensors(shape, None)
+    return replace(spec, target=codes, given={**spec.given, **dict.fromkeys(pictures, codes)})
 
 
 class Latent(GenerativeModel):
@@ -78,36 +103,17 @@ class Latent(GenerativeModel):
 
     borrowed = "autoencoder"
 
-    def __init__(self, config: LatentConfig, spec: Spec):
+    def __init__(self, config: LatentConfig, spec: Spec, autoencoder: Any, prior: GenerativeModel):
         super().__init__()
         self.config = config
         self.target = spec.needs(Tensors, "latent")
-        autoencoder = config.autoencoder.build(spec.alone())
-        if not (isinstance(autoencoder, EncodesGrid) and isinstance(autoencoder, GenerativeModel)):
-            raise BowerbirdError(
-                f"model.autoencoder = {type(autoencoder).__name__.lower()} has no codes; use a family that has, "
-                "such as vae."
-            )
         self.autoencoder = autoencoder
-        keep(self.autoencoder)
         self.unit: Tensor
-        self.register_buffer("unit", torch.ones(autoencoder.code_shape[0], 1, 1))
-        self.prior: GenerativeModel = config.prior.build(self._spec_of_codes(spec, autoencoder.code_shape))
-        self.spec = replace(spec, given=self._shown(spec, self.prior.spec.given))
-        self.Options = self.prior.Options  # type: ignore[misc]
-        self.differentiates_twice = self.prior.differentiates_twice
-
-    def _spec_of_codes(self, spec: Spec, shape: tuple[int, int, int]) -> Spec:
-        """What the prior learns: codes, from what is given, where pictures become codes too."""
-        pictures = {name: one for name, one in spec.given.items() if isinstance(one, Tensors) and one.shape}
-        for name, one in pictures.items():
-            if one.shape != self.target.shape:
-                raise BowerbirdError(
-                    f"A latent model makes codes of the given {name} too, which has another shape ({one.shape}) than "
-                    f"its pictures ({self.target.shape}); use its prior by itself."
-                )
-        codes = Tensors(shape, None)
-        return replace(spec, target=codes, given={**spec.given, **dict.fromkeys(pictures, codes)})
+        self.register_buffer("unit", torch.ones(self.code_shape[0], 1, 1))
+        self.prior = prior
+        self.spec = replace(spec, given=self._shown(spec, prior.spec.given))
+        self.Options = prior.Options  # type: ignore[misc]
+        self.differentiates_twice = prior.differentiates_twice
 
     def _shown(self, spec: Spec, of_prior: Mapping[str, Field]) -> dict[str, Field]:
         """What the prior is given, with the pictures that its codes are made of."""
@@ -138,11 +144,24 @@ class Latent(GenerativeModel):
         """What is given, with pictures as codes."""
         return {name: self.codes(one) if one.dim() == 4 else one for name, one in given.items()}
 
+    @property
+    def code_shape(self) -> tuple[int, int, int]:
+        """Of one code: (numbers per position, rows, columns)."""
+        shape: tuple[int, int, int] = self.autoencoder.code_shape
+        return shape
+
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n depth rows columns"]:
         """z, with its positions."""
         with evaluating(self.autoencoder):
-            return self.autoencoder.encode(x).float().view(len(x), *self.autoencoder.code_shape) / self.unit
+            return self.autoencoder.encode(x).float().view(len(x), *self.code_shape) / self.unit
+
+    @torch.no_grad()
+    def pictures(self, z: Float[Tensor, "n depth rows columns"]) -> Float[Tensor, "n c h w"]:
+        """D(z), within the bounds of the data."""
+        with evaluating(self.autoencoder):
+            x = self.autoencoder.decode((z * self.unit).flatten(1)).float()
+        return x.clamp(*self.target.bounds) if self.target.bounds else x
 
     @torch.no_grad()
     def sample(
@@ -150,13 +169,6 @@ class Latent(GenerativeModel):
     ) -> Float[Tensor, "n c h w"]:
         """The pictures of n codes from the prior; ``options`` are the prior's."""
         return self.pictures(self.prior.sample(n, self._coded(given or {}), options, generator))
-
-    @torch.no_grad()
-    def pictures(self, z: Float[Tensor, "n depth rows columns"]) -> Float[Tensor, "n c h w"]:
-        """D(z), within the bounds of pictures."""
-        with evaluating(self.autoencoder):
-            x = self.autoencoder.decode((z * self.unit).flatten(1)).float()
-        return x.clamp(*self.target.bounds) if self.target.bounds else x
 
     @property
     def pieces(self) -> dict[str, Piece]:
@@ -183,6 +195,25 @@ class Latent(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.prior.sampling_network
+
+
+class DenoisedLatent(Latent):
+    """One whose prior makes codes of noise step by step."""
+
+    prior: Any
+
+    def denoising(self, given: Given, options: Any) -> Denoising:
+        """How the prior makes codes."""
+        way: Denoising = self.prior.denoising(self._coded(given), options)
+        return way
+
+    def noise_of(
+        self, x: Float[Tensor, "n c h w"], given: Given | None = None, **how: Any
+    ) -> Float[Tensor, "n depth rows columns"]:
+        """The noise that the prior would make each picture's code of; BowerbirdError for a prior that cannot tell."""
+        if not isinstance(self.prior, Inverts):
+            raise BowerbirdError("The prior of this run cannot be followed back to noise; use one that is a flow.")
+        return self.prior.noise_of(self.codes(x), self._coded(given or {}), **how)
 
 
 def keep(module: nn.Module) -> None:

@@ -106,7 +106,7 @@ class MeanFlow(GenerativeModel):
         given = dropped(batch.given, self.spec.given, self.config.label_dropout)
         t, interval = self._draw_times(n)
         t, interval = t.to(x), interval.to(x)
-        x_t = torch.lerp(x, eps, t.view(-1, 1, 1, 1))
+        x_t = torch.lerp(x, eps, t.view(-1, *[1] * (x.dim() - 1)))
         u = self.mean_velocity(x_t, t, given, interval).float()
         aim, long = eps - x, interval > 0
         aim[~long] = self._aim(aim[~long], x_t[~long], t[~long])
@@ -128,7 +128,7 @@ class MeanFlow(GenerativeModel):
         """The mean of both halves of the interval, the second from where the first leads."""
         half = interval / 2
         first = self.mean_velocity(x_t, t, given, half).float()
-        x_s = x_t - half.view(-1, 1, 1, 1) * first
+        x_s = x_t - half.view(-1, *[1] * (x_t.dim() - 1)) * first
         return (first + self.mean_velocity(x_s, t - half, given, half).float()) / 2
 
     def _aim(self, velocity: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

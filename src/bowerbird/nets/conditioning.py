@@ -183,11 +183,14 @@ class Conditioner(nn.Module):
         parts = [embed(self._value(name, given, n, device)) for name, embed in self.embed.items()]
         return sum(parts[1:], parts[0])
 
-    def over(self, x: Float[Tensor, "n c h w"], given: Given | None) -> Float[Tensor, "n c_all h w"]:
-        """The input with the pictures as extra channels."""
+    def over(self, x: Float[Tensor, "n c *frames h w"], given: Given | None) -> Float[Tensor, "n c_all *frames h w"]:
+        """The input with the pictures as extra channels, of every frame where the input is a clip."""
         if not self.pictures:
             return x
-        return torch.cat([x, *(self._value(name, given, len(x), x.device).to(x) for name in self.pictures)], dim=1)
+        pictures = [self._value(name, given, len(x), x.device).to(x) for name in self.pictures]
+        if x.dim() == 5:
+            pictures = [picture[:, :, None].expand(-1, -1, x.shape[2], -1, -1) for picture in pictures]
+        return torch.cat([x, *pictures], dim=1)
 
     def _value(self, name: str, given: Given | None, n: int, device: torch.device) -> Tensor:
         value = (given or {}).get(name)

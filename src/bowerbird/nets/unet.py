@@ -14,6 +14,7 @@ Any height and width will do: pixels are padded only up to a multiple of ``patch
 level is rounded up on the way down and cut back on the way up.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -81,8 +82,12 @@ class UNetConfig(NetConfig):
 class UNet(nn.Module):
     """(x_t, t, given) → an image of the same size with ``channels_out`` channels.  All zero before training."""
 
-    def __init__(self, config: UNetConfig, spec: Spec, channels_out: int):
+    def __init__(
+        self, config: UNetConfig, spec: Spec, channels_out: int, block: "Callable[..., UNetBlock] | None" = None
+    ):
+        """``block``: what makes a residual block of (channels, n_embd, n_head, dropout)."""
         super().__init__()
+        block = block or UNetBlock
         self.patch = config.patch
         channels_in = shape_of_picture(spec)[0] + picture_channels(spec.given)
         widths = [config.channels * m for m in config.multipliers]
@@ -94,8 +99,7 @@ class UNet(nn.Module):
             n_head = n_heads(widths[level], config.head_channels) if level in attends else 0
             last = config.blocks - 1
             return nn.ModuleList(
-                UNetBlock(widths[level], n_embd, n_head if i == last else 0, config.dropout)
-                for i in range(config.blocks)
+                block(widths[level], n_embd, n_head if i == last else 0, config.dropout) for i in range(config.blocks)
             )
 
         self.conditioning = Conditioning(spec.given, n_embd)
@@ -129,9 +133,14 @@ class UNet(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], given: Given | None = None
     ) -> Float[Tensor, "n channels_out h w"]:
-        height, width = x_t.shape[-2:]
-        embedding = self.conditioning(t, given)
-        h = self.first(to_patches(self.conditioning.given.over(x_t, given), self.patch))
+        return self.through(self.conditioning.given.over(x_t, given), self.conditioning(t, given))
+
+    def through(
+        self, x: Float[Tensor, "n channels_in h w"], embedding: Float[Tensor, "n n_embd"]
+    ) -> Float[Tensor, "n channels_out h w"]:
+        """The output for an input with all its channels, and the vector that scales and shifts come from."""
+        height, width = x.shape[-2:]
+        h = self.first(to_patches(x, self.patch))
         kept = []
         for level, blocks in enumerate(self.down):
             if level:

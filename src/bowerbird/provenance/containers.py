@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bowerbird.provenance import audio, rasters, written
+from bowerbird.provenance import audio, films, rasters, written
 from bowerbird.provenance.rasters import Found, Text
 from bowerbird.provenance.record import AIGC, Record
 from bowerbird.provenance.xmp import packet, packets
@@ -30,13 +30,20 @@ GIF = Kind("GIF", "image/gif", _with_packet(rasters.insert_gif), rasters.read_gi
 WEBP = Kind("WebP", "image/webp", _with_packet(rasters.insert_webp), rasters.read_webp)
 WAV = Kind("WAV", "audio/wav", audio.insert_wav, audio.read_wav)
 MP3 = Kind("MP3", "audio/mpeg", audio.insert_mp3, audio.read_mp3)
+MP4 = Kind("MP4", "video/mp4", _with_packet(films.insert_mp4), films.read_mp4)
 MIDI = Kind("MIDI", "audio/midi", audio.insert_midi, audio.read_midi)
+
+
+MP4_BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"qt  ")
+"""Others that begin alike are pictures: AVIF, HEIC."""
 
 
 def kind_of(data: bytes) -> Kind | None:
     """None for kinds that hold no labels, or that are written as text."""
     if data[:4] == b"RIFF":
         return {b"WEBP": WEBP, b"WAVE": WAV}.get(data[8:12])
+    if data[4:8] == films.BEGINNING and data[8:12] in MP4_BRANDS:
+        return MP4
     begins = ((rasters.PNG, PNG), (b"\xff\xd8\xff", JPEG), (b"GIF8", GIF), (b"ID3", MP3), (b"MThd", MIDI))
     found = next((kind for begin, kind in begins if data.startswith(begin)), None)
     is_frame = len(data) > 2 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2  # MPEG audio, layer III

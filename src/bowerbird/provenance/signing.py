@@ -31,7 +31,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.provenance.containers import Kind
 from bowerbird.provenance.record import PRODUCER, TRAINED
 
-SIGNED_BY_C2PA = ("PNG", "JPEG", "GIF", "WebP", "WAV", "MP3")
+SIGNED_BY_C2PA = ("PNG", "JPEG", "GIF", "WebP", "WAV", "MP3", "MP4")
 _YEARS = 10
 INSTALL = "install it with: pip install 'bowerbird[provenance]'"
 

@@ -18,10 +18,12 @@ from bowerbird.reading.patching import Patch, combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
+from bowerbird.reading.rules.messages import FIRST
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
+from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
-from bowerbird.reading.source import open_source, parse, printable, write_back
+from bowerbird.reading.source import open_source, parse, printable, python2, write_back
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class CheckResult:
     run: Run = field(repr=False)
     steps: int = 6
     seconds: float = 12.0
+    rules: tuple[str, ...] | None = None
     left_out: tuple[str, ...] = ()
     """What a language model answered beside hypotheses that could be tried, one sentence each."""
 
@@ -93,12 +96,37 @@ def check(
     source = open_source(target)
     program = Program(source)
     own = drivers.taken(driver) if driver is not None and driver.exists() else None
-    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child, driver=own) as run:
-        findings = list(judge(program, run, rules))
-    if driver is not None and own is None and run.driven:
-        driver.write_text(run.driven[0][0].text, encoding="utf-8")
-    stand_ins = [str(stand_in) for stand_in in run.stand_ins]
-    return CheckResult(stand_ins, in_order(findings), program, run, steps, seconds)
+    given = (own,) if own is not None else None
+    with observe(source, steps=steps, seconds=seconds, seed=seed, child=child, given=given) as run:
+        result = _result(program, run, steps, seconds, rules)
+    if own is None:
+        keep_driver(run, driver)
+    return result
+
+
+def driven(result: CheckResult, driver: Driver, child: Child) -> tuple[CheckResult | None, Run]:
+    """The result with a driver beside those that there were, None where more of the program did not run; and the run
+    with it."""
+    program, given = result.program, (driver, *(d for d in result.run.drivers if d.by != driver.by))
+    endless = result.run.defining or not result.run.executed or bool(result.run.why_not)
+    with observe(
+        program.source, steps=result.steps, seconds=result.seconds, child=child, given=given, defining=endless
+    ) as run:
+        more = Exercised(program, run).extent > result.exercised.extent
+        return _result(program, run, result.steps, result.seconds, result.rules) if more else None, run
+
+
+def _result(
+    program: Program, run: Run, steps: int, seconds: float, rules: tuple[str, ...] | None
+) -> CheckResult:  # fmt: skip
+    findings, stand_ins = judge(program, run, rules), [str(stand_in) for stand_in in run.stand_ins]
+    return CheckResult(stand_ins, in_order(list(findings)), program, run, steps, seconds, rules)
+
+
+def keep_driver(run: Run, file: Path | None) -> None:
+    """Writes the first driver that ran something, where a file for it is named."""
+    if file is not None and run.driven:
+        file.write_text(run.driven[0][0].text, encoding="utf-8")
 
 
 def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> Iterator[Finding]:
@@ -110,20 +138,42 @@ def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> It
     for finding in findings:
         if finding.rule == RAISED and (finding.file, finding.line) in explained:
             continue
+        if finding.severity == "error" and finding.rule != RAISED and _within_guessed(finding, program, run):
+            said = f"{finding.evidence} Seen when it was called with values that were made up."
+            finding = replace(finding, severity="warning", evidence=said, patch=None)
         yield replace(finding, evidence=f"{finding.evidence}{note}") if finding.facts else finding
 
 
 def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Iterator[Finding]:
-    """What the rules say; a rule that fails says that it could not judge, and stops no other."""
+    """What the rules say; a rule that fails says that it could not judge, and stops no other.  Of Python 2 they say
+    nothing: there the same words mean other things."""
+    if python2(program.main.tree):
+        return
     for identity, rule in all_rules().items():
         if only is not None and identity not in only:
             continue
         try:
             for finding in rule.judge(program, run.facts, run):
-                yield finding if finding.file else replace(finding, file=program.file)
+                if not _elsewhere(finding, run.facts):
+                    yield finding if finding.file else replace(finding, file=program.file)
         except Exception as error:  # a rule meets a stranger's program: its failure is no verdict on it
             said = f"Rule {identity} could not be applied ({type(error).__name__}: {error})."
             yield Finding(identity, "info", 1, said, file=program.file)
+
+
+def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
+    """Whether a finding stands in a function that nothing but guesses has called, with or without success."""
+    unit = program.units.get(finding.file)
+    names = {fact.subject for fact in run.facts.of("run.tried")}
+    nodes = [unit.functions[name] for name in names if name in unit.functions] if unit is not None else []
+    return any(node.lineno <= finding.line <= (node.end_lineno or node.lineno) for node in nodes)
+
+
+def _elsewhere(finding: Finding, facts: FactStore) -> bool:
+    """Whether what a finding is about happened in a driver: it stands at the first line for want of a place."""
+    cited = [fact for identity in finding.facts if (fact := facts.get(identity)) is not None]
+    lost = finding.line == FIRST and not finding.file and bool(cited)
+    return lost and any(fact.line is None for fact in cited) and all(fact.line != FIRST for fact in cited)
 
 
 @dataclass(frozen=True)
@@ -206,6 +256,7 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     yield from (f"  stand-in  {stand_in}" for stand_in in result.stand_ins)
     for driver, fact in result.run.driven:
         yield f"  driver    {driver.place}: {', '.join(fact['ran']) or 'more lines'} ran"
+        yield from (f"            | {line}" for line in driver.text.splitlines() if driver.by == "model")
     yield from (f"  as pasted  {words}" for words in source.mended)
     unreached = exercised.never
     if result.run.shrunk:
@@ -225,12 +276,13 @@ def _lines(result: CheckResult, everything: bool) -> Iterator[str]:
     yield from result.left_out
     if exercised.not_judged:
         yield f"Not judged: {exercised.not_judged}."
+    elif not shown and unreached:
+        yield f"Nothing was found in what ran; never reached: {', '.join(unreached)}."
+    elif not shown and exercised.kind == "function" and exercised.guessed:
+        told = ", ".join(exercised.guessed)
+        yield f"Nothing was found; its functions ran with arguments that were made up ({told})."
     elif not shown:
-        yield (
-            f"Nothing was found in what ran; never reached: {', '.join(unreached)}."
-            if unreached
-            else "Nothing was found."
-        )
+        yield "Nothing was found."
 
 
 def _status(exercised: Exercised) -> str:

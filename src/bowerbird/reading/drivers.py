@@ -50,7 +50,7 @@ def taken(file: Path) -> Driver:
     """The driver that a file holds."""
     text, _ = text_of(file)
     parse(text, file.name)
-    return Driver(str(file), text, str(file.absolute()))
+    return Driver(str(file), text, str(file.absolute()), by="user")
 
 
 def needed(tree: ast.Module) -> bool:

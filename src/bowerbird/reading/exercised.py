@@ -14,6 +14,7 @@ from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Program, Unit
 from bowerbird.reading.running.rewrite import does_something
 from bowerbird.reading.running.run import Run
+from bowerbird.reading.source import python2
 
 MOST_NAMES = 6
 
@@ -96,6 +97,13 @@ class Exercised:
         return sum(len(ran) for ran, _ in self.lines.values()), sum(len(own) for _, own in self.lines.values())
 
     @property
+    def extent(self) -> tuple[int, int, bool, int]:
+        """How far it was exercised, to compare runs of one program: lines that ran, parts that came to their end,
+        whether an optimiser stepped, and, negative, how often a driver failed."""
+        failed = sum(fact["phase"] == "driver" for fact in self.run.exceptions())
+        return self.covered[0], sum(self.parts.values()), self.steps > 0, -failed
+
+    @property
     def missed(self) -> list[tuple[str, int, int]]:
         """Stretches of lines that never ran: file, first and last line."""
         return [(file, *stretch) for file, (ran, own) in self.lines.items() for stretch in _stretches(ran, own)]
@@ -115,6 +123,8 @@ class Exercised:
     @property
     def not_judged(self) -> str:
         """Why nothing can be said of the program as a whole, empty where it was judged."""
+        if old := python2(self.program.main.tree):
+            return f"it is Python 2 ({old})"
         if not self.run.executed:
             return f"it could not be run: {self.run.why_not or self._first_exception() or 'nothing of it executes'}"
         if self.exceptions:

@@ -260,6 +260,24 @@ def _without_magic(line: str, foreign: bool) -> str:
     return line
 
 
+_PYTHON_2 = re.compile("Missing parentheses in call to '(print|exec)'|multiple exception types must|leading zeros in")
+_OLD_NAMES = frozenset("xrange raw_input unicode basestring unichr".split())
+_OLD_METHODS = frozenset("iteritems itervalues iterkeys has_key".split())
+
+
+def python2(tree: ast.Module) -> str:
+    """What of a file that parses is of Python 2 alone: ``xrange at line 3``; empty where nothing is."""
+    bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound |= {a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+    bound |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
+        if isinstance(call.func, ast.Name) and call.func.id in _OLD_NAMES - bound:
+            return f"{call.func.id} at line {call.lineno}"
+        if isinstance(call.func, ast.Attribute) and call.func.attr in _OLD_METHODS - bound:
+            return f"{call.func.attr} at line {call.lineno}"
+    return ""
+
+
 def parse(text: str, name: str) -> ast.Module:
     """The syntax tree, or one sentence that says at which line it is no Python."""
     try:
@@ -267,6 +285,10 @@ def parse(text: str, name: str) -> ast.Module:
             warnings.simplefilter("ignore")
             return ast.parse(text, filename=name)
     except SyntaxError as error:
+        if _PYTHON_2.match(error.msg or ""):
+            raise BowerbirdError(
+                f"{name} is Python 2 (line {error.lineno}): Python 3 cannot run it, so it is not judged."
+            ) from None
         raise BowerbirdError(f"{name} is not valid Python: line {error.lineno}: {error.msg}.") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise BowerbirdError(f"{name} cannot be read as Python: {error}.") from None

@@ -61,11 +61,15 @@ def direction(shape: tuple[int, ...], key: str) -> Float[Tensor, "c h w"]:
     return low / low.norm()
 
 
-def marked(eps: Float[Tensor, "n c h w"], strength: float, key: str) -> Float[Tensor, "n c h w"]:
+def marked(eps: Float[Tensor, "n c *frames h w"], strength: float, key: str) -> Float[Tensor, "n c *frames h w"]:
     """The noise with <eps, k> = strength; as it is for 0.  BowerbirdError for more than its length."""
     dims = eps[0].numel()
     if not strength:
         return eps
+    if eps.dim() != 4:
+        raise BowerbirdError(
+            f"watermark = {strength:g} is a mark in the noise of single pictures; leave it out for clips."
+        )
     if strength**2 > dims / 2:
         raise BowerbirdError(f"watermark = {strength:g} is too strong for pictures of {dims} numbers; 12 is enough.")
     k = direction(tuple(eps.shape[1:]), key).to(eps)

@@ -63,7 +63,7 @@ def outputs(spec: Spec) -> list[Described]:
     return [x, *texts, Described("file", "BYTES", (-1,))]
 
 
-SUFFIX = {"image": ".png", "music": ".mid", "speech": ".wav", "text": ".txt"}
+SUFFIX = {"image": ".png", "music": ".mid", "speech": ".wav", "text": ".txt", "video": ".webp"}
 
 
 async def computed(samples: Samples, wanted: Sequence[str]) -> dict[str, np.ndarray]:

@@ -19,12 +19,11 @@ from torch import Tensor
 from bowerbird import machine
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.generating import PICTURES_AT_ONCE, SEQUENCES_AT_ONCE, Asked, draw_together
+from bowerbird.generating import Asked, at_once_of, draw_together
 from bowerbird.models.base import GenerativeModel
 from bowerbird.samplers.continuous import Continuation, ContinuousBatch
 from bowerbird.serve.limits import Busy, Closing, Limits, TooLate
 from bowerbird.serve.served import LOG, Served
-from bowerbird.spec import Tensors
 
 Alternatives = list[tuple[int, float]]
 """Tokens and the natural logarithms of their probabilities, the most probable first."""
@@ -204,7 +203,7 @@ class Drawer(Worker):
     @property
     def at_once(self) -> int:
         """Most samples of one batch."""
-        return PICTURES_AT_ONCE if isinstance(self.served.spec.target, Tensors) else SEQUENCES_AT_ONCE
+        return at_once_of(self.served.spec)
 
     def _taken(self) -> list[Job]:
         """The first that waits, and those behind it that are alike, as far as they fit into one batch."""

@@ -20,7 +20,7 @@ from bowerbird.ranges import FINITE, Range
 from bowerbird.spec import Classes, Field, Spec, Tensors
 from bowerbird.studio.language import Refusal
 
-MOST = {"image": 64, "text": 16, "music": 4, "speech": 8}
+MOST = {"image": 64, "text": 16, "music": 4, "speech": 8, "video": 6}
 """Samples of one request."""
 Kind = Literal["choice", "text", "picture", "number", "whole", "switch"]
 

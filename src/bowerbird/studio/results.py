@@ -18,8 +18,8 @@ from bowerbird.studio.language import Gone
 from bowerbird.studio.shelf import Shelved
 
 MOST_RESULTS = 300
-SAMPLES = (".png", ".wav", ".mid")
-FILES = (".png", ".wav", ".mid", ".txt", ".jsonl", ".json")
+SAMPLES = (".png", ".gif", ".webp", ".mp4", ".wav", ".mid")
+FILES = (".png", ".gif", ".webp", ".mp4", ".wav", ".mid", ".txt", ".jsonl", ".json")
 
 
 @dataclass
@@ -46,6 +46,11 @@ class Result:
     def pieces(self) -> list[str]:
         """Names of pieces of music or of sounds, without suffix."""
         return [name[:-4] for name in self.files() if name.endswith(".wav")]
+
+    @property
+    def clips(self) -> list[str]:
+        """Names of moving pictures, without suffix."""
+        return [name[:-4] for name in self.files() if name.endswith(".gif")]
 
     @property
     def texts(self) -> list[str]:

@@ -97,7 +97,7 @@ def _takes(studio: Studio, run: Shelved) -> dict[str, Any] | None:
         return {
             "given": playground.given_controls(run.inputs),
             "options": playground.option_controls(api.options_of(run.folder)),
-            "films": run.family in ("flow", "diffusion"),
+            "films": run.family in ("flow", "diffusion") and run.medium == "image",
             "latents": latents,
             "n_latent": n_latent,
             "chats": _talks(model),

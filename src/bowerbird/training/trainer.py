@@ -134,7 +134,7 @@ def _keep_licence(rundir: RunDir, source: str) -> None:
     """The licence of data that ship with Bowerbird stays with what was made of them."""
     record = data_record(source)
     if record and record.built_in:
-        rundir.write_text(LICENCE, builtin.licence(record.name).read_text(encoding="utf-8"))
+        rundir.write_text(LICENCE, builtin.licence(record.ships_as).read_text(encoding="utf-8"))
 
 
 class Trainer:

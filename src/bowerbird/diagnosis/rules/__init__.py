@@ -1,7 +1,16 @@
 """Every rule, by what it is about.  Importing this package registers them all."""
 
 from bowerbird.diagnosis.rule import RULES, find, ranked
-from bowerbird.diagnosis.rules import adversarial, generalisation, inputs, latent, optimisation, sequences, system
+from bowerbird.diagnosis.rules import (
+    adversarial,
+    generalisation,
+    inputs,
+    latent,
+    motion,
+    optimisation,
+    sequences,
+    system,
+)
 
-__all__ = ["RULES", "adversarial", "find", "generalisation", "inputs", "latent", "optimisation", "ranked", "sequences",
-           "system"]  # fmt: skip
+__all__ = ["RULES", "adversarial", "find", "generalisation", "inputs", "latent", "motion", "optimisation", "ranked",
+           "sequences", "system"]  # fmt: skip

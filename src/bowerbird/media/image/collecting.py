@@ -107,7 +107,9 @@ class Collecting:
         deciding = {"source-left": slice(log.size[1] // 2, None), "source-right": slice(0, log.size[1] // 2)}
         convert = partial(pixels.converted, n_channels=n_channels)
         hashed = deciding.get(self.data.halves, slice(None))
-        said = "; ".join(pixels.described(self.ranges, self._marked(log)))
+        marked = self._marked(log)
+        moving = ["--data.modality video opens all frames"] if any(one.has_frames for one in marked.values()) else []
+        said = "; ".join([*pixels.described(self.ranges, marked), *moving])
         return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder, said)
 
     def _marked(self, log: Log) -> dict[str, pixels.Header]:

@@ -5,6 +5,7 @@
     two folders           source/ and target/, equal file names
     a column              metadata.jsonl with a column ``source`` that names the file to start from
     halves                one file holds both, side by side (the layout of pix2pix)
+    itself, smaller       --data.shrink 4: what is enlarged again
     two domains           trainA, trainB, testA, testB (the layout of CycleGAN), or --data.no-paired: no picture
                           belongs to another
 
@@ -21,6 +22,7 @@ from bowerbird.data import split
 from bowerbird.data.metadata import Index, composed
 from bowerbird.data.packing import Packed
 from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.media.image import pixels
 from bowerbird.media.image.sources import Pictures, chosen
 
 FOLDERS = ("source", "target")
@@ -47,6 +49,8 @@ def with_sources(found: Pictures, data: config.Data) -> tuple[Pictures, Sources 
     Styles that the data do not have give way to a layout that speaks for itself, so that a recipe for two styles takes
     a user's own pairs as well.
     """
+    if data.shrink is not None:
+        return found, _smaller(found, data.shrink)
     if data.halves != "none":
         return _halves(found, data.halves)
     if (data.from_ is None) != (data.to is None):
@@ -64,6 +68,17 @@ def with_sources(found: Pictures, data: config.Data) -> tuple[Pictures, Sources 
     if styles is not None:
         raise _no_styles(found, *styles)
     return found, None
+
+
+def _smaller(found: Pictures, factor: int) -> Sources:
+    """The pictures themselves with 1/factor of their pixels each way, brought back to their size as a user's are."""
+    _, height, width, _ = found.images.shape
+    if min(height, width) < factor:
+        raise BowerbirdError(f"Pictures of {width}x{height} cannot become {factor} times smaller; lower --data.shrink.")
+    large = (part.transpose(0, 2, 3, 1) for part in found.images.chunks())
+    small = (pixels.fit_array(part, height // factor, width // factor) for part in large)
+    again = np.concatenate([pixels.fit_array(part, height, width) for part in small])
+    return Sources(Packed.of(again), found.split, True)
 
 
 def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:

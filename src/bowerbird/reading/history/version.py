@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bowerbird.reading.defaults import found
 from bowerbird.reading.drivers import likely
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.history import normal
@@ -69,7 +70,7 @@ def run(source: Source, child: Child, like: Request | None = None, **settings: A
     """Executes a version; ``like`` is the request of the other one, whose settings, stand-ins and sizes it shares."""
     request = Request(
         source.main, dict(source.texts), str(source.root), "", "", seconds=SECONDS, probes=False, session=SESSION,
-        wanted=source.wanted, project=str(source.project), drivers=tuple(likely(source)),
+        wanted=source.wanted, project=str(source.project), drivers=tuple(likely(source)), settings=found(source),
     )  # fmt: skip
     if like is not None:
         request = replace(like, main=source.main, texts=dict(source.texts), **settings)

@@ -33,6 +33,7 @@ ORDER = (
     "diffusion-posterior",
     "ddim-sampler",
     "flow-matching",
+    "latent-units",
     "perplexity",
     "frechet-distance",
     "transpose",

@@ -20,6 +20,7 @@ ORDER = (
     "translation",
     "diffusion",
     "flow",
+    "latent",
     "metrics",
     "music",
 )

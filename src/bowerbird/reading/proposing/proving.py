@@ -1,7 +1,9 @@
 """Puts a model's hypotheses to the test: the program and the patched program run side by side.
 
-    error      a property that holds of any right program fails before and holds after, and none that held fails
-    supported  an assertion of the model's own fails before and holds after
+    error      a property that holds of any right program fails before and holds after, and none that held fails; or
+               the program raises by itself, and with the change it does not
+    supported  an assertion of the model's own fails (or the program raises in it) before and holds after; or the
+               program raises in the hands of a driver, and with the change it does not
     suggested  neither; the reason is said
 
 Both runs draw the same random numbers (``track``'s streams), in the same confinement as every run of the program.
@@ -13,17 +15,26 @@ from functools import cached_property
 
 from bowerbird.errors import RunFailed
 from bowerbird.reading.check import CheckResult
+from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding, Severity, in_order
 from bowerbird.reading.history.trajectory import Parting, partings
 from bowerbird.reading.history.version import Version, assign_roles, run
 from bowerbird.reading.properties import broken, mended, properties
-from bowerbird.reading.proposing.hypotheses import Hypothesis, Malformed, known_already, patched, prompt, read
+from bowerbird.reading.proposing.hypotheses import Hypothesis, known_already, patched, prompts, read
+from bowerbird.reading.proposing.material import with_left_out
+from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.running.launch import Child
-from bowerbird.reading.tutor.endpoint import Endpoint
+from bowerbird.reading.tutor.endpoint import Endpoint, Message
 
 SESSION = "bowerbird.reading.proposing.session:Examined"
 RULE = "LLM"
-LONGEST_ANSWER_TOKENS = 4_000
+LONGEST_ANSWER_TOKENS = 6_000
+ORDER = {"error": 0, "supported": 1, "suggested": 2}
+AGAIN = """These could not be proved:
+{rows}
+Answer once more in the same form, with those of them whose claim stands: the same line, with edits and an observable
+that are put right. Where a claim does not stand, or belongs to another line, which you then name as well, say
+{{"line": ..., "claim": "...", "withdraw": true}}."""
 
 
 def propose(
@@ -34,16 +45,48 @@ def propose(
     An endpoint that fails costs the proposals and not the result; a program that does not fit into ``context`` tokens
     is refused.
     """
-    messages = prompt(result, context - min(LONGEST_ANSWER_TOKENS, context // 4))
-    try:
-        pieces = endpoint.stream(messages, json_wanted=True, max_tokens=LONGEST_ANSWER_TOKENS)
-        found, left = read("".join(pieces), result.program)
-    except RunFailed as error:
-        return replace(result, left_out=(str(error),))
+    left: list[str] = []
+    new: list[Finding] = []
     with Child() if child is None else contextlib.nullcontext(child) as warm:
         trial = Trial(result, warm)
-        new = [trial.judged(h) for h in found if not known_already(h, result.findings, result.program.file)]
-    return replace(result, findings=in_order([*result.findings, *new]), left_out=tuple(left))
+        try:
+            for messages in prompts(result, context - min(LONGEST_ANSWER_TOKENS, context // 4)):
+                judged, sentences = _asked(trial, endpoint, messages)
+                new, left = [*new, *judged], [*left, *sentences]
+        except RunFailed as error:
+            left.append(str(error))
+    return with_left_out(replace(result, findings=in_order([*result.findings, *new])), left)
+
+
+def _asked(trial: "Trial", endpoint: Endpoint, messages: list[Message]) -> tuple[list[Finding], list[str]]:
+    """What the model proposes, judged; what could not be proved it may put right once, or withdraw."""
+    answer, found, left = _answer(trial, endpoint, messages)
+    unproved = {f.line: f.evidence for f in found.values() if f is not None and f.severity == "suggested"}
+    if not unproved and not left:
+        return [f for f in found.values() if f is not None], left
+    again = AGAIN.format(
+        rows="\n".join([*(f"- line {n}: {why}" for n, why in unproved.items()), *(f"- {row}" for row in left)])
+    )
+    messages = [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": again}]
+    try:
+        _, second, more = _answer(trial, endpoint, messages)
+    except RunFailed:
+        return [f for f in found.values() if f is not None], left
+    for line, finding in second.items():
+        before = found.get(line)
+        if finding is None or before is None or ORDER[finding.severity] <= ORDER[before.severity]:
+            found[line] = finding if before is None or before.severity == "suggested" else before
+    return [f for f in found.values() if f is not None], more if second else left
+
+
+def _answer(
+    trial: "Trial", endpoint: Endpoint, messages: list[Message]
+) -> tuple[str, dict[int, Finding | None], list[str]]:  # fmt: skip
+    """An answer, its hypotheses judged by their lines (None: withdrawn), and what of it was left out."""
+    answer = "".join(endpoint.stream(messages, json_wanted=True, max_tokens=LONGEST_ANSWER_TOKENS))
+    found, left = read(answer, trial.result.program)
+    news = [h for h in found if not known_already(h, trial.result.findings, trial.result.program.file)]
+    return answer, {h.line: None if h.withdrawn else trial.judged(h) for h in reversed(news)}, left
 
 
 @dataclass
@@ -55,11 +98,16 @@ class Trial:
 
     @cached_property
     def before(self) -> Version:
+        """The program as it is; only its definitions where it comes to no end."""
         result = self.result
-        return run(
-            result.program.source, self.child, session=SESSION, probes=True, drivers=result.run.drivers,
-            steps=result.steps, seconds=result.seconds,
-        )  # fmt: skip
+        for defining in (result.run.defining, True):
+            version = run(
+                result.program.source, self.child, session=SESSION, probes=True, drivers=result.run.drivers,
+                steps=result.steps, seconds=result.seconds, defining=defining,
+            )  # fmt: skip
+            if _ran(version):
+                break
+        return version
 
     def judged(self, hypothesis: Hypothesis) -> Finding:
         severity, evidence, facts = self._verdict(hypothesis)
@@ -71,62 +119,89 @@ class Trial:
     def _verdict(self, hypothesis: Hypothesis) -> tuple[Severity, str, tuple[str, ...]]:
         if hypothesis.patch is None:
             return "suggested", "The model offers no change that could be run.", ()
-        if not self.before.ran:
+        if not _ran(self.before):
             return "suggested", f"The program could not be run for comparison{_because(self.before)}.", ()
-        try:
-            program = patched(self.result.program, hypothesis.patch)
-        except Malformed as wrong:
-            return "suggested", f"It was not tried: {wrong}.", ()
+        program = patched(self.result.program, hypothesis.patch)
         after = self._run(program.source, hypothesis.observable)
-        if not after.ran or _raised(after) > _raised(self.before):
+        if not _ran(after) or len(_raised(after)) > len(_raised(self.before)):
             return "suggested", f"The program does not run with the change{_because(after)}.", ()
         return self._compared(hypothesis, after)
 
     def _compared(self, hypothesis: Hypothesis, after: Version) -> tuple[Severity, str, tuple[str, ...]]:
         one, other = properties(self.before.facts), properties(after.facts)
         worse, better = broken(one, other), mended(one, other)
-        if worse:
-            first = worse[0].after
-            return "suggested", f"With the change {first.name} fails for {first.subject}: {first.said}.", ()
-        if better:
+        if better and not worse:
             turned = better[0]
             said = f"{turned.before.name.capitalize()} of {turned.before.subject}: {turned.before.said}; "
             return "error", f"{said}with the change {turned.after.said}.", ()
-        return (*self._asserted(hypothesis, after), ())
+        severity, said = self._raised_no_more(after) or self._asserted(hypothesis, after)
+        if worse:
+            first = worse[0].after
+            said = f"{said} With the change {first.name} fails for {first.subject}: {first.said}."
+        return severity, said, ()
+
+    def _raised_no_more(self, after: Version) -> tuple[Severity, str] | None:
+        """An exception that the change takes away; proved where nothing of ours took part in it."""
+        before, left = _raised(self.before), {(f.subject, f["message"]) for f in _raised(after)}
+        gone = [f for f in before if (f.subject, f["message"]) not in left]
+        if not gone or len(left) >= len(before):
+            return None
+        fact = gone[0]
+        own = any(f.rule == RAISED and f.severity == "error" and f.line == fact.line for f in self.result.findings)
+        said = f"Line {fact.line} raises {fact.subject} ({str(fact['message'])[:160]}); with the change it does not."
+        return "error" if own and fact["phase"] == "program" else "supported", said
 
     def _asserted(self, hypothesis: Hypothesis, after: Version) -> tuple[Severity, str]:
         """What the model's own assertion says; it is made in the program as it is only if the patched one keeps it."""
         seen = _parted(self.before, after)
         if not hypothesis.observable:
             return "suggested", f"{seen} The model names nothing that could be asserted."
-        holds, said = _observed(after)
-        if not holds:
+        made = _observed(after)
+        if made.holds is not True:
+            outcome = "fails" if made.holds is False else "could not be made"
+            return "suggested", f"{seen} Its assertion {outcome} with the change{made.said}."
+        made = _observed(self._run(self.result.program.source, hypothesis.observable))
+        if made.holds is False:
+            return "supported", f"{seen} Its assertion fails in the program{made.said} and holds with the change."
+        if made.within is not None:
             return (
-                "suggested",
-                f"{seen} Its assertion {'fails' if holds is False else 'could not be made'} with the change{said}.",
+                "supported",
+                f"{seen} Line {made.within} raises when it is asserted{made.said}, and not with the change.",
             )
-        holds, said = _observed(self._run(self.result.program.source, hypothesis.observable))
-        if holds is False:
-            return "supported", f"{seen} Its assertion fails in the program{said} and holds with the change."
-        return (
-            "suggested",
-            f"{seen} Its assertion {'holds' if holds else 'could not be made'} without the change too{said}.",
-        )
+        outcome = "holds" if made.holds else "could not be made"
+        return "suggested", f"{seen} Its assertion {outcome} without the change too{made.said}."
 
     def _run(self, source: object, observable: str) -> Version:
         return run(source, self.child, self.before.request, observable=observable)  # type: ignore[arg-type]
 
 
-def _observed(version: Version) -> tuple[bool | None, str]:
+@dataclass(frozen=True)
+class Made:
+    """What became of an assertion: ``holds`` is None where it could not be made, ``within`` the line that raised."""
+
+    holds: bool | None = None
+    said: str = ""
+    within: int | None = None
+
+
+def _observed(version: Version) -> Made:
     fact = version.facts.first("hypothesis.observable")
     if fact is None:
-        return None, ""
-    holds = fact["holds"]
-    return holds if isinstance(holds, bool) else None, f" ({fact['said']})" if fact["said"] else ""
+        return Made()
+    holds, within = fact["holds"], fact["within"]
+    said = f" ({fact['said']})" if fact["said"] else ""
+    return Made(holds if isinstance(holds, bool) else None, said, within if isinstance(within, int) else None)
 
 
-def _raised(version: Version) -> int:
-    return len(version.facts.of("run.exception"))
+def _ran(version: Version) -> bool:
+    """Whether the program came so far that its definitions are there."""
+    program = version.facts.first("run.program")
+    return bool(program and program["ran"])
+
+
+def _raised(version: Version) -> list[Fact]:
+    """What the program raised by itself or in the hands of a driver; not what guesses of ours did."""
+    return [f for f in version.facts.of("run.exception") if f["phase"] in ("program", "driver") and not f["follows"]]
 
 
 def _because(version: Version) -> str:

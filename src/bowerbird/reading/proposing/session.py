@@ -22,15 +22,20 @@ class Examined(Traced):
         self.recorder.flush()
 
     def _asserted(self, text: str) -> None:
-        """Records whether the assertion holds, fails, or could not be made."""
+        """Records whether the assertion holds, fails, or could not be made, and at which line of the program it raised.
+
+        It sees what the program defines, and what a driver that was asked for has made of it.
+        """
         torch.manual_seed(self.request.seed)
+        self.loops.bounded = False
         value: dict[str, Any] = {"holds": None, "said": "its time was over"}
-        with self.clock(ASSERTION_S, "observable"):
+        with self.clock(ASSERTION_S, "observable"), self.functions, torch.enable_grad():
             try:
-                exec(compile(text, "<observable>", "exec"), {**self.namespace, "torch": torch})
+                exec(compile(text, "<observable>", "exec"), {**self.made, **self.namespace, "torch": torch})
                 value = {"holds": True, "said": ""}
-            except AssertionError as error:
-                value = {"holds": False, "said": str(error)[:200]}
             except BaseException as error:  # a model's code, on a stranger's objects
-                value = {"holds": None, "said": f"{type(error).__name__}: {str(error)[:200]}"}
+                within = self.recorder.stack(error.__traceback__)
+                failed = isinstance(error, AssertionError) and not within
+                said = str(error)[:200] if failed else f"{type(error).__name__}: {str(error)[:200]}"
+                value = {"holds": False if failed else None, "said": said, "within": within[-1][1] if within else None}
         self.recorder("hypothesis.observable", "observable", value, line=None, file=self.request.main, kind="probed")

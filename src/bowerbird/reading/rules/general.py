@@ -71,22 +71,66 @@ def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What ended a statement of the program's own; where values of ours took part, it may be theirs."""
     replaced = facts.of("run.stand_in")
     for fact in run.exceptions():
-        if fact["phase"] != "program" or fact["follows"]:
+        slip = _slip(fact, program)
+        if fact["follows"] or (fact["phase"] != "program" and not slip):
             continue
         before = [StandIn(f.subject, str(f["reason"])) for f in replaced if f.position < fact.position]
         made_up = [stand_in.name for stand_in in before if stand_in.made_up]
-        unit = next((u for u in program if u.file == fact.file), program.main)
-        text = program.line(fact.line or 0, unit.file).strip()
+        made_up += [f.subject for f in facts.of("run.refused") if f.position < fact.position]
+        file, line = _place(fact, program)
+        text = program.line(line, file).strip()
         meant = text.startswith(("raise ", "assert "))
-        ours = bool(made_up) or meant or fact.subject in _ELSEWHERE or "allocate memory" in str(fact["message"])
+        elsewhere = fact.subject in _ELSEWHERE or "allocate memory" in str(fact["message"])
+        ours = not slip and (bool(made_up) or meant or elsewhere)
         absent = f"{', '.join(made_up[:3]) or 'what it needs'} was not there"
         why = "it says so itself" if meant else absent if ours else ""
         yield Finding(
-            RAISED, "info" if ours else "error", fact.line or fact["statement"] or 1,
+            RAISED, "info" if ours else "error" if fact["phase"] == "program" else "warning",
+            line,
             f"The program raises {fact.subject}: {' '.join(str(fact['message']).split())[:160]}",
-            f"Raised when `{text[:80]}` ran ({fact.id}){f'; {why}, so it may be no fault of its own' if why else ''}.",
-            file=unit.file, facts=(fact.id,),
+            f"Raised when `{text[:80]}` ran ({fact.id})"
+            f"{f'; {why}, so it may be no fault of its own' if why else ''}{f'; {slip}' if slip else ''}.",
+            file=file, facts=(fact.id,),
         )  # fmt: skip
+
+
+def _place(fact: Fact, program: Program) -> tuple[str, int]:
+    """The innermost line of the program's own files on the way to an exception; else the statement that failed."""
+    way = [(file, line) for file, line, _ in fact["stack"] or () if file in program.units]
+    return way[-1] if way else (program.file, fact["statement"] or 1)
+
+
+def _slip(fact: Fact, program: Program) -> str:
+    """Why an exception is the program's own whatever values it was given; empty where it is not known to be."""
+    unit, message = program.units.get(fact.file), str(fact["message"])
+    quoted = re.findall(r"'(\w+)'", message)
+    if unit is None or not fact.line:
+        return ""
+    if fact.subject == "NameError" and quoted:
+        unbound = quoted[0] in undefined_names(unit.text, unit.tree, unit.file)
+        return f"nothing binds {quoted[0]}" if unbound else ""
+    if fact.subject == "AttributeError" and len(quoted) == 2 and (info := unit.classes.get(quoted[0])) is not None:
+        closed = all(base in unit.classes or base in _CLOSED for base in info.bases)
+        return f"nothing gives a {quoted[0]} that attribute" if closed and not _gives(unit, quoted[1]) else ""
+    if fact.subject == "TypeError" and (call := re.match(r"(?:\w+\.)*(\w+)\(\) (?:got|missing|takes) ", message)):
+        own = {name.rpartition(".")[2] for name in unit.functions} - {"forward"}
+        here = [c for c in unit.all(ast.Call) if c.lineno <= fact.line <= (c.end_lineno or c.lineno)]
+        named = call[1] in own and any(last_name(c) == call[1] for c in here)
+        return "the program defines it with other parameters" if named else ""
+    return ""
+
+
+_CLOSED = ("nn.Module", "torch.nn.Module", "Module", "object", "Dataset", "torch.utils.data.Dataset")
+"""Base classes whose attributes are known."""
+
+
+def _gives(unit: Unit, attribute: str) -> bool:
+    """Whether anything in a file may give an object this attribute."""
+    stored = {n.attr for n in unit.all(ast.Attribute) if isinstance(n.ctx, ast.Store)}
+    stored |= {n.id for n in unit.all(ast.Name) if isinstance(n.ctx, ast.Store)}
+    said = {n.value for n in unit.all(ast.Constant) if isinstance(n.value, str)}
+    defined = {name.rpartition(".")[2] for name in unit.functions}
+    return attribute in stored | said | defined or "__getattr__" in defined
 
 
 _HARMLESS = ("network", "writing", "foreign code")

@@ -20,14 +20,18 @@ from torch import nn
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.shrinking import smaller
 from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins.data import Loader
+from bowerbird.reading.running.uses import Use, uses
 
 Replace = Callable[[str, str], None]
+BATCH = 8
 _PREDICTORS = ("model", "net", "network", "unet", "denoise_fn", "eps_model", "backbone", "nn_model", "denoiser")
 _NETWORKS = ("unet", "denoiser", "epsnet", "noisepredictor", "unet2d", "generator", "transformer", "net", "model")
 _MODULES = (
     "model net network encoder decoder generator discriminator fn layer sublayer unet denoise_fn eps_model embed "
     "src_embed tgt_embed self_attn src_attn feed_forward backbone module block attn critic prior nn_model denoiser"
 ).split()
+_WIDTH_NAMES = ("d_model", "dim_model", "n_model")
 _NOISE_ENDS = re.compile(r"beta_?(t|end|max|2)$|^b2$", re.I)
 _STEPS = re.compile(r"^(T|n_?T|(num_|n_)?(time_?steps|diffusion_steps|noise_steps|steps))$")
 
@@ -50,11 +54,11 @@ class StandInNet(nn.Module):
         return x * self.scale
 
 
-def module_for(name: str, live: Live, replace: Replace, depth: int) -> nn.Module:
-    """A module for an argument that takes one: of the class whose name fits best."""
+def module_for(name: str, live: Live, replace: Replace, depth: int, kind: type[nn.Module] | None = None) -> nn.Module:
+    """A module for an argument that takes one: of its kind, or of the class whose name fits best."""
     kinds = [k for k in live.classes().values() if issubclass(k, nn.Module)]
     hints = (name.lower().replace("_", ""), *_NETWORKS)
-    best = next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
+    best = kind or next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
     if best is None or depth > 1:
         return StandInNet() if name.lower() in _PREDICTORS else nn.Identity()
     for arguments in candidates(best, live, replace, depth + 1):
@@ -80,8 +84,8 @@ def candidates(kind: type, live: Live, replace: Replace, depth: int = 0) -> Iter
         p for p in signature.parameters.values()
         if p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]  # fmt: skip
-    chosen = compared_strings(kind)
-    usual = {p.name: _usual(p, live, replace, depth) for p in needed}
+    chosen, used = compared_strings(kind), uses(kind)
+    usual = {p.name: _usual(p, live, replace, depth, used.get(p.name, Use())) for p in needed}
     usual |= {name: words[0] for name, words in chosen.items() if name in usual}
     usual = _fitting(usual)
     small = {p.name: _small(p.name, p.default) for p in signature.parameters.values()}
@@ -154,8 +158,17 @@ def compared_strings(kind: type) -> dict[str, list[str]]:
     return found
 
 
-def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: int) -> Any:
+def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: int, use: Use) -> Any:
     name, note = parameter.name, str(parameter.annotation)
+    if re.search(r"loader|batches$", name, re.I):
+        return Loader((3, 64, 64), BATCH)
+    if "optim" in name.lower():
+        return torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
+    kind = parameter.annotation
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module:
+        return module_for(name, live, replace, depth, kind)
+    if use.is_settings and not _is_module(name):
+        return _settings(live, note)
     member = _member(name, live)
     if member is not None:
         return member
@@ -172,7 +185,7 @@ def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: in
         return _settings(live, note)
     if name in ("act", "activation", "nonlinearity", "act_fn", "norm_layer"):
         return nn.ReLU()
-    if name.endswith(("_model", "_net")) and name not in ("d_model", "dim_model", "n_model") and "int" not in note:
+    if (_is_module(name) or use.is_module) and "int" not in note:
         return module_for(name, live, replace, depth)
     if "List" in note or "list" in note or "Sequence" in note:
         return [16, 32]
@@ -180,7 +193,11 @@ def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: in
         return [1, 2]
     if "bool" in note:
         return False
-    return fragments.option(name)
+    return fragments.setting(name)
+
+
+def _is_module(name: str) -> bool:
+    return name.lower() in _MODULES or (name.endswith(("_model", "_net")) and name not in _WIDTH_NAMES)
 
 
 def _member(name: str, live: Live) -> Any:

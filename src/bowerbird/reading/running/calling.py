@@ -17,6 +17,8 @@ from torch import nn
 BATCH, LENGTH = 4, 12
 MOST_REPAIRS = 5
 LARGEST_SIDE = 256
+_LATENTS = r"^(z_?dim|nz|n_?z|latent_?(dim|size)|noise_?(dim|size)|dim_?z|input_dim)$"
+_SIDES = r"^((img|image|input)_?(size|dim|res|resolution)|size|resolution)$"
 _LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
 
 
@@ -121,6 +123,10 @@ def _fewer(x: torch.Tensor) -> torch.Tensor:
     return x % 2 if not x.is_floating_point() and x.numel() and int(x.max()) > 1 else x
 
 
+def _below(x: torch.Tensor, most: int) -> torch.Tensor:
+    return x % most if not x.is_floating_point() and x.numel() and int(x.max()) >= most else x
+
+
 def _axes(x: torch.Tensor, want: int) -> torch.Tensor:
     shapes = {2: (BATCH, 64), 3: (BATCH, LENGTH, 64), 4: (BATCH, 4, LENGTH, 16), 5: (BATCH, 4, LENGTH, 4, 16)}
     return torch.randn(*shapes[want]) if x.is_floating_point() and x.ndim != want and want in shapes else x
@@ -140,15 +146,16 @@ _REPAIRS: tuple[tuple[str, Callable[..., torch.Tensor]], ...] = (
     (r"embed_dim.*?(\d+)", _normalised),
     (r"indices.*scalar types?: Long", _tokens),
     (r"index out of range", _fewer),
+    (r"index \d+ is out of bounds for dimension \d+ with size (\d+)", _below),
     (r"not enough values to unpack \(expected (\d+)", _axes),
     (r"too many values to unpack \(expected (\d+)", _axes),
     (r"(?:height and width|image|size).*?must be (\d+)", _size),
 )
 
 
-def inputs(module: nn.Module) -> Iterator[tuple[Any, ...]]:
-    """Tuples of inputs for ``forward``, likely ones first."""
-    options = [list(values(p.name, module)) for p in needed(module)]
+def inputs(module: nn.Module, sides: tuple[int, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Tuples of inputs for ``forward``, likely ones first; ``sides`` are those of pictures that it was built for."""
+    options = [list(values(p.name, module, sides)) for p in needed(module)]
     if not options:
         yield ()
         return
@@ -156,8 +163,8 @@ def inputs(module: nn.Module) -> Iterator[tuple[Any, ...]]:
     yield from itertools.islice(itertools.product(*options), 60)
 
 
-def values(name: str, module: nn.Module) -> Iterator[Any]:
-    """What an argument of this name may be, given the layers of the module."""
+def values(name: str, module: nn.Module, sides: tuple[int, ...] = ()) -> Iterator[Any]:
+    """What an argument of this name may be, given the layers of the module, and the ``sides`` of pictures."""
     lower = name.lower()
     if lower in ("t", "time", "timestep", "timesteps", "step", "noise_level", "sigma"):
         yield torch.randint(0, 10, (BATCH,))
@@ -167,10 +174,11 @@ def values(name: str, module: nn.Module) -> Iterator[Any]:
     if "mask" in lower:
         yield None
         yield torch.ones(LENGTH, LENGTH).tril().bool()
+        yield from (torch.ones(BATCH, 1, 32), torch.ones(BATCH, 1, LENGTH), torch.ones(BATCH, LENGTH))
         return
     if lower in ("label", "labels", "y", "c", "cls", "classes", "class_labels"):
         yield torch.arange(BATCH) % 4
-    if lower in ("lengths", "x_len", "src_len", "seq_len", "seq_lens"):
+    if lower.endswith(("lengths", "_len", "_lens", "seq_length")):
         yield torch.full((BATCH,), LENGTH)
         return
     if lower in ("hidden", "state", "h", "hx", "prev_state"):
@@ -181,19 +189,28 @@ def values(name: str, module: nn.Module) -> Iterator[Any]:
         )
         yield torch.randn(BATCH, LENGTH, width if isinstance(width, int) else 64)
         yield torch.randn(BATCH, 4, LENGTH, 16)
-    yield from _tensors(lower, module)
+    yield from _tensors(lower, module, (*sides, *_own(module, _SIDES)))
 
 
-def _tensors(lower: str, module: nn.Module) -> Iterator[torch.Tensor]:
+def _own(module: nn.Module, pattern: str) -> list[int]:
+    """The whole numbers that a module keeps under such names."""
+    kept = [value for name, value in vars(module).items() if re.search(pattern, name, re.I)]
+    return [value for value in kept if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 4096]
+
+
+def _tensors(lower: str, module: nn.Module, sides: tuple[int, ...]) -> Iterator[torch.Tensor]:
+    if lower in ("z", "noise", "latent", "latents", "z_noise"):
+        yield from (torch.randn(BATCH, width) for width in _own(module, _LATENTS))
     first = next((m for m in module.modules() if isinstance(m, _FIRST)), None)
     embeds = [m for m in module.modules() if isinstance(m, nn.Embedding)]
     if embeds and (isinstance(first, nn.Embedding) or lower in _TOKENS):
         most = min(m.num_embeddings for m in embeds[:2])
         yield torch.randint(1, max(most, 2), (BATCH, LENGTH))  # 0 is often padding
         yield torch.randint(1, max(most, 2), (LENGTH,))
-    if isinstance(first, nn.Conv2d | nn.ConvTranspose2d):
-        for size in (28, 32, 64, 16, 256):
-            yield torch.randn(BATCH, first.in_channels, size, size)
+    conv = next((m for m in module.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)), None)
+    if conv is not None and (sides or isinstance(first, nn.Conv2d | nn.ConvTranspose2d)):
+        for size in dict.fromkeys((*sides, 28, 32, 64, 16, 256)):
+            yield torch.randn(BATCH, conv.in_channels, size, size)
     if isinstance(first, nn.Conv1d | nn.ConvTranspose1d):
         yield torch.randn(BATCH, first.in_channels, 32)
     if isinstance(first, nn.Linear):
@@ -212,6 +229,9 @@ def _tensors(lower: str, module: nn.Module) -> Iterator[torch.Tensor]:
         yield torch.randn(BATCH, LENGTH, first.normalized_shape[-1])
     if isinstance(first, nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d):
         yield torch.randn(BATCH, getattr(first, "num_features", getattr(first, "num_channels", 8)), 16, 16)
+    weight = next(iter(module.parameters(recurse=False)), None)
+    if weight is not None and weight.ndim:
+        yield torch.randn(BATCH, weight.shape[-1])
     for shape in ((BATCH, 1, 28, 28), (BATCH, 3, 32, 32), (BATCH, 784), (BATCH, 100), (BATCH, LENGTH, 64), (BATCH, 64)):
         yield torch.randn(*shape)
     yield torch.randint(0, 10, (BATCH, LENGTH))

@@ -4,6 +4,7 @@ import argparse
 import builtins
 import functools
 import inspect
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bowerbird.reading.running.putting import put
-from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins import fragments, six
 from bowerbird.reading.running.standins.anything import Anything
 
 Replace = Callable[[str, str], None]
@@ -23,6 +24,7 @@ Replace = Callable[[str, str], None]
 def install(replace: Replace) -> None:
     """Patches torch, numpy and argparse in this process."""
     _cuda(replace)
+    _distributed(replace)
     _compilers()
     _old_names()
     _arguments(replace)
@@ -62,6 +64,33 @@ def _cuda(replace: Replace) -> None:
 
     put(torch, set_default_tensor_type=default)
     _mixed_precision()
+
+
+def _distributed(replace: Replace) -> None:
+    """One process: groups are not made, what would be exchanged stays as it is, and a wrapper is what it wraps."""
+
+    def begun(*_: Any, **__: Any) -> None:
+        replace("torch.distributed", "there is one process; nothing is exchanged")
+
+    put(torch, _six=six)
+    set_variable = os.environ.__class__.__setitem__
+    put(os.environ.__class__, __setitem__=lambda self, key, value: set_variable(self, key, str(value)))
+    dist: Any = torch.distributed
+    nothing = dict.fromkeys(("barrier", "all_reduce", "broadcast", "reduce", "destroy_process_group"), _returns(None))
+    put(dist, init_process_group=begun, get_rank=_returns(0), get_world_size=_returns(1), **nothing)
+    put(torch.multiprocessing, spawn=lambda function, args=(), **_: function(0, *args))
+    put(nn.parallel, DistributedDataParallel=_Wrapper)
+
+
+class _Wrapper(nn.Module):
+    """What ``DistributedDataParallel`` is to one process."""
+
+    def __init__(self, module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
 
 
 _CUDA_NOTHING = (

@@ -10,11 +10,12 @@ import builtins
 import sys
 import time
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from bowerbird.reading.running import imports, rewrite
+from bowerbird.reading.running import naming, rewrite
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.undefined import undefined_names
@@ -24,19 +25,34 @@ if TYPE_CHECKING:
 
 MOST_FAILURES = 4
 LEAST_SECONDS = 0.5
+LONGEST_FAILURE = 300
 
 
 def drive(session: "Session", seconds: float) -> None:
     """Tries the drivers of the request one after another, until every module has run or the time is spent."""
-    for name in imports.names_of(session.request):
-        sys.modules[name] = sys.modules["__main__"]
+    _importable(session)
     until = time.process_time() + seconds
-    for driver in session.request.drivers:
+    for driver in (d for d in session.request.drivers if not d.asked):
         left = until - time.process_time()
         if left < LEAST_SECONDS or not waiting(session):
             return
         with session.clock(min(left, max(left / 3, 1.5)), "driver"):
             _tried(session, driver)
+
+
+def drive_asked(session: "Session") -> None:
+    """Runs the drivers that a user or a model brings, whatever the program did by itself, with time of their own."""
+    _importable(session)
+    for driver in (d for d in session.request.drivers if d.asked):
+        session.loops.started = time.process_time()
+        with session.clock(session.request.seconds, "driver"):
+            _tried(session, driver)
+
+
+def _importable(session: "Session") -> None:
+    """The program under its usual names: importing it gives what was defined when it ran."""
+    for name in naming.names_of(session.request):
+        sys.modules[name] = sys.modules["__main__"]
 
 
 def waiting(session: "Session") -> set[str]:
@@ -60,13 +76,17 @@ def _tried(session: "Session", driver: Driver) -> None:
     failures: list[str] = []
     try:
         _executed(session, driver, space, said, failures)
+    except BaseException as error:
+        failures.append("its time was over" if type(error).__name__ == "OutOfTime" else type(error).__name__)
+        raise
     finally:
         ran = sorted(before - waiting(session))
-        kept = bool(ran) or (_lines(session) > lines and not failures)
+        kept = bool(ran) or (_lines(session) > lines and (driver.asked or not failures))
         value = {"ran": ran, "kept": kept, "failures": failures[:MOST_FAILURES], "lines": _lines(session) - lines}
         session.recorder("run.driver", driver.place, value, line=None, file="")
         if kept:
             _keep(session, space, said)
+            session.made |= space if driver.asked else {}
         else:
             session.names.forget_after(made)
             session.names.namespaces.remove(space)
@@ -96,30 +116,41 @@ def _executed(
     around = fragments.Surroundings(
         tree, space, lambda what, why: said.update({what: why}), session.request.image_shape
     )
-    for name, line in undefined_names(driver.text, tree, file).items():
+    for name, line in undefined_names(driver.text, tree, file).items() if driver.by != "model" else ():
         around.provide(name, line)
     for line, code in rewrite.statements(tree, file):
-        if len(failures) >= MOST_FAILURES or not _statement(line, code, space, around, failures):
-            return
+        try:
+            if len(failures) >= MOST_FAILURES or not _statement(line, code, space, driver, around):
+                return
+        except (Exception, KeyboardInterrupt) as error:  # a stranger's code that may want what is not here
+            failures.append(_said(session, error, line))
+            if driver.asked:
+                session.recorder.exception(error, statement=line, phase="driver")
 
 
 def _statement(
-    line: int, code: types.CodeType, space: dict[str, Any], around: fragments.Surroundings, failures: list[str]
+    line: int, code: types.CodeType, space: dict[str, Any], driver: Driver, around: fragments.Surroundings
 ) -> bool:  # fmt: skip
-    """Executes one statement; False when the driver has ended itself."""
-    for _ in range(4):
+    """Executes one statement; False when the driver has ended itself.  A model is told which names it did not define,
+    and given none."""
+    for _ in range(3):
         try:
             exec(code, space)
         except SystemExit:
             return False
         except NameError as error:
-            if around.provide(error.name or "", line):
+            if driver.by != "model" and around.provide(error.name or "", line):
                 continue
-            failures.append(f"line {line}: {type(error).__name__}: {error}"[:300])
-        except (Exception, KeyboardInterrupt) as error:  # a stranger's code that may want what is not here
-            failures.append(f"line {line}: {type(error).__name__}: {error}"[:300])
+            raise
         return True
     return True
+
+
+def _said(session: "Session", error: BaseException, line: int) -> str:
+    """A failure and the way through the program to it: ``line 3: TypeError: … (nets.py line 31 in forward)``."""
+    way = [f"{Path(file).name} line {n} in {name}" for file, n, name in session.recorder.stack(error.__traceback__)]
+    said = f"line {line}: {type(error).__name__}: {error}"[:LONGEST_FAILURE]
+    return f"{said} ({' > '.join(way[-4:])})" if way else said
 
 
 def _keep(session: "Session", space: dict[str, Any], said: dict[str, str]) -> None:

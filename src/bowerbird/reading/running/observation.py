@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bowerbird.reading import drivers
+from bowerbird.reading import defaults, drivers
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
 from bowerbird.reading.running.launch import Child
@@ -21,19 +21,19 @@ LARGEST_PROBED = 30_000_000
 @contextlib.contextmanager
 def observe(
     source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0, child: Child | None = None,
-    driver: Driver | None = None,
+    given: tuple[Driver, ...] | None = None, defining: bool = False,
 ) -> Iterator[Run]:  # fmt: skip
     """The run of a program; while the context is open, ``run.patched(patch)`` can execute changed versions of it.
 
     A ``child`` that is given serves several programs, so that torch is loaded once for all.  What the program does not
-    call by itself is called by ``driver``; without one, by those that its project offers.
+    call by itself is called by the drivers that are ``given``; without any, by those that its project offers.
     """
     with Child() if child is None else contextlib.nullcontext(child) as child:
         child.start()
         request = Request(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
-            wanted=source.wanted, project=str(source.project),
-            drivers=(driver,) if driver is not None else tuple(drivers.likely(source)),
+            defining=defining, wanted=source.wanted, project=str(source.project), settings=defaults.found(source),
+            drivers=tuple(drivers.likely(source)) if given is None else given,
         )  # fmt: skip
         facts, used, why = attempts(child, request)
         if not used.drivers and _guessed(facts):
@@ -41,7 +41,7 @@ def observe(
             facts, why = execute(child, used) if used.drivers else (facts, why)
         if used.shrink:
             facts = _at_true_size(facts, execute(child, replace(request, count=True, probes=False))[0])
-        run = Run(_ran(facts), facts, _stand_ins(facts), why, drivers=used.drivers)
+        run = Run(_ran(facts), facts, _stand_ins(facts), why, drivers=used.drivers, defining=defining)
         reruns = 0
 
         def rerun(patch: Patch) -> FactStore | None:
@@ -65,8 +65,7 @@ def _guessed(facts: FactStore) -> bool:
 def execute(child: Child, request: Request) -> tuple[FactStore, str]:
     scratch = child.scratch()
     complete = replace(request, scratch=str(scratch), results=str(scratch.with_suffix(".facts")))
-    wall_s = 3 * (request.seconds + 2 * request.probe_seconds) + 20
-    return child.execute(complete, wall_s)
+    return child.execute(complete, wall_s=3 * request.cpu_s + 5)
 
 
 def attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bowerbird.reading.running.guards import is_secret
-from bowerbird.reading.running.imports import NEVER_OWN, folders_of, package_of
 from bowerbird.reading.running.kernel import around_home
+from bowerbird.reading.running.naming import NEVER_OWN, folders_of, package_of
 from bowerbird.reading.running.request import Request
 
 MOST_FILES = 2_000
@@ -35,25 +35,25 @@ class Reach:
         for file, text in self.request.texts.items():
             self._follow(Path(file), text)
         for driver in self.request.drivers:
-            self._follow(Path(driver.file), driver.text)
+            self._follow(Path(driver.file), driver.text, naming=driver.by != "model")
 
     def readable(self) -> list[Path]:
         return [*self.files, *self.data]
 
-    def _follow(self, file: Path, text: str) -> None:
-        """Adds a file, what it names, and the files that it imports."""
+    def _follow(self, file: Path, text: str, naming: bool = True) -> None:
+        """Adds a file, what it names (but for what a model wrote), and the files that it imports."""
         self.files[file] = None
         try:
             nodes = list(ast.walk(ast.parse(text)))
         except (SyntaxError, ValueError, RecursionError):
             return
         words = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        for word in words:
+        for word in words if naming else ():
             self._named(word)
         for name in (*_imported(nodes, self._package(file)), *(w for w in words if _dotted(w))):
             for found in self._files_of(name):
                 if found not in self.files and len(self.files) < MOST_FILES and found.stat().st_size < LARGEST_BYTES:
-                    self._follow(found, found.read_text(encoding="utf-8", errors="replace"))
+                    self._follow(found, found.read_text(encoding="utf-8", errors="replace"), naming)
 
     def _package(self, file: Path) -> list[str]:
         for folder in self.folders:

@@ -37,6 +37,8 @@ class Run:
     stand_ins: tuple[StandIn, ...] = ()
     why_not: str = ""
     drivers: tuple[Driver, ...] = ()
+    defining: bool = False
+    """Whether the program was only read in, because it came to no end by itself, and a driver used it."""
     rerun: Callable[[Patch], FactStore | None] | None = None
     _patched: dict[Patch, FactStore | None] = field(default_factory=dict)
 

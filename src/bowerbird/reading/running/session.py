@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bowerbird.reading.running import compat, driving, exercise, imports, kernel, rewrite, shrinking, trainers
+from bowerbird.reading.running import compat, driving, exercise, imports, kernel, naming, rewrite, shrinking, trainers
 from bowerbird.reading.running.guards import Guard, limit, soften
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import Loops
@@ -83,6 +83,8 @@ class Session:
         self.output = _Output()
         self.finished = False
         self.executed = self.own_steps = 0
+        self.made: dict[str, Any] = {}
+        """The names of drivers that were asked for."""
         self.guessed: list[str] = []
         """What no driver called, so that arguments were made up for it."""
         self.failures = 0
@@ -114,18 +116,22 @@ class Session:
 
     def exercise(self, started: float) -> None:
         """Runs what the program by itself did not: by its drivers first, then with arguments that are made up."""
-        if self.recorder.steps and self.modules.number:
-            return
-        self.functions.flow.outside = True
+        left = self.request.seconds - (time.process_time() - started)
+        trained = bool(self.recorder.steps and self.modules.number)
+        asked = any(driver.asked for driver in self.request.drivers)
+        self.functions.flow.outside = asked or not trained
         with self.functions:
-            driving.drive(self, self.request.seconds - (time.process_time() - started))
+            self.recorder.safely(driving.drive_asked, self)
+            if trained:
+                return
+            self.recorder.safely(driving.drive, self, left)
             if self.request.wanted is None and not self.recorder.steps:
                 left = self.request.seconds - (time.process_time() - started)
                 with self.clock(max(left, 1.0), "exercise"):
-                    trainers.exercise(self.live(), self.replace, lambda: self.recorder.steps)
+                    self.recorder.safely(trainers.exercise, self.live(), self.replace, lambda: self.recorder.steps)
             self.guessed = sorted(driving.waiting(self))
             with self.clock(self.request.probe_seconds, "exercise"):
-                exercise.exercise(self.live(), self.request.wanted, self.replace)
+                self.recorder.safely(exercise.exercise, self.live(), self.request.wanted, self.replace)
 
     def _count(self) -> None:
         """Builds the networks on the meta device and counts them; what the program does beyond that may fail there."""
@@ -140,11 +146,12 @@ class Session:
         request = self.request
         scratch = Path(request.scratch)
         reach, packages = Reach(request), kernel.packages()
+        fragments.Options.project = request.settings
         os.chdir(scratch)
         random.seed(request.seed)
         np.random.seed(request.seed)
         torch.manual_seed(request.seed)
-        limit(request.memory_bytes, request.seconds + request.probe_seconds * 2 + 5)
+        limit(request.memory_bytes, request.cpu_s)
         self.modules.install()
         self.training.install()
         self.recurrent.install()
@@ -234,7 +241,7 @@ class Session:
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         module.__file__ = request.main
-        module.__package__ = imports.package_of(request)
+        module.__package__ = naming.package_of(request)
         module.__builtins__ = builtins  # type: ignore[attr-defined]
         self.namespace = module.__dict__
         self.names.namespaces.append(self.namespace)
@@ -242,7 +249,8 @@ class Session:
         for name, line in undefined_names(text, tree, request.main).items():
             surroundings.provide(name, line)
         with self.functions:
-            for line, code in rewrite.statements(tree, request.main):
+            whole = rewrite.defining(tree) if request.defining else tree
+            for line, code in rewrite.statements(whole, request.main):
                 before = self.failures
                 if not self._statement(line, code, surroundings) or self.failures >= MOST_FAILURES:
                     return

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import candidates, module_for
+from bowerbird.reading.running.building import BATCH, candidates, module_for
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.standins.anything import Anything
 from bowerbird.reading.running.standins.data import Loader
+from bowerbird.reading.running.uses import Use, uses
 
 Replace = Callable[[str, str], None]
 SHAPES = ((1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
-BATCH = 8
 MOST_TRAINERS = 3
 
 
@@ -52,7 +52,8 @@ def _trainers(live: Live) -> Iterator[Trainer]:
 
 def _outermost(functions: dict[str, Any]) -> list[str]:
     """The functions that train, by themselves or through another of them; first those that none of them calls."""
-    words = {name: _words(inspect.unwrap(function).__code__) for name, function in functions.items()}
+    plain = {name: inspect.unwrap(function) for name, function in functions.items()}
+    words = {name: _words(function.__code__) for name, function in plain.items() if inspect.isfunction(function)}
     training = {name for name, said in words.items() if "backward" in said}
     while more := {name for name, said in words.items() if name not in training and said & training}:
         training |= more
@@ -106,6 +107,7 @@ def _by_function(name: str, function: Any, live: Live, replace: Replace, steps: 
 
 def _attempt(function: Callable[..., Any], guesses: "_Guesses", steps: Callable[[], int]) -> Exception | None:
     try:
+        guesses.used = uses(function)
         given = [guesses.value(p) for p in _needed(function)]
         function(*given)
     except Exception as raised:  # the user's training, given guesses: another shape may do
@@ -120,7 +122,9 @@ def _needed(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _settings(value: Any, shape: tuple[int, int, int]) -> Any:
-    """Settings that agree with the pictures."""
+    """Settings and loaders that agree with the pictures."""
+    if isinstance(value, Loader):
+        return Loader(shape, BATCH)
     if isinstance(value, fragments.Options):
         value.channels = value.in_channels = value.img_channels = value.nc = shape[0]
         value.img_size = value.image_size = value.input_size = value.imageSize = shape[1]
@@ -149,16 +153,31 @@ _NETWORKS = re.compile(
 _LOSSES = re.compile(r"criterion|loss|^bce$|^mse$|objective", re.I)
 
 
+_OBJECTS = re.compile(rf"{_LOADERS.pattern}|{_NETWORKS.pattern}|{_LOSSES.pattern}|optim|sched|scaler|logg|writer", re.I)
+
+
 class _Guesses:
     """What a training function is given, by the names of its arguments; networks before their optimisers."""
 
     def __init__(self, live: Live, replace: Replace, shape: tuple[int, int, int], batch: int) -> None:
         self.live, self.replace, self.shape, self.batch = live, replace, shape, batch
         self.networks: dict[str, nn.Module] = {}
+        self.used: dict[str, Use] = {}
+
+    def _loss(self) -> torch.Tensor:
+        """A loss that depends on all parameters that there are."""
+        modules = list(self.networks.values()) or list(self.live.roots.values())
+        parts = [p.square().mean() for m in modules for p in m.parameters() if p.is_floating_point()]
+        return torch.stack(parts).sum() if parts else torch.zeros((), requires_grad=True)
 
     def value(self, parameter: inspect.Parameter) -> Any:
         name = parameter.name
         lower = name.lower()
+        use = self.used.get(name, Use())
+        if "backward" in use.attributes:
+            return self._loss()
+        if use.is_settings and not _OBJECTS.search(lower):
+            return _settings(fragments.Options(), self.shape)
         if lower in ("args", "opt", "config", "cfg", "hparams", "params", "conf", "options"):
             return _settings(fragments.Options(), self.shape)
         if lower == "device":
@@ -173,7 +192,7 @@ class _Guesses:
             return StandInLoss()
         if _NETWORKS.search(lower):
             return self._network(name)
-        return fragments.option(name)
+        return fragments.setting(name)
 
     def _network(self, name: str) -> nn.Module:
         bound = self.live.namespace.get(name)

@@ -43,7 +43,7 @@ MOST_CLAIMS = 12
 
 def opening(material: Material, question: str, lang: Language, room: int) -> list[Message]:
     """The system message, and the program with the facts that matter to the question, within ``room`` tokens."""
-    mark = mark_of(material)
+    mark = mark_of(material.unit.text)
     source = _source(material, int(room * 0.6))
     facts = _facts(material, question, lang, room - tokens(source) - 900)
     findings = "\n".join(
@@ -55,9 +55,9 @@ def opening(material: Material, question: str, lang: Language, room: int) -> lis
     return [{"role": "system", "content": system}, {"role": "user", "content": told}]
 
 
-def mark_of(material: Material) -> str:
-    """A line that the program cannot contain: it is made from the hash of its text."""
-    return f"=== DATA {hashlib.sha256(material.unit.text.encode()).hexdigest()[:16]} ==="
+def mark_of(text: str) -> str:
+    """A line that a program cannot contain: it is made from the hash of its text."""
+    return f"=== DATA {hashlib.sha256(text.encode()).hexdigest()[:16]} ==="
 
 
 def _source(material: Material, room: int) -> str:

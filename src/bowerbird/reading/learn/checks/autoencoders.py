@@ -132,3 +132,33 @@ def straight_through(answer: Any) -> Iterator[Observation]:
             f"it should move {wish_en} alone.",
             f"{name} 给 z 的梯度范数是 {norms[0]:.3g}，给码的是 {norms[1]:.3g}；它应当只移动{wish_zh}。",
         )
+
+
+@checks("latent-units")
+def latent_units(answer: Any) -> Iterator[Observation]:
+    spread, noise = torch.tensor([1.0, 1.0, 3.0]).view(3, 1, 1), torch.tensor([0.02, 0.4, 0.4]).view(3, 1, 1)
+    mu = spread * torch.randn(64, 3, 4, 4)
+    logvar = 2 * noise.log() + torch.randn(64, 3, 4, 4)
+    z, unit = answer.in_units(mu.clone(), logvar.clone())
+    shape = tuple(unit.shape)
+    yield Observation(
+        shape == (3, 1, 1),
+        f"For codes of 3 features the unit has shape {shape}; it should be (3, 1, 1).",
+        f"编码有 3 个特征时，unit 的形状是 {shape}；应为 (3, 1, 1)。",
+    )
+    size = z.square().mean().item()
+    yield Observation(
+        abs(size - 1) < 1e-3, f"The mean of z² is {size:.3g}; it should be 1.", f"z² 的均值是 {size:.3g}；应为 1。"
+    )
+    error = (z * unit - mu).abs().max().item()
+    yield Observation(
+        error < 1e-4,
+        f"z · unit is off mu by up to {error:.3g}; decoding would begin from something else.",
+        f"z · unit 与 mu 最多相差 {error:.3g}；解码的起点就变了。",
+    )
+    ratio, wanted = (unit[1] / unit[0]).item(), ((logvar[:, 1] - logvar[:, 0]).mean() / 2).exp().item()
+    yield Observation(
+        abs(ratio / wanted - 1) < 1e-3,
+        f"The noise of two features differs by a factor of {wanted:.4g} (geometric mean), their units by {ratio:.4g}.",
+        f"两个特征的噪声相差 {wanted:.4g} 倍（几何平均），它们的单位却相差 {ratio:.4g} 倍。",
+    )

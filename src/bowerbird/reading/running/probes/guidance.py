@@ -92,6 +92,7 @@ def clamped_ratio(live: Live) -> None:
                 )
 
 
+MOST_UPDATES = 100
 _AVERAGE = re.compile(
     r"^(update|update_model_average|update_moving_average|update_ema|step|ema_update|__call__|update_average)$"
 )
@@ -133,7 +134,10 @@ def moving_average(live: Live) -> None:
         if needed:
             given |= {w: decay or 0.99 for w in needed if re.search("decay|beta|mu|alpha", w)}
         try:
-            live.call(function, **given)
+            for _ in range(MOST_UPDATES):  # one that updates now and then, or begins later, is given the time for it
+                live.call(function, **given)
+                if any(p.detach().any() for p in mean.parameters()):
+                    break
         except Exception:  # it wants other arguments
             continue
         value = {

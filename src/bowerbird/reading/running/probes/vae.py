@@ -266,6 +266,8 @@ def _sign_in_loss(formulas: Formulas, site: Site, live: Live) -> dict[str, Any] 
         for name in names:
             if not isinstance(whole, ast.BinOp) or name not in names_in(whole) or len(names_in(whole)) < 2:
                 continue
+            if _folded(whole, name):
+                continue
             factor = coefficient(whole, name, _number(live, unit))
             if factor is not None and any(
                 isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add | ast.Sub) for n in ast.walk(whole)
@@ -273,6 +275,12 @@ def _sign_in_loss(formulas: Formulas, site: Site, live: Live) -> dict[str, Any] 
                 negated = _negated_later(formulas, statement)
                 return {"factor": inside * factor * negated, "line": statement.lineno, "with_other": True}
     return None
+
+
+def _folded(whole: ast.expr, name: str) -> bool:
+    """Whether a name stands inside an absolute value or a square, as a KL does that is held at a capacity: |C - KL|."""
+    calls = (n for n in ast.walk(whole) if isinstance(n, ast.Call) and last_name(n) in ("abs", "square", "pow"))
+    return any(name in names_in(call) for call in calls)
 
 
 def _negated_later(formulas: Formulas, statement: ast.stmt) -> float:

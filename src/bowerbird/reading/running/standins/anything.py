@@ -83,7 +83,23 @@ class Anything:
         return self
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _same
-    __iadd__ = __isub__ = __imul__ = __neg__ = __matmul__ = __rmatmul__ = _same
+    __iadd__ = __isub__ = __imul__ = __neg__ = __matmul__ = __rmatmul__ = __abs__ = __pow__ = __rpow__ = _same
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __and__ = __or__ = __invert__ = _same
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(0 < other)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(0 > other)
+
+    def __le__(self, other: Any) -> bool:
+        return bool(0 <= other)
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(0 >= other)
+
+    def __round__(self, digits: int = 0) -> int:
+        return 0
 
 
 class _AnyClass(type):

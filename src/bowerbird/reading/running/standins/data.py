@@ -19,6 +19,10 @@ BATCHES = 4
 BATCHES_BY_HAND = 40
 
 
+SMALLEST_SHORTENED = 24
+"""A data set of so few examples was made to be walked whole."""
+
+
 class Shortened(Dataset[Any]):
     """The first ``length`` examples of a data set; everything else is that of the whole."""
 
@@ -134,6 +138,8 @@ def _short(dataset: Any, settings: dict[str, Any], replace: Callable[[str, str],
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__") or not isinstance(size, int):
         return dataset
     length = BATCHES * size
+    if len(dataset) <= SMALLEST_SHORTENED:
+        return dataset
     if getattr(dataset, "stand_in", False) and not hasattr(dataset, "indices"):
         dataset.length = length if length < len(dataset) or len(dataset) < size else len(dataset)
         return dataset

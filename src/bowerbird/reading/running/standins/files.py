@@ -12,6 +12,7 @@ import pathlib
 import pickle
 import sys
 import urllib.request
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -46,9 +47,10 @@ _TEXT = (
 _PASSING = (
     "bowerbird/reading/running/", "/pathlib.py", "/os.py", "<frozen ", "genericpath.py", "posixpath.py", "/glob.py",
     "/gzip.py", "/zipfile.py", "/PIL/", "/numpy/", "/codecs.py", "/tarfile.py", "/shutil.py", "/torch/serialization.py",
-    "/pickle.py", "/contextlib.py",
+    "/pickle.py", "/contextlib.py", "/scipy/",
 )  # fmt: skip
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+_SOUNDS = (".wav", ".flac", ".mp3", ".ogg")
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 _CHINESE = ("zh", "chinese", "tang", "poet", "cn", "poem", "诗", "中")
 
@@ -73,7 +75,7 @@ class Files:
         own = self.root / wanted
         if not wanted.is_absolute() and own.exists():
             return str(own)
-        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, ".pkl", ".npy", ".bin", *_WEIGHTS):
+        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, *_SOUNDS, ".pkl", ".npy", ".bin", *_WEIGHTS):
             made = self._made(wanted)
             if made is not None:
                 return made
@@ -148,6 +150,8 @@ class Files:
             comma = "," if wanted.suffix == ".csv" else "\t"
             rows = [comma.join(f"{i * j % 7}" for j in range(1, 5)) for i in range(200)]
             target.write_text("\n".join([comma.join("abcd"), *rows]), encoding="utf-8")
+        elif wanted.suffix.lower() in _SOUNDS:
+            _write_sound(target)
         elif wanted.suffix in (".pt", ".pth", ".ckpt"):
             target.write_bytes(b"")
         elif wanted.suffix == ".pkl":
@@ -158,6 +162,18 @@ class Files:
             np.arange(20_000, dtype=np.uint16).__mod__(50).astype(np.uint16).tofile(target)
         else:
             target.write_text(words.text(30_000, chinese=chinese), encoding="utf-8")
+
+
+def _write_sound(target: Path) -> None:
+    """Two seconds of a falling tone in noise, 16 bits at 22,050 Hz."""
+    seconds = np.arange(44_100) / 22_050
+    noise = np.random.default_rng(0).normal(size=len(seconds))
+    samples = 0.3 * np.sin(2 * np.pi * (440 - 60 * seconds) * seconds) + 0.02 * noise
+    with wave.open(str(target), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(22_050)
+        file.writeframes((samples * 32_767).astype("<i2").tobytes())
 
 
 def install(recorder: Recorder, replace: Replace, root: Path) -> None:

@@ -10,13 +10,14 @@ import math
 import random
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn, optim
 from torch.nn import functional
 
+from bowerbird.reading.running.shrinking import smaller
 from bowerbird.reading.running.standins import words
 from bowerbird.reading.running.standins.data import Images, Loader
 
@@ -85,7 +86,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
         (r"dimension$", 64),
         (r"(^|_)(name|mode|type|arch)s?$|^model$|^model_|model_(name|type|id)", "model"),
-        (r"device", "cpu"), (r"prompt|text", "The bower was built"),
+        (r"_(idx|index)$", 0), (r"device", "cpu"), (r"prompt|text", "The bower was built"),
         (r"bidirectional|causal", False), (r"(n_|num_)?samples?|^n", 8), (r"dim|size|channels|units", 32),
     )
 )  # fmt: skip
@@ -105,15 +106,52 @@ def known(name: str) -> bool:
 
 
 class Options(argparse.Namespace):
-    """Settings of which every name has a value."""
+    """Settings of which every name has a value: the project's own where it sets one, else a usual one."""
+
+    project: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, section: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.__dict__["_section"] = section or {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return option(name)
+        value = self.__dict__["_section"].get(name)
+        value = setting(name) if value is None else _sized(name, value)
+        setattr(self, name, value)
+        return value
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, str(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The setting of this name; ``default`` where the project sets none."""
+        return getattr(self, name) if name in self else default
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.__dict__["_section"] or name in self.project or name in vars(self)
+
+    def keys(self) -> list[str]:
+        return list(self.__dict__["_section"])
+
+
+WIDEST = 64
+_WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_model|width)$", re.I)
+
+
+def setting(name: str) -> Any:
+    """The project's value for a setting, made small, else a plausible one by its name."""
+    value = Options.project.get(name)
+    return option(name) if value is None or value == "" else _sized(name, value)
+
+
+def _sized(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return Options(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    return min(smaller(name, value), WIDEST if _WIDTHS.search(name) else value)
 
 
 class Surroundings:

@@ -1,0 +1,29 @@
+"""Moving pictures: clips that do not move."""
+
+from bowerbird.diagnosis.rule import Verdict, observed, rule
+from bowerbird.diagnosis.signals import Signals
+
+FROZEN = 0.1
+"""Of the change from frame to frame that real clips have …"""
+CERTAIN = 0.03
+
+
+@rule(
+    "frozen-motion",
+    "The clips hardly move: every frame repeats the one before",
+    "Blattmann et al. 2023, arXiv:2311.15127, section 3.1 (static clips are taken out of the data by their motion)",
+    explains=("mode-collapse",),
+)
+def frozen_motion(s: Signals) -> Verdict | None:
+    motion = s.probed("samples.motion")
+    if not len(motion) or not s.samples_count:
+        return None
+    late = motion.tail(0.2)
+    if late.median > FROZEN or s.probed("samples.diversity").tail(0.2).median < 0.02:
+        return None
+    text = f"neighbouring frames differ {late.median:.3f} times as much as in the data (mean squares)"
+    advice = [
+        "look whether the network mixes frames at all: for spacetime, that no attention in time is frozen or removed",
+        "train longer; or look at lower rates, where neighbouring frames differ more: --data.video.rate-hz 4",
+    ]
+    return Verdict(0.9 if late.median < CERTAIN else 0.75, [observed(late, text)], advice)
