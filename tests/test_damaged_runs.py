@@ -15,12 +15,14 @@ from bowerbird import api, config
 from bowerbird.data.tensorfile import Damaged, read_header, read_tensors, verify, write_tensors
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
+from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
+from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.report.run import write_run_report
 from bowerbird.studio.shelf import Shelf
 from bowerbird.training.rundir import RunDir, load_model
-from bowerbird.training.trainer import resume
+from bowerbird.training.trainer import resume, train
 
 FILES = (
     "run.toml", "environment.json", "metrics.jsonl", "signals.jsonl", "diagnosis.json", "model.safetensors",
@@ -134,6 +136,22 @@ def test_two_damaged_states_are_one_sentence(run: Path) -> None:
         flipped(file, 8 * (file.stat().st_size - 3))
     with pytest.raises(BowerbirdError, match=r"No intact state is left.*--start"):
         resume(run, open_data(folder.config().data), quiet=True)
+
+
+@pytest.mark.parametrize("text", ["", "{}", None])
+def test_a_tokenizer_of_another_run_is_not_used(text: str | None, tmp_path: Path) -> None:
+    letters = config.Data("tang-5", text=config.Text(tokenizer="char", context=16))
+    net = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
+    training = config.Train(steps=2, batch_size=4, threads=1, device="cpu", sample_every=0)
+    train(
+        config.Run(AutoregressiveConfig(net=net), letters, training), tmp_path / "run", open_data(letters), quiet=True
+    )
+    assert api.sample(tmp_path / "run", 1)
+    file = tmp_path / "run" / "tokenizer.json"
+    file.unlink() if text is None else file.write_text(text)
+    said = "is missing" if text is None else "is not the one that the model was trained with"
+    with pytest.raises(BowerbirdError, match=f"tokenizer.json {said}"):
+        api.sample(tmp_path / "run", 1)
 
 
 def test_a_kill_between_the_two_renames_leaves_the_state_before(run: Path) -> None:

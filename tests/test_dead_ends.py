@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_classes_in_another_order_are_not_taken_for_one_another(tiny: Path, fini
 
 def test_a_start_of_another_kind_is_refused(finished: Path, tiny: Path, tmp_path: Path) -> None:
     run = small(tiny, AutoregressiveConfig(net=TransformerConfig(n_layer=1, n_head=2, n_embd=16)), start=str(finished))
-    with pytest.raises(BowerbirdError, match="does not fit"):
+    with pytest.raises(BowerbirdError, match=r"it holds the family vae \(image\), and this is autoregressive"):
         train(run, tmp_path / "run", open_data(run.data), quiet=True)
     with pytest.raises(BowerbirdError, match=r"has no model.safetensors"):
         train(
@@ -285,6 +286,20 @@ def test_a_folder_that_holds_something_else_is_refused(tiny: Path, tmp_path: Pat
     with pytest.raises(BowerbirdError, match=r"is not empty \(it holds 2024/cat.png\)"):
         api.train(small(tiny), tmp_path / "photos", quiet=True)
     assert [path.name for path in (tmp_path / "photos").rglob("*")] == ["2024", "cat.png"]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda run, out: api.sample(run, 1, out=out), lambda run, out: api.export(run, "safetensors", out)]
+)
+def test_what_is_made_goes_to_no_folder_of_somebody_else(finished: Path, tmp_path: Path, write: Any) -> None:
+    for _ in range(2):  # what it wrote itself may be written again
+        write(finished, tmp_path / "mine")
+    (theirs := tmp_path / "theirs").mkdir()
+    for name in ("00000.png", "metadata.jsonl", "README.md"):
+        (theirs / name).write_text('{"file_name": "a.png", "text": "mine"}')
+    with pytest.raises(BowerbirdError, match=r"holds files that are no (samples|export) \(00000.png\)"):
+        write(finished, theirs)
+    assert {file.read_text() for file in theirs.iterdir()} == {'{"file_name": "a.png", "text": "mine"}'}
 
 
 def test_a_killed_start_is_no_obstacle(tiny: Path, tmp_path: Path) -> None:

@@ -168,11 +168,39 @@ def test_a_state_that_does_not_say_what_it_was_made_with_resumes(run: Path) -> N
 
 def test_before_the_first_checkpoint_nothing_is_compared(run: Path) -> None:
     shutil.rmtree(run / "state")
+    (run / "model.safetensors").unlink()
     more_pictures(run.parent / "data" / "upper")
     api.resume(run, quiet=True)
     environment = json.loads((run / "environment.json").read_text())
     assert RunDir(run).status()["step"] == 6
     assert environment["fingerprint"] == RunDir(run).record()["data"]["fingerprint"]
+
+
+def test_a_model_without_its_state_is_not_started_over(run: Path) -> None:
+    shutil.rmtree(run / "state")
+    before = (run / "model.safetensors").read_bytes()
+    with pytest.raises(BowerbirdError, match=r"no training state .* --start"):
+        api.resume(run, quiet=True)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_killed_between_the_first_state_and_the_first_weights(begun: Path, tmp_path: Path, monkeypatch) -> None:
+    wanted, data = small(begun / "data", checkpoint_every=6), open_data(config.Data(str(begun / "data")))
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(RunDir, "save_model", lambda *_: (_ for _ in ()).throw(Killed()))
+        train(wanted, tmp_path / "run", data, quiet=True)
+    run = RunDir(tmp_path / "run")
+    assert run.status()["finished"] and not run.model_file.exists()
+    api.resume(run.path, quiet=True)
+    assert run.model_file.is_file() and api.load(run.path)
+
+
+def test_changed_data_are_not_measured_against_in_silence(run: Path) -> None:
+    api.resume(run, quiet=True)
+    assert api.measure(run, n_samples=4, metrics=["psnr"])
+    more_pictures(run.parent / "data" / "upper")
+    with pytest.raises(BowerbirdError, match=r"have changed since .* --against"):
+        api.measure(run, n_samples=4, metrics=["psnr"])
 
 
 def test_flops_and_examples_are_counters(tiny: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 Sample number i of a seed is the same whatever else is drawn with it: its random numbers depend only on (seed, i).
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,8 @@ from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluat
 from bowerbird.provenance.labelling import UNSIGNED, Labeller, labelling
 from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 
+OURS = {"seed", "generated_by"}
+"""Of these every line of our ``metadata.jsonl`` has one."""
 PICTURES_AT_ONCE, SEQUENCES_AT_ONCE = 256, 64
 
 
@@ -203,6 +207,23 @@ class Samples(Sequence[Any]):
         with labelling(self.labeller):
             png = self.medium.png(self.x, self.given, self.spec)
         return png and self.labeller.files(png, ".png")[".png"]
+
+
+def require_own(folder: Path) -> None:
+    """BowerbirdError for a folder with files of somebody else; a new or empty one and one of samples may be written."""
+    if not folder.is_dir() or _drew(folder / METADATA):
+        return
+    if strange := next(iter(sorted(folder.iterdir())), None):
+        raise BowerbirdError(
+            f"{folder} holds files that are no samples ({strange.name}); choose a new or empty folder for --out."
+        )
+
+
+def _drew(metadata: Path) -> bool:
+    """Whether a file of metadata is ours, by what its first line says."""
+    with suppress(OSError, ValueError):
+        return not OURS.isdisjoint(json.loads(metadata.read_text(encoding="utf-8").partition("\n")[0]))
+    return False
 
 
 def _words(spec: Spec, given: Mapping[str, Tensor]) -> dict[str, list[str]]:

@@ -25,7 +25,7 @@ from bowerbird.data.fetch import locate
 from bowerbird.diagnosis import Watch
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError, RunFailed
-from bowerbird.generating import Samples, previewer
+from bowerbird.generating import Samples, previewer, require_own
 from bowerbird.generating import generate as generate_samples
 from bowerbird.measuring.evaluating import evaluator
 from bowerbird.media import open_data
@@ -357,6 +357,7 @@ def sample(
         name: value for name, value in (("label", label), ("prompt", prompt), ("source", source)) if value is not None
     }
     folder = Path(out) if out else place_beside(run_dir, "samples") / f"seed-{seed}"
+    require_own(folder)
     with trust.allowing(allow_plugin):
         if prompt is not None and "source" in model_of(run_dir).spec.given:
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]

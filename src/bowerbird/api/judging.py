@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bowerbird import config, machine, trust
 from bowerbird.diagnosis import Finding, diagnose_run
+from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.media import open_data
 from bowerbird.metrics.measurement import Measurement
@@ -57,7 +58,19 @@ def _measured(target: str, request: Measuring, device: str) -> list[Measurement]
     machine.keep_freed_memory()
     model, _ = load_model(folder, device, best=request.best)
     data = open_data(_reference(run, folder, request.against) if request.against else _with_truth(run.data))
+    if not request.against and _with_truth(run.data) == run.data:
+        _require_the_same(folder, data.fingerprint)
     return measure_model(model, data, request)
+
+
+def _require_the_same(folder: Path, fingerprint: str) -> None:
+    """BowerbirdError where a run's data are no longer those that it was trained on."""
+    trained_on = RunDir(folder).record().get("data", {}).get("fingerprint", fingerprint)
+    if trained_on != fingerprint:
+        raise BowerbirdError(
+            f"The data of {folder} have changed since it was trained on them (their fingerprint was {trained_on}, now "
+            f"{fingerprint}); restore them, or measure against what is there now with --against SRC."
+        )
 
 
 def _with_truth(data: config.Data) -> config.Data:

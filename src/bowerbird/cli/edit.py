@@ -57,11 +57,13 @@ class Edit(Command):
 
     def __call__(self) -> None:
         from bowerbird import api
+        from bowerbird.generating import require_own
 
         if self.action is None:
             self.list_actions()
             return
         folder = self.out or place_beside(self.run, "edits") / self.action
+        require_own(folder)
         with heard() as notes, only_json(self.json):
             edited = api.edit(
                 self.run,
@@ -125,7 +127,9 @@ class Stylise(Command):
 
     def __call__(self) -> None:
         from bowerbird import api
+        from bowerbird.generating import require_own
 
+        require_own(self.out)
         made = api.stylise(self.content, self.style, strength=self.strength, size=self.size, iterations=self.iterations)
         made.save(self.out, labelled=not self.no_label)
         print(self.out / f"{made.names[0]}.png")

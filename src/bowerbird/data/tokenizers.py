@@ -238,8 +238,13 @@ def _unknown_words(missing: Sequence[str], vocabulary: Iterable[str]) -> Bowerbi
 @lru_cache(maxsize=8)
 def _of_codec(codec: str, bos: int, eos: int, pad: int, chat_template: str) -> Tokenizer:
     """Kept, because reading the vocabulary of a large model takes longer than answering with it."""
-    inside = json.loads(codec).get("tokenizer", codec)  # of captions, beside what x itself needs
-    return Tokenizer(hf.Tokenizer.from_str(inside), bos, eos, pad, chat_template)
+    try:
+        inside = json.loads(codec).get("tokenizer", codec)  # of captions, beside what x itself needs
+        return Tokenizer(hf.Tokenizer.from_str(inside), bos, eos, pad, chat_template)
+    except Exception as error:  # the package raises nothing narrower
+        raise BowerbirdError(
+            f"The {FILE} of this model is missing or damaged ({error}); put it back beside its weights."
+        ) from error
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[str]:

@@ -76,7 +76,7 @@ def stylise(content: Path, style: Path, styling: Styling, labeller: Labeller) ->
     spec = Spec("image", Tensors(shape), {"source": Tensors(shape)})
     usual = asdict(Styling())
     said = {name: value for name, value in asdict(styling).items() if value != usual[name]}
-    about = {"content": content.name, "style": style.name} | said
+    about = {"generated_by": "stylise", "content": content.name, "style": style.name} | said
     return Samples(x[None] * 2 - 1, {"source": shown[None] * 2 - 1}, spec, about, [content.stem], labeller)
 
 

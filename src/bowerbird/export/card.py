@@ -13,7 +13,7 @@ from typing import Any
 from bowerbird import __version__, config, registry
 from bowerbird.data import builtin
 from bowerbird.data.catalogue import RECORDS, Record
-from bowerbird.export.target import Parity, Target, Trained
+from bowerbird.export.target import BY, Parity, Target, Trained
 from bowerbird.report.numbers import with_error
 from bowerbird.report.run import facts
 from bowerbird.spec import Classes, Field, Spec, Tensors
@@ -45,7 +45,7 @@ def card(trained: Trained, target: Target, to: str, parity: list[Parity]) -> str
     sections = [
         _header(trained, record),
         f"# {title}",
-        f"{_what(trained.spec)} Family {registry.families.name_of(type(run.model))}; exported to {to} by Bowerbird "
+        f"{_what(trained.spec)} Family {registry.families.name_of(type(run.model))}; exported to {to} {BY} "
         f"{__version__}. What this model generates is synthetic: say so when you show it.",
         _section("Use", [usage] if (usage := target.usage(trained)) else []),
         _section("Recipe", [f"```toml\n{config.dumps(public(run)).strip()}\n```"]),

@@ -35,6 +35,8 @@ BATCHES = (1, 5)
 TOLERANCE = 1e-4
 """Largest absolute difference from our outputs, as a part of the largest of them (or of 1, if they are smaller)."""
 CARD = "README.md"
+BY = "by Bowerbird"
+"""Stands in every card."""
 BY_NUMBERS = ("pixels", "codes")
 """Procedures that make a picture number by number, which only ONNX carries."""
 
@@ -217,6 +219,7 @@ def _example(field: Field, n: int, g: torch.Generator) -> Tensor:
 @contextmanager
 def placed(out: Path, target: Target) -> Iterator[Path]:
     """An empty folder; what is in it at the end moves to ``out``, and nothing does if there is an error."""
+    _require_own(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
@@ -226,6 +229,17 @@ def placed(out: Path, target: Target) -> Iterator[Path]:
             _move(folder, out, target)
     except OSError as error:
         raise BowerbirdError(f"The export cannot be written to {out}: {error.strerror or error}.") from error
+
+
+def _require_own(out: Path) -> None:
+    """BowerbirdError for a folder that holds files and is no earlier export."""
+    card = out / CARD
+    if not out.is_dir() or (card.is_file() and BY in card.read_text(encoding="utf-8", errors="replace")):
+        return
+    if strange := next(iter(sorted(out.iterdir())), None):
+        raise BowerbirdError(
+            f"{out} holds files that are no export ({strange.name}); choose a new or empty folder for --out."
+        )
 
 
 def _move(folder: Path, out: Path, target: Target) -> None:

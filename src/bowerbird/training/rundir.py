@@ -23,6 +23,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,10 +241,10 @@ class RunDir:
                 self.write_text(file, text)
         if adapters:
             write_tensors(self.path / "adapters.safetensors", adapters, {"step": step})
-        write_tensors(self.model_file, weights, {"spec": spec_to_json(spec), "step": step})
+        write_tensors(self.model_file, weights, _about(spec) | {"step": step})
 
     def save_best(self, weights: dict[str, Tensor], spec: Any, step: int, score: float) -> None:
-        write_tensors(self.best_file, weights, {"spec": spec_to_json(spec), "step": step, "score": score})
+        write_tensors(self.best_file, weights, _about(spec) | {"step": step, "score": score})
 
     def best(self) -> tuple[int, float] | None:
         """Step and score of the weights that scored best, None where none were scored, or the file is damaged."""
@@ -257,14 +258,21 @@ class RunDir:
             return None
 
     def spec_of(self, weights: Path) -> Spec:
-        """The spec in the header of ``model_file`` or ``best_file``; Damaged if there is none."""
+        """The spec in the header of ``model_file`` or ``best_file``; Damaged if there is none, or if the tokenizer
+        beside it is not the one that it was trained with."""
         try:
+            header = read_header(weights)
             texts = {
                 name: (self.path / file).read_text(encoding="utf-8")
                 for name, file in IN_FILES.items()
                 if (self.path / file).is_file()
             }
-            return spec_from_json(read_header(weights)["spec"], **texts)
+            for name, crc in header.get("texts", {}).items():
+                if _crc(texts.get(name, "")) != crc:
+                    state = "is not the one that the model was trained with" if name in texts else "is missing"
+                    raise Damaged(f"{self.path / IN_FILES[name]} {state}; put back the file of this run, or have it "
+                                  f"written again: bowerbird resume {self.path} --budget +1steps")  # fmt: skip
+            return spec_from_json(header["spec"], **texts)
         except UnicodeDecodeError as error:
             raise Damaged(f"A text file beside {weights} is damaged: {error}.") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -294,6 +302,17 @@ class RunDir:
     def truncate_metrics(self, step: int) -> None:
         """Drops the rows after ``step``: they will be written again by the resumed run."""
         self.write_lines(self.metrics_file.name, [row for row in self.metrics() if row["step"] <= step])
+
+
+def _about(spec: Spec) -> dict[str, Any]:
+    """What a file of weights says in its header: the spec, and which texts beside the file belong to it."""
+    texts = {name: _crc(text) for name in IN_FILES if (text := getattr(spec, name, ""))}
+    return {"spec": spec_to_json(spec)} | ({"texts": texts} if texts else {})
+
+
+def _crc(text: str) -> int:
+    """Whatever ends its lines, which reading and writing may change."""
+    return zlib.crc32("\n".join(text.splitlines()).encode())
 
 
 _KINDS = {"step": int, "examples": int, "seconds": float, "flops": float, "parameters": int, "finished": bool}

@@ -6,12 +6,14 @@ whole part of the model, such as the autoencoder of a latent family, becomes tha
 """
 
 import json
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from bowerbird import registry
 from bowerbird.data.tensorfile import Damaged, read_tensors
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.models.base import GenerativeModel
@@ -38,13 +40,26 @@ def start_from(model: GenerativeModel, spec: Spec, folder: Path) -> str:
     left = [name for name in own if name not in taken and name not in model.adapters()]
     if not taken or (left and model.adapters()):
         why = _mismatch(left[0] if taken else next(iter(own)), found, own)
-        raise BowerbirdError(f"train.start = {folder} does not fit: {why}; use its [model.net] and its tokenizer.")
+        raise BowerbirdError(
+            f"train.start = {folder} does not fit: {_kinds(model, spec, run)}{why}; use its [model.net] and its "
+            "tokenizer."
+        )
     model.load_state_dict(taken, strict=False)
     share = sum(own[name].numel() for name in taken) / sum(value.numel() for value in own.values())
     sentence = f"{len(taken)} of {len(own)} tensors ({share:.0%} of the weights) were taken from {folder}"
     named = "; ".join(_mismatch(name, found, own) for name in left[:MOST_NAMED])
     more = f"; and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
     return sentence + (f"; new: {named}{more}" if left else "")
+
+
+def _kinds(model: GenerativeModel, spec: Spec, run: RunDir) -> str:
+    """Families and media, where they differ: the reason that most do not fit."""
+    with suppress(BowerbirdError):
+        theirs = registry.families.name_of(type(run.config().model)), run.spec_of(run.model_file).medium
+        own = registry.families.name_of(type(getattr(model, "config", None))), spec.medium
+        if theirs != own:
+            return f"it holds the family {theirs[0]} ({theirs[1]}), and this is {own[0]} ({own[1]}); "
+    return ""
 
 
 def freeze(model: GenerativeModel, patterns: tuple[str, ...]) -> None:
