@@ -63,6 +63,16 @@ def test_a_project_ends_where_its_settings_lie(project: Path) -> None:
     assert open_source(project / "nets" / "parts.py").project == project
 
 
+def test_a_repository_that_is_a_package_ends_where_it_lies(tmp_path: Path) -> None:
+    (repository := tmp_path / "repository").mkdir()
+    (repository / ".git").mkdir()
+    (repository / "__init__.py").write_text("")
+    (repository / "nets.py").write_text(NETS)
+    (tmp_path / "README.md").write_text("somebody else's")
+    source = open_source(repository / "nets.py")
+    assert source.root == tmp_path and source.project == repository
+
+
 def test_users_are_found_in_their_order_and_nobody_else_is(project: Path) -> None:
     (project / "README.md").write_text(f"# Nets\n\n```python\n{USE}```\n\n```python\nprint('Pair')\n```\n")
     (project / "docs.md").write_text("```bash\nPair\n```\n")

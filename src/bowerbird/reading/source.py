@@ -103,7 +103,9 @@ def _of_file(path: Path) -> Source:
     tree = parse(text, path.name)
     main = str(path.absolute())
     root = _import_root(path, tree)
-    return Source(path, main, {main: text}, {main: tree}, root, project_of(root), None, cells, mended)
+    return Source(
+        path, main, {main: text}, {main: tree}, root, project_of(path.resolve().parent, root), None, cells, mended
+    )
 
 
 def pasted(text: str) -> tuple[str, tuple[str, ...]]:
@@ -144,14 +146,18 @@ def _import_root(path: Path, tree: ast.Module) -> Path:
     return folder
 
 
-def project_of(root: Path) -> Path:
-    """The project around a folder: where the repository begins, else the package's settings, else the last README."""
-    above = list(itertools.takewhile(lambda folder: not around_home(folder), (root, *root.parents)))[:MOST_LEVELS]
+def project_of(folder: Path, root: Path | None = None) -> Path:
+    """The project around a folder: where the repository begins, else the package's settings, else the last README.
+
+    Where nothing marks one it is ``root``, from which a package is imported.  That may lie above the repository, and
+    what else lies there is nobody's business.
+    """
+    above = list(itertools.takewhile(lambda folder: not around_home(folder), (folder, *folder.parents)))[:MOST_LEVELS]
     for names in _MARKERS:
         marked = [folder for folder in above if any((folder / name).exists() for name in names)]
         if marked:
             return marked[0 if names is not _MARKERS[-1] else -1]
-    return root
+    return root or folder
 
 
 def relative_levels(tree: ast.Module) -> int:
