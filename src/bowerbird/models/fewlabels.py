@@ -10,7 +10,7 @@ q(z|x, y) = N(mu(x) + e(y), diag exp(logvar(x))) and p(x|y, z).  In nats, per pi
 
     m2            loss = alpha C - U(x) - L(x_labelled, y)           (Kingma et al. 2014, arXiv:1406.5298, M2)
     consistency   loss = C + consistency · E 1[max q(y|x) ≥ threshold] · -log q(ŷ | changed x) - L(x, ŷ)
-                  with ŷ the likeliest label of x, moved a little, and changed = moved and partly covered
+                  with ŷ the likeliest label of x, moved a little, and changed = moved, partly covered and bent
                   (Sohn et al. 2020, arXiv:2001.07685, FixMatch)
     labels        loss = C - L(x, ŷ): nothing, the baseline
 
