@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bowerbird import config, machine, registry, trust
-from bowerbird.api.judging import compare, diagnose, measure, self_test
+from bowerbird.api.judging import compare, diagnose, measure, opened_again, self_test
 from bowerbird.api.programs import ask, conversation, mcp, read
 from bowerbird.data.catalogue import RECORDS
 from bowerbird.data.fetch import locate
@@ -196,24 +196,11 @@ def resume(
         machine.resolve_device(run.train.device)
     except BowerbirdError as error:
         raise BowerbirdError(f"{error} To continue here: bowerbird resume {folder} --device auto") from error
-    opened = _opened_again(run, folder)
+    opened = opened_again(run.data, folder, f"bowerbird resume {folder} --data SRC")
     asked = None if run == there else run
     with _reporting(folder):
         resume_run(folder, opened, run=asked, accept_changes=accept_changes, quiet=quiet, **_handed_in(run, opened))
     return folder
-
-
-def _opened_again(run: config.Run, folder: Path) -> Any:
-    """A run's data; where they are no longer, the error says what to do."""
-    try:
-        return open_data(run.data)
-    except BowerbirdError as error:
-        if Path(run.data.source).is_absolute() and not Path(run.data.source).exists():
-            raise BowerbirdError(
-                f"The data of {folder} are no longer at {run.data.source}; say where they are: bowerbird resume "
-                f"{folder} --data SRC"
-            ) from error
-        raise
 
 
 @contextmanager

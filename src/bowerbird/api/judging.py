@@ -57,10 +57,24 @@ def _measured(target: str, request: Measuring, device: str) -> list[Measurement]
     run = RunDir.open(folder).config()
     machine.keep_freed_memory()
     model, _ = load_model(folder, device, best=request.best)
-    data = open_data(_reference(run, folder, request.against) if request.against else _with_truth(run.data))
-    if not request.against and _with_truth(run.data) == run.data:
+    if request.against:
+        return measure_model(model, open_data(_reference(run, folder, request.against)), request)
+    data = opened_again(_with_truth(run.data), folder, f"bowerbird measure {folder} --against SRC")
+    if _with_truth(run.data) == run.data:
         _require_the_same(folder, data.fingerprint)
     return measure_model(model, data, request)
+
+
+def opened_again(data: config.Data, folder: Path, command: str) -> Any:
+    """The data that a run was trained on; where they are no longer, the error names the ``command`` to give."""
+    try:
+        return open_data(data)
+    except BowerbirdError as error:
+        if Path(data.source).is_absolute() and not Path(data.source).exists():
+            raise BowerbirdError(
+                f"The data of {folder} are no longer at {data.source}; say where they are: {command}"
+            ) from error
+        raise
 
 
 def _require_the_same(folder: Path, fingerprint: str) -> None:
