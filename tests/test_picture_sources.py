@@ -677,6 +677,20 @@ def test_colour_of_12_bits_in_16(tmp_path, channels):
     assert whole or channels == 4
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_opacity_of_16_bits_does_not_widen_the_range_of_colours_of_10(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 1024, (6, 5, channels))
+    values[..., -1] = 65535
+    values[0, 0, -1] = 0
+    write(tmp_path, {f"{i}.png": png_of_16_bits(values // i) for i in (1, 2, 3)})
+    data = opened(tmp_path)
+    assert "16-bit colour values from 0 (black) to 1023 (white)" in data.summary()
+    expected = np.broadcast_to((values[..., :-1] / 1023 * 255).round(), (6, 5, 3)).copy()
+    expected[0, 0] = 255
+    images = data.split("train+val+test").images.permute(0, 2, 3, 1).numpy()
+    assert any((image == expected).all() for image in images)
+
+
 def test_colour_of_16_bits_is_what_pillow_reads():
     values = np.random.default_rng(0).integers(0, 65536, (6, 5, 3))
     assert np.array_equal(pixels.as_stored(io.BytesIO(png_of_16_bits(values))), values >> 8)
