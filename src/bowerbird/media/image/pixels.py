@@ -276,7 +276,7 @@ SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "l
 
 def _sixteen_bits(image: ImageFile.ImageFile) -> np.ndarray:
     """16-bit colour, of which Pillow keeps the upper byte; if that says little, the lower is read in its place."""
-    file = cast(BufferedIOBase, image.fp)
+    file, packing = cast(BufferedIOBase, image.fp), _packing(image)  # which loading makes it forget
     upper = np.asarray(image).astype(np.uint16)
     if upper[..., :3].max() >= 64:
         return upper * 257
@@ -287,7 +287,7 @@ def _sixteen_bits(image: ImageFile.ImageFile) -> np.ndarray:
         lower = np.asarray(again)
     except ValueError as error:
         raise Unreadable("with 16 bits in a layout that Pillow reads as 8") from error
-    return upper * 256 + (lower[..., [1, 1, 1, 3]] if _packing(image) == GREY_AND_OPACITY else lower)
+    return upper * 256 + (lower[..., [1, 1, 1, 3]] if packing == GREY_AND_OPACITY else lower)
 
 
 def _swapped(arguments: Any) -> Any:
