@@ -10,6 +10,7 @@ import lzma
 import re
 import shutil
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 from itertools import pairwise
@@ -218,8 +219,30 @@ def test_what_is_no_text(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes()
     assert "a.csv is not UTF-8 at byte" in refusal(put(tmp_path / "a.csv", noise))
     nul = put(tmp_path / "a.txt", "a line\nwith a \0 in it\nx\n")
-    assert "a.txt is not UTF-8 at byte 14 (0x00); name its encoding" in refusal(nul)
+    assert "a.txt holds a NUL character at byte 14, as files that are no text do; remove it" in refusal(nul)
     assert "with a \0 in it" in opened(nul, encoding="utf-8").texts(ALL)
+
+
+def test_archives_documents_and_pictures_are_named(tmp_path):
+    inner, outer = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("1.txt", "a\nb\nc\n")
+    with tarfile.open(fileobj=outer, mode="w") as tar:
+        member = tarfile.TarInfo("last.zip")
+        member.size = len(inner.getvalue())
+        tar.addfile(member, io.BytesIO(inner.getvalue()))
+    for name, raw in {"a.tar": outer.getvalue(), "a": outer.getvalue(), "a.7z": b"7z\xbc\xaf\x27\x1c"}.items():
+        assert f"{name} is an archive, which is not read as it is; unpack it" in refusal(put(tmp_path / name, raw))
+    assert "a.docx is a document" in refusal(put(tmp_path / "a.docx", inner.getvalue()))
+    assert sorted(opened(put(tmp_path / "zip", inner.getvalue())).texts(ALL)) == ["a", "b", "c"]
+    assert "x.txt is a picture by its first bytes" in refusal(put(tmp_path / "x.txt", b"\xff\xd8\xff\xe0\0\x10JFIF"))
+
+
+def test_marks_of_bytes_and_of_ends_of_files_are_no_text(tmp_path):
+    corpus = opened(put(tmp_path / "a.txt", "one\n\ufefftwo\nthree\n\x1a"))
+    assert sorted(corpus.texts(ALL)) == ["one", "three", "two"]
+    assert "mark (U+FEFF) at the beginning of 1 of the texts was dropped" in corpus.summary()
+    assert "1 empty" in corpus.summary()
 
 
 def test_unknown_encodings_are_named(tmp_path):
@@ -243,7 +266,7 @@ def test_the_offset_is_that_of_the_first_wrong_byte(tmp_path_factory, raw, encod
             try:
                 want = raw.decode(encoding)
             except UnicodeDecodeError as error:
-                if not marked and not raw.startswith(tuple(textfiles.KINDS_OF_BYTES)):
+                if not marked and not files.no_text(raw) and b"\0" not in raw:
                     for read in (file_of(path, encoding).text, lambda: list(file_of(path, encoding).lines())):
                         with pytest.raises(BowerbirdError, match=f"at byte {error.start} "):
                             read()

@@ -29,15 +29,6 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 """A byte order mark decides, whatever encoding was named, as in the Encoding Standard of the WHATWG."""
-KINDS_OF_BYTES = {
-    b"\x1f\x8b": "a gzip file",
-    b"\xfd7zXZ": "an xz file",
-    b"BZh": "a bzip2 file",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file",
-    b"PK\x03\x04": "a zip (as are the files of Excel and Word)",
-    b"PAR1": "a Parquet file",
-    b"%PDF": "a PDF",
-}
 CHUNK = 1 << 16
 """Bytes that are unpacked at once."""
 AT_ONCE = 1 << 20
@@ -159,13 +150,18 @@ class _Decoded:
 
     def _refused(self, error: UnicodeError) -> BowerbirdError:
         name = self.raw.name
-        for begin, kind in KINDS_OF_BYTES.items():
-            if self.raw.head.startswith(begin):
-                return BowerbirdError(f"{name} is {kind} by its first bytes, not text; unpack it or correct its name.")
+        if kind := files.no_text(self.raw.head):
+            return BowerbirdError(f"{name} is {kind[0]} by its first bytes, not text; {kind[1]}.")
         if not isinstance(error, UnicodeDecodeError):
             return BowerbirdError(f"{name} is not {self.encoding}: {error}.")
         here, at = bytes(error.object), error.start
-        place = f"at byte {self.raw.n_read - len(here) + at:,} (0x{here[at]:02x})".replace(",", "")
+        offset = self.raw.n_read - len(here) + at
+        if here[at] == 0 and self.encoding == "utf-8" and not _utf_16(self.raw.head):
+            return BowerbirdError(
+                f"{name} holds a NUL character at byte {offset}, as files that are no text do; remove it or, if it "
+                "belongs there, add --data.text.encoding utf-8."
+            )
+        place = f"at byte {offset} (0x{here[at]:02x})"
         what = f"{name} is not {'UTF-8' if self.encoding == 'utf-8' else self.encoding} {place}"
         return BowerbirdError(f"{what}{advice(here, at, self.raw._next(), self.raw.head, self.encoding)}")
 
