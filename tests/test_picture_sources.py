@@ -739,11 +739,20 @@ def test_images_without_a_text_beside_them_are_said(tmp_path):
     assert "no text lies beside 1 of the images (4.png …)" in opened(tmp_path, given=("caption",)).summary()
 
 
+def test_a_dozen_different_captions_are_texts_and_names_are_classes(tmp_path):
+    drawn(tmp_path, [f"{i}.png" for i in range(12)])
+    write(tmp_path, {f"{i}.txt": f"picture {i}".encode() for i in range(12)})
+    assert isinstance(opened(tmp_path, given=("caption",)).spec.given["caption"], Tokens)
+    write(tmp_path, {f"{i}.txt": f"cat{i}".encode() for i in range(12)})
+    assert isinstance(opened(tmp_path, given=("caption",)).spec.given["caption"], Classes)
+
+
 def test_folders_inside_of_cyclegans_and_its_val_folders(tmp_path):
     drawn(
         tmp_path, [f"{part}{domain}/{i}.png" for part in ("train", "val", "test") for domain in "AB" for i in range(3)]
     )
     drawn(tmp_path, [f"trainA/sub/{i}.png" for i in range(2)])
+    (tmp_path / "testA").rename(tmp_path / "Testa")
     found = opened(tmp_path)
     assert (len(found.train), len(found.val), len(found.test)) == (3, 3, 3)
     assert len(found.train.given["source"]) == 5 and found.train.unpaired

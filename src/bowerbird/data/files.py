@@ -374,7 +374,7 @@ def open_files(path: Path, encoding: str = "auto") -> Files:
 
 
 def is_zip(path: Path) -> bool:
-    """By its name or, if it is readable as one, its beginning; a file that ends as a zip can be a tar that holds one."""
+    """By its name, or by its beginning and its end: what only ends as a zip may be a tar that holds one."""
     if not path.is_file():
         return False
     is_one = beginning(path).startswith(b"PK") and path.suffix.lower() not in BY_NAME and zipfile.is_zipfile(path)
@@ -392,7 +392,7 @@ def beginning(path: Path) -> bytes:
 
 def no_text(head: bytes) -> tuple[str, str] | None:
     """What a file is by its first bytes if it is no text, and what to do."""
-    return next((tuple(said) for begin, *said in NO_TEXTS if re.match(begin, head, re.DOTALL)), None)  # type: ignore[misc]
+    return next(((what, do) for begin, what, do in NO_TEXTS if re.match(begin, head, re.DOTALL)), None)
 
 
 def refused(path: Path) -> BowerbirdError | None:

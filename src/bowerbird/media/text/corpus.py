@@ -63,7 +63,7 @@ class Corpus:
     """Documents and pairs that began with a byte order mark, as after files were joined."""
 
     def add(self, text: str, split: str, source: str | None = None, where: str = "") -> None:
-        """A document or, with a source, a pair; one that is empty is skipped, and a byte order mark before it dropped."""
+        """A document or, with a source, a pair, without a byte order mark before it; one that is empty is skipped."""
         if any(side is not None and side.startswith(MARK) for side in (text, source)):
             self.n_marked += 1
             text, source = text.removeprefix(MARK), source and source.removeprefix(MARK)
