@@ -25,6 +25,7 @@ from bowerbird.media.image import pixels
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.media.image.loose import open_loose
 from bowerbird.media.image.supplied import supplied
+from bowerbird.spec import Classes, Tokens
 
 
 @pytest.fixture
@@ -453,7 +454,7 @@ def test_names_are_matched_only_where_one_image_is_meant():
             "file_name,label\n1.png,狗\n".encode("gbk"),
             r"metadata\.csv is not UTF-8: byte 0x.. at offset 22",
         ),
-        ("metadata.csv", b'file_name,label\n"1.png,a\n', r"line 2 is not a row of a table"),
+        ("metadata.csv", b'file_name,label\n"1.png,a\n', r"line 2 is not CSV: a quotation mark opens"),
         ("metadata.jsonl", b'{"file_name": 3}', r"line 1 must be a JSON object with a file_name"),
         ("dataset.json", b'{"labels": [["1.png"]]}', r"must be pairs"),
         ("dataset.json", b'{"labels": [["img1.png", 0]]}', r"None of the 1 file_name entries of dataset\.json"),

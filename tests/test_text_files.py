@@ -30,6 +30,8 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.text import corpus, textfiles
 from bowerbird.media.text.textfiles import Room, TextFile
+from bowerbird.models.seq2seq import Seq2SeqConfig
+from bowerbird.spec import Tensors
 
 ALL = "train+val+test"
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"))
@@ -722,3 +724,12 @@ def test_what_is_wrong_with_a_message_is_named(tmp_path):
         line = f'{{"messages": [{{"role": "user", "content": "Hi"}}, {{"role": "assistant", {content}}}]}}\n'
         assert said in refusal(put(tmp_path / "a.jsonl", line))
     assert "is the number 42" in refusal(put(tmp_path / "b.json", '[{"instruction": "x", "output": 42}]'))
+
+
+def test_families_say_which_learns_pairs_and_chats(tmp_path):
+    chats = opened(put(tmp_path / "a.jsonl", '{"question": "a", "answer": "b"}\n' * 4)).spec
+    with pytest.raises(BowerbirdError, match="contains chats; bring pairs .*--data.modality pairs"):
+        Seq2SeqConfig().build(chats)
+    pairs = opened(put(tmp_path / "a.tsv", "one\teins\ntwo\tzwei\nthree\tdrei\n")).spec
+    with pytest.raises(BowerbirdError, match=r"contains pairs of texts; choose the family seq2seq \(recipe translator"):
+        pairs.needs(Tensors, "vae")

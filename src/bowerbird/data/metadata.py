@@ -220,6 +220,7 @@ def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
             return _ljspeech(source, name)
         if FILE_NAME not in header:
             raise BowerbirdError(f"{name} has no column {FILE_NAME}; its first row is: {', '.join(header)}.")
+        n_read = reader.line_num
         for cells in filter(None, reader):
             n_read = reader.line_num
             if len(cells) != len(header):
