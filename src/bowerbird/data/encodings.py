@@ -216,7 +216,7 @@ likely ones is proposed."""
 SUPERSETS = {"cp949": "euc_kr", "cp932": "shift_jis", "big5hkscs": "big5", "latin-1": "cp1252"}
 SMALL, PRINTED, CONTROL = math.log(1 / 35), math.log(1 / 300), math.log(1e-6)
 """log P of an ASCII letter or space, of any other that is printed, and of a control character."""
-CLOSE = math.log(1000)
+CLOSE = math.log(100)
 """Encodings that make a text less likely than the first by no more than this factor may be meant as well."""
 
 
