@@ -178,6 +178,8 @@ def test_an_overlay_sounds_beside_its_bar(cases: Path) -> None:
     assert sounds(piece)[:2] == [(0.0, 1.0, 60), (0.0, 2.0, 72)] and sounds(piece)[-1] == (4.0, 4.0, 67)
     tied = abc.read_tune(tune("C4- & ^c2 c2|C4 & c4|C4|"))
     assert sounds(tied) == [(0, 2, 73), (0, 8, 60), (2, 2, 73), (4, 4, 72), (8, 4, 60)]
+    of_one_note = abc.read_tune(tune("[C-E]4|[CE]4|"))
+    assert sounds(of_one_note) == [(0, 4, 64), (0, 8, 60), (4, 4, 64)]
     with pytest.raises(ValueError, match="overlays of several bars"):
         abc.read_tune(tune("(& CDEF | G4 & c4 | d4 &)"))
 

@@ -25,6 +25,7 @@ from bowerbird.media.image import pixels
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.media.image.loose import open_loose
 from bowerbird.media.image.supplied import supplied
+from bowerbird.spec import Classes, Tokens
 
 
 @pytest.fixture
@@ -453,7 +454,7 @@ def test_names_are_matched_only_where_one_image_is_meant():
             "file_name,label\n1.png,狗\n".encode("gbk"),
             r"metadata\.csv is not UTF-8: byte 0x.. at offset 22",
         ),
-        ("metadata.csv", b'file_name,label\n"1.png,a\n', r"line 2 is not a row of a table"),
+        ("metadata.csv", b'file_name,label\n"1.png,a\n', r"line 2 is not CSV: a quotation mark opens"),
         ("metadata.jsonl", b'{"file_name": 3}', r"line 1 must be a JSON object with a file_name"),
         ("dataset.json", b'{"labels": [["1.png"]]}', r"must be pairs"),
         ("dataset.json", b'{"labels": [["img1.png", 0]]}', r"None of the 1 file_name entries of dataset\.json"),
@@ -677,6 +678,20 @@ def test_colour_of_12_bits_in_16(tmp_path, channels):
     assert whole or channels == 4
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_opacity_of_16_bits_does_not_widen_the_range_of_colours_of_10(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 1024, (6, 5, channels))
+    values[..., -1] = 65535
+    values[0, 0, -1] = 0
+    write(tmp_path, {f"{i}.png": png_of_16_bits(values // i) for i in (1, 2, 3)})
+    data = opened(tmp_path)
+    assert "16-bit colour values from 0 (black) to 1023 (white)" in data.summary()
+    expected = np.broadcast_to((values[..., :-1] / 1023 * 255).round(), (6, 5, 3)).copy()
+    expected[0, 0] = 255
+    images = data.split("train+val+test").images.permute(0, 2, 3, 1).numpy()
+    assert any((image == expected).all() for image in images)
+
+
 def test_colour_of_16_bits_is_what_pillow_reads():
     values = np.random.default_rng(0).integers(0, 65536, (6, 5, 3))
     assert np.array_equal(pixels.as_stored(io.BytesIO(png_of_16_bits(values))), values >> 8)
@@ -725,11 +740,20 @@ def test_images_without_a_text_beside_them_are_said(tmp_path):
     assert "no text lies beside 1 of the images (4.png …)" in opened(tmp_path, given=("caption",)).summary()
 
 
+def test_a_dozen_different_captions_are_texts_and_names_are_classes(tmp_path):
+    drawn(tmp_path, [f"{i}.png" for i in range(12)])
+    write(tmp_path, {f"{i}.txt": f"picture {i}".encode() for i in range(12)})
+    assert isinstance(opened(tmp_path, given=("caption",)).spec.given["caption"], Tokens)
+    write(tmp_path, {f"{i}.txt": f"cat{i}".encode() for i in range(12)})
+    assert isinstance(opened(tmp_path, given=("caption",)).spec.given["caption"], Classes)
+
+
 def test_folders_inside_of_cyclegans_and_its_val_folders(tmp_path):
     drawn(
         tmp_path, [f"{part}{domain}/{i}.png" for part in ("train", "val", "test") for domain in "AB" for i in range(3)]
     )
     drawn(tmp_path, [f"trainA/sub/{i}.png" for i in range(2)])
+    (tmp_path / "testA").rename(tmp_path / "Testa")
     found = opened(tmp_path)
     assert (len(found.train), len(found.val), len(found.test)) == (3, 3, 3)
     assert len(found.train.given["source"]) == 5 and found.train.unpaired

@@ -584,7 +584,7 @@ BAD: list[tuple[str, bytes, dict, str]] = [
     ("a.jsonl", b'{"text": "\\ud800"}\n', {}, "a.jsonl, line 1 is not valid text"),
     ("a.jsonl", b"[1]\n", {}, "a.jsonl, line 1 must be a JSON object"),
     ("a.jsonl", b'{"messages": []}\n', {}, "a.jsonl, line 1: messages must be a list"),
-    ("a.jsonl", b'{"messages": [{"role": "user"}]}\n', {}, "line 1: every message must be an object"),
+    ("a.jsonl", b'{"messages": [{"role": "user"}]}\n', {}, "line 1: a message has no content"),
     ("a.jsonl", b'{"messages": [{"role": "user", "content": "x"}]}\n', {}, "no message of the role assistant"),
     ("a.yml", b"a: 1\n", {}, "has no list 'conversations'"),
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import lzma
 import re
 import shutil
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 from itertools import pairwise
@@ -29,6 +30,8 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.text import corpus, textfiles
 from bowerbird.media.text.textfiles import Room, TextFile
+from bowerbird.models.seq2seq import Seq2SeqConfig
+from bowerbird.spec import Tensors
 
 ALL = "train+val+test"
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"))
@@ -189,6 +192,30 @@ def test_other_encodings_are_refused_by_offset_and_read_on_request(tmp_path, enc
         assert sorted(opened(path, encoding=name).texts(ALL)) == sorted(text.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text", "proposed"),
+    [
+        ("gbk", "床前明月光\n疑是地上霜\n举头望明月\n低头思故乡\n", "gb18030"),
+        ("big5", "床前明月光\n疑是地上霜\n舉頭望明月\n低頭思故鄉\n", "big5"),
+        ("shift_jis", "東京\n大阪\n名古屋\nりんご\n", "shift_jis"),
+        ("euc_jp", "東京\n大阪\n名古屋\nりんご\n", "euc_jp"),
+        ("euc_kr", "김민수\n이영희\n도서관\n김치찌개\n", "euc_kr"),
+        ("koi8_r", "Иван Петров\nАнна Смирнова\nяблоко\n", "koi8_r"),
+        ("cp1252", "Noël\ngarçon\nà côté\noù\n", "cp1252"),
+        ("utf-16-be", "床前明月光疑是地上霜", "utf-16-be"),
+        ("utf-16-le", "산에는 꽃 피네", "utf-16-le"),
+    ],
+)
+def test_the_encoding_of_a_few_words_is_named_first(tmp_path, encoding, text, proposed):
+    assert f"it may be {proposed}" in refusal(put(tmp_path / "a.txt", text.encode(encoding)))
+
+
+def test_what_few_bytes_cannot_tell_is_said(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes()
+    assert "it may be gb18030 or else " in refusal(put(tmp_path / "a.txt", "на дороге б".encode("koi8_r")))
+    assert "it cannot be told which encoding it has" in refusal(put(tmp_path / "a.txt", noise))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("named", ["auto", "utf-8", "gb18030"])
 def test_a_byte_order_mark_decides(tmp_path, encoding, named):
@@ -218,15 +245,38 @@ def test_what_is_no_text(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes()
     assert "a.csv is not UTF-8 at byte" in refusal(put(tmp_path / "a.csv", noise))
     nul = put(tmp_path / "a.txt", "a line\nwith a \0 in it\nx\n")
-    assert "a.txt is not UTF-8 at byte 14 (0x00); name its encoding" in refusal(nul)
+    assert "a.txt holds a NUL character at byte 14, as files that are no text do; remove it" in refusal(nul)
     assert "with a \0 in it" in opened(nul, encoding="utf-8").texts(ALL)
+
+
+def test_archives_documents_and_pictures_are_named(tmp_path):
+    inner, outer = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("1.txt", "a\nb\nc\n")
+    with tarfile.open(fileobj=outer, mode="w") as tar:
+        member = tarfile.TarInfo("last.zip")
+        member.size = len(inner.getvalue())
+        tar.addfile(member, io.BytesIO(inner.getvalue()))
+    for name, raw in {"a.tar": outer.getvalue(), "a": outer.getvalue(), "a.7z": b"7z\xbc\xaf\x27\x1c"}.items():
+        assert f"{name} is an archive, which is not read as it is; unpack it" in refusal(put(tmp_path / name, raw))
+    assert "a.docx is a document" in refusal(put(tmp_path / "a.docx", inner.getvalue()))
+    assert sorted(opened(put(tmp_path / "zip", inner.getvalue())).texts(ALL)) == ["a", "b", "c"]
+    assert "x.txt is a picture by its first bytes" in refusal(put(tmp_path / "x.txt", b"\xff\xd8\xff\xe0\0\x10JFIF"))
+
+
+def test_marks_of_bytes_and_of_ends_of_files_are_no_text(tmp_path):
+    corpus = opened(put(tmp_path / "a.txt", "one\n\ufefftwo\nthree\n\x1a"))
+    assert sorted(corpus.texts(ALL)) == ["one", "three", "two"]
+    assert "mark (U+FEFF) at the beginning of 1 of the texts was dropped" in corpus.summary()
+    assert "1 empty" in corpus.summary()
 
 
 def test_unknown_encodings_are_named(tmp_path):
     path = put(tmp_path / "a.txt", "a\nb\n")
     assert refusal(path, encoding="gbkk") == "There is no encoding of text 'gbkk'; did you mean 'gbk'?"
-    for name in ("base64", "rot13", "", "a\0b"):
-        assert "There is no encoding of text" in refusal(path, encoding=name)
+    for name in ("base64", "rot13", "hex", "", "a\0b"):
+        found = refusal(path, encoding=name)
+        assert "There is no encoding of text" in found and "big5, " in found and "bz2" not in found
 
 
 @given(
@@ -243,7 +293,7 @@ def test_the_offset_is_that_of_the_first_wrong_byte(tmp_path_factory, raw, encod
             try:
                 want = raw.decode(encoding)
             except UnicodeDecodeError as error:
-                if not marked and not raw.startswith(tuple(textfiles.KINDS_OF_BYTES)):
+                if not marked and not files.no_text(raw) and b"\0" not in raw:
                     for read in (file_of(path, encoding).text, lambda: list(file_of(path, encoding).lines())):
                         with pytest.raises(BowerbirdError, match=f"at byte {error.start} "):
                             read()
@@ -428,8 +478,10 @@ def test_texts_in_json(tmp_path):
         ("a.jsonl", '{\n  "text": "a"\n}', "line 1 is not JSON.*every line must be an object"),
         ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}', "its columns: 'prompt', 'chosen', 'rejected'"),
         ("a.jsonl", '{"messages": [{"role": "user", "content": "x"}]}', "no message of the role assistant"),
-        ("a.jsonl", '{"question": "a", "answer": 3}', "every message must be an object"),
+        ("a.jsonl", '{"question": "a", "answer": 3}', "is the number 3, not a text"),
         ("a.csv", "text,text\na,b\nc,d\n", "two columns 'text'"),
+        ("a.csv", 'text\nfine\n"opens\nlost\nlost\n', "line 3 is not CSV: a quotation mark opens in this row.*line 5"),
+        ("a.csv", 'text\n"opens\nlost "too" \nlost\n', "line 2 is not CSV: a quotation mark opens in this row.*line 3"),
         ("a.csv", "id,body\n1,x\n", "its columns: 'id', 'body'. Name the right ones with --data.text.text.*by number"),
         ("a.csv", "text\na, b\nc\n", "line 2 has 2 cells, the header 1; quote texts that contain commas"),
         ("a.tsv", "a\tb\nc\td\te\n", "line 2 has 3 cells, the first line 2"),
@@ -659,3 +711,25 @@ def test_parallel_files_can_be_in_another_encoding(tmp_path):
     assert "a.zh is not UTF-8 at byte 0" in refusal(f"{tmp_path}/a.{{zh,tw}}")
     found = pairs_of(opened(f"{tmp_path}/a.{{zh,tw}}", encoding="gb18030"))
     assert found == sorted(zip(CHINESE.splitlines(), TAIWAN.splitlines(), strict=True))
+
+
+def test_what_is_wrong_with_a_message_is_named(tmp_path):
+    contents = {
+        "the content of a message is the number 42, not a text (message 2)": '"content": 42',
+        "is null, not a text, and its tool_calls are not read": '"content": null, "tool_calls": [{"id": "1"}]',
+        "is a list with a part of the type image": '"content": [{"type": "text"}, {"type": "image_url"}]',
+        "a message has no content": '"text": "Hi"',
+    }
+    for said, content in contents.items():
+        line = f'{{"messages": [{{"role": "user", "content": "Hi"}}, {{"role": "assistant", {content}}}]}}\n'
+        assert said in refusal(put(tmp_path / "a.jsonl", line))
+    assert "is the number 42" in refusal(put(tmp_path / "b.json", '[{"instruction": "x", "output": 42}]'))
+
+
+def test_families_say_which_learns_pairs_and_chats(tmp_path):
+    chats = opened(put(tmp_path / "a.jsonl", '{"question": "a", "answer": "b"}\n' * 4)).spec
+    with pytest.raises(BowerbirdError, match="contains chats; bring pairs .*--data.modality pairs"):
+        Seq2SeqConfig().build(chats)
+    pairs = opened(put(tmp_path / "a.tsv", "one\teins\ntwo\tzwei\nthree\tdrei\n")).spec
+    with pytest.raises(BowerbirdError, match=r"contains pairs of texts; choose the family seq2seq \(recipe translator"):
+        pairs.needs(Tensors, "vae")

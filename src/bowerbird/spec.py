@@ -80,17 +80,26 @@ class Spec:
         """The same target, made from nothing."""
         return dataclasses.replace(self, given={})
 
+    @property
+    def contents(self) -> str:
+        """What a data source of this spec holds, in words."""
+        if self.medium != "text":
+            return self.medium
+        return "pairs of texts" if "source" in self.given else "chats" if self.chat_template else "text"
+
     def needs(self, kind: type[F], family: str) -> F:
         """The target, which must be of this kind; otherwise BowerbirdError, which says what the family is for."""
         if isinstance(self.target, kind):
             return self.target
+        text = "seq2seq (recipe translator)" if "source" in self.given else "autoregressive (recipes poet, shakespeare)"
+        music = "autoregressive (recipe chorales)"
         made, instead = (
-            ("images and other tensors", "autoregressive (recipes poet, shakespeare, chorales)")
+            ("images and other tensors", {"text": text, "music": music}.get(self.medium, "autoregressive"))
             if kind is Tensors
             else ("sequences of tokens", "gan, vae, diffusion or flow")
         )
         raise BowerbirdError(
-            f"The family {family} generates {made}, but this data source contains {self.medium}; choose the family "
+            f"The family {family} generates {made}, but this data source contains {self.contents}; choose the family "
             f"{instead}, or another --data."
         )
 

@@ -144,8 +144,15 @@ MOST_ATTRIBUTES = 256
 """The most values of an attribute; a column with more holds texts, and so does one that differs for most examples."""
 
 
+def _has_words(value: str) -> bool:
+    """Whether a value has several words; Chinese and Japanese have no spaces between them."""
+    return " " in value.strip() or (len(value) > 4 and not value.isascii())
+
+
 def _is_text(column: np.ndarray) -> bool:
     n_values = len(np.unique(column))
+    if n_values == len(column) > 1 and all(map(_has_words, column.tolist())):
+        return True  # of few examples too
     return n_values > MOST_ATTRIBUTES or _is_identity(n_values, len(column))
 
 

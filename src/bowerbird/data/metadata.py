@@ -20,6 +20,7 @@ import numpy as np
 
 from bowerbird.data import files
 from bowerbird.data.levels import folder_labels
+from bowerbird.data.tables import where_not_csv
 from bowerbird.errors import BowerbirdError
 
 LARGEST_BYTES = 1 << 28
@@ -212,13 +213,16 @@ def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
     """Rows of a table whose first row names the columns; an empty cell says nothing."""
     reader = csv.reader(io.StringIO(_text(source, name), newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
+    n_read = 0
     try:
         header = [title.strip() for title in next(reader, [])]
         if FILE_NAME not in header and "|" in "".join(header[:1]):
             return _ljspeech(source, name)
         if FILE_NAME not in header:
             raise BowerbirdError(f"{name} has no column {FILE_NAME}; its first row is: {', '.join(header)}.")
+        n_read = reader.line_num
         for cells in filter(None, reader):
+            n_read = reader.line_num
             if len(cells) != len(header):
                 raise BowerbirdError(
                     f"{name}, line {reader.line_num} has {len(cells)} cells, but the first row names {len(header)} "
@@ -226,7 +230,7 @@ def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
                 )
             rows.append({key: cell for key, cell in zip(header, cells, strict=True) if cell or key == FILE_NAME})
     except csv.Error as error:
-        raise BowerbirdError(f"{name}, line {reader.line_num} is not a row of a table: {error}.") from error
+        raise BowerbirdError(f"{name}, {where_not_csv(n_read, reader.line_num, error)}") from error
     return rows
 
 

@@ -158,12 +158,24 @@ def tsv_cells(lines: Sequence[str], name: str) -> tuple[Iterator[Cells], bool]:
 def _csv(lines: Iterable[str], name: str, delimiter: str) -> Iterator[Cells]:
     csv.field_size_limit(LONGEST_CELL)  # of the whole process; the usual 131,072 characters are no long document
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
+    n_read = 0
     try:
         for cells in reader:
+            n_read = reader.line_num
             if cells:
-                yield reader.line_num, cells
+                yield n_read, cells
     except csv.Error as error:
-        raise BowerbirdError(f"{name}, line {reader.line_num} is not CSV: {error}.") from error
+        raise BowerbirdError(f"{name}, {where_not_csv(n_read, reader.line_num, error)}") from error
+
+
+def where_not_csv(n_read: int, line: int, error: csv.Error) -> str:
+    """Where a table ceases to be CSV, and why: a quotation mark that never closes is found long after it opens."""
+    if n_read + 1 == line and "unexpected end" not in str(error):
+        return f"line {line} is not CSV: {error}."
+    return (
+        f"line {n_read + 1} is not CSV: a quotation mark opens in this row and is not closed properly by line {line} "
+        f'({error}); close it, or double each mark that belongs to the text ("").'
+    )
 
 
 QUOTED = r'"(?:[^"]++|"")*+"'

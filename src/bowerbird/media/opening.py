@@ -1,7 +1,6 @@
 """The entry point for all data: recognises what a source contains and has its medium open it."""
 
 import posixpath
-import zipfile
 from collections import Counter
 from itertools import chain, islice
 from pathlib import Path
@@ -65,7 +64,7 @@ def _held(path: Path, known: list[Medium]) -> Medium:
     names, source = [path.name], None
     if not path.is_dir() and not path.is_file():
         raise BowerbirdError(f"{path} is a pipe, a socket or a device; give a file, a folder or a zip.")
-    if path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
+    if path.is_dir() or files.is_zip(path):
         source = files.open_files(path)
         names = files.visible(source.names())
         names = [name for name in names if not _is_metadata(name)] or names
@@ -76,7 +75,7 @@ def _held(path: Path, known: list[Medium]) -> Medium:
     if source is not None:
         counts[ORDER[0]] += sum(files.begins_as_image(source, name) for name in unnamed)
     elif not of_any:
-        raise BowerbirdError(
+        raise files.refused(path) or BowerbirdError(
             f"The name of {path.name} does not say what it holds: give it a suffix such as .txt, .jsonl or .mid, or "
             "add --data.modality text."
         )

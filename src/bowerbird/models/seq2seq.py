@@ -79,8 +79,9 @@ def _tokens(spec: Spec) -> Tokens:
     source = spec.given.get("source")
     if not isinstance(source, Tokens):
         raise BowerbirdError(
-            "The family seq2seq learns pairs of texts, but this data source contains none; bring pairs "
-            "(docs/translation.md), or choose the family autoregressive."
+            f"The family seq2seq learns pairs of texts, but this data source contains {spec.contents}; bring pairs "
+            "(docs/translation.md), read a column of questions and one of answers as pairs with --data.modality pairs, "
+            "or choose the family autoregressive (recipe poet), which learns chats and texts."
         )
     return source
 

@@ -90,9 +90,14 @@ def _halves(found: Pictures, which: str) -> tuple[Pictures, Sources]:
 
 def _domain_folders(names: list[str]) -> list[str] | None:
     """CycleGAN's folder that holds each file, at any depth; None if one has none, or there is one domain alone."""
-    folders = [next((part for part in name.split("/")[:-1] if part in DOMAINS), "") for name in names]
+    folders = [next((one for part in name.split("/")[:-1] if (one := _domain(part)) in DOMAINS), "") for name in names]
     both = {DOMAINS[folder][1] for folder in set(folders) - {""}} == {"A", "B"}
     return folders if both and "" not in folders else None
+
+
+def _domain(folder: str) -> str:
+    """Its name as ``DOMAINS`` has it, whatever the case of its letters."""
+    return folder[:-1].lower() + folder[-1:].upper()
 
 
 def _domains(found: Pictures, folders: list[str]) -> tuple[Pictures, Sources]:

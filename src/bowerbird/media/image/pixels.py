@@ -258,7 +258,8 @@ def _range(kind: str, low: float, high: float) -> Range:
 def _extremes(file: BufferedIOBase) -> tuple[float, float]:
     image = opened(file)
     values = _values(image)
-    return float(values.min()), float(values.max())
+    colours = values[..., :3] if values.ndim == 3 else values
+    return float(colours.min()), float(colours.max())
 
 
 def _values(image: ImageFile.ImageFile) -> np.ndarray:
@@ -269,26 +270,30 @@ def _values(image: ImageFile.ImageFile) -> np.ndarray:
     return values
 
 
+GREY_AND_OPACITY = "LA;16B"
 SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 
 
 def _sixteen_bits(image: ImageFile.ImageFile) -> np.ndarray:
     """16-bit colour, of which Pillow keeps the upper byte; if that says little, the lower is read in its place."""
-    file = cast(BufferedIOBase, image.fp)
+    file, packing = cast(BufferedIOBase, image.fp), _packing(image)  # which loading makes it forget
     upper = np.asarray(image).astype(np.uint16)
-    if upper.max() >= 64:
+    if upper[..., :3].max() >= 64:
         return upper * 257
     file.seek(0)
     again = opened(file)
     again.tile = [tile._replace(args=_swapped(tile.args)) for tile in again.tile]
     try:
-        return upper * 256 + np.asarray(again)
+        lower = np.asarray(again)
     except ValueError as error:
         raise Unreadable("with 16 bits in a layout that Pillow reads as 8") from error
+    return upper * 256 + (lower[..., [1, 1, 1, 3]] if packing == GREY_AND_OPACITY else lower)
 
 
 def _swapped(arguments: Any) -> Any:
-    """The same tile with the two bytes of each number in the other order."""
+    """The same tile with the two bytes of each number in the other order; of grey and opacity all four bytes."""
+    if arguments == GREY_AND_OPACITY:
+        return "RGBA"
     if isinstance(arguments, tuple):
         return (_swapped(arguments[0]), *arguments[1:])
     return arguments[:-4] + SWAPPED.get(arguments[-4:], arguments[-4:])
@@ -299,7 +304,10 @@ def _of_8_bits(image: ImageFile.ImageFile, ranges: Mapping[str, Range]) -> Image
     if not kind or (kind == COLOUR and ranges[kind] == WHOLE[kind]):
         return image
     values, one = _values(image), ranges[kind]
-    shares = (values - one.black) / (one.white - one.black or 1)
+    black, white = np.full(values.shape[2:], one.black), np.full(values.shape[2:], one.white)
+    if kind == COLOUR and values[..., 3:].max(initial=0) > one.white:  # opacity alone has all 16 bits
+        black[3:], white[3:] = 0, 65535
+    shares = (values - black) / np.where(white == black, 1, white - black)
     scaled = Image.fromarray((shares.clip(0, 1) * 255).round().astype(np.uint8))
     scaled.getexif()[EXIF_ORIENTATION] = _orientation(image)
     return scaled

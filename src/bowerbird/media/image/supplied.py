@@ -87,7 +87,7 @@ def as_stored(path: Path) -> dict[str, np.ndarray]:
     """A picture, or those of a folder or zip, by name: uint8 (h, w, 1 or 3) in their own sizes."""
     if not path.exists():
         raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
-    single = path.is_file() and path.suffix.lower() != ".zip"
+    single = path.is_file() and not files.is_zip(path)
     where = files.Folder(path.parent) if single else files.open_files(path)
     names = [path.name] if single else files.image_files(where).names
     if not names:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import compress, pairwise
 
 from bowerbird.media.music.score import (
     Meter,
@@ -45,7 +45,7 @@ _TUPLETS = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 
 _LENGTH = r"\d*(?:/+\d*)*"
 _ENDING = r"\d+(?:[,.-]\d+)*"
-_PITCH = re.compile(r"(\^\^?|__?|=)?([A-Ga-g])([,']*)")
+_PITCH = re.compile(rf"(\^\^?|__?|=)?([A-Ga-g])([,']*){_LENGTH}(-)?")
 _ACCIDENTAL_OF_KEY = re.compile(r"(?<!\S)(\^\^?|__?|=)([A-Ga-g])(?![A-Za-z])")
 _CLEF = re.compile(r"(?<!\S)(?:clef\s*=\s*\"?[A-Za-z]+|treble|alto|tenor|bass|perc)[1-5]?([+-](?:8|15)\b)?")
 _PASSED_OVER_IN_CHORDS = re.compile(r"\"[^\"]*\" | ![^!]*! | \+[a-z]+\+", re.VERBOSE)
@@ -95,8 +95,8 @@ class _Step:
     pitches: tuple[int, ...] = ()
     duration: Fraction = Fraction(0)
     """In quarters."""
-    tied: bool = False
-    """The pitches go on in the next sound."""
+    tied: frozenset[int] = frozenset()
+    """The pitches that go on in the next sound."""
     bar: str = ""
     """A bar line, as written."""
     endings: frozenset[int] = frozenset()
@@ -234,14 +234,14 @@ class _Voice:
             sound = _PASSED_OVER_IN_CHORDS.sub("", sound)
             # The lengths inside of a chord are those of its first note; [C2E2G2] is the usual way to write them.
             length *= _length(re.search(rf"[A-Ga-gzx][,']*({_LENGTH})|$", sound)[1] or "")  # type: ignore[index]
-            tied = tied or "-" in sound
         if length > LONGEST_NOTE:
             raise ValueError("with endless notes")
         notes = _PITCH.findall(sound)
-        pitches = tuple(self._pitch(*note) for note in notes)
-        letters = [letter.upper() for _, letter, _ in notes]
-        self.held[self.layer] = {letter: self._alteration(letter) for letter in letters if tied}
-        self.steps.append(_Step(pitches, length, tied and bool(pitches)))
+        pitches = tuple(self._pitch(*note) for *note, _ in notes)
+        ties = [tied or bool(tie) for *_, tie in notes]
+        letters = [letter.upper() for _, letter, *_ in notes]
+        self.held[self.layer] = {letter: self._alteration(letter) for letter in compress(letters, ties)}
+        self.steps.append(_Step(pitches, length, frozenset(compress(pitches, ties))))
 
     def _pitch(self, accidental: str, letter: str, octave: str) -> int:
         if accidental:
@@ -490,8 +490,9 @@ def _play(
                 else:
                     i = len(notes)
                     notes.append(Note(float(now), float(step.duration), pitch, voice))
-                going_on[pitch] = i
-            sounding[layer] = going_on if step.tied else {}
+                if pitch in step.tied:
+                    going_on[pitch] = i
+            sounding[layer] = going_on
             now += step.duration
 
 

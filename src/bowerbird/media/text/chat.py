@@ -71,16 +71,39 @@ def checked(value: Any, where: str) -> list[Message]:
     """``messages`` as read from JSON, or an error that says what is wrong with them; ``where`` names file and line."""
     if not isinstance(value, list) or not value:
         raise BowerbirdError(f"{where}: messages must be a list of at least one message.")
-    for message in value:
-        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
+    for number, message in enumerate(value, 1):
+        if wrong := _wrong(message):
             raise BowerbirdError(
-                f'{where}: every message must be an object such as {{"role": "user", "content": "Hi"}}.'
+                f'{where}: {wrong} (message {number}); write {{"role": "user", "content": "Hi"}} or leave the chat out.'
             )
     if not any(message["role"] == ANSWERS for message in value):
         raise BowerbirdError(
             f"{where}: the chat has no message of the role {ANSWERS}, so nothing could be learnt of it."
         )
     return [{key: content for key, content in message.items() if isinstance(content, str)} for message in value]
+
+
+def _wrong(message: Any) -> str:
+    """What is wrong with a message, in words; "" if nothing is."""
+    if not isinstance(message, dict):
+        return f"a message is {_kind(message)}, not an object"
+    for key in ("role", "content"):
+        if key not in message:
+            return f"a message has no {key}"
+        if not isinstance(value := message[key], str):
+            calls = ", and its tool_calls are not read" if message.get("tool_calls") else ""
+            return f"the {key} of a message is {_kind(value)}, not a text{calls}"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    """What a value of JSON is, in words; of the parts of a content what is no text among them."""
+    if isinstance(value, bool | int | float):
+        return f"the number {value}" if not isinstance(value, bool) else str(value).lower()
+    if isinstance(value, list):
+        kinds = {str(part.get("type")).removesuffix("_url") for part in value if isinstance(part, dict)} - {"text"}
+        return f"a list with a part of the type {min(kinds)}" if kinds else "a list"
+    return {type(None): "null", str: "a text", dict: "an object"}.get(type(value), type(value).__name__)
 
 
 @lru_cache(maxsize=8)

@@ -35,6 +35,7 @@ SUFFIXES = (*PLAIN, *TABLES, ".json")
 ENDINGS = (*SUFFIXES, *COMPRESSED)
 LAYOUTS = ("auto", "stream", "documents", "packed")
 EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+MARK = "\ufeff"
 SHARD = re.compile(r"(?P<split>.+?)-\d+-of-\d+")
 """A file as Hugging Face names it: train-00000-of-00002.parquet."""
 
@@ -58,10 +59,15 @@ class Corpus:
     unused: dict[str, None] = field(default_factory=dict)
     """Columns of tables that were not read."""
     notes: list[str] = field(default_factory=list)
+    n_marked: int = 0
+    """Documents and pairs that began with a byte order mark, as after files were joined."""
 
     def add(self, text: str, split: str, source: str | None = None, where: str = "") -> None:
-        """A document or, with a source, a pair; one that is empty is skipped."""
-        if not text.strip() or (source is not None and not source.strip()):
+        """A document or, with a source, a pair, without a byte order mark before it; one that is empty is skipped."""
+        if any(side is not None and side.startswith(MARK) for side in (text, source)):
+            self.n_marked += 1
+            text, source = text.removeprefix(MARK), source and source.removeprefix(MARK)
+        if _is_empty(text) or (source is not None and _is_empty(source)):
             self.skip("empty", where)
             return
         self.texts.append(text)
@@ -92,6 +98,11 @@ class Corpus:
             return len(self.chats) - len({repr(one) for one in self.chats})
         items = set(zip(self.sources, self.texts, strict=True)) if self.sources else set(self.texts)
         return len(self.texts) - len(items)
+
+
+def _is_empty(text: str) -> bool:
+    """Whether there is nothing but space, the end of a file in DOS (^Z) and byte order marks."""
+    return all(character.isspace() or character in ("\x1a", MARK) for character in text)
 
 
 def is_text(name: str) -> bool:
@@ -151,6 +162,8 @@ def _note_what_is_odd(corpus: Corpus) -> None:
         corpus.note(f"columns not used: {shown}{more}")
     if not corpus.stream and (n_copies := corpus.n_copies()):
         corpus.note(f"{n_copies:,} {'is a copy' if n_copies == 1 else 'are copies'} of others")
+    if corpus.n_marked:
+        corpus.note(f"the byte order mark (U+FEFF) at the beginning of {corpus.n_marked:,} of the texts was dropped")
     lost = sum("\ufffd" in text for text in (*corpus.texts, *corpus.sources))
     if lost:
         corpus.note(f"U+FFFD in {lost:,} of the texts: an earlier conversion lost characters there")
@@ -161,7 +174,7 @@ def _note_what_is_odd(corpus: Corpus) -> None:
 
 def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files, list[str]]:
     """The files of text in natural order; others are counted in the corpus's notes."""
-    if path.is_file() and path.suffix.lower() != ".zip":
+    if path.is_file() and not files.is_zip(path):
         return files.Folder(path.parent), [_single(path, data)]
     source = files.open_files(path, data.names)
     names = files.naturally(files.visible(source.names()))

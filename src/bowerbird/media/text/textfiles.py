@@ -14,9 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
-from bowerbird.data import files
+from bowerbird.data import encodings, files
 from bowerbird.errors import BowerbirdError, unknown
 
 COMPRESSED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -29,15 +31,6 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 """A byte order mark decides, whatever encoding was named, as in the Encoding Standard of the WHATWG."""
-KINDS_OF_BYTES = {
-    b"\x1f\x8b": "a gzip file",
-    b"\xfd7zXZ": "an xz file",
-    b"BZh": "a bzip2 file",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file",
-    b"PK\x03\x04": "a zip (as are the files of Excel and Word)",
-    b"PAR1": "a Parquet file",
-    b"%PDF": "a PDF",
-}
 CHUNK = 1 << 16
 """Bytes that are unpacked at once."""
 AT_ONCE = 1 << 20
@@ -159,13 +152,18 @@ class _Decoded:
 
     def _refused(self, error: UnicodeError) -> BowerbirdError:
         name = self.raw.name
-        for begin, kind in KINDS_OF_BYTES.items():
-            if self.raw.head.startswith(begin):
-                return BowerbirdError(f"{name} is {kind} by its first bytes, not text; unpack it or correct its name.")
+        if kind := files.no_text(self.raw.head):
+            return BowerbirdError(f"{name} is {kind[0]} by its first bytes, not text; {kind[1]}.")
         if not isinstance(error, UnicodeDecodeError):
             return BowerbirdError(f"{name} is not {self.encoding}: {error}.")
         here, at = bytes(error.object), error.start
-        place = f"at byte {self.raw.n_read - len(here) + at:,} (0x{here[at]:02x})".replace(",", "")
+        offset = self.raw.n_read - len(here) + at
+        if here[at] == 0 and self.encoding == "utf-8" and not encodings.is_utf_16(self.raw.head):
+            return BowerbirdError(
+                f"{name} holds a NUL character at byte {offset}, as files that are no text do; remove it or, if it "
+                "belongs there, add --data.text.encoding utf-8."
+            )
+        place = f"at byte {offset} (0x{here[at]:02x})"
         what = f"{name} is not {'UTF-8' if self.encoding == 'utf-8' else self.encoding} {place}"
         return BowerbirdError(f"{what}{advice(here, at, self.raw._next(), self.raw.head, self.encoding)}")
 
@@ -181,57 +179,44 @@ def checked_encoding(name: str) -> str:
     except (LookupError, ValueError) as error:
         from encodings.aliases import aliases
 
-        known = {one for one in (*aliases, *aliases.values()) if not one.endswith("_codec") and one != name}
-        raise unknown("encoding of text", name, {AUTO, *known}) from error
+        of_text = {known for known in aliases.items() if not known[1].endswith("_codec") and known[1] != "rot_13"}
+        near = get_close_matches(name, {AUTO, *chain.from_iterable(of_text)})
+        raise unknown("encoding of text", name, near or [AUTO, "utf-8", *USUAL]) from error
     return name
 
 
 # ------------------------------------------------------------------------------------------- what it may be
 
-HAN = "的一是不了在人有我他中大上不日山之天也子"
-CYRILLIC = "оеаинтсрвлкмдпу"
-FREQUENT = {
-    "gb18030": HAN + "这来国们个说时为，。",
-    "big5": HAN + "這來國們個說時為，。",
-    "shift_jis": "のにはをたがでしてとい、。",
-    "euc_jp": "のにはをたがでしてとい、。",
-    "euc_kr": "이다는에의을가고하지한도로",
-    "cp949": "이다는에의을가고하지한도로",
-    "cp932": "のにはをたがでしてとい、。",
-    "big5hkscs": HAN + "這來國們個說時為，。",
-    "cp1251": CYRILLIC,
-    "koi8_r": CYRILLIC,
-    "cp1253": "αοιετσνηυρπκμλς",
-    "cp1255": "יהולאמתברש",
-    "cp1256": "اليمنوتربة",
-    "cp874": "านรกเงอ่้ลม",
-    "cp1252": "éèàçêäöüßñóáíúôîâëåæøãõÄÖÜÉ’‘“”–—«»¿",
-    "cp1250": "łęąśżźćńěščřžýáíéůőűóÁŁŚŠČ",
-    "cp1254": "ışğçöüİŞ",
-    "latin-1": "éèàçêäöüßñóáíúôîâëåæøãõÄÖÜÉ«»¿",
-}
-"""Characters that are frequent in texts of an encoding; the first of equally likely ones is proposed."""
-FREQUENT |= dict.fromkeys(("utf-16-le", "utf-16-be"), "".join({*"".join(FREQUENT.values())}))
-ALPHABETS = {"cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"}
-"""Encodings whose letters beyond ASCII stand together; those of the others of one byte stand among ASCII's."""
-LATIN = {"cp1252", "cp1250", "cp1254", "latin-1"}
-LIKELY = 0.04
-"""Least part of the characters beyond ASCII that are frequent ones."""
+USUAL = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "utf-16-le")
 MENDABLE = 0.1
 """Most part of broken characters in what is still called UTF-8."""
 
 
+SAMPLED = 4096
+"""Bytes by which an encoding is told."""
+
+
 def advice(here: bytes, at: int, following: bytes, head: bytes, tried: str) -> str:
     """What bytes may be, of which those at ``at`` are not in the encoding that was tried, as the end of a sentence."""
+    is_early = head.find(here[at : at + SAMPLED]) in range(SAMPLED // 2)
     begin = here.rfind(b"\n", 0, at) + 1
-    likely = _utf_16(head) or _likeliest(here[begin : begin + CHUNK] + following, head, tried)
     if tried == "utf-8" and _is_mostly_utf_8(here[max(0, at - CHUNK) : at + CHUNK] + following):
         return ", though the text around it is; correct that place."
-    if tried != "utf-8" and _is_utf_8(here[begin:] + following):
-        likely = "utf-8"
-    if likely:
-        return f"; it may be {likely}: use --data.text.encoding {likely}."
-    return "; name its encoding with --data.text.encoding, such as gb18030, big5, shift_jis or cp1252."
+    if likely := _utf_16(head):
+        names = [likely]
+    elif tried != "utf-8" and _is_utf_8(here[begin:] + following):
+        names = ["utf-8"]
+    else:
+        names = encodings.of_text(head[:SAMPLED] if is_early else (here[begin:] + following)[:SAMPLED], is_early, tried)
+    if not names:
+        return f"; it cannot be told which encoding it has: try --data.text.encoding with {', '.join(USUAL)}."
+    if len(names) == 1:
+        return f"; it may be {names[0]}: use --data.text.encoding {names[0]}."
+    others = " or ".join(names[1:])
+    return (
+        f"; it may be {names[0]} or else {others}, as too few bytes tell them apart: add --data.text.encoding "
+        f"{names[0]}, and see whether the texts read well."
+    )
 
 
 def _is_utf_8(sample: bytes) -> bool:
@@ -252,27 +237,3 @@ def _utf_16(head: bytes) -> str:
     if max(zeros) > 20 * min(zeros) and max(zeros) > 1 + len(head) // 20:
         return "utf-16-le" if zeros[0] > zeros[1] else "utf-16-be"
     return ""
-
-
-def _likeliest(sample: bytes, head: bytes, tried: str) -> str:
-    """By a sample from the begin of a line or, where a character has two bytes everywhere, the head of the file."""
-    samples = {name: head if name.startswith("utf-16") else sample for name in FREQUENT if name != tried}
-    shares = {name: _share(name, sample) for name, sample in samples.items()}
-    best = max(shares, key=lambda name: shares[name])
-    return best if shares[best] >= LIKELY else ""
-
-
-def _share(encoding: str, sample: bytes) -> float:
-    """How many of the characters beyond ASCII are frequent ones and stand where they should; 0 if bytes do not fit."""
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(sample)
-    except UnicodeDecodeError:
-        return 0.0
-    beyond = [i for i, character in enumerate(text) if character > "\x7f"]
-    frequent = [i for i in beyond if text[i] in FREQUENT[encoding] and _stands_well(encoding, text, i)]
-    return len(frequent) / max(len(beyond), 1)
-
-
-def _stands_well(encoding: str, text: str, i: int) -> bool:
-    beside = any(character.isalpha() and character > "\x7f" for character in (text[i - 1 : i], text[i + 1 : i + 2]))
-    return beside if encoding in ALPHABETS else not beside if encoding in LATIN else True
