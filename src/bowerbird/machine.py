@@ -74,9 +74,27 @@ _first_look = _look()
 """When this module was imported: by the time that a command trains, enough was seen and nobody needs to wait."""
 
 
+THREADS_PER_CORE = 8
+"""More of them spend their time waiting for one another."""
+
+
+def require_threads(n: int) -> None:
+    """BowerbirdError for more threads than this machine can run to any use."""
+    cores = _cores()
+    if n > THREADS_PER_CORE * cores:
+        raise BowerbirdError(
+            f"train.threads = {n} is far more than the {cores} core(s) of this machine; use --train.threads {cores}."
+        )
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def idle_cores() -> int:
     """Cores that nothing else is using now: a second thread on a busy core makes training slower, not faster."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = _cores()
     return max(1, min(allowed, round(allowed - _busy_cores())))
 
 
