@@ -156,6 +156,10 @@ class Data:
     """What a plugin's medium wants to know."""
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise BowerbirdError("data.source is empty; name built-in data, a file, a folder or a zip.")
+        if Path(self.source) == Path(Path(self.source).anchor or "?"):
+            raise BowerbirdError(f"{self.source} is the root of the file system; name a folder in it.")
         ranges.check(self, "data.")
 
 
