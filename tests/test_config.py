@@ -64,7 +64,9 @@ expectations = st.lists(st.builds(config.Expect, metric=texts, at_most=finite, m
 runs = st.builds(
     config.Run,
     model=toy_models,
-    data=st.builds(config.Data, source=texts, size=st.none() | st.integers(1, 512), flip=st.booleans()),
+    data=st.builds(
+        config.Data, source=texts.map("data/{}".format), size=st.none() | st.integers(1, 512), flip=st.booleans()
+    ),
     train=trains,
     title=texts,
     expect=expectations.map(tuple),
