@@ -57,7 +57,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     def last(one: str) -> str:
         bare = one.lstrip("-").replace("-", "_").lower()
-        return bare.rpartition(".")[2] if dotted else bare
+        part = bare.rpartition(".")[2]
+        return part if dotted and part.isidentifier() else bare
 
     own, theirs = last(name), ELSEWHERE.get(last(name))
     found = [one for word in (theirs, own) for one in known if last(one) == word]

@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -172,6 +173,23 @@ def _left_in_container(free: int) -> int:
         return max(0, limit - used + int(pages["inactive_file"]))
     except (OSError, KeyError, ValueError):  # ValueError: the limit is "max"
         return free
+
+
+BLOCK = 4096
+"""Bytes that the smallest file takes up on a disk."""
+
+
+def require_space(n: int, size: int, folder: Path) -> None:
+    """BowerbirdError for n samples of so many bytes that memory does not hold, or their files the disk of a folder."""
+    there = folder.resolve()
+    disk = shutil.disk_usage(next(place for place in (there, *there.parents) if place.exists())).free
+    memory = available_memory(torch.device("cpu"))
+    for needed, free, where in ((n * size, memory, "memory"), (n * BLOCK, disk, "space on the disk")):
+        if free is not None and needed > free:
+            raise BowerbirdError(
+                f"{n:,} samples take at least {needed / 1e9:,.1f} GB of {where}, of which {free / 1e9:,.1f} GB are "
+                "free; draw fewer at once, each part with another --seed and --out."
+            )
 
 
 def synchronize(device: torch.device) -> None:

@@ -38,7 +38,7 @@ from bowerbird.report.run import write_run_report
 from bowerbird.report.terminal import print_comparison
 from bowerbird.training import salvage
 from bowerbird.training.budget import compute_budget, only
-from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.training.rundir import RunDir, load_model, require_apart
 from bowerbird.training.trainer import Interrupted, resume, train
 
 SHEETS = (".png", ".txt", ".mid")
@@ -157,6 +157,7 @@ def _name(recipe: str) -> str:
 
 def _earlier(plan: Plan) -> dict[str, dict[str, Any]]:
     """The runs of an earlier part of this comparison by folder, after a check that every one is part of the plan."""
+    require_apart(plan.data, plan.out)
     _require_comparison(plan.out)
     for name, seed, run in plan.runs():
         folder = RunDir(plan.folder(name, seed))
