@@ -749,5 +749,5 @@ def test_a_long_listing_says_how_far_it_is(tmp_path, monkeypatch):
         (tmp_path / name / "x.txt").touch()
     monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=iter(range(0, 1000, 5)).__next__))
     with pytest.warns(UserWarning, match="1 files so far") as said:
-        assert sorted(files.open_files(tmp_path).names) == ["a/x.txt", "b/x.txt", "c/x.txt"]
+        assert sorted(files.open_files(tmp_path).names()) == ["a/x.txt", "b/x.txt", "c/x.txt"]
     assert len(said) == 1

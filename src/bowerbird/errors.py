@@ -38,6 +38,8 @@ ELSEWHERE = {
     "wandb": "trackers",
     "save_every": "checkpoint_every",
     "output": "out",
+    "name": "out",
+    "run_name": "out",
     "eval": "measure",
     "evaluate": "measure",
     "generate": "sample",
