@@ -179,15 +179,15 @@ BLOCK = 4096
 """Bytes that the smallest file takes up on a disk."""
 
 
-def require_space(n: int, size: int, folder: Path) -> None:
-    """BowerbirdError for n samples of so many bytes that memory does not hold, or their files the disk of a folder."""
+def require_space(n: int, in_memory: int, on_disk: int, folder: Path) -> None:
+    """BowerbirdError for n samples that memory has no room for, or the disk of a folder; bytes of each."""
     there = folder.resolve()
     disk = shutil.disk_usage(next(place for place in (there, *there.parents) if place.exists())).free
     memory = available_memory(torch.device("cpu"))
-    for needed, free, where in ((n * size, memory, "memory"), (n * BLOCK, disk, "space on the disk")):
+    for needed, free, where in ((n * in_memory, memory, "memory"), (n * on_disk, disk, "space on the disk")):
         if free is not None and needed > free:
             raise BowerbirdError(
-                f"{n:,} samples take at least {needed / 1e9:,.1f} GB of {where}, of which {free / 1e9:,.1f} GB are "
+                f"{n:,} samples take at least {needed / 1e6:,.2f} MB of {where}, of which {free / 1e6:,.2f} MB are "
                 "free; draw fewer at once, each part with another --seed and --out."
             )
 

@@ -367,7 +367,8 @@ def sample(
     folder = Path(out) if out else place_beside(run_dir, "samples") / f"seed-{seed}"
     with trust.allowing(allow_plugin):
         target = model_of(run_dir).spec.target
-        machine.require_space(n or 1, 8 * target.dims if isinstance(target, Tensors) else 8, folder)
+        each = (8 * target.dims, machine.BLOCK) if isinstance(target, Tensors) else (8, 8)
+        machine.require_space(n or 1, *each, folder)
         if prompt is not None and "source" in model_of(run_dir).spec.given:
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
