@@ -259,6 +259,12 @@ def test_compare_leaves_printing_to_the_comparison_unless_json_is_asked_for(
     assert "report.html" not in capsys.readouterr().out  # the comparison itself prints its table and the path
 
 
+def test_a_list_may_be_given_in_parts(calls: list) -> None:
+    assert cli.main("measure runs/a --metrics fid --n-samples 9 --metrics kid".split()) == 0
+    request = calls[0][1][1]
+    assert (request.metrics, request.n_samples) == (("fid", "kid"), 9)
+
+
 # ------------------------------------------------------------------------------------------------ errors
 
 
@@ -280,7 +286,23 @@ def test_compare_leaves_printing_to_the_comparison_unless_json_is_asked_for(
             "--train.optimizer cannot be 'adm', only one of 'adam'",
         ),
         ("train RECIPE --train.betas 0.9", "--train.betas needs 2 value(s)"),
-        ("train RECIPE again", "Unexpected argument 'again'"),
+        ("train RECIPE again", "Unexpected argument 'again'; see bowerbird train --help."),
+        ("train RECIPE src", "Unexpected argument 'src'; for data write --data src."),
+        ("train RECIPE --bs 4", "There is no flag --bs; did you mean --train.batch-size?"),
+        ("train RECIPE --workers 4", "did you mean --train.threads?"),
+        ("train RECIPE --wandb", "did you mean --train.trackers?"),
+        ("train RECIPE --amp", "did you mean --train.precision?"),
+        ("train RECIPE --fp16", "did you mean --train.precision?"),
+        ("train RECIPE --save-every 5", "did you mean --train.checkpoint-every?"),
+        ("train RECIPE --resume", "did you mean bowerbird resume RUN?"),
+        ("train RECIPE --verbose", "There is no flag --verbose; see bowerbird train --help."),
+        ("eval runs/b", "There is no command 'eval'; did you mean 'measure'?"),
+        ("train RECIPE --data a --data=b", "--data is given twice; give it once."),
+        ("train RECIPE --data=", "data.source is empty"),
+        ("train RECIPE --data /", "/ is the root of the file system"),
+        ("train RECIPE --train.lr-multiplier D=2", "such as --train.lr-multiplier D 2 G 1"),
+        ("export runs/b", "bowerbird: --to is missing"),
+        ("data get digits --from photos", "'digits' is built in"),
         ("train RECIPE --plugin nowhere.py", "nowhere.py does not exist"),
         ("train RECIPE --budget 60", "The budget '60' is not a number and a unit"),
         ("train nowhere.toml", "There is no file nowhere.toml."),

@@ -174,7 +174,8 @@ class Bench:
 
     def compare(self, recipes: tuple[str, ...] = ("gan", "vae"), **changes: Any) -> dict[str, Any]:
         arguments = {"data": str(self.tiny), "budget": "60s", "seeds": 1, "out": self.out} | changes
-        measuring = Measuring(n_samples=arguments.pop("n_samples", 20), metrics=arguments.pop("metrics", None))
+        asked = {name: arguments.pop(name) for name in ("n_samples", "metrics", "extractor") if name in arguments}
+        measuring = Measuring(**{"n_samples": 20} | asked)
         path = self._compare(list(recipes), quiet=True, measuring=measuring, **arguments)
         assert path == self.out / "report.html" and path.is_file()
         return json.loads((self.out / "report.json").read_text())
@@ -338,9 +339,34 @@ def test_wrong_arguments_are_explained_before_anything_is_trained(bench: Bench) 
     ):
         with pytest.raises(BowerbirdError, match=message):
             bench.compare(recipes)
-    with pytest.raises(BowerbirdError, match="not a number and a unit"):
-        bench.compare(budget="soon")
+    for change, message in (
+        ({"budget": "soon"}, "not a number and a unit"),
+        ({"metrics": ("FID",)}, "There is no metric 'FID'; did you mean 'fid'"),
+        ({"extractor": "nosuch"}, "There is no extractor 'nosuch'"),
+        ({"data": "nowhere"}, "nowhere"),
+    ):
+        with pytest.raises(BowerbirdError, match=message):
+            bench.compare(**change)
     assert bench.trainer.calls == [] and not bench.out.exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(bench: Bench) -> None:
+    bench.out.mkdir()
+    (bench.out / "photo.png").touch()
+    with pytest.raises(BowerbirdError, match=r"holds no comparison \(but photo.png\)"):
+        bench.compare()
+    assert [path.name for path in bench.out.iterdir()] == ["photo.png"]
+
+
+def test_a_failed_start_leaves_no_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_run: Any, folder: Path, *_args: Any, **_options: Any) -> None:
+        folder.parent.mkdir(parents=True)
+        raise BowerbirdError("A vae makes no texts.")
+
+    monkeypatch.setattr(comparison, "train", refuse)
+    with pytest.raises(BowerbirdError, match="no texts"):
+        bench.compare()
+    assert not bench.out.exists()
 
 
 def test_the_terminal_shows_the_table_and_the_path(bench: Bench) -> None:

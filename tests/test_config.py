@@ -64,7 +64,9 @@ expectations = st.lists(st.builds(config.Expect, metric=texts, at_most=finite, m
 runs = st.builds(
     config.Run,
     model=toy_models,
-    data=st.builds(config.Data, source=texts, size=st.none() | st.integers(1, 512), flip=st.booleans()),
+    data=st.builds(
+        config.Data, source=texts.map("data/{}".format), size=st.none() | st.integers(1, 512), flip=st.booleans()
+    ),
     train=trains,
     title=texts,
     expect=expectations.map(tuple),
@@ -215,3 +217,10 @@ def test_settings_of_other_tools_are_understood(wrong, right):
 def test_a_byte_order_mark_is_no_error(tmp_path):
     (tmp_path / "run.toml").write_text("\ufeff" + config.recipe("gan"), encoding="utf-8")
     assert config.load(str(tmp_path / "run.toml")).model == config.load("gan").model
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000 + "]" * 5000, "x = " + "9" * 5000])
+def test_every_failure_of_reading_toml_is_one_sentence(text, tmp_path):
+    (tmp_path / "deep.toml").write_text(text)
+    with pytest.raises(BowerbirdError, match="deep.toml is n"):
+        config.read_toml(tmp_path / "deep.toml")

@@ -1,5 +1,6 @@
 """Where a run used to be stuck: finished, moved, on another machine, beside another trainer, before it began."""
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 
 from bowerbird import api, cli, config
-from bowerbird.errors import BowerbirdError
+from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.media import open_data
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.gan import GANConfig
@@ -26,7 +27,7 @@ from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.training import lock
 from bowerbird.training.budget import continued_budget
-from bowerbird.training.rundir import RunDir
+from bowerbird.training.rundir import RunDir, explaining_full_disk
 from bowerbird.training.trainer import Trainer, train
 
 SMALL = config.Train(
@@ -346,3 +347,37 @@ def test_a_folder_that_was_there_stays(tiny: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(BowerbirdError, match="no"):
         api.train(small(tiny), tmp_path / "run", quiet=True)
     assert list((tmp_path / "run").iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------- room and places
+
+
+def test_a_full_disk_promises_a_checkpoint_only_where_one_is(run: Path, tmp_path: Path) -> None:
+    for folder, said in ((run, f"continue with: bowerbird resume {run}"), (tmp_path / "new", "repeat the command")):
+        with pytest.raises(RunFailed, match=said), explaining_full_disk(folder):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_place_that_is_read_only_is_named_with_what_to_do(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", ".00000.png.1.part")
+
+    monkeypatch.setattr("bowerbird.generating.Samples.save", refuse)
+    assert cli.main(["sample", str(run), "-n", "1"]) == 1
+    assert "seed-0 cannot be written to (Read-only file system); choose another --out." in capsys.readouterr().err
+
+
+def test_more_samples_than_there_is_room_for_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sample", str(run), "-n", str(10**13)]) == 2
+    assert "10,000,000,000,000 samples take at least" in capsys.readouterr().err
+
+
+def test_a_run_inside_its_data_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BowerbirdError, match="lies inside the data"):
+        api.train(small(tiny), tiny / "run")
+    monkeypatch.chdir(tiny)
+    with pytest.raises(BowerbirdError, match="The run folder runs lies inside the data"):
+        api.train(small(Path(".")))
+    assert not (tiny / "run").exists() and not (tiny / "runs").exists()

@@ -10,6 +10,7 @@ import unicodedata
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -764,3 +765,13 @@ def test_three_parallel_files_are_no_pictures(tmp_path):
         write(tmp_path, {f"train.{language}": b"one\ntwo\n"})
     with pytest.raises(BowerbirdError, match=r"name parallel files as '.*/train\.\{de,en\}'"):
         opened(tmp_path)
+
+
+def test_a_long_listing_says_how_far_it_is(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.txt").touch()
+    monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=iter(range(0, 1000, 5)).__next__))
+    with pytest.warns(UserWarning, match="1 files so far") as said:
+        assert sorted(files.open_files(tmp_path).names()) == ["a/x.txt", "b/x.txt", "c/x.txt"]
+    assert len(said) == 1

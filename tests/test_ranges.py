@@ -11,6 +11,7 @@ from bowerbird.cli import main
 from bowerbird.errors import BowerbirdError
 from bowerbird.ranges import Range
 from bowerbird.samplers.decoding import Sampling
+from bowerbird.training.resolving import check
 
 
 def nested(cls):
@@ -64,6 +65,9 @@ def test_every_number_has_a_range(cls):
         ({"train.steps": -5}, r"train\.steps = -5 must be at least 1"),
         ({"train.lr_multiplier": {"D": -1.0}}, r"train\.lr_multiplier\.D = -1 must be at least 0"),
         ({"train.accumulate": 3}, "must be a multiple of accumulate = 3"),
+        ({"train.seed": 2**70}, r"train\.seed = 1180591620717411303424 must lie within ±9223372036854775807"),
+        ({"train.steps": 10**5000}, r"train\.steps = a number of more than 30 digits must lie within"),
+        ({"train.lr": 10**400}, r"train\.lr = inf must be a finite number"),
         ({"data.size": 0}, r"data\.size = 0 must be at least 1"),
         ({"data.text.vocab_size": 0}, r"data\.text\.vocab_size = 0"),
         ({"model.time_std": 0.0}, r"model\.time_std = 0 must be above 0"),
@@ -79,6 +83,11 @@ def test_a_number_outside_its_range_is_refused_by_name(settings, said):
 def test_the_command_line_says_it_in_one_sentence(capsys):
     assert main(["train", "vae", "--train.lr", "nan"]) == 2
     assert capsys.readouterr().err == "bowerbird: train.lr = nan must be a finite number; see bowerbird train --help.\n"
+
+
+def test_far_more_threads_than_cores_are_refused():
+    with pytest.raises(BowerbirdError, match=r"train\.threads = 100000 is far more than the \d+ core\(s\)"):
+        check(config.Train(steps=1, threads=100_000))
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_k", "min_p"])

@@ -22,6 +22,7 @@ from bowerbird.media import open_data
 from bowerbird.models.latent import LatentConfig
 from bowerbird.spec import Classes, Tensors, Tokens
 from bowerbird.training.rundir import RunDir, renamed
+from bowerbird.training.stopping import SIGNALS, catching_signals
 from bowerbird.training.trainer import Trainer, resume, train
 
 KILLS = int(os.environ.get("BOWERBIRD_KILLS", "1"))
@@ -205,6 +206,21 @@ def test_sigterm_saves_and_leaves(tmp_path):
     status = RunDir(tmp_path / "run").status()
     assert status["step"] >= 1 and not status["finished"]
     assert RunDir(tmp_path / "run").metrics()[-1]["step"] == status["step"]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_every_signal_that_ends_a_program_lets_the_step_be_saved_first(signum):
+    """A closed terminal (SIGHUP) too; under nohup, which ignores that, it stays ignored."""
+    before = signal.getsignal(signum)
+    with catching_signals() as caught:
+        signal.raise_signal(signum)
+        assert caught == [signum]
+    assert signal.getsignal(signum) == before
+    signal.signal(signum, signal.SIG_IGN)
+    with catching_signals() as caught:
+        signal.raise_signal(signum)
+    signal.signal(signum, before)
+    assert caught == []
 
 
 OLD_RUNS = Path(__file__).parent / "data" / "runs-0.1"

@@ -6,6 +6,7 @@ dataclass; any other key is an error that names the nearest field.
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -177,6 +178,10 @@ class Data:
     """What a plugin's medium wants to know."""
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise BowerbirdError("data.source is empty; name built-in data, a file, a folder or a zip.")
+        if Path(self.source) == Path(Path(self.source).anchor or "?"):
+            raise BowerbirdError(f"{self.source} is the root of the file system; name a folder in it.")
         ranges.check(self, "data.")
 
 
@@ -344,7 +349,9 @@ def find(name_or_path: str) -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise BowerbirdError(f"{path} is no recipe: its arrays or tables are nested too deeply.") from error
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise BowerbirdError(f"{path} is not valid TOML: {error}.") from error
 
 
@@ -478,7 +485,7 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             return model_from(table, where, key)
         return build(hint, table, where, key)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 10**300 else math.inf
     if isinstance(value, hint) and not (hint is not bool and isinstance(value, bool)):
         return value
     raise BowerbirdError(f"{where}: {key} = {value!r} must be of type {hint.__name__}.")

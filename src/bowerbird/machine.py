@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -74,9 +75,27 @@ _first_look = _look()
 """When this module was imported: by the time that a command trains, enough was seen and nobody needs to wait."""
 
 
+THREADS_PER_CORE = 8
+"""More of them spend their time waiting for one another."""
+
+
+def require_threads(n: int) -> None:
+    """BowerbirdError for more threads than this machine can run to any use."""
+    cores = _cores()
+    if n > THREADS_PER_CORE * cores:
+        raise BowerbirdError(
+            f"train.threads = {n} is far more than the {cores} core(s) of this machine; use --train.threads {cores}."
+        )
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def idle_cores() -> int:
     """Cores that nothing else is using now: a second thread on a busy core makes training slower, not faster."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = _cores()
     return max(1, min(allowed, round(allowed - _busy_cores())))
 
 
@@ -154,6 +173,23 @@ def _left_in_container(free: int) -> int:
         return max(0, limit - used + int(pages["inactive_file"]))
     except (OSError, KeyError, ValueError):  # ValueError: the limit is "max"
         return free
+
+
+BLOCK = 4096
+"""Bytes that the smallest file takes up on a disk."""
+
+
+def require_space(n: int, in_memory: int, on_disk: int, folder: Path) -> None:
+    """BowerbirdError for n samples that memory has no room for, or the disk of a folder; bytes of each."""
+    there = folder.resolve()
+    disk = shutil.disk_usage(next(place for place in (there, *there.parents) if place.exists())).free
+    memory = available_memory(torch.device("cpu"))
+    for needed, free, where in ((n * in_memory, memory, "memory"), (n * on_disk, disk, "space on the disk")):
+        if free is not None and needed > free:
+            raise BowerbirdError(
+                f"{n:,} samples take at least {needed / 1e6:,.2f} MB of {where}, of which {free / 1e6:,.2f} MB are "
+                "free; draw fewer at once, each part with another --seed and --out."
+            )
 
 
 def synchronize(device: torch.device) -> None:

@@ -23,6 +23,8 @@ class Range:
     open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
+        if isinstance(value, int) and abs(value) > LARGEST:
+            return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
         return math.isfinite(value) and above and below
@@ -36,6 +38,8 @@ class Range:
         return f"must lie in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
 
+LARGEST = 2**63 - 1
+"""The largest whole number that fits into a tensor; a larger one lies outside every range."""
 FINITE = Range()
 
 Count = Annotated[int, Range(1)]
@@ -57,7 +61,14 @@ def check(config: Any, where: str) -> None:
     for name, hint in _numbers(kind):
         for key, value, allowed in _values(name.rstrip("_"), hint, getattr(config, name)):
             if value not in allowed:
-                raise ValueError(f"{where}{key} = {value:g} {allowed if math.isfinite(value) else FINITE}.")
+                raise ValueError(f"{where}{key} = {_refusal(value, allowed)}.")
+
+
+def _refusal(value: float, allowed: Range) -> str:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        digits = str(value) if abs(value) < 10**30 else "a number of more than 30 digits"
+        return f"{digits} must lie within ±{LARGEST}"
+    return f"{value:g} {allowed if math.isfinite(value) else FINITE}"
 
 
 @cache
@@ -83,7 +94,7 @@ def _values(key: str, hint: Any, value: Any, allowed: Range = FINITE) -> Iterato
         if within:  # of an Optional
             yield from _values(key, within[0], value)
         else:
-            yield key, value, allowed
+            yield key, (float(value) if hint is float and abs(value) < 10**300 else value), allowed
     elif isinstance(value, Mapping):
         for name, item in value.items():
             yield from _values(f"{key}.{name}", parts[-1], item)

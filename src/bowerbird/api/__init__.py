@@ -36,9 +36,16 @@ from bowerbird.provenance.labelling import Labeller
 from bowerbird.provenance.origins import origin
 from bowerbird.provenance.signing import identity
 from bowerbird.shipped import folder_of, place_beside, runs
-from bowerbird.spec import Field
+from bowerbird.spec import Field, Tensors
 from bowerbird.training.budget import continued_budget, only, parse_budget
-from bowerbird.training.rundir import RunDir, explaining_full_disk, load_model, model_of
+from bowerbird.training.rundir import (
+    RunDir,
+    explaining_full_disk,
+    explaining_read_only,
+    load_model,
+    model_of,
+    require_apart,
+)
 from bowerbird.training.trainer import is_finished
 from bowerbird.training.trainer import resume as resume_run
 from bowerbird.training.trainer import train as train_run
@@ -122,6 +129,7 @@ def train(
     if budget is not None:
         run = replace(run, train=replace(run.train, **only(parse_budget(budget))))
     run = _with_absolute_paths(config.with_settings(run, settings) if settings else run)
+    require_apart(run.data.source, Path(out or "runs"))
     opened = open_data(run.data)
     with _folder(run, out) as folder, _reporting(folder):
         train_run(run, folder, opened, quiet=quiet, **_handed_in(run, opened))
@@ -346,12 +354,15 @@ def sample(
     folder = Path(out) if out else place_beside(run_dir, "samples") / f"seed-{seed}"
     require_own(folder)
     with trust.allowing(allow_plugin):
+        target = model_of(run_dir).spec.target
+        each = (8 * target.dims, machine.BLOCK) if isinstance(target, Tensors) else (8, 8)
+        machine.require_space(n or 1, *each, folder)
         if prompt is not None and "source" in model_of(run_dir).spec.given:
             asked["prompt"] = [line for line in prompt.splitlines() if line.strip()] or [""]
         samples = generate(run_dir, n, seed=seed, given=asked, options=options, device=device)
     if visible_mark:
         samples = replace(samples, labeller=replace(samples.labeller, visible=True))
-    with explaining_full_disk(folder):
+    with explaining_full_disk(folder), explaining_read_only(folder):
         return samples.save(folder, labelled=labelled)
 
 

@@ -36,9 +36,11 @@ def measure(
     (default: the data that a run was trained on; required for folders of images).  Nothing is measured by an
     installation whose metrics do not reproduce known values.
     """
+    from bowerbird.measuring import extractors
     from bowerbird.measuring.selftest import require_quick
 
     request = request.but(**changes)
+    extractors.require_known(request.extractor)
     require_quick()
     wanted = machine.resolve_device(request.device)
     device = "cpu" if request.device == "auto" and wanted.type == "mps" else str(wanted)  # MPS lacks some operations

@@ -100,8 +100,11 @@ class DataGet(Command):
     """Take it from this folder or package file instead of the network."""
 
     def __call__(self) -> None:
-        from bowerbird.data import fetch
+        from bowerbird.data import builtin, fetch
 
+        there = fetch.locate(self.name) if self.source else None
+        if there is not None and there.parent == builtin.FOLDER:
+            raise BowerbirdError(f"'{self.name}' is built in, so there is nothing to take from {self.source}.")
         print(fetch.get(self.name, local=self.source))
 
 

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args
@@ -38,6 +40,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
     """The command with its flags; an error is one sentence instead of tyro's box."""
+    argv = _once(argv, command, prog, default)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -51,11 +54,23 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
     if left:
         wrong = next((word.partition("=")[0] for word in left if word.startswith("-")), None)
         if wrong is None:
-            raise BowerbirdError(f"Unexpected argument '{left[0]}'; see {prog} --help.")
-        near = nearest(wrong, flags_of(command, prog, default))
+            takes_data = os.path.exists(left[0]) and "--data" in flags_of(command, prog, default)
+            hint = f"for data write --data {left[0]}." if takes_data else f"see {prog} --help."
+            raise BowerbirdError(f"Unexpected argument '{left[0]}'; {hint}")
+        near = "bowerbird resume RUN" if wrong == "--resume" else nearest(wrong, flags_of(command, prog, default))
         hint = f"did you mean {near}?" if near is not None else f"see {prog} --help."
         raise BowerbirdError(f"There is no flag {wrong}; {hint}")
     return parsed
+
+
+def _once(argv: Sequence[str], command: type, prog: str, default: Any) -> list[str]:
+    """The words, where a list's flags are joined into one; BowerbirdError for another flag that is given twice."""
+    flags = Counter(word.partition("=")[0] for word in argv if re.match(r"--?[a-z][\w.-]*(=|$)", word))
+    for flag in [flag for flag, n in flags.items() if n > 1]:
+        if not re.search(rf"{re.escape(flag)} \[", _help(command, prog, default)):
+            raise BowerbirdError(f"{flag} is given twice; give it once.")
+        argv = together(flag, argv)
+    return list(argv)
 
 
 def together(flag: str, argv: Sequence[str]) -> list[str]:
@@ -86,10 +101,15 @@ def _tyro(command: type[T], argv: Sequence[str], prog: str, default: T | None) -
 
 def flags_of(command: type, prog: str, default: Any = None) -> list[str]:
     """Every flag of a command, read from its help."""
+    found = re.findall(r"(?<![\w-])--[a-z][\w.-]*", _help(command, prog, default))
+    return [flag for flag in dict.fromkeys(found) if flag != "--help"]
+
+
+def _help(command: type, prog: str, default: Any) -> str:
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         _tyro(command, ["--help"], prog, default)
-    return list(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][\w.-]*", text.getvalue())))
+    return text.getvalue()
 
 
 _WORDING = (
@@ -100,6 +120,7 @@ _WORDING = (
     (r"could not convert string to float: (.*)", r"\1 is not a number"),
     (r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)", r"\2 cannot be \1, only one of \3"),
     (r"Missing value for argument '(.*)'\. Expected (\d+) values", r"\1 needs \2 value(s)"),
+    (r"(--\S+): Failed to parse key-value pairs", r"\1: write names and numbers in turn, such as \1 D 2 G 1"),
     (r"Missing from [^:]*: (\S+).*", r"\1 is missing"),
 )
 
@@ -107,7 +128,7 @@ _WORDING = (
 def _sentence(box: str) -> str:
     """The first paragraph of tyro's boxed error, in our words."""
     lines = [line.strip(" │|") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    rules = [i for i, line in enumerate(lines) if line.startswith(("─", "╭", "╰", "+-", "--"))] or [-1, len(lines)]
+    rules = [i for i, line in enumerate(lines) if line.startswith(("─", "╭", "╰", "+-", "---"))] or [-1, len(lines)]
     said = " ".join(lines[rules[0] + 1 : rules[1]])
     for pattern, wording in _WORDING:
         said = re.sub(pattern, wording, said)

@@ -6,6 +6,7 @@ measurements are kept, unfinished ones are resumed.  Runs follow one another.  A
 computing, which are the same on a busy machine; preparing and measuring are outside the budget and are reported.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from bowerbird.data.writing import write_text
 from bowerbird.diagnosis import Watch
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import preview, previewer
+from bowerbird.measuring import engine, extractors
 from bowerbird.measuring.evaluating import evaluator
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
@@ -36,10 +38,12 @@ from bowerbird.report.run import write_run_report
 from bowerbird.report.terminal import print_comparison
 from bowerbird.training import salvage
 from bowerbird.training.budget import compute_budget, only
-from bowerbird.training.rundir import RunDir, load_model
+from bowerbird.training.rundir import RunDir, load_model, require_apart
 from bowerbird.training.trainer import Interrupted, resume, train
 
 SHEETS = (".png", ".txt", ".mid")
+OURS = {"runs", "report.json", "report.html", *(f"real{suffix}" for suffix in (*SHEETS, ".wav"))}
+"""What a comparison writes into its folder."""
 LOG_EVERY = 10
 """Most steps between points of a curve: short budgets have few steps."""
 _MACHINE_FIELDS = ("device", "precision", "threads")  # resolved by the trainer: no part of what a run is
@@ -94,22 +98,25 @@ def compare(
     arguments, and for an ``out`` whose runs were made differently.
     """
     plan = _plan(recipes, data, budget, seeds, out, measuring)
+    engine.require_known(measuring.metrics or ())
+    extractors.require_known(measuring.extractor)
     require_quick()
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     earlier = _earlier(plan)
-    opened: dict[config.Data, Opened] = {}
+    opened = {run.data: open_data(run.data) for run in plan.recipes.values()}
     threads = _threads(plan)
     entries: list[dict[str, Any]] = []
     for number, (name, seed, run) in enumerate(plan.runs(), start=1):
         console.print(f"[bold]{number}/{len(plan.recipes) * plan.seeds}[/]  {escape(name)}, seed {seed}")
         run = replace(run, train=replace(run.train, threads=threads))
-        if run.data not in opened:
-            opened[run.data] = open_data(run.data)
         before = earlier.get(folder_name(name, seed), {})
         try:
             entry = _one_run(plan, name, seed, run, opened[run.data], before, quiet)
         except Interrupted:
             console.print("The same command continues this comparison.")
+            raise
+        except BowerbirdError:
+            _discard_empty(plan)
             raise
         entries.append(entry)
         if entry["error"]:
@@ -150,6 +157,8 @@ def _name(recipe: str) -> str:
 
 def _earlier(plan: Plan) -> dict[str, dict[str, Any]]:
     """The runs of an earlier part of this comparison by folder, after a check that every one is part of the plan."""
+    require_apart(plan.data, plan.out)
+    _require_comparison(plan.out)
     for name, seed, run in plan.runs():
         folder = RunDir(plan.folder(name, seed))
         if folder.run_toml.is_file() and (different := _difference(folder.config(), run)):
@@ -159,6 +168,25 @@ def _earlier(plan: Plan) -> dict[str, dict[str, Any]]:
     file = plan.out / "report.json"
     runs = salvage.objects(salvage.json_object(file).get("runs"))
     return {run["folder"]: run for run in runs if isinstance(run.get("folder"), str)}
+
+
+def _require_comparison(out: Path) -> None:
+    """BowerbirdError for a folder that holds anything but (the beginning of) a comparison."""
+    if "runs" in salvage.json_object(out / "report.json"):
+        return
+    names = [path.name for path in out.iterdir()] if out.is_dir() else [out.name] if out.exists() else []
+    strange = [name for name in names if name not in OURS]
+    if strange:
+        raise BowerbirdError(
+            f"{out} is not empty and holds no comparison (but {min(strange)}); choose a new or empty folder for --out."
+        )
+
+
+def _discard_empty(plan: Plan) -> None:
+    """Leaves nothing of a comparison that could not start."""
+    with contextlib.suppress(OSError):  # they are not empty: something has been made
+        (plan.out / "runs").rmdir()
+        plan.out.rmdir()
 
 
 def _threads(plan: Plan) -> int:

@@ -12,6 +12,8 @@ import os
 import posixpath
 import re
 import stat
+import time
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -193,6 +195,7 @@ class _Walk:
 
     def __init__(self, root: str):
         self.root, self.names, self.unused = root, list[str](), Unused()
+        self._patient_until, self._said = time.monotonic() + 1, 1
         self._links: list[tuple[int, str]] = []
         """Those that are still to be followed, by their depth and name."""
         self._known: set[tuple[int, int]] = set()
@@ -205,6 +208,7 @@ class _Walk:
         pending = [(top, at)]
         while pending:
             folder, at = pending.pop()
+            self._say_how_far()
             self._known.add((at.st_dev, at.st_ino))
             try:
                 entries = list(os.scandir(os.path.join(self.root, folder)))
@@ -226,6 +230,12 @@ class _Walk:
                     self.names.append(name)
                 else:
                     self.unused.add("pipe{s}, socket{s} or device{s}", printable(name))
+
+    def _say_how_far(self) -> None:
+        """After a second, and then for each ten times as many files."""
+        if time.monotonic() > self._patient_until and len(self.names) >= self._said:
+            self._said = 10 * len(self.names)
+            warnings.warn(f"Listing {self.root}: {len(self.names):,} files so far …", stacklevel=2)
 
     def _follow(self, name: str) -> None:
         path = os.path.join(self.root, name)

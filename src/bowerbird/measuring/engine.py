@@ -18,6 +18,8 @@ def measure_context(context: Context, names: Sequence[str] | None = None) -> lis
     """
     chosen = by_default(context) if names is None else named(context, names)
     context.chosen = tuple(chosen)
+    if n_reference(context) == 1:
+        warnings.warn(f"A single {context.protocol.split} picture tells no standard error.", stacklevel=2)
     return [measurement for metric in chosen for measurement in metric.compute(context)]
 
 
@@ -61,9 +63,7 @@ def named(context: Context, names: Sequence[str]) -> list[Metric]:
     applicable = [metric.name for metric in known if context.has(*metric.needs)]
     chosen = []
     for name in names:
-        found = next((metric for metric in known if name in (metric.name, *metric.also)), None)
-        if found is None:
-            raise unknown("metric", name, [*applicable, *(also for metric in known for also in metric.also)])
+        found = _called(name, known, applicable)
         chosen.append(found.name)
         for need in found.needs:
             if not context.has(need):
@@ -75,3 +75,18 @@ def named(context: Context, names: Sequence[str]) -> list[Metric]:
         if n_reference(context) < found.fewest:
             raise BowerbirdError(f"{shortage([found], context)}.")
     return [metric for metric in known if metric.name in chosen]
+
+
+def require_known(names: Sequence[str]) -> None:
+    """BowerbirdError for a name that no metric has."""
+    known = all_metrics()
+    for name in names:
+        _called(name, known, [metric.name for metric in known])
+
+
+def _called(name: str, known: Sequence[Metric], offered: Sequence[str]) -> Metric:
+    """The metric of that name; where there is none, the ``offered`` ones are said."""
+    found = next((metric for metric in known if name in (metric.name, *metric.also)), None)
+    if found is None:
+        raise unknown("metric", name, [*offered, *(also for metric in known for also in metric.also)])
+    return found

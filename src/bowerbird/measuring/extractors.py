@@ -16,9 +16,10 @@ from torch import Tensor
 
 from bowerbird.data.columns import LABEL
 from bowerbird.data.fetch import locate
+from bowerbird.errors import unknown
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics.digits import SIDE
-from bowerbird.metrics.features import Digits, Extractor, Precision, extractor
+from bowerbird.metrics.features import EXTRACTORS, Digits, Extractor, Precision, extractor
 from bowerbird.spec import shape_of_picture
 
 FETCHED = ("inception-2015", "efficientnet-lite0")
@@ -42,6 +43,12 @@ class Choice(NamedTuple):
         if self.caveat:
             warnings.warn(self.caveat, stacklevel=2)
         return find_extractor(self.name, device, precision)
+
+
+def require_known(name: str) -> None:
+    """BowerbirdError for a name that no extractor has, whether or not a metric will look at features."""
+    if name.partition(":")[0] not in ("auto", *EXTRACTORS):
+        raise unknown("extractor", name, ("auto", *EXTRACTORS))
 
 
 def find_extractor(name: str, device: str | torch.device = "cpu", precision: Precision = "fp32") -> Extractor:

@@ -12,9 +12,11 @@ LINES = 20
 
 
 def check(train: config.Train) -> None:
-    """BowerbirdError for a run without an end, or with a tracker that is not installed."""
+    """BowerbirdError for a run without an end, with far too many threads, or with a tracker that is not installed."""
     if not any(getattr(train, limit) for limit in LIMITS):
         raise BowerbirdError("No budget is set; add one, for example --budget 10m or --train.steps 10000.")
+    if train.threads is not None:
+        machine.require_threads(train.threads)
     require_installed(train.trackers)
 
 

@@ -53,9 +53,34 @@ def explaining_full_disk(folder: Path) -> Iterator[None]:
         if not full:
             raise
         raise RunFailed(
-            f"The disk is full: nothing more could be written to {folder}. The last checkpoint is intact; free some "
-            f"space and continue with: bowerbird resume {folder}"
+            f"The disk is full: nothing more could be written to {folder}. {_after_making_room(folder)}"
         ) from error
+
+
+@contextlib.contextmanager
+def explaining_read_only(folder: Path) -> Iterator[None]:
+    """Turns a folder that cannot be written to into a sentence that says where else the files may go."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise RunFailed(f"{folder} cannot be written to ({error.strerror}); choose another --out.") from error
+
+
+def require_apart(source: str, out: Path) -> None:
+    """BowerbirdError for a run inside the folder of its data: its samples would become data."""
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise BowerbirdError(
+            f"The run folder {out} lies inside the data {source}, of which its own samples would become a part; choose "
+            "another place with --out."
+        )
+
+
+def _after_making_room(folder: Path) -> str:
+    if (folder / "state" / "state.safetensors").is_file():
+        return f"The last checkpoint is intact; free some space and continue with: bowerbird resume {folder}"
+    return "Free some space and repeat the command, or choose an --out on another disk."
 
 
 def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from bowerbird import registry
 from bowerbird.measuring.context import Context, Counterparts, Sides
 from bowerbird.measuring.metric import Metric
+from bowerbird.metrics import averages
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.measurement import Measurement, settings
 from bowerbird.metrics.pixelwise import PROJECTIONS, WINDOW, psnr, sliced_wasserstein, ssim
@@ -62,5 +63,5 @@ class StructuralSimilarity(Metric):
         pairs: Counterparts = context["reconstructions"]
         if min(pairs.truth.shape[2:]) < WINDOW:
             return []
-        likeness = ssim(pairs.truth, pairs.made)
-        return [self.measurement(float(likeness.mean()), pairs.protocol, float(likeness.std() / len(likeness) ** 0.5))]
+        value, stderr = averages.mean(ssim(pairs.truth, pairs.made).numpy(force=True))
+        return [self.measurement(value, pairs.protocol, stderr)]

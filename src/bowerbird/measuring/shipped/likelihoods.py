@@ -3,6 +3,7 @@
 from bowerbird import registry
 from bowerbird.measuring.context import Context, DocumentNats, PictureNats
 from bowerbird.measuring.metric import Metric
+from bowerbird.metrics import averages
 from bowerbird.metrics.averages import Average
 from bowerbird.metrics.bits import bits_per_dim
 from bowerbird.metrics.measurement import Measurement
@@ -11,9 +12,9 @@ from bowerbird.metrics.nll import bits_per, nats_per, perplexity
 # --------------------------------------------------------------------------------------------------------- pictures
 
 
-def mean_nats(found: PictureNats) -> tuple[float, float]:
+def mean_nats(found: PictureNats) -> Average:
     """Mean and standard error over pictures."""
-    return float(found.nats.mean()), float(found.nats.std() / len(found.nats) ** 0.5)
+    return averages.mean(found.nats.numpy(force=True))
 
 
 @registry.metrics.register("nll")
@@ -37,8 +38,9 @@ class BitsPerDim(Metric):
 
     def compute(self, context: Context) -> list[Measurement]:
         found: PictureNats = context[self.needs[0]]
-        value, stderr = (bits_per_dim(x, found.dims) for x in mean_nats(found))
-        return [self.measurement(value, found.protocol, stderr)]
+        value, stderr = mean_nats(found)
+        error = None if stderr is None else bits_per_dim(stderr, found.dims)
+        return [self.measurement(bits_per_dim(value, found.dims), found.protocol, error)]
 
 
 @registry.metrics.register("flow_bits_per_dim")

@@ -16,6 +16,7 @@ from bowerbird import registry
 from bowerbird.data.fetch import cache_folder
 from bowerbird.measuring.context import Attributes, Captions, Context, Counterparts, Named, with_extractor
 from bowerbird.measuring.metric import Metric
+from bowerbird.metrics import averages
 from bowerbird.metrics.attributes import VERSION, AttributeNet, fit_attributes, right, untrained
 from bowerbird.metrics.averages import mean
 from bowerbird.metrics.features import Digits
@@ -40,7 +41,8 @@ class ClassAccuracy(Metric):
         judge = Digits(torch.device("cpu"))
         correct = (judge.classify(samples) == digits.cpu()).double()
         protocol = with_extractor(Protocol(n_generated=len(samples)), judge)
-        return [self.measurement(float(correct.mean()), protocol, float(correct.std() / len(correct) ** 0.5))]
+        value, stderr = averages.mean(correct.numpy())
+        return [self.measurement(value, protocol, stderr)]
 
 
 @registry.metrics.register("label_accuracy")
