@@ -170,10 +170,11 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
 
 
 def _elsewhere(finding: Finding, facts: FactStore) -> bool:
-    """Whether what a finding is about happened in a driver: it stands at the first line for want of a place."""
+    """Whether what a finding is about happened in code that is not the program's, a driver's: what is recorded there
+    has no line, and so the finding stands at the first one for want of a place."""
     cited = [fact for identity in finding.facts if (fact := facts.get(identity)) is not None]
-    lost = finding.line == FIRST and not finding.file and bool(cited)
-    return lost and any(fact.line is None for fact in cited) and all(fact.line != FIRST for fact in cited)
+    lost = finding.line == FIRST and any(fact.line is None for fact in cited)
+    return lost and all((fact.file or finding.file, fact.line) != (finding.file, FIRST) for fact in cited)
 
 
 @dataclass(frozen=True)
