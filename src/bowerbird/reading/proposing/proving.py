@@ -218,8 +218,7 @@ def _raised(version: Version) -> list[Fact]:
 
 
 _OF_A_RUN = re.compile(
-    r"0x[0-9a-f]+|\b\d{9,}\b|\S*/(?:tmp|scratch-\d+|bowerbird-\w+)\b[^\s'\")]*|(?<=process )\d+|(?<=pid )\d+|(?<=pid=)\d+",
-    re.I,
+    r"0x[0-9a-f]+|\b\d{9,}\b|\S*/(?:tmp|scratch-\d+|bowerbird-\w+)\b[^\s'\")]*|(?<=process )\d+|(?<=pid[ =])\d+", re.I
 )
 """What of a message differs from run to run: addresses, identities, temporary paths, numbers of processes."""
 
