@@ -31,13 +31,15 @@ CASES = {case.name: case for case in cases()}
 
 
 class Recorded(Endpoint):
-    """An endpoint that answers with a text, whatever it is asked; ``asked`` holds the messages."""
+    """An endpoint that answers once with a text, whatever it is asked; ``asked`` holds the messages."""
 
     def __init__(self, answer: str | Exception) -> None:
         super().__init__("http://localhost:1", "recorded")
         self.answer, self.asked = answer, ""
 
     def stream(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
+        if self.asked:
+            raise RunFailed("Nothing answers.")
         self.asked = "\n".join(message["content"] for message in messages)
         if isinstance(self.answer, Exception):
             raise self.answer

@@ -38,7 +38,7 @@ def stepping(facts: FactStore, module: str) -> list[Fact]:
 def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The fakes of the discriminator's step were not detached, and the generator's loss goes through them again."""
     for error in facts.of("run.exception", "RuntimeError"):
-        if "backward through the graph a second time" not in error["message"]:
+        if "backward through the graph a second time" not in error["message"] or error.line is None:
             continue
         calls = forwards(facts)
         walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
@@ -66,13 +66,11 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 "G01", "error", again[0].line or 1, message, evidence, fix, again[0].file, (again[0].id, error.id),
                 patch=_detached(program, facts, again[0]),
             )  # fmt: skip
-            if abs((error.line or 1) - (again[0].line or 1)) > 2:
+            if abs(error.line - (again[0].line or 1)) > 2:
                 message = (
                     f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
                 )
-                yield Finding(
-                    "G01", "error", error.line or 1, message, evidence, fix, error.file, (again[0].id, error.id)
-                )
+                yield Finding("G01", "error", error.line, message, evidence, fix, error.file, (again[0].id, error.id))
             return
 
 
