@@ -23,6 +23,7 @@ from bowerbird.reading.program import (
     last_name,
     names_in,
     receiver,
+    words_in,
 )
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
@@ -520,7 +521,7 @@ def _fits(optimizer: OptimizerSite, parameters: OptimizerSite) -> bool:
     given = parameters.parameters
     if given is None:
         return False
-    owners = {n.attr for n in ast.walk(given) if isinstance(n, ast.Attribute)} | names_in(given)
+    owners = words_in(given)
     owners = {re.sub(r"_?(params|parameters|vars)$|^net_?", "", owner) for owner in owners}
     return bool(letters & {o[0].lower() for o in owners if o and o not in ("self", "model", "parameters", "list")})
 
