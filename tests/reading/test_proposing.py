@@ -21,6 +21,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.properties import Property, broken, mended
 from bowerbird.reading.proposing.driving import drive
 from bowerbird.reading.proposing.hypotheses import prompts, read
+from bowerbird.reading.proposing.material import Budget
 from bowerbird.reading.proposing.proving import propose
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor.endpoint import Endpoint, Message
@@ -30,13 +31,15 @@ CASES = {case.name: case for case in cases()}
 
 
 class Recorded(Endpoint):
-    """An endpoint that answers with a text, whatever it is asked; ``asked`` holds the messages."""
+    """An endpoint that answers once with a text, whatever it is asked; ``asked`` holds the messages."""
 
     def __init__(self, answer: str | Exception) -> None:
         super().__init__("http://localhost:1", "recorded")
         self.answer, self.asked = answer, ""
 
     def stream(self, messages: Sequence[Message], **options: Any) -> Iterator[str]:
+        if self.asked:
+            raise RunFailed("Nothing answers.")
         self.asked = "\n".join(message["content"] for message in messages)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -380,6 +383,97 @@ def test_a_change_that_ends_an_exception_proves_it(program: Path, child: Child) 
     result = propose(check(program, rules=(), steps=3, child=child), Scripted(answered(row(edits=edits))), child=child)
     (found,) = [f for f in result.findings if f.rule == "LLM"]
     assert found.severity == "supported" and "Line 8 raises AttributeError" in found.evidence
+
+
+def test_an_exception_that_names_an_address_is_the_same_in_every_run(program: Path, child: Child) -> None:
+    raising = "raise TypeError(f'no number: {object()}, /tmp/{time.time()}/x, process {time.time_ns() % 9_999}')\n"
+    program.write_text(PROGRAM.replace("import torch", "import time, torch") + raising + "scaled(2).missing\n")
+    ended = row(line=17, edits=[{"first": 17, "last": 17, "new": ["scaled(2)"]}], observable="")
+    result, _ = proposed(program, answered(row(observable=""), ended), child)
+    said = {f.line: (f.severity, f.evidence) for f in result.findings if f.rule == "LLM"}
+    assert said[8][0] == "suggested" and "raises" not in said[8][1], said
+    assert said[17][0] == "supported" and "Line 17 raises AttributeError" in said[17][1]
+
+
+def test_the_surest_is_tried_first_and_what_there_is_no_time_for_is_told(nets: Path, child: Child) -> None:
+    nets.write_text("def scaled(x):\n    return x * 3\n\n\ndef shifted(x):\n    return x + 1\n")
+    lines = {2: "    return x * 2", 6: "    return x + 0"}
+    rows = [row(line=n, edits=[{"first": n, "last": n, "new": [new]}], observable="assert scaled(1) == 2")
+            for n, new in reversed(lines.items())]  # fmt: skip
+    result = check(nets, rules=(), steps=3, child=child)
+    endpoint = Scripted(answered(*rows))
+    budget = Budget(child, 1.5 * child.last_cpu_s)
+    told = propose(result, endpoint, child=child, budget=budget)
+    first, second = (next(f for f in told.findings if f.line == n) for n in (6, 2))
+    assert "not tried" not in first.evidence and "not tried: the" in second.evidence and len(endpoint.questions) == 1
+    endpoint = Scripted("raise ValueError", DRIVER)
+    nets.write_text(NETS)
+    unasked = drive(check(nets, child=child), endpoint, child, budget=Budget(child, 0.0))
+    assert len(endpoint.questions) == 1 and "half of the 0 s" in unasked.left_out[-1]
+    assert "Nothing more was asked" in propose(result, endpoint, child=child, budget=Budget(child, 0.0)).left_out[0]
+
+
+FLOW = """import torch
+from torch import nn
+
+
+class Flow(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.net = nn.Linear(spec["dim"], spec["dim"])
+
+    def forward(self, x):
+        return self.net(x)
+
+    def sample(self, n):
+        x = torch.randn(n, 2)
+        for i in range(2):
+            x[:, i] = x[:, i] * self.net(x)[:, i].exp()
+        return x
+
+
+def half(loss):
+    loss.backward()
+"""
+TRAINING = """```python
+import torch
+from nets import Flow
+flow = Flow({"dim": 2})
+opt = torch.optim.Adam(flow.parameters())
+for _ in range(4):
+    opt.zero_grad()
+    loss = flow(torch.randn(8, 2)).square().mean()
+    half(loss)
+    opt.step()
+PLACE
+```"""
+
+
+@pytest.mark.parametrize("last", ["flow.sample(2).sum().backward()", "half(flow.sample(2).sum())", ""])
+def test_no_step_of_a_driver_is_blamed_for_what_the_program_writes_in_place(
+    nets: Path, child: Child, last: str
+) -> None:
+    nets.write_text(FLOW)
+    result, _ = driven_by(nets, child, TRAINING.replace("PLACE", last))
+    failed = [f for f in result.run.exceptions() if f["phase"] == "driver"]
+    assert [f.line for f in failed] == ([21] if "half" in last else [None] if last else [])
+    assert all("inplace" in f["message"] for f in failed)
+    assert not result.errors and not [f for f in result.findings if f.rule == "L12"]
+
+
+def test_a_finding_stands_in_the_program_or_nowhere(tmp_path: Path, child: Child) -> None:
+    """A driver imports another file, which trains without ever clearing gradients: nobody asked about that."""
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "train.py").write_text(
+        "import torch\nfrom nets import Table\ndef train():\n    net = Table({'width': 3})\n"
+        "    opt = torch.optim.SGD(net.parameters(), lr=0.1)\n    for _ in range(5):\n"
+        "        net({'left': torch.randn(4, 3)}).sum().backward()\n        opt.step()\n"
+    )
+    script = "```python\nfrom train import train\ntrain()\n```"
+    result, _ = driven_by(tmp_path / "nets.py", child, script)
+    assert result.exercised.steps > 2 and result.exercised.modules == {"Table": True}
+    assert {f.file for f in result.findings} <= {result.program.file}
+    assert not result.errors and [f for f in result.findings if f.line == 1] == []
 
 
 def test_a_program_that_is_ended_is_used_by_its_definitions(nets: Path, child: Child) -> None:

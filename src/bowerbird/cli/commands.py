@@ -276,7 +276,7 @@ class CheckCommand(Command):
     steps: int = 6
     """Optimiser steps that a training loop may take."""
     seconds: float = 12.0
-    """CPU seconds of one execution of the program."""
+    """CPU seconds of one execution of the program; with a model, all executions together have ten times as many."""
     driver: Path | None = None
     """A file that uses what the program defines; where there is none, the driver that was found or written is kept."""
     all: Switch = False
@@ -311,6 +311,7 @@ class CheckCommand(Command):
         """What is found, with what the model proposes where one was named."""
         from bowerbird.reading.check import check, keep_driver
         from bowerbird.reading.proposing.driving import drive
+        from bowerbird.reading.proposing.material import EXECUTIONS, Budget
         from bowerbird.reading.proposing.proving import propose
         from bowerbird.reading.running.launch import Child
         from bowerbird.reading.tutor.endpoint import Endpoint
@@ -319,12 +320,13 @@ class CheckCommand(Command):
         endpoint = Endpoint(llm, model, use_cache=self.asked.cache) if llm is not None and model is not None else None
         fresh = self.driver is not None and not self.driver.exists()
         with Child() as child:
+            budget = Budget(child, EXECUTIONS * self.seconds)
             result = check(
                 self.target, steps=self.steps, seconds=self.seconds, rules=self.rules, driver=self.driver, child=child
             )
             if endpoint is None:
                 return result
-            told = drive(result, endpoint, child, context=self.asked.context)
+            told = drive(result, endpoint, child, context=self.asked.context, budget=budget)
             if fresh and told.run is not result.run:
                 keep_driver(told.run, self.driver)
-            return propose(told, endpoint, context=self.asked.context, child=child)
+            return propose(told, endpoint, context=self.asked.context, child=child, budget=budget)

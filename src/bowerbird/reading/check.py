@@ -23,7 +23,7 @@ from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
-from bowerbird.reading.source import open_source, parse, printable, python2, write_back
+from bowerbird.reading.source import Source, open_source, parse, printable, python2, write_back
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,11 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
 
 
 def _elsewhere(finding: Finding, facts: FactStore) -> bool:
-    """Whether what a finding is about happened in a driver: it stands at the first line for want of a place."""
+    """Whether what a finding is about happened in code that is not the program's, a driver's: what is recorded there
+    has no line, and so the finding stands at the first one for want of a place."""
     cited = [fact for identity in finding.facts if (fact := facts.get(identity)) is not None]
-    lost = finding.line == FIRST and not finding.file and bool(cited)
-    return lost and any(fact.line is None for fact in cited) and all(fact.line != FIRST for fact in cited)
+    lost = finding.line == FIRST and any(fact.line is None for fact in cited)
+    return lost and all((fact.file or finding.file, fact.line) != (finding.file, FIRST) for fact in cited)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def fix(result: CheckResult, *, child: Child | None = None) -> Fixed:
         raise BowerbirdError("Notebooks are not changed; their findings say what to change in which cell.")
     if source.mended:
         raise BowerbirdError(f"{source.path} is no Python as it stands, so --fix does not change it; mend that first.")
-    offered = [f for f in result.findings if f.patch is not None and f.severity in ("error", "warning")]
+    offered = [f for f in result.findings if f.severity in ("error", "warning") and _within(f.patch, source)]
     apart = list(_apart(offered))
     with Child() if child is None else contextlib.nullcontext(child) as child:
         kept = apart if _clean(result, apart, child) else []
@@ -206,6 +207,11 @@ def fix(result: CheckResult, *, child: Child | None = None) -> Fixed:
     for file in changed:
         write_back(Path(file), texts[file])
     return Fixed(changed, [finding for finding in offered if finding not in kept])
+
+
+def _within(patch: Patch | None, source: Source) -> bool:
+    """Whether a patch changes files that were named alone, and none that they import."""
+    return patch is not None and all(edit.file in source.texts for edit in patch.edits)
 
 
 def _apart(findings: list[Finding]) -> Iterator[Finding]:

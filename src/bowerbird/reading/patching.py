@@ -7,6 +7,7 @@ runs under the same observation and the same seed, and what differs is the proof
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -28,10 +29,12 @@ class Patch:
     edits: tuple[Edit, ...]
 
     def apply(self, texts: Mapping[str, str]) -> dict[str, str]:
-        """The texts of the files after the edits."""
+        """The texts of the files after the edits; one that is not among them, since the program only imports it, is
+        read from the disk."""
         changed = dict(texts)
         for file in {edit.file for edit in self.edits}:
-            lines = changed[file].splitlines()
+            text = changed[file] if file in changed else Path(file).read_text(encoding="utf-8")
+            lines = text.splitlines()
             for edit in sorted((e for e in self.edits if e.file == file), key=lambda e: -e.first):
                 lines[edit.first - 1 : edit.last] = edit.new
             changed[file] = "\n".join(lines) + "\n"

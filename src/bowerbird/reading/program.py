@@ -65,6 +65,11 @@ def names_in(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
+def words_in(node: ast.AST) -> set[str]:
+    """Every plain name and every attribute below a node: ``net``, ``layer`` of ``net.layer``."""
+    return names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+
 def targets_of(statement: ast.AST) -> list[ast.expr]:
     """What an assignment, a loop or a with-statement binds, tuples taken apart."""
     found: list[ast.expr] = []

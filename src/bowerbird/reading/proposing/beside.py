@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.drivers import Project
-from bowerbird.reading.program import Program
+from bowerbird.reading.program import Program, words_in
 from bowerbird.reading.running.guards import is_secret
 from bowerbird.reading.source import parse
 from bowerbird.reading.tutor.endpoint import tokens
@@ -61,8 +61,7 @@ def _callers(project: Project, main: Path, program: Program) -> Found:
 
 def _imported(project: Project, main: Path, program: Program) -> Found:
     tree = program.main.tree
-    named = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    named |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    named = words_in(tree)
     files = [path for path in dict.fromkeys(project.imported(tree, main)) if path != main]
     yield from ((path, named) for path in files[:MOST_IMPORTED] if project.text(path).strip())
 

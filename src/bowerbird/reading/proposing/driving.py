@@ -12,7 +12,16 @@ from itertools import islice
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, driven
 from bowerbird.reading.exercised import Exercised
-from bowerbird.reading.proposing.material import Malformed, importable, known, told, unreached, with_left_out
+from bowerbird.reading.proposing.material import (
+    EXECUTIONS,
+    Budget,
+    Malformed,
+    importable,
+    known,
+    told,
+    unreached,
+    with_left_out,
+)
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
@@ -21,6 +30,8 @@ from bowerbird.reading.tutor.endpoint import Endpoint, Message, tokens
 from bowerbird.reading.tutor.prompt import mark_of
 
 MOST_TRIES = 3
+SHARE = 0.5
+"""How much of the time for executions may be over when a driver is still put right."""
 LONGEST_DRIVER = 12_000
 LONGEST_ANSWER_TOKENS = 4_000
 LEAST_LINES = 0.75
@@ -34,14 +45,18 @@ def wanted(exercised: Exercised) -> bool:
     return bool(exercised.never or exercised.guessed or not exercised.ran or covered < LEAST_LINES * of)
 
 
-def drive(result: CheckResult, endpoint: Endpoint, child: Child, *, context: int = 16_000) -> CheckResult:
+def drive(
+    result: CheckResult, endpoint: Endpoint, child: Child, *, context: int = 16_000, budget: Budget | None = None
+) -> CheckResult:  # fmt: skip
     """The result with a driver of the model's, where one is wanted and one of its answers reaches more of the program.
 
-    What the endpoint answers beside that costs the driver and not the result.
+    What the endpoint answers beside that costs the driver and not the result.  After half of the budget it is told no
+    more of what failed, so that time is left for hypotheses.
     """
     if not wanted(result.exercised) or any(driver.by == "user" for driver in result.run.drivers):
         return result
-    began, left = result.run, ""
+    began, left, unasked = result.run, "", []
+    budget = budget or Budget(child, EXECUTIONS * result.seconds)
     try:
         messages = prompt(result, context - min(LONGEST_ANSWER_TOKENS, context // 4))
         for _ in range(MOST_TRIES):
@@ -50,11 +65,15 @@ def drive(result: CheckResult, endpoint: Endpoint, child: Child, *, context: int
             result, left = better or result, said
             if better and not said:
                 break
+            if budget.over(SHARE):
+                unasked = [f"The driver was not put right by the model: half of {budget}."]
+                break
             messages = [*messages[:2], {"role": "assistant", "content": answer}, {"role": "user", "content": said}]
     except (RunFailed, BowerbirdError) as error:
         left = str(error)
     used = result.run is not began
-    return with_left_out(result, [] if used else [f"No driver of the model's was used: {left.splitlines()[0]}"])
+    unused = [] if used else [f"No driver of the model's was used: {left.splitlines()[0]}"]
+    return with_left_out(result, [*unused, *unasked])
 
 
 def _tried(result: CheckResult, answer: str, model: str, child: Child) -> tuple[CheckResult | None, str]:

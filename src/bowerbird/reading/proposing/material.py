@@ -3,21 +3,42 @@
 import ast
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.check import CheckResult
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.program import Unit
 from bowerbird.reading.proposing.beside import beside
+from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.naming import names_of
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.source import Source
 from bowerbird.reading.tutor.endpoint import Message, tokens
 from bowerbird.reading.tutor.prompt import mark_of
 
+EXECUTIONS = 10
+"""All executions together have this many times the processor time of one."""
 MARKS = 60
 """Tokens of the marks and titles around the material."""
+
+
+@dataclass
+class Budget:
+    """The processor time of a child within which a model's proposals are tried, counted from now."""
+
+    child: Child
+    cpu_s: float
+
+    def __post_init__(self) -> None:
+        self.end = self.child.cpu_s + self.cpu_s
+
+    def over(self, share: float = 1.0) -> bool:
+        """Whether another execution, as long as the last one, would go beyond this share of it."""
+        return self.child.cpu_s + self.child.last_cpu_s > self.end - (1 - share) * self.cpu_s
+
+    def __str__(self) -> str:
+        return f"the {self.cpu_s:.0f} s of processor time for all executions were used up; --seconds gives more"
 
 
 class Malformed(ValueError):

@@ -10,6 +10,8 @@ Both runs draw the same random numbers (``track``'s streams), in the same confin
 """
 
 import contextlib
+import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +23,7 @@ from bowerbird.reading.history.trajectory import Parting, partings
 from bowerbird.reading.history.version import Version, assign_roles, run
 from bowerbird.reading.properties import broken, mended, properties
 from bowerbird.reading.proposing.hypotheses import Hypothesis, known_already, patched, prompts, read
-from bowerbird.reading.proposing.material import with_left_out
+from bowerbird.reading.proposing.material import EXECUTIONS, Budget, with_left_out
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.tutor.endpoint import Endpoint, Message
@@ -38,9 +40,12 @@ that are put right. Where a claim does not stand, or belongs to another line, wh
 
 
 def propose(
-    result: CheckResult, endpoint: Endpoint, *, context: int = 16_000, child: Child | None = None
-) -> CheckResult:
+    result: CheckResult, endpoint: Endpoint, *, context: int = 16_000, child: Child | None = None,
+    budget: Budget | None = None,
+) -> CheckResult:  # fmt: skip
     """The result with what a model proposes beside it, each hypothesis as far as it could be proved.
+
+    They are tried in the order of the answer, the surest first, until the budget is used up.
 
     An endpoint that fails costs the proposals and not the result; a program that does not fit into ``context`` tokens
     is refused.
@@ -48,9 +53,12 @@ def propose(
     left: list[str] = []
     new: list[Finding] = []
     with Child() if child is None else contextlib.nullcontext(child) as warm:
-        trial = Trial(result, warm)
+        trial = Trial(result, warm, budget or Budget(warm, EXECUTIONS * result.seconds))
         try:
             for messages in prompts(result, context - min(LONGEST_ANSWER_TOKENS, context // 4)):
+                if trial.budget.over():
+                    left.append(f"Nothing more was asked: {trial.budget}.")
+                    break
                 judged, sentences = _asked(trial, endpoint, messages)
                 new, left = [*new, *judged], [*left, *sentences]
         except RunFailed as error:
@@ -62,7 +70,7 @@ def _asked(trial: "Trial", endpoint: Endpoint, messages: list[Message]) -> tuple
     """What the model proposes, judged; what could not be proved it may put right once, or withdraw."""
     answer, found, left = _answer(trial, endpoint, messages)
     unproved = {f.line: f.evidence for f in found.values() if f is not None and f.severity == "suggested"}
-    if not unproved and not left:
+    if (not unproved and not left) or trial.budget.over():
         return [f for f in found.values() if f is not None], left
     again = AGAIN.format(
         rows="\n".join([*(f"- line {n}: {why}" for n, why in unproved.items()), *(f"- {row}" for row in left)])
@@ -86,7 +94,9 @@ def _answer(
     answer = "".join(endpoint.stream(messages, json_wanted=True, max_tokens=LONGEST_ANSWER_TOKENS))
     found, left = read(answer, trial.result.program)
     news = [h for h in found if not known_already(h, trial.result.findings, trial.result.program.file)]
-    return answer, {h.line: None if h.withdrawn else trial.judged(h) for h in reversed(news)}, left
+    once = {h.line: h for h in reversed(news)}  # of two at one line, the first
+    tried = sorted(once.values(), key=news.index)
+    return answer, {h.line: None if h.withdrawn else trial.judged(h) for h in tried}, left
 
 
 @dataclass
@@ -95,6 +105,7 @@ class Trial:
 
     result: CheckResult
     child: Child
+    budget: Budget
 
     @cached_property
     def before(self) -> Version:
@@ -119,6 +130,8 @@ class Trial:
     def _verdict(self, hypothesis: Hypothesis) -> tuple[Severity, str, tuple[str, ...]]:
         if hypothesis.patch is None:
             return "suggested", "The model offers no change that could be run.", ()
+        if self.budget.over():
+            return "suggested", f"It was not tried: {self.budget}.", ()
         if not _ran(self.before):
             return "suggested", f"The program could not be run for comparison{_because(self.before)}.", ()
         program = patched(self.result.program, hypothesis.patch)
@@ -142,9 +155,9 @@ class Trial:
 
     def _raised_no_more(self, after: Version) -> tuple[Severity, str] | None:
         """An exception that the change takes away; proved where nothing of ours took part in it."""
-        before, left = _raised(self.before), {(f.subject, f["message"]) for f in _raised(after)}
-        gone = [f for f in before if (f.subject, f["message"]) not in left]
-        if not gone or len(left) >= len(before):
+        before, left = _raised(self.before), Counter(map(_kind, _raised(after)))
+        gone = [f for f in before if _kind(f) not in left]
+        if not gone or left.total() >= len(before):
             return None
         fact = gone[0]
         own = any(f.rule == RAISED and f.severity == "error" and f.line == fact.line for f in self.result.findings)
@@ -202,6 +215,18 @@ def _ran(version: Version) -> bool:
 def _raised(version: Version) -> list[Fact]:
     """What the program raised by itself or in the hands of a driver; not what guesses of ours did."""
     return [f for f in version.facts.of("run.exception") if f["phase"] in ("program", "driver") and not f["follows"]]
+
+
+_OF_A_RUN = re.compile(
+    r"0x[0-9a-f]+|\b\d{9,}\b|\S*/(?:tmp|scratch-\d+|bowerbird-\w+)\b[^\s'\")]*|(?<=process )\d+|(?<=pid[ =])\d+", re.I
+)
+"""What of a message differs from run to run: addresses, identities, temporary paths, numbers of processes."""
+
+
+def _kind(fact: Fact) -> tuple[str, str, str]:
+    """What makes an exception the same in both versions: its type, its function, and what it says in every run."""
+    stack = fact["stack"] or ()
+    return fact.subject, str(stack[-1][2]) if stack else "", _OF_A_RUN.sub("…", str(fact["message"]))
 
 
 def _because(version: Version) -> str:

@@ -13,7 +13,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import argument_line, around, bound, calls_at, loss_line
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import Phase, contributions, did_nothing, forwards, owners_of, phases, steps_of
-from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver, words_in
 from bowerbird.reading.rules import loop, rule
 from bowerbird.reading.rules.loop import doubled, forsaken, name_of, steps_taken
 from bowerbird.reading.rules.messages import say
@@ -38,7 +38,7 @@ def stepping(facts: FactStore, module: str) -> list[Fact]:
 def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The fakes of the discriminator's step were not detached, and the generator's loss goes through them again."""
     for error in facts.of("run.exception", "RuntimeError"):
-        if "backward through the graph a second time" not in error["message"]:
+        if "backward through the graph a second time" not in error["message"] or error.line is None:
             continue
         calls = forwards(facts)
         walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
@@ -66,13 +66,11 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 "G01", "error", again[0].line or 1, message, evidence, fix, again[0].file, (again[0].id, error.id),
                 patch=_detached(program, facts, again[0]),
             )  # fmt: skip
-            if abs((error.line or 1) - (again[0].line or 1)) > 2:
+            if abs(error.line - (again[0].line or 1)) > 2:
                 message = (
                     f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
                 )
-                yield Finding(
-                    "G01", "error", error.line or 1, message, evidence, fix, error.file, (again[0].id, error.id)
-                )
+                yield Finding("G01", "error", error.line, message, evidence, fix, error.file, (again[0].id, error.id))
             return
 
 
@@ -443,18 +441,14 @@ def _stepped_somewhere(program: Program, name: str) -> bool:
     word = name.rpartition(".")[2].partition("[")[0]
     for unit in program:
         for call in unit.all(ast.Call):
-            if last_name(call) in ("step", "minimize") and word in _words(call):
+            if last_name(call) in ("step", "minimize") and word in words_in(call):
                 return True
             if last_name(call) not in ("zero_grad", "state_dict", "load_state_dict") and not last_name(call).endswith(
                 "LR"
             ):
-                if any(word in _words(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
+                if any(word in words_in(a) for a in call.args if isinstance(a, ast.Name | ast.Attribute)):
                     return True
     return False
-
-
-def _words(node: ast.AST) -> set[str]:
-    return names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
 
 
 def _never(program: Program, facts: FactStore, module: str) -> Fact | None:
@@ -1288,7 +1282,7 @@ def _uses(words: set[str], kind: str) -> bool:
 
 def _vocabulary(unit: Unit, node: ast.AST, depth: int = 3) -> set[str]:
     """Every name that a class uses, and those of the program's classes and functions that it uses."""
-    words = names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    words = words_in(node)
     words -= {node.name} if isinstance(node, ast.ClassDef) else set()
     if depth:
         for word in list(words):

@@ -23,6 +23,7 @@ from bowerbird.reading.program import (
     last_name,
     names_in,
     receiver,
+    words_in,
 )
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
@@ -520,7 +521,7 @@ def _fits(optimizer: OptimizerSite, parameters: OptimizerSite) -> bool:
     given = parameters.parameters
     if given is None:
         return False
-    owners = {n.attr for n in ast.walk(given) if isinstance(n, ast.Attribute)} | names_in(given)
+    owners = words_in(given)
     owners = {re.sub(r"_?(params|parameters|vars)$|^net_?", "", owner) for owner in owners}
     return bool(letters & {o[0].lower() for o in owners if o and o not in ("self", "model", "parameters", "list")})
 
@@ -795,14 +796,9 @@ def _growth(passes: list[Fact]) -> list[Fact]:
 def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The backward pass needs the weights that the forward pass used; a step in between has changed them."""
     for error in facts.of("run.exception", "RuntimeError"):
-        if "modified by an inplace operation" not in error["message"]:
-            continue
-        backwards = [b for b in facts.of("event.backward") if b.position < error.position]
-        start = backwards[-1].position if backwards else 0
-        steps = [s for s in facts.of("event.step") if start < s.position < error.position]
-        if not steps:
-            continue
-        step = steps[-1]
+        step = _step_that_wrote(facts, error)
+        if step is None or step.line is None or error.line is None:
+            continue  # what a driver does is not the program's to blame
         reused = [
             f for f in facts.of("event.forward")
             if f.position < error.position and f["from"] and f["graph"] and not f["detached"]
@@ -816,8 +812,27 @@ def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         fix = f"{said}, or compute the forward pass again after the step."
         known = (step.id, error.id)
         message = "This step changes weights in place that a later backward pass still needs."
-        yield Finding("L12", "error", step.line or 1, message, evidence, fix, step.file, known)
+        yield Finding("L12", "error", step.line, message, evidence, fix, step.file, known)
         place = reused[-1].line if reused else error.line
-        if place is not None and abs(place - (step.line or 1)) > 2:
+        if place is not None and abs(place - step.line) > 2:
             message = f"This uses a graph whose weights {step.subject}.step() (line {step.line}) has changed."
             yield Finding("L12", "error", place, message, evidence, fix, error.file, known)
+
+
+_WRITTEN = re.compile(
+    r"modified by an inplace operation: \[[\w.]+ \[([\d, ]*)\]\].* is at version (\d+); expected version (\d+)"
+)
+
+
+def _step_that_wrote(facts: FactStore, error: Fact) -> Fact | None:
+    """The step that changed the very tensor that a backward pass missed, by its size and by how often it was written:
+    what the program itself writes in place, in sampling as in training, is no step's doing."""
+    told = _WRITTEN.search(error["message"])
+    if told is None:
+        return None
+    elements, (found, expected) = math.prod(map(int, filter(None, told[1].split(", ")))), map(int, told.groups()[1:])
+    steps = [s for s in facts.of("event.step") if s.position < error.position]
+    rows = [(step, before, after) for step in steps for n, before, after in step["versions"] or () if n == elements]
+    if not rows or rows[-1][2] > found:
+        return None
+    return next((step for step, before, _ in reversed(rows) if before == expected), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
+from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of, words_in
 
 
 def unit_of(program: Program, fact: Fact) -> Unit:
@@ -107,5 +107,5 @@ def calls_at(unit: Unit, line: int, pattern: str) -> list[ast.Call]:
 
 def mentions(node: ast.AST, pattern: str) -> bool:
     """Whether a name or attribute below a node matches."""
-    words = names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    words = words_in(node)
     return any(re.search(pattern, word, re.I) for word in words)

@@ -34,18 +34,18 @@ def main() -> None:
         if pid == 0:
             _become(request)
         print(json.dumps({"started": pid}), file=answers, flush=True)
-        status = _ended(pid)
-        print(json.dumps({"ended": pid, "status": status}), file=answers, flush=True)
+        status, cpu_s = _ended(pid)
+        print(json.dumps({"ended": pid, "status": status, "cpu_s": cpu_s}), file=answers, flush=True)
 
 
-def _ended(pid: int) -> int:
-    """Waits for a fork, or ends it where the parent is gone; its exit status."""
+def _ended(pid: int) -> tuple[int, float]:
+    """Waits for a fork, or ends it where the parent is gone; its exit status, and the processor time that it took."""
     poll = select.poll()
     poll.register(0, select.POLLHUP)
     while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
+        done, status, used = os.wait4(pid, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         if any(event & select.POLLHUP for _, event in poll.poll(20)):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

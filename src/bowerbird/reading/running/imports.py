@@ -137,7 +137,8 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 class OwnLoader(importlib.machinery.SourceFileLoader):
-    """Compiles one of the user's other files with guarded loops; its lines count as the user's from then on."""
+    """Compiles another file of the project with guarded loops; where the program imports it, and no driver, its lines
+    count as the user's from then on."""
 
     def __init__(self, file: Path, request: Request, files: set[str]) -> None:
         super().__init__(file.stem, str(file))
@@ -148,11 +149,20 @@ class OwnLoader(importlib.machinery.SourceFileLoader):
         text = self.request.texts.get(known)
         if text is None:
             text = Path(self.file).read_text(encoding="utf-8", errors="replace")
-        self.files.add(known)
+        if _asked_by(self.files):
+            self.files.add(known)
         tree = ast.parse(text)
         if self.request.shrink:
             shrink(tree)
         return compiled(tree, known)
+
+
+def _asked_by(files: set[str]) -> bool:
+    """Whether code of these files is running, and so asks for what is imported."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename not in files:
+        frame = frame.f_back
+    return frame is not None
 
 
 _MODULES = ("Module", "LightningModule", "TypedModule", "ModelMixin", "PreTrainedModel", "BaseModule")

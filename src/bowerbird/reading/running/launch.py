@@ -46,6 +46,8 @@ class Child:
         self._buffer = b""
         self._ready = False
         self._count = 0
+        self.cpu_s = self.last_cpu_s = 0.0
+        """The processor time that all executions took, and the last one."""
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +124,7 @@ class Child:
             self.stop()
             return "the child process died"
         fork = self._fork(self._answer(30.0))
+        self.last_cpu_s = 0.0
         scratch = Path(request.scratch)
         ended = self._waited(wall_s, scratch)
         for _ in range(MORE_TIMES):
@@ -130,6 +133,7 @@ class Child:
                 ended = self._waited(wall_s / 2, scratch)
             if ended is not None or _cpu_s(fork) <= before + 0.02 * wall_s:
                 break
+        self._account(ended, _cpu_s(fork))
         if ended is None or ended is _FULL:
             if fork:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -138,6 +142,12 @@ class Child:
                 self.stop()
             return WROTE_TOO_MUCH if ended else f"it was stopped after {wall_s:.0f} s"
         return WROTE_TOO_MUCH if _overflows(scratch) else _ending(ended.get("status"))
+
+    def _account(self, ended: dict[str, Any] | None, so_far: float) -> None:
+        """Adds the processor time of an execution: as the child says when it has ended, else what was seen."""
+        told = (ended or {}).get("cpu_s")
+        self.last_cpu_s = float(told) if isinstance(told, int | float) and told >= 0 else so_far
+        self.cpu_s += self.last_cpu_s
 
     def _fork(self, started: dict[str, Any] | None) -> int:
         """The fork that runs the program, 0 where none is known: it must be a child of ours and lead its own group."""

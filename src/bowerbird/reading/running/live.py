@@ -40,8 +40,12 @@ class Live:
         self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
         self.roots = modules.roots()
 
-    def record(self, topic: str, subject: str, value: Any, line: int | None = None, file: str | None = None) -> None:
-        """Writes a probed fact."""
+    def record(
+        self, topic: str, subject: str, value: Any, line: int | None = None, file: str | None = None, at: Any = None
+    ) -> None:  # fmt: skip
+        """Writes a probed fact, at a line or at the place of a thing."""
+        if at is not None:
+            file, line = self.place_of(at)
         self.recorder(topic, subject, value, line=line, file=file or self.main, kind="probed")
 
     @property
@@ -94,26 +98,31 @@ class Live:
         }
 
     def line_of(self, thing: Any) -> int | None:
-        """The line at which a function or class is defined, or a module was created; None if it is not the user's."""
+        """The line of a thing of the user's; None if it is not."""
+        return self.place_of(thing)[1]
+
+    def place_of(self, thing: Any) -> tuple[str, int | None]:
+        """File and line at which a function or class is defined, or a module was created (where a driver created it,
+        its class is defined); no line if that is not the user's."""
         if isinstance(thing, nn.Module):
-            return self.names.place(thing)[1]
+            file, line = self.names.place(thing)
+            return (file, line) if line is not None else self.place_of(type(thing))
         if isinstance(thing, type):
             codes = (f.__code__ for f in map(_function, vars(thing).values()) if f is not None)
             code = next((c for c in codes if self.recorder.is_user_code(c)), None)
             if code is not None:
-                return getattr(thing, "__firstlineno__", code.co_firstlineno)
-            return self._written_at(thing) if dataclasses.is_dataclass(thing) else None
+                return code.co_filename, getattr(thing, "__firstlineno__", code.co_firstlineno)
+            return self._written_at(thing) if dataclasses.is_dataclass(thing) else ("", None)
         code = getattr(inspect.unwrap(thing), "__code__", None)
-        return code.co_firstlineno if code is not None and self.recorder.is_user_code(code) else None
+        own = code is not None and self.recorder.is_user_code(code)
+        return (code.co_filename, code.co_firstlineno) if code is not None and own else ("", None)
 
-    def _written_at(self, kind: type) -> int | None:
-        """The line of a class all of whose methods are generated."""
+    def _written_at(self, kind: type) -> tuple[str, int | None]:
+        """The place of a class all of whose methods are generated."""
         if kind.__module__ != self.namespace.get("__name__"):
-            return None
-        for unit in units(self.files):
-            if kind.__name__ in unit.classes:
-                return unit.classes[kind.__name__].node.lineno
-        return None
+            return "", None
+        found = (u for u in units(self.files) if kind.__name__ in u.classes)
+        return next(((u.file, u.classes[kind.__name__].node.lineno) for u in found), ("", None))
 
     def seed(self, number: int = 0) -> None:
         """Seeds all generators of random numbers."""

@@ -85,9 +85,12 @@ class Recorder:
     def exception(
         self, error: BaseException, *, statement: int | None = None, phase: str = "program", follows: int | None = None
     ) -> None:
-        """What was raised, at the innermost line of the user's; ``follows``: the failed line that caused it."""
+        """What was raised, at the innermost line of the user's; ``follows``: the failed line that caused it.
+
+        A ``statement`` is a line of the user's only in the phase ``program``; a driver has its own.
+        """
         stack = self.stack(error.__traceback__)
-        file, line = (stack[-1][0], stack[-1][1]) if stack else ("", statement)
+        file, line = (stack[-1][0], stack[-1][1]) if stack else ("", statement if phase == "program" else None)
         value = {
             "message": str(error)[:600], "stack": stack[-12:], "statement": statement, "phase": phase, **self.tick(),
             "within": within(error.__traceback__), "follows": follows,

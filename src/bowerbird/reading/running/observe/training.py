@@ -39,6 +39,7 @@ class TrainingWatch:
         self.within_step = False
         self._by_hand = 0
         self._before: dict[int, list[torch.Tensor]] = {}
+        self._versions: dict[int, list[int]] = {}
         self._owner: dict[int, str] = {}
 
     def install(self) -> None:
@@ -142,6 +143,7 @@ class TrainingWatch:
 
     def _stepping(self, optimizer: Optimizer) -> None:
         self.within_step = True
+        self._versions[id(optimizer)] = [p._version for p in _parameters(optimizer)]
         if self.quiet or self.steps[id(optimizer)] >= DETAILED_STEPS:
             return
         parameters = _parameters(optimizer)
@@ -153,7 +155,7 @@ class TrainingWatch:
         if self.quiet:
             return
         self.steps[id(optimizer)] += 1
-        before = self._before.pop(id(optimizer), None)
+        before, versions = self._before.pop(id(optimizer), None), self._versions.pop(id(optimizer), [])
         parameters = _parameters(optimizer)
         self.owned |= {id(p) for p in parameters}
         grads = [p.grad for p in parameters if p.grad is not None]
@@ -161,6 +163,9 @@ class TrainingWatch:
             **self.recorder.tick(), "n": self.steps[id(optimizer)], "lr": [g.get("lr") for g in optimizer.param_groups],
             "tensors": len(parameters), "none": len(parameters) - len(grads), "class": type(optimizer).__name__,
             "identity": self._identity(optimizer),
+            "versions": sorted({
+                (p.numel(), v, p._version) for p, v in zip(parameters, versions, strict=False) if p._version > v
+            }),
         }  # fmt: skip
         self.recorder.steps += 1
         if before is not None:

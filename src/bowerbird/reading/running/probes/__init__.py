@@ -3,7 +3,7 @@
     @probe("attention")
     def attention_sums_to_one(live: Live) -> None:
         for module in live.instances("MultiHeadAttention"): ...
-            live.record("probe.attention", name, {...}, line=live.line_of(module))
+            live.record("probe.attention", name, {...}, at=module)
 
 Each probe has its own share of time; what it raises becomes a fact ``probe.failed`` and stops no other probe.
 This package is imported in the child alone (it may import torch); every module in it is loaded before the probes run.

@@ -76,7 +76,7 @@ def causality(live: Live) -> None:
                 "mask" in p for p in inspect.signature(inspect.unwrap(type(module).forward)).parameters
             ),
         }
-        live.record("probe.causality", name, found, line=live.line_of(type(module)))
+        live.record("probe.causality", name, found, at=type(module))
 
 
 def _argument_name(module: nn.Module, place: int) -> str:
@@ -203,7 +203,7 @@ def cached_decoding(live: Live) -> None:
         a, b = tensors(whole)[0][:, -1], tensors(last)[0][:, -1]
         if a.shape == b.shape:
             change = float((a - b).abs().max() / (a.abs().max() + 1e-9))
-            live.record("probe.cache", name, {"change": change, "argument": words[0]}, line=live.line_of(type(module)))
+            live.record("probe.cache", name, {"change": change, "argument": words[0]}, at=type(module))
 
 
 @probe("targets", cheap=True)

@@ -115,7 +115,7 @@ def time_matters(live: Live) -> None:
             "probe.time",
             path,
             {"change": change / (float(outs[0].abs().max()) + 1e-9), "class": type(module).__name__},
-            line=live.line_of(type(module)),
+            at=type(module),
         )
 
 

@@ -32,7 +32,7 @@ def heeded_inputs(live: Live) -> None:
         ]
         if rows:
             live.record("probe.inputs", path, {"class": type(module).__name__, "arguments": rows},
-                        line=live.line_of(type(module)))  # fmt: skip
+                        at=type(module))  # fmt: skip
 
 
 def _moved(live: Live, module: nn.Module, given: dict[Any, Any], key: Any) -> dict[str, float] | None:

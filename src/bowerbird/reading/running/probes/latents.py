@@ -193,7 +193,7 @@ def gradient_through_sample(live: Live) -> None:
             pairs = zip(tensors(outs[0]), tensors(outs[1]), strict=False)
             same = all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
             value = {"same_at_every_seed": same, "class": type(module).__name__, "latent_layers": latent}
-            live.record("probe.stochastic", name, value, line=live.line_of(type(module)))
+            live.record("probe.stochastic", name, value, at=type(module))
 
 
 @probe("vae_prior", cheap=True)

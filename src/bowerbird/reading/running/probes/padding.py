@@ -57,7 +57,7 @@ def padding(live: Live) -> None:
             "lasts": lasts[:3],
             "padded": float((ids == pad).float().mean()),
         }
-        live.record("probe.padding", trace.name, value, line=live.line_of(type(trace.module)))
+        live.record("probe.padding", trace.name, value, at=type(trace.module))
 
 
 def _takes_last(op: Op) -> bool:
@@ -129,4 +129,4 @@ def masks(live: Live) -> None:
                     "share": float(mask.float().mean()),
                     "name": name,
                 }
-                live.record("probe.key_padding", path, keys, line=live.line_of(module))
+                live.record("probe.key_padding", path, keys, at=module)

@@ -28,12 +28,12 @@ def positions(live: Live) -> None:
             found = _sinusoid(table)
             if found is not None:
                 done.add(kind)
-                live.record("probe.sinusoid", f"{path}.{name}", found, line=live.line_of(kind))
+                live.record("probe.sinusoid", f"{path}.{name}", found, at=kind)
         if re.search(r"pos", kind.__name__, re.I) and not any(True for m in module.children() if _is_big(m)):
             found = _added(live, module)
             if found is not None:
                 done.add(kind)
-                live.record("probe.positions", path, {**found, "class": kind.__name__}, line=live.line_of(kind))
+                live.record("probe.positions", path, {**found, "class": kind.__name__}, at=kind)
         if re.search(r"pos|time|sinus", kind.__name__, re.I):
             _of_times(live, path, module)
 
@@ -52,7 +52,7 @@ def position_functions(live: Live) -> None:
         table = torch.from_numpy(table) if isinstance(table, np.ndarray) and table.dtype.kind == "f" else table
         found = _sinusoid(table) if isinstance(table, torch.Tensor) else None
         if found is not None:
-            live.record("probe.sinusoid", name, found, line=live.line_of(function))
+            live.record("probe.sinusoid", name, found, at=function)
 
 
 def _is_big(module: nn.Module) -> bool:
@@ -74,7 +74,7 @@ def _of_times(live: Live, path: str, module: nn.Module) -> None:
         if isinstance(out, torch.Tensor) and out.ndim == 2 and out.shape[0] == 64:
             found = _sinusoid(out)
             if found is not None:
-                live.record("probe.sinusoid", path, {**found, "of_times": True}, line=live.line_of(type(module)))
+                live.record("probe.sinusoid", path, {**found, "of_times": True}, at=type(module))
         return
 
 
@@ -174,7 +174,7 @@ def order_matters(live: Live) -> None:
             "probe.order",
             trace.name,
             {"change": max(c for c in changes if c is not None), "class": type(trace.module).__name__},
-            line=live.line_of(type(trace.module)),
+            at=type(trace.module),
         )
 
 

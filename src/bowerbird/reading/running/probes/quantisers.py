@@ -44,7 +44,7 @@ def straight_through(live: Live) -> None:
                 value[f"{word}_to_input"] = _size(grads[0])
                 value[f"{word}_to_codebook"] = _size(grads[1]) if len(grads) > 1 else None
             value["codebook_learns"] = book.requires_grad and torch.equal(book_before, book.detach())
-            live.record("probe.quantiser", path, value, line=live.line_of(type(module)))
+            live.record("probe.quantiser", path, value, at=type(module))
 
 
 _QUANTISER = re.compile(r"quanti[sz]|^vq|codebook", re.I)

@@ -23,4 +23,4 @@ def rates(live: Live) -> None:
         except Exception:  # it takes something else than a step
             continue
         value = {"first": first, "second": second, "later": later, "argument": needed[0].name}
-        live.record("probe.rate", name, value, line=live.line_of(function))
+        live.record("probe.rate", name, value, at=function)

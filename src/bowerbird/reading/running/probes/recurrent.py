@@ -220,7 +220,7 @@ def padding(live: Live) -> None:
                     found = None
             if found is not None:
                 value = {**found, "axis": axis, "lengths": lengths[:16].tolist()}
-                live.record("probe.recurrent_padding", name, value, line=live.line_of(type(module)))
+                live.record("probe.recurrent_padding", name, value, at=type(module))
             break
 
 

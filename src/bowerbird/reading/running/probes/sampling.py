@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bowerbird.reading.program import Unit, last_name, names_in
+from bowerbird.reading.program import Unit, last_name, names_in, words_in
 from bowerbird.reading.running.formula import calls_in, evaluate, units
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
@@ -24,7 +24,7 @@ def temperature(live: Live) -> None:
     for unit in units(live.files):
         for statement in unit.all(ast.Assign, ast.Return, ast.AugAssign):
             value = statement.value
-            if value is None or not any(map(_TEMPERATURE.match, _names(value))):
+            if value is None or not any(map(_TEMPERATURE.match, words_in(value))):
                 continue
             function = unit.function(statement)
             around: ast.AST = function if function is not None else unit.tree
@@ -44,14 +44,10 @@ def _load(target: ast.expr) -> ast.expr:
     return loaded
 
 
-def _names(node: ast.AST) -> set[str]:
-    return names_in(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
-
-
 def _is_used(value: ast.expr) -> bool:
     """Whether the temperature is an operand here, not handed on to another function."""
     for node in ast.walk(value):
-        if isinstance(node, ast.BinOp) and any(map(_TEMPERATURE.match, _names(node))):
+        if isinstance(node, ast.BinOp) and any(map(_TEMPERATURE.match, words_in(node))):
             return True
         if isinstance(node, ast.Call) and last_name(node) in ("div", "mul", "div_", "mul_"):
             return True

@@ -21,7 +21,7 @@ def state(live: Live) -> None:
             said = f"training changed `{lost[0]}`, answers depend on it, and state_dict() does not hold it"
         holder = root.get_submodule(lost[0].rpartition(".")[0]) if lost else root
         live.record("property.state", name, {"holds": not lost, "said": said, "lost": lost},
-                    line=live.line_of(type(holder)))  # fmt: skip
+                    at=type(holder))  # fmt: skip
 
 
 def _changed(live: Live, root: nn.Module) -> list[str]:
