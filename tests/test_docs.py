@@ -63,7 +63,12 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "docs" / "examples", tmp_path, dirs_exist_ok=True)
     shutil.copytree(tiny, tmp_path / "photos")
-    for known in (registry.families, registry.nets, registry.media):  # what a page's plugin adds is gone after it
+    for known in (
+        registry.families,
+        registry.nets,
+        registry.media,
+        registry.actions,
+    ):  # what a page's plugin adds is gone after it
         list(map(known.get, known.names()))  # those that ship are there before
         monkeypatch.setattr(known, "_classes", dict(known._classes))
     names: dict[str, object] = {"__name__": "__main__"}

@@ -211,7 +211,7 @@ def test_sigterm_saves_and_leaves(tmp_path):
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_every_signal_that_ends_a_program_lets_the_step_be_saved_first(signum):
     """A closed terminal (SIGHUP) too; under nohup, which ignores that, it stays ignored."""
-    before = signal.getsignal(signum)
+    inherited = signal.signal(signum, before := signal.default_int_handler)
     with catching_signals() as caught:
         signal.raise_signal(signum)
         assert caught == [signum]
@@ -219,7 +219,7 @@ def test_every_signal_that_ends_a_program_lets_the_step_be_saved_first(signum):
     signal.signal(signum, signal.SIG_IGN)
     with catching_signals() as caught:
         signal.raise_signal(signum)
-    signal.signal(signum, before)
+    signal.signal(signum, inherited)
     assert caught == []
 
 
