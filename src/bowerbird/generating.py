@@ -25,8 +25,6 @@ from bowerbird.models.base import GenerativeModel, counting_evaluations, evaluat
 from bowerbird.provenance.labelling import UNSIGNED, Labeller, labelling
 from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 
-OURS = {"seed", "generated_by"}
-"""Of these every line of our ``metadata.jsonl`` has one."""
 PICTURES_AT_ONCE, SEQUENCES_AT_ONCE = 256, 64
 
 
@@ -222,7 +220,7 @@ def require_own(folder: Path) -> None:
 def _drew(metadata: Path) -> bool:
     """Whether a file of metadata is ours, by what its first line says."""
     with suppress(OSError, ValueError):
-        return not OURS.isdisjoint(json.loads(metadata.read_text(encoding="utf-8").partition("\n")[0]))
+        return "generated_by" in json.loads(metadata.read_text(encoding="utf-8").partition("\n")[0])
     return False
 
 
