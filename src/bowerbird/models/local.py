@@ -19,7 +19,7 @@ many pictures at a time: ``walk`` is all three, and asks whoever is in charge wh
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -34,13 +34,11 @@ from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Optio
 from bowerbird.nets.conditioning import Given
 from bowerbird.ranges import Count
 from bowerbird.registry import families
-from bowerbird.samplers.rangecoding import WalkCodec
+from bowerbird.samplers.rangecoding import Choose, Drawer, WalkCodec
 from bowerbird.spec import Spec, Tensors
 
 Rows = Int64[Tensor, " b"]
 Colours = Int64[Tensor, "b k c"]
-Choose = Callable[[Float[Tensor, "b k"], Rows, Rows | None], Rows]
-"""(log-probabilities, pictures that they are of, what is to be chosen if that is known) → what is chosen."""
 
 # ------------------------------------------------------------------------------------------------ what a pixel sees
 
@@ -256,9 +254,8 @@ class Local(GenerativeModel):
         copied, new = self.costs(planes_of(x), torch.arange(n, device=x.device).repeat_interleave(m), place.flatten())
         scale = 1 / (n * m * x.shape[1] * math.log(2))
         bits, of_new = (copied.sum() + new.sum()) * scale, new.sum().detach() * scale
-        yield Loss(
-            "model", bits, {"bits_per_dim": bits.detach(), "of_new_colours": of_new, "new": (new > 0).float().mean()}
-        )
+        logs = {"bits_per_dim": bits.detach(), "of_new_colours": of_new, "new": (new > 0).float().mean()}
+        yield Loss("model", bits, logs)
 
     def every_place(self, n: int, device: Any) -> Int64[Tensor, "n hw"]:
         _, height, width = self.target.shape
@@ -294,9 +291,8 @@ class Local(GenerativeModel):
         n: int,
         choose: Choose,
         truth: UInt8[Tensor, "n c h w"] | None = None,
-        step: Callable[[], object] = lambda: None,
     ) -> UInt8[Tensor, "n c h w"]:
-        """n pictures, pixel by pixel as ``choose`` decides; with a ``truth`` it is asked for that.  ``step`` per row."""
+        """n pictures, pixel by pixel as ``choose`` decides; with a ``truth`` it is asked for that."""
         _, height, width = self.target.shape
         planes = blank(n, self.target.shape, self.device)
         known = None if truth is None else truth.to(self.device).permute(0, 2, 3, 1).long()
@@ -306,7 +302,6 @@ class Local(GenerativeModel):
                 put(planes, row + ABOVE, column + BESIDE, x)
             for column in reversed(range(width + 2 * BESIDE - 1)):
                 extend(planes, RIGHT, (slice(None), row + ABOVE, column), (slice(None), row + ABOVE, column + 1))
-            step()
         return planes[PIXELS, :, ABOVE:, BESIDE:-BESIDE].permute(0, 3, 1, 2).contiguous()
 
     def pixel(
@@ -333,7 +328,8 @@ class Local(GenerativeModel):
         """Draws pixel by pixel."""
         draws = generator or fresh()
         self.requested(n, given, draws)
-        return self.walk(n, Drawer(draws, n, self.target.shape)).float() / 127.5 - 1
+        n_symbols = self.target.dims // self.target.shape[0] * (1 + self.target.shape[0])
+        return self.walk(n, Drawer(draws, n, n_symbols)).float() / 127.5 - 1
 
     @property
     def estimators(self) -> dict[str, Estimator]:
@@ -368,20 +364,3 @@ def put(planes: Tensor, row: int, column: int, x: Int64[Tensor, "n c"]) -> None:
     planes[PIXELS, :, row, column] = x.to(planes.dtype)
     extend(planes, LEFT, (slice(None), row, column), (slice(None), row, column - 1))
     extend(planes, UP, (slice(None), row, column), (slice(None), row - 1, column))
-
-
-class Drawer:
-    """Chooses at random, by the inverse of the distribution function; row i with the random numbers of row i alone."""
-
-    def __init__(self, draws: Draws, n: int, shape: tuple[int, ...]):
-        channels, height, width = shape
-        self.u = draws.rand(n, height * width * (channels + 1))
-        self.used = torch.zeros(n, dtype=torch.long)
-
-    def __call__(self, log_probs: Float[Tensor, "b k"], rows: Rows, wanted: Rows | None) -> Rows:
-        rows = rows.cpu()
-        u = self.u[rows, self.used[rows]]
-        self.used[rows] += 1
-        cumulative = log_probs.exp().double().cpu().cumsum(1)
-        chosen = (cumulative < u[:, None].double() * cumulative[:, -1:]).sum(1)
-        return chosen.clamp(max=log_probs.shape[1] - 1).to(log_probs.device)

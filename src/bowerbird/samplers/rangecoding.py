@@ -17,14 +17,21 @@ import torch
 from jaxtyping import Float, Int64, UInt8, UInt32
 from torch import Tensor
 
+from bowerbird.draws import Draws
 from bowerbird.samplers.bitsback import Coded, constriction, one_thread
 
 Pixels = UInt8[np.ndarray, "n c h w"]
+Choose = Callable[[Float[Tensor, "b k"], Int64[Tensor, " b"], Any], Int64[Tensor, " b"]]
+"""(log-probabilities, pictures that they are of, what is to be chosen if that is known) → what is chosen."""
 Words = UInt32[np.ndarray, " n_words"]
 STEPS, LEAST = 64, 16
 """Steps of a log-probability per nat, and the probability e^-LEAST below which nothing falls."""
 BATCH = 256
 """Pictures that are coded at a time."""
+
+
+def batches(n: int) -> list[range]:
+    return [range(start, min(n, start + BATCH)) for start in range(0, n, BATCH)]
 
 
 @cache
@@ -63,6 +70,23 @@ class Reader:
         return torch.from_numpy(self.coder.decode(self.family, probabilities(log_probs))).long()
 
 
+class Drawer:
+    """Chooses at random, by the inverse of the distribution function; row i with the random numbers of row i alone."""
+
+    def __init__(self, draws: Draws, n: int, most: int):
+        """``most``: how often a row is asked at most."""
+        self.u = draws.rand(n, most).double()
+        self.used = torch.zeros(n, dtype=torch.long)
+
+    def __call__(self, log_probs: Float[Tensor, "b k"], rows: Int64[Tensor, " b"], wanted: None = None) -> Tensor:
+        at = rows.cpu()
+        u = self.u[at, self.used[at]]
+        self.used[at] += 1
+        cumulative = log_probs.double().cpu().exp().cumsum(1)
+        below = cumulative < u[:, None] * cumulative[:, -1:]
+        return below.sum(1).clamp(max=log_probs.shape[1] - 1).to(log_probs.device)
+
+
 class WalkCodec:
     """The codec of a model that makes pictures symbol by symbol, in its ``walk``; nothing is lost."""
 
@@ -82,9 +106,8 @@ class WalkCodec:
     def _walk(self, n: int, choose: Any, progress: Callable[[int], object], truth: Tensor | None) -> Pixels:
         done = []
         with one_thread():
-            for start in range(0, n, BATCH):
-                size = min(BATCH, n - start)
-                known = None if truth is None else truth[start : start + size]
-                done.append(self.model.walk(size, choose, known).numpy())
-                progress(size)
+            for rows in batches(n):
+                known = None if truth is None else truth[rows.start : rows.stop]
+                done.append(self.model.walk(len(rows), choose, known).numpy())
+                progress(len(rows))
         return np.concatenate(done)
