@@ -63,7 +63,7 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "nice", "fewlabels"}
+NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "nice", "fewlabels", "local", "lossy"}
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
@@ -194,7 +194,8 @@ def can_build(case: Case) -> bool:
         assert str(refusal).endswith("."), "a sentence that says what to do instead"
         return False
     target = case.spec.target
-    return not (isinstance(model, Streams) and isinstance(target, Tensors) and target.dims > MOST_STREAMED)
+    serial = isinstance(model, Streams) or case.table["family"] == "local"
+    return not (serial and isinstance(target, Tensors) and target.dims > MOST_STREAMED)
 
 
 BESIDES = 2 if os.environ.get("BOWERBIRD_CONTRACT") == "all" else 1
