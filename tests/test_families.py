@@ -82,13 +82,14 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
 }
 SMALL_FIELDS: dict[str, Any] = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4}
 SMALL_PARTS: dict[str, dict[str, Any]] = {
+    "lossy": {"n_latent": 36},
     "vqvae": {"prior": {"name": "transformer"} | SMALL_NETS["transformer"]},
     "latent": {
         "autoencoder": {"family": "vae", "net": {"name": "grid"} | SMALL_NETS["grid"], "n_latent": 336},
         "prior": {"family": "flow", "sample_steps": 2, "net": {"name": "dit"} | SMALL_NETS["dit"]},
     },
 }
-"""Of families that have more than one network."""
+"""Of families that have more than one network, or a code of their own size."""
 SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}
 """Settings, and options of ``log_prob``, that cost time, for families that have them."""
 SMALL_OPTIONS = {"steps": 3, "temperature": 1.0}

@@ -172,6 +172,7 @@ class LocalNet(nn.Module):
         self.mixture = nn.ModuleList(nn.Linear(n_hidden, 1 + 3 * N_PREDICTORS) for _ in range(channels))
         for table in (module for module in self.modules() if isinstance(module, nn.Embedding)):
             nn.init.normal_(table.weight, std=0.05)
+        nn.init.constant_(self.copied.bias[-1:], 2.0)  # before training, about half of the colours are new
 
     def forward(self, features: Float[Tensor, "b n_in"]) -> Float[Tensor, "b n_hidden"]:
         h = F.silu(self.first(features.to(self.first.weight.dtype)))

@@ -54,7 +54,7 @@ def griffin_lim(answer: Any) -> Iterator[Observation]:
     many = error(answer.griffin_lim(magnitude, stft, istft, 80), magnitude)
     yield Observation(
         many < 0.8 * few,
-        f"The magnitudes are off by {100 * few:.0f} % after 2 steps and {100 * many:.0f} % after 80; it should get less.",
+        f"The magnitudes are off by {100 * few:.0f} % after 2 steps and {100 * many:.0f} % after 80; it should fall.",
         f"2 步后幅度相差 {100 * few:.0f}%，80 步后为 {100 * many:.0f}%；步数应有帮助。",
     )
     level = (found.norm() / voice().norm()).item()
