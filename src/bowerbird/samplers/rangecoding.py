@@ -26,7 +26,7 @@ Choose = Callable[[Float[Tensor, "b k"], Int64[Tensor, " b"], Any], Int64[Tensor
 Words = UInt32[np.ndarray, " n_words"]
 STEPS, LEAST = 64, 16
 """Steps of a log-probability per nat, and the probability e^-LEAST below which nothing falls."""
-BATCH = 256
+BATCH = 1024
 """Pictures that are coded at a time."""
 
 
