@@ -71,7 +71,10 @@ class Reader:
 
 
 class Drawer:
-    """Chooses at random, by the inverse of the distribution function; row i with the random numbers of row i alone."""
+    """Chooses at random, by the inverse of the distribution function; picture i with its own random numbers alone.
+
+    A picture that is asked for several symbols at once has them in rows that follow one another.
+    """
 
     def __init__(self, draws: Draws, n: int, most: int):
         """``most``: how often a row is asked at most."""
@@ -80,8 +83,10 @@ class Drawer:
 
     def __call__(self, log_probs: Float[Tensor, "b k"], rows: Int64[Tensor, " b"], wanted: None = None) -> Tensor:
         at = rows.cpu()
-        u = self.u[at, self.used[at]]
-        self.used[at] += 1
+        _, group, counts = at.unique_consecutive(return_inverse=True, return_counts=True)
+        rank = torch.arange(len(at)) - (counts.cumsum(0) - counts)[group]
+        u = self.u[at, self.used[at] + rank]
+        self.used.index_add_(0, at, torch.ones_like(at))
         cumulative = log_probs.double().cpu().exp().cumsum(1)
         below = cumulative < u[:, None] * cumulative[:, -1:]
         return below.sum(1).clamp(max=log_probs.shape[1] - 1).to(log_probs.device)
