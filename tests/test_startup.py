@@ -12,9 +12,10 @@ HEAVY = (
 )  # fmt: skip
 SCRIPT = """
 import json, sys
-from bowerbird import api, config
+from bowerbird import config
+from bowerbird.api import training
 from bowerbird.cli import main
-api._write_report = lambda folder: None
+training._write_report = lambda folder: None
 status = main(json.loads(sys.argv[1]))
 print(json.dumps([status, sorted(name for name in json.loads(sys.argv[2]) if name in sys.modules)]))
 """
