@@ -15,7 +15,7 @@ from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.trained import measure_model
-from bowerbird.measuring.views import PieceView
+from bowerbird.measuring.views.music import PieceView
 from bowerbird.media import open_data
 from bowerbird.media.giving import encode_prompt
 from bowerbird.media.music.codec import MusicCodec
