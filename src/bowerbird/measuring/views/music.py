@@ -19,6 +19,7 @@ from bowerbird.measuring.offers import (
 )
 from bowerbird.measuring.views.sequences import SequenceView
 from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.codecs import codec_from
 from bowerbird.media.music.grid import GridCodec
 from bowerbird.metrics.harmony import Music
 from bowerbird.metrics.ngram import fit_bigram
@@ -29,7 +30,7 @@ class PieceView(SequenceView):
 
     @cached_property
     def codec(self) -> MusicCodec:
-        return MusicCodec.from_json(self.data.spec.codec)
+        return codec_from(self.data.spec.codec)
 
     @property
     def written(self) -> Written:
