@@ -15,10 +15,12 @@ from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.music import abc, sound
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.codecs import codec_from
 from bowerbird.media.music.events import EventCodec
 from bowerbird.media.music.grid import REST, GridCodec, held
 from bowerbird.media.music.pianoroll import COLOURS, pianoroll
-from bowerbird.media.music.pieces import SEMITONES, MusicCodec
+from bowerbird.media.music.pieces import SEMITONES
 from bowerbird.media.music.score import Meter, Note, Piece, Tempo, Voice, read_midi, write_midi
 from bowerbird.media.music.sound import ORGAN, PEAK, PIANO, SAMPLE_RATE_HZ, synthesise, write_music
 

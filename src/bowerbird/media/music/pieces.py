@@ -32,7 +32,7 @@ from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.music.score import Piece, midi_songs, read_midi
 from bowerbird.spec import Spec, Tokens
 
-__all__ = ["MusicCodec", "TransposedRows", "open_music"]
+__all__ = ["TransposedRows", "open_music"]
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 ABC_SUFFIX = ".abc"
