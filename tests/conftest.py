@@ -1,5 +1,6 @@
 """What all tests share: one thread, checked tensor shapes, a tiny data set, and the larger data beside the checkout."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,10 @@ import torch.export
 from PIL import Image
 
 import shapes
+
+# While tests are imported everything stays, and every worker imports them all: a fifth of that time went to looking for
+# garbage.
+gc.disable()
 
 # Before the first import of bowerbird: the annotated shapes of every function are checked when a test calls it.
 shapes.install()
@@ -41,6 +46,11 @@ LONGEST = ("test_newcomer.py", "test_families.py", "test_docs.py", "test_resume.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:
