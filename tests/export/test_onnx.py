@@ -86,11 +86,6 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         LABELLED,
         ["decoder", "classifier", "sampler"],
     ),
-    "latent": (
-        LatentConfig(CODES, PRIOR),
-        LABELLED,
-        ["denoiser", "pictures", "sampler"],
-    ),
     "latent-pairs": (
         LatentConfig(CODES, PRIOR),
         PAIR,
