@@ -22,7 +22,7 @@ What reaches no further back than P frames has no end: samples may have any numb
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -30,9 +30,10 @@ from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
+from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
 from bowerbird.nets.conditioning import Given
-from bowerbird.ranges import Count, NonNegative
+from bowerbird.ranges import Count, NonNegative, Range
 from bowerbird.registry import families
 from bowerbird.spec import Spec, Tensors, shape_of_clip
 
@@ -46,7 +47,7 @@ TOLERANCE = 1e-4
 class RolloutOptions(Options):
     """What can be chosen besides the options of the family that makes the frames."""
 
-    frames: Count | None = None
+    frames: Annotated[int, Range(1, 1024)] | None = None
     """Frames of a clip (None: as many as in training)."""
 
 
@@ -81,6 +82,8 @@ class Rollout(GenerativeModel):
         frame = Tensors((channels, height, width))
         before = Tensors((config.past * channels, height, width))
         ours = {PAST: before, FIRST: frame, PLACE: Tensors(())}
+        if taken := {PAST, PLACE} & spec.given.keys():
+            raise BowerbirdError(f"A rollout has a '{taken.pop()}' of its own; give that column another name.")
         self.config, self.spec, self.target = config, spec, spec.needs(Tensors, "rollout")
         self.frame: GenerativeModel = config.frame.build(replace(spec, target=frame, given={**spec.given, **ours}))
         self.unit: Tensor

@@ -49,6 +49,6 @@ def flicker(s: Signals) -> Verdict | None:
     text = f"what is left when blocks of pixels may move is {late.median:.1f} times that of the data (mean squares)"
     advice = [
         'make clips frame by frame, each from those before it: family = "rollout", as in bouncing-digits',
-        "train longer, or at a smaller --data.size; steps of frames are learned late",
+        "train longer, or at a smaller --data.size",
     ]
     return Verdict(0.9 if late.median > FLICKER_CERTAIN else 0.75, [observed(late, text)], advice)
