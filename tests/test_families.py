@@ -74,6 +74,7 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "grid": {"channels": 8, "patch": 2},
     "unet": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
     "spacetime": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
+    "warp": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8, "reach": 1},
     "dit": {"n_layer": 1, "n_head": 2, "n_embd": 16, "mlp_ratio": 2},
     "transformer": {"n_layer": 1, "n_head": 2, "n_embd": 16},
     "rnn": {"n_layer": 1, "n_embd": 16},
@@ -87,7 +88,7 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
         "autoencoder": {"family": "vae", "net": {"name": "grid"} | SMALL_NETS["grid"], "n_latent": 336},
         "prior": {"family": "flow", "sample_steps": 2, "net": {"name": "dit"} | SMALL_NETS["dit"]},
     },
-    "rollout": {"frame": {"family": "flow", "sample_steps": 2, "net": {"name": "unet"} | SMALL_NETS["unet"]}},
+    "rollout": {"frame": {"family": "flow", "sample_steps": 2, "net": {"name": "warp"} | SMALL_NETS["warp"]}},
 }
 """Of families that have more than one network."""
 SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}

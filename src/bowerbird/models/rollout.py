@@ -4,17 +4,13 @@ r"""Rollout: a clip frame by frame, each made by another family from the frames 
 
 A network that makes all frames at once has to carry every detail from the frame where it is seen to all the places
 where it will be.  One that makes the next frame finds each detail a few pixels from where it has to go, and how it
-moves in the frames before: a task for a few convolutions, on pictures, of which one clip holds F examples.  What is
-learned is the change, in units of its root mean square u in the first batch,
-
-    r = (x_k - x_{k-1}) / u,        x_k = x_{k-1} + u r,
-
-so that what stands still is a constant of the target.  ``frame`` is any family that makes arrays of numbers.
+moves in the frames before: a task for a few convolutions, on pictures, of which one clip holds F examples.  ``frame``
+is any family that makes pictures from pictures.
 
 Errors add up over a rollout, because a network that was trained on true frames sees its own.  In training every frame
-before therefore carries noise of a standard deviation drawn from [0, ``past_noise``], and since r leads from the noisy
-frame to the true one, the network learns to mend what it sees (Ho et al. 2021, arXiv:2106.15282, section 4, for
-cascades; Valevski et al. 2024, arXiv:2408.14837, section 3.2.1, for frames).
+before therefore carries noise of a standard deviation drawn from [0, ``past_noise``], so that the network learns to
+mend what it sees (Ho et al. 2021, arXiv:2106.15282, section 4, for cascades; Valevski et al. 2024, arXiv:2408.14837,
+section 3.2.1, for frames).
 
 What reaches no further back than P frames has no end: samples may have any number of frames.
 """
@@ -33,14 +29,13 @@ from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.warp import BEFORE
 from bowerbird.ranges import Count, NonNegative, Range
 from bowerbird.registry import families
 from bowerbird.spec import Spec, Tensors, shape_of_clip
 
-FIRST, PAST, PLACE = "first", "frames before", "place"
+FIRST, PAST, PLACE = "first", BEFORE, "place"
 """What a frame is made from besides what its clip is: the first frame, those just before it, and k / (F - 1)."""
-TOLERANCE = 1e-4
-"""The smallest unit, for clips that stand still."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +81,6 @@ class Rollout(GenerativeModel):
             raise BowerbirdError(f"A rollout has a '{taken.pop()}' of its own; give that column another name.")
         self.config, self.spec, self.target = config, spec, spec.needs(Tensors, "rollout")
         self.frame: GenerativeModel = config.frame.build(replace(spec, target=frame, given={**spec.given, **ours}))
-        self.unit: Tensor
-        self.register_buffer("unit", torch.ones(()))
         self.Options = make_dataclass("Options", [], bases=(RolloutOptions, self.frame.Options), frozen=True)  # type: ignore[misc]
         self.begins = 1 if FIRST in spec.given else 0  # the first frame that has to be made
 
@@ -99,14 +92,13 @@ class Rollout(GenerativeModel):
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
         x, n, each = batch.x, len(batch.x), self.config.per_clip
-        if batch.step == 0:
-            self.unit.copy_(x.diff(dim=2).square().mean().sqrt().clamp(min=TOLERANCE))
-        k = torch.randint(self.begins, self.n_frames, (n * each,), device=x.device)
+        share = torch.rand(n * each, device=x.device).square()  # early frames know least of how things move
+        k = self.begins + (share * (self.n_frames - self.begins)).long()
         clip = torch.arange(n, device=k.device).repeat_interleave(each)
         noise = self.config.past_noise * torch.rand(n, 1, 1, 1, 1, device=x.device) * torch.randn_like(x)
-        seen, last = self._seen(x + noise, x[:, :, 0], clip, k)
+        seen = self._seen(x + noise, x[:, :, 0], clip, k)
         given = {name: value[clip] for name, value in batch.given.items()}
-        yield from self.frame.losses(batch._replace(x=(x[clip, :, k] - last) / self.unit, given=given | seen))
+        yield from self.frame.losses(batch._replace(x=x[clip, :, k], given=given | seen))
 
     def _seen(
         self,
@@ -114,12 +106,12 @@ class Rollout(GenerativeModel):
         first: Float[Tensor, "n c h w"],
         clip: Int64[Tensor, " m"],
         k: Int64[Tensor, " m"],
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "m c h w"]]:
-        """What frame k of each clip is made from, and the frame before it; zeros stand for frames before the first."""
+    ) -> dict[str, Tensor]:
+        """What frame k of each clip is made from; zeros stand for frames before the first."""
         numbers = k[:, None] + torch.arange(-self.config.past, 0, device=k.device)
         before = x.transpose(1, 2)[clip[:, None], numbers.clamp(min=0)] * _as(numbers >= 0, x)
         place = (k.to(x) / (self.n_frames - 1)).clamp(max=1)
-        return {PAST: before.flatten(1, 2), FIRST: first[clip] * _as(k > 0, x), PLACE: place}, before[:, -1]
+        return {PAST: before.flatten(1, 2), FIRST: first[clip] * _as(k > 0, x), PLACE: place}
 
     # ------------------------------------------------------------------------------------------------- sampling
 
@@ -128,7 +120,7 @@ class Rollout(GenerativeModel):
         self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None
     ) -> Float[Tensor, "n c f h w"]:
         """Clips, one frame after the other."""
-        o, draws, bounds = options or self.Options(), generator or fresh(), self.target.bounds
+        o, draws = options or self.Options(), generator or fresh()
         of_frame = self.frame.Options(**{one.name: getattr(o, one.name) for one in fields(self.frame.Options)})
         given = self.requested(n, given, draws)
         n_frames = o.frames or self.n_frames
@@ -137,9 +129,8 @@ class Rollout(GenerativeModel):
             x[:, :, 0] = given[FIRST]
         every = torch.arange(n, device=self.device)
         for k in range(self.begins, n_frames):
-            seen, last = self._seen(x, x[:, :, 0], every, torch.full_like(every, k))
-            made = last + self.unit * self.frame.sample(n, {**given, **seen}, of_frame, draws)
-            x[:, :, k] = made.clamp(*bounds) if bounds else made
+            seen = self._seen(x, x[:, :, 0], every, torch.full_like(every, k))
+            x[:, :, k] = self.frame.sample(n, {**given, **seen}, of_frame, draws)
         return x
 
     @property
