@@ -182,7 +182,8 @@ def test_a_run_of_clips_measures_itself_beside_both_baselines(tmp_path: Path) ->
 
     run = config.with_settings(
         config.load("bouncing-digits"),
-        {"train.steps": 2, "train.batch_size": 4, "model.net.channels": 16, "model.sample_steps": 1, "data.size": 16,
+        {"train.steps": 2, "train.batch_size": 4, "model.frame.net.channels": 16, "model.frame.sample_steps": 1,
+         "data.size": 16,
          "data.video.frames": 4, "train.device": "cpu", "train.precision": "fp32", "train.threads": 1},
     )  # fmt: skip
     api.train(run, tmp_path / "run", quiet=True)
