@@ -42,6 +42,19 @@ class Files(Protocol):
         ...
 
 
+TICK_S = 0.05
+"""How long a file must have been left alone before its time of change can tell the next change."""
+
+
+def stamps(source: Files, names: list[str]) -> list[tuple[int, ...]]:
+    """The stamp of each file; waits until a change from now on has another time than the last one."""
+    found = [source.stamp(name) for name in names]
+    newest = max(stamp[1] for stamp in found) / 1e9
+    if 0 <= (age := time.time() - newest) < TICK_S:
+        time.sleep(TICK_S - age)
+    return found
+
+
 class Folder:
     """``encoding`` of those names that are not UTF-8; "auto" chooses one for all of them."""
 
