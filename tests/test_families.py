@@ -64,7 +64,7 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "rollout", "nice", "fewlabels"}
+NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "rollout", "nice", "fewlabels", "local", "lossy"}
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
@@ -84,6 +84,7 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
 }
 SMALL_FIELDS: dict[str, Any] = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4}
 SMALL_PARTS: dict[str, dict[str, Any]] = {
+    "lossy": {"n_latent": 36},
     "vqvae": {"prior": {"name": "transformer"} | SMALL_NETS["transformer"]},
     "latent": {
         "autoencoder": {"family": "vae", "net": {"name": "grid"} | SMALL_NETS["grid"], "n_latent": 336},
@@ -91,7 +92,7 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
     },
     "rollout": {"frame": {"family": "flow", "sample_steps": 2, "net": {"name": "warp"} | SMALL_NETS["warp"]}},
 }
-"""Of families that have more than one network."""
+"""Of families that have more than one network, or a code of their own size."""
 SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}
 """Settings, and options of ``log_prob``, that cost time, for families that have them."""
 SMALL_OPTIONS = {"steps": 3, "temperature": 1.0}
@@ -197,7 +198,8 @@ def can_build(case: Case) -> bool:
         assert str(refusal).endswith("."), "a sentence that says what to do instead"
         return False
     target = case.spec.target
-    return not (isinstance(model, Streams) and isinstance(target, Tensors) and target.dims > MOST_STREAMED)
+    serial = isinstance(model, Streams) or case.table["family"] == "local"
+    return not (serial and isinstance(target, Tensors) and target.dims > MOST_STREAMED)
 
 
 BESIDES = 2 if os.environ.get("BOWERBIRD_CONTRACT") == "all" else 1

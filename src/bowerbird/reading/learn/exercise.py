@@ -37,6 +37,10 @@ ORDER = (
     "perplexity",
     "frechet-distance",
     "transpose",
+    "griffin-lim",
+    "over-time",
+    "numeral-system",
+    "sure-labels",
 )
 """From easier to harder within a topic, topics as one learns them."""
 _MARK = "# bowerbird exercise: "

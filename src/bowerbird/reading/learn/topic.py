@@ -23,6 +23,10 @@ ORDER = (
     "latent",
     "metrics",
     "music",
+    "speech",
+    "video",
+    "compression",
+    "fewlabels",
 )
 
 Kind = Literal["paper", "book", "course", "code"]

@@ -5,6 +5,7 @@ an exercise to be passed.  An observation says what was seen and what should hav
 """
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,6 @@ def checks(exercise: str) -> Callable[[Check], Check]:
 
 def load() -> dict[str, Check]:
     """All checks, by exercise."""
-    for subject in ("adversarial", "attention", "autoencoders", "measures", "paths", "sequences"):
-        importlib.import_module(f"{__name__}.{subject}")
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
     return CHECKS
