@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.reading.explain.cards import LANGUAGES, Language
+from bowerbird.reading.wording import LANGUAGES, Language
 
 FOLDER = Path(__file__).with_name("exercises")
 ORDER = (

@@ -15,9 +15,9 @@ from typing import Any
 
 from bowerbird import config
 from bowerbird.reading.explain import cards
-from bowerbird.reading.explain.cards import LANGUAGES, Language
 from bowerbird.reading.learn.exercise import Exercise, exercises, of_topic
 from bowerbird.reading.learn.topic import Equation, Source, Step, Topic, topics
+from bowerbird.reading.wording import LANGUAGES, Language
 
 _WORDS: dict[Language, dict[str, str]] = {
     "en": {

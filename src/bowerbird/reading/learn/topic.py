@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bowerbird.errors import unknown
-from bowerbird.reading.explain.cards import LANGUAGES, Language, Reference
+from bowerbird.reading.explain.cards import Reference
+from bowerbird.reading.wording import LANGUAGES, Language
 
 FOLDER = Path(__file__).with_name("topics")
 ORDER = (
