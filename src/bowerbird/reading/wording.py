@@ -26,9 +26,9 @@ def sentences(file: Path) -> dict[str, Both]:
 
 def _flat(rows: dict[str, Any], prefix: str) -> Iterator[tuple[str, Both]]:
     for key, row in rows.items():
-        if row.keys() == {"en", "zh"}:
+        if isinstance(row, dict) and row.keys() == {"en", "zh"}:
             yield f"{prefix}{key}", row
-        else:
+        elif isinstance(row, dict):
             yield from _flat(row, f"{prefix}{key}.")
 
 
