@@ -86,7 +86,8 @@ def _observe(row: dict[str, Any], scratch: Path) -> list[dict[str, object]]:
         exec(compile(row["source"], str(path), "exec"), answer.__dict__)
         torch.manual_seed(0)
         for observation in checks.CHECKS[row["exercise"]](answer):
-            said: dict[str, object] = {lang: words[observation.key][lang].format(**observation.values) for lang in LANGUAGES}
+            told = words[observation.key]
+            said: dict[str, object] = {lang: told[lang].format(**observation.values) for lang in LANGUAGES}
             seen.append({"ok": bool(observation.ok), **said})
     except (Exception, SystemExit) as error:
         seen.append(_failure(error, path))
