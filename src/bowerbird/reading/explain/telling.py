@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from bowerbird.reading.explain.reading import Block, Reading, Score, Told
 from bowerbird.reading.explain.study import Study
-from bowerbird.reading.tutor import EXPLAIN, Conversation, Endpoint, Material, Verdict
-from bowerbird.reading.tutor.show import verdict_text
+from bowerbird.reading.tutor import Conversation, Endpoint, Material, Verdict
+from bowerbird.reading.tutor.show import say, verdict_text
 
 _TOPICS: dict[str, int] = {
     "source": 7, "define": 7, "run": 1, "data": 4, "module": 4, "block": 4, "softmax": 4, "setting": 5, "event": 3,
@@ -20,7 +20,7 @@ def told(study: Study, reading: Reading, endpoint: Endpoint, *, small: bool = Fa
     """The reading with the model's claims beside its steps, each with its verdict, and their score."""
     material = Material(study.program, study.facts, study.findings, study.run)
     talk = Conversation(material, endpoint, lang=reading.lang, small=small, context=context)
-    answer = talk.ask(EXPLAIN[reading.lang])
+    answer = talk.ask(say("explain", reading.lang))
     placed: dict[int, list[Block]] = {}
     for verdict in answer.verdicts:
         line = verdict_text(verdict, reading.lang)
