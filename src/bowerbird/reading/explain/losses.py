@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.reading.explain import formulas
-from bowerbird.reading.explain.answers import output
+from bowerbird.reading.explain.answers import answer, output
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Unit, last_name, names_in
 from bowerbird.reading.wording import table
 
 Places = set[tuple[str, int | None]]
-_CLOSE = 3e-6
+_CLOSE, _NEAR = 3e-6, 1e-4
 MOST_PARTS = 4096
 """Micro-batches among which a loss may be divided."""
 _OPEN = ("rest", "shaped", "weighted")
@@ -48,8 +48,13 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
     if rule == "weighted" and patterns:  # a share of it would be a guess: other terms were added
         rule, equations = "shaped", [f"c · ({equations[0]})"]
     whole = _joined(equations, rule, parts, patterns)
-    by_hand = formulas.by_hand(study, unit, backward, patterns) if not calls and unit is not None else None
-    whole, patterns = by_hand or (whole, patterns)
+    derived = (
+        _derived(study, unit, backward, calls, patterns) if unit is not None and (not calls or rule in _OPEN) else None
+    )
+    if derived is not None:
+        confirmed = derived.value is not None and abs(derived.value - value) < _NEAR * max(abs(value), 1e-6)
+        whole, rule = derived.words, "confirmed" if confirmed else "derived"
+        patterns = [p for p in patterns if p["formula"]]
     study.add("loss.identified", subject, {
         "expression": expression, "lines": lines, "written": written, "value": value, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
@@ -58,6 +63,51 @@ def _identify(study: Study, subject: str, here: list[Fact]) -> None:
         "pattern_lines": [[p["file"], p["line"]] for p in patterns], "formulas": [p["formula"] for p in patterns],
         "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
     }, like=backward)  # fmt: skip
+
+
+def _derived(
+    study: Study, unit: Unit, backward: Fact, calls: list[Fact], patterns: list[dict[str, Any]]
+) -> formulas.Term | None:  # fmt: skip
+    """The loss as its lines compute it; None where a term of it is not understood."""
+    call = next((c for c in unit.calls("*.backward") if c.lineno == backward.line), None)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return None
+    scope = unit.scope(call)
+
+    def network(asked: ast.Call) -> str:
+        seen = [
+            f for f in study.facts.of("event.forward")
+            if f.file == unit.file and f.line == asked.lineno and (f["seq"] or 0) < (backward["seq"] or 0)
+        ]  # fmt: skip
+        named = [f for f in seen if f.subject.rpartition(".")[2] == last_name(asked)] or seen
+        return answer(study, named[-1]) if named and len({f.subject for f in named}) == 1 else ""
+
+    def known(asked: ast.Call) -> formulas.Term | None:
+        for pattern in patterns:
+            if pattern["formula"] and pattern["file"] == unit.file and pattern["line"] in _span(unit, asked):
+                return formulas.Term(str(pattern["formula"]).partition(" = ")[0])
+        seen = [f for f in calls if f.file == unit.file and f.line == asked.lineno]
+        function = derivation._function(asked)
+        seen = [f for f in seen if f.subject == function]
+        if len(seen) != 1:
+            return None
+        value = seen[0]["value"] if isinstance(seen[0]["value"], int | float) else None
+        inside = unit.scope(asked) is not scope
+        words = derivation._named(function, asked) if inside else equation(study, seen[0], backward)
+        return formulas.Term(words, value)
+
+    derivation = formulas.Derivation(unit, scope, backward.line or 0, network, known)
+    try:
+        return derivation.loss(call.func.value)
+    except formulas.Unknown:
+        return None
+
+
+def _span(unit: Unit, call: ast.Call) -> range:
+    """The lines of a call, and of the function of the program that it runs."""
+    function = unit.functions.get(last_name(call))
+    first, last = (function.lineno, function.end_lineno or 0) if function is not None else (call.lineno, call.lineno)
+    return range(first, last + 1)
 
 
 def _called(study: Study, here: list[Fact]) -> tuple[list[Fact], Any]:
@@ -134,23 +184,9 @@ def _summed(terms: list[str]) -> str:
 # ------------------------------------------------------------------------------------------- named losses of PyTorch
 
 
-_EQUATIONS = {
-    "mse_loss": "{r}[({f} − {y})²]", "l1_loss": "{r}[|{f} − {y}|]", "smooth_l1_loss": "{r}[huber({f} − {y})]",
-    "huber_loss": "{r}[huber({f} − {y})]", "cross_entropy": "−{r}[log softmax({f})_{y}]", "nll_loss": "−{r}[{f}_{y}]",
-    "kl_div": "{r}[{y} (log {y} − {f})]", "binary": "−{r}[{y} log {p} + (1 − {y}) log(1 − {p})]",
-    "binary 1": "−{r}[log {p}]", "binary 0": "−{r}[log(1 − {p})]",
-}  # fmt: skip
-
-
 def equation(study: Study, call: Fact, backward: Fact) -> str:
     """What a named loss computes of what it was given, in the program's own names."""
-    judged, target, function = output(study, call, backward), _target(study, call), call.subject
-    p = judged if function == "binary_cross_entropy" else f"σ({judged})"
-    if function.startswith("binary_cross_entropy"):
-        function = f"binary {target}" if _constant(call["target"]) in (0, 1) else "binary"
-    reduced = {"mean": "E", "sum": "Σ", "none": ""}.get(str(call["reduction"]), "E")
-    written = _EQUATIONS.get(function, f"{{r}}[{function}({{f}}, {{y}})]")
-    return written.format(r=reduced, f=judged, y=target, p=p)
+    return formulas.named(call.subject, str(call["reduction"]), output(study, call, backward), _target(study, call))
 
 
 def _constant(summary: Any) -> float | None:

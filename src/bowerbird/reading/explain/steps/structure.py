@@ -172,9 +172,11 @@ def _classes(w: Writer) -> Iterator[Block]:
 def _recognised(w: Writer, fact: Fact, code: str) -> Iterator[Block]:
     mask = " + mask" if re.search(r"mask|causal|tril|-inf", code) else ""
     drawn = "randn_like" in code and re.search(r"exp\(.*(?:var|sigma|std)|\bstd\b", code)
+    straight = re.search(r"(\w+) \+ \(.+ - \1\)\.detach\(\)", code)
     for key, holds, equation in (
+        ("straight", straight, "z_q = z + sg[e − z],  ∂z_q/∂z = 1"),
         ("attention", layers.attention(code), f"softmax(Q Kᵀ / √d_k{mask}) V"),
-        ("residual", layers.residual(code), "y = x + f(x)"),
+        ("residual", layers.residual(code) and not straight, "y = x + f(x)"),
         ("sampled", "reparam" in code or drawn, "z = μ + σ ⊙ ε,  ε ~ N(0, I)"),
     ):
         if holds:

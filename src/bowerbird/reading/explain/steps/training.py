@@ -9,6 +9,8 @@ from bowerbird.reading.explain.text import Piece, Ref, Text, joined, name, numbe
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 
+_SAID = ("last", "divided", "sum", "mean", "rest", "weighted", "confirmed")
+"""How an equation is known, each with a sentence on the calls that were observed."""
 LONGEST_LOSS, NEAR, LONGEST_FUNCTION, MOST_FUNCTIONS, MOST_BACKWARDS = 30, 8, 26, 2, 4
 
 
@@ -120,7 +122,7 @@ def _written_in(w: Writer, fact: Fact) -> Iterator[Block]:
 def _evidence(w: Writer, fact: Fact) -> Iterator[Block]:
     """How it is known that it is this loss."""
     calls = [_call(w, fact, i) for i in range(len(fact["functions"] or [])) if fact["values"][i] is not None]
-    rule = fact["rule"] if calls and fact["rule"] in ("last", "divided", "sum", "mean", "rest", "weighted") else "other"
+    rule = fact["rule"] if fact["rule"] == "derived" or (calls and fact["rule"] in _SAID) else "other"
     total = number(fact, "value", form="exact")
     rest = number(fact, "parts", -1, form="exact" if rule in ("rest", "weighted") else "")
     yield w.said(f"loss.{rule}", calls=calls[-1:] if rule in ("last", "divided") else calls, total=total, share=rest,
