@@ -13,11 +13,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Observation:
-    """One thing that was observed."""
+    """One thing that was observed; ``key`` is that of its sentence in the exercise's file, ``values`` fill it."""
 
     ok: bool
-    en: str
-    zh: str
+    key: str
+    values: dict[str, Any]
+
+
+def seen(ok: bool, key: str, **values: Any) -> Observation:
+    return Observation(ok, key, values)
 
 
 Check = Callable[[Any], Iterator[Observation]]

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from bowerbird.reading.learn.checks import Observation, checks
+from bowerbird.reading.learn.checks import Observation, checks, seen
 
 FREQUENCIES = [900, 80, 15, 4, 1]
 
@@ -23,26 +23,10 @@ def numeral_system(answer: Any) -> Iterator[Observation]:
         left, symbol = answer.pop(left, FREQUENCIES)
         back.append(symbol)
     same = sum(a == b for a, b in zip(symbols, reversed(back), strict=True))
-    yield Observation(
-        same == len(symbols),
-        f"Of {len(symbols)} symbols pushed, {same} come back, the last one first; all should.",
-        f"压入 {len(symbols)} 个符号，按后进先出还原了 {same} 个；应全部还原。",
-    )
-    yield Observation(
-        left == begin,
-        f"After all pops the state is {'as' if left == begin else 'not as'} it was at the beginning.",
-        f"全部弹出之后，state 与开始时{'相同' if left == begin else '不同'}。",
-    )
+    yield seen(same == len(symbols), "back", n=len(symbols), same=same)
+    yield seen(left == begin, "state", off=float(min(abs(left - begin), 10**300)))
     total = sum(FREQUENCIES)
     wanted = sum(math.log2(total / FREQUENCIES[symbol]) for symbol in symbols)
-    yield Observation(
-        abs(bits - wanted) < 0.01 * wanted,
-        f"The symbols take {bits} bits; by their frequencies they should take {wanted:.0f}.",
-        f"这些符号占 {bits} 比特；按频数应为 {wanted:.0f}。",
-    )
+    yield seen(abs(bits - wanted) < 0.01 * wanted, "length", bits=bits, wanted=wanted)
     rare = (answer.push(1 << 64, 4, FREQUENCIES)).bit_length() - 65
-    yield Observation(
-        rare in (9, 10),
-        f"The rarest symbol, one in {total}, takes {rare} bits; it should take 10, to within one.",
-        f"最罕见的符号（{total} 分之一）占 {rare} 比特；应为 10，误差不超过 1。",
-    )
+    yield seen(rare in (9, 10), "rare", total=total, rare=rare)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bowerbird.reading.learn.checks import Observation, checks
+from bowerbird.reading.learn.checks import Observation, checks, seen
 
 WINDOW, HOP, SAMPLES = 256, 64, 4096
 
@@ -37,29 +37,13 @@ def griffin_lim(answer: Any) -> Iterator[Observation]:
     magnitude = stft(voice()).abs()
     found = answer.griffin_lim(magnitude, stft, istft, 60)
     real = not torch.is_complex(found) and tuple(found.shape) == (SAMPLES,)
-    yield Observation(
-        real,
-        f"The result has shape {tuple(found.shape)}; it should be {SAMPLES} real samples.",
-        f"结果形状为 {tuple(found.shape)}；应为 {SAMPLES} 个实数样本。",
-    )
+    yield seen(real, "shape", shape=tuple(found.shape), samples=SAMPLES)
     after = error(found, magnitude)
-    yield Observation(
-        after < 0.25,
-        f"After 60 steps the magnitudes are off by {100 * after:.0f} %; it should be less than 25 %.",
-        f"60 步之后，幅度相差 {100 * after:.0f}%；应小于 25%。",
-    )
+    yield seen(after < 0.25, "close", percent=100 * after)
     torch.manual_seed(1)
     few = error(answer.griffin_lim(magnitude, stft, istft, 2), magnitude)
     torch.manual_seed(1)
     many = error(answer.griffin_lim(magnitude, stft, istft, 80), magnitude)
-    yield Observation(
-        many < 0.8 * few,
-        f"The magnitudes are off by {100 * few:.0f} % after 2 steps and {100 * many:.0f} % after 80; it should fall.",
-        f"2 步后幅度相差 {100 * few:.0f}%，80 步后为 {100 * many:.0f}%；步数应有帮助。",
-    )
+    yield seen(many < 0.8 * few, "falls", few=100 * few, many=100 * many)
     level = (found.norm() / voice().norm()).item()
-    yield Observation(
-        0.8 < level < 1.2,
-        f"The result is {level:.2f} times as loud as the recording; it should be about 1.",
-        f"结果的响度是录音的 {level:.2f} 倍；应约为 1。",
-    )
+    yield seen(0.8 < level < 1.2, "level", level=level)
