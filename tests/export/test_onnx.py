@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from made import LABELLED, made
@@ -48,6 +47,9 @@ from bowerbird.nets.warp import WarpConfig
 from bowerbird.samplers import decoding
 from bowerbird.samplers.decoding import Sampling
 from bowerbird.spec import Spec, Tensors, Tokens
+from later import later
+
+onnx = later("onnx")
 
 SMALL = MLPConfig((16,))
 PAIR = Spec("image", Tensors((3, 8, 8)), {"source": Tensors((3, 8, 8))})
@@ -86,11 +88,6 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         FewLabelsConfig(ConvNetConfig(channels=8), n_labels=6, n_latent=4),
         LABELLED,
         ["decoder", "classifier", "sampler"],
-    ),
-    "latent": (
-        LatentConfig(CODES, PRIOR),
-        LABELLED,
-        ["denoiser", "pictures", "sampler"],
     ),
     "latent-pairs": (
         LatentConfig(CODES, PRIOR),

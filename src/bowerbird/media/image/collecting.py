@@ -18,7 +18,9 @@ from PIL import Image
 
 from bowerbird import config, machine
 from bowerbird.data import files, packing, room
+from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
+from bowerbird.data.unused import not_used
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 
@@ -66,7 +68,7 @@ class Collecting:
         if not there:
             problems = dict(zip(self.names, log.problems.values(), strict=True))
             raise BowerbirdError(
-                f"None of the {len(self.names)} images in {self.path} can be read: {files.not_used(problems)}."
+                f"None of the {len(self.names)} images in {self.path} can be read: {not_used(problems)}."
             )
         n_channels = channels_of(there.count(3), len(there), self.data.channels)
         readable = [name for number, name in enumerate(self.names) if number not in log.problems]
@@ -76,7 +78,7 @@ class Collecting:
         marked = self._marked(log)
         moving = ["--data.modality video opens all frames"] if any(one.has_frames for one in marked.values()) else []
         said = "; ".join([*pixels.described(self.ranges, marked), *moving])
-        return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder, said)
+        return packing.packed(log, self.names, convert, official_splits(readable), hashed, folder, said)
 
     def _marked(self, log: Log) -> dict[str, pixels.Header]:
         """What the log says of the files that are more than 8 bits, one frame or sRGB."""

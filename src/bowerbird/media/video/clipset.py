@@ -16,10 +16,12 @@ from torch import Tensor
 from bowerbird import config
 from bowerbird.data import builtin, catalogue, fetch, files, packing, packs, split
 from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
-from bowerbird.data.files import Unused
+from bowerbird.data.listing import BESIDE, CAPTIONS, Listing, official_splits
 from bowerbird.data.metadata import CAPTION, described
+from bowerbird.data.names import base, naturally, printable, suffix, visible
 from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
+from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.video import FILMS, bouncing, films, reading
 from bowerbird.media.video.gathering import Gathering, tall
@@ -268,27 +270,27 @@ def _from_files(path: Path, data: config.Data) -> Clips:
             f"{path} holds one clip, of which nothing remains to measure with; bring more, or say "
             "--data.video.longer pieces."
         )
-    splits = files.official_splits(found.names)
+    splits = official_splits(found.names)
     said = described(source, listing, found.names, splits, CAPTION in (*data.given, data.label), "clip")
     return Clips(
-        files.printable(path.resolve().name), found.clips, data.video.frames, data.video.rate_hz, said.columns, splits,
+        printable(path.resolve().name), found.clips, data.video.frames, data.video.rate_hz, said.columns, splits,
         said.origins, listing.unused + found.unused + said.unused,
         [*filter(None, [source.note, *said.notes, str(found.notes), found.note])],
     )  # fmt: skip
 
 
-def _listing(source: files.Files, single: str) -> files.Listing:
+def _listing(source: files.Files, single: str) -> Listing:
     """The moving pictures of a source, without what lies beside them as a matter of course."""
-    names = [single] if single else files.visible(source.names())
+    names = [single] if single else visible(source.names())
     unused = Unused() + source.unused
-    is_beside = files.BESIDE.fullmatch
-    found = [name for name in names if files.suffix(name) in SUFFIXES and not is_beside(files.base(name))]
+    is_beside = BESIDE.fullmatch
+    found = [name for name in names if suffix(name) in SUFFIXES and not is_beside(base(name))]
     stems = {name.rsplit(".", 1)[0]: name for name in found}
     captions = {}
     for name in set(names) - set(found):
         stem = name.rsplit(".", 1)[0]
-        if files.suffix(name) in files.CAPTIONS and stem in stems:
+        if suffix(name) in CAPTIONS and stem in stems:
             captions[stems[stem]] = name
-        elif not is_beside(files.base(name)):
+        elif not is_beside(base(name)):
             unused.add("other file{s}", name)
-    return files.Listing(files.naturally(found), captions, unused)
+    return Listing(naturally(found), captions, unused)

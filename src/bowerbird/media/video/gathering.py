@@ -18,8 +18,9 @@ import torch
 
 from bowerbird import config, machine
 from bowerbird.data import files, packing, room
-from bowerbird.data.files import Unreadable, Unused
+from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
+from bowerbird.data.unused import Unreadable, Unused
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.video import reading
 from bowerbird.media.video.films import av, has_av
@@ -83,7 +84,7 @@ class Gathering:
         for name, about in packing.shown(headers.items(), what, len(headers), folder):
             self._take(name, about, wanted, log)
         said = {"names": self.names, "unused": asdict(self.unused), "notes": asdict(self.notes)}
-        official = files.official_splits(self.names)
+        official = official_splits(self.names)
         return packing.packed(log, self.names, lambda clip: clip, official, slice(None), folder, json.dumps(said))
 
     def _about(self, name: str) -> About | None:
