@@ -85,7 +85,7 @@ def _derived(
     def known(asked: ast.Call) -> formulas.Term | None:
         for pattern in patterns:
             if pattern["formula"] and pattern["file"] == unit.file and pattern["line"] in _span(unit, asked):
-                return formulas.Term(str(pattern["formula"]).partition(" = ")[0])
+                return formulas.Term(str(pattern["formula"]).partition(" = ")[0], halved=pattern["name"] == "kl-normal")
         seen = [f for f in calls if f.file == unit.file and f.line == asked.lineno]
         function = derivation._function(asked)
         seen = [f for f in seen if f.subject == function]
