@@ -77,4 +77,4 @@ def pages(folder: Path) -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     FOLDER = Path("docs/readings")
-    sys.exit(publish(sys.argv[1:], FOLDER, lambda: pages(Path((sys.argv[1:] or [FOLDER])[0])), stale))
+    sys.exit(publish(sys.argv[1:], FOLDER, lambda: pages(Path(next(iter(sys.argv[1:]), FOLDER))), stale))
