@@ -15,7 +15,7 @@ from bowerbird.reading.explain import formulas
 from bowerbird.reading.explain.answers import answer, output
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
-from bowerbird.reading.program import Unit, last_name, names_in
+from bowerbird.reading.program import Unit, dotted, last_name, names_in
 from bowerbird.reading.wording import table
 
 Places = set[tuple[str, int | None]]
@@ -79,7 +79,8 @@ def _derived(
             f for f in study.facts.of("event.forward")
             if f.file == unit.file and f.line == asked.lineno and (f["seq"] or 0) < (backward["seq"] or 0)
         ]  # fmt: skip
-        named = [f for f in seen if f.subject.rpartition(".")[2] == last_name(asked)] or seen
+        named = [f for f in seen if f.subject.rpartition(".")[2] == last_name(asked)]
+        named = named or (seen if (dotted(asked.func) or "") in unit.modules else [])
         return answer(study, named[-1]) if named and len({f.subject for f in named}) == 1 else ""
 
     def known(asked: ast.Call) -> formulas.Term | None:
