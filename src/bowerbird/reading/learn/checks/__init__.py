@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bowerbird.reading.learn.exercise import FOLDER
+from bowerbird.reading.wording import table
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -39,8 +42,7 @@ def checks(exercise: str) -> Callable[[Check], Check]:
     return register
 
 
-def load() -> dict[str, Check]:
-    """All checks, by exercise."""
-    for subject in ("adversarial", "attention", "autoencoders", "measures", "paths", "sequences"):
-        importlib.import_module(f"{__name__}.{subject}")
-    return CHECKS
+def check_of(exercise: str) -> Check:
+    """The check of an exercise, from the module that its file names."""
+    importlib.import_module(f"{__name__}.{table(FOLDER / f'{exercise}.toml')['checked_by']}")
+    return CHECKS[exercise]
