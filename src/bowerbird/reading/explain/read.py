@@ -26,14 +26,9 @@ _MIMES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "
 
 
 def read(
-    target: Path | str,
-    *,
-    lang: Language = "en",
-    measure: int = perturb.MOST,
-    steps: int = 6,
-    seconds: float = 12.0,
+    target: Path | str, *, lang: Language = "en", measure: int = perturb.MOST, steps: int = 6, seconds: float = 12.0,
     child: Child | None = None,
-) -> Reading:
+) -> Reading:  # fmt: skip
     """Reads a file, a folder, a notebook, a recipe or ``module:Class``.
 
     ``measure`` is how many settings are altered and run again; ``steps`` and ``seconds`` bound each execution.
