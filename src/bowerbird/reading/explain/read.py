@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bowerbird.reading.check import judge
 from bowerbird.reading.exercised import Exercised
-from bowerbird.reading.explain import costs, events, families, losses, perturb, statics
+from bowerbird.reading.explain import events, families, layers, losses, perturb, statics
 from bowerbird.reading.explain.reading import Reading, Step
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.steps import FOLDED, STEPS
@@ -61,7 +61,7 @@ def studied(
 
 def prepare(study: Study) -> None:
     """Adds what is derived from the source and the run."""
-    for part in (statics, families, costs, events, losses):
+    for part in (statics, families, layers, events, losses):
         part.note(study)
 
 

@@ -14,11 +14,10 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.tutor.answer import Answer, Passage
 from bowerbird.reading.tutor.claims import Claim, ClaimReader
 from bowerbird.reading.tutor.endpoint import Endpoint, Message, Usage, tokens
-from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.material import Material, sentence
 from bowerbird.reading.tutor.prompt import AGAIN, opening, repair
 from bowerbird.reading.tutor.prose import ask_for_prose, chosen_facts, read_prose
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import sentence
 from bowerbird.reading.tutor.show import say
 from bowerbird.reading.tutor.verify import Verdict, verify
 from bowerbird.reading.wording import Language, language_of
