@@ -33,9 +33,10 @@ RUNS = {
         TRAIN,
     ),
     "emoji-text": config.Run(
-        FlowConfig(net=DiTConfig(n_layer=1, n_head=2, n_embd=16, patch=16), sample_steps=2),
+        FlowConfig(net=DiTConfig(n_layer=1, n_head=2, n_embd=16, patch=4), sample_steps=2),
         config.Data(
             "emoji",
+            size=16,
             given=("style", "group", "caption"),
             wordings=("caption", "caption_zh"),
             text=config.Text(tokenizer="word"),
