@@ -119,7 +119,7 @@ def test_importing_the_package_is_light_and_its_verbs_are_verbs() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in ("training.trainer", "comparing.compare", "measuring"):
         importlib.import_module(f"bowerbird.{name}")
-    assert bowerbird.train.__module__ == "bowerbird.api"
+    assert bowerbird.train.__module__ == "bowerbird.api.training"
     assert bowerbird.measure.__module__ == "bowerbird.api.judging"
     assert all(hasattr(bowerbird, name) for name in bowerbird.__all__)
 

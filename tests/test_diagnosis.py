@@ -109,7 +109,7 @@ def test_a_failing_run_names_the_origin_everywhere(digits, tmp_path: Path, monke
 
     monkeypatch.setattr(ImageSet, "batch", poisoned)
     run = small("vae")
-    monkeypatch.setattr("bowerbird.api.open_data", lambda data: digits)
+    monkeypatch.setattr("bowerbird.api.training.open_data", lambda data: digits)
     with pytest.raises(bowerbird.RunFailed, match="the batch itself holds values that are not finite"):
         bowerbird.train(run, tmp_path / "run")
     said = capsys.readouterr().err

@@ -10,9 +10,10 @@ HEAVY = (
 )  # fmt: skip
 SCRIPT = """
 import json, sys
-from bowerbird import api, config
+from bowerbird import config
+from bowerbird.api import training
 from bowerbird.cli import main
-api._write_report = lambda folder: None
+training._write_report = lambda folder: None
 statuses = [main(words.split()) for words in json.loads(sys.argv[1])]
 print(json.dumps([statuses, sorted(name for name in json.loads(sys.argv[2]) if name in sys.modules)]))
 """

@@ -213,9 +213,9 @@ def test_facts_are_said_in_either_language(materials: dict[str, Material]) -> No
     fact = next(f for f in material.telling() if f.topic == "module.tree" and f.subject == "generator")
     (claim,) = parse_claims(answering(states("fact", id=fact.id)))
     assert (
-        verify(claim, material).claim.text == f"`generator` is a Generator with 7,716 parameters (line 42) [{fact.id}]"
+        verify(claim, material).claim.text == f"`generator` is a Generator with 7716 parameters (line 42) [{fact.id}]"
     )
-    assert "共 7,716 个参数" in verify(claim, material, "zh").claim.text
+    assert "共 7716 个参数" in verify(claim, material, "zh").claim.text
     (claim,) = parse_claims(answering(TRUE))
     assert verify(claim, material, "zh").claim.text == "`optimizer_G` 更新 `generator`。"
 
@@ -333,7 +333,7 @@ def test_a_model_that_writes_no_json_twice_joins_facts_instead(script: Script, m
     by_text = {v.claim.text: v.status for v in answer.verdicts}
     assert by_text["Training is a game."] == "background"
     assert by_text["It has 99 layers."] == by_text["The generator never learns here."] == "unproven"
-    assert any("7,716 parameters" in text and status == "verified" for text, status in by_text.items())
+    assert any("7716 parameters" in text and status == "verified" for text, status in by_text.items())
 
 
 def test_a_small_model_is_asked_for_prose_alone(script: Script, materials: dict[str, Material]) -> None:
@@ -342,12 +342,12 @@ def test_a_small_model_is_asked_for_prose_alone(script: Script, materials: dict[
     first = talk.ask("生成器有多少参数？")
     assert first.lang == "zh"
     asked = script.asked[0]["messages"][-1]["content"]
-    identity = re.search(r"\{(F\d+)\} `generator` 是 Generator，共 7,716 个参数", asked)
+    identity = re.search(r"\{(F\d+)\} `generator` 是 Generator，共 7716 个参数", asked)
     assert identity
     script.answers = [f"好的。{{{identity[1]}}}"]
     second = talk.ask("生成器的参数有多少个？")
     assert second.mode == "prose"
-    assert any("7,716" in v.claim.text and v.status == "verified" for v in second.verdicts)
+    assert any("7716" in v.claim.text and v.status == "verified" for v in second.verdicts)
     assert len(script.asked) == 2
     copied = re.search(r"\{F\d+\} (`generator` 是.*?) \[F", asked)
     assert copied
@@ -460,7 +460,7 @@ def test_a_key_is_sent_from_the_environment_and_never_in_the_clear_to_others(
     [
         ("Which optimizer updates the discriminator?", "`optimizer_D` is SGD"),
         ("判别器由哪个优化器更新？", "`optimizer_D` 是 SGD"),
-        ("How many parameters does the generator have?", "`generator` has 7,716 parameters"),
+        ("How many parameters does the generator have?", "`generator` has 7716 parameters"),
         ("Is the generator's target the wrong label?", "G05"),
     ],
 )

@@ -63,7 +63,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def trained(run: config.Run, folder: Path) -> Path:
     """A run without a report, which takes longer than its training."""
     with pytest.MonkeyPatch.context() as without:
-        without.setattr(api, "_write_report", lambda folder: None)
+        without.setattr("bowerbird.api.training._write_report", lambda folder: None)
         return api.train(run, folder, quiet=True)
 
 

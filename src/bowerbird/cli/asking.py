@@ -76,8 +76,8 @@ class Ask(Command):
             self._answer(talk, words)
 
     def _answer(self, talk: "Conversation", question: str) -> None:
-        from bowerbird.reading.tutor import language_of
         from bowerbird.reading.tutor.show import answer_text, summary, verdict_text
+        from bowerbird.reading.wording import language_of
 
         if self.json:
             print(jsonlib.dumps(talk.ask(question).to_json(), indent=2, ensure_ascii=False))

@@ -41,9 +41,7 @@ class Read(Command):
         if self.measure < 0 or self.steps < 1 or self.seconds <= 0:
             raise BowerbirdError("--measure must not be negative, --steps and --seconds must be above 0.")
         from bowerbird import api
-        from bowerbird.reading.explain.show.html import html
-        from bowerbird.reading.explain.show.markdown import markdown
-        from bowerbird.reading.explain.show.terminal import Page
+        from bowerbird.reading.explain.show.render import html, markdown, terminal
 
         tutor = self.tutor
         with only_json(self.json):
@@ -61,7 +59,7 @@ class Read(Command):
         if self.json:
             print(jsonlib.dumps(reading.to_json(), indent=2, ensure_ascii=False))
         elif self.html is None and self.md is None:
-            print("\n".join(Page(reading, colour=sys.stdout.isatty()).lines()))
+            print(terminal(reading, colour=sys.stdout.isatty()))
 
 
 @dataclass(frozen=True, kw_only=True)

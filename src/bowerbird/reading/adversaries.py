@@ -4,11 +4,12 @@ A discriminator is called on the outputs of another network and on data; its own
 trains it, or its name says what it is.  Feature networks that nobody trains and the networks of a cycle are not meant.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.facts import Fact, FactStore, first_shape
 from bowerbird.reading.phases import Phase, forwards, owners_of, phases
 
 _JUDGES = re.compile(r"(disc|critic|^d$|^d_|_d$|netd|dnet|^d[A-Z]|judge|adversary)", re.I)
@@ -62,18 +63,8 @@ def pairs(facts: FactStore) -> list[Pair]:
 
 def _narrows(call: Fact) -> bool:
     """Whether a network says much less than it is told."""
-    given, said = _size(call["in"]), _size(call["out"])
-    return 0 < said * 8 <= given
-
-
-def _size(value: Any) -> int:
-    first = value[0] if isinstance(value, list) and value else value
-    if not isinstance(first, dict) or "shape" not in first:
-        return 0
-    size = 1
-    for length in first["shape"]:
-        size *= length
-    return size
+    given, said = (first_shape(call[side] if isinstance(call[side], list) else [call[side]]) for side in ("in", "out"))
+    return given is not None and said is not None and 0 < math.prod(said) * 8 <= math.prod(given)
 
 
 def first_tensor(value: Any) -> dict[str, Any]:

@@ -98,3 +98,20 @@ class FactStore:
     @classmethod
     def from_json(cls, rows: Iterable[dict[str, Any]]) -> "FactStore":
         return cls(Fact(**row) for row in rows)
+
+
+def shape_of(summary: Any) -> list[int] | None:
+    """The shape of a summary, or of the first of several."""
+    if isinstance(summary, dict):
+        if "shape" in summary:
+            shape = summary["shape"]
+            return shape if isinstance(shape, list) else None
+        summary = list(summary.values())
+    return first_shape(summary)
+
+
+def first_shape(summaries: Any) -> list[int] | None:
+    """The shape of the first tensor among summaries."""
+    if not isinstance(summaries, list):
+        return None
+    return next((found for entry in summaries if (found := shape_of(entry)) is not None), None)

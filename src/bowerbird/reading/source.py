@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.running.kernel import around_home
+from bowerbird.reading.wording import Language
 
 LARGEST_BYTES = 1_000_000
 MOST_CUT = 8
@@ -59,12 +60,13 @@ class Source:
     mended: tuple[str, ...] = ()
     """What was changed so that a text that was pasted from a page is Python: quotes unescaped, a cut end left off."""
 
-    def where(self, line: int) -> str:
+    def where(self, line: int, lang: Language = "en") -> str:
         """A line as the user knows it: ``line 12``, or ``cell 3, line 4`` of a notebook."""
         for number, start in reversed(self.cells):
             if line >= start:
-                return f"cell {number}, line {line - start + 1}"
-        return f"line {line}"
+                inner = line - start + 1
+                return f"cell {number}, line {inner}" if lang == "en" else f"第 {number} 个单元第 {inner} 行"
+        return f"line {line}" if lang == "en" else f"第 {line} 行"
 
 
 def open_source(target: Path | str) -> Source:

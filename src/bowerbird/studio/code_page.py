@@ -17,7 +17,7 @@ from starlette.routing import Route
 from bowerbird.studio.children import told
 from bowerbird.studio.language import Gone, Refusal, words_of
 from bowerbird.studio.run_page import INERT
-from bowerbird.studio.site import form_of, of
+from bowerbird.studio.shared import form_of, of
 
 LONGEST = 400_000
 """Characters of a program."""
@@ -88,10 +88,9 @@ async def check(request: Request) -> Response:
 
 def in_chinese(findings: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """What is known in Chinese about the rules of findings: title, why, fix."""
-    from bowerbird.reading.explain.steps.advice import remedies, titles  # takes a second to load
+    from bowerbird.reading.explain.steps.advice import remedies  # takes a second to load
 
-    rules = {one["rule"] for one in findings} & titles().keys()
-    return {rule: {"title": titles()[rule], **remedies().get(rule, {})} for rule in rules}
+    return {rule: remedies()[rule] for one in findings if (rule := one["rule"]) in remedies()}
 
 
 async def reading(request: Request) -> Response:

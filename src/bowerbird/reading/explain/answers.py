@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from bowerbird.reading.explain.costs import first_shape
 from bowerbird.reading.explain.study import Study
-from bowerbird.reading.facts import Fact
+from bowerbird.reading.facts import Fact, first_shape
 
 DEEPEST = 3
 """Networks that are named within one another."""

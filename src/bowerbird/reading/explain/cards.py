@@ -6,16 +6,14 @@ them was observed in a program, and whoever prints one says so.
 
 import math
 import re
-import tomllib
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
+from bowerbird.reading.wording import LANGUAGES, Both, Language, joined_lines, table
 
 FOLDER = Path(__file__).with_name("cards")
 FILES = ("gan", "vae", "transformer", "recurrent", "diffusion", "sampling", "metrics", "training")
@@ -47,8 +45,8 @@ class Card:
     id: str
     subject: str
     """The file it comes from: gan, vae, transformer, …"""
-    titles: dict[Language, str]
-    answers: dict[Language, str]
+    titles: Both
+    answers: Both
     patterns: tuple[tuple[str, ...], ...]
     """Words that tell the question; a pattern holds when all of its words occur."""
     rules: tuple[str, ...]
@@ -65,11 +63,7 @@ class Card:
 @cache
 def all() -> tuple[Card, ...]:  # called as cards.all()
     """Every card, in the order of the files."""
-    return tuple(
-        _card(row, subject)
-        for subject in FILES
-        for row in tomllib.loads((FOLDER / f"{subject}.toml").read_text(encoding="utf-8"))["card"]
-    )
+    return tuple(_card(row, subject) for subject in FILES for row in table(FOLDER / f"{subject}.toml")["card"])
 
 
 def get(id: str) -> Card:
@@ -141,8 +135,8 @@ def _card(row: dict[str, Any], subject: str) -> Card:
     return Card(
         id=row["id"],
         subject=subject,
-        titles={lang: row["title"][lang] for lang in LANGUAGES},
-        answers={"en": " ".join(row["en"].split()), "zh": "".join(row["zh"].splitlines())},
+        titles=row["title"],
+        answers={lang: joined_lines(row[lang], lang) for lang in LANGUAGES},
         patterns=tuple(tuple(_normalised(pattern).split()) for pattern in asked),
         rules=tuple(row["rules"]),
         references=tuple(Reference(**reference) for reference in row["references"]),

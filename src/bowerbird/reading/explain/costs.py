@@ -10,10 +10,9 @@ A multiplication and an addition count as two operations, bias and activations a
 
 import math
 import re
-from typing import Any
 
 from bowerbird.reading.explain.study import Study
-from bowerbird.reading.facts import Fact
+from bowerbird.reading.facts import Fact, first_shape, shape_of
 
 _NUMBERS = re.compile(r"-?\d+")
 
@@ -33,12 +32,8 @@ def note(study: Study) -> None:
         if total:
             io = study.facts.first("module.io", tree.subject)
             taken = first_shape(io["in"]) if io is not None else None
-            batch = taken[0] if taken else None
-            largest = max(rows)
-            value = {
-                "operations": total, "batch": batch, "largest": largest[1], "share": round(largest[0] / total, 3),
-                "layers": len(rows),
-            }  # fmt: skip
+            largest, name = max(rows)
+            value = {"operations": total, "shape": taken, "largest": name, "share": round(largest / total, 3)}
             study.add("network.cost", tree.subject, value, like=tree)
 
 
@@ -69,20 +64,3 @@ def _kernel(settings: str) -> int:
 def _groups(settings: str) -> int:
     found = re.search(r"groups=(\d+)", settings)
     return int(found[1]) if found else 1
-
-
-def shape_of(summary: Any) -> list[int] | None:
-    """The shape of a summary, or of the first of several."""
-    if isinstance(summary, dict):
-        if "shape" in summary:
-            shape = summary["shape"]
-            return shape if isinstance(shape, list) else None
-        summary = list(summary.values())
-    return first_shape(summary)
-
-
-def first_shape(summaries: Any) -> list[int] | None:
-    """The shape of the first tensor among summaries."""
-    if not isinstance(summaries, list):
-        return None
-    return next((found for entry in summaries if (found := shape_of(entry)) is not None), None)

@@ -8,18 +8,22 @@ Where no named loss was called, the lines that ran are compared with the ways in
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bowerbird.reading.explain import formulas
-from bowerbird.reading.explain.answers import output
+from bowerbird.reading.explain.answers import answer, output
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.program import Unit, last_name, names_in
+from bowerbird.reading.wording import table
 
 Places = set[tuple[str, int | None]]
-_CLOSE = 3e-6
+_CLOSE, _NEAR = 3e-6, 1e-4
 MOST_PARTS = 4096
 """Micro-batches among which a loss may be divided."""
+_OPEN = ("rest", "shaped", "weighted")
+"""Ways in which observed losses make up only a part of the number."""
 FARTHEST = 30
 """Lines above a backward at which its terms are still looked for."""
 
@@ -31,42 +35,93 @@ def note(study: Study) -> None:
 
 
 def _identify(study: Study, subject: str, here: list[Fact]) -> None:
-    backward, backwards = here[0], study.facts.of("event.backward")
-    before = max((f["seq"] for f in backwards if f["seq"] < backward["seq"]), default=0)
-    calls = [f for f in study.facts.of("loss.call") if before < f["seq"] < backward["seq"] and _differentiable(f)]
-    unit = study.program.units.get(backward.file)
+    backward, unit = here[0], study.program.units.get(here[0].file)
+    calls, value = _called(study, here)
+    rule, parts = _arithmetic([f["value"] for f in calls], value)
     expression, lines, written = _written(unit, backward.line) if unit is not None else ("", [], "")
-    rule, parts = _arithmetic([f["value"] for f in calls], backward["loss"])
-    value_then = backward["loss"]
-    if not calls:
-        late = _at_the_end(study, here[-1])
-        if late is not None:
-            calls, value_then = [late], here[-1]["loss"]
-            rule, parts = _arithmetic([late["value"]], value_then)
     equations = [equation(study, f, backward) for f in calls]
-    patterns = (
-        []
-        if equations and rule not in ("rest", "shaped", "weighted")
-        else list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
-    )
+    patterns: list[dict[str, Any]] = []
+    if not calls or rule in _OPEN:
+        patterns = list(_patterns(study, backward, lines, {(f.file, f.line) for f in calls}))
     if rule in ("shaped", "weighted"):
         patterns = [p for p in patterns if p["formula"]]
     if rule == "weighted" and patterns:  # a share of it would be a guess: other terms were added
         rule, equations = "shaped", [f"c · ({equations[0]})"]
-    joined = _joined(equations, rule, parts, patterns)
-    if not calls and unit is not None:
-        by_hand = formulas.by_hand(study, unit, backward, patterns)
-        if by_hand is not None:
-            joined, patterns = by_hand
-    value: dict[str, Any] = {
-        "expression": expression, "lines": lines, "written": written, "value": value_then, "rule": rule,
+    whole = _joined(equations, rule, parts, patterns)
+    derived = (
+        _derived(study, unit, backward, calls, patterns) if unit is not None and (not calls or rule in _OPEN) else None
+    )
+    if derived is not None:
+        confirmed = derived.value is not None and abs(derived.value - value) < _NEAR * max(abs(value), 1e-6)
+        whole, rule = derived.words, "confirmed" if confirmed else "derived"
+        patterns = [p for p in patterns if p["formula"]]
+    study.add("loss.identified", subject, {
+        "expression": expression, "lines": lines, "written": written, "value": value, "rule": rule,
         "functions": [f.subject for f in calls], "calls": [f.id for f in calls], "values": [f["value"] for f in calls],
         "reductions": [f["reduction"] for f in calls], "parts": parts, "at": [[f.file, f.line] for f in calls],
-        "equation": joined, "patterns": [p["name"] for p in patterns],
+        "equation": whole, "patterns": [p["name"] for p in patterns],
         "pattern_lines": [[p["file"], p["line"]] for p in patterns], "formulas": [p["formula"] for p in patterns],
         "through": list(dict.fromkeys(row["module"] for row in backward["through"] or [])),
-    }  # fmt: skip
-    study.add("loss.identified", subject, value, like=backward)
+    }, like=backward)  # fmt: skip
+
+
+def _derived(
+    study: Study, unit: Unit, backward: Fact, calls: list[Fact], patterns: list[dict[str, Any]]
+) -> formulas.Term | None:  # fmt: skip
+    """The loss as its lines compute it; None where a term of it is not understood."""
+    call = next((c for c in unit.calls("*.backward") if c.lineno == backward.line), None)
+    if call is None or not isinstance(call.func, ast.Attribute):
+        return None
+    scope = unit.scope(call)
+
+    def network(asked: ast.Call) -> str:
+        seen = [
+            f for f in study.facts.of("event.forward")
+            if f.file == unit.file and f.line == asked.lineno and (f["seq"] or 0) < (backward["seq"] or 0)
+        ]  # fmt: skip
+        named = [f for f in seen if f.subject.rpartition(".")[2] == last_name(asked)] or seen
+        return answer(study, named[-1]) if named and len({f.subject for f in named}) == 1 else ""
+
+    def known(asked: ast.Call) -> formulas.Term | None:
+        for pattern in patterns:
+            if pattern["formula"] and pattern["file"] == unit.file and pattern["line"] in _span(unit, asked):
+                return formulas.Term(str(pattern["formula"]).partition(" = ")[0])
+        seen = [f for f in calls if f.file == unit.file and f.line == asked.lineno]
+        function = derivation._function(asked)
+        seen = [f for f in seen if f.subject == function]
+        if len(seen) != 1:
+            return None
+        value = seen[0]["value"] if isinstance(seen[0]["value"], int | float) else None
+        inside = unit.scope(asked) is not scope
+        words = derivation._named(function, asked) if inside else equation(study, seen[0], backward)
+        return formulas.Term(words, value)
+
+    derivation = formulas.Derivation(unit, scope, backward.line or 0, network, known)
+    try:
+        return derivation.loss(call.func.value)
+    except formulas.Unknown:
+        return None
+
+
+def _span(unit: Unit, call: ast.Call) -> range:
+    """The lines of a call, and of the function of the program that it runs."""
+    function = unit.functions.get(last_name(call))
+    first, last = (function.lineno, function.end_lineno or 0) if function is not None else (call.lineno, call.lineno)
+    return range(first, last + 1)
+
+
+def _called(study: Study, here: list[Fact]) -> tuple[list[Fact], Any]:
+    """The named losses that were called before a backward pass, and the number that was differentiated."""
+    backward = here[0]
+    since = _since(study, backward)
+    calls = [f for f in study.facts.of("loss.call") if since < f["seq"] < backward["seq"] and _differentiable(f)]
+    late = None if calls else _at_the_end(study, here[-1])
+    return (calls, backward["loss"]) if late is None else ([late], here[-1]["loss"])
+
+
+def _since(study: Study, backward: Fact) -> int:
+    """When the backward pass before this one was."""
+    return max((f["seq"] for f in study.facts.of("event.backward") if f["seq"] < backward["seq"]), default=0)
 
 
 def _at_the_end(study: Study, backward: Fact) -> Fact | None:
@@ -107,22 +162,19 @@ def _arithmetic(values: list[Any], total: Any) -> tuple[str, list[float]]:
 
 
 def _joined(equations: list[str], rule: str, parts: list[float], patterns: list[dict[str, Any]]) -> str:
-    if rule == "last":
-        return equations[-1]
-    if rule == "sum":
-        return _summed(equations)
-    if rule == "weighted":
-        return f"c · ({equations[0]})"
-    if rule == "mean":
-        return f"({_summed(equations)}) / {len(equations)}"
-    if rule == "divided":
-        return f"({equations[-1]}) / {parts[-1]:g}"
     known = [p["equation"] for p in patterns]
-    if rule == "shaped":
-        return _summed([*equations, *(p["equation"] for p in patterns if p["formula"])])
-    if rule == "rest":
-        return _summed([*equations, *(known or ["R"])])
-    return _summed(known)
+    match rule:
+        case "last":
+            return equations[-1]
+        case "weighted":
+            return f"c · ({equations[0]})"
+        case "mean":
+            return f"({_summed(equations)}) / {len(equations)}"
+        case "divided":
+            return f"({equations[-1]}) / {parts[-1]:g}"
+        case "rest":
+            return _summed([*equations, *(known or ["R"])])
+    return _summed([*equations, *known])
 
 
 def _summed(terms: list[str]) -> str:
@@ -134,30 +186,7 @@ def _summed(terms: list[str]) -> str:
 
 def equation(study: Study, call: Fact, backward: Fact) -> str:
     """What a named loss computes of what it was given, in the program's own names."""
-    judged, target = output(study, call, backward), _target(study, call)
-    reduced = {"mean": "E", "sum": "Σ", "none": ""}.get(str(call["reduction"]), "E")
-    function, constant = call.subject, _constant(call["target"])
-    match function:
-        case "binary_cross_entropy" | "binary_cross_entropy_with_logits":
-            p = judged if function == "binary_cross_entropy" else f"σ({judged})"
-            if constant == 1:
-                return f"−{reduced}[log {p}]"
-            if constant == 0:
-                return f"−{reduced}[log(1 − {p})]"
-            return f"−{reduced}[{target} log {p} + (1 − {target}) log(1 − {p})]"
-        case "mse_loss":
-            return f"{reduced}[({judged} − {target})²]"
-        case "l1_loss":
-            return f"{reduced}[|{judged} − {target}|]"
-        case "smooth_l1_loss" | "huber_loss":
-            return f"{reduced}[huber({judged} − {target})]"
-        case "cross_entropy":
-            return f"−{reduced}[log softmax({judged})_{target}]"
-        case "nll_loss":
-            return f"−{reduced}[{judged}_{target}]"
-        case "kl_div":
-            return f"{reduced}[{target} (log {target} − {judged})]"
-    return f"{reduced}[{function}({judged}, {target})]"
+    return formulas.named(call.subject, str(call["reduction"]), output(study, call, backward), _target(study, call))
 
 
 def _constant(summary: Any) -> float | None:
@@ -186,63 +215,45 @@ def _target(study: Study, call: Fact) -> str:
 
 # ------------------------------------------------------------------------------ losses that are written by hand
 
-_A = r"[\w.\[\]()]+"
-_PATTERNS: tuple[tuple[str, str, str], ...] = (  # "a | b": of a critic | of what it judges; "T = …": a term
-    ("kl-normal", r"(?=.*exp\()(?=.*(?:log_?var|log_?sigma|logstd|\blv\b))"
-     r"(?=.*(?:pow\(2|\*\* ?2|square\(|mu ?\* ?mu))(?=.*(?:0\.5|/ ?2))",
-     "KL = KL(N(μ, σ²) ‖ N(0, 1)) = −½ Σ (1 + log σ² − μ² − σ²)"),
-    ("kl-distributions", r"kl_divergence\(", "KL = KL(q(z|x) ‖ p(z))"),
-    ("non-saturating", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*softplus\(-\w*fake\w*\)",
-     "−E log σ(D(x)) − E log(1 − σ(D(G(z)))) | −E log σ(D(G(z)))"),
-    ("minimax", r"softplus\(-\w*real\w*\).*softplus\(\w*fake\w*\).*,.*-F?\.?softplus\(\w*fake\w*\)",
-     "−E log σ(D(x)) − E log(1 − σ(D(G(z)))) | E log(1 − σ(D(G(z))))"),
-    ("hinge", r"relu\(1(?:\.0)? [-+] .*relu\(1(?:\.0)? [-+] ", "E max(0, 1 − D(x)) + E max(0, 1 + D(G(z)))"),
-    ("gradient-penalty", r"(?:norm|grad).*- 1(?:\.0)?\).*(?:\*\* ?2|square|pow)", "penalty = λ E(‖∇D(x̂)‖ − 1)²"),
-    ("zero-centred-penalty", r"gamma / 2 \* .*square\(\)\.sum\(1\)\.mean\(\)", "penalty = γ/2 · E‖∇D‖²"),
-    ("wasserstein-critic", r"mean\(.*\) ?- ?.*mean\(|\.mean\(\) ?- ?.*\.mean\(\)", "E D(G(z)) − E D(x)"),
-    ("wasserstein-generator", r"^\s*\w+ = -(?:torch\.mean\(.*\)|.*\.mean\(\))\s*$", "−E D(G(z))"),
-    ("log-likelihood", r"log\(.*\).*mean\(\)|mean\(.*log\(", "−E log p"),
-    ("squared-error", r"\(.* - .*\)\.?(?: ?\*\* ?2|\.pow\(2\)|\.square\(\)).*|mse", "E‖f(x) − y‖²"),
-    ("cross-entropy-sum", r"cross_entropy\(.*reduction=.sum.", "−Σ log p(xᵢ | x₍<ᵢ₎) / n"),
-)  # fmt: skip
-
 
 def _patterns(study: Study, backward: Fact, lines: list[int], known: Places) -> Iterator[dict[str, Any]]:
     """Lines that ran before this backward and are written like a loss, each loss once; not those known already."""
-    before = max((f["seq"] for f in study.facts.of("event.backward") if f["seq"] < backward["seq"]), default=0)
+    through = list(dict.fromkeys(row["module"] for row in backward["through"] or []))
+    near = _neighbourhood(study.program.units.get(backward.file), lines, backward.line, known)
+    seen: set[str] = set()
+    for (file, line), recent in _ran(study, backward):
+        text = study.text(file, line or 0)
+        apart = bool(study.shown) and file != backward.file  # the file that a driver of ours drives
+        meant = (file, line) in near or apart or text.strip().startswith("return")
+        found = _pattern(text, seen) if meant and (file, line) not in known else None
+        if found is None:
+            continue
+        seen.add(found["name"])
+        one = found["equation"].replace("f(x)", f"{through[-1]}(x)" if through else "f(x)")
+        if "term" not in found:
+            other = found.get("other") if len(through) > 1 else None
+            yield {"name": found["name"], "equation": other or one, "line": line, "file": file, "formula": ""}
+        elif recent:  # else it ran for another loss
+            yield {"name": found["name"], "equation": found["term"], "line": line, "file": file, "formula": one}
+
+
+def _ran(study: Study, backward: Fact) -> list[tuple[tuple[str, int | None], bool]]:
+    """The lines of the program that ran before a backward pass, those since the pass before it (True) first."""
+    since = _since(study, backward)
     ran = {
-        (f.file, f.line): (f["seq"] or 0) > before for f in study.facts.of("function.call")
+        (f.file, f.line): (f["seq"] or 0) > since for f in study.facts.of("function.call")
         if f.file in study.files and f["direct"] and (f["seq"] or 0) < backward["seq"]
     }  # fmt: skip
-    through = list(dict.fromkeys(row["module"] for row in backward["through"] or []))
-    crossed = len(through) > 1
-    unit = study.program.units.get(backward.file)
-    near = _neighbourhood(study, unit, lines, backward.line, known)
-    seen: set[str] = set()
-    for file, line in sorted(ran, key=lambda place: (not ran[place], place[0], place[1] or 0)):
-        text = study.text(file, line or 0)
-        if (file, line) in known:
-            continue
-        apart = bool(study.shown) and file != backward.file  # the file that a driver of ours drives
-        if (file, line) not in near and not apart and not text.strip().startswith("return"):
-            continue
-        for name, pattern, formula in _PATTERNS:
-            if name not in seen and re.search(pattern, text):
-                seen.add(name)
-                one, _, other = formula.partition(" | ")
-                if through:
-                    one = one.replace("f(x)", f"{through[-1]}(x)")
-                short, _, longer = one.partition(" = ")
-                if longer and not ran[file, line]:
-                    break  # a term that ran for another loss
-                yield {
-                    "name": name, "equation": short if longer else other if crossed and other else one, "line": line,
-                    "file": file, "formula": one if longer else "",
-                }  # fmt: skip
-                break
+    return sorted(ran.items(), key=lambda row: (not row[1], row[0][0], row[0][1] or 0))
 
 
-def _neighbourhood(study: Study, unit: Unit | None, lines: list[int], at: int | None, known: Places) -> Places:
+def _pattern(text: str, seen: set[str]) -> dict[str, str] | None:
+    """The first known loss that a line is written like, of those not seen yet."""
+    known = table(Path(__file__).with_name("losses.toml"))["loss"]
+    return next((row for row in known if row["name"] not in seen and re.search(row["pattern"], text)), None)
+
+
+def _neighbourhood(unit: Unit | None, lines: list[int], at: int | None, known: Places) -> Places:
     """The lines of the expression, and of the functions that it calls or in which a part of it was observed."""
     if unit is None:
         return set()
@@ -260,27 +271,32 @@ def _written(unit: Unit, line: int | None) -> tuple[str, list[int], str]:
     call = next((c for c in unit.calls("*.backward") if c.lineno == line), None)
     if call is None or not isinstance(call.func, ast.Attribute):
         return "", [], ""
-    expression = call.func.value
     lines: list[int] = []
-    waiting = sorted(names_in(expression))
-    seen: set[str] = set()
+    waiting, seen = sorted(names_in(call.func.value)), set[str]()
     while waiting and len(lines) < 8:
         name = waiting.pop(0)
-        if name in seen:
-            continue
+        assigned = None if name in seen else _assigned(unit, name, call)
         seen.add(name)
-        scope = unit.scope(call)
-        earlier = [
-            (v, s) for v, s in unit.assignments.get(name, [])
-            if s.lineno <= call.lineno and unit.scope(s) in (scope, unit.tree) and not isinstance(v, ast.Constant)
-        ]  # fmt: skip
-        if earlier:
-            value, statement = earlier[-1]
-            if _losslike(value) and call.lineno - statement.lineno < FARTHEST:
-                lines.append(statement.lineno)
-                waiting += sorted(names_in(value) - seen)
+        if assigned is not None and _losslike(assigned[0]) and call.lineno - assigned[1] < FARTHEST:
+            lines.append(assigned[1])
+            waiting += sorted(names_in(assigned[0]) - seen)
     lines = sorted(set(lines))
-    return ast.unparse(expression), lines, "\n".join(unit.lines[n - 1].strip() for n in lines)
+    return ast.unparse(call.func.value), lines, "\n".join(unit.lines[n - 1].strip() for n in lines)
+
+
+def _assigned(unit: Unit, name: str, call: ast.Call) -> tuple[ast.expr, int] | None:
+    """What a name was assigned last before a call, in its scope or the module's, and at which line."""
+    scopes = (unit.scope(call), unit.tree)
+    earlier = [
+        (v, s.lineno) for v, s in unit.assignments.get(name, [])
+        if s.lineno <= call.lineno and unit.scope(s) in scopes and not isinstance(v, ast.Constant)
+    ]  # fmt: skip
+    return earlier[-1] if earlier else None
+
+
+_LOSSLIKE = re.compile(
+    r"loss|objective|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step"
+)
 
 
 def _losslike(value: ast.expr) -> bool:
@@ -290,10 +306,4 @@ def _losslike(value: ast.expr) -> bool:
     called = [last_name(c) for c in ast.walk(value) if isinstance(c, ast.Call)]
     if any(word[:1].isupper() for word in called):  # something is built, not computed
         return False
-    words = [word.lower() for word in called]
-    return any(
-        re.search(
-            r"loss|objective|criterion|entropy|mse|bce|kl|mean|sum|penalty|elbo|nll|softplus|relu|model|net|step", w
-        )
-        for w in words
-    )
+    return any(_LOSSLIKE.search(word.lower()) for word in called)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.explain.cards import LANGUAGES, Language
 from bowerbird.reading.explain.read import studied, write
 from bowerbird.reading.explain.recipes import driven
-from bowerbird.reading.explain.show.markdown import markdown
+from bowerbird.reading.explain.show.render import markdown
 from bowerbird.reading.running.launch import Child
+from bowerbird.reading.wording import LANGUAGES, Language
 
 RECIPES = {"gan": "gan", "vae": "vae", "transformer": "shakespeare", "diffusion": "diffusion"}
 """The pages and the recipes that they read."""

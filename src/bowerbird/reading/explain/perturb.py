@@ -48,7 +48,7 @@ def candidates(study: Study) -> list[tuple[Fact, Entry]]:
     """The numeric settings that have a meaning and can be altered in place, one for each meaning."""
     found: dict[str, tuple[Fact, Entry]] = {}
     for fact in study.facts.of("setting.value"):
-        entry = glossary.fitting(fact.subject, fact["value"])
+        entry = glossary.fitting(fact.subject, fact["value"], study.family.id)
         if entry is None or not entry.perturb or fact["from"] is None or not other(fact["value"], entry):
             continue
         if (fact["kind"] in _SET or fact["uses"]) and shrunk(study, fact.subject) is None:

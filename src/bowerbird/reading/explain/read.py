@@ -3,30 +3,26 @@
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from bowerbird.reading.check import judge
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.explain import costs, events, families, losses, perturb, statics
-from bowerbird.reading.explain.cards import Language
-from bowerbird.reading.explain.reading import Block, Reading, Step
+from bowerbird.reading.explain.reading import Reading, Step
 from bowerbird.reading.explain.recipes import driven
-from bowerbird.reading.explain.steps import advice, blocks, inventory, results, settings, structure, training
+from bowerbird.reading.explain.steps import FOLDED, STEPS
 from bowerbird.reading.explain.study import SavedPicture, Study
-from bowerbird.reading.explain.text import Text, name
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.findings import in_order
 from bowerbird.reading.program import Program
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.source import open_source
+from bowerbird.reading.wording import Language
 
 LARGEST_PICTURE = 400_000
 _MIMES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-_STEPS: tuple[tuple[tuple[str, str], Callable[[Writer], Iterator[Block]]], ...] = tuple(
-    (step.TITLE, step.write) for step in (inventory, structure, blocks, settings, training, results, advice)
-)
 
 
 def read(
@@ -70,29 +66,19 @@ def studied(
 
 def prepare(study: Study) -> None:
     """Adds what is derived from the source and the run."""
-    statics.note(study)
-    families.note(study)
-    costs.note(study)
-    events.note(study)
-    losses.note(study)
+    for part in (statics, families, costs, events, losses):
+        part.note(study)
 
 
 def write(study: Study, lang: Language) -> Reading:
     """The reading of a prepared study."""
     w = Writer(study, lang)
-    place = 0 if lang == "en" else 1
-    steps = tuple(Step(number, titles[place], tuple(step(w))) for number, (titles, step) in enumerate(_STEPS, 1))
-    file = study.facts.first("source.file")
-    assert file is not None
-    title = w.say("Reading {n}", "解读 {n}", n=name(file))
-    title = title if len(study.files) == 1 else _title(w, study)
-    exercised = Exercised(study.program, study.run)
-    return Reading(title, lang, steps, study.source, study.facts, exercised.ran, exercised=exercised)
-
-
-def _title(w: Writer, study: Study) -> Text:
-    fact = study.add("source.folder", study.source.path.name, {"files": len(study.files)})
-    return w.say("Reading {n}", "解读 {n}", n=name(fact))
+    steps = tuple(
+        Step(number, w.words(f"title.{key}"), tuple(step(w)), key in FOLDED)
+        for number, (key, step) in enumerate(STEPS.items(), 1)
+    )
+    title = w.say("title.file", study.titled)
+    return Reading(title, lang, steps, study.source, study.facts, Exercised(study.program, study.run))
 
 
 def _pictures(study: Study, folder: Path) -> list[SavedPicture]:

@@ -1,27 +1,31 @@
 """A reading: seven steps made of blocks, each of which can be printed, drawn or sent, and traced to its facts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bowerbird.reading.exercised import Exercised
-from bowerbird.reading.explain.cards import Card, Language
+from bowerbird.reading.explain.cards import Card
 from bowerbird.reading.explain.diagram import Diagram
 from bowerbird.reading.explain.text import Text
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.source import Source
+from bowerbird.reading.wording import Language
 
 
 @dataclass(frozen=True)
 class Paragraph:
+    """``lead`` is what it is about, in a word or two before it."""
+
     text: Text
+    lead: str = ""
 
 
 @dataclass(frozen=True)
 class Items:
     """A list; ``ordered`` where the order means something."""
 
-    items: tuple[Text, ...]
+    entries: tuple[Text, ...]
     ordered: bool = False
 
 
@@ -109,7 +113,6 @@ class Question:
     """A standing question that applies here, its answer folded."""
 
     card: Card
-    why: Text
     fact: str
 
 
@@ -131,6 +134,8 @@ class Step:
     number: int
     title: str
     blocks: tuple[Block, ...]
+    folded: bool = False
+    """Whether a page shows it closed: what is looked up, not read."""
 
 
 @dataclass(frozen=True)
@@ -151,92 +156,77 @@ class Reading:
     steps: tuple[Step, ...]
     source: Source = field(repr=False)
     facts: FactStore = field(repr=False)
-    ran: bool = True
-    """Whether the program's own modules ran."""
-    exercised: Exercised | None = field(default=None, repr=False)
+    exercised: Exercised = field(repr=False)
     score: Score | None = None
+
+    @property
+    def ran(self) -> bool:
+        """Whether the program's own modules ran."""
+        return self.exercised.ran
+
+    @property
+    def blocks(self) -> Iterator[Block]:
+        return (block for step in self.steps for block in step.blocks)
 
     def texts(self) -> Iterator[Text]:
         """Every text that a reader sees and that is no quotation of code or output."""
         yield self.title
-        for step in self.steps:
-            for block in step.blocks:
-                yield from texts_of(block)
+        for block in self.blocks:
+            yield from _texts(block)
+
+    @property
+    def cited(self) -> list[dict[str, Any]]:
+        """The facts that something in the reading rests on."""
+        ids = {fact for text in self.texts() for fact in text.facts} | {getattr(b, "fact", "") for b in self.blocks}
+        return [row for row in self.facts.to_json() if row["id"] in ids]
 
     def to_json(self) -> dict[str, Any]:
-        cited = {fact for text in self.texts() for fact in text.facts}
-        cited |= {
-            b.fact for s in self.steps for b in s.blocks if isinstance(b, Code | Output | Picture | Question | Advice)
-        }
         return {
-            "title": self.title.to_json(),
+            "title": _plain(self.title),
             "lang": self.lang,
             "ran": self.ran,
-            "exercised": None if self.exercised is None else self.exercised.to_json(),
+            "exercised": self.exercised.to_json(),
             "steps": [
                 {"number": s.number, "title": s.title, "blocks": [block_json(b) for b in s.blocks]} for s in self.steps
             ],
-            "facts": [row for row in self.facts.to_json() if row["id"] in cited],
+            "facts": self.cited,
             "score": None if self.score is None else vars(self.score),
         }
 
 
-def texts_of(block: Block) -> Iterator[Text]:
-    """The texts of a block."""
-    match block:
-        case Paragraph(text) | Heading(text) | Formula(text):
-            yield text
-        case Items(items):
-            yield from items
-        case Table(_, rows):
-            yield from (cell for row in rows for cell in row)
-        case Figure(diagram, caption):
-            yield caption
-            yield from diagram.texts()
-        case Picture():
-            yield block.caption
-        case Spark(label):
-            yield label
-        case Advice():
-            yield block.title
-            yield from block.body
-        case Question():
-            yield block.why
-        case _:
-            return
+def _texts(value: Any) -> Iterator[Text]:
+    """The texts of a block, in order."""
+    if isinstance(value, Text):
+        yield value
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _texts(entry)
+    elif isinstance(value, Diagram):
+        yield from value.texts()
+    elif isinstance(value, Block):
+        for part in fields(value):
+            yield from _texts(getattr(value, part.name))
 
 
 def block_json(block: Block) -> dict[str, Any]:
     """A block for machines; its kind is the name of its class in small letters."""
     row: dict[str, Any] = {"kind": type(block).__name__.lower()}
-    match block:
-        case Paragraph(text) | Heading(text) | Formula(text):
-            row |= text.to_json()
-        case Items(items, ordered):
-            row |= {"items": [item.to_json() for item in items], "ordered": ordered}
-        case Table(head, rows):
-            row |= {"head": list(head), "rows": [[cell.to_json() for cell in cells] for cells in rows]}
-        case Figure(diagram, caption):
-            row |= {"caption": caption.to_json(), "mermaid": diagram.mermaid(), "svg": diagram.svg()}
-        case Code():
-            row |= {"file": block.file, "first": block.first, "last": block.last, "lines": list(block.lines)}
-            row["fact"] = block.fact
-        case Picture():
-            row |= {
-                "mime": block.mime,
-                "caption": block.caption.to_json(),
-                "bytes": len(block.data),
-                "fact": block.fact,
-            }
-        case Spark(label, values, fact):
-            row |= {"label": label.to_json(), "values": list(values), "fact": fact}
-        case Output(words, fact):
-            row |= {"text": words, "fact": fact}
-        case Advice():
-            row |= {"severity": block.severity, "title": block.title.to_json(), "diff": block.diff, "fact": block.fact}
-            row["body"] = [text.to_json() for text in block.body]
-        case Question(card, why, fact):
-            row |= {"card": card.id, "why": why.to_json(), "fact": fact}
-        case Told(line, status):
-            row |= {"text": line, "status": status}
+    for part in fields(block):
+        value = _plain(getattr(block, part.name))
+        row |= value if part.name in ("text", "diagram") else {part.name: value}
     return row
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Text():
+            return {"text": str(value), "spans": [list(span) for span in value.spans()]}
+        case Diagram():
+            return {"mermaid": value.mermaid(), "svg": value.svg()}
+        case Card():
+            return value.id
+        case bytes():
+            return len(value)
+        case tuple():
+            return [_plain(entry) for entry in value]
+    return value

@@ -1,13 +1,12 @@
 """A study: everything that is known of a program while its reading is written, derived facts included."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bowerbird.reading.check import CheckResult
-from bowerbird.reading.facts import Fact, FactStore
+from bowerbird.reading.explain.families import OTHER, Family, families
+from bowerbird.reading.facts import Fact, FactStore, first_shape
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import Program
 from bowerbird.reading.running.run import Run
@@ -35,10 +34,6 @@ class Study:
     shown: tuple[str, ...] = ()
     """Files that are read; what merely drives them is not among them.  Empty: all."""
 
-    @classmethod
-    def of(cls, result: CheckResult) -> "Study":
-        return cls(result.program.source, result.program, result.run, result.findings)
-
     @property
     def facts(self) -> FactStore:
         return self.run.facts
@@ -51,6 +46,20 @@ class Study:
     def file(self) -> str:
         """The file that is read first."""
         return self.files[0] if self.shown else self.source.main
+
+    @property
+    def family(self) -> Family:
+        fact = self.facts.first("program.family")
+        return families()[fact.subject if fact is not None else OTHER]
+
+    @cached_property
+    def titled(self) -> Fact:
+        """What is read: the file, or the folder of several."""
+        if len(self.files) > 1:
+            return self.add("source.folder", self.source.path.name, {"files": len(self.files)})
+        found = self.facts.first("source.file")
+        assert found is not None
+        return found
 
     def add(self, topic: str, subject: str, value: Any, like: Fact | None = None, **where: Any) -> Fact:
         """Records a derived fact; ``like`` lends its place, its kind and its run."""
@@ -124,16 +133,20 @@ class Study:
 
     def passes(self) -> dict[str, list[Fact]]:
         """The backward passes by their line, and by the networks that they go through where one line serves several."""
-        return passes(self.facts)
+        calls = {f["call"]: f for f in self.facts.of("event.forward")}
+
+        def own(backward: Fact) -> bool:
+            """Whether a loss is the program's: it stands at a line of it, or a network returned it."""
+            through = [calls[row["call"]] for row in backward["through"] or [] if row["call"] in calls]
+            return bool(backward.line) or any(first_shape(call["out"]) == [] for call in through)
+
+        return {subject: facts for subject, facts in passes(self.facts).items() if own(facts[0])}
 
     @cached_property
     def events(self) -> list[Fact]:
         """What happened in training, in order."""
         found = [f for f in self.facts.of("event.*") if f["seq"] is not None]
         return sorted(found, key=lambda f: f["seq"])
-
-    def first(self, facts: Iterable[Fact], holds: Callable[[Fact], bool]) -> Fact | None:
-        return next((fact for fact in facts if holds(fact)), None)
 
 
 def passes(store: FactStore) -> dict[str, list[Fact]]:

@@ -2,10 +2,9 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.patching import Patch, insert_before, replace_line
@@ -13,11 +12,10 @@ from bowerbird.reading.patching import Patch, insert_before, replace_line
 
 @dataclass(frozen=True)
 class Suggestion:
-    """``card`` says why; ``fact`` is what made it apply, at the line to change."""
+    """``card`` says why; ``fact`` made it apply, at the line to change, and its topic is the key of its sentence."""
 
     card: str
     fact: Fact
-    said: dict[Language, str]
     patch: Patch | None = None
 
 
@@ -27,88 +25,64 @@ def suggestions(study: Study) -> Iterator[Suggestion]:
         return
     said = {(f.file, f.line) for f in study.findings if f.severity in ("error", "warning")}
     for offer in (_logits, _first_beta, _clipping, _averaged, _seed):
-        for found in offer(study):
-            if (found.fact.file, found.fact.line) not in said:
-                yield found
+        found = offer(study)
+        if found is not None and (found.fact.file, found.fact.line) not in said:
+            yield found
 
 
-def _family(study: Study) -> str:
-    fact = study.facts.first("program.family")
-    return fact.subject if fact is not None else "other"
-
-
-def _logits(study: Study) -> Iterator[Suggestion]:
+def _logits(study: Study) -> Suggestion | None:
     """Probabilities and their logarithm in two steps."""
     call = study.facts.first("loss.call", "binary_cross_entropy")
-    if call is None or _family(study) != "gan":
-        return
-    fact = study.add(
-        "suggest.logits", "binary_cross_entropy", {"function": call.subject, "because": call.id}, like=call
-    )
-    yield Suggestion("sigmoid-logits", fact, {
-        "en": "let the network end in its logit and use binary_cross_entropy_with_logits, which stays exact where the "
-        "sigmoid saturates.",
-        "zh": "让网络直接输出 logit，改用 binary_cross_entropy_with_logits，它在 sigmoid 饱和处仍然精确。",
-    })  # fmt: skip
+    if call is None or study.family.like != "gan":
+        return None
+    value = {"function": call.subject, "because": call.id}
+    return Suggestion("sigmoid-logits", study.add("suggest.logits", call.subject, value, like=call))
 
 
-def _first_beta(study: Study) -> Iterator[Suggestion]:
-    if _family(study) != "gan":
-        return
-    for optimizer in study.facts.of("optimizer.created"):
-        betas = optimizer["betas"]
-        if betas and betas[0] > 0.8 and optimizer.file in study.files:
-            lines = study.source.texts[optimizer.file].splitlines()
-            old = study.text(optimizer.file, optimizer.line or 0)
-            patch = None
-            if "betas" not in old and re.search(r"\)\s*$", old):
-                new = re.sub(r"\)\s*$", f", betas=(0.5, {betas[1]}))", old)
-                patch = replace_line(optimizer.file, optimizer.line or 0, old, new, lines, label="betas (0.5, …)")
-            fact = study.add(
-                "suggest.beta", optimizer.subject, {"betas": betas, "because": optimizer.id}, like=optimizer
-            )
-            yield Suggestion("gan-adam", fact, {
-                "en": "lower Adam's first beta to 0.5 or 0: its memory chases an opponent that moved on.",
-                "zh": "把 Adam 的第一个 beta 降到 0.5 或 0：对旧梯度的记忆会追逐一个已经改变的对手。",
-            }, patch)  # fmt: skip
-            return
+def _first_beta(study: Study) -> Suggestion | None:
+    adams = [f for f in study.facts.of("optimizer.created") if f["betas"] and f["betas"][0] > 0.8]
+    created = next((f for f in adams if f.file in study.files), None)
+    if created is None or study.family.like != "gan":
+        return None
+    old, patch = study.text(created.file, created.line or 0), None
+    if "betas" not in old and re.search(r"\)\s*$", old):
+        new = re.sub(r"\)\s*$", f", betas=(0.5, {created['betas'][1]}))", old)
+        lines = study.source.texts[created.file].splitlines()
+        patch = replace_line(created.file, created.line or 0, old, new, lines, label="betas (0.5, …)")
+    value = {"betas": created["betas"], "because": created.id}
+    return Suggestion("gan-adam", study.add("suggest.beta", created.subject, value, like=created), patch)
 
 
-def _clipping(study: Study) -> Iterator[Suggestion]:
-    if _family(study) not in ("transformer", "recurrent") or study.facts.first("event.clip") is not None:
-        return
+def _clipping(study: Study) -> Suggestion | None:
     step = study.facts.first("event.step")
-    if step is None or step.file not in study.files or not isinstance(step["grad_norm"], int | float):
-        return
-    unit = study.program.units[step.file]
-    call = next((c for c in unit.calls("*.step") if c.lineno == step.line), None)
-    owner = next(iter(step["owners"] or {}), "")
-    patch = None
-    if call is not None and owner.isidentifier() and owner in unit.text and isinstance(unit.statement(call), ast.Expr):
-        new = f"torch.nn.utils.clip_grad_norm_({owner}.parameters(), 1.0)"
-        patch = insert_before(step.file, step.line or 1, new, unit.lines, label="clip gradients")
+    sequences = study.family.like in ("transformer", "recurrent")
+    if step is None or not sequences or study.facts.first("event.clip") is not None or step.file not in study.files:
+        return None
+    if not isinstance(step["grad_norm"], int | float):
+        return None
     value = {"grad_norm": step["grad_norm"], "because": step.id}
-    fact = study.add("suggest.clip", step.subject, value, like=step)
-    yield Suggestion("gradient-clipping", fact, {
-        "en": "clip the gradient's norm: one bad batch cannot then undo what was learned.",
-        "zh": "裁剪梯度范数：这样一个坏批次不会毁掉已学到的东西。",
-    }, patch)  # fmt: skip
+    return Suggestion(
+        "gradient-clipping", study.add("suggest.clip", step.subject, value, like=step), _clip(study, step)
+    )
 
 
-def _averaged(study: Study) -> Iterator[Suggestion]:
-    text = study.source.texts[study.file]
-    if _family(study) not in ("diffusion", "gan") or re.search(
-        r"\bema\b|moving average|AveragedModel", text, re.IGNORECASE
-    ):
-        return
-    step = _sampled(study)
+def _clip(study: Study, step: Fact) -> Patch | None:
+    """The patch that clips what a step moves, where that has a name and the step is a statement."""
+    unit, owner = study.program.units[step.file], next(iter(step["owners"] or {}), "")
+    call = next((c for c in unit.calls("*.step") if c.lineno == step.line), None)
+    named = owner.isidentifier() and owner in unit.text
+    if call is None or not named or not isinstance(unit.statement(call), ast.Expr):
+        return None
+    new = f"torch.nn.utils.clip_grad_norm_({owner}.parameters(), 1.0)"
+    return insert_before(step.file, step.line or 1, new, unit.lines, label="clip gradients")
+
+
+def _averaged(study: Study) -> Suggestion | None:
+    known = re.search(r"\bema\b|moving average|AveragedModel", study.source.texts[study.file], re.IGNORECASE)
+    step = None if known or study.family.like not in ("diffusion", "gan") else _sampled(study)
     if step is None:
-        return
-    fact = study.add("suggest.ema", step.subject, {"because": step.id}, like=step)
-    yield Suggestion("ema", fact, {
-        "en": "sample from a moving average of the weights: single steps of training leave their noise in the samples.",
-        "zh": "用权重的滑动平均来采样：训练中单独一步的噪声会留在样本里。",
-    })  # fmt: skip
+        return None
+    return Suggestion("ema", study.add("suggest.ema", step.subject, {"because": step.id}, like=step))
 
 
 def _sampled(study: Study) -> Fact | None:
@@ -116,38 +90,25 @@ def _sampled(study: Study) -> Fact | None:
     judges = {f.subject for f in study.facts.of("event.forward") if f["from"]}
     steps = study.facts.of("event.step")
     makers = {o.subject for o in study.optimizers if not judges & set(o["moves"] or [])}
-    own = [s for s in steps if s.subject in makers] if _family(study) == "gan" else []
+    own = [s for s in steps if s.subject in makers] if study.family.like == "gan" else []
     return (own or steps)[-1] if steps else None
 
 
-def _seed(study: Study) -> Iterator[Suggestion]:
-    unit = study.program.units[study.file]
-    if re.search(r"manual_seed|seed_everything|set_seed", unit.text) or not study.facts.of("random.draw"):
-        return
-    if not study.facts.of("event.step"):
-        return
-    after = next(
-        (n for n in unit.tree.body if not isinstance(n, ast.Import | ast.ImportFrom) and not _docstring(n)), None
-    )
+def _seed(study: Study) -> Suggestion | None:
+    unit, draws = study.program.units[study.file], study.facts.of("random.draw")
+    seeded = re.search(r"manual_seed|seed_everything|set_seed", unit.text)
+    body = [n for n in unit.tree.body if not isinstance(n, ast.Import | ast.ImportFrom) and not _docstring(n)]
+    if seeded or not draws or not study.facts.of("event.step") or not body:
+        return None
     imports = any(isinstance(n, ast.Import) and any(a.name == "torch" for a in n.names) for n in unit.tree.body)
-    if after is None:
-        return
     patch = None
     if imports and not study.source.cells:
-        line = min([after.lineno, *(d.lineno for d in getattr(after, "decorator_list", []))])
+        line = min([body[0].lineno, *(d.lineno for d in getattr(body[0], "decorator_list", []))])
         patch = insert_before(unit.file, line, "torch.manual_seed(0)", unit.lines, label="seed")
-    draws = study.facts.of("random.draw")
     value = {"draws": len(draws), "because": draws[0].id}
-    fact = study.add("suggest.seed", "torch.manual_seed", value, file=unit.file, line=after.lineno)
-    said: dict[Language, str] = {
-        "en": "set a seed, and give results over several: two runs differ by chance alone.",
-        "zh": "设定随机种子，并在多个种子上报告结果：两次运行之间本就有偶然差异。",
-    }
-    yield Suggestion("error-bars", fact, said, patch)
+    fact = study.add("suggest.seed", "torch.manual_seed", value, file=unit.file, line=body[0].lineno)
+    return Suggestion("error-bars", fact, patch)
 
 
 def _docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-Offer = Callable[[Study], Iterator[Suggestion]]

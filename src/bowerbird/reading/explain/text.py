@@ -6,17 +6,20 @@ text is made, so that nothing can be printed that no fact holds.
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path as File
 from typing import Any, Literal
 
-from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.facts import Fact
+from bowerbird.reading.wording import Language, sentences
 
 Kind = Literal["number", "name", "line", "quote", "general"]
 """``quote``: words of the program or of a finding; ``general``: knowledge that was not observed in the program."""
 
 Path = str | int
+CLAUSES = sentences(File(__file__).with_name("facts.toml"))
+MOST_VALUES = 5
 _FORBIDDEN = re.compile(r"[0-9`]")
 _BORDER = re.compile(r"[\u4e00-\u9fff][A-Za-z0-9`]|[A-Za-z0-9`%][\u4e00-\u9fff]")
 """Where Chinese meets what is not Chinese without a space."""
@@ -57,6 +60,11 @@ class Text:
         return [part for part in self.parts if isinstance(part, Ref)]
 
     @property
+    def plain(self) -> str:
+        """The words without the marks of names."""
+        return "".join(part.shown if isinstance(part, Ref) else part for part in self.parts)
+
+    @property
     def facts(self) -> list[str]:
         """The ids of the facts, each once, in order."""
         return list(dict.fromkeys(ref.fact for ref in self.refs))
@@ -76,10 +84,6 @@ class Text:
 
 
 Piece = Ref | Text
-
-
-class Place(string.Formatter):
-    """Parses templates; ``{n:file}`` asks for the noun in the number that fits."""
 
 
 def value_of(fact: Fact, path: Sequence[Path]) -> Any:
@@ -124,6 +128,15 @@ def shape(fact: Fact, *path: Path) -> Ref:
     return Ref("×".join(str(n) for n in value) if value else "()", fact.id, "number", value)
 
 
+def shapes(fact: Fact, side: Path) -> list[Ref]:
+    """The shapes on one side of a call: of one tensor, or of the first six of several."""
+    value = fact[str(side)]
+    if isinstance(value, dict) and "shape" in value:
+        return [shape(fact, side, "shape")]
+    entries = value.items() if isinstance(value, dict) else enumerate(value or [])
+    return [shape(fact, side, key, "shape") for key, part in entries if isinstance(part, dict) and "shape" in part][:6]
+
+
 def quote(fact: Fact, *path: Path, most: int = 400) -> Ref:
     """Words that a fact holds, as they are."""
     value = value_of(fact, path) if path else fact.subject
@@ -131,21 +144,86 @@ def quote(fact: Fact, *path: Path, most: int = 400) -> Ref:
     return Ref(words if len(words) <= most else words[: most - 1] + "…", fact.id, "quote", value)
 
 
+def large(fact: Fact, *path: Path) -> Ref:
+    """A large number with its unit: ``23.7 M``."""
+    value = value_of(fact, path)
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= size:
+            return Ref(f"{value / size:.3g} {unit}", fact.id, "number", value)
+    return number(fact, *path)
+
+
+_SHOWN: dict[str, Callable[[Fact, tuple[Path, ...]], Ref]] = {
+    "q": lambda fact, path: quote(fact, *path, most=240),
+    "n": lambda fact, path: name(fact, *path),
+    "s": lambda fact, path: shape(fact, *path),
+    "e": lambda fact, path: number(fact, *path, form="exact"),
+    "p": lambda fact, path: number(fact, *path, form="%"),
+    "o": lambda fact, path: large(fact, *path),
+}
+"""Ways to show a value: a quotation, a name, a shape, a number to seven figures, a percentage, with a unit."""
+_TRUTH: dict[Language, tuple[str, str]] = {"en": ("no", "yes"), "zh": ("否", "是")}
+
+
 def general(fact: Fact, words: str) -> Ref:
     """Knowledge that applies because of a fact, and was not observed: a card's sentence, an equation of a layer."""
     return Ref(" ".join(words.split()), fact.id, "general")
 
 
-def made(template: str, lang: Language, given: dict[str, "Piece | Iterable[Piece]"]) -> Text:
-    """The text of a template."""
+Given = Mapping[str, "Piece | Iterable[Piece]"]
+
+
+def made(template: str, lang: Language, given: Given, fact: Fact | None = None) -> Text:
+    """The text of a template; what is not given is taken from ``fact``.
+
+    ``{n:file}`` asks for the noun in the number that fits, ``{n!q}`` for another way to show a value (``_SHOWN``).
+    """
     parts: list[str | Ref] = []
-    for words, field, noun, _ in Place().parse(template):
+    for words, place, noun, form in string.Formatter().parse(template):
         if _FORBIDDEN.search(words):
             raise ValueError(f"A template may hold no number and no name: {words!r}")
         parts.append(words)
-        if field is not None:
-            parts += _filled(given[field], lang, noun or "")
+        if place is not None:
+            piece = given[place] if place in given or fact is None else piece_of(fact, place, form or "", lang)
+            parts += _filled(piece, lang, noun or "")
     return _text(parts, lang)
+
+
+def piece_of(fact: Fact, place: str, form: str, lang: Language) -> Piece:
+    """What a fact holds at a place, ``losses.0.n``, shown as its kind is; ``subject`` is what the fact is about."""
+    path: tuple[Path, ...] = tuple(int(p) if p.isdigit() else p for p in place.split(".") if p not in ("", "subject"))
+    if form == "i":
+        return joined(shapes(fact, *path), lang)
+    if form or place == "subject":
+        return _SHOWN[form or "n"](fact, path)
+    value = value_of(fact, path)
+    match value:
+        case bool():
+            return Text((_TRUTH[lang][value],))
+        case list():
+            return joined([name(fact, *path, i) for i in range(len(value))], lang)
+        case dict():
+            return joined([Ref(str(key), fact.id, "name", key) for key in value], lang)
+        case int() | float() | None:
+            return number(fact, *path)
+    return name(fact, *path)
+
+
+def told(fact: Fact, lang: Language, words: str = "") -> Text:
+    """A fact as a clause, from ``facts.toml``; an experiment tells what it measured."""
+    topic = fact.topic if fact.topic in CLAUSES else "other.measured"
+    values = list(_measured(fact, lang)) if topic != fact.topic else []
+    topic = topic if topic == fact.topic or values else "other.plain"
+    return made(words or CLAUSES[topic][lang], lang, {"values": joined(values, lang)}, fact)
+
+
+def _measured(fact: Fact, lang: Language) -> Iterator[Ref]:
+    """The plain entries of what a probe measured."""
+    entries = fact.value.items() if isinstance(fact.value, dict) else ()
+    plain = [(k, v) for k, v in entries if isinstance(v, bool | int | float) or (isinstance(v, str) and len(v) < 40)]
+    for key, value in plain[:MOST_VALUES]:
+        shown = _TRUTH[lang][value] if isinstance(value, bool) else figure(value)
+        yield Ref(f"{key} = {shown}", fact.id, "quote", value)
 
 
 def _filled(piece: "Piece | Iterable[Piece]", lang: Language, noun: str) -> list[str | Ref]:

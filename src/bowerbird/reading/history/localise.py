@@ -6,11 +6,10 @@ from itertools import zip_longest
 from typing import Any
 
 from bowerbird.reading.facts import Fact
-from bowerbird.reading.history.change import Change
+from bowerbird.reading.history.change import Change, number, range_of
 from bowerbird.reading.history.settings import table, who
 from bowerbird.reading.history.trajectory import Parting, alike, calls, near, owners, parts
 from bowerbird.reading.history.version import Version
-from bowerbird.reading.history.wording import number, range_of
 
 _TRAINING = ("loss", "gradient", "step", "order", "steps", "backwards", "rate")
 
@@ -35,25 +34,15 @@ def _when(parting: Parting) -> int:
 
 def _in_training(a: Version, b: Version, first: Parting) -> Change | None:
     x, y = first.fact_before, first.fact_after
-    lines: dict[str, Any] = {"line_before": x.line if x else None, "line_after": y.line if y else None}
     if first.kind in ("steps", "backwards"):
-        return Change.of("update order", first.kind, first.before, first.after, words="step|backward|for|if", **lines)
+        return Change.of(first.kind, first.before, first.after, x, y)
     if x is None or y is None:
         return None
     earlier = next(_forward(a, b, x["seq"], y["seq"]), None)
-    if earlier is not None:
+    if earlier is not None or first.kind not in ("loss", "gradient", "step"):
         return earlier
-    if first.kind == "loss":
-        return Change.of("loss", "loss", first.before, first.after, n=first.n, how=_ratio(first), **lines,
-                         words=r"loss|criterion|return|\bmean|\bsum|kl|bce")  # fmt: skip
-    told = who(a, owners(x, a))
-    if first.kind == "gradient":
-        return Change.of("gradients", "gradient", first.before, first.after, n=first.n, who=told,
-                         words="backward|detach|grad|clip|zero_grad|step", **lines)  # fmt: skip
-    if first.kind == "step":
-        return Change.of("optimiser", "step", first.before, first.after, n=first.n, who=told, words="optim|step|lr",
-                         **lines)  # fmt: skip
-    return None
+    told = {"how": _ratio(first)} if first.kind == "loss" else {"who": who(a, owners(x, a))}
+    return Change.of(first.kind, first.before, first.after, x, y, n=first.n, **told)
 
 
 def _ratio(parting: Parting) -> str:
@@ -83,12 +72,10 @@ def _forward(a: Version, b: Version, before_a: int, before_b: int) -> Iterator[C
 def _given(x: Fact, y: Fact, step: int) -> Change:
     """A call that was given something else: other tensors, or a plain number that the program computes."""
     before, after = next(_apart(x["in"], y["in"], step + 2), (x["in"], y["in"]))
-    lines: dict[str, Any] = {"who": x.subject, "line_before": x.line, "line_after": y.line}
     if isinstance(before, int | float) and isinstance(after, int | float):
-        return Change.of("schedule", "argument", before, after, n=x["call"], **lines,
-                         words="warm|anneal|schedul|ramp|step|beta|weight|epoch")  # fmt: skip
-    return Change.of("data" if step == 0 else "noise", "inputs", range_of(before), range_of(after), **lines,
-                     words="rand|noise|data|transform|input|alpha|beta|sqrt|x_t")  # fmt: skip
+        return Change.of("argument", before, after, x, y, n=x["call"], who=x.subject)
+    what = "data" if step == 0 else "noise"
+    return Change.of("inputs", range_of(before), range_of(after), x, y, what=what, who=x.subject)
 
 
 def _apart(x: Any, y: Any, step: int) -> Iterator[tuple[Any, Any]]:
@@ -105,58 +92,40 @@ def _inside(a: Version, b: Version, x: Fact, y: Fact) -> Change:
     root_a, root_b = x.subject.partition(".")[0], y.subject.partition(".")[0]
     left = [f for f in a.facts.of("module.io") if a.role(f.subject) == a.role(root_a)]
     right = [f for f in b.facts.of("module.io") if b.role(f.subject) == b.role(root_b)]
-    found: tuple[Fact, Fact] = (x, y)
     by_path = {f.subject.removeprefix(root_b): f for f in right}
-    parted = [
-        (p, q)
-        for p in left
-        if (q := by_path.get(p.subject.removeprefix(root_a))) is not None
-        and alike(p["in"], q["in"], 2)
-        and not alike(p["out"], q["out"], 2)
-    ]
-    if parted:
-        found = max(parted, key=lambda pair: pair[0].subject.count("."))
-    p, q = found
-    return Change.of(
-        "architecture", "forward", range_of(p["out"]), range_of(q["out"]), who=p.subject, phase="model",
-        line_before=p.line, line_after=q.line, words="return|self|F\\.|torch",
-    )  # fmt: skip
+    pairs = [(p, by_path.get(p.subject.removeprefix(root_a))) for p in left]
+    parted = [(p, q) for p, q in pairs if q and alike(p["in"], q["in"], 2) and not alike(p["out"], q["out"], 2)]
+    p, q = max(parted, key=lambda pair: pair[0].subject.count("."), default=(x, y))
+    return Change.of("forward", range_of(p["out"]), range_of(q["out"]), p, q, who=p.subject)
 
 
 def _elsewhere(a: Version, b: Version, parting: Parting) -> Change | None:
     """What parted although training did not."""
-    x, y = parting.fact_before, parting.fact_after
-    one = x or y
-    lines: dict[str, Any] = {"line_before": x.line if x else None, "line_after": y.line if y else None}
-    name = a.named(parting.role)
+    x, y, kind = parting.fact_before, parting.fact_after, parting.kind
+    one, ends, name = x or y, (parting.before, parting.after), a.named(parting.role)
+    ranges = (range_of(parting.before), range_of(parting.after))
     drawn = one is not None and _samples(one, a if x else b)
-    phase = "sampling" if drawn else "evaluation"
-    match parting.kind:
+    own: dict[str, Any] = dict.fromkeys(("what", "phase"), "sampling" if drawn else "evaluation") | {"who": name}
+    match kind:
         case "state":
             trained = parting.role in {r for f in a.facts.of("event.step") for r in owners(f, a)}
-            what = "optimiser" if trained else "EMA"
-            return Change.of(what, "state" if trained else "ema", parting.before, parting.after, who=name,
-                             words="ema|decay|beta|tau|lerp")  # fmt: skip
+            return Change.of("state" if trained else "ema", *ends, who=name)
         case "table":
             return table(parting, a)
         case "mode":
-            modes = ["training" if mode else "evaluation" for mode in (parting.before, parting.after)]
-            return Change.of(phase, "mode", *modes, who=name, phase=phase, words=r"eval|train\(", **lines)
+            modes = ("evaluation", "training")
+            return Change.of("mode", modes[bool(parting.before)], modes[bool(parting.after)], x, y, **own)
         case "calls":
-            return Change.of(phase, "calls", parting.before, parting.after, who=name, phase=phase, **lines,
-                             words="sample|eval|generate|for")  # fmt: skip
+            return Change.of("calls", *ends, x, y, **own)
         case "input":
             words = "sample|rand|noise|temperature|softmax|top_k|multinomial|alpha|eps|x ="
-            return Change.of(phase, "inputs", range_of(parting.before), range_of(parting.after), who=name, phase=phase,
-                             words=words, **lines)  # fmt: skip
+            return Change.of("inputs", *ranges, x, y, **own, words=words)
         case "output" if x is not None and y is not None:
             return _inside(a, b, x, y)
         case "returned" if one is not None:
-            return Change.of(phase, "returned", parting.before, parting.after, who=one.subject, phase=phase, **lines,
-                             words="return|sample|clamp|temperature")  # fmt: skip
+            return Change.of("returned", *ends, x, y, **{**own, "who": one.subject})
         case "image":
-            return Change.of("sampling", "image", range_of(parting.before), range_of(parting.after), phase="sampling",
-                             words="save_image|imshow|make_grid|clamp|normalize", **lines)  # fmt: skip
+            return Change.of("image", *ranges, x, y)
     return None
 
 
@@ -172,7 +141,6 @@ def failures(a: Version, b: Version) -> Change | None:
     left, right = (v.facts.of("run.exception") for v in (a, b))
     for x, y in zip_longest(left, right):
         if x is None or y is None or x.subject != y.subject:
-            told = [f"{f.subject}: {f['message'][:80]}" if f else "it goes on" for f in (x, y)]
-            return Change.of("failure", "fails", *told, line_before=x.line if x else None, decisive=True,
-                             line_after=y.line if y else None, words=".")  # fmt: skip
+            one, other = (f"{f.subject}: {f['message'][:80]}" if f else "it goes on" for f in (x, y))
+            return Change.of("fails", one, other, x, y)
     return None

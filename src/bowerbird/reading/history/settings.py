@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from bowerbird.reading.facts import Fact
-from bowerbird.reading.history.change import Change
+from bowerbird.reading.history.change import Change, range_of
 from bowerbird.reading.history.trajectory import Parting, near, owners, steps, tables
 from bowerbird.reading.history.version import Version, short
-from bowerbird.reading.history.wording import range_of
 
 _TECHNICAL = {"foreach", "fused", "capturable", "differentiable", "lr"}
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Identity")
@@ -34,18 +33,14 @@ def trees(a: Version, b: Version) -> Iterator[Change]:
     for role in sorted(set(left) & set(right)):
         x, y = left[role], right[role]
         old, new = _layers(x, a), _layers(y, b)
+        gone, come = _lost_and_new(old, new)
         if sorted(old) != sorted(new):
-            gone, come = _lost_and_new(old, new)
-            dropout = all("Dropout" in layer for layer in (*gone, *come))
-            yield Change.of(
-                "dropout" if dropout else "architecture", "tree", _list(gone), _list(come), who=x.subject,
-                phase="model", line_before=x.line, line_after=y.line, words=_word_pattern([*gone, *come]),
-            )  # fmt: skip
+            kind = "dropout" if all("Dropout" in layer for layer in (*gone, *come)) else "architecture"
+            words = _word_pattern([*gone, *come])
+            yield Change.of("tree", _list(gone), _list(come), x, y, what=kind, who=x.subject, words=words)
         if x["parameters"] != y["parameters"]:
-            yield Change.of(
-                "parameters", "count", x["parameters"], y["parameters"], who=x.subject, phase="model",
-                line_before=x.line, line_after=y.line, words=_word_pattern([*_lost_and_new(old, new)[0], "nn"]),
-            )  # fmt: skip
+            words = _word_pattern([*gone, "nn"])
+            yield Change.of("count", x["parameters"], y["parameters"], x, y, who=x.subject, words=words)
 
 
 def _layers(tree: Fact, version: Version) -> list[str]:
@@ -92,8 +87,7 @@ def initial(a: Version, b: Version) -> Iterator[Change]:
             count = math.prod(p["shape"])
             old, new = (row["start"][0] / math.sqrt(max(count, 1)) for row in (p, q))
             if abs(old - new) > max(0.05, 5 / math.sqrt(2 * max(count, 1))) * max(old, new) + 1e-7:
-                yield Change.of("initialisation", "init", old, new, who=x.subject, key=p["name"], phase="model",
-                                words="init|normal_|uniform_|std|scale|zero")  # fmt: skip
+                yield Change.of("init", old, new, who=x.subject, key=p["name"])
                 break
 
 
@@ -101,17 +95,14 @@ def data(a: Version, b: Version) -> Iterator[Change]:
     """Batches: their size, order, shape and range."""
     for x, y in zip(a.facts.of("data.loader"), b.facts.of("data.loader"), strict=False):
         if x["batch_size"] != y["batch_size"]:
-            yield Change.of("data", "batch_size", x["batch_size"], y["batch_size"], phase="data", decisive=True,
-                            line_before=x.line, line_after=y.line, words="batch")  # fmt: skip
+            yield Change.of("batch_size", x["batch_size"], y["batch_size"], x, y)
         for key in ("shuffle", "drop_last"):
             if bool(x[key]) != bool(y[key]):
-                yield Change.of("data", "loader", x[key], y[key], key=key, phase="data", decisive=True,
-                                line_before=x.line, line_after=y.line, words=key)  # fmt: skip
+                yield Change.of("loader", x[key], y[key], x, y, key=key, words=key)
     for x, y in zip(a.facts.of("data.batch"), b.facts.of("data.batch"), strict=False):
         for p, q in zip(x["parts"], y["parts"], strict=False):
             if isinstance(p, dict) and isinstance(q, dict) and not _alike(p, q):
-                yield Change.of("data range", "data", range_of(p), range_of(q), phase="data", line_before=x.line,
-                                line_after=y.line, words="Normalize|transform|ToTensor|255|127|Resize")  # fmt: skip
+                yield Change.of("data", range_of(p), range_of(q), x, y)
                 return
 
 
@@ -127,16 +118,15 @@ def optimizers(a: Version, b: Version) -> Iterator[Change]:
     for key in [k for k in left if k in right]:
         x, y = left[key], right[key]
         if x["class"] != y["class"]:
-            yield Change.of("optimiser", "optimizer", x["class"], y["class"], who=who(a, key[0]), decisive=True,
-                            line_before=x.line, line_after=y.line, words="optim")  # fmt: skip
+            yield Change.of("optimizer", x["class"], y["class"], x, y, who=who(a, key[0]))
             continue
         old, new = x["defaults"] or {}, y["defaults"] or {}
         for name in sorted((old.keys() | new.keys()) - _TECHNICAL):
             if old.get(name) != new.get(name):
+                words = f"{name.rstrip('s')}|Adam|SGD|momentum|optim"
                 yield Change.of(
-                    "optimiser", "default", old.get(name), new.get(name), who=who(a, key[0]), key=name, decisive=True,
-                    line_before=x.line, line_after=y.line, words=f"{name.rstrip('s')}|Adam|SGD|momentum|optim",
-                )  # fmt: skip
+                    "default", old.get(name), new.get(name), x, y, who=who(a, key[0]), key=name, words=words
+                )
 
 
 def _created(version: Version) -> dict[tuple[tuple[int, ...], int], Fact]:
@@ -159,10 +149,8 @@ def rates(a: Version, b: Version) -> Iterator[Change]:
             len({str(f["lr"]) for f in v.facts.of("event.step") if f["identity"] == fact["identity"]}) > 1
             for v, fact in ((a, x), (b, y))
         )
-        yield Change.of(
-            "schedule" if varied else "optimiser", "rate", found.before, found.after, who=who(a, roles), n=found.n,
-            line_before=None, line_after=None, decisive=True, words="lr|learning_rate|warm|decay|schedul",
-        )  # fmt: skip
+        what = "schedule" if varied else "optimiser"
+        yield Change.of("rate", found.before, found.after, what=what, who=who(a, roles), n=found.n)
         return
 
 
@@ -170,14 +158,12 @@ def schedulers(a: Version, b: Version) -> Iterator[Change]:
     """Classes and settings of PyTorch's schedulers."""
     for x, y in zip(a.facts.of("scheduler.created"), b.facts.of("scheduler.created"), strict=False):
         if x.subject != y.subject:
-            yield Change.of("schedule", "scheduler", x.subject, y.subject, key="class", decisive=True,
-                            line_before=x.line, line_after=y.line, words="lr_scheduler|schedul")  # fmt: skip
+            yield Change.of("scheduler", x.subject, y.subject, x, y, key="class")
             continue
         old, new = x["settings"] or {}, y["settings"] or {}
         for key in sorted(old.keys() | new.keys()):
             if not key.startswith("_") and key not in ("base_lrs", "last_epoch") and old.get(key) != new.get(key):
-                yield Change.of("schedule", "scheduler", old.get(key), new.get(key), who=x.subject, key=key,
-                                decisive=True, line_before=x.line, line_after=y.line, words=key)  # fmt: skip
+                yield Change.of("scheduler", old.get(key), new.get(key), x, y, who=x.subject, key=key, words=key)
 
 
 def schedules(a: Version, b: Version) -> Iterator[Change]:
@@ -203,8 +189,8 @@ def table(found: Parting, a: Version) -> Change | None:
     flat = fact["shape"] if fact.topic == "history.table" else shape or [8]
     if not averaged and (len(flat) != 1 or flat[0] < 4):
         return None
-    return Change.of("EMA" if averaged else "schedule", "table", found.before, found.after, who=name, decisive=True,
-                     words="ema|decay" if averaged else "beta|alpha|schedule|sigma|linspace|cos|timesteps")  # fmt: skip
+    own: dict[str, Any] = {"what": "EMA", "words": "ema|decay"} if averaged else {}
+    return Change.of("table", found.before, found.after, who=name, **own)
 
 
 def _buffer(fact: Fact, found: Parting) -> str:
@@ -227,11 +213,8 @@ def loss_calls(a: Version, b: Version) -> Iterator[Change]:
     for tag, i, j, k, m in difflib.SequenceMatcher(None, [t for t, _ in old], [t for t, _ in new]).get_opcodes():
         if tag != "equal":
             x, y = old[i : i + 1] or old[-1:], new[k : k + 1] or new[-1:]
-            yield Change.of(
-                "loss", "loss_call", ", ".join(t for t, _ in old[i:j]) or "nothing",
-                ", ".join(t for t, _ in new[k:m]) or "nothing", line_before=x[0][1].line if x else None,
-                line_after=y[0][1].line if y else None, words="loss|criterion|reduction|entropy|mse|ignore_index",
-            )  # fmt: skip
+            one, other = (", ".join(t for t, _ in calls) or "nothing" for calls in (old[i:j], new[k:m]))
+            yield Change.of("loss_call", one, other, x[0][1] if x else None, y[0][1] if y else None)
             return
 
 
@@ -252,14 +235,12 @@ def order(a: Version, b: Version) -> Iterator[Change]:
     if n is not None:
         left = [f for f in a.facts if f.topic in ("event.backward", "event.step")][n]
         right = [f for f in b.facts if f.topic in ("event.backward", "event.step")][n]
-        yield Change.of("update order", "order", " ".join(old[:12]), " ".join(new[:12]), line_before=left.line,
-                        line_after=right.line, words="step|backward|critic|% ")  # fmt: skip
+        yield Change.of("order", " ".join(old[:12]), " ".join(new[:12]), left, right)
         return
     for x, y in zip(a.facts.of("event.backward"), b.facts.of("event.backward"), strict=False):
         reach_a, reach_b = _reach(x, a), _reach(y, b)
         if reach_a != reach_b:
-            yield Change.of("gradients", "reach", who(a, reach_a), who(b, reach_b), n=x["n"], line_before=x.line,
-                            line_after=y.line, words="detach|no_grad|requires_grad")  # fmt: skip
+            yield Change.of("reach", who(a, reach_a), who(b, reach_b), x, y, n=x["n"])
             return
 
 
@@ -281,14 +262,11 @@ def clipping(a: Version, b: Version) -> Iterator[Change]:
     """Bounds of gradients and of weights."""
     for topic, key in (("event.clip", "max"), ("event.clamp", "bounds")):
         x, y = a.facts.first(topic), b.facts.first(topic)
-        if (x is None) != (y is None) or (x is not None and y is not None and not near(x[key], y[key])):
-            if a.facts.of("event.step") and b.facts.of("event.step"):
-                fact = x or y
-                yield Change.of(
-                    "clipping", "clip", x[key] if x else "nothing", y[key] if y else "nothing",
-                    who=fact.subject if fact and topic == "event.clip" else "clamp_", line_before=x.line if x else None,
-                    line_after=y.line if y else None, words="clip|clamp", decisive=x is not None and y is not None,
-                )  # fmt: skip
+        differ = (x is None) != (y is None) or (x is not None and y is not None and not near(x[key], y[key]))
+        if differ and a.facts.of("event.step") and b.facts.of("event.step"):
+            one, other = (fact[key] if fact is not None else "nothing" for fact in (x, y))
+            name = next(fact.subject for fact in (x, y) if fact) if topic == "event.clip" else "clamp_"
+            yield Change.of("clip", one, other, x, y, who=name, decisive=x is not None and y is not None)
 
 
 def length(a: Version, b: Version) -> Iterator[Change]:
@@ -298,8 +276,7 @@ def length(a: Version, b: Version) -> Iterator[Change]:
         return
     for x, y in zip(sorted(old, key=lambda f: f.line or 0), sorted(new, key=lambda f: f.line or 0), strict=True):
         if isinstance(x["of"], int) and isinstance(y["of"], int) and x["of"] != y["of"]:
-            yield Change.of("training length", "length", x["of"], y["of"], decisive=True, line_before=x.line,
-                            line_after=y.line, words="epoch|iters|steps")  # fmt: skip
+            yield Change.of("length", x["of"], y["of"], x, y)
 
 
 def _sizes(version: Version) -> list[Any]:

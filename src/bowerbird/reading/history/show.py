@@ -1,79 +1,49 @@
 """A comparison and a changelog as text: for the terminal and as Markdown, in English or Chinese."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from bowerbird.reading.history.changelog import Entry
 from bowerbird.reading.history.track import TrackResult
-from bowerbird.reading.history.wording import PHASES, WHAT, Language
+from bowerbird.reading.wording import Language, sentences
 
-GROUNDS = {
-    "text": (
-        "The statements are the same; only comments, docstrings, annotations or log lines differ.",
-        "语句相同，只有注释、文档字符串、类型标注或日志不同。",
-    ),
-    "renamed": ("Only names differ.", "只有名称不同。"),
-    "trajectory": (
-        "Both versions ran with the same random numbers: {losses} losses and {steps} optimiser steps agree.",
-        "两个版本在相同的随机数下运行：{losses} 个损失与 {steps} 个优化步一致。",
-    ),
-    "matched": (
-        "With weights and noise matched, {losses} losses and {steps} optimiser steps agree.",
-        "权重与噪声对齐后，{losses} 个损失与 {steps} 个优化步一致。",
-    ),
-    "parted": (
-        "Both versions ran with the same random numbers, and their runs part.",
-        "两个版本在相同的随机数下运行，结果不同。",
-    ),
-    "unseen": ("Both runs agree, but the changed lines did not run.", "两次运行一致，但被改动的行没有运行。"),
-    "not_run": ("The program could not be run.", "程序无法运行。"),
-}
-_VERDICT = {
-    "same": ("no behavioural change", "行为没有变化"),
-    "changed": ("the behaviour changed", "行为发生了变化"),
-    "inconclusive": ("inconclusive", "无法定论"),
-}
+WORDS = sentences(Path(__file__).with_name("words.toml"))
 
 
 def verdict(result: TrackResult, lang: Language = "en") -> str:
     """The verdict in two or three words."""
     key = "inconclusive" if result.inconclusive else "changed" if result.behavioural_change else "same"
-    return _VERDICT[key][lang == "zh"]
+    return WORDS[f"verdict.{key}"][lang]
 
 
 def lines(result: TrackResult, lang: Language = "en", *, markdown: bool = False) -> Iterator[str]:
     """The verdict, its ground, and each change with its lines and evidence."""
-    zh = lang == "zh"
-    head = f"{result.before} → {result.after}"
-    yield f"## {head}" if markdown else head
-    if markdown:
-        yield ""
-    numbers = {"losses": 0, "steps": 0} | result.numbers
-    colon, stop = (":", "。") if zh else (": ", ".")
-    ground = GROUNDS[result.how][zh].format(**numbers)
-    yield f"**{verdict(result, lang)}{stop}** {ground}" if markdown else f"{verdict(result, lang)}{colon}{ground}"
+    words = {key: row[lang] for key, row in WORDS.items()}
+    yield from [f"## {result.before} → {result.after}", ""] if markdown else [f"{result.before} → {result.after}"]
+    ground = words[f"ground.{result.how}"].format(**{"losses": 0, "steps": 0} | result.numbers)
+    yield words["head_marked" if markdown else "head"].format(verdict=verdict(result, lang), ground=ground)
     for change in result.changes:
-        what = WHAT[change.what] if zh else change.what
-        phase = PHASES[change.phase] if zh else change.phase
-        where = f"{change.line_before or '-'} → {change.line_after or '-'}"
-        where = f"行 {where}" if zh else f"lines {where}"
-        yield f"{'- ' if markdown else '  '}{what} ({phase}, {where}){colon}{change.told(lang)}"
+        yield ("- " if markdown else "  ") + words["change"].format(
+            what=words[f"what.{change.what}"], phase=words[f"phase.{change.phase}"], told=change.told(lang),
+            before=change.line_before or "-", after=change.line_after or "-",
+        )  # fmt: skip
     if result.stand_ins and not markdown:
-        yield ("  替代：" if zh else "  stand-ins: ") + "; ".join(
-            stand_in.partition(":")[0] for stand_in in result.stand_ins
-        )
+        yield words["stand_ins"].format(names="; ".join(name.partition(":")[0] for name in result.stand_ins))
 
 
 def changelog_lines(entries: list[Entry], lang: Language = "en", *, markdown: bool = False) -> Iterator[str]:
     """One line for each commit: what it did, and whether its message says so."""
-    zh = lang == "zh"
     if not entries:
-        yield "没有提交改动这个文件。" if zh else "No commit changed the file."
+        yield WORDS["no_commit"][lang]
     for entry in entries:
-        if entry.result is None:
-            told = entry.problem
-        elif entry.result.behavioural_change and not entry.result.inconclusive:
-            told = "; ".join(f"{WHAT[c.what] if zh else c.what}: {c.before} → {c.after}" for c in entry.result.changes)
-        else:
-            told = verdict(entry.result, lang)
-        note = "" if entry.fits else ("(提交说明与此不符)" if zh else " (the message says otherwise)")
-        yield f"{'- ' if markdown else ''}{entry.commit[:9]}  {entry.message}\n    {told}{note}"
+        note = "" if entry.fits else WORDS["otherwise"][lang]
+        yield f"{'- ' if markdown else ''}{entry.commit[:9]}  {entry.message}\n    {_told(entry, lang)}{note}"
+
+
+def _told(entry: Entry, lang: Language) -> str:
+    result = entry.result
+    if result is None:
+        return entry.problem
+    if not result.behavioural_change or result.inconclusive:
+        return verdict(result, lang)
+    return "; ".join(f"{WORDS[f'what.{c.what}'][lang]}: {c.before} → {c.after}" for c in result.changes)

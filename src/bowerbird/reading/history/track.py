@@ -27,7 +27,7 @@ from bowerbird.reading.source import Source, open_source
 
 @dataclass(frozen=True)
 class TrackResult:
-    """``how`` is the ground of the verdict: a key of ``show.GROUNDS``; ``hunks`` are the statements that differ."""
+    """``how`` is the ground of the verdict: a ``ground`` of words.toml; ``hunks`` are the statements that differ."""
 
     before: str
     after: str
@@ -98,11 +98,8 @@ def _unrun(result: TrackResult, version: Version) -> TrackResult:
 
 
 def _unverified(hunk: normal.Hunk, reason: str, why: str = "") -> Change:
-    texts = [" ".join(s.text.strip() for s in side)[:120] or "nothing" for side in (hunk.before, hunk.after)]
-    change = Change("unverified", texts[0], texts[1], reason, values={"key": why})
-    return change.at(
-        hunk.before[0].first if hunk.before else None, hunk.after[0].first if hunk.after else None
-    )  # fmt: skip
+    old, new = (" ".join(s.text.strip() for s in side)[:120] or "nothing" for side in (hunk.before, hunk.after))
+    return Change.of(reason, old, new, key=why).at(_first(hunk.before), _first(hunk.after))
 
 
 def _judged(a: Version, b: Version, hunks: list[normal.Hunk], child: Child) -> TrackResult:
@@ -150,7 +147,7 @@ def _causes(
         changes.append(broken)
     if not changes:
         first = found[0]
-        changes.append(Change.of("sampling", "returned", first.before, first.after, who=first.kind))
+        changes.append(Change.of("returned", first.before, first.after, who=first.kind))
     return changes
 
 

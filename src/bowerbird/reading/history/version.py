@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from bowerbird.reading.defaults import found
@@ -120,7 +119,3 @@ def short(text: str, most: int = 90) -> str:
     """A text on one line."""
     line = re.sub(r"\s+", " ", text).strip()
     return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def file_name(source: Source) -> str:
-    return Path(source.main).name

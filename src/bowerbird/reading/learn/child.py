@@ -14,9 +14,11 @@ from typing import Any
 import torch
 
 from bowerbird.reading.learn import checks
+from bowerbird.reading.learn.exercise import seen_in
 from bowerbird.reading.running import kernel
 from bowerbird.reading.running.child import cut_off
 from bowerbird.reading.running.guards import Guard, limit
+from bowerbird.reading.wording import LANGUAGES
 
 CPU_S = 20.0
 WALL_S = 40.0
@@ -69,6 +71,7 @@ def _become(row: dict[str, Any], scratch: Path, write: int) -> None:
 
 
 def _observe(row: dict[str, Any], scratch: Path) -> list[dict[str, object]]:
+    words = seen_in(row["exercise"])  # while files can still be read
     path = scratch / row["file"]
     path.write_text(row["source"], encoding="utf-8")
     limit(MEMORY_BYTES, CPU_S)
@@ -83,7 +86,9 @@ def _observe(row: dict[str, Any], scratch: Path) -> list[dict[str, object]]:
         exec(compile(row["source"], str(path), "exec"), answer.__dict__)
         torch.manual_seed(0)
         for observation in checks.CHECKS[row["exercise"]](answer):
-            seen.append({"ok": bool(observation.ok), "en": observation.en, "zh": observation.zh})
+            told = words[observation.key]
+            said: dict[str, object] = {lang: told[lang].format(**observation.values) for lang in LANGUAGES}
+            seen.append({"ok": bool(observation.ok), **said})
     except (Exception, SystemExit) as error:
         seen.append(_failure(error, path))
     return seen

@@ -4,40 +4,15 @@ A starter's first line names its exercise, so that ``bowerbird learn check FILE`
 """
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.reading.explain.cards import LANGUAGES, Language
+from bowerbird.reading.wording import LANGUAGES, Both, Language, joined_lines, sentences, table
 
 FOLDER = Path(__file__).with_name("exercises")
-ORDER = (
-    "mend-the-generator-step",
-    "critic-signs",
-    "gradient-penalty",
-    "gaussian-kl",
-    "reparameterise",
-    "elbo-reductions",
-    "straight-through",
-    "truncated-bptt",
-    "causal-attention",
-    "sinusoidal-positions",
-    "label-shift",
-    "top-k",
-    "nucleus",
-    "corpus-bleu",
-    "cosine-schedule",
-    "diffusion-posterior",
-    "ddim-sampler",
-    "flow-matching",
-    "latent-units",
-    "perplexity",
-    "frechet-distance",
-    "transpose",
-)
+ORDER: tuple[str, ...] = tuple(table(FOLDER.with_name("order.toml"))["exercises"])
 """From easier to harder within a topic, topics as one learns them."""
 _MARK = "# bowerbird exercise: "
 _HOW = {"en": "check with: bowerbird learn check", "zh": "检查命令：bowerbird learn check"}
@@ -49,9 +24,9 @@ class Exercise:
 
     id: str
     topic: str
-    titles: dict[Language, str]
-    tasks: dict[Language, str]
-    hints: dict[Language, str]
+    titles: Both
+    tasks: Both
+    hints: Both
     starter_code: str
     solution_code: str
     rules: tuple[str, ...]
@@ -99,6 +74,12 @@ def of_topic(topic: str) -> list[Exercise]:
     return [found for found in exercises().values() if found.topic == topic]
 
 
+def seen_in(id: str) -> dict[str, Both]:
+    """What may be observed of an answer, by the key of its sentence."""
+    told = sentences(FOLDER / f"{id}.toml")
+    return {key.removeprefix("seen."): words for key, words in told.items() if key.startswith("seen.")}
+
+
 def exercise_of(path: Path) -> Exercise:
     """The exercise that a file says it answers."""
     try:
@@ -125,22 +106,11 @@ def write_starter(found: Exercise, folder: Path, lang: Language = "en") -> Path:
 
 
 def _read(id: str) -> Exercise:
-    row: dict[str, Any] = tomllib.loads((FOLDER / f"{id}.toml").read_text(encoding="utf-8"))
-    return Exercise(
-        id=id,
-        topic=row["topic"],
-        titles=_both(row["title"]),
-        tasks=_both(row["task"]),
-        hints=_both(row["hint"]),
-        starter_code=row["starter"],
-        solution_code=row["solution"],
-        rules=tuple(row["rules"]),
+    row = table(FOLDER / f"{id}.toml")
+    title, task, hint = (
+        {lang: joined_lines(row[k][lang], lang) for lang in LANGUAGES} for k in ("title", "task", "hint")
     )
-
-
-def _both(text: dict[str, str]) -> dict[Language, str]:
-    """Lines joined: with spaces in English, without in Chinese."""
-    return {lang: (" " if lang == "en" else "").join(text[lang].split("\n")).strip() for lang in LANGUAGES}
+    return Exercise(id, row["topic"], title, task, hint, row["starter"], row["solution"], tuple(row["rules"]))
 
 
 def _wrapped(text: str, width: int = 96) -> list[str]:

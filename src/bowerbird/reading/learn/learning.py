@@ -8,11 +8,11 @@ learning.check(file).passed
 
 from pathlib import Path
 
-from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.learn import pages
 from bowerbird.reading.learn.exercise import exercise, exercise_of, of_topic, write_starter
 from bowerbird.reading.learn.running import Verdict, check_answer
 from bowerbird.reading.learn.topic import topic, topics
+from bowerbird.reading.wording import Language
 
 
 def learn(subject: str | None = None, lang: Language = "en") -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import bowerbird
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.explain.cards import Language
 from bowerbird.reading.learn.exercise import Exercise
 from bowerbird.reading.running.guards import require_forks, scrubbed
 from bowerbird.reading.source import printable
+from bowerbird.reading.wording import Language
 
 WALL_S = 60.0
 """Most seconds per answer, over all of which torch is loaded once."""

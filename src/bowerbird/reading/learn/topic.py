@@ -1,39 +1,25 @@
 """A topic: the path from the idea of a family or task to running, changing and measuring it; one TOML file each."""
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from bowerbird.errors import unknown
-from bowerbird.reading.explain.cards import LANGUAGES, Language, Reference
+from bowerbird.reading.explain.cards import Reference
+from bowerbird.reading.wording import LANGUAGES, Both, Language, joined_lines, table
 
 FOLDER = Path(__file__).with_name("topics")
-ORDER = (
-    "gan",
-    "wgan",
-    "vae",
-    "vqvae",
-    "rnn",
-    "transformer",
-    "translation",
-    "diffusion",
-    "flow",
-    "latent",
-    "metrics",
-    "music",
-)
+ORDER: tuple[str, ...] = tuple(table(FOLDER.with_name("order.toml"))["topics"])
 
 Kind = Literal["paper", "book", "course", "code"]
-Words = dict[Language, str]
 
 
 @dataclass(frozen=True)
 class Equation:
     """A formula, and where this package computes it."""
 
-    name: Words
+    name: Both
     text: str
     """For the terminal."""
     latex: str
@@ -47,7 +33,7 @@ class Step:
 
     file: str
     names: tuple[str, ...]
-    words: Words
+    words: Both
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,7 @@ class Experiment:
 
     commands: tuple[str, ...]
     recipes: tuple[str, ...]
-    words: Words
+    words: Both
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ class Source:
 
     kind: Kind
     reference: Reference
-    why: Words
+    why: Both
 
 
 @dataclass(frozen=True)
@@ -73,7 +59,7 @@ class Topic:
     """Everything that a page about one subject says."""
 
     id: str
-    titles: Words
+    titles: Both
     idea: dict[Language, tuple[str, ...]]
     """Paragraphs."""
     equations: tuple[Equation, ...]
@@ -101,13 +87,15 @@ def topic(id: str) -> Topic:
 
 
 def _read(id: str) -> Topic:
-    row: dict[str, Any] = tomllib.loads((FOLDER / f"{id}.toml").read_text(encoding="utf-8"))
+    row = table(FOLDER / f"{id}.toml")
     experiment = row.get("experiment")
     return Topic(
         id=id,
-        titles=_words(row["title"]),
-        idea={lang: _paragraphs(row["idea"][lang], lang) for lang in LANGUAGES},
-        equations=tuple(Equation(_words(e["name"]), e["text"], e["latex"], tuple(e["ours"])) for e in row["equation"]),
+        titles=row["title"],
+        idea={
+            lang: tuple(joined_lines(p, lang) for p in row["idea"][lang].strip().split("\n\n")) for lang in LANGUAGES
+        },
+        equations=tuple(Equation(e["name"], e["text"], e["latex"], tuple(e["ours"])) for e in row["equation"]),
         steps=tuple(Step(s["file"], tuple(s["names"]), _words(s)) for s in row["step"]),
         experiment=experiment
         and Experiment(tuple(experiment["commands"]), tuple(experiment["recipes"]), _words(experiment)),
@@ -117,11 +105,5 @@ def _read(id: str) -> Topic:
     )
 
 
-def _words(row: dict[str, Any]) -> Words:
+def _words(row: dict[str, Any]) -> Both:
     return {lang: row[lang] for lang in LANGUAGES}
-
-
-def _paragraphs(text: str, lang: Language) -> tuple[str, ...]:
-    """Paragraphs with their lines joined: with spaces in English, without in Chinese."""
-    joiner = " " if lang == "en" else ""
-    return tuple(joiner.join(part.split("\n")) for part in text.strip().split("\n\n"))

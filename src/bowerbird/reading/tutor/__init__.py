@@ -6,20 +6,9 @@ A model answers in forms that can be decided (claims.py).  Names of the code (na
 
 from bowerbird.reading.tutor.answer import Answer, Passage
 from bowerbird.reading.tutor.claims import Claim
-from bowerbird.reading.tutor.conversation import EXPLAIN, Conversation, language_of
+from bowerbird.reading.tutor.conversation import Conversation
 from bowerbird.reading.tutor.endpoint import Endpoint
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.verify import Verdict, verify
 
-__all__ = [
-    "EXPLAIN",
-    "Answer",
-    "Claim",
-    "Conversation",
-    "Endpoint",
-    "Material",
-    "Passage",
-    "Verdict",
-    "language_of",
-    "verify",
-]
+__all__ = ["Answer", "Claim", "Conversation", "Endpoint", "Material", "Passage", "Verdict", "verify"]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from bowerbird.reading.tutor.endpoint import Usage
-from bowerbird.reading.tutor.sentences import Language
 from bowerbird.reading.tutor.verify import Verdict
+from bowerbird.reading.wording import Language
 
 Mode = Literal["claims", "prose", "offline"]
 
@@ -41,22 +41,14 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         verified, total = self.score
+        told = [
+            {**v.claim.to_json(), "status": v.status, "reasons": list(v.reasons), "evidence": list(v.evidence)}
+            for v in self.verdicts
+        ]
+        counts = {status: self.count(status) for status in ("background", "refuted", "unproven")}
         return {
-            "question": self.question,
-            "language": self.lang,
-            "mode": self.mode,
-            "claims": [
-                {**v.claim.to_json(), "status": v.status, "reasons": list(v.reasons), "evidence": list(v.evidence)}
-                for v in self.verdicts
-            ],
-            "passages": [{"source": p.source, "text": p.text, "line": p.line} for p in self.passages],
-            "score": {
-                "verified": verified,
-                "total": total,
-                "background": self.count("background"),
-                "refuted": self.count("refuted"),
-                "unproven": self.count("unproven"),
-                "withdrawn": self.withdrawn,
-            },
+            "question": self.question, "language": self.lang, "mode": self.mode, "claims": told,
+            "passages": [asdict(p) for p in self.passages],
+            "score": {"verified": verified, "total": total, **counts, "withdrawn": self.withdrawn},
             "usage": asdict(self.usage),
-        }
+        }  # fmt: skip

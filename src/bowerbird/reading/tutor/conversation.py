@@ -6,10 +6,11 @@ again is shown with its verdict.  Without a model the facts, findings and cards 
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 
 from bowerbird.reading.explain import cards
+from bowerbird.reading.explain.steps.advice import remedies
+from bowerbird.reading.findings import Finding
 from bowerbird.reading.tutor.answer import Answer, Passage
 from bowerbird.reading.tutor.claims import Claim, ClaimReader
 from bowerbird.reading.tutor.endpoint import Endpoint, Message, Usage, tokens
@@ -17,35 +18,20 @@ from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.prompt import AGAIN, opening, repair
 from bowerbird.reading.tutor.prose import ask_for_prose, chosen_facts, read_prose
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import Language, sentence
+from bowerbird.reading.tutor.sentences import sentence
+from bowerbird.reading.tutor.show import say
 from bowerbird.reading.tutor.verify import Verdict, verify
+from bowerbird.reading.wording import Language, language_of
 
 Show = Callable[[Verdict], None]
 LONGEST_ANSWER_TOKENS = 3_000
 
 
-def language_of(question: str) -> Language:
-    """Chinese if the question has Chinese characters, else English."""
-    return "zh" if re.search(r"[\u4e00-\u9fff]", question) else "en"
-
-
-EXPLAIN: dict[Language, str] = {
-    "en": "Explain this program to a learner: modules, flow of data, losses, what updates what, and in which order.",
-    "zh": "向初学者解释这个程序：有哪些模块，数据如何流动，有哪些损失，谁被哪个优化器更新，顺序如何。",
-}
-"""What ``read --llm`` asks: the answer is the model's part of a reading, with its score."""
-
-
 class Conversation:
     def __init__(
-        self,
-        material: Material,
-        endpoint: Endpoint | None = None,
-        *,
-        lang: Language | None = None,
-        small: bool = False,
-        context: int = 16_000,
-    ) -> None:
+        self, material: Material, endpoint: Endpoint | None = None, *, lang: Language | None = None,
+        small: bool = False, context: int = 16_000,
+    ) -> None:  # fmt: skip
         """``context`` is how many tokens the model takes in; ``small`` asks it only for prose around facts."""
         self.material, self.endpoint, self.lang, self.small, self.context = material, endpoint, lang, small, context
         self.history: list[Message] = []
@@ -161,10 +147,18 @@ class Conversation:
 def offline(material: Material, question: str, lang: Language) -> Answer:
     """The facts, findings and cards that have most to do with a question; the worst findings if nothing matches."""
     found = [f for f in material.findings if f.severity != "ok"]
-    passages = [Passage(f"check {f.rule}", f"{f.message} {f.fix}".strip(), f.line) for f in found]
+    passages = [Passage(f"check {f.rule}", _told(f, lang), f.line) for f in found]
     passages += [Passage(f.id, sentence(f, lang), f.line) for f in material.telling()]
-    ranked = [passages[i] for _, i in rank(question, [p.text for p in passages])][:6]
+    asked = [p.text if lang == "en" else f"{p.text} {f.message}" for p, f in zip(passages, found, strict=False)]
+    asked += [p.text for p in passages[len(found) :]]
+    ranked = [passages[i] for _, i in rank(question, asked)][:6]
     known = [
         Passage(f"card {card.id}", f"{card.title(lang)}: {card.answer(lang)}") for card in cards.find(question, lang, 2)
     ]
     return Answer(question, lang, "offline", passages=[*known, *(ranked or passages[:4])])
+
+
+def _told(finding: Finding, lang: Language) -> str:
+    """A finding in the rule's own words, in Chinese in those that are known of the rule."""
+    known = remedies().get(finding.rule) if lang == "zh" else None
+    return f"{finding.message} {finding.fix}".strip() if known is None else say("remedy", lang, **known)

@@ -11,8 +11,9 @@ import json
 from bowerbird.reading.tutor.endpoint import Message, tokens
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import Language, sentence
+from bowerbird.reading.tutor.sentences import sentence
 from bowerbird.reading.tutor.verify import Verdict
+from bowerbird.reading.wording import Language
 
 _LANGUAGES = {"en": "English", "zh": "Chinese (simplified)"}
 SYSTEM = """You explain a PyTorch program to a reader. Answer in one JSON object and nothing else:

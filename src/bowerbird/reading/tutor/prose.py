@@ -9,21 +9,16 @@ import re
 from collections.abc import Sequence
 
 from bowerbird.reading.tutor.claims import Claim, plain
+from bowerbird.reading.tutor.concepts import sentences
 from bowerbird.reading.tutor.endpoint import Message
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import Language, sentence
+from bowerbird.reading.tutor.sentences import sentence
+from bowerbird.reading.tutor.show import say
 from bowerbird.reading.tutor.verify import Verdict, verify
-from bowerbird.reading.tutor.wording import sentences
+from bowerbird.reading.wording import Language
 
 _PLACE = re.compile(r"\{?\[?(F\d+)\]?\}?")
-_ASK = {
-    "en": "Facts about a program:\n{facts}\n\nQuestion: {question}\nAnswer in two or three short "
-    "sentences. Where a fact belongs, write its "
-    "placeholder, such as {first}, instead of the fact. Write no numbers.",
-    "zh": "关于一个程序的事实：\n{facts}\n\n问题：{question}\n用两三句话回答。需要某条事实时，只写它的占位符，例如 "
-    "{first}。不要写数字。",
-}
 
 
 def chosen_facts(material: Material, question: str, lang: Language, most: int = 6) -> list[str]:
@@ -37,7 +32,8 @@ def chosen_facts(material: Material, question: str, lang: Language, most: int = 
 
 def ask_for_prose(material: Material, question: str, ids: Sequence[str], lang: Language) -> list[Message]:
     rows = [f"{{{fact.id}}} {sentence(fact, lang)}" for fact in material.telling() if fact.id in ids]
-    text = _ASK[lang].format(facts="\n".join(rows), question=question, first=f"{{{ids[0]}}}" if ids else "{F1}")
+    first = f"{{{ids[0]}}}" if ids else "{F1}"
+    text = say("join", lang, facts="\n".join(rows), question=question, first=first)
     return [{"role": "user", "content": text}]
 
 

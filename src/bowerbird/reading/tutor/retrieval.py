@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from bowerbird.reading.tutor.wording import code_concepts, concept_of, located_concepts
+from bowerbird.reading.tutor.concepts import code_concepts, concept_of, located_concepts
 
 K, B = 1.2, 0.75
 

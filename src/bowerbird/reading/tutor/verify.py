@@ -9,35 +9,17 @@ background  a reason: it says nothing of this program, and is not checked
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from bowerbird.reading.tutor.claims import FORMS, Claim
 from bowerbird.reading.tutor.material import Material
 from bowerbird.reading.tutor.relations import Outcome
-from bowerbird.reading.tutor.sentences import Language, sentence
+from bowerbird.reading.tutor.sentences import sentence
+from bowerbird.reading.wording import Language, sentences
 
 Status = Literal["verified", "refuted", "unproven", "background"]
-_SAID: dict[str, dict[Language, tuple[str, str]]] = {
-    "contains": {"en": ("`{module}` contains {part}.", "`{module}` contains no {part}."),
-                 "zh": ("`{module}` 含有 {part}。", "`{module}` 不含 {part}。")},
-    "count": {"en": ("{whose} has {n} {type}.", "{whose} does not have {n} {type}."),
-              "zh": ("{whose}有 {n} 个 {type}。", "{whose}没有 {n} 个 {type}。")},
-    "updates": {"en": ("`{optimizer}` updates `{module}`.", "`{optimizer}` does not update `{module}`."),
-                "zh": ("`{optimizer}` 更新 `{module}`。", "`{optimizer}` 不更新 `{module}`。")},
-    "made_of": {"en": ("`{name}` is {class}.", "`{name}` is not {class}."),
-                "zh": ("`{name}` 是 {class}。", "`{name}` 不是 {class}。")},
-    "before": {"en": ("`{first}` comes before `{second}`.", "`{first}` does not come before `{second}`."),
-               "zh": ("`{first}` 在 `{second}` 之前。", "`{first}` 不在 `{second}` 之前。")},
-    "called": {"en": ("`{module}` is called.", "`{module}` is never called."),
-               "zh": ("`{module}` 被调用。", "`{module}` 从未被调用。")},
-    "line": {"en": ("Line {line}: `{code}`", "Line {line} does not hold `{code}`."),
-             "zh": ("第 {line} 行：`{code}`", "第 {line} 行没有 `{code}`。")},
-    "finding": {"en": ("`check` reports {rule}.", "`check` does not report {rule}."),
-                "zh": ("`check` 报告了 {rule}。", "`check` 没有报告 {rule}。")},
-    "fact": {"en": ("There is a fact {id}.", "There is no fact {id}."), "zh": ("有事实 {id}。", "没有事实 {id}。")},
-}  # fmt: skip
-"""How each form is said, and how it is denied."""
-_WHOSE: dict[Language, str] = {"en": "The program", "zh": "程序"}
+WORDS = sentences(Path(__file__).with_name("words.toml"))
 _HERE = re.compile(
     r"\d|[零二两三四五六七八九十百千万亿]\s*[个层种次行]|这里|此处|本程序|这段|这个|该|上面|作者|论文|文献|文档"
     r"|\b(?:here|this|above|below|your|our|line|lines|it|its|et al|arxiv|papers?|documentation|docs|"
@@ -76,8 +58,9 @@ def verify(claim: Claim, material: Material, lang: Language = "en") -> Verdict:
 
 def _said(claim: Claim, lang: Language, denied: bool) -> str:
     states = {key: str(value).strip("`") for key, value in claim.states.items()}
-    whose = f"`{states['module']}`" + (" " if lang == "zh" else "") if states.get("module") else _WHOSE[lang]
-    return _SAID[claim.kind][lang][denied].format(**{"whose": whose, **states})
+    space = " " if lang == "zh" else ""
+    whose = f"`{states['module']}`{space}" if states.get("module") else WORDS["program"][lang]
+    return WORDS[f"{'denied' if denied else 'claim'}.{claim.kind}"][lang].format(**{"whose": whose, **states})
 
 
 def _background(claim: Claim, material: Material) -> Verdict:
@@ -120,20 +103,14 @@ def _line(claim: Claim, material: Material, lang: Language) -> Decided:
 
 
 def _fact(claim: Claim, material: Material, lang: Language) -> Decided:
+    """The claim of a fact, said in the program's own words."""
     fact = next((f for f in material.telling() if f.id == claim.states["id"]), None)
     if fact is None:
         return Outcome(False, "there is no such fact among those that were given"), claim
     if claim.states.get("holds") is False:
         return Outcome(True, sentence(fact, lang)), claim
-    return Outcome(True, f"it is {fact.id}"), stated(claim, material, lang)
-
-
-def stated(claim: Claim, material: Material, lang: Language) -> Claim:
-    """The claim of a fact, said in the program's own words."""
-    fact = next(f for f in material.telling() if f.id == claim.states["id"])
-    return replace(
-        claim, text=sentence(fact, lang), facts=(fact.id,), lines=(fact.line, fact.line) if fact.line else None
-    )
+    lines = (fact.line, fact.line) if fact.line else None
+    return Outcome(True, f"it is {fact.id}"), replace(claim, text=sentence(fact, lang), facts=(fact.id,), lines=lines)
 
 
 def _finding(claim: Claim, material: Material, lang: Language) -> Decided:

@@ -1,64 +1,47 @@
-"""Step six: how to read what the program produces, with its own output."""
+"""How to read what the program produces, with its own output."""
 
 from collections.abc import Iterator
 
 from bowerbird.reading.explain.reading import Block, Output, Picture
-from bowerbird.reading.explain.text import Ref, Text, name, number, shape
+from bowerbird.reading.explain.text import Piece, Ref, Text, name
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 
-TITLE = ("How to read what it produces", "如何看懂它的输出")
-MOST_PICTURES, MOST_OUTPUT_LINES = 4, 24
-_CARDS = {
-    "gan": ("fid-is", "precision-recall"),
-    "vae": ("blurry-vae", "fid-is"),
-    "diffusion": ("ddpm-ddim-ode", "guidance", "fid-is"),
-    "transformer": ("perplexity", "temperature"),
-    "recurrent": ("perplexity", "temperature"),
-}
+MOST_PICTURES, MOST_OUTPUT_LINES, MOST_ROWS, MOST_FILES = 4, 24, 24, 8
 
 
 def write(w: Writer) -> Iterator[Block]:
     output = w.study.facts.first("run.output")
     words = str(output["text"]).strip("\n") if output is not None else ""
     if output is not None and words:
-        yield w.said(
-            "It printed, in this short run on stand-ins or made-up data:",
-            "在这次使用替身或虚构数据的短时运行中，它打印了：",
-        )
-        lines = words.splitlines()
-        half = MOST_OUTPUT_LINES // 2
-        if len(lines) > MOST_OUTPUT_LINES:
-            lines = [*lines[:half], "⋮", *lines[-half:]]
-        yield Output("\n".join(line[:160] for line in lines), output.id)
-        yield from _printed(w)
+        yield w.said("output.printed")
+        yield Output("\n".join(line[:160] for line in _halves(words.splitlines())), output.id)
+        rows = list(_printed(w, words))
+        yield from [w.said("output.numbers")] if rows else []
+        yield from w.table("printed", rows[:MOST_ROWS])
     else:
-        yield w.said("It printed nothing.", "它没有打印任何内容。")
-    yield from _pictures(w)
+        yield w.said("output.nothing")
+    files = {f.subject: f for f in w.study.facts.of("run.file")}
+    for picture in w.study.pictures[:MOST_PICTURES]:
+        if fact := files.get(picture.name):
+            yield Picture(picture.data, picture.mime, picture.name, w.say("output.picture", fact), fact.id)
     yield from w.items(_ranges(w))
-    yield from w.items(_files(w))
-    family = w.study.facts.first("program.family")
-    for card in _CARDS.get(family.subject if family is not None else "", ()):
-        assert family is not None
-        yield from w.question(card, family)
+    yield from w.items(w.say("output.file", fact) for fact in list(files.values())[:MOST_FILES])
+    yield from w.questions(w.study.family.output, w.study.facts.first("program.family"))
 
 
-def _printed(w: Writer) -> Iterator[Block]:
-    rows = []
-    output = w.study.facts.first("run.output")
-    printed = str(output["text"]) if output is not None else ""
+def _halves(lines: list[str]) -> list[str]:
+    half = MOST_OUTPUT_LINES // 2
+    return lines if len(lines) <= MOST_OUTPUT_LINES else [*lines[:half], "⋮", *lines[-half:]]
+
+
+def _printed(w: Writer, output: str) -> Iterator[list[Piece]]:
+    """What each print that ran shows beside its words, and the statement that set it."""
     for fact in w.study.facts.of("output.print"):
-        if fact["words"] not in printed:
-            continue  # it did not run
-        for i, row in enumerate(fact["shown"] or []):
+        for i, row in enumerate(fact["shown"] or [] if fact["words"] in output else []):
             if row["name"] and row["set"]:
-                rows.append([
-                    name(fact, "shown", i, "expression"), w.line(fact), w.line(fact, row["set"]),
-                    _quoted(w, fact, row["set"]),
-                ])  # fmt: skip
-    if rows:
-        yield w.said("What the printed numbers are:", "打印的数各是什么：")
-        yield w.table((("printed", "打印"), ("at", "打印于"), ("set at", "赋值于"), ("as", "赋值语句")), rows[:24])
+                set_at = _quoted(w, fact, row["set"])
+                yield [name(fact, "shown", i, "expression"), w.line(fact), w.line(fact, row["set"]), set_at]
 
 
 def _quoted(w: Writer, fact: Fact, line: int) -> Ref:
@@ -68,37 +51,11 @@ def _quoted(w: Writer, fact: Fact, line: int) -> Ref:
     return Ref(text[:100].replace("`", "'"), held.id, "name")
 
 
-def _pictures(w: Writer) -> Iterator[Block]:
-    files = {f.subject: f for f in w.study.facts.of("run.file")}
-    for picture in w.study.pictures[:MOST_PICTURES]:
-        fact = files.get(picture.name)
-        if fact is not None:
-            caption = w.say("{n}, as the program saved it in this run", "{n}，程序在这次运行中保存", n=name(fact))
-            yield Picture(picture.data, picture.mime, picture.name, caption, fact.id)
-
-
 def _ranges(w: Writer) -> Iterator[Text]:
-    seen = set()
-    for fact in w.study.facts.of("image.saved"):
+    facts = {(f.line, f.subject): f for f in reversed(w.study.facts.of("image.saved"))}
+    for fact in reversed(facts.values()):
         given = fact["input"]
-        if (fact.line, fact.subject) in seen or not isinstance(given, dict) or given.get("min") is None:
-            continue
-        seen.add((fact.line, fact.subject))
-        said = w.say(
-            "{l}: {f} is given {s}, values from {a} to {b}", "{l}：{f} 得到 {s}，取值从 {a} 到 {b}",
-            l=w.line(fact), f=name(fact), s=shape(fact, "input", "shape"), a=number(fact, "input", "min"),
-            b=number(fact, "input", "max"),
-        )  # fmt: skip
-        if fact["normalize"]:
-            said += w.say("; it rescales them itself.", "；由它自己缩放。")
-        elif fact.subject == "save_image" and (given["min"] < -0.01 or given["max"] > 1.01):
-            said += w.say("; what lies outside the unit interval is cut off.", "；超出单位区间的部分会被截断。")
-        else:
-            said += w.say(".", "。")
-        yield said
-
-
-def _files(w: Writer) -> Iterator[Text]:
-    files = w.study.facts.of("run.file")
-    for fact in files[:8]:
-        yield w.say("It wrote {n}, {b:byte}.", "它写了 {n}，{b} 字节。", n=name(fact), b=number(fact, "bytes"))
+        if isinstance(given, dict) and given.get("min") is not None:
+            outside = fact.subject == "save_image" and (given["min"] < -0.01 or given["max"] > 1.01)
+            end = "rescaled" if fact["normalize"] else "cut" if outside else "end"
+            yield w.say("output.range", fact) + w.say(f"output.{end}")

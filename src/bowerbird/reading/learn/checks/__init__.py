@@ -5,6 +5,7 @@ an exercise to be passed.  An observation says what was seen and what should hav
 """
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Observation:
-    """One thing that was observed."""
+    """One thing that was observed; ``key`` is that of its sentence in the exercise's file, ``values`` fill it."""
 
     ok: bool
-    en: str
-    zh: str
+    key: str
+    values: dict[str, Any]
+
+
+def seen(ok: bool, key: str, **values: Any) -> Observation:
+    return Observation(ok, key, values)
 
 
 Check = Callable[[Any], Iterator[Observation]]
@@ -37,6 +42,6 @@ def checks(exercise: str) -> Callable[[Check], Check]:
 
 def load() -> dict[str, Check]:
     """All checks, by exercise."""
-    for subject in ("adversarial", "attention", "autoencoders", "measures", "paths", "sequences"):
-        importlib.import_module(f"{__name__}.{subject}")
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
     return CHECKS
