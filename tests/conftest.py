@@ -24,10 +24,10 @@ gc.disable()
 # Before the first import of bowerbird: the annotated shapes of every function are checked when a test calls it.
 shapes.install()
 
-from bowerbird import api  # noqa: E402
+from bowerbird.api import training  # noqa: E402
 from bowerbird.data import builtin, packs  # noqa: E402
 
-_write_report = api._write_report
+_write_report = training._write_report
 
 torch.set_num_threads(1)
 
@@ -61,7 +61,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     shapes.calls.clear()
-    api._write_report = _write_report if item.get_closest_marker("reports") else lambda folder: None
+    training._write_report = _write_report if item.get_closest_marker("reports") else lambda folder: None
 
 
 torch.export.export = _unchecked(torch.export.export)
