@@ -1,10 +1,11 @@
 """What the general experiments found: each knows a property that any right program has, and no pattern of the text."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
-from bowerbird.reading.findings import Finding
+from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
@@ -21,11 +22,60 @@ def _sentence(fact: Fact) -> str:
     return f"{said[:1].upper()}{said[1:]} ({fact.id})."
 
 
-@rule("X18", "Examples of a batch depend on one another", family="general", exact=True)
-def coupled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """One example was changed, and the answers to others moved."""
-    for fact in _failing(facts, "independence"):
-        yield say("X18", "error", fact.line, fact=fact, said=_sentence(fact))
+@dataclass(frozen=True)
+class Experiment:
+    """A rule that tells where a property of the same name fails, and nothing else; ``weigh`` says how sure that is."""
+
+    id: str
+    title: str
+    family: str
+    property: str
+    weigh: Callable[[Fact], Severity | None]
+
+    def __call__(self, program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+        for fact in _failing(facts, self.property):
+            severity = self.weigh(fact)
+            if severity is not None:
+                yield say(self.id, severity, fact.line, fact=fact, said=_sentence(fact))
+
+
+def _heeded(fact: Fact) -> Severity | None:
+    if fact["how"] == "value":
+        return "error" if fact["module"] else "warning"
+    return "info" if fact["how"] == "unread" and fact["module"] else None
+
+
+def _surely(fact: Fact) -> Severity:
+    return "error"
+
+
+def _likely(fact: Fact) -> Severity:
+    return "warning"
+
+
+def _coupled(fact: Fact) -> Severity:
+    return "error" if fact["module"] and fact["function"] in _MIXING else "warning"
+
+
+_MIXING = frozenset(
+    "softmax log_softmax softmin gumbel_softmax cumsum cumprod logcumsumexp sort argsort topk view reshape flatten "
+    "unflatten normalize flip roll".split()
+)
+EXPERIMENTS = (
+    Experiment("M06", "A distance between distributions is not the one it resembles", "reporting", "distance", _surely),
+    Experiment("P08", "A call changes its input in place, and the input is used again", "modules", "in place", _likely),
+    Experiment("P10", "No gradient reaches what the answer depends on", "modules", "learning", _likely),
+    Experiment("T15", "A mask hides nothing of what it marks", "transformer", "mask", _likely),
+    Experiment("V14", "The scale of a distribution is learned wrongly", "vae", "density", _likely),
+    Experiment("X18", "Examples of a batch depend on one another", "general", "independence", _coupled),
+    Experiment("X20", "An input changes nothing", "general", "heeded", _heeded),
+    Experiment("X21", "The terms of a loss grow differently with the batch", "general", "terms", _likely),
+    Experiment("X22", "A log-determinant is not that of the Jacobian", "general", "jacobian", _surely),
+    Experiment("X23", "An inverse does not undo what it inverts", "general", "inverse", _likely),
+    Experiment("X24", "A probability works the other way round", "general", "chance", _likely),
+)
+for experiment in EXPERIMENTS:
+    rule(experiment.id, experiment.title, family=experiment.family, exact=True)(experiment)
 
 
 @rule("X05", "The result of an operation is thrown away", family="general", exact=True)
@@ -34,7 +84,13 @@ def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     for fact in _failing(facts, "dataflow"):
         for row in fact["unused"]:
             if row["how"] == "discarded":
-                yield say("X05", "error", row["line"], text=row["text"][:60], fact=fact)
+                yield say(
+                    "X05",
+                    "warning" if row["kind"] == "module" else "error",
+                    row["line"],
+                    text=row["text"][:60],
+                    fact=fact,
+                )
 
 
 @rule("X08", "What is computed is never used", family="general")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, keyword, last_name, targets_of
+from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
@@ -230,61 +230,6 @@ def _reflects(unit: Unit, info: ClassInfo) -> bool:
 def _named_elsewhere(program: Program, unit: Unit, name: str) -> bool:
     word = rf"\.{re.escape(name)}\b|['\"]{re.escape(name)}['\"]"
     return any(re.search(word, other.text) for other in program if other is not unit)
-
-
-@rule("P08", "An activation in place changes what a skip connection adds", family="modules")
-def skip_overwritten(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``x + self.block(x)`` where the block begins with ``ReLU(inplace=True)``: x is rectified before it is added."""
-    for unit in program:
-        for info in unit.classes.values():
-            first = _begins_in_place(unit, info) if info.is_module else {}
-            forward = info.methods.get("forward")
-            if not first or forward is None:
-                continue
-            for call in unit.all(ast.Call, under=forward):
-                name = dotted(call.func) or ""
-                given = dotted(call.args[0]) if len(call.args) == 1 else None
-                if name[5:] not in first or given is None or not _added(unit, forward, call, given):
-                    continue
-                yield say(
-                    "P08", "warning", first[name[5:]], file=unit.file, name=name, given=given, info=info, call=call,
-                )  # fmt: skip
-
-
-def _begins_in_place(unit: Unit, info: ClassInfo) -> dict[str, int]:
-    """Sequences of a class whose first layer is an activation in place: attribute → line of that layer."""
-    found = {}
-    init = info.methods.get("__init__")
-    for node in unit.all(ast.Assign, under=init) if init is not None else ():
-        name = dotted(node.targets[0]) or ""
-        if not name.startswith("self.") or not isinstance(node.value, ast.Call) or not node.value.args:
-            continue
-        layer = node.value.args[0]
-        layer = layer.elts[0] if isinstance(layer, ast.List) and layer.elts else layer
-        layer = layer.value if isinstance(layer, ast.Starred) else layer
-        if last_name(node.value) == "Sequential" and isinstance(layer, ast.Call):
-            place = keyword(layer, "inplace", 0 if last_name(layer) in ("ReLU", "SiLU") else 1)
-            if isinstance(place, ast.Constant) and place.value is True and re.search("LU$|Mish", last_name(layer)):
-                found[name[5:]] = layer.lineno
-    return found
-
-
-def _added(unit: Unit, forward: ast.AST, call: ast.Call, name: str) -> bool:
-    """Whether a value is added to what a call gives: in the same sum, or in a later one."""
-    around = [a for a in unit.ancestors(call) if isinstance(a, ast.BinOp) and isinstance(a.op, ast.Add)]
-    if any(name in {dotted(a.left), dotted(a.right)} for a in around):
-        return True
-    statement = unit.statement(call)
-    outs = {dotted(t) for t in targets_of(statement)} if statement is not None else set()
-    if name in outs:
-        return False
-    for later in unit.all(ast.BinOp, ast.AugAssign, under=forward):
-        if later.lineno <= call.lineno or not isinstance(later.op, ast.Add):
-            continue
-        sides = (later.target, later.value) if isinstance(later, ast.AugAssign) else (later.left, later.right)
-        if {dotted(s) for s in sides} & outs and name in {dotted(s) for s in sides}:
-            return True
-    return False
 
 
 @rule("P07", "A module is used before it is initialised", family="modules", exact=True)
