@@ -596,28 +596,10 @@ def average(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One update with all new weights at one and all averaged ones at zero."""
     for fact in facts.of("probe.ema"):
         after, decay = fact["after"], fact["decay"]
-        unit = unit_of(program, fact)
-        holder = class_at(unit, fact.line) or function_at(unit, fact.line)
-        body = [
-            s
-            for s in (unit.all(ast.Assign, ast.Expr, ast.AugAssign, ast.Return, under=holder) if holder else ())
-            if re.search(r"decay|beta|alpha|lerp|mu\b", ast.unparse(s))
-            and re.search(r"\*|mul|lerp|add", ast.unparse(s))
-            and holder is not None
-            and s.lineno > holder.lineno
-        ]
-        line = body[0].lineno if body else fact.line or 1
-        if after == 0 and fact["online"] == 1:
-            moved = facts.of("module.moved")
-            still = [
-                m for m in moved if re.search("ema|average|shadow", m.subject, re.I) and m["unmoved"] and not m["moved"]
-            ]
-            yield say(
-                "D09", "error", line, fact=fact,
-                said=f"; {still[0].subject} did not move in the whole run ({still[0].id})." if still else ".",
-            )  # fmt: skip
-        elif (decay > LEAST_DECAY and abs(after - decay) < 1e-4) or fact["online"] != 1:
-            yield say("D09b", "error", line, decay=decay, after=after, fact=fact)
+        if after == 0:
+            yield say("D09", "error", fact.line, fact=fact)
+        elif decay > LEAST_DECAY and abs(after - decay) < 1e-4:
+            yield say("D09b", "error", fact.line, decay=decay, after=after, fact=fact)
 
 
 @rule("D10", "A tensor of inference_mode is needed by the backward pass", family="diffusion")

@@ -62,6 +62,7 @@ _MIXING = frozenset(
     "unflatten normalize flip roll".split()
 )
 EXPERIMENTS = (
+    Experiment("D16", "A sampler does not draw what its network knows", "diffusion", "sampler", _likely),
     Experiment("M06", "A distance between distributions is not the one it resembles", "reporting", "distance", _surely),
     Experiment("P08", "A call changes its input in place, and the input is used again", "modules", "in place", _likely),
     Experiment("P10", "No gradient reaches what the answer depends on", "modules", "learning", _likely),

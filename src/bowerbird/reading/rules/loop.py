@@ -333,6 +333,25 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
+@rule("L14", "An optimiser holds what no gradient reaches", family="loop")
+def unreached(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Layers that took part in training calls and are in no graph of a loss: what they compute trains nothing."""
+    backwards = len(facts.of("event.backward"))
+    stepped = {owner for step in facts.of("event.step") for owner in step["owners"] or ()}
+    for moved in facts.of("module.moved"):
+        lost = [p for p in moved["unreached"] or () if p not in set(moved["unowned"] or ())]
+        if not lost or not moved["reached"] or moved.subject not in stepped or backwards < 2:
+            continue
+        holders = dict.fromkeys(f"{moved.subject}.{p}".rpartition(".")[0] for p in lost)
+        used = [f for h in holders for f in facts.of("module.calls", h) if f["training"] and h != moved.subject]
+        if used:
+            names = ", ".join(f.subject.removeprefix(f"{moved.subject}.") for f in used[:3])
+            yield say(
+                "L14", "warning", used[0].line, file=used[0].file, facts=(moved.id, used[0].id), moved=moved,
+                names=names, count=len(lost), backwards=backwards,
+            )  # fmt: skip
+
+
 @rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
 def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Parameters that require no gradient cannot be trained."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bowerbird.reading.running.observe.flow import Flow
 from bowerbird.reading.running.observe.modules import detached, tensors
 from bowerbird.reading.running.recorder import Recorder
 
@@ -56,6 +57,7 @@ class CallWatch:
     """A profile hook; ``kept`` by code, in the order of the first calls."""
 
     recorder: Recorder
+    flow: Flow
     quiet: bool = False
     kept: dict[CodeType, list[Called]] = field(default_factory=dict)
     _open: dict[int, Called] = field(default_factory=dict)
@@ -73,8 +75,13 @@ class CallWatch:
             code = frame.f_code
             if code.co_filename in self.recorder.files and not self.quiet:
                 self._entered(frame, code)
-        elif event == "return" and id(frame) in self._open:
-            self._left(self._open.pop(id(frame)), value)
+        elif event == "return" and frame.f_code.co_filename in self.recorder.files:
+            if id(frame) in self._open:
+                self._left(self._open.pop(id(frame)), value)
+            asker = frame.f_back
+            if isinstance(value, torch.Tensor) and asker is not None and frame.f_code.co_name != "forward":
+                if asker.f_code.co_filename in self.recorder.files:
+                    self.flow.hands(value, (asker.f_code.co_filename, asker.f_lineno, frame.f_code.co_name))
 
     def _entered(self, frame: FrameType, code: CodeType) -> None:
         calls = self.kept.get(code)

@@ -71,6 +71,19 @@ class Flow:
             self.graphs.add(place)
         self._waiting[id(out)] = (weakref.ref(out), place)
 
+    def hands(self, out: torch.Tensor, place: Place) -> None:
+        """A function of the program returns what nothing has taken: the line that called it must use it."""
+        known = self._waiting.get(id(out))
+        if known is None or known[0]() is not out or place in self.used:
+            return
+        self.used.add(known[1])
+        self._made[place] = self._made.get(place, 0) + 1
+        if self.outside:
+            self.lent.add(place)
+        if out.requires_grad:
+            self.graphs.add(place)
+        self._waiting[id(out)] = (known[0], place)
+
     def thrown_away(self) -> dict[Place, int]:
         """How often a place computed something, where nothing of it was taken and nothing but the last may be kept."""
         kept = Counter(place for tensor, place in self._waiting.values() if tensor() is not None)

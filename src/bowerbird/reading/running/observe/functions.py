@@ -57,7 +57,7 @@ class FunctionWatch(TorchFunctionMode):
         self.recorder, self.training, self.replaced = recorder, training, replaced
         self.quiet = False
         self.flow = training.modules.flow = Flow()
-        self.calls = training.modules.functions = CallWatch(recorder)
+        self.calls = training.modules.functions = CallWatch(recorder, self.flow)
         self.rows: dict[tuple[str, int | None, str], dict[str, Any]] = {}
         self.times: dict[tuple[str, int | None, str, str], int] = {}
         self.last: dict[tuple[str, int | None, str, str], dict[str, Any]] = {}

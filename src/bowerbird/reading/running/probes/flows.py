@@ -16,7 +16,7 @@ from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.subjects import Subject, answer, subjects, tell, trace
 
-WIDEST = 256
+WIDEST = 64
 _BACK = re.compile(r"^(inverse|reverse|invert|inv|backwards?|_?inverse_\w+|reverse_\w+|un\w+|de\w+|from_\w+)$", re.I)
 _FLAG = re.compile(r"^(reverse|inverse|rev|inv|invert|reversed)$", re.I)
 

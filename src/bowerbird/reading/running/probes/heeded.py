@@ -45,8 +45,8 @@ def heeded(live: Live) -> None:
 
 def _ignored(live: Live, subject: Subject, name: str, value: torch.Tensor, before: list[torch.Tensor]) -> bool:
     others = list(_others(value))
-    verdicts = [same(before, answer(live, subject, {name: other}, shaken=SHAKEN)) for other in others]
-    return bool(verdicts) and all(verdict is True for verdict in verdicts)
+    asked = (same(before, answer(live, subject, {name: other}, shaken=SHAKEN)) for other in others)
+    return bool(others) and all(verdict is True for verdict in asked)
 
 
 def _others(value: torch.Tensor) -> Iterator[torch.Tensor]:

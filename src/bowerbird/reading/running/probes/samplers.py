@@ -30,9 +30,9 @@ _WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
 def sampler_steps(live: Live) -> None:
     """Runs a sampler with answers and noise of our own, and fits each step as a sum of input, answer and noise."""
     nets = denoisers(live) or {"stand-in": StandInNet()}
-    for name, function, _ in _loops(live):
+    for name, function, _ in loops(live):
         for count in (2, 10):  # some want a multiple of the number of classes
-            arguments = _arguments(live, function, nets, count=count)
+            arguments = arguments_for(live, function, nets, count=count)
             watched = _watched(live, nets, function, arguments) if arguments is not None else None
             if watched is not None:
                 break
@@ -52,7 +52,7 @@ def sampler_steps(live: Live) -> None:
             return
 
 
-def _loops(live: Live) -> Iterator[tuple[str, Callable[..., Any], Any]]:
+def loops(live: Live) -> Iterator[tuple[str, Callable[..., Any], Any]]:
     """What runs all steps: methods with such a name, and the call of a class that is called a sampler."""
     yield from bound_callables(live, _SAMPLERS)
     for name, function, owner in bound_callables(live, re.compile(r"^(forward|__call__)$")):
@@ -87,7 +87,7 @@ def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: C
     for t in (len(bar) // 2, 1, 0):
         for time in (torch.full((2,), t), t):
             x = torch.randn(2, *_size(live, nets), generator=torch.Generator().manual_seed(7)) * 0.1
-            rest = _arguments(live, function, nets, given=frozenset({picture, when}))
+            rest = arguments_for(live, function, nets, given=frozenset({picture, when}))
             watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
             if watched is not None:
                 found = _steps(live, name, watched[0], watched[1], file, line, last=t == 0) or found
@@ -104,7 +104,7 @@ def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
     return list(found[0].shape[1:]) if found else [1, 28, 28]
 
 
-def _arguments(
+def arguments_for(
     live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset(),
     count: int = 2,
 ) -> dict[str, Any] | None:  # fmt: skip
