@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver, targets_of
+from bowerbird.reading.program import Program, Unit, keyword, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import assigned_in, class_at, function_at, mentions, statements_in, swap, unit_of
@@ -225,27 +225,13 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         )
         yield say("D06", "error", (calls or [fact.line or 1])[0], fact=fact)
         return
-    seen = False
     if facts.of("probe.noising") and not _SCALED.search(program.main.text):
         for fact in facts.of("data.batch"):
             first = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
-            seen = seen or first is not None
             if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
                 line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
                 yield say("D06c", "warning", line, file="", first=first, fact=fact)
                 return
-    yield from _unscaled(program, seen)
-
-
-def _unscaled(program: Program, seen: bool) -> Iterator[Finding]:
-    """By the text alone: transforms that end in [0, 1] in a file that diffuses and clamps to [-1, 1]."""
-    text = "\n".join(unit.text for unit in program)
-    diffuses = re.search(r"def (q_sample|p_losses|noise_images?|add_noise|forward_diffusion)\b", program.main.text)
-    if seen or diffuses is None or _SCALED.search(text):
-        return
-    for call in program.main.calls("ToTensor"):
-        yield say("D06b", "warning", call.lineno, file=program.main.file)
-        return
 
 
 _SCALED = re.compile(
@@ -309,30 +295,9 @@ def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
         return
 
 
-@rule("D12", "The network ignores the time", family="diffusion")
-def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Other times, same output."""
-    for fact in facts.of("probe.time"):
-        if fact["change"] > 1e-7:
-            yield say("D12b", "ok", fact.line, fact=fact)
-            continue
-        unit = unit_of(program, fact)
-        info = unit.classes.get(str(fact["class"]))
-        forward = info.methods.get("forward") if info else None
-        uses = [
-            s.lineno
-            for s in (statements_in(unit, forward) if forward else ())
-            if isinstance(s, ast.Assign | ast.Return | ast.AugAssign)
-            and mentions(s, r"^(t|ts|time\w*|t_emb|temb|emb|step|sigma)$")
-        ]
-        yield say("D12", "error", (uses or [forward.lineno if forward else fact.line or 1])[0], fact=fact)
-
-
 @rule("D13", "Steps are drawn from the wrong range", family="diffusion")
 def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The bounds of randint against the tables and the steps that the sampler visits."""
-    for unit in program:
-        yield from _standing_step(unit)
     lengths = {f["steps"] for f in facts.of("probe.schedule")}
     visited = [
         int(f["t"])
@@ -361,38 +326,6 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
                 which=which, low=low, high_2=high - 1, steps=steps, reached=reached,
             )  # fmt: skip
-
-
-def _standing_step(unit: Unit) -> Iterator[Finding]:
-    """A loop over steps that stores something for each, while the step it passes on was set before and stays."""
-    for loop in unit.all(ast.For):
-        if not isinstance(loop.target, ast.Name) or "range" not in ast.unparse(loop.iter):
-            continue
-        index = loop.target.id
-        inside = list(unit.all(ast.Call, under=loop))
-        stored = any(
-            isinstance(n.ctx, ast.Store) and index in names_in(n.slice) for n in unit.all(ast.Subscript, under=loop)
-        )
-        passed = {
-            k.value.id for c in inside for k in c.keywords
-            if k.arg and _STEP_NAME.match(k.arg) and isinstance(k.value, ast.Name)
-        }  # fmt: skip
-        body = [c for c in inside if c.lineno > loop.lineno]
-        told = any(index in names_in(a) for c in body for a in (*c.args, *(k.value for k in c.keywords)))
-        changed = {n for s in unit.all(ast.stmt, under=loop) for n in map(dotted, targets_of(s)) if n}
-        changed |= {dotted(receiver(c)) or "" for c in inside if last_name(c).endswith("_")} | {index}
-        for name in sorted(passed - changed) if stored and not told else ():
-            before = [
-                n.lineno for n in unit.all(ast.Assign, ast.Expr, under=unit.function(loop) or unit.tree)
-                if n.lineno < loop.lineno and name in names_in(n)
-            ]  # fmt: skip
-            yield say(
-                "D13c", "warning", max(before, default=loop.lineno), file=unit.file, index=index, name=name, loop=loop,
-                iter=ast.unparse(loop.iter)[:40],
-            )  # fmt: skip
-
-
-_STEP_NAME = re.compile(r"^(t|ts|time_?steps?|time)$")
 
 
 def _draws_steps(unit: Unit, call: ast.Call, statement: ast.stmt) -> bool:

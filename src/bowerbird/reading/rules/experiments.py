@@ -42,6 +42,8 @@ class Experiment:
 def _heeded(fact: Fact) -> Severity | None:
     if fact["how"] == "value":
         return "error" if fact["module"] else "warning"
+    if fact["how"] == "replaced" and fact["module"]:
+        return "error"
     return "info" if fact["how"] == "unread" and fact["module"] else None
 
 

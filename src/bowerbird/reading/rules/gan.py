@@ -14,7 +14,7 @@ from bowerbird.reading.origins import argument_line, around, bound, calls_at, lo
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import Phase, contributions, did_nothing, forwards, owners_of, phases, steps_of
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver, words_in
-from bowerbird.reading.rules import loop, rule
+from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.loop import doubled, forsaken, name_of, steps_taken
 from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import unit_of
@@ -391,17 +391,7 @@ def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
 
 @rule("G07", "One side of the game is never stepped", family="gan")
 def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Both optimisers hold the same network, or one of them is never stepped; else what the text says of it."""
-    observed = list(_observed(program, facts))
-    yield from observed
-    if not observed:
-        yield from loop.handed_twice(program)
-        yield from loop.never_stepped(program)
-        yield from loop.exchanged(program)
-        yield from loop.given_alike(program)
-
-
-def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """Both optimisers hold the same network, or one of them is never stepped."""
     found = pairs(facts)
     sides = {name for pair in found for name in (pair.generator, pair.discriminator)}
     untrained = {moved.subject: moved for moved in forsaken(facts)}
@@ -1146,38 +1136,9 @@ def _draw_line(program: Program, call: Fact) -> int:
 
 @rule("G17", "The condition is ignored", family="gan")
 def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A conditional network must depend on its labels; a discriminator that sees none cannot ask for them."""
-    found = pairs(facts)
-    roles = {name for pair in found for name in (pair.generator, pair.discriminator)}
-    for fact in facts.of("probe.inputs"):
-        rows = fact["arguments"] or []
-        if fact.subject not in roles or len(rows) < 2 or not any(r["moved"] > 0 for r in rows):
-            continue
-        if len([s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]) < 2:
-            continue
-        for row in rows:
-            if row["moved"] > 0 or row["argument"] == 0:
-                continue
-            unit, line, name = _parameter(program, str(fact["class"]), row["argument"])
-            yield say(
-                "G17b", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
-                row=row, rows=rows,
-            )  # fmt: skip
-    for pair in found:
+    """The generator is given labels, and the discriminator that sees none cannot ask for them."""
+    for pair in pairs(facts):
         yield from _unlabelled(program, facts, pair)
-
-
-def _parameter(program: Program, kind: str, argument: int | str) -> tuple[Unit | None, int | None, str]:
-    """Where the forward of a class reads one of its arguments, or its head where it never does."""
-    for unit in program:
-        forward = unit.functions.get(f"{kind}.forward")
-        if forward is None:
-            continue
-        names = [a.arg for a in forward.args.args][1:]
-        name = names[argument] if isinstance(argument, int) and argument < len(names) else str(argument)
-        reads = [n.lineno for n in unit.all(ast.Name, under=forward) if n.id == name and isinstance(n.ctx, ast.Load)]
-        return unit, (reads[0] if reads else forward.lineno), name
-    return None, None, f"argument {argument}"
 
 
 def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
@@ -1205,30 +1166,6 @@ def _labels(call: Fact) -> bool:
     return any(isinstance(g, dict) and "int" in str(g.get("dtype", "")) for g in given)
 
 
-@rule("G18", "All samples are the same", family="gan")
-def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A generator whose output does not depend on its noise can make only one picture."""
-    makers = {pair.generator for pair in pairs(facts)}
-    for fact in facts.of("probe.inputs"):
-        noise = [r for r in fact["arguments"] or () if r["argument"] == 0 and "float" in r["dtype"]]
-        if fact.subject not in makers or not noise:
-            continue
-        trained = [s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]
-        if noise[0]["moved"] <= 1e-6 * max(noise[0]["size"], 1e-6):
-            if len(trained) < 2:
-                continue
-            unit, line, name = _parameter(program, str(fact["class"]), 0)
-            yield say(
-                "G18", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
-                noise=noise,
-            )  # fmt: skip
-        else:
-            yield Finding(
-                "G18", "ok", fact.line or 1, f"The samples of {fact.subject} depend on its noise.",
-                f"Other noise moved its output by {noise[0]['moved']:.2g} ({fact.id}).", "", fact.file, (fact.id,),
-            )  # fmt: skip
-
-
 @rule("G19", "The discriminator is saturated", family="gan")
 def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """When the discriminator is certain, hardly any gradient is left for the generator."""
@@ -1245,69 +1182,6 @@ def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
 
 
 # ---------- promises: what the text says of the layers, and initialisations that reach none
-
-
-_CLAIMS = (
-    (re.compile(r"\b(dcgan|(deep )?convolution(al|s)?|conv ?nets?|cnn)\b|卷积", re.I), "convolutional", "conv"),
-    (re.compile(r"\b(lstm|gru|recurrent)\b|循环神经网络", re.I), "recurrent", "rnn|lstm|gru"),
-    (re.compile(r"\b(transformer|self-attention)\b", re.I), "attention", "atten|former|attn|softmax|qkv|query"),
-)  # fmt: skip
-_NOT = re.compile(r"\b(not|no|without|instead|unlike|rather|replace\w*|non|never|than)\b|不|非|没有", re.I)
-
-
-@rule("G20", "The text promises other layers than there are", family="gan")
-def promised_layers(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A class that is called convolutional and has only linear layers."""
-    for unit in program:
-        for info in unit.classes.values():
-            if not info.is_module or not any(True for _ in unit.calls("Linear", under=info.node)):
-                continue
-            words = _vocabulary(unit, info.node)
-            for text, line in _descriptions(unit, info.node):
-                if any(claim.search(text) and _uses(words, needed) for claim, _, needed in _CLAIMS):
-                    continue  # one of several kinds that the line names
-                for claim, what, needed in _CLAIMS:
-                    said = claim.search(text)
-                    if said is None or _NOT.search(text) or _uses(words, needed):
-                        continue
-                    yield say(
-                        "G20", "warning", line, file=unit.file, info=info, what=what, group=said.group(0),
-                        node=", ".join(sorted(_layers(unit, info.node))) or "none of torch.nn",
-                    )  # fmt: skip
-
-
-def _uses(words: set[str], kind: str) -> bool:
-    return any(re.search(kind, word, re.I) for word in words)
-
-
-def _vocabulary(unit: Unit, node: ast.AST, depth: int = 3) -> set[str]:
-    """Every name that a class uses, and those of the program's classes and functions that it uses."""
-    words = words_in(node)
-    words -= {node.name} if isinstance(node, ast.ClassDef) else set()
-    if depth:
-        for word in list(words):
-            other = unit.classes[word].node if word in unit.classes else unit.functions.get(word)
-            if other is not None and other is not node:
-                words |= _vocabulary(unit, other, depth - 1) | {word}
-    return words
-
-
-def _layers(unit: Unit, node: ast.AST) -> set[str]:
-    return {
-        last_name(c) for c in unit.all(ast.Call, under=node) if (dotted(c.func) or "").startswith(("nn.", "torch.nn."))
-    }
-
-
-def _descriptions(unit: Unit, node: ast.ClassDef) -> Iterator[tuple[str, int]]:
-    """The docstring line by line, and the comments just above a class."""
-    first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        for offset, text in enumerate(first.value.value.splitlines()):
-            yield text, first.lineno + offset
-    above = node.lineno - 1
-    while above in unit.comments:
-        yield unit.comments[above], above
-        above -= 1
 
 
 @rule("G21", "The initialisation is never applied", family="gan")

@@ -445,12 +445,11 @@ def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Find
 @rule("T10", "Targets are not the next tokens", family="transformer")
 def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Targets against inputs, on the batch that the program made."""
-    seen = False
     for fact in facts.of("probe.causality"):
         shift = fact["shift"]
         if not isinstance(shift, dict) or (fact["sequences"] == 2 and fact["argument"] != 0):
             continue
-        by, seen = shift["by"], True
+        by = shift["by"]
         if by == 1:
             yield say("T10c", "ok", shift["line"], fact=fact)
             continue
@@ -464,27 +463,6 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             "T10" if by == 0 else "T10b", "error", _target_line(unit, by) or shift["line"], by_2=abs(by),
             which="ahead of" if by > 0 else "behind", by=by, fact=fact, shift=shift,
         )  # fmt: skip
-    for unit in program if not seen else ():
-        yield from _same_slices(unit)
-
-
-def _same_slices(unit: Unit) -> Iterator[Finding]:
-    """By the text alone: inputs and targets that are cut out of one sequence at the same places."""
-    for function in unit.functions.values():
-        cut = {
-            name: s for s in unit.all(ast.Assign, under=function) if isinstance(s.value, ast.Subscript)
-            for t in s.targets if (name := dotted(t)) and isinstance(s.value.slice, ast.Slice)
-        }  # fmt: skip
-        for name, statement in cut.items():
-            same = [
-                other for other, s in cut.items()
-                if s.lineno < statement.lineno and ast.unparse(s.value) == ast.unparse(statement.value)
-            ]  # fmt: skip
-            if re.match(r"(y|target|label)", name, re.I) and any(re.match(r"(x|input|src)", o, re.I) for o in same):
-                yield say(
-                    "T10d", "warning", statement.lineno, file=unit.file, name=name, same=same,
-                    value=ast.unparse(statement.value)[:60],
-                )  # fmt: skip
 
 
 def _target_line(unit: Unit, by: int) -> int | None:
@@ -510,8 +488,6 @@ def _target_line(unit: Unit, by: int) -> int | None:
 @rule("T11", "Padding counts in the loss", family="transformer")
 def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Targets that are padding and are not ignored."""
-    for unit in program:
-        yield from _compared_with_itself(unit)
     for fact in facts.of("probe.padded_targets"):
         if fact["ignored"] or fact["share"] < 0.03 or fact["reduction"] == "none" or fact["weighted"]:
             continue
@@ -525,21 +501,6 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             ) if made else None,
             fact=fact,
         )  # fmt: skip
-
-
-def _compared_with_itself(unit: Unit) -> Iterator[Finding]:
-    """A distribution that is masked where it equals the padding index itself, instead of where the tokens do."""
-    for call in unit.all(ast.Call):
-        whole = receiver(call)
-        test = call.args[0] if call.args else None
-        if last_name(call) not in ("masked_fill", "masked_fill_") or whole is None or not isinstance(test, ast.Compare):
-            continue
-        same = dotted(test.left) is not None and dotted(test.left) == dotted(whole)
-        index = re.search(r"pad|ignore", ast.unparse(test.comparators[0]), re.I)
-        if same and index and not re.search(r"id|token|seq|src|tgt|label", str(dotted(whole)), re.I):
-            yield say(
-                "T11b", "warning", call.lineno, file=unit.file, dotted_2=dotted(whole), test_2=ast.unparse(test)[:80],
-            )  # fmt: skip
 
 
 @rule("T12", "The mean over a sequence counts its padding", family="transformer")

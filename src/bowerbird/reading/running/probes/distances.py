@@ -32,16 +32,18 @@ def distances(live: Live) -> None:
             "moved": _asked(live, function, (shift, first, zero, first)),
             "spread": _asked(live, function, (zero, first, zero, second)),
         }
-        if any(value is None for value in found.values()) or abs(found["alike"] or 0) > 1e-2:
+        if any(value is None for value in found.values()):
             continue
-        right = {"moved": float(shift @ shift), "spread": _frechet(first, second)}
-        off = {k: float(found[k] or 0) / right[k] for k in right}
-        matches = {k: abs(v - 1) < 1e-2 for k, v in off.items()}
-        if not any(matches.values()):
+        alike, shifted, spread = (float(value or 0) for value in found.values())
+        right = {"means": (shifted - alike, float(shift @ shift)), "covariances": (spread, _frechet(first, second))}
+        matches = {part: abs(value - wanted) < 1e-2 * wanted for part, (value, wanted) in right.items()}
+        if not any(matches.values()) or abs(spread - alike) < 1e-6:
             continue  # another distance
-        wrong = next((k for k, good in matches.items() if not good), "")
-        part = "of the means" if wrong == "moved" else "of the covariances"
-        said = f"the part {part} is {off[wrong]:.3g} times the Fréchet distance's" if wrong else "it is Fréchet's"
+        wrong = next((part for part, good in matches.items() if not good), "")
+        said = "it is Fréchet's"
+        if wrong:
+            value, wanted = right[wrong]
+            said = f"the part of the {wrong} is {value:.4g} where Fréchet's is {wanted:.4g}"
         tell(live, "distance", name, not wrong, said, *live.place_of(function))
 
 

@@ -44,9 +44,14 @@ def heeded(live: Live) -> None:
 
 
 def _ignored(live: Live, subject: Subject, name: str, value: torch.Tensor, before: list[torch.Tensor]) -> bool:
+    """Whether no exchange changes the answer, in evaluation and in training."""
     others = list(_others(value))
-    asked = (same(before, answer(live, subject, {name: other}, shaken=SHAKEN)) for other in others)
-    return bool(others) and all(verdict is True for verdict in asked)
+    for training in (False, True):
+        first = answer(live, subject, training=True, shaken=SHAKEN) if training else before
+        asked = (same(first, answer(live, subject, {name: o}, training=training, shaken=SHAKEN)) for o in others)
+        if not others or not all(verdict is True for verdict in asked):
+            return False
+    return True
 
 
 def _others(value: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -65,11 +70,13 @@ def _others(value: torch.Tensor) -> Iterator[torch.Tensor]:
 _SHAPE = frozenset(
     "shape size device dtype dim ndim numel new_zeros new_ones new_empty new_full new_tensor type requires_grad".split()
 )
+_LIKE = ("zeros_like", "ones_like", "full_like", "empty_like")
 _ASKS = frozenset("len isinstance randn_like rand_like zeros_like ones_like empty_like full_like print type".split())
 
 
 def _read(live: Live, unit: Unit, subject: Subject, name: str) -> tuple[str, int | None]:
-    """How the body reads an argument (``value``, ``shape``, ``unread``), and the first line at which it does."""
+    """How the body reads an argument (its ``value``, its ``shape``, ``unread``, ``replaced`` by a constant),
+    and the first line at which it does."""
     function = next((f for f in unit.functions.values() if _holds(f, subject.line)), None)
     reads = [
         node for node in unit.all(ast.Name, under=function)
@@ -78,6 +85,9 @@ def _read(live: Live, unit: Unit, subject: Subject, name: str) -> tuple[str, int
     values = [node for node in reads if not _asked(unit, node)]
     if values:
         return "value", values[0].lineno
+    copies = [node for node in reads if last_name(unit.parents.get(node)) in _LIKE]
+    if copies:
+        return "replaced", copies[0].lineno
     return ("shape" if reads else "unread"), subject.line
 
 
