@@ -12,7 +12,7 @@ import torch
 
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
-from bowerbird.reading.running.probes.subjects import Subject, answer, subjects, tell
+from bowerbird.reading.running.probes.subjects import Subject, answer, same, subjects, tell
 
 _CHANCE = re.compile(r"^(\w+_)?(p|prob|probability)$", re.I)
 SEEDS = range(1, 7)
@@ -22,6 +22,7 @@ SEEDS = range(1, 7)
 def chance(live: Live) -> None:
     """Records ``property.chance`` for each subject with a probability that decides whether it does anything."""
     for subject in subjects(live):
+        _when_random(live, subject)
         x = next((t for t in subject.tensors.values() if t.is_floating_point()), None)
         for name, asked in _chances(live, subject) if x is not None else ():
             never, always = ([_kept(x, asked(p, seed)) for seed in SEEDS] for p in (0.0, 1.0))
@@ -31,6 +32,18 @@ def chance(live: Live) -> None:
             if wrong or (all(never) and not any(always)):
                 said = f"with `{name}` = 1 nothing is ever done, with 0 always" if wrong else f"`{name}` is the chance"
                 tell(live, "chance", subject.name, not wrong, said, subject.file, subject.line, argument=name)
+
+
+def _when_random(live: Live, subject: Subject) -> None:
+    """Records ``property.mode`` for what is random in one mode alone: that must be training."""
+    varies = [
+        same(answer(live, subject, seed=1, training=mode), answer(live, subject, seed=2, training=mode))
+        for mode in (True, False)
+    ]
+    if sorted(map(str, varies)) == ["False", "True"]:
+        inverted = varies[0] is True
+        said = "it is random in evaluation and not in training" if inverted else "it is random in training alone"
+        tell(live, "mode", subject.name, not inverted, said, subject.file, subject.line)
 
 
 Asked = Callable[[float, int], list[torch.Tensor] | None]
