@@ -71,6 +71,7 @@ EXPERIMENTS = (
     Experiment("S08", "Randomness is on in evaluation and off in training", "sampling", "mode", _surely),
     Experiment("T15", "A mask hides nothing of what it marks", "transformer", "mask", _likely),
     Experiment("T16", "A causal network sees a little ahead", "transformer", "causal", _likely),
+    Experiment("V03", "In evaluation the latent is not the posterior mean", "vae", "evaluation", _surely),
     Experiment("V14", "The scale of a distribution is learned wrongly", "vae", "density", _likely),
     Experiment("X18", "Examples of a batch depend on one another", "general", "independence", _coupled),
     Experiment("X20", "An input changes nothing", "general", "heeded", _heeded),

@@ -120,24 +120,6 @@ def _against_its_name(facts: FactStore, told: set[str]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-@rule("V03", "In evaluation the latent is not the posterior mean", family="vae")
-def evaluation_branch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The sampler called in evaluation mode with a known mean."""
-    for fact in facts.of("probe.reparameterise"):
-        fixed = fact["eval_std"] < 1e-6
-        if not fixed or abs(fact["eval_mean"] - fact["mean"]) < 1e-4:
-            continue
-        unit = unit_of(program, fact)
-        function = function_at(unit, fact.line)
-        line = fact.line or 1
-        if function is not None:
-            returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return) and s.value is not None]
-            plain = [s for s in returns if isinstance(s.value, ast.Name | ast.Call | ast.Attribute)]
-            last: list[Any] = plain or returns or [function]
-            line = last[-1].lineno
-        yield say("V03", "error", line, fact=fact)
-
-
 # ---------- the KL term: how it is reduced against the reconstruction, and its sign
 
 
@@ -323,44 +305,6 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
             "V10", "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning", fact.line,
             fact=fact,
         )  # fmt: skip
-
-
-# ---------- vector quantisation: which way the gradients of codebook and encoder go
-
-
-@rule("V11", "Gradients of the quantiser go the wrong way", family="vae")
-def quantiser(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """From the output straight to the input; from the loss to the codebook."""
-    for fact in facts.of("probe.quantiser"):
-        unit = unit_of(program, fact)
-        holder = unit.classes.get(str(fact["class"]))
-        node: ast.AST = holder.node if holder is not None else unit.tree
-        if fact["out_to_input"] is not None and fact["out_to_input"] == 0:
-            sums = [
-                s
-                for s in unit.all(ast.Assign, ast.Return, under=node)
-                if s.value is not None
-                and isinstance(s.value, ast.BinOp)
-                and "detach" in ast.unparse(s.value)
-                and not re.search("loss", ast.unparse(s).partition("=")[0], re.I)
-            ]
-            learns = fact["out_to_codebook"] or 0
-            yield say(
-                "V11", "error", sums[0].lineno if sums else fact.line or 1,
-                why=" and to the codebook " + format(learns, ".3g") if learns else "", fact=fact,
-            )  # fmt: skip
-        elif fact["codebook_learns"] and fact["loss_to_codebook"] == 0:
-            losses = [
-                s
-                for s in unit.all(ast.Assign, ast.Return, under=node)
-                if s.value is not None
-                and "detach" in ast.unparse(s.value)
-                and any(last_name(c) in (*PER_PIXEL, "mean", "pow") for c in unit.all(ast.Call, under=s.value))
-            ]
-            named = [
-                s for s in losses if re.search(r"q_|codebook|embed|vq|dict", ast.unparse(s).partition("=")[0], re.I)
-            ]
-            yield say("V11b", "error", (named or losses or [node])[0].lineno, fact=fact)
 
 
 _AVERAGES = re.compile(r"(^|_)(avg|average|ema|moving)", re.I)

@@ -12,7 +12,7 @@ import torch
 
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
-from bowerbird.reading.running.probes.subjects import Subject, answer, same, subjects, tell
+from bowerbird.reading.running.probes.subjects import Subject, answer, last_line, same, subjects, tell
 
 _CHANCE = re.compile(r"^(\w+_)?(p|prob|probability)$", re.I)
 SEEDS = range(1, 7)
@@ -23,6 +23,7 @@ def chance(live: Live) -> None:
     """Records ``property.chance`` for each subject with a probability that decides whether it does anything."""
     for subject in subjects(live):
         _when_random(live, subject)
+        _evaluated(live, subject)
         x = next((t for t in subject.tensors.values() if t.is_floating_point()), None)
         for name, asked in _chances(live, subject) if x is not None else ():
             never, always = ([_kept(x, asked(p, seed)) for seed in SEEDS] for p in (0.0, 1.0))
@@ -44,6 +45,25 @@ def _when_random(live: Live, subject: Subject) -> None:
         inverted = varies[0] is True
         said = "it is random in evaluation and not in training" if inverted else "it is random in training alone"
         tell(live, "mode", subject.name, not inverted, said, subject.file, subject.line)
+
+
+def _evaluated(live: Live, subject: Subject) -> None:
+    """Records ``property.evaluation`` for what draws around the first of two arguments: without randomness, evaluation
+    must give that argument itself."""
+    pair = [n for n, t in subject.tensors.items() if t.is_floating_point()]
+    if subject.module is not None or len(pair) != 2 or len(subject.tensors) != 2:
+        return
+    given = {n: torch.full((8, 50), v) for n, v in zip(pair, (3.0, 1.0), strict=True)}
+    drawn, again, fixed = (
+        answer(live, subject, given, seed=s, training=t) for s, t in ((1, True), (2, True), (1, False))
+    )
+    if not drawn or not fixed or drawn[0].shape != (8, 50) or same(drawn, again) is not False:
+        return
+    around = abs(float(drawn[0].mean()) - 3) < 4 * float(drawn[0].std()) / 20
+    if around and same(fixed, answer(live, subject, given, seed=2)) is True and len(fixed) == 1:
+        holds = bool(torch.allclose(fixed[0], given[pair[0]], atol=1e-4))
+        said = f"around {pair[0]} = 3 it draws in training; in evaluation it gives {float(fixed[0].mean()):.3g}"
+        tell(live, "evaluation", subject.name, holds, said, subject.file, last_line(live, subject, given))
 
 
 Asked = Callable[[float, int], list[torch.Tensor] | None]

@@ -27,6 +27,7 @@ REDUCING = frozenset("mean sum var std max min amax amin norm prod logsumexp".sp
 def independence(live: Live) -> None:
     """Records ``property.independence`` for each module and function that was given a batch."""
     coupled: list[str] = []
+    lines: set[int | None] = set()
     inner_first = sorted(subjects(live), key=lambda s: (s.module is None, -s.name.count(".")))
     for subject in inner_first:
         found = _examined(live, subject)
@@ -35,11 +36,12 @@ def independence(live: Live) -> None:
         op = found if isinstance(found, Op) else None
         if op is not None and not _unmeant(op):
             continue
-        if op is not None and op.line in coupled:
+        if op is not None and op.line in lines:
             continue
         said = "changing one example changes no other's answer"
         if op is not None:
-            coupled += [subject.name, op.line]  # type: ignore[list-item]
+            coupled.append(subject.name)
+            lines.add(op.line)
             said = f"changing one example changes the others' answers, from `{op.name}` at line {op.line} on"
         line = subject.line if op is None else _axis_given(live, subject, op) or op.line
         tell(live, "independence", subject.name, op is None, said, (op.file if op else "") or subject.file, line,

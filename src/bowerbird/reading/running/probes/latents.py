@@ -19,8 +19,6 @@ from bowerbird.reading.running.probes.vae import (
     claimed,
     free_of,
     is_latent,
-    is_mean,
-    is_scale,
     site_of,
 )
 
@@ -96,49 +94,6 @@ def _line_of_scale(formulas: Formulas, site: Site) -> int:
                 if not calls_in(value) & DRAWS or calls_in(value) & {"exp", "sqrt"}:
                     return statement.lineno
     return site.line
-
-
-_REPARAMETERISE = re.compile(r"re_?param|sample_?(z|latent|posterior)?$|sampling|latent_?sample", re.I)
-
-
-@probe("vae_reparameterise")
-def evaluation_branch(live: Live) -> None:
-    """The sampler as a method: what it gives in training and in evaluation for known means and scales."""
-    modules = {type(m): m for m in live.user_modules().values()}
-    for kind, module in modules.items():
-        for name, method in vars(kind).items():
-            code = getattr(method, "__code__", None)
-            if code is None or not _REPARAMETERISE.search(name) or not live.recorder.is_user_code(code):
-                continue
-            given = code.co_varnames[1 : code.co_argcount]
-            if len(given) != 2 or not (is_mean(given[0]) or is_scale(given[1])):
-                continue
-            mean, scale = torch.full((400, 8), 3.0), torch.full((400, 8), 1.0)
-            results = {}
-            with live.frozen(module), torch.no_grad():
-                for mode in (True, False):
-                    module.train(mode)
-                    live.seed(1)
-                    try:
-                        results[mode] = live.call(getattr(module, name), mean, scale)
-                    except Exception:  # it needs other arguments
-                        break
-            if len(results) == 2 and all(
-                isinstance(r, torch.Tensor) and r.shape == mean.shape for r in results.values()
-            ):
-                value: dict[str, Any] = {
-                    f"{word}_{what}": float(getattr(results[mode], what)())
-                    for mode, word in ((True, "train"), (False, "eval"))
-                    for what in ("mean", "std")
-                }
-                value |= {"name": name, "mean": 3.0, "scale": 1.0, "argument": given[1]}
-                live.record(
-                    "probe.reparameterise",
-                    f"{kind.__name__}.{name}",
-                    value,
-                    line=code.co_firstlineno,
-                    file=code.co_filename,
-                )
 
 
 class _Watched:

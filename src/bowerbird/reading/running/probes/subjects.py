@@ -185,6 +185,20 @@ def influenced(live: Live, subject: Subject, changed: Given, shaken: float = 0.0
     return found
 
 
+def last_line(live: Live, subject: Subject, given: Given) -> int | None:
+    """The last line of the body that runs when it is asked in evaluation: where it returns."""
+    reached = live.reached.get(subject.file)
+    own = {line for _, _, line in subject.body.co_lines() if line is not None}
+    if reached is None:
+        return subject.line
+    before = set(reached)
+    reached.clear()
+    answer(live, subject, given)
+    ran = reached & own
+    reached |= before
+    return max(ran, default=subject.line)
+
+
 def same(one: list[torch.Tensor] | None, other: list[torch.Tensor] | None, least: float = 1e-6) -> bool | None:
     """Whether two answers agree; None where they cannot be compared."""
     if one is None or other is None or not one or [t.shape for t in one] != [t.shape for t in other]:
