@@ -7,10 +7,20 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, Unit, keyword, last_name, targets_of
+from bowerbird.reading.program import Program, Unit, keyword, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
-from bowerbird.reading.rules.places import assigned_in, class_at, function_at, mentions, statements_in, swap, unit_of
+from bowerbird.reading.rules.messages import placed, say
+from bowerbird.reading.rules.places import (
+    assigned_in,
+    class_at,
+    first,
+    function_at,
+    lines_where,
+    mentions,
+    statements_in,
+    swap,
+    unit_of,
+)
 from bowerbird.reading.running.run import Run
 
 _DEFINITIONS = {
@@ -40,7 +50,7 @@ def _table_finding(identity: str, fact: Fact) -> Finding:
     return Finding(
         identity,
         "error",
-        fact.line or 1,
+        placed(fact.line),
         f"The table {fact['name']} is not {_DEFINITIONS[fact['kind']]}.",
         f"It is off by {fact['error']:.2g} (relative) from what the program's other tables give; its first entry is "
         f"{fact['first']:.4g} and should be {fact['should_be']:.4g} ({fact.id}).",
@@ -128,16 +138,11 @@ def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
     function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
     if function is None:
-        return fact.line or 1
-    lines = [
-        (s.lineno, ast.unparse(s)) for s in statements_in(unit, function) if isinstance(s, ast.Assign | ast.Return)
-    ]
-    about = [
-        n
-        for n, text in lines
-        if bool(re.search(r"1(\.0)? ?- ?|one_?minus", text)) == noise and re.search("alpha|bar|sqrt|sigma", text)
-    ]
-    return (about or [n for n, _ in lines] or [function.lineno])[0]
+        return placed(fact.line)
+    minus, kinds = r"1(\.0)? ?- ?|one_?minus", (ast.Assign, ast.Return)
+    of_noise = set(lines_where(unit, function, minus, *kinds))
+    about = [n for n in lines_where(unit, function, "alpha|bar|sqrt|sigma", *kinds) if (n in of_noise) == noise]
+    return (about or lines_where(unit, function, "", *kinds) or [function.lineno])[0]
 
 
 @rule("D04", "The last step still holds signal", family="diffusion")
@@ -151,7 +156,7 @@ def last_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         unit = unit_of(program, fact)
         line = next(
             (c.lineno for c in unit.calls("linspace") if any(isinstance(unit.constant(a), float) for a in c.args)),
-            fact.line or 1,
+            placed(fact.line),
         )
         yield say(
             "D04", "warning", line, fact=fact, beta_first=fact["beta_first"] or 0, beta_last=fact["beta_last"] or 0,
@@ -173,7 +178,7 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             unit = unit_of(program, fact)
             function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
             returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)] if function else []
-            line = (returns[-1].end_lineno or returns[-1].lineno) if returns else fact.line or 1
+            line = (returns[-1].end_lineno or returns[-1].lineno) if returns else placed(fact.line)
             yield say("D05c", "error", line, fact=fact)
     for fact in facts.of("probe.target"):
         velocity, found = fact["velocity"], (fact["of_noise"], fact["of_input"])
@@ -183,16 +188,8 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         if abs(found[0] + velocity[0]) + abs(found[1] + velocity[1]) < 0.02 * scale and fact["standard_v"]:
             unit = unit_of(program, fact)
             function = function_at(unit, fact.line)
-            at = (
-                [
-                    s.lineno
-                    for s in assigned_in(unit, "^target$|^v$", under=function)
-                    if re.search("noise|eps", ast.unparse(s)) and "-" in ast.unparse(s)
-                ]
-                if function
-                else []
-            )
-            yield say("D05b", "error", (at or [fact.line or 1])[-1], found=found, velocity=velocity, fact=fact)
+            at = lines_where(unit, function, r"^(target|v) = .*((noise|eps).* - |- .*(noise|eps))")
+            yield say("D05b", "error", at[-1] if at else fact.line, found=found, velocity=velocity, fact=fact)
 
 
 def _signed_sampling(program: Program) -> bool:
@@ -211,26 +208,16 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
-        calls = (
-            [
-                c.lineno
-                for c in unit.all(ast.Call, under=holder)
-                if holder
-                and last_name(c) in ("p_losses", "loss", "training_losses")
-                and (f := unit.function(c)) is not None
-                and f.name == "forward"
-            ]
-            if holder
-            else []
-        )
-        yield say("D06", "error", (calls or [fact.line or 1])[0], fact=fact)
+        forward = next((n for n in holder.body if getattr(n, "name", "") == "forward"), None) if holder else None
+        calls = lines_where(unit, forward, r"\.(p_losses|loss|training_losses)\(", ast.Call)
+        yield say("D06", "error", first(calls, fact.line), fact=fact)
         return
     if facts.of("probe.noising") and not _SCALED.search(program.main.text):
         for fact in facts.of("data.batch"):
-            first = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
-            if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
-                line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
-                yield say("D06c", "warning", line, file="", first=first, fact=fact)
+            batch = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
+            if batch and batch.get("min", -1) >= 0 and batch.get("max", 0) <= 1:
+                line = next((c.lineno for c in program.main.calls("ToTensor")), placed(fact.line))
+                yield say("D06c", "warning", line, file="", first=batch, fact=fact)
                 return
 
 
@@ -246,7 +233,7 @@ def min_snr(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if fact["most"] > 100 and fact["least"] > 1:
             yield say(
                 "D07", "error", fact.line,
-                patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"), fact=fact,
+                patch=swap(program, fact.file, fact.line, "min=", "max=", "D07: max"), fact=fact,
             )  # fmt: skip
 
 
@@ -283,13 +270,10 @@ def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
         if share > 0.02:
             return
         unit = unit_of(program, fact)
-        function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
-        mixed = [
-            s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
-            if re.search(r"guid|cfg|scale|\bw\b", ast.unparse(s.value)) and isinstance(s.value, ast.BinOp)
-        ]  # fmt: skip
+        function = function_at(unit, fact["update_line"] or fact.line)
+        mixed = lines_where(unit, function, r"= .*[-+*].*(guid|cfg|scale|\bw\b)|= .*(guid|cfg|scale|\bw\b).*[-+*]")
         yield say(
-            "D11b", "warning", (mixed or [fact["update_line"] or fact.line or 1])[0], share=share, share_2=1 - share,
+            "D11b", "warning", first(mixed, fact["update_line"] or fact.line), share=share, share_2=1 - share,
             fact=fact,
         )  # fmt: skip
         return
@@ -483,7 +467,7 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
         return None
     severity, message, fix = said
     unit = unit_of(program, fact)
-    update = int(fact["update_line"] or fact.line or 1)
+    update = placed(fact["update_line"] or fact.line)
     line = _reused(unit, update) if message.startswith("The random term") else update
     return say("D08", severity, line, said=message, fact=fact, step=step, variances=step.variances[0] ** 0.5, seen=fix)
 
@@ -496,13 +480,10 @@ def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
     if _close(step.picture, wanted[0], 2e-3) and abs(step.answer - wanted[1]) < 0.02 * (1 + abs(wanted[1])):
         return None
     unit = unit_of(program, fact)
-    function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
-    places = [
-        s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
-        if re.search(r"alpha|bar", ast.unparse(s.targets[0])) and re.search(r"\[", ast.unparse(s.value))
-    ]  # fmt: skip
+    function = function_at(unit, fact["update_line"] or fact.line)
+    places = lines_where(unit, function, r"^[^=]*(alpha|bar)[^=]*= .*\[")
     return say(
-        "D08b", "warning", (places or [fact["update_line"] or fact.line or 1])[0], fact=fact, step=step, wanted=wanted,
+        "D08b", "warning", first(places, fact["update_line"] or fact.line), fact=fact, step=step, wanted=wanted,
     )  # fmt: skip
 
 
@@ -543,12 +524,9 @@ def inference_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
             continue
         unit = unit_of(program, fact)
         places = [c.lineno for c in unit.calls("inference_mode")]
-        inside = [
-            n
-            for n in places
-            if not any(re.search("sample|generate|eval", f.name) for f in [function_at(unit, n)] if f is not None)
-        ]
-        line = (inside or places or [fact.line or 1])[0]
+        homes = {n: function_at(unit, n) for n in places}
+        inside = [n for n, f in homes.items() if f is None or not re.search("sample|generate|eval", f.name)]
+        line = first(inside or places, fact.line)
         yield say(
             "D10", "error", line, patch=swap(program, fact.file, line, "inference_mode", "no_grad", "D10: no_grad"),
             fact=fact, message=str(fact["message"])[:90],

@@ -8,8 +8,8 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
-from bowerbird.reading.rules.places import function_at, unit_of
+from bowerbird.reading.rules.messages import placed, say
+from bowerbird.reading.rules.places import first, function_at, unit_of
 from bowerbird.reading.running.run import Run
 
 
@@ -135,7 +135,7 @@ def unsaved(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         unit = unit_of(program, fact)
         lines = [line for line, text in enumerate(unit.lines, 1) if f"self.{name} =" in text]
         yield say(
-            "P09", "error", (lines or [fact.line or 1])[0], file=fact.file, facts=(fact.id,), name=name,
+            "P09", "error", first(lines, fact.line), file=fact.file, facts=(fact.id,), name=name,
             said=_sentence(fact),
         )  # fmt: skip
 
@@ -147,7 +147,7 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
         divided = [n.lineno for n in unit.all(ast.BinOp, ast.AugAssign, under=function) if isinstance(n.op, ast.Div)]
-        line = max(divided, default=fact.line or 1)
+        line = max(divided, default=placed(fact.line))
         said = _sentence(fact)
         if fact["holds"]:
             yield Finding("M01", "ok", line, f"What {fact.subject} reports is an average.", said, file=fact.file)

@@ -16,7 +16,7 @@ from bowerbird.reading.phases import Phase, contributions, did_nothing, forwards
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver, words_in
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.loop import doubled, forsaken, name_of, steps_taken
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -63,10 +63,10 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 "The fake batch reaches the discriminator's loss with its graph, which that loss's backward() frees."
             )
             yield Finding(
-                "G01", "error", again[0].line or 1, message, evidence, fix, again[0].file, (again[0].id, error.id),
+                "G01", "error", placed(again[0].line), message, evidence, fix, again[0].file, (again[0].id, error.id),
                 patch=_detached(program, facts, again[0]),
             )  # fmt: skip
-            if abs(error.line - (again[0].line or 1)) > 2:
+            if abs(error.line - (placed(again[0].line))) > 2:
                 message = (
                     f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
                 )
@@ -122,7 +122,15 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         places = {fake.line: fake, **({made.line: made} if made is not None else {})}
         for line, place in places.items():
             yield Finding(
-                "G02", "error", line or 1, message, evidence, fix, place.file, known, patch if place is fake else None
+                "G02",
+                "error",
+                placed(line),
+                message,
+                evidence,
+                fix,
+                place.file,
+                known,
+                patch if place is fake else None,
             )
 
 
@@ -207,7 +215,7 @@ def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: F
 
 def _attached(program: Program, call: Fact) -> Patch | None:
     unit = unit_of(program, call)
-    return replace_line(unit.file, call.line or 1, ".detach()", "", unit.lines, label="G04: no detach")
+    return replace_line(unit.file, placed(call.line), ".detach()", "", unit.lines, label="G04: no detach")
 
 
 @rule("G23", "The generator is trained on one batch of noise", family="gan")
@@ -327,7 +335,7 @@ def _wrong(program: Program, pair: Pair, culprit: list[Score], message: str, rul
     side = f"{score.call.subject} scored {'fakes' if score.fake else 'real samples'} at line {score.call.line}"
     file = score.loss.file if score.loss is not None else unit.file
     return Finding(
-        rule_id, "error", line or 1,
+        rule_id, "error", placed(line),
         f"Both sides pull the same way: {message}.",
         f"{side} ({score.call.id}); the gradient of the loss of line {score.backward.line} at these scores is "
         f"{_gradient(score):+.3g} on average, so a smaller loss wants "
@@ -345,7 +353,7 @@ def _gradient(score: Score) -> float:
 
 def _fine(pair: Pair, real: list[Score], fake: list[Score], made: list[Score], rule_id: str, compared: bool) -> Finding:
     return Finding(
-        rule_id, "ok", made[0].backward.line or 1,
+        rule_id, "ok", placed(made[0].backward.line),
         f"{pair.generator} and {pair.discriminator} want opposite things of the scores of fakes.",
         f"Of real samples {fmean(s.wish for s in real):+.2f}, of fakes {fmean(s.wish for s in fake):+.2f}, of the "
         f"generator's {fmean(s.wish for s in made):+.2f} (+1: all larger; {real[0].backward.id}, "
@@ -422,7 +430,7 @@ def _given(program: Program, optimizer: Fact, held: str, wanted: str) -> Patch |
     unit = program.units.get(optimizer.file, program.main)
     label = f"G07: {wanted}"
     return replace_line(
-        unit.file, optimizer.line or 1, f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
+        unit.file, placed(optimizer.line), f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
     )
 
 
@@ -637,7 +645,7 @@ def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
         if not steps:
             continue
-        file, line = place or (steps[0].file, steps[0].line or 1)
+        file, line = place or (steps[0].file, placed(steps[0].line))
         yield say(
             "G10", "error", line, file=file, facts=(steps[0].id,), pair=pair, theirs=theirs, ours=ours, steps=steps,
         )  # fmt: skip
@@ -694,7 +702,7 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
         vain = _vain_clipping(program)
         if isinstance(vain, str) or not steps:
             continue
-        file, line = vain or (steps[0].file, steps[0].line or 1)
+        file, line = vain or (steps[0].file, placed(steps[0].line))
         score = found
         yield say(
             "G11", "error", line, file=file, facts=(score.backward.id, steps[0].id), pair=pair,
@@ -813,7 +821,7 @@ def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             (unit, call.lineno) for unit, call in creations(program, *{r["class"] for r in norms})
             if (holder := unit.class_around(call)) is None or holder.name == tree["class"]
         ]  # fmt: skip
-        unit, line = lines[0] if lines else (program.main, found[0].line or 1)
+        unit, line = lines[0] if lines else (program.main, placed(found[0].line))
         yield say(
             "G13", "warning", line, file=unit.file, facts=(tree.id, found[0].id), pair=pair, norms_2=len(norms),
             norms=norms, tree=tree, found=found,
@@ -866,7 +874,7 @@ def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         if source is None or low is None or low < 0 or high > 1 or not _ends_in(program, facts, source, "Sigmoid"):
             continue
         made = list(creations(program, "BCEWithLogitsLoss"))
-        places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, loss.line or 1)]
+        places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, placed(loss.line))]
         squash = next(
             ((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None
         )
@@ -897,7 +905,7 @@ def _logits(program: Program, facts: FactStore) -> Iterator[Finding]:
         if "elements of input should be between 0 and 1" not in error["message"] or error["phase"] != "program":
             continue
         made = [(u.file, c.lineno) for u, c in creations(program, "BCELoss")]
-        for file, line in dict.fromkeys([*made[:1], (error.file, error.line or 1)]):
+        for file, line in dict.fromkeys([*made[:1], (error.file, placed(error.line))]):
             yield say("G09b", "error", line, file=file, facts=(error.id,), error=error, message=error["message"][:90])
 
 
@@ -971,7 +979,7 @@ def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         large = high > 2 and kind[0] in ("tanh", "sigmoid")
         if not (tanh or sigmoid or large):
             yield Finding(
-                "G14", "ok", real[0].line or 1, f"Real images lie where the generator's {kind[0]} can reach.",
+                "G14", "ok", placed(real[0].line), f"Real images lie where the generator's {kind[0]} can reach.",
                 f"In [{low:.3g}, {high:.3g}] ({real[0].id}).", "", real[0].file, (real[0].id,),
             )  # fmt: skip
             continue
@@ -1052,7 +1060,7 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if _alike(trained[0], call):
                 continue
             drawn = _drawn(facts, program, call)
-            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (call.line or 1,)))):
+            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (placed(call.line),)))):
                 if line not in told:
                     told.add(line)
                     yield _another_prior(pair, trained[0], call, line, drawn)
@@ -1119,7 +1127,7 @@ def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
 def _draw_line(program: Program, call: Fact) -> int:
     """Where the noise of a call was bound to its name; past lines that only wrap it or move it."""
     unit = program.units.get(call.file, program.main)
-    line = call.line or 1
+    line = placed(call.line)
     for node in calls_at(unit, line):
         name = dotted(node.args[0]) if node.args else None
         if last_name(node) == call.subject.rpartition(".")[2] and name is not None:

@@ -11,7 +11,7 @@ from bowerbird.reading.origins import at, bound, calls_at
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
@@ -97,7 +97,7 @@ def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
 def _place(fact: Fact, program: Program) -> tuple[str, int]:
     """The innermost line of the program's own files on the way to an exception; else the statement that failed."""
     way = [(file, line) for file, line, _ in fact["stack"] or () if file in program.units]
-    return way[-1] if way else (program.file, fact["statement"] or 1)
+    return way[-1] if way else (program.file, placed(fact["statement"]))
 
 
 def _slip(fact: Fact, program: Program) -> str:

@@ -23,7 +23,7 @@ from bowerbird.reading.program import (
     receiver,
 )
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -46,7 +46,7 @@ def zero_grad_missing(program: Program, facts: FactStore, run: Run) -> Iterator[
 
 def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fact) -> Finding:
     before = backward["grads"][owner]["norm_before"]
-    line, name = backward.line or 1, steps[0].subject
+    line, name = placed(backward.line), steps[0].subject
     unit = unit_of(program, backward)
     known = name.isidentifier() and name in unit.text
     return say(
@@ -542,7 +542,7 @@ def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[F
         if first["n"] != 1 or not rates or any(not isinstance(r, int | float) or r != 0 for r in rates):
             continue
         later = [s for s in facts.of("event.step") if s["identity"] == first["identity"] and any(s["lr"] or ())]
-        unit, line = _warmup(program) or (program.units.get(first.file, program.main), first.line or 1)
+        unit, line = _warmup(program) or (program.units.get(first.file, program.main), placed(first.line))
         if not later or (unit.file, line) in said:
             continue
         said.add((unit.file, line))

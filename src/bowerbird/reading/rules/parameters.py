@@ -10,7 +10,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.program import ClassInfo, Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -21,7 +21,7 @@ def plain_list(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
     for fact in facts.of("module.unregistered"):
         unit = unit_of(program, fact)
         name = fact.subject.rpartition(".")[2]
-        line = _stored(unit, str(fact["class"]), name) or fact.line or 1
+        line = _stored(unit, str(fact["class"]), name) or placed(fact.line)
         yield say(
             "P01", "error" if fact["calls"] and not _set_aside(unit, str(fact["class"])) else "warning", line,
             patch=_module_list(unit, line) if fact["container"] == "list" else None, fact=fact,

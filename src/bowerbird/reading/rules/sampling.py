@@ -256,7 +256,7 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
         yield say(
             "S07", "error", fact.line,
             patch=swap(
-                program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training",
+                program, fact.file, fact.line, "p=self.p)", "p=self.p, training=self.training)", "S07: training",
             ),
             fact=fact,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import calls_at, class_at, function_at, statements_in, swap, unit_of
 from bowerbird.reading.running.formula import coefficient
 from bowerbird.reading.running.run import Run
@@ -21,7 +21,7 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
     for fact in facts.of("probe.sample_without_gradient"):
         yield say(
             "V01", "error", fact.line,
-            patch=swap(program, fact.file, fact.line or 1, ".sample(", ".rsample(", "V01: rsample"), fact=fact,
+            patch=swap(program, fact.file, fact.line, ".sample(", ".rsample(", "V01: rsample"), fact=fact,
         )  # fmt: skip
     yield from _sampler_unused(program)
     divergences = facts.of("probe.kl")
@@ -34,7 +34,7 @@ def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Itera
             if holder is None or holder.name != fact["class"] or function is None or sampler.file != fact.file:
                 continue
             returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)]
-            line = returns[-1].lineno if returns and function.name != "forward" else sampler.line or 1
+            line = returns[-1].lineno if returns and function.name != "forward" else placed(sampler.line)
             yield say("V01b", "error", line, facts=(fact.id, sampler.id), fact=fact, sampler=sampler)
 
 
@@ -198,7 +198,7 @@ def reductions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             "V04" if beta > 1 else "V04b", "error" if gross else "warning", line, file=beside.file,
             facts=(beside.id, term.id),
             patch=(
-                swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
+                swap(program, beside.file, beside.line, 'reduction="mean"', 'reduction="sum"', "V04: sum")
                 if not per_sample and beta > 1 else None
             ),
             beta=beta, beside=beside, batch=batch, pixels=pixels, term=term,
@@ -267,7 +267,7 @@ def support(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         entropy = fact.subject.startswith("binary")
         if not places and not entropy:
             continue
-        line = places[-1] if places else fact.line or 1
+        line = places[-1] if places else placed(fact.line)
         yield say("V07", "error", line, fact=fact, low=low, high=high, least=least)
         return
 
