@@ -124,7 +124,9 @@ def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         args, kwargs = fact["args"] or [None], fact["kwargs"] or {}
         along = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if fact.subject in _REDUCTIONS and fact["direct"] and args[0] == [] and isinstance(along, int):
-            yield say("X19", "warning", fact.line, fact=fact, along=along)
+            yield say("X19", "warning", fact.line, fact=fact, function=fact.subject, along=along)
+    for fact in _failing(facts, "axis"):
+        yield say("X19", "warning", fact.line, fact=fact, function=fact["function"], along=fact["along"])
 
 
 @rule("P09", "What was trained is not saved", family="parameters", exact=True)

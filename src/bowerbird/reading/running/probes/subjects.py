@@ -7,6 +7,7 @@ gradients, modes, random numbers.
 import contextlib
 import dis
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from bowerbird.reading.running.tracing import Op, Trace
 
 LARGEST = 20_000_000
 MOST = 40
+LONGEST = 0.6
 Given = dict[str, Any]
 _TRAINS = frozenset("backward zero_grad save load_state_dict open train_dataloader input".split())
 
@@ -105,6 +107,43 @@ def _functions(live: Live) -> Iterator[Subject]:
         subject = _function(called, around) if called is not None else None
         if subject is not None:
             yield subject
+    yield from _uncalled(live)
+
+
+SHAPES = ((6, 8), (4, 3, 8, 8))
+
+
+def _methods(live: Live) -> Iterator[tuple[str, Callable[..., Any], tuple[nn.Module, ...]]]:
+    """The methods of the program's modules, of each class once."""
+    for kind, module in {type(m): m for m in live.user_modules().values()}.items():
+        if sum(p.numel() for p in module.parameters()) > LARGEST:
+            continue
+        for name, value in vars(kind).items():
+            method = getattr(module, name, None)
+            plain = inspect.isfunction(value) or isinstance(value, staticmethod)
+            if plain and method is not None and name != "forward" and live.line_of(method) is not None:
+                if not name.startswith("__"):
+                    yield f"{kind.__name__}.{name}", method, (module,)
+
+
+def _uncalled(live: Live) -> Iterator[Subject]:
+    """Functions and methods that nothing has called, where tensors alone are a call: all of one shape."""
+    until = time.process_time() + LONGEST
+    for name, function, around in (*((n, f, ()) for n, f in live.functions().items()), *_methods(live)):
+        code = inspect.unwrap(getattr(function, "__func__", function)).__code__
+        known = any(c.returned for c in live.called.get(code, ()))
+        needed = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+        if known or code.co_argcount < len(needed) or not 1 <= len(needed) <= 6 or _TRAINS & set(code.co_names):
+            continue
+        for shape in SHAPES if time.process_time() < until else ():
+            given: Given = {
+                n: torch.randn(shape, generator=torch.Generator().manual_seed(i)) * 0.5 for i, n in enumerate(needed)
+            }
+            call = partial(_named, function)
+            subject = Subject(name, code.co_filename, code.co_firstlineno, given, call, code, None, around)
+            if answer(live, subject):
+                yield subject
+                break
 
 
 def _function(called: Called, around: tuple[nn.Module, ...]) -> Subject | None:

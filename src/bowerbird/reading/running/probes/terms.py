@@ -43,10 +43,20 @@ class Repeated(TorchFunctionMode):
         return out
 
 
+_REDUCTIONS = frozenset("mean sum prod amax amin logsumexp std var norm softmax log_softmax cumsum".split())
+
+
 @probe("terms", late=True)
 def terms(live: Live) -> None:
-    """Records ``property.terms`` for each subject that answers with single numbers."""
+    """Records ``property.terms`` for each subject that answers with single numbers, and ``property.axis`` where one is
+    reduced along an axis that is gone."""
     for subject in subjects(live):
+        seen = trace(live, subject) if subject.module is None else None
+        for op in seen[1] if seen is not None else ():
+            first, along = next(iter(op.operands()), None), op.argument(1, "dim")
+            if op.name in _REDUCTIONS and isinstance(along, int) and first is not None and not first.ndim:
+                said = f"{op.name} along dim {along} is taken of a single number"
+                tell(live, "axis", subject.name, False, said, op.file, op.line, function=op.name, along=along)
         size = subject.batch()
         if size is None or size < 2:
             continue
