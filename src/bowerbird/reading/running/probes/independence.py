@@ -45,7 +45,7 @@ def independence(live: Live) -> None:
             said = f"changing one example changes the others' answers, from `{op.name}` at line {op.line} on"
         line = subject.line if op is None else _axis_given(live, subject, op) or op.line
         tell(live, "independence", subject.name, op is None, said, (op.file if op else "") or subject.file, line,
-             function=op.name if op else None, module=subject.module is not None)  # fmt: skip
+             mixes=op is not None and op.name in COUPLING, module=subject.module is not None)  # fmt: skip
 
 
 def _unmeant(op: Op) -> bool:
