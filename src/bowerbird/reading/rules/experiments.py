@@ -44,7 +44,7 @@ def _heeded(fact: Fact) -> Severity | None:
         return "error" if fact["module"] else "warning"
     if fact["how"] == "replaced" and fact["module"]:
         return "error"
-    return "info" if fact["how"] == "unread" and fact["module"] else None
+    return "info" if fact["how"] == "unread" else None
 
 
 def _surely(fact: Fact) -> Severity:

@@ -104,6 +104,8 @@ def _divergence(f: _Function, sign: float) -> str | None:
 
 def _likelihood(f: _Function, sign: float) -> str | None:
     places = [(z, _least(_curve(f, z, sign))) for z in (0.8, 1.1, 1.5)]
+    if all(s is None for _, s in places):
+        return _endless(f, sign)
     for reading, variance in READINGS.items():
         if any(s is None for _, s in places):
             continue
@@ -116,3 +118,17 @@ def _likelihood(f: _Function, sign: float) -> str | None:
         told = f"as {reading}, `{f.scale}` is best where the variance is {ratio:.2g} times the squared residual"
         return f"{told}, so it is learned too {'large' if ratio > 1 else 'small'}"
     return None
+
+
+def _endless(f: _Function, sign: float) -> str | None:
+    """A residual that is weighed by a scale, and a term of the scale alone in the same direction: the scale is driven as
+    far as it goes."""
+    steps = [_curve(f, z, sign).diff() for z in (0.0, 1.5)]
+    steps = [s[s.isfinite()] for s in steps]
+    if any(len(s) < 8 or float(s.abs().min()) < 1e-7 for s in steps):
+        return None
+    directions = {bool((s > 0).all()) - bool((s < 0).all()) for s in steps}
+    if directions not in ({1}, {-1}):
+        return None
+    end = "smaller" if directions == {1} else "larger"
+    return f"the {end} `{f.scale}`, the less it is, whatever the residual: no scale is best"
