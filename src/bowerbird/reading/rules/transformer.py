@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver, targets_of
+from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import (
@@ -260,7 +260,7 @@ def _tiny_masks(facts: FactStore) -> list[tuple[Fact, dict[str, object]]]:
 
 @rule("T05", "A mask hides nothing", family="transformer")
 def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Discarded, applied after the softmax, or filled with a number that is not small enough."""
+    """Applied after the softmax, or filled with a number that is not small enough."""
     for fact, mask in _tiny_masks(facts):
         yield say(
             "T05", "error" if float(str(mask["value"])) > -5 else "warning", int(str(mask["line"])), mask=mask,
@@ -269,21 +269,6 @@ def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterato
     for fact in facts.of("probe.attention"):
         if not fact["sums_to_one"] and fact["kept_before"] and fact["changed_after"] and fact["keys"] > 1:
             yield say("T05b", "error", fact["changed_after"], fact=fact)
-    leaking = leaks(facts, program)
-    for unit in program:
-        for statement in unit.all(ast.Expr):
-            call = statement.value
-            if isinstance(call, ast.Call) and last_name(call) == "masked_fill" and receiver(call) is not None:
-                seen = facts.first("function.call", "masked_fill", line=statement.lineno)
-                if seen is not None or leaking:
-                    yield say(
-                        "T05c" if seen else "T05d", "error", statement.lineno, file=unit.file,
-                        facts=(seen.id,) if seen else (leaking[0].id,),
-                        patch=swap(
-                            program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place",
-                        ),
-                        seen=seen, leaking=leaking,
-                    )  # fmt: skip
 
 
 # ---------- positions and of weights that are shared: encodings, tied embeddings, caches

@@ -10,56 +10,19 @@ from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import calls_at, class_at, function_at, statements_in, swap, unit_of
+from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
 from bowerbird.reading.running.formula import coefficient
 from bowerbird.reading.running.run import Run
 
 
 @rule("V01", "The latent is not sampled so that the encoder learns from it", family="vae")
 def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``sample()`` in the place of ``rsample()``, or a model that is the same whatever the noise."""
+    """``sample()`` in the place of ``rsample()``: no gradient comes back through the draw."""
     for fact in facts.of("probe.sample_without_gradient"):
         yield say(
             "V01", "error", fact.line,
             patch=swap(program, fact.file, fact.line, ".sample(", ".rsample(", "V01: rsample"), fact=fact,
         )  # fmt: skip
-    yield from _sampler_unused(program)
-    divergences = facts.of("probe.kl")
-    for fact in facts.of("probe.stochastic"):
-        if not fact["same_at_every_seed"] or not divergences:
-            continue
-        for sampler in facts.of("probe.sampler"):
-            unit = unit_of(program, sampler)
-            holder, function = class_at(unit, sampler.line), function_at(unit, sampler.line)
-            if holder is None or holder.name != fact["class"] or function is None or sampler.file != fact.file:
-                continue
-            returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)]
-            line = returns[-1].lineno if returns and function.name != "forward" else placed(sampler.line)
-            yield say("V01b", "error", line, facts=(fact.id, sampler.id), fact=fact, sampler=sampler)
-
-
-_SAMPLER = re.compile(r"re_?param|sample_?(z|latent|posterior)$", re.I)
-_DRAWS = frozenset("randn randn_like normal_ normal rsample".split())
-
-
-def _sampler_unused(program: Program) -> Iterator[Finding]:
-    """A method that samples the posterior and that nothing calls: its class decodes something else."""
-    for unit in program:
-        for info in unit.classes.values():
-            forward = info.methods.get("forward")
-            for name, method in info.methods.items() if info.is_module and forward is not None else ():
-                draws = any(last_name(c) in _DRAWS for c in unit.all(ast.Call, under=method))
-                called = any(re.search(rf"\.{name}\b", other.text) for other in program)
-                inherited = any(info.name in other.bases for u in program for other in u.classes.values())
-                if not _SAMPLER.search(name) or not draws or called or inherited or forward is None:
-                    continue
-                taken = [
-                    s for s in unit.all(ast.Assign, under=forward)
-                    if isinstance(s.value, ast.Name) and re.search(r"mu|mean|loc", s.value.id, re.I)
-                ]  # fmt: skip
-                decodes = [c for c in unit.all(ast.Call, under=forward) if re.search("deco", last_name(c), re.I)]
-                place = (taken or decodes or [method])[0]
-                yield say("V01c", "warning", place.lineno, file=unit.file, info=info, name=name, method=method)
 
 
 def _related(first: Fact, second: Fact) -> bool:

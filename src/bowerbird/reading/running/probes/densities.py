@@ -121,8 +121,7 @@ def _likelihood(f: _Function, sign: float) -> str | None:
 
 
 def _endless(f: _Function, sign: float) -> str | None:
-    """A residual that is weighed by a scale, and a term of the scale alone in the same direction: the scale is driven as
-    far as it goes."""
+    """A weight of the residual and a term of the scale alone, both in one direction: the scale is driven to its end."""
     steps = [_curve(f, z, sign).diff() for z in (0.0, 1.5)]
     steps = [s[s.isfinite()] for s in steps]
     if any(len(s) < 8 or float(s.abs().min()) < 1e-7 for s in steps):
