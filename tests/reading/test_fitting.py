@@ -66,14 +66,6 @@ def test_an_undefined_name_is_placed_where_no_function_binds_it():
 
 TEXTS = {
     "X16": "clip = lambda x: x.clamp(-1, 1) if signed else lambda x: x\n",
-    "X15": """
-class Sampler:
-    def __init__(self, model):
-        self.model = model
-
-    def sample(self, model, x):
-        return self.model(x) + model(x)
-""",
     "S07": """
 import torch.nn.functional as F
 from torch import nn
@@ -82,32 +74,10 @@ class Block(nn.Module):
     def forward(self, x):
         return F.dropout(x, 0.1)
 """,
-    "D13": """
-def bound(process, x, steps):
-    t = torch.full((2,), steps - 1)
-    for i in range(steps):
-        noisy = process.q_sample(x, t=t)
-        losses[:, i] = noisy.mean()
-""",
-    "T10": """
-def pair(ids, i, length):
-    inputs = ids[i : i + length]
-    targets = ids[i : i + length]
-    return inputs, targets
-""",
-    "T11": """
-def smooth(weights, targets, pad_idx):
-    weights.masked_fill_(weights == pad_idx, 0.0)
-    return weights
-""",
 }
 RIGHT = {
     "X16": "clip = (lambda x: x.clamp(-1, 1)) if signed else (lambda x: x)\n",
-    "X15": TEXTS["X15"].replace("self.model(x) + model(x)", "model(x)"),
     "S07": TEXTS["S07"].replace("0.1)", "0.1, training=self.training)"),
-    "D13": TEXTS["D13"].replace("noisy =", "t = torch.full((2,), i)\n        noisy ="),
-    "T10": TEXTS["T10"].replace("targets = ids[i : i", "targets = ids[i + 1 : i + 1"),
-    "T11": TEXTS["T11"].replace("weights == pad", "targets == pad"),
 }
 
 
