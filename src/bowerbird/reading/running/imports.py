@@ -34,6 +34,8 @@ _OURS = {
     "torch._six": f"{_HERE}.six",
     "unidecode": f"{_HERE}.unidecode",
     "tiktoken": f"{_HERE}.tiktoken",
+    "lightning": f"{_HERE}.lightning",
+    "pytorch_lightning": f"{_HERE}.lightning",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",
@@ -50,6 +52,8 @@ _ALWAYS = {
     "IPython": "there is no notebook",
     "cv2": "pictures are not drawn",
     "nltk": "its data would be downloaded",
+    "lightning": "a trainer that takes a few steps",
+    "pytorch_lightning": "a trainer that takes a few steps",
 }
 _KEPT = ("__getattr__", "__version__", "__all__")
 _SUBMODULES = {

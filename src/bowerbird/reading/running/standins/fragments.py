@@ -9,7 +9,7 @@ import importlib
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,6 +109,8 @@ class Options(argparse.Namespace):
     """Settings of which every name has a value: the project's own where it sets one, else a usual one."""
 
     project: ClassVar[dict[str, Any]] = {}
+    given: ClassVar[list[tuple["Options", str, Any]]] = []
+    """What was made up or looked up, in order."""
 
     def __init__(self, section: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -120,6 +122,7 @@ class Options(argparse.Namespace):
         value = self.__dict__["_section"].get(name)
         value = setting(name) if value is None else _sized(name, value)
         setattr(self, name, value)
+        self.given.append((self, name, value))
         return value
 
     def __getitem__(self, name: str) -> Any:
@@ -134,6 +137,23 @@ class Options(argparse.Namespace):
 
     def keys(self) -> list[str]:
         return list(self.__dict__["_section"])
+
+    def add(self, names: Iterable[str]) -> None:
+        """These settings are among those that are handed on."""
+        self.__dict__["_section"].update({name: setting(name) for name in names})
+
+    @classmethod
+    def mend(cls, error: Exception) -> bool:
+        """Makes a group of settings of a value of which attributes were asked, or which was handed on by name; whether
+        there was one."""
+        kind = re.search(r"must be a mapping, not (\w+)", str(error))
+        for options, name, value in reversed(cls.given):
+            asked = isinstance(error, AttributeError) and value is error.obj
+            if (asked or (kind and type(value).__name__ == kind.group(1))) and not isinstance(value, Options):
+                setattr(options, name, Options())
+                cls.given.append((options, name, getattr(options, name)))
+                return True
+        return False
 
 
 WIDEST = 64
