@@ -18,6 +18,7 @@ from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.uses import Use, uses
 
 MOST_MENDED = 6
+MOST_WIDTH = 64
 _PREDICTORS = ("model", "net", "network", "unet", "denoise_fn", "eps_model", "backbone", "nn_model", "denoiser")
 _NETWORKS = ("unet", "denoiser", "epsnet", "noisepredictor", "unet2d", "generator", "transformer", "net", "model")
 _NOISE_ENDS = re.compile(r"beta_?(t|end|max|2)$|^b2$", re.I)
@@ -77,22 +78,62 @@ def built(kind: type, guesses: Guesses, arguments: dict[str, Any]) -> tuple[Any,
             torch.manual_seed(0)
             return kind(**arguments), arguments
         except Exception as error:  # the user's constructor, given guesses
-            if not (fragments.Options.mend(error) or _missed(kind, error, arguments)):
+            if not (mended(error) or missed(kind, error, arguments, guesses) or _divisible(error, arguments)):
                 raise
     return kind(**arguments), arguments
 
 
-def _missed(kind: type, error: Exception, arguments: dict[str, Any]) -> bool:
-    """Adds what a constructor further up misses, where this one hands on what it is given by name."""
-    names = re.findall(r"'(\w+)'", str(error).partition("missing")[2]) if isinstance(error, TypeError) else []
-    taken = inspect.signature(kind).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in taken) and not set(names) <= set(arguments):
-        arguments.update({name: fragments.setting(name) for name in names})
+def mended(error: Exception) -> bool:
+    """Changes what was made up so that this failure does not come again, where it is clear how: a setting becomes a
+    group of settings, a network that stands for another gets the method that is called."""
+    thing = error.obj if isinstance(error, AttributeError) else None
+    if type(thing) in (StandInNet, nn.Identity) and not error.name.startswith("__"):  # type: ignore[attr-defined]
+        vars(thing)[error.name] = thing.forward  # type: ignore[attr-defined]
         return True
-    spread = [v for v in arguments.values() if isinstance(v, fragments.Options) and not set(names) <= set(v.keys())]
-    for options in spread if names else ():
-        options.add(names)
-    return bool(names and spread)
+    return fragments.Options.mend(error)
+
+
+def missed(called: Any, error: Exception, arguments: dict[str, Any], guesses: Guesses) -> bool:
+    """Adds what something further up misses, where a function or class hands on what it is given by name."""
+    names = re.findall(r"'(\w+)'", str(error).partition("missing")[2]) if isinstance(error, TypeError) else []
+    taken = inspect.signature(called).parameters.values()
+    above = {k.__name__ for k in getattr(called, "__mro__", ())}
+    own = not above or str(error).partition(".__init__")[0] in above
+    if own and any(p.kind is p.VAR_KEYWORD for p in taken) and not set(names) <= set(arguments):
+        arguments.update({name: _of_base(called, name, guesses) for name in names})
+        return True
+    groups = [v for v in arguments.values() if isinstance(v, fragments.Options)]
+    groups += [v for _, _, v in fragments.Options.given[-20:] if isinstance(v, fragments.Options)]
+    groups = [group for group in groups if not set(names) <= set(group.keys())] if names else []
+    for group in groups:
+        group.add(names)
+    return bool(groups)
+
+
+def _of_base(called: Any, name: str, guesses: Guesses) -> Any:
+    """A value for a parameter of the class above whose constructor has it."""
+    for kind in getattr(called, "__mro__", ())[1:]:
+        parameter = inspect.signature(kind).parameters.get(name) if kind is not object else None
+        if parameter is not None:
+            return guesses.of_constructor(
+                parameter, uses(kind).get(name, Use()), lambda n, _=None: module_for(n, guesses)
+            )
+    return fragments.setting(name)
+
+
+def _divisible(error: Exception, arguments: dict[str, Any]) -> bool:
+    """Makes the numbers larger of which one was refused because another does not divide it."""
+    found = re.search(r"\b(\d+)\D*?divisible by \D*?(\d+)", str(error))
+    have, divisor = map(int, found.groups()) if found else (0, 0)
+    if not have or have % divisor == 0 or divisor > MOST_WIDTH:
+        return False
+    numbers = [(arguments, name, value) for name, value in arguments.items()]
+    numbers += [(vars(options), name, value) for options, name, value in fragments.Options.given]
+    wrong = [(holder, name, value) for holder, name, value in numbers
+             if type(value) is int and value > 0 and have % value == 0 and holder.get(name) == value != 1]  # fmt: skip
+    for holder, name, _ in wrong:
+        holder[name] = divisor
+    return bool(wrong)
 
 
 def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[str, Any]]:

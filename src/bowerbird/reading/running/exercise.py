@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import built, candidates, said
-from bowerbird.reading.running.guesses import Guesses, Replace, combined, values
+from bowerbird.reading.running.building import built, candidates, mended, missed, said
+from bowerbird.reading.running.guesses import Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.refusals import fitted
 from bowerbird.reading.running.standins import fragments
@@ -97,7 +97,7 @@ class _Exercise:
             try:
                 module, arguments = built(kind, self.guesses, guess)
             except Exception as raised:  # the user's constructor, given guesses
-                failure = failure or patience.met(raised)
+                failure = failure or raised
                 continue
             if kept is None:
                 self._told(kind, arguments)
@@ -146,6 +146,8 @@ class _Exercise:
             yield {key: next(values(key, module, sides)) for key in use.keys}
         elif "bool" in note or (use.tested and not use.is_tensor):
             yield from (True, False)
+        elif use.unpacked:
+            yield batch(use.unpacked)
         elif use.is_settings:
             yield self.guesses.settings(note)
         elif use.iterated and not use.is_tensor and p.name not in ("x", "input", "inputs"):
@@ -223,7 +225,11 @@ class _Exercise:
             before = {file: set(lines) for file, lines in self.live.reached.items()}
             try:
                 torch.manual_seed(0)
-                call = partial(fitted, partial(function, **named), arguments, fragments.Options.mend)
+
+                def mend(error: Exception) -> bool:
+                    return mended(error) or missed(function, error, named, self.guesses)
+
+                call = partial(fitted, lambda *a: function(*a, **named), arguments, mend)
                 _backward(self._watched(call)[0])
             except Exception as raised:  # the user's function, given guesses: others follow
                 failed = failed or f"{type(patience.met(raised)).__name__}: {raised}"
@@ -233,7 +239,7 @@ class _Exercise:
             self.replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
             failed = ""
             break
-        value = {"failed": failed[:300]}
+        value = {"failed": failed[:300], "cpu": time.process_time()}
         self.live.recorder("run.tried", name, value, line=code.co_firstlineno, file=code.co_filename)
         return not failed
 
@@ -312,10 +318,9 @@ def called(
             raise
 
     def mend(error: Exception) -> bool:
-        if extra:
-            return fragments.Options.mend(error)
-        extra.update(_taken_for_granted(module, inputs, error))
-        return bool(extra) or fragments.Options.mend(error)
+        new = {} if extra else _taken_for_granted(module, inputs, error)
+        extra.update(new)
+        return bool(new) or mended(error)
 
     return fitted(call, inputs, mend)
 

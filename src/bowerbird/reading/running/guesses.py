@@ -87,6 +87,8 @@ class Guesses:
         name, note = parameter.name, str(parameter.annotation)
         yield from self.seen.get(name, ())
         yield from use.choices[:2]
+        if use.unpacked:
+            yield batch(use.unpacked)
         thing = self.thing(parameter, use)
         if thing is not None:
             yield thing
@@ -96,13 +98,14 @@ class Guesses:
             yield from (True, False)
         elif re.search(r"shape|size$", name) and not use.is_tensor:
             yield from ((BATCH, 3, 16, 16), (BATCH, 8), fragments.setting(name))
+        elif use.spread:
+            yield fragments.Options()
         elif use.iterated and not use.is_tensor:
             tensors = [torch.randn(4, 6), torch.randn(4, 6)]
             yield from (tensors, [nn.Parameter(torch.randn(4, 6))], ["a", "b"], torch.randn(4, 12))
         elif not use.is_tensor and ("int" in note or "float" in note or "str" in note or fragments.known(name)):
-            yield fragments.setting(name)
+            yield from (fragments.setting(name), 32)
             yield from _tensors(name.lower(), nn.Identity(), ())
-            yield from (2, 32)
         else:
             yield from (torch.randn(4, 12), torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)))
             yield fragments.setting(name)
@@ -126,8 +129,8 @@ class Guesses:
             return self.settings(note)
         if (member := self._member(name)) is not None:
             return member
-        if use.choices:
-            return use.choices[0]
+        if words := [choice for choice in use.choices if isinstance(choice, str)]:
+            return words[0]
         if name == "betas" and "tuple" not in note.lower():
             return np.linspace(1e-4, 0.02, 1000)
         bound = self.live.namespace.get(name)
@@ -150,8 +153,8 @@ class Guesses:
             return [16, 32]
         if name.endswith(("_mults", "_mult", "dims", "sizes", "channels_list", "widths")):
             return [1, 2]
-        if use.is_tensor and not fragments.known(name):
-            return torch.randn(BATCH, 8)
+        if (use.sliced or use.attributes & {"shape", "size", "device", "dtype"}) and not fragments.known(name):
+            return torch.randn(BATCH, 8, 16, 16)
         return False if "bool" in note else fragments.setting(name)
 
     def thing(self, parameter: inspect.Parameter, use: Use) -> Any:
@@ -161,7 +164,7 @@ class Guesses:
         objects = any(p.search(lower) for p in (_LOADERS, _NETWORKS, _LOSSES, _OPTIMISERS)) or lower in _LOGGERS
         if "backward" in use.attributes:
             return self._loss()
-        if _SETTINGS.match(lower) or (use.is_settings and not objects):
+        if (_SETTINGS.match(lower) and not use.iterated) or (use.is_settings and not objects):
             return self.sized(fragments.Options())
         if lower == "device":
             return torch.device("cpu")
@@ -241,6 +244,11 @@ class Guesses:
             usual = [m for m in members if re.search(r"^(EPS|EPSILON|FIXED_LARGE|MSE|NOISE)$", m.name)]
             return next(iter(usual or members), None)
         return None
+
+
+def batch(parts: int) -> tuple[torch.Tensor, ...]:
+    """A batch as a loader of pictures gives it: pictures, their classes, and more pictures where more is wanted."""
+    return tuple(torch.arange(BATCH) % 4 if part == 1 else torch.randn(BATCH, 3, 32, 32) for part in range(parts))
 
 
 def _is_module(name: str) -> bool:

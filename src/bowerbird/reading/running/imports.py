@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -225,6 +226,20 @@ class StandInLoader(importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         module.__path__ = []
+
+
+def supplied(error: ImportError, replace: Callable[[str, str], None]) -> bool:
+    """Gives an installed package the name that a program wrongly expects of it: as one of its modules has it by now,
+    else a stand-in; False where that is not the matter."""
+    wanted = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", str(error))
+    package = sys.modules.get(wanted.group(2)) if wanted else None
+    if wanted is None or package is None or not (package.__file__ or "").startswith((sys.prefix, sys.base_prefix)):
+        return False
+    name, below = wanted.group(1), [m for n, m in sys.modules.items() if n.startswith(f"{package.__name__}.")]
+    found = next((vars(m)[name] for m in below if name in getattr(m, "__dict__", ())), None)
+    setattr(package, name, Anything(name) if found is None else found)
+    replace(f"{package.__name__}.{name}", "the installed version has no such name")
+    return True
 
 
 def _asked_by_a_library() -> bool:

@@ -228,6 +228,8 @@ def _normalised(refusal: Refusal, message: str) -> Iterator[Demand]:
 
 
 def _product(refusal: Refusal, message: str) -> Iterator[Demand]:
+    axes = {"mm": 2, "addmm": 2, "bmm": 3, "baddbmm": 3}.get(refusal.name, 0)
+    yield from (Demand(t, axes=axes) for t in _operands(refusal)[-2:] if axes and t.ndim != axes)
     pair = [t for t in _operands(refusal) if t.ndim][-2:]
     if len(pair) < 2:
         return
@@ -288,13 +290,13 @@ def _changed(x: torch.Tensor, demand: Demand, exact: bool) -> torch.Tensor | Non
     input has the very axis."""
     t = demand.operand
     if demand.dtype is not None:
-        shape = (4, 12) if demand.dtype == torch.long and x.ndim > 2 else x.shape
-        return None if x.dtype == demand.dtype else _values(shape, demand.dtype)
+        plain = demand.dtype == torch.long and x.ndim > 2
+        return None if x.dtype == demand.dtype else _values((4, 12) if plain else x.shape, demand.dtype)
     if demand.below:
         most = int(x.max()) if x.numel() and not x.is_floating_point() else 0
         return x % demand.below if most >= demand.below else x % 2 if most > 1 else None
     if demand.larger:
-        fits = x.is_floating_point() and x.ndim >= 3 and x.shape[-1] < LARGEST_SIDE
+        fits = x.is_floating_point() and x.ndim >= 3 and x.shape[-1] < (LARGEST_SIDE if x.ndim > 3 else LONGEST)
         return _like(x, (*x.shape[:2], *(4 * side for side in x.shape[2:]))) if fits else None
     if demand.axes:
         wanted = demand.axes + x.ndim - t.ndim
@@ -306,14 +308,14 @@ def _changed(x: torch.Tensor, demand: Demand, exact: bool) -> torch.Tensor | Non
     return _like(x, shape) if shape else None
 
 
-def _renamed(shape: torch.Size, t: torch.Tensor, axis: int, length: int) -> tuple[int, ...]:
+def _renamed(shape: tuple[int, ...], t: torch.Tensor, axis: int, length: int) -> tuple[int, ...]:
     """A shape with another length in the place of the axis of ``t``, the one of the same place from the end first."""
     place = len(shape) + axis % t.ndim - t.ndim
     found = sorted((i for i, side in enumerate(shape) if side == t.shape[axis]), key=lambda i: (i != place, -i))
     return (*shape[: found[0]], length, *shape[found[0] + 1 :]) if found else ()
 
 
-def _scaled(shape: torch.Size, t: torch.Tensor, axis: int, length: int) -> tuple[int, ...]:
+def _scaled(shape: tuple[int, ...], t: torch.Tensor, axis: int, length: int) -> tuple[int, ...]:
     """A shape with an axis, not that of the batch, larger or smaller by as much as the axis of ``t`` should have been;
     square pictures stay square."""
     have = t.shape[axis]
@@ -321,9 +323,9 @@ def _scaled(shape: torch.Size, t: torch.Tensor, axis: int, length: int) -> tuple
         squares = [(c, math.isqrt(length // c)) for c in (shape[1], 1, 3)]
         return next(((shape[0], c, side, side) for c, side in squares if c * side * side == length), ())
     for i in range(len(shape) - 1, 0, -1):
-        new = shape[i] * length / have if have else 0
-        if new and new.is_integer() and (have % max(shape[i], 1) == 0 or shape[i] % have == 0):
-            return (*shape[:i], int(new), *shape[i + 1 :])
+        new, rest = divmod(shape[i] * length, max(have, 1))
+        if new and not rest and have and (have % max(shape[i], 1) == 0 or shape[i] % have == 0):
+            return (*shape[:i], new, *shape[i + 1 :])
     return ()
 
 

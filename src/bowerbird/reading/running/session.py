@@ -281,6 +281,11 @@ class Session:
                     continue
                 self._failed(error, line)
                 return True
+            except ImportError as error:
+                if imports.supplied(error, self.replace):
+                    continue
+                self._failed(error, line)
+                return True
             except (Exception, KeyboardInterrupt) as error:
                 self._failed(error, line)
                 return True

@@ -13,10 +13,11 @@ from typing import Any
 
 from torch import nn
 
-from bowerbird.reading.running.building import built, candidates
+from bowerbird.reading.running.building import built, candidates, mended
 from bowerbird.reading.running.guesses import Guesses, Replace
 from bowerbird.reading.running.live import Live
-from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins.data import Loader
+from bowerbird.reading.running.standins.lightning import Trainer
 from bowerbird.reading.running.uses import Use, uses
 
 SHAPES = ((1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
@@ -46,6 +47,8 @@ def exercise(live: Live, replace: Replace, steps: Callable[[], int]) -> None:
 
 def _trainers(live: Live) -> Iterator[tuple[str, Started]]:
     for kind in live.classes().values():
+        if hasattr(kind, "training_step"):
+            yield f"{kind.__name__}(…).training_step(…)", partial(_by_steps, kind)
         methods = {n: f for n, f in vars(kind).items() if inspect.isfunction(f)}
         for name in _outermost(methods)[:2] if not issubclass(kind, nn.Module) else ():
             yield f"{kind.__name__}(…).{name}(…)", partial(_by_class, kind, name)
@@ -81,6 +84,20 @@ def _by_class(kind: type, name: str, guesses: Guesses) -> None:
     _call(getattr(trainer, name), guesses)
 
 
+def _by_steps(kind: type, guesses: Guesses) -> None:
+    """Builds a module of Lightning and takes a few of its training steps."""
+    module, _ = built(kind, guesses, next(candidates(kind, guesses)))
+    guesses.live.namespace[kind.__name__.lower()] = module
+    loader = Loader(guesses.shape, guesses.batch)
+    for _ in range(MOST_MENDED):
+        try:
+            Trainer().fit(module, loader)
+            return
+        except Exception as error:  # the user's training step, given pictures
+            if not mended(error):
+                raise
+
+
 def _call(function: Callable[..., Any], guesses: Guesses) -> None:
     used = uses(function)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -90,5 +107,5 @@ def _call(function: Callable[..., Any], guesses: Guesses) -> None:
             function(*[guesses.of_training(p, used.get(p.name, Use())) for p in wanted])
             return
         except Exception as error:  # the user's training, given guesses
-            if not fragments.Options.mend(error):
+            if not mended(error):
                 raise

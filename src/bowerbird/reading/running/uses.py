@@ -42,8 +42,10 @@ class Use:
     """Whether a function of torch or numpy takes it."""
     tested: bool = False
     """Whether a condition is nothing but it."""
-    choices: list[str] = field(default_factory=list)
-    """Strings that it is compared with."""
+    unpacked: int = 0
+    """Into how many values it is taken apart."""
+    choices: list[Any] = field(default_factory=list)
+    """Strings and whole numbers that it is compared with."""
 
     @property
     def is_settings(self) -> bool:
@@ -123,7 +125,9 @@ class _Reader:
             case ast.Call():
                 self._call(node)
             case ast.Compare(left=left, comparators=[right, *_]) if use := self.of(left):
-                use.choices += _strings(right)
+                use.choices += _constants(right)
+            case ast.Assign(targets=[ast.Tuple(elts=parts)], value=value) if use := self.of(value):
+                use.unpacked = len(parts)
 
     @staticmethod
     def _entry(use: Use, key: ast.expr) -> None:
@@ -145,9 +149,9 @@ class _Reader:
         of_tensors = name.partition(".")[0] in _OF_TORCH and name.rpartition(".")[2] not in _OF_NUMBERS
         for use in taken:
             use.computed = use.computed or of_tensors
-            use.iterated = use.iterated or name in ("len", "zip", "enumerate")
+            use.iterated = use.iterated or name in ("len", "zip", "enumerate", "tuple", "list")
 
 
-def _strings(node: ast.expr) -> Iterator[str]:
+def _constants(node: ast.expr) -> Iterator[Any]:
     parts = node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else [node]
-    yield from (p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))
+    yield from (p.value for p in parts if isinstance(p, ast.Constant) and type(p.value) in (str, int) and p.value)

@@ -9,7 +9,7 @@ import importlib
 import math
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -135,6 +135,9 @@ class Options(argparse.Namespace):
     def __contains__(self, name: str) -> bool:
         return name in self.__dict__["_section"] or name in self.project or name in vars(self)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
     def keys(self) -> list[str]:
         return list(self.__dict__["_section"])
 
@@ -171,6 +174,8 @@ def _sized(name: str, value: Any) -> Any:
         return Options(value)
     if not isinstance(value, int) or isinstance(value, bool):
         return value
+    if value < 0 and re.search("rank|gpu", name):
+        return 0
     return min(smaller(name, value), WIDEST if _WIDTHS.search(name) else value)
 
 

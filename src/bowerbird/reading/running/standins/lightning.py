@@ -1,6 +1,7 @@
 """Modules of Lightning, and a trainer that takes a few steps with them."""
 
 import argparse
+import inspect
 import sys
 from typing import Any
 
@@ -8,7 +9,6 @@ import torch
 from torch import nn
 
 from bowerbird.reading.running.standins.anything import Anything
-from bowerbird.reading.running.standins.data import Loader
 
 STEPS = 3
 
@@ -38,9 +38,9 @@ class LightningModule(nn.Module):
 
     def optimizers(self, *args: Any, **kwargs: Any) -> Any:
         """The optimisers of the module: one, or a list."""
-        if "_made" not in self.__dict__:
-            self.__dict__["_made"] = _optimisers(self.configure_optimizers())
-        return self._made[0] if len(self._made) == 1 else self._made
+        made: list[Any] = self.__dict__.get("_made") or _optimisers(self.configure_optimizers())
+        self.__dict__["_made"] = made
+        return (made[0] if len(made) == 1 else made) if made else Anything("optimizers")
 
     def lr_schedulers(self) -> Any:
         return Anything("scheduler")
@@ -83,26 +83,20 @@ class Trainer:
 
     def fit(self, model: LightningModule, train_dataloaders: Any = None, *args: Any, **kwargs: Any) -> None:
         """Steps of each optimiser in turn, as the module takes them by itself or the trainer for it."""
-        loader = train_dataloaders if train_dataloaders is not None else kwargs.get("datamodule")
-        loader = loader.train_dataloader() if hasattr(loader, "train_dataloader") else loader
-        loader = model.train_dataloader() if loader is None and hasattr(model, "train_dataloader") else loader
-        optimisers = model.optimizers()
+        holder: Any = train_dataloaders if train_dataloaders is not None else kwargs.get("datamodule", model)
+        loader = holder.train_dataloader() if hasattr(holder, "train_dataloader") else holder
+        optimisers: Any = model.optimizers()
         optimisers = optimisers if isinstance(optimisers, list) else [optimisers]
         model.train()
         for number, batch in zip(range(STEPS), loader, strict=False):
             for place, optimiser in enumerate(optimisers if model.automatic_optimization else [None]):
-                several = model.automatic_optimization and len(optimisers) > 1
-                answer = model.training_step(batch, number, *([place] if several else []))  # type: ignore[operator]
+                step: Any = model.training_step
+                answer = step(*(batch, number, place)[: len(inspect.signature(step).parameters)])
                 loss = answer.get("loss") if isinstance(answer, dict) else answer
                 if optimiser is not None and isinstance(loss, torch.Tensor):
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
-
-
-def fitted(model: LightningModule, shape: tuple[int, int, int], batch: int) -> None:
-    """Trains a module that nobody trains, on pictures."""
-    Trainer().fit(model, Loader(shape, batch))
 
 
 class LightningDataModule:
