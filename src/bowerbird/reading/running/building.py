@@ -6,6 +6,7 @@ schedule to each other.  A constructor that fails says what it misses.
 
 import inspect
 import re
+import traceback
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -23,6 +24,9 @@ _PREDICTORS = ("model", "net", "network", "unet", "denoise_fn", "eps_model", "ba
 _NETWORKS = ("unet", "denoiser", "epsnet", "noisepredictor", "unet2d", "generator", "transformer", "net", "model")
 _NOISE_ENDS = re.compile(r"beta_?(t|end|max|2)$|^b2$", re.I)
 _STEPS = re.compile(r"^(T|n_?T|(num_|n_)?(time_?steps|diffusion_steps|noise_steps|steps))$")
+_ENTERED = re.compile(r"(?:\bin |\b(?:len|enumerate|zip|list|tuple)[(]|[*])(?:\w+\.)*(\w+)|(\w+)\[")
+"""What a line goes into as into a list."""
+_WIDE = re.compile(r"ch(annels?)?$|dim|width|feat|filter|hidden|planes", re.I)
 _WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_model)$", re.I)
 
 
@@ -78,7 +82,7 @@ def built(kind: type, guesses: Guesses, arguments: dict[str, Any]) -> tuple[Any,
             torch.manual_seed(0)
             return kind(**arguments), arguments
         except Exception as error:  # the user's constructor, given guesses
-            if not (mended(error) or missed(kind, error, arguments, guesses) or _divisible(error, arguments)):
+            if not (mended(error) or missed(kind, error, arguments, guesses) or _told(error, arguments)):
                 raise
     return kind(**arguments), arguments
 
@@ -121,19 +125,42 @@ def _of_base(called: Any, name: str, guesses: Guesses) -> Any:
     return fragments.setting(name)
 
 
-def _divisible(error: Exception, arguments: dict[str, Any]) -> bool:
-    """Makes the numbers larger of which one was refused because another does not divide it."""
+def _told(error: Exception, arguments: dict[str, Any]) -> bool:
+    """Makes a list of what was taken for one, and numbers larger of which one was refused because another does not
+    divide it; whether there was any."""
+    if re.search(r"'(int|float|bool)' (object )?is not (iterable|subscriptable)|'int' has no len", str(error)):
+        named = {
+            a or b
+            for a, b in re.findall(
+                r"(?:\bin |\b(?:len|enumerate|zip|list|tuple)[(]|[*])(?:\w+\.)*(\w+)|(\w+)\[", last_line(error)
+            )
+        }
+        lists = [n for n in _numbers(arguments) if n[1] in named and n[0].get(n[1]) == n[2]]
+        for holder, name, value in lists:
+            holder[name] = [value, value]
+        return bool(lists)
     found = re.search(r"\b(\d+)\D*?divisible by \D*?(\d+)", str(error))
     have, divisor = map(int, found.groups()) if found else (0, 0)
     if not have or have % divisor == 0 or divisor > MOST_WIDTH:
         return False
-    numbers = [(arguments, name, value) for name, value in arguments.items()]
-    numbers += [(vars(options), name, value) for options, name, value in fragments.Options.given]
-    wrong = [(holder, name, value) for holder, name, value in numbers
-             if type(value) is int and value > 0 and have % value == 0 and holder.get(name) == value != 1]  # fmt: skip
+    wrong = [n for n in _numbers(arguments) if n[2] > 0 and have % n[2] == 0 and n[0].get(n[1]) == n[2]]
+    wrong = [(holder, name, value) for holder, name, value in wrong if value > 1 or _WIDE.search(name)]
     for holder, name, _ in wrong:
         holder[name] = divisor
     return bool(wrong)
+
+
+def _numbers(arguments: dict[str, Any]) -> list[tuple[dict[str, Any], str, int]]:
+    """The whole numbers that were given, as arguments or as settings, with what holds them."""
+    given = [(arguments, name, value) for name, value in arguments.items()]
+    given += [(vars(options), name, value) for options, name, value in fragments.Options.given]
+    return [(holder, name, value) for holder, name, value in given if type(value) is int]
+
+
+def last_line(error: BaseException) -> str:
+    """The text of the innermost line that an exception came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (frames[-1].line or "") if frames else ""
 
 
 def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[str, Any]]:

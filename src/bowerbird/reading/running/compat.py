@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.model_zoo
 from torch import nn
 from torch.optim import Optimizer
 
@@ -296,6 +297,12 @@ def _saved_weights(replace: Replace) -> None:
             return None
         return load_state(module, state, *args, **kwargs)
 
+    def downloaded(url: str, *args: Any, **kwargs: Any) -> Any:
+        replace(f"download {url[-60:]}", "there is no network; modules keep their initial weights")
+        return MissingWeights()
+
+    put(torch.hub, load_state_dict_from_url=downloaded)
+    put(torch.utils.model_zoo, load_url=downloaded)
     put(torch, load=loaded)
     put(nn.Module, load_state_dict=state_loaded)
     optimizer_load = torch.optim.Optimizer.load_state_dict

@@ -6,20 +6,19 @@ method that is called later is given what the code that ran called so.  What was
 
 import inspect
 import itertools
-import linecache
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import built, candidates, mended, missed, said
+from bowerbird.reading.running.building import built, candidates, last_line, mended, missed, said
 from bowerbird.reading.running.guesses import Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.refusals import fitted
@@ -239,7 +238,7 @@ class _Exercise:
             self.replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
             failed = ""
             break
-        value = {"failed": failed[:300], "cpu": time.process_time()}
+        value = {"failed": failed[:300]}
         self.live.recorder("run.tried", name, value, line=code.co_firstlineno, file=code.co_filename)
         return not failed
 
@@ -342,7 +341,7 @@ def _taken_for_granted(module: nn.Module, inputs: tuple[Any, ...], error: Except
     """Values for optional arguments that the failed line takes for granted; a mask hides nothing."""
     if "NoneType" not in str(error):
         return {}
-    text, first = _line(error.__traceback__), next((x for x in inputs if isinstance(x, torch.Tensor)), None)
+    text, first = last_line(error), next((x for x in inputs if isinstance(x, torch.Tensor)), None)
     names = [n for n in _optional(module) if re.search(rf"\b{n}\b", text) or "mask" in n.lower()]
     found = {name: next(values(name, module)) for name in names if "mask" not in name.lower()}
     if first is not None and first.ndim >= 2:
@@ -350,13 +349,6 @@ def _taken_for_granted(module: nn.Module, inputs: tuple[Any, ...], error: Except
         visible = torch.zeros(first.shape[0], length, length, dtype=torch.bool)
         found |= {name: visible.clone() for name in names if "mask" in name.lower()}
     return found
-
-
-def _line(trace: TracebackType | None) -> str:
-    """The text of the innermost line of a traceback."""
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
 
 
 def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:

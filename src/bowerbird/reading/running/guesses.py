@@ -194,9 +194,10 @@ class Guesses:
                 made = kind()
             except Exception:  # a configuration that needs arguments: settings that have every name will do
                 continue
-            for name, value in list(vars(made).items()):
+            own = vars(made)
+            for name, value in list(own.items()) if not any(hasattr(v, "__dict__") for v in own.values()) else ():
                 if isinstance(value, int) and not isinstance(value, bool):
-                    vars(made)[name] = smaller(name, value)
+                    own[name] = smaller(name, value)
             return made
         return fragments.Options()
 

@@ -35,6 +35,8 @@ class Demand:
     dtype: torch.dtype | None = None
     below: int = 0
     larger: bool = False
+    plain: bool = False
+    """It should have been no tensor, but a plain truth."""
 
 
 @dataclass
@@ -267,6 +269,7 @@ def _reshaped(refusal: Refusal, message: str) -> Iterator[Demand]:
 
 
 _OPERATIONS: tuple[tuple[str, Demands], ...] = (
+    (r"__bool__|__eq__|eq", lambda refusal, message: (Demand(t, plain=True) for t in _operands(refusal))),
     (r"linear", _linear),
     (r"conv(_transpose)?[123]d", _convolution),
     (r"(layer|rms|batch|group|instance)_norm", _normalised),
@@ -285,10 +288,12 @@ def _operands(refusal: Refusal) -> list[torch.Tensor]:
 # -------------------------------------------------------------------------------------------- how it is changed
 
 
-def _changed(x: torch.Tensor, demand: Demand, exact: bool) -> torch.Tensor | None:
+def _changed(x: torch.Tensor, demand: Demand, exact: bool) -> Any:
     """An input as a demand on what came of it wants it; None where that does not say how.  ``exact``: only where the
     input has the very axis."""
     t = demand.operand
+    if demand.plain:
+        return True if x is t else None
     if demand.dtype is not None:
         plain = demand.dtype == torch.long and x.ndim > 2
         return None if x.dtype == demand.dtype else _values((4, 12) if plain else x.shape, demand.dtype)
