@@ -118,35 +118,11 @@ def _cpu(value: Any, replace: Replace) -> Any:
     return value
 
 
-class _NoScaler:
+class _NoScaler(torch.amp.GradScaler):
     """A gradient scaler that does not scale: mixed precision is for GPUs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def scale(self, loss: Any) -> Any:
-        return loss
-
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        return optimizer.step(*args, **kwargs)
-
-    def unscale_(self, optimizer: Any) -> None:
-        pass
-
-    def update(self, *args: Any) -> None:
-        pass
-
-    def get_scale(self) -> float:
-        return 1.0
-
-    def is_enabled(self) -> bool:
-        return False
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Any) -> None:
-        pass
+        super().__init__("cpu", enabled=False)
 
 
 def _mixed_precision() -> None:
@@ -175,8 +151,6 @@ def _compilers() -> None:
     put(torch.autograd, set_detect_anomaly=lambda *a, **k: None)
     put(torch, set_num_threads=lambda n: None)
     put(torch, use_deterministic_algorithms=lambda *a, **k: None)
-    spawn: Any = torch.multiprocessing
-    spawn.spawn = lambda fn, args=(), **_: fn(0, *args)
 
 
 def uncompiled_optimisers() -> None:

@@ -95,6 +95,9 @@ _LOADERS = re.compile(
 )
 
 
+_PICTURES = "x imgs images real_imgs inputs real img image batch real_images x_0 x0".split()
+
+
 def option(name: str) -> Any:
     """A plausible value for a setting, by its name."""
     return next((value for pattern, value in _NUMBERS if pattern.search(name)), 1)
@@ -230,20 +233,7 @@ class Surroundings:
             return words.text(30_000), said
         if lower in ("writer", "logger", "log", "wandb", "accelerator", "scheduler"):
             return _imported("stand_in_of_a_logger"), said
-        if lower in (
-            "x",
-            "imgs",
-            "images",
-            "real_imgs",
-            "inputs",
-            "real",
-            "img",
-            "image",
-            "batch",
-            "real_images",
-            "x_0",
-            "x0",
-        ):
+        if lower in _PICTURES:
             pictures = next(iter(Loader(self.shape, 16, low=_lowest(self.tree))))
             return pictures[0], said
         if lower in ("labels", "y", "target", "targets"):
