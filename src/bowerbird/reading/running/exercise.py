@@ -203,9 +203,15 @@ class _Exercise:
                 self.waiting[name] = function
 
     def again(self) -> None:
-        """Tries once more what failed: by now more is known of what its parameters are."""
+        """Tries once more what failed, modules in evaluation mode: by now more is known of what the parameters are."""
         waiting, self.waiting = self.waiting, {}
+        owners = [f.__self__ for f in waiting.values() if inspect.ismethod(f) and isinstance(f.__self__, nn.Module)]
+        training = [module for owner in owners for module in owner.modules() if module.training]
+        for owner in owners:
+            owner.eval()
         self.functions(waiting)
+        for module in training:
+            module.training = True
 
     def _unreached(self, function: Callable[..., Any]) -> bool:
         """Whether a function of the program's, which is not one that trains or reads a command line, never ran."""
