@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from bowerbird.reading.running.guesses import Guesses
-from bowerbird.reading.running.shrinking import smaller
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.uses import Use, uses
 
@@ -27,7 +26,6 @@ _STEPS = re.compile(r"^(T|n_?T|(num_|n_)?(time_?steps|diffusion_steps|noise_step
 _ENTERED = re.compile(r"(?:\bin |\b(?:len|enumerate|zip|list|tuple)[(]|[*])(?:\w+\.)*(\w+)|(\w+)\[")
 """What a line goes into as into a list."""
 _WIDE = re.compile(r"ch(annels?)?$|dim|width|feat|filter|hidden|planes", re.I)
-_WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_model)$", re.I)
 
 
 class StandInNet(nn.Module):
@@ -195,11 +193,8 @@ def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[st
 
 def _small(name: str, default: Any) -> int | None:
     """A smaller default of a size that makes a network slow; None where it is small, or no such size."""
-    if not isinstance(default, int) or isinstance(default, bool):
-        return None
-    least = min(smaller(name, default), 64 if _WIDTHS.search(name) else default)
-    least = 32 if re.search(r"(^|_)channels$", name) and default > 32 else least
-    return least if least < default else None
+    least = fragments.sized(name, default)
+    return least if type(default) is int and 0 <= least < default else None
 
 
 def _fitting(usual: dict[str, Any]) -> dict[str, Any]:

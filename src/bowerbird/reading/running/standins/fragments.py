@@ -123,7 +123,7 @@ class Options(argparse.Namespace):
         if name.startswith("__"):
             raise AttributeError(name)
         value = self.__dict__["_section"].get(name)
-        value = setting(name) if value is None else _sized(name, value)
+        value = setting(name) if value is None else sized(name, value)
         setattr(self, name, value)
         self.given.append((self, name, value))
         return value
@@ -169,10 +169,11 @@ _WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_m
 def setting(name: str) -> Any:
     """The project's value for a setting, made small, else a plausible one by its name."""
     value = Options.project.get(name)
-    return option(name) if value is None or value == "" else _sized(name, value)
+    return option(name) if value is None or value == "" else sized(name, value)
 
 
-def _sized(name: str, value: Any) -> Any:
+def sized(name: str, value: Any) -> Any:
+    """A setting made small enough to run quickly; a dictionary becomes settings."""
     if isinstance(value, dict):
         return Options(value)
     if not isinstance(value, int) or isinstance(value, bool):
