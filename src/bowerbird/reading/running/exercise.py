@@ -4,6 +4,7 @@ Candidates are tried until one works; a call that fails is changed as its failur
 method that is called later is given what the code that ran called so.  What was tried is said.
 """
 
+import contextlib
 import inspect
 import itertools
 import re
@@ -35,6 +36,7 @@ _PROCESSES = frozenset(
     "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
     "sample_timesteps noise_images p_mean_variance q_posterior update_model_average update_average step_ema".split()
 )
+_UNIMPLEMENTED = nn.Module.forward
 Functions = dict[str, Callable[..., Any]]
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -115,6 +117,9 @@ class _Exercise:
 
     def _called(self, module: nn.Module, kind: type[nn.Module], sides: tuple[int, ...] = ()) -> Exception | None:
         """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
+        if entry(module) is _UNIMPLEMENTED:
+            self.functions(self._methods(module, kind))
+            return None
         error: Exception | None = None
         patience = _Patience(MOST_SECONDS_EACH)
         for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides)):
@@ -203,13 +208,17 @@ class _Exercise:
                 self.waiting[name] = function
 
     def again(self) -> None:
-        """Tries once more what failed, modules in evaluation mode: by now more is known of what the parameters are."""
-        waiting, self.waiting = self.waiting, {}
+        """Tries once more what failed, modules in evaluation mode, at last without gradients: by now more is known of
+        what the parameters are."""
+        waiting = self.waiting
         owners = [f.__self__ for f in waiting.values() if inspect.ismethod(f) and isinstance(f.__self__, nn.Module)]
         training = [module for owner in owners for module in owner.modules() if module.training]
         for owner in owners:
             owner.eval()
-        self.functions(waiting)
+        for without in (contextlib.nullcontext(), torch.no_grad()):
+            waiting, self.waiting = self.waiting, {}
+            with without:
+                self.functions(waiting)
         for module in training:
             module.training = True
 

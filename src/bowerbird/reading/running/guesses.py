@@ -162,7 +162,7 @@ class Guesses:
         numbers and tensors."""
         lower = parameter.name.lower()
         objects = any(p.search(lower) for p in (_LOADERS, _NETWORKS, _LOSSES, _OPTIMISERS)) or lower in _LOGGERS
-        if "backward" in use.attributes:
+        if use.attributes & {"backward", "item"} and not use.called:
             return self._loss()
         if (_SETTINGS.match(lower) and not use.iterated) or (use.is_settings and not objects):
             return self.sized(fragments.Options())
