@@ -19,6 +19,8 @@ from bowerbird.reading.running.uses import Use, uses
 
 MOST_MENDED = 6
 MOST_WIDTH = 64
+_TURNED: set[str] = set()
+"""Switches that were turned, once each."""
 _PREDICTORS = ("model", "net", "network", "unet", "denoise_fn", "eps_model", "backbone", "nn_model", "denoiser")
 _NETWORKS = ("unet", "denoiser", "epsnet", "noisepredictor", "unet2d", "generator", "transformer", "net", "model")
 _NOISE_ENDS = re.compile(r"beta_?(t|end|max|2)$|^b2$", re.I)
@@ -87,11 +89,20 @@ def built(kind: type, guesses: Guesses, arguments: dict[str, Any]) -> tuple[Any,
 
 def mended(error: Exception) -> bool:
     """Changes what was made up so that this failure does not come again, where it is clear how: a setting becomes a
-    group of settings, a network that stands for another gets the method that is called."""
+    group of settings, a network that stands for another gets the method that is called, of two switches that an
+    assertion compares one is turned."""
     thing = error.obj if isinstance(error, AttributeError) else None
     if type(thing) in (StandInNet, nn.Identity) and not error.name.startswith("__"):  # type: ignore[attr-defined]
         vars(thing)[error.name] = thing.forward  # type: ignore[attr-defined]
         return True
+    words = set(re.findall(r"\w+", last_line(error))) if isinstance(error, AssertionError) else set[str]()
+    switches = [(options, name) for options, name, value in fragments.Options.given if isinstance(value, bool)]
+    for options, name in switches:
+        if name in words and name not in _TURNED:
+            _TURNED.add(name)
+            setattr(options, name, not getattr(options, name))
+            fragments.Options.project[name] = getattr(options, name)
+            return True
     return fragments.Options.mend(error)
 
 

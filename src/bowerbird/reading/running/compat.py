@@ -260,7 +260,7 @@ def _saved_weights(replace: Replace) -> None:
             kwargs["map_location"] = "cpu"
             kwargs["weights_only"] = True
             return load(file, *args[1:], **kwargs)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError) as error:
             if not isinstance(error, PermissionError):
                 replace(f"checkpoint {str(file)[-60:]}", "the file is not there; modules keep their initial weights")
                 return MissingWeights()

@@ -116,6 +116,7 @@ def _executed(
 ) -> None:  # fmt: skip
     tree = ast.parse(driver.text)
     file = driver.file if driver.file not in session.files else f"<{driver.place}>"
+    session.recorder.guests.add(file)
     space["__file__"], sys.argv = driver.file, [driver.file]
     around = fragments.Surroundings(
         tree, space, lambda what, why: said.update({what: why}), session.request.image_shape

@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from bowerbird.reading.running.naming import NEVER_OWN, folders_of
+from bowerbird.reading.running.recorder import Recorder
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.rewrite import compiled
 from bowerbird.reading.running.shrinking import shrink
@@ -67,10 +68,10 @@ class Finder(importlib.abc.MetaPathFinder):
     """First in ``sys.meta_path`` for the user's files and stand-ins; a second one comes last, for what is missing."""
 
     def __init__(
-        self, request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path], *,
+        self, request: Request, recorder: Recorder, replace: Callable[[str, str], None], reachable: Iterable[Path], *,
         last: bool,
     ) -> None:  # fmt: skip
-        self.request, self.files, self.replace, self.last = request, files, replace, last
+        self.request, self.recorder, self.replace, self.last = request, recorder, replace, last
         self.reachable = {Path(os.path.realpath(file)) for file in reachable}
         self.root = Path(request.root)
         self.folders = folders_of(request)
@@ -98,13 +99,15 @@ class Finder(importlib.abc.MetaPathFinder):
         file = self.root / f"{fullname.replace('.', '/')}.py"
         if str(file) not in self.request.texts:
             return None
-        return importlib.util.spec_from_file_location(fullname, file, loader=OwnLoader(file, self.request, self.files))
+        return importlib.util.spec_from_file_location(
+            fullname, file, loader=OwnLoader(file, self.request, self.recorder)
+        )
 
     def _own(self, fullname: str, base: Path, top: str) -> importlib.machinery.ModuleSpec | None:
         """A module of the program's own at this path: a package, a file, or a folder with files that it imports."""
         for file in (base / "__init__.py", base.with_name(base.name + ".py")):
             if file.is_file() and file.stat().st_size < 1_000_000:
-                loader = OwnLoader(file, self.request, self.files)
+                loader = OwnLoader(file, self.request, self.recorder)
                 inside = [str(file.parent)] if file.name == "__init__.py" else None
                 return importlib.util.spec_from_file_location(
                     fullname, file, loader=loader, submodule_search_locations=inside
@@ -145,17 +148,18 @@ class OwnLoader(importlib.machinery.SourceFileLoader):
     """Compiles another file of the project with guarded loops; where the program imports it, and no driver, its lines
     count as the user's from then on."""
 
-    def __init__(self, file: Path, request: Request, files: set[str]) -> None:
+    def __init__(self, file: Path, request: Request, recorder: Recorder) -> None:
         super().__init__(file.stem, str(file))
-        self.file, self.request, self.files = str(file), request, files
+        self.file, self.request, self.recorder = str(file), request, recorder
 
     def get_code(self, fullname: str) -> types.CodeType:
         known = next((f for f in self.request.texts if Path(f).resolve() == Path(self.file).resolve()), self.file)
         text = self.request.texts.get(known)
         if text is None:
             text = Path(self.file).read_text(encoding="utf-8", errors="replace")
-        if _asked_by(self.files):
-            self.files.add(known)
+        self.recorder.guests.add(known)
+        if _asked_by(self.recorder.files):
+            self.recorder.files.add(known)
         tree = ast.parse(text)
         if self.request.shrink:
             shrink(tree)
@@ -258,7 +262,7 @@ _IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
 def install(
-    request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path]
+    request: Request, recorder: Recorder, replace: Callable[[str, str], None], reachable: Iterable[Path]
 ) -> None:  # fmt: skip
     """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten.
 
@@ -267,6 +271,6 @@ def install(
     for name in list(sys.modules):
         if name.partition(".")[0] in _ALWAYS or name in _SUBMODULES:
             del sys.modules[name]
-    sys.meta_path.insert(0, Finder(request, files, replace, reachable, last=False))
-    sys.meta_path.append(Finder(request, files, replace, reachable, last=True))
+    sys.meta_path.insert(0, Finder(request, recorder, replace, reachable, last=False))
+    sys.meta_path.append(Finder(request, recorder, replace, reachable, last=True))
     sys.path[:0] = [str(folder) for folder in folders_of(request)]

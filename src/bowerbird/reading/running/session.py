@@ -160,7 +160,7 @@ class Session:
         compat.install(self.replace)
         data.install(self.recorder, self.replace, self.names, request.image_shape)
         files.install(self.recorder, self.replace, Path(request.root))
-        imports.install(request, self.files, self.replace, reach.files)
+        imports.install(request, self.recorder, self.replace, reach.files)
         pictures_saved.watch(self._pictured)
         transforms.watch(self.recorder.here, self._mismatched)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)

@@ -96,7 +96,7 @@ class Files:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             code = frame.f_code
-            if self.recorder.is_user_code(code):
+            if self.recorder.is_project_code(code):
                 return True
             if not any(part in code.co_filename for part in _PASSING):
                 return False
