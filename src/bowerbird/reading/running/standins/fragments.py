@@ -53,7 +53,7 @@ _BY_IMPORT = {
 _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
     (re.compile(pattern, re.I), value)
     for pattern, value in (
-        (r"batch_?size|^bs$|^bsz$|^b$", 16),
+        (r"pretrained|ckpt$|^checkpoint$|load_model$", ""), (r"batch_?size|^bs$|^bsz$|^b$", 16),
         (r"(n_?|num_?)?epochs?$|max_epoch", 2),
         (r"(latent|z|noise|nz|code|embed_z)_?(dim|size)?$|latent", 100),
         (r"(learning_?rate|^lr)", 2e-4),
@@ -84,7 +84,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"ngf|ndf|base_?(ch|dim)|filters|features|^f$", 16), (r"(n_|num_)?groups|num_residual|patch(_size)?|size$", 4),
         (r"dataset$|data_?name", "mnist"),
         (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
-        (r"pretrained|ckpt$|^checkpoint$|load_model$", ""), (r"dimension$", 64),
+        (r"dimension$", 64),
         (r"(^|_)(name|mode|type|arch)s?$|^model$|^model_|model_(name|type|id)", "model"),
         (r"_(idx|index)$", 0), (r"device", "cpu"), (r"prompt|text", "The bower was built"),
         (r"bidirectional|causal", False), (r"(n_|num_)?samples?|^n", 8), (r"dim|size|channels|units", 32),
