@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, Piece, Portable
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.warp import BEFORE
 from bowerbird.ranges import Count, NonNegative, Range
@@ -136,6 +136,26 @@ class Rollout(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.frame.sampling_network
+
+    # --------------------------------------------------------------------------------------------------- export
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """Those that make a frame."""
+        return dict(self._portable().pieces)
+
+    def procedure(self) -> dict[str, Any]:
+        """That of a frame, and which frames it is made from."""
+        frame = self.frame.spec.needs(Tensors, "rollout")
+        return self._portable().procedure() | {
+            "target": {"shape": list(frame.shape), "bounds": frame.bounds},
+            "rollout": {"past": self.config.past, "begins": self.begins},
+        }
+
+    def _portable(self) -> Portable:
+        if not isinstance(self.frame, Portable):
+            raise BowerbirdError(f"The family {type(self.frame).__name__} of the frames does not declare its pieces.")
+        return self.frame
 
 
 def _as(there: Bool[Tensor, "*n"], x: Tensor) -> Float[Tensor, "*n 1 1 1"]:

@@ -26,7 +26,7 @@ from bowerbird.ranges import Count
 from bowerbird.registry import nets
 from bowerbird.spec import Spec, shape_of_picture
 
-BEFORE = "frames before"
+BEFORE = "before"
 """The name under which the frames before are given, (n, frames · c, h, w), the last one at the end."""
 STILL = 6.0
 """The logit of s = 0 before training: of 49 places it then has 0.89 of the weight."""
