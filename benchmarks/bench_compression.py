@@ -1,6 +1,6 @@
-"""Bits per number of pictures that a VAE compresses, beside PNG, WebP, gzip, bzip2, xz and, from Python 3.14, zstd.
+"""Bits per number of pictures that a run compresses without loss, beside PNG, WebP, gzip, bzip2, xz and zstd.
 
-python benchmarks/bench_compression.py RUN DATA [N] [--binarize]
+python benchmarks/bench_compression.py RUN DATA [N] [--binarize]      RUN: a VAE without labels, or of the family local
 
 The others get what suits them best: PNG and WebP each picture by itself with the greatest effort, and the general
 programs all pictures at once, black-and-white ones with eight pixels in a byte.  Then another process, with another
@@ -64,11 +64,9 @@ def others(images: np.ndarray) -> dict[str, int]:
         "bzip2 -9": len(bz2.compress(raw, 9)),
         "xz -9e": len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)),
     }
-    strips = Image.fromarray(
-        images.reshape(-1, images.shape[-1]) if images.shape[1] == 1 else np.zeros((1, 1), np.uint8)
-    )
-    buffer = io.BytesIO()
-    (strips.convert("1") if values_of(images) == 2 else strips).save(buffer, "PNG", optimize=True)
+    strip = images.transpose(0, 2, 3, 1).reshape(-1, images.shape[-1], images.shape[1]).squeeze()
+    whole, buffer = Image.fromarray(strip), io.BytesIO()
+    (whole.convert("1") if values_of(images) == 2 else whole).save(buffer, "PNG", optimize=True)
     sizes["PNG, all in one"] = buffer.tell()
     try:
         from compression import zstd  # type: ignore[import-not-found]  # of Python 3.14
@@ -88,7 +86,7 @@ def main(run: str, source: str, n: int | None, binarize: str) -> None:
     before = time.process_time()
     made = edit(action_from("compress", {}), Request(model, {"source": list(images.transpose(0, 2, 3, 1))}))
     seconds = time.process_time() - before
-    sizes = {"bits back": len(made.content), **others(images)}  # type: ignore[attr-defined]
+    sizes = {"this run": len(made.content), **others(images)}  # type: ignore[attr-defined]
     print(f"{len(images):,} pictures {images.shape[1:]} of {values_of(images)} values; {seconds:.1f} CPU s to compress")
     for name, size in sorted(sizes.items(), key=lambda item: item[1]):
         print(f"{name:20} {size:>10,} bytes  {8 * size / images.size:.4f} bits per number")

@@ -23,10 +23,11 @@ def check(name: str, out: Path) -> bool:
     minutes = RunDir(folder).status()["seconds"] / 60
     holds = True
     for claim in run.expect:
-        (measurement,) = api.measure(
+        found = api.measure(
             [str(folder)], metrics=[claim.metric], extractor=claim.extractor, split=claim.split,
             n_samples=claim.n_samples, n_reference=claim.n_reference,
         )[str(folder)]  # fmt: skip
+        (measurement,) = (one for one in found if one.name == claim.metric)
         met = claim.met_by(measurement.value)
         bound = f"≤ {claim.at_most:g}" if claim.at_most is not None else f"≥ {claim.at_least:g}"
         verdict = "holds" if met else "FAILS"

@@ -12,6 +12,7 @@ The sheet has 40 captions, half of unseen combinations: the run's picture, the t
 """
 
 import argparse
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +99,12 @@ def small(images: Tensor) -> Tensor:
 def in_threes(known: Known, made: Tensor, truth: Tensor, words: list[str]) -> Image.Image:
     """The run's picture, the truth and the training picture that is nearest to the run's, side by side."""
     beside = known.train.images[nearest(queries=small(made), points=small(known.train.images))[1]]
-    return sheet(torch.cat([made, truth, beside], 3), COLUMNS, [one[:LONGEST] for one in words], scale=1)
+    return sheet(torch.cat([made, truth, beside], 3), COLUMNS, [plain(one)[:LONGEST] for one in words], scale=1)
+
+
+def plain(words: str) -> str:
+    """Without accents, for which the sheet's letters have no glyphs."""
+    return "".join(one for one in unicodedata.normalize("NFKD", words) if not unicodedata.combining(one))
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """What all tests share: one thread, checked tensor shapes, a tiny data set, and the larger data beside the checkout."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,17 @@ from PIL import Image
 
 import shapes
 
+# While tests are imported everything stays, and every worker imports them all: a fifth of that time went to looking for
+# garbage.
+gc.disable()
+
 # Before the first import of bowerbird: the annotated shapes of every function are checked when a test calls it.
 shapes.install()
+
+from bowerbird.api import training  # noqa: E402
+from bowerbird.data import builtin, packs  # noqa: E402
+
+_write_report = training._write_report
 
 torch.set_num_threads(1)
 
@@ -43,8 +54,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
-def pytest_runtest_setup() -> None:
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
     shapes.calls.clear()
+    training._write_report = _write_report if item.get_closest_marker("reports") else lambda folder: None
 
 
 torch.export.export = _unchecked(torch.export.export)
@@ -52,6 +69,21 @@ torch.export.export = _unchecked(torch.export.export)
 os.environ["BOWERBIRD_CONFIG"] = tempfile.mkdtemp(prefix="bowerbird-config-")
 
 ROOT = Path(__file__).parents[1]
+
+
+def _once(read: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[str, Any]]:
+    """Decodes the packs that ship once in each worker: emoji take more than a second, and a hundred tests open them."""
+    shipped = cache(read)
+
+    def copied(path: Path) -> dict[str, Any]:
+        if path.parent != builtin.FOLDER:
+            return read(path)
+        return {name: array.copy() for name, array in shipped(path).items()}
+
+    return copied
+
+
+packs.read = _once(packs.read)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from bowerbird import config
@@ -31,6 +30,9 @@ from bowerbird.samplers.decoding import Sampling
 from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 from bowerbird.training.optimizers import MovingAverage, PlayerOptimizer
 from bowerbird.training.starting import start_from
+from later import later
+
+stats = later("scipy.stats")
 
 BOS, EOS, PAD, VOCAB, CONTEXT = 0, 1, 2, 14, 12
 TOKENS = Tokens(VOCAB, CONTEXT, BOS, EOS, PAD, start=(BOS,))
@@ -323,7 +325,7 @@ def test_images_are_sampled_with_their_probability() -> None:
     number = (to_values(x, 2) * torch.tensor([8, 4, 2, 1])).sum(1)
     expected = model.log_prob(world(1)).double().exp()
     counts = torch.bincount(number, minlength=16).double()
-    assert chisquare(counts, expected / expected.sum() * n).pvalue > 0.01
+    assert stats.chisquare(counts, expected / expected.sum() * n).pvalue > 0.01
 
 
 def test_the_loss_is_the_likelihood_per_dimension() -> None:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +10,18 @@ import torch
 from PIL import Image
 
 from bowerbird.editing import Request, action_from, edit
-from bowerbird.editing.compress import Contents, digest_of, from_bytes, identity
+from bowerbird.editing.compress import Contents, codec_of, digest_of, from_bytes, identity, numbered
 from bowerbird.editing.decompress import decompressed
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch
+from bowerbird.models.local import LocalConfig
+from bowerbird.models.lossy import LossyConfig
 from bowerbird.models.vae import VAE, VAEConfig
+from bowerbird.nets.grid import GridConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.samplers import bitsback
-from bowerbird.samplers.bitsback import BINS, GRID, Histograms, values_of
+from bowerbird.samplers.bitsback import BINS, GRID, BitsBack, Histograms, values_of
+from bowerbird.samplers.rangecoding import Reader, Writer, probabilities
 from bowerbird.spec import Classes, Spec, Tensors
 
 pytest.importorskip("constriction")
@@ -114,8 +119,9 @@ def test_the_number_of_threads_changes_no_bit(model: VAE) -> None:
 
 
 def test_a_network_that_rounds_differently_is_found_out(model: VAE) -> None:
-    images, nets = squares(70), bitsback.networks_of(model)
-    contents = Contents(bitsback.compress(images, nets), identity(model), SHAPE, 2, [], digest_of(images))
+    images = squares(70)
+    coded = BitsBack(model).pack(images, lambda n: None)
+    contents = Contents(coded, identity(model), SHAPE, numbered(70), digest_of(images))
     torch.manual_seed(1)
     other = trained(steps=10)
     with pytest.raises(BowerbirdError, match="do not come out as they went in"):
@@ -193,3 +199,89 @@ def test_rounding_is_to_grids_that_a_last_bit_cannot_cross(model: VAE) -> None:
     assert set(deviations) <= set(bitsback._deviations())
     bins = bitsback.bins_of(nets, np.round(means).astype(np.int64).reshape(9, -1), BINS[256])
     assert bins.min() >= 0 and bins.max() < BINS[256] and len(bins) == x.size
+
+
+# ------------------------------------------------------------------------------------- pixel by pixel, and with loss
+
+
+def taught(model: Any, images: np.ndarray, steps: int) -> Any:
+    optimizer = torch.optim.Adam(model.parameters(), 4e-3)
+    x = torch.from_numpy(images).float() / 127.5 - 1
+    for _ in range(steps):
+        (loss,) = model.losses(Batch(x[torch.randint(len(x), (16,))]))
+        optimizer.zero_grad()
+        loss.value.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def local() -> Any:
+    torch.manual_seed(0)
+    model = LocalConfig(n_hidden=24).build(Spec("image", Tensors((3, 8, 8))))
+    return taught(model, squares(64, 3, seed=2, grey=True), steps=40)
+
+
+@pytest.fixture(scope="module")
+def lossy() -> Any:
+    torch.manual_seed(0)
+    net = GridConfig(channels=16, multipliers=(1,), patch=2)
+    model = LossyConfig(net, n_latent=256, n_hidden=16).build(Spec("image", Tensors((3, 8, 8))))
+    return taught(model, squares(64, 3, seed=2, grey=True), steps=150)
+
+
+@pytest.mark.parametrize("n", [1, 70])
+def test_a_local_model_gives_back_every_bit_whatever_the_threads(local: Any, n: int) -> None:
+    images, before = squares(n, 3, grey=True), torch.get_num_threads()
+    images[0] = np.random.default_rng(0).integers(0, 256, images[0].shape)
+    try:
+        torch.set_num_threads(1)
+        coded = codec_of(local).pack(images, lambda n: None)
+        torch.set_num_threads(3)
+        assert np.array_equal(codec_of(local).unpack(coded, n, (3, 8, 8), lambda n: None), images)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_a_local_model_pays_is_its_likelihood(local: Any) -> None:
+    images = squares(100, 3, grey=True)
+    coded = codec_of(local).pack(images, lambda n: None)
+    bits = -float(local.log_prob(Batch(torch.from_numpy(images).float() / 127.5 - 1)).sum()) / np.log(2)
+    assert abs(32 * len(coded.words) - bits) < 0.01 * bits + 64
+    alone = sum(len(_png(image.transpose(1, 2, 0))) for image in images) * 8
+    assert bits < alone / 4
+
+
+def test_probabilities_are_of_all_values_and_survive_their_last_bits() -> None:
+    log_p = torch.randn(50, 256, dtype=torch.float64).log_softmax(1)
+    p = probabilities(log_p)
+    assert np.allclose(p.sum(1), 1) and np.abs(np.log(p) - log_p.numpy()).max() < 0.02
+    assert np.array_equal(p, probabilities(log_p * (1 + 1e-15)))
+    writer, wanted = Writer(), torch.arange(50)
+    writer(log_p, wanted, wanted)
+    assert torch.equal(Reader(writer.coder.get_compressed())(log_p, wanted), wanted)
+
+
+def test_with_loss_a_higher_quality_is_nearer_and_takes_more(lossy: Any, tmp_path: Path) -> None:
+    images = squares(40, 3, grey=True)
+    sizes, errors = [], []
+    for quality in (0.0, 0.5, 1.0):
+        made = edit(action_from("compress", {"quality": quality}), Request(lossy, {"source": list(to_last(images))}))
+        back = edit(action_from("decompress", {}), Request(lossy, {"source": [made.save(tmp_path / f"{quality}.bb")]}))
+        assert torch.equal(back.x, made.x)
+        sizes.append(len(made.content))
+        errors.append(float((back.x - torch.from_numpy(images).float() / 127.5 + 1).square().mean()))
+        assert "dB from the originals" in made.summary
+    assert sizes[0] < sizes[1] < sizes[2] and errors[2] < errors[0]
+
+
+def test_quality_is_refused_where_nothing_is_lost(local: Any) -> None:
+    source = {"source": list(to_last(squares(2, 3)))}
+    with pytest.raises(BowerbirdError, match="--quality does not apply: this run compresses without loss"):
+        edit(action_from("compress", {"quality": 0.3}), Request(local, source))
+    with pytest.raises(BowerbirdError, match="quality"):
+        action_from("compress", {"quality": 1.5})
+
+
+def to_last(images: np.ndarray) -> np.ndarray:
+    return images.transpose(0, 2, 3, 1)

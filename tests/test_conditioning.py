@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from scipy.stats import chisquare
 from torch import Tensor
 
 from bowerbird.draws import Draws
@@ -19,6 +18,9 @@ from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.roles import NetConfig
 from bowerbird.nets.unet import UNetConfig
 from bowerbird.spec import Classes, Field, Spec, Tensors, Tokens
+from later import later
+
+stats = later("scipy.stats")
 
 FIELDS: dict[str, Field] = {
     "hair": Classes(("a", "b", "c"), (5, 1, 3)),
@@ -242,10 +244,10 @@ def test_classes_are_drawn_as_often_as_in_the_data_and_the_rest_is_asked_for() -
     assert asked.keys() == {"hair", "glasses", "sketch", "photo"}, "a text that nobody gives is not given"
     for name, weights in (("hair", (5, 1, 3)), ("glasses", (1, 1))):
         counts = torch.bincount(asked[name], minlength=len(weights)).double()
-        assert chisquare(counts, torch.tensor(weights).double() / sum(weights) * n).pvalue > 0.01
+        assert stats.chisquare(counts, torch.tensor(weights).double() / sum(weights) * n).pvalue > 0.01
     together = torch.bincount(asked["hair"] * 2 + asked["glasses"], minlength=6).double()
     expected = torch.tensor([5, 5, 1, 1, 3, 3]).double() / 18 * n
-    assert chisquare(together, expected).pvalue > 0.01, "attributes are drawn independently"
+    assert stats.chisquare(together, expected).pvalue > 0.01, "attributes are drawn independently"
     few = requested(5, {name: value[:5] for name, value in pictures.items()}, FIELDS, Draws(1), CPU)
     assert all(torch.equal(few[name], asked[name][:5]) for name in few)
     kept = requested(5, {**{k: v[:5] for k, v in pictures.items()}, "hair": torch.full((5,), 2)}, FIELDS, Draws(0), CPU)

@@ -28,7 +28,7 @@ FILES = (
     "run.toml", "environment.json", "metrics.jsonl", "signals.jsonl", "diagnosis.json", "model.safetensors",
     "best.safetensors", "tokenizer.json", "measurements.json", "state/state.safetensors", "samples/step-00000002.png",
 )  # fmt: skip
-MUTATIONS = int(os.environ.get("BOWERBIRD_FUZZ", "22")) // len(FILES)
+MUTATIONS = int(os.environ.get("BOWERBIRD_FUZZ", "11")) // len(FILES)
 """Mutations of each file of a run; ``make fuzz`` does 2,000 in all."""
 
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from bowerbird import api, cli, config
+from bowerbird.api import training
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.media import open_data
 from bowerbird.models.autoregressive import AutoregressiveConfig
@@ -273,7 +274,7 @@ def test_trainings_that_start_together_get_folders_of_their_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(api._new_folder("flow"))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: found.append(training._new_folder("flow"))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scipy.stats import chisquare
 from torch import Tensor
 
 from bowerbird.draws import Draws
@@ -29,6 +28,9 @@ from bowerbird.samplers.decoding import (
     top_p,
     unusable,
 )
+from later import later
+
+stats = later("scipy.stats")
 
 PROBABILITIES = [0.4, 0.3, 0.2, 0.08, 0.02]
 LOGITS = torch.tensor(PROBABILITIES).log()[None]
@@ -104,7 +106,7 @@ def test_draws_have_the_right_frequencies(sampling: Sampling, expected: list[flo
     probability = torch.tensor(expected, dtype=torch.float64)
     possible = probability > 0
     assert not counts[~possible].any()
-    assert chisquare(counts[possible], probability[possible] * counts.sum()).pvalue > 0.01
+    assert stats.chisquare(counts[possible], probability[possible] * counts.sum()).pvalue > 0.01
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
@@ -238,7 +240,7 @@ def test_generated_pairs_have_the_models_frequencies() -> None:
     enough = expected * len(rows) > 5
     observed = torch.cat([counts[enough], counts[~enough].sum()[None]])
     predicted = torch.cat([expected[enough], expected[~enough].sum()[None]])
-    assert chisquare(observed, predicted / predicted.sum() * len(rows)).pvalue > 0.01
+    assert stats.chisquare(observed, predicted / predicted.sum() * len(rows)).pvalue > 0.01
 
 
 def test_draws_follow_from_the_generator() -> None:

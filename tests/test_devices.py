@@ -58,7 +58,9 @@ def test_every_verb_takes_a_device_and_refuses_one_that_is_not_there(call, run):
 def test_auto_takes_the_gpu_for_sampling(run, monkeypatch):
     asked: list[str] = []
     monkeypatch.setattr(machine, "resolve_device", lambda name: torch.device("cuda" if name == "auto" else name))
-    monkeypatch.setattr(api, "load_model", lambda run, device, best=False: asked.append(device) or load_model(run))
+    monkeypatch.setattr(
+        "bowerbird.api.sampling.load_model", lambda run, device, best=False: asked.append(device) or load_model(run)
+    )
     api.generate(run, 1)
     api.generate(run, 1, device="cpu")
     assert asked == ["cuda", "cpu"]

@@ -52,6 +52,7 @@ def timeless(rows: list[dict]) -> list[dict]:
 @pytest.mark.parametrize("recipe", ["gan", "vae", "diffusion"])
 def test_a_watched_run_is_bit_for_bit_the_same(recipe: str, digits, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
+    monkeypatch.setattr("bowerbird.diagnosis.watch.YOUNG", 16)  # samples are drawn from then on
     run = small(recipe)
     train(run, tmp_path / "alone", digits, quiet=True)
     train(run, tmp_path / "watched", digits, quiet=True, observer=Watch())
@@ -79,6 +80,7 @@ class Killed(BaseException):
 
 def test_the_signals_of_a_resumed_run_are_those_of_a_whole_one(digits, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)
+    monkeypatch.setattr("bowerbird.diagnosis.watch.YOUNG", 12)
     run, step = small("vae"), Trainer.train_step
     train(run, tmp_path / "whole", digits, quiet=True, observer=Watch())
 
@@ -96,6 +98,7 @@ def test_the_signals_of_a_resumed_run_are_those_of_a_whole_one(digits, tmp_path:
     assert whole == parts
 
 
+@pytest.mark.reports
 def test_a_failing_run_names_the_origin_everywhere(digits, tmp_path: Path, monkeypatch, capsys) -> None:
     batch = ImageSet.batch
 
@@ -106,7 +109,7 @@ def test_a_failing_run_names_the_origin_everywhere(digits, tmp_path: Path, monke
 
     monkeypatch.setattr(ImageSet, "batch", poisoned)
     run = small("vae")
-    monkeypatch.setattr("bowerbird.api.open_data", lambda data: digits)
+    monkeypatch.setattr("bowerbird.api.training.open_data", lambda data: digits)
     with pytest.raises(bowerbird.RunFailed, match="the batch itself holds values that are not finite"):
         bowerbird.train(run, tmp_path / "run")
     said = capsys.readouterr().err

@@ -30,7 +30,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.report.run import write_run_report
 
-MUTATIONS = int(os.environ.get("BOWERBIRD_FUZZ", "15"))
+MUTATIONS = int(os.environ.get("BOWERBIRD_FUZZ", "8"))
 """Damaged files of each format."""
 SECONDS, MEGABYTES = 20, 400
 

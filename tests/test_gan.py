@@ -522,9 +522,9 @@ def test_the_critic_sees_real_and_generated_images_augmented_in_both_turns(playe
 def test_every_loss_moves_the_generator_onto_two_labelled_clusters(name, options):
     """Two pixels, label "left" at (0.6, -0.6) and "right" at (-0.6, 0.6), each with spread 0.1."""
     model = gan(LABELLED, loss=name, **options)
-    optimizers = {k: torch.optim.Adam(p.parameters(), 3e-3, betas=(0.5, 0.9)) for k, p in model.players.items()}
+    optimizers = {k: torch.optim.Adam(p.parameters(), 5e-3, betas=(0.5, 0.9)) for k, p in model.players.items()}
     centres = torch.tensor([[0.6, -0.6], [-0.6, 0.6]])
-    for number in range(250):
+    for number in range(150):
         label = torch.multinomial(torch.tensor([30.0, 10.0]), 64, replacement=True)
         x = (centres[label] + 0.1 * torch.randn(64, 2)).view(64, 1, 1, 2)
         step(model, Batch(x, {"label": label}, step=number), optimizers)

@@ -2,17 +2,13 @@
 ones are named, and watching changes nothing."""
 
 import json
-import logging
 import math
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
 import bowerbird
 from bowerbird.diagnosis.finding import Finding
@@ -20,102 +16,9 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.integrations import LoopWatch, Probes
 from bowerbird.integrations.loop import in_words_of_any_loop
 from bowerbird.measuring.plain import measure_texts
+from later import later
 
-pl = pytest.importorskip("pytorch_lightning")
-from bowerbird.integrations.lightning import LightningWatch  # noqa: E402
-
-STEPS, BATCH, N_LATENT = 216, 32, 8
-
-
-def pictures(n: int = 256) -> Tensor:
-    """Smooth 8×8 pictures in [-1, 1] with three degrees of freedom."""
-    generator = torch.Generator().manual_seed(0)
-    a, b, c = torch.rand(3, n, 1, 1, generator=generator) * 2 - 1
-    side = torch.linspace(-1, 1, 8)
-    noise = 0.05 * torch.randn(n, 8, 8, generator=generator)
-    return (torch.tanh(2 * a * side[:, None] + 2 * b * side + c) + noise).clamp(-1, 1)[:, None]
-
-
-def perceptron(*sizes: int) -> nn.Sequential:
-    layers = [part for n, m in pairwise(sizes) for part in (nn.Linear(n, m), nn.LeakyReLU(0.2))]
-    return nn.Sequential(*layers[:-1])
-
-
-class GAN(pl.LightningModule):
-    """A GAN under manual optimisation, as people write them."""
-
-    def __init__(self, broken: str = "", lr: float = 5e-4):
-        super().__init__()
-        self.automatic_optimization = False
-        self.broken, self.lr = broken, lr
-        self.generator = nn.Sequential(perceptron(16, 64, 64, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
-        self.discriminator = nn.Sequential(nn.Flatten(), perceptron(64, 64, 64, 1))
-
-    def training_step(self, batch, _index):
-        (real,) = batch
-        for_generator, for_discriminator = self.optimizers()
-        z = torch.randn(len(real), 16)
-        fake = self.generator(1e-4 * z + 1 if self.broken == "collapsed" else z)
-        real = real.requires_grad_()
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake.detach())
-        loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
-        if self.broken != "saturated":
-            (slope,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
-            loss = loss + 0.15 * slope.square().flatten(1).sum(1).mean()
-        for_discriminator.zero_grad()
-        self.manual_backward(loss)
-        for_discriminator.step()
-        logits = self.discriminator(fake)
-        loss = -F.softplus(logits).mean() if self.broken == "saturated" else F.softplus(-logits).mean()
-        for_generator.zero_grad()
-        self.manual_backward(loss)
-        for_generator.step()
-
-    def configure_optimizers(self):
-        slow, fast = (0.02, 20.0) if self.broken == "saturated" else (1.0, 1.0)
-        adam = [(self.generator, self.lr * slow), (self.discriminator, self.lr * fast)]
-        return [torch.optim.Adam(net.parameters(), lr, betas=(0.0, 0.99)) for net, lr in adam]
-
-
-class VAE(pl.LightningModule):
-    """A variational autoencoder under automatic optimisation."""
-
-    def __init__(self, beta: float = 1.0, lr: float = 2e-3):
-        super().__init__()
-        self.beta, self.lr = beta, lr
-        self.encoder = nn.Sequential(nn.Flatten(), perceptron(64, 64, 2 * N_LATENT))
-        self.decoder = nn.Sequential(perceptron(N_LATENT, 64, 64), nn.Unflatten(1, (1, 8, 8)))
-
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu, logvar = self.encoder(x).chunk(2, 1)
-        return mu, logvar
-
-    def training_step(self, batch, _index):
-        (x,) = batch
-        mu, logvar = self.posterior(x)
-        z = mu + (logvar / 2).exp() * torch.randn_like(mu)
-        nll = ((self.decoder(z) - x).square() / (2 * 0.1**2)).flatten(1).sum(1)
-        kl = (mu.square() + logvar.exp() - logvar - 1).sum(1) / 2
-        loss = (nll + self.beta * kl).mean()
-        self.log("train_loss", loss)
-        return loss
-
-    def validation_step(self, batch, index):
-        self.log("val_loss", self.training_step(batch, index))
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), self.lr)
-
-
-def fit(module: pl.LightningModule, *watches: LightningWatch, steps: int = STEPS, validate: bool = False) -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    trainer = pl.Trainer(
-        max_epochs=steps // 8, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=list(watches),
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, check_val_every_n_epoch=8,
-    )  # fmt: skip
-    shown = DataLoader(TensorDataset(pictures(8 * BATCH)), BATCH, shuffle=True)
-    held = DataLoader(TensorDataset(pictures(8 * BATCH + 64)[-64:]), 64) if validate else None
-    trainer.fit(module, shown, held)
+lightning = later("lightning_modules")
 
 
 def causes(folder: Path) -> list[str]:
@@ -145,10 +48,10 @@ def report() -> str:
 
 def test_a_healthy_gan_gives_no_finding_and_the_report_of_a_run(tmp_path: Path, capsys, report: str) -> None:
     probes = Probes(sample=lambda gan, n: gan.generator(torch.randn(n, 16)))
-    fit(GAN(), LightningWatch(tmp_path / "gan", probes))
+    lightning.fit(lightning.GAN(), lightning.LightningWatch(tmp_path / "gan", probes))
     assert causes(tmp_path / "gan") == [] and "found" not in capsys.readouterr().err
     last = rows(tmp_path / "gan")[-1]
-    assert last["step"] == STEPS and last["examples"] == STEPS * BATCH
+    assert last["step"] == lightning.STEPS and last["examples"] == lightning.STEPS * lightning.BATCH
     assert 0.3 < last["discriminator/accuracy"] < 0.98 and last["generator/loss"] > 0
     *_, before, seen = rows(tmp_path / "gan", "signals.jsonl")
     assert 0.1 < seen["samples"]["diversity"] < 3 and before["layers"].keys() == {"generator", "discriminator"}
@@ -157,55 +60,55 @@ def test_a_healthy_gan_gives_no_finding_and_the_report_of_a_run(tmp_path: Path, 
 
 
 def test_a_collapsed_generator_is_named(tmp_path: Path, capsys) -> None:
-    fit(GAN("collapsed"), LightningWatch(tmp_path / "gan"))
+    lightning.fit(lightning.GAN("collapsed"), lightning.LightningWatch(tmp_path / "gan"))
     assert "mode-collapse" in causes(tmp_path / "gan")
     said = capsys.readouterr().err
     assert "The samples are (nearly) all the same" in said and f"bowerbird diagnose {tmp_path / 'gan'}" in said
 
 
 def test_a_saturated_critic_is_named_and_advised_in_words_of_any_loop(tmp_path: Path) -> None:
-    fit(GAN("saturated"), LightningWatch(tmp_path / "gan"))
+    lightning.fit(lightning.GAN("saturated"), lightning.LightningWatch(tmp_path / "gan"))
     (root, *_others) = bowerbird.diagnose(tmp_path / "gan")
     assert root.cause == "critic-wins"
     assert "penalise its gradient: r1_gamma 1 penalty_every 8" in root.advice
 
 
 def test_a_learning_rate_too_high_is_named_before_the_nan_that_it_leads_to(tmp_path: Path) -> None:
-    fit(VAE(lr=30.0), LightningWatch(tmp_path / "vae"), steps=64)
+    lightning.fit(lightning.VAE(lr=30.0), lightning.LightningWatch(tmp_path / "vae"), steps=64)
     found = {finding.cause: finding for finding in bowerbird.diagnose(tmp_path / "vae")}
     assert next(iter(found)) == "learning-rate-too-high"
     assert "lr 3 (now 30)" in found["learning-rate-too-high"].advice[0]
 
 
 def test_a_nan_is_named_with_its_parameter(tmp_path: Path) -> None:
-    vae = VAE()
+    vae = lightning.VAE()
     vae.decoder.register_forward_hook(lambda module, inputs, output: output * (math.nan if vae.global_step == 9 else 1))
-    fit(vae, LightningWatch(tmp_path / "vae"), steps=16)
+    lightning.fit(vae, lightning.LightningWatch(tmp_path / "vae"), steps=16)
     (found,) = bowerbird.diagnose(tmp_path / "vae")
     assert found.cause == "non-finite" and found.evidence[0].last_step == 9
     assert "the gradient of model's parameter 'encoder.1.0.weight' is not finite (NaN" in found.evidence[0].text
 
 
 def test_posterior_collapse_is_named_and_a_healthy_vae_is_not(tmp_path: Path) -> None:
-    x = pictures(64)
+    x = lightning.pictures(64)
     probes = Probes(posterior=lambda vae: vae.posterior(x), every=20)
-    fit(VAE(), LightningWatch(tmp_path / "healthy", probes), validate=True)
+    lightning.fit(lightning.VAE(), lightning.LightningWatch(tmp_path / "healthy", probes), validate=True)
     assert causes(tmp_path / "healthy") == []
     last = rows(tmp_path / "healthy")[-1]
     assert last["model/active_units"] >= 3 and last["model/kl"] > 3
     assert [row["step"] for row in rows(tmp_path / "healthy") if "model/val_loss" in row] == [64, 128, 192]
-    fit(VAE(beta=3000.0), LightningWatch(tmp_path / "collapsed", probes))
+    lightning.fit(lightning.VAE(beta=3000.0), lightning.LightningWatch(tmp_path / "collapsed", probes))
     assert causes(tmp_path / "collapsed")[0] == "posterior-collapse"
 
 
 def test_watching_changes_nothing(tmp_path: Path) -> None:
-    alone, watched = GAN(), GAN()
+    alone, watched = lightning.GAN(), lightning.GAN()
     watched.load_state_dict(alone.state_dict())
     torch.manual_seed(1)
-    fit(alone, steps=48)
+    lightning.fit(alone, steps=48)
     torch.manual_seed(1)
     probes = Probes(sample=lambda gan, n: gan.generator(torch.randn(n, 16)), every=5)
-    fit(watched, LightningWatch(tmp_path / "gan", probes, log_every=2), steps=48)
+    lightning.fit(watched, lightning.LightningWatch(tmp_path / "gan", probes, log_every=2), steps=48)
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), watched.parameters(), strict=True))
     assert watched.training and not watched.generator._forward_hooks
 
@@ -214,7 +117,7 @@ def test_watching_changes_nothing(tmp_path: Path) -> None:
 
 
 def regression(lr: float, folder: Path, **told) -> LoopWatch:
-    net, x = perceptron(4, 32, 1), torch.randn(64, 4)
+    net, x = lightning.perceptron(4, 32, 1), torch.randn(64, 4)
     optimizer = torch.optim.SGD(net.parameters(), lr)
     watch = LoopWatch(folder, net, [optimizer], steps=60, log_every=5, **told)
     for _ in range(60):

@@ -204,8 +204,9 @@ def test_conditional_accuracy_of_each_attribute(tmp_path: Path, monkeypatch: pyt
         return {m.name: m for m in measure_context(context, ["conditional_accuracy"])}
 
     first = measure()
-    assert list(first) == ["conditional_accuracy.colour", "conditional_accuracy.place"]
-    colour, place = first.values()
+    assert list(first) == [f"conditional_accuracy{part}" for part in (".colour", ".place", "")]
+    colour, place, both = first.values()
+    assert both.value == pytest.approx((colour.value + place.value) / 2)
     assert colour.value == pytest.approx(0.8, abs=0.03) and place.value > 0.97
     assert colour.stderr == pytest.approx(0.04, abs=0.005)
     assert float(dict(colour.protocol.parameters)["held_out_accuracy"]) > 0.97

@@ -15,10 +15,12 @@ from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.music import abc, sound
+from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.codecs import codec_from
 from bowerbird.media.music.events import EventCodec
 from bowerbird.media.music.grid import REST, GridCodec, held
 from bowerbird.media.music.pianoroll import COLOURS, pianoroll
-from bowerbird.media.music.pieces import SEMITONES, MusicCodec
+from bowerbird.media.music.pieces import SEMITONES
 from bowerbird.media.music.score import Meter, Note, Piece, Tempo, Voice, read_midi, write_midi
 from bowerbird.media.music.sound import ORGAN, PEAK, PIANO, SAMPLE_RATE_HZ, synthesise, write_music
 
@@ -59,7 +61,7 @@ def song(seed: int, n: int = 40) -> Piece:
 def test_the_chorales_have_their_official_splits_in_both_grids() -> None:
     for grid, n_frames in (("quarter", 23_134), ("16th", 92_536)):
         data = chorales(grid=grid)
-        codec = MusicCodec.from_json(data.spec.codec)
+        codec = codec_from(data.spec.codec)
         assert isinstance(codec, GridCodec) and codec.voices == VOICES
         parts = [pieces_of(getattr(data, name), codec) for name in ("train", "val", "test")]
         assert [len(part) for part in parts] == [229, 76, 77]
@@ -111,7 +113,7 @@ def test_a_grid_is_its_tokens_frame_by_frame_and_voice_by_voice() -> None:
     assert (codec.decode([codec.bos, *tokens, codec.eos, codec.pad]) == grid).all()
     assert (codec.decode(tokens[:-1]) == grid[:2]).all()  # the last frame is not complete
     assert codec.decode([]).shape == (0, 4)
-    assert MusicCodec.from_json(codec.to_json()) == codec
+    assert codec_from(codec.to_json()) == codec
     with pytest.raises(BowerbirdError, match="other voices or pitches"):
         codec.encode(grid + 1)
 
@@ -126,7 +128,7 @@ def test_a_repeated_pitch_is_one_held_note() -> None:
 def test_examples_predict_every_token_once_and_begin_with_one_voice() -> None:
     data = chorales(grid="16th", context=90)
     assert data.tokens.context == 88  # a multiple of four
-    codec = MusicCodec.from_json(data.spec.codec)
+    codec = codec_from(data.spec.codec)
     rows = data.val
     assert isinstance(rows, Rows)
     assert rows.n_counted() == sum(len(piece) + 1 for piece in pieces_of(rows, codec))
@@ -139,7 +141,7 @@ def test_examples_predict_every_token_once_and_begin_with_one_voice() -> None:
 
 def test_transposition_moves_pitches_and_nothing_else() -> None:
     data, plain = chorales(transpose=True), chorales()
-    codec, other = (MusicCodec.from_json(one.spec.codec) for one in (data, plain))
+    codec, other = (codec_from(one.spec.codec) for one in (data, plain))
     assert isinstance(codec, GridCodec) and isinstance(other, GridCodec)
     assert (codec.low, codec.high) == (other.low - SEMITONES, other.high + SEMITONES)
     indices = torch.arange(200)
@@ -169,7 +171,7 @@ def test_events_keep_music_that_lies_on_their_grid() -> None:
     assert again.meters == piece.meters
     assert [(t.onset, round(t.qpm / 6)) for t in again.tempos] == [(0.0, 17), (6.0, 10)]
     assert codec.parts[-1].voice.is_drum
-    assert MusicCodec.from_json(codec.to_json()) == codec
+    assert codec_from(codec.to_json()) == codec
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -241,7 +243,7 @@ def test_a_folder_of_midi_leaves_out_what_is_broken(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("songs")
     data = open_data(config.Data(str(tmp_path)))
     assert isinstance(data, TokenData) and data.spec.medium == "music"
-    assert isinstance(MusicCodec.from_json(data.spec.codec), EventCodec)
+    assert isinstance(codec_from(data.spec.codec), EventCodec)
     assert data.skipped == 1 and "skipped 1 (1 cut short; first: cut.mid)" in data.summary()
     assert "12 pieces" in data.summary() and len(data.val) and len(data.test)
     with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:
@@ -273,7 +275,7 @@ def test_songs_of_pop909_survive_their_tokens(shared: Path, tmp_path: Path) -> N
         (tmp_path / f"{i}.mid").write_bytes(raw)
     data = open_data(config.Data(str(tmp_path)))
     assert isinstance(data, TokenData) and data.skipped == 0
-    codec = MusicCodec.from_json(data.spec.codec)
+    codec = codec_from(data.spec.codec)
     assert isinstance(codec, EventCodec)
     assert {part.voice.name for part in codec.parts} == {"MELODY", "BRIDGE", "PIANO"}
     pieces = [read_midi(raw) for raw in songs]
@@ -435,7 +437,7 @@ def test_tempos_say_when_notes_sound() -> None:
 def test_a_sample_is_written_as_midi_sound_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     data = chorales()
-    codec = MusicCodec.from_json(data.spec.codec)
+    codec = codec_from(data.spec.codec)
     tokens = data.val.batch(torch.tensor([0]))["x"][0]
     midi, wav, png = write_music(tokens, codec, tmp_path / "out" / "v1.5")
     assert [path.name for path in (midi, wav, png)] == ["v1.5.mid", "v1.5.wav", "v1.5.png"]

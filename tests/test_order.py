@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from bowerbird.data import order
+from later import later
+
+stats = later("scipy.stats")
 
 SEEDS = st.integers(0, 2**31)
 

@@ -20,6 +20,7 @@ from bowerbird.config import Data
 from bowerbird.data import encodings, files
 from bowerbird.data.levels import folder_labels
 from bowerbird.data.metadata import Index
+from bowerbird.data.zips import UNICODE_NAME
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image import pixels
@@ -323,7 +324,7 @@ def test_the_extra_field_of_a_zip_states_a_name(tmp_path):
     raw = "猫".encode("gbk")
     extra = b"\1" + struct.pack("<I", zlib.crc32(raw + b"/1.png")) + "猫/1.png".encode()
     info = zipfile.ZipInfo("~~/1.png")
-    info.extra = struct.pack("<HH", files.UNICODE_NAME, len(extra)) + extra
+    info.extra = struct.pack("<HH", UNICODE_NAME, len(extra)) + extra
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(info, encoded(noise(0)))
         archive.writestr("dog/2.png", encoded(noise(1)))

@@ -40,26 +40,22 @@ diagnose run
 compare vae --data digits --budget 1steps --n-samples 128 --metrics coverage --out comparison
 learn
 """
+PROGRAMS = """check x.py
+read x.py
+ask x.py why?
+"""
 
 
-def without_posix(lines: str, folder: Path) -> tuple[list[str], str]:
-    (folder / "blocked.py").write_text(BLOCKED)
-    done = subprocess.run(
-        [sys.executable, "blocked.py"], input=lines, capture_output=True, text=True, cwd=folder, check=False
-    )
-    return [line for line in done.stdout.splitlines() if line.startswith("STATUS")], done.stderr
-
-
-def test_every_verb_works_without_posix(tmp_path):
-    statuses, complaints = without_posix(WORK, tmp_path)
-    expected = {line: 1 if line.startswith("diagnose") else 0 for line in WORK.splitlines()}  # 2 steps: barely trained
-    assert statuses == [f"STATUS {status} {line}" for line, status in expected.items()], complaints
-
-
-def test_what_runs_a_program_says_that_it_cannot_without_posix(tmp_path):
+def test_every_verb_works_without_posix_and_what_runs_a_program_says_that_it_cannot(tmp_path):
+    (tmp_path / "blocked.py").write_text(BLOCKED)
     (tmp_path / "x.py").write_text("x = 1\n")
-    statuses, complaints = without_posix("check x.py\nread x.py\nask x.py why?\n", tmp_path)
-    assert [line.split()[1] for line in statuses] == ["2", "2", "2"]
+    done = subprocess.run(
+        [sys.executable, "blocked.py"], input=WORK + PROGRAMS, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    statuses, complaints = [line for line in done.stdout.splitlines() if line.startswith("STATUS")], done.stderr
+    expected = {line: 1 if line.startswith("diagnose") else 0 for line in WORK.splitlines()}  # 2 steps: barely trained
+    expected |= dict.fromkeys(PROGRAMS.splitlines(), 2)
+    assert statuses == [f"STATUS {status} {line}" for line, status in expected.items()], complaints
     assert (
         complaints.count("cannot be run under observation on this system") == 3 and "Internal error" not in complaints
     )
@@ -126,7 +122,8 @@ def test_posix_alone_is_imported_where_a_program_is_run_and_nowhere_else():
     posix = {"resource", "fcntl", "pwd", "grp", "termios"}
     found = []
     for path in SRC.rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body if any(name in text for name in posix) else ():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found += [f"{path.relative_to(SRC)}: {name}" for name in names if name in posix]

@@ -21,6 +21,7 @@ from bowerbird.data import catalogue
 from bowerbird.media import open_data
 from bowerbird.models.latent import LatentConfig
 from bowerbird.spec import Classes, Tensors, Tokens
+from bowerbird.training import salvage
 from bowerbird.training.rundir import RunDir, renamed
 from bowerbird.training.stopping import SIGNALS, catching_signals
 from bowerbird.training.trainer import Trainer, resume, train
@@ -153,16 +154,17 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "bowerbird", *map(str, arguments)]
 
 
-def finish_under_fire(toml: Path, folder: Path, rng: random.Random, duration: float, most_kills: int) -> int:
-    """Trains to the end in real processes that are killed with -9 at random moments; returns how often."""
+def finish_under_fire(toml: Path, folder: Path, steps: int, rng: random.Random, most_kills: int) -> int:
+    """Trains to the end in real processes, each killed with -9 when it has reached a random step; returns how often."""
     arguments: tuple = ("train", toml, "--out", folder)
     for kills in itertools.count():
         process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if kills < most_kills:
-            try:
-                process.wait(timeout=rng.uniform(0.2, 1.0) * duration)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            last = rng.randrange(reached(folder), steps)
+            while process.poll() is None and reached(folder) <= last:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.02))
+            process.kill()
         if process.wait() == 0:
             return kills
         assert process.returncode == -signal.SIGKILL
@@ -171,18 +173,21 @@ def finish_under_fire(toml: Path, folder: Path, rng: random.Random, duration: fl
     raise AssertionError("unreachable")
 
 
-def test_kill(tmp_path):
-    run = shortened("vae", steps=150)
+def reached(folder: Path) -> int:
+    """The step of the last line of the log, 0 where there is none."""
+    return max((row["step"] for row in salvage.json_rows(folder / "metrics.jsonl")), default=0)
+
+
+def test_kill(digits, tmp_path):
+    run = shortened("vae", steps=60)
     run = replace(run, train=replace(run.train, checkpoint_every=7, log_every=5))
     toml = tmp_path / "run.toml"
     toml.write_text(config.dumps(run))
-    start = time.monotonic()
-    subprocess.run(command("train", toml, "--out", tmp_path / "whole"), check=True, capture_output=True)
-    duration = time.monotonic() - start
+    train(run, tmp_path / "whole", digits, quiet=True)
 
     rng, kills, parts = random.Random(0), 0, tmp_path / "parts"
     while kills < KILLS:
-        kills += finish_under_fire(toml, parts, rng, duration, KILLS - kills)
+        kills += finish_under_fire(toml, parts, run.train.steps, rng, KILLS - kills)
         assert RunDir(parts).status()["finished"]
         assert_identical(contents(tmp_path / "whole"), contents(parts))
         assert scalars(tmp_path / "whole") == scalars(parts)

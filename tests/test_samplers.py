@@ -153,7 +153,7 @@ def test_ddpm_reproduces_mean_and_variance(name):
     schedule = SCHEDULES[name]
     generator = Draws(0)
     x = schedule.sigma(ONE) * generator.randn(200, 100).double()
-    rows = I.ddpm(I.path(schedule, schedule.times(500)))
+    rows = I.ddpm(I.path(schedule, schedule.times(250)))
     small, large = (I.integrate(gaussian_denoiser(schedule, mix), x, rows, generator=generator) for mix in (0.0, 1.0))
     assert small.mean().item() == pytest.approx(MU, abs=0.02)
     # The lower variance gives too little, by a part that falls with 1 / steps; the upper gives too much.

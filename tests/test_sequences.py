@@ -15,10 +15,10 @@ from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.trained import measure_model
-from bowerbird.measuring.views import PieceView
+from bowerbird.measuring.views.music import PieceView
 from bowerbird.media import open_data
 from bowerbird.media.giving import encode_prompt
-from bowerbird.media.music.codec import MusicCodec
+from bowerbird.media.music.codecs import codec_from
 from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.text.completing import Conversation, stream_text
 from bowerbird.models.autoregressive import AutoregressiveConfig, TokenOptions
@@ -28,6 +28,8 @@ from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import train
+
+pytestmark = pytest.mark.reports
 
 VERSES = ["春眠不覺曉，處處聞啼鳥。", "夜來風雨聲，花落知多少。", "白日依山盡，黃河入海流。"]
 TINY = config.Train(steps=2, batch_size=4, device="cpu", threads=1, sample_every=2, validate_every=2, log_every=1)
@@ -194,7 +196,7 @@ def test_a_run_of_chorales_is_heard_and_seen(folder: Path, tmp_path: Path) -> No
 
 def test_a_piece_that_is_cut_keeps_its_voices() -> None:
     data = open_data(config.Data("chorales", music=config.Music(context=64)))
-    codec = MusicCodec.from_json(data.spec.codec)
+    codec = codec_from(data.spec.codec)
     assert isinstance(codec, GridCodec)
     net = RNNConfig(n_layer=1, n_embd=16)
     whole = open_data(config.Data("chorales", music=config.Music(context=4096)))

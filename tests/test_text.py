@@ -1,6 +1,8 @@
 """Text data: what is read from files, how it becomes tokens, and that nothing is lost or counted twice on the way."""
 
+import contextlib
 import gzip
+import io
 import json
 import lzma
 import math
@@ -130,8 +132,10 @@ def test_bpe_is_the_same_in_every_process():
         "from bowerbird.data import tokenizers as t\n"
         "print(t.chosen('bpe', ['the frog jumps into the old pond'] * 3 + ['mno', 'abc'], [], 280, t.SPECIALS).name)"
     )
-    run = [sys.executable, "-c", code]
-    assert len({subprocess.run(run, check=True, timeout=120, capture_output=True).stdout for _ in range(2)}) == 1
+    elsewhere = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
+    with contextlib.redirect_stdout(here := io.StringIO()):
+        exec(code, {})
+    assert elsewhere.stdout == here.getvalue() != ""
 
 
 def test_an_unknown_character_is_named():

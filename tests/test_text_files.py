@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from bowerbird.config import Data, Text
 from bowerbird.data import files, tables, tokenizers
+from bowerbird.data.kinds import no_text
 from bowerbird.data.tokenizers import SPECIALS
 from bowerbird.data.tokens import Rows, TokenData
 from bowerbird.errors import BowerbirdError
@@ -293,7 +294,7 @@ def test_the_offset_is_that_of_the_first_wrong_byte(tmp_path_factory, raw, encod
             try:
                 want = raw.decode(encoding)
             except UnicodeDecodeError as error:
-                if not marked and not files.no_text(raw) and b"\0" not in raw:
+                if not marked and not no_text(raw) and b"\0" not in raw:
                     for read in (file_of(path, encoding).text, lambda: list(file_of(path, encoding).lines())):
                         with pytest.raises(BowerbirdError, match=f"at byte {error.start} "):
                             read()

@@ -368,7 +368,7 @@ channels = 8
 multipliers = [1]
 n_hidden = 16
 [train]
-steps = 60
+steps = 36
 batch_size = 8
 lr = 2e-3
 log_every = 1

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from bowerbird import config
-from bowerbird.data import builtin
+from bowerbird.data import builtin, packing
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.medium import medium
-from bowerbird.media.video import bouncing, films, reading
+from bowerbird.media.video import bouncing, films, gathering, reading
 from bowerbird.media.video.clipset import ClipData, from_bytes, to_bytes
 from bowerbird.provenance import verifying
 from bowerbird.provenance.labelling import UNSIGNED, labelling
@@ -136,6 +136,25 @@ def test_films_are_recognised_and_animations_are_pictures_unless_video_is_asked_
         (tmp_path / "gifs" / f"{i}.gif").write_bytes(animation(rolling(i)))
     as_pictures = open_data(config.Data(str(tmp_path / "gifs")))
     assert as_pictures.spec.medium == "image" and "--data.modality video" in as_pictures.summary()
+
+
+def test_clips_are_decoded_once_into_a_pack_and_large_ones_are_mapped(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOWERBIRD_CACHE", str(tmp_path))
+    before = opened(clips, given=("first", "folder"))
+    monkeypatch.setattr(gathering, "SMALL_BYTES", 0)
+    made = opened(clips, given=("first", "folder"))
+    monkeypatch.setattr(reading, "shown", None)  # nothing is decoded again
+    monkeypatch.setattr(packing, "LARGEST_IN_MEMORY", 0)
+    again = opened(clips, given=("first", "folder"))
+    assert before.summary() == made.summary() == again.summary()
+    assert before.fingerprint == made.fingerprint == again.fingerprint
+    a, b = (data.train.batch(torch.arange(8)) for data in (before, again))
+    assert torch.equal(a["x"], b["x"]) and torch.equal(a["given"]["folder"], b["given"]["folder"])
+    (place,) = (tmp_path / "pictures").iterdir()
+    mapped = Path("/proc/self/maps")
+    assert not mapped.exists() or str(place / packing.PACK) in mapped.read_text()
 
 
 # -------------------------------------------------------------------------------------------------------------- times

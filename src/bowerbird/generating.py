@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bowerbird.data.files import METADATA
+from bowerbird.data.listing import METADATA
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_lines
 from bowerbird.draws import Draws

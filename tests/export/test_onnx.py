@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from made import LABELLED, made
@@ -32,6 +31,7 @@ from bowerbird.models.fewlabels import FewLabelsConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.models.gan import GANConfig
 from bowerbird.models.latent import LatentConfig
+from bowerbird.models.rollout import RolloutConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.models.translation import TranslationConfig
 from bowerbird.models.vae import VAEConfig
@@ -43,9 +43,13 @@ from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.rnn import RNNConfig
 from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.nets.unet import UNetConfig
+from bowerbird.nets.warp import WarpConfig
 from bowerbird.samplers import decoding
 from bowerbird.samplers.decoding import Sampling
 from bowerbird.spec import Spec, Tensors, Tokens
+from later import later
+
+onnx = later("onnx")
 
 SMALL = MLPConfig((16,))
 PAIR = Spec("image", Tensors((3, 8, 8)), {"source": Tensors((3, 8, 8))})
@@ -57,6 +61,7 @@ ATTENTION = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
 PRIOR = FlowConfig(DiTConfig(n_layer=1, n_head=2, n_embd=16, patch=2), sample_steps=4, guidance=2.0)
 CODES = VAEConfig(GridConfig(channels=8, multipliers=(1,), patch=2), n_latent=64, conditional=False)
 UNET = UNetConfig(channels=8, multipliers=(1,), blocks=1, attention=(-1,))
+WARP = WarpConfig(channels=8, multipliers=(1,), blocks=1, attention=(), reach=1)
 
 FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
     "gan": (GANConfig(SMALL, n_latent=4, latent="uniform"), LABELLED, ["generator", "sampler"]),
@@ -84,15 +89,15 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         LABELLED,
         ["decoder", "classifier", "sampler"],
     ),
-    "latent": (
-        LatentConfig(CODES, PRIOR),
-        LABELLED,
-        ["denoiser", "pictures", "sampler"],
-    ),
     "latent-pairs": (
         LatentConfig(CODES, PRIOR),
         PAIR,
         ["denoiser", "pictures", "codes", "sampler"],
+    ),
+    "rollout": (
+        RolloutConfig(FlowConfig(WARP, prediction="x0", sample_steps=2, guidance=1.5), past=2),
+        Spec("video", Tensors((3, 4, 8, 8)), {"first": Tensors((3, 8, 8))}),
+        ["denoiser", "sampler"],
     ),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
 }

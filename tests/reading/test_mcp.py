@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import mcp
 import pytest
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.mcp import Verbs, server
+from later import later
+
+mcp, ours = later("mcp"), later("bowerbird.reading.mcp")
 
 FOLDER = Path(__file__).with_name("tutor")
 
@@ -37,19 +38,20 @@ def _read(path: str, lang: str) -> str:
     return f"{path} in {lang}"
 
 
-VERBS = Verbs(check=_check, ask=_ask, read=_read, track=lambda a, b: {"behavioural_change": a != b, "changes": []})
+def verbs() -> Any:
+    return ours.Verbs(_check, ask=_ask, read=_read, track=lambda a, b: {"behavioural_change": a != b, "changes": []})
 
 
-def talk(verbs: Verbs, do: Callable[[mcp.Client], Awaitable[Any]]) -> Any:
+def talk(verbs: Any, do: Callable[[Any], Awaitable[Any]]) -> Any:
     async def main() -> Any:
-        async with mcp.Client(server(verbs, "1.2")) as client:
+        async with mcp.Client(ours.server(verbs, "1.2")) as client:
             return await do(client)
 
     return asyncio.run(main())
 
 
 def call(name: str, **words: str) -> Any:
-    return talk(VERBS, lambda client: client.call_tool(name, words))
+    return talk(verbs(), lambda client: client.call_tool(name, words))
 
 
 def text_of(result: Any) -> Any:
@@ -57,18 +59,18 @@ def text_of(result: Any) -> Any:
 
 
 def test_the_tools_are_the_verbs_and_only_those_that_exist() -> None:
-    async def names(client: mcp.Client) -> list[str]:
+    async def names(client: Any) -> list[str]:
         return sorted(tool.name for tool in (await client.list_tools()).tools)
 
-    assert talk(VERBS, names) == ["ask", "check", "read", "track"]
-    assert talk(Verbs(check=_check), names) == ["check"]
+    assert talk(verbs(), names) == ["ask", "check", "read", "track"]
+    assert talk(ours.Verbs(check=_check), names) == ["check"]
 
 
 def test_no_tool_takes_an_address_or_a_key() -> None:
-    async def fields(client: mcp.Client) -> set[str]:
+    async def fields(client: Any) -> set[str]:
         return {field for tool in (await client.list_tools()).tools for field in tool.input_schema["properties"]}
 
-    assert talk(VERBS, fields) == {"path", "question", "lang", "before", "after"}
+    assert talk(verbs(), fields) == {"path", "question", "lang", "before", "after"}
 
 
 def test_results_are_the_json_of_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Path
         ),
     }
     with pytest.MonkeyPatch.context() as without_reports:
-        without_reports.setattr(api, "_write_report", lambda folder: None)
+        without_reports.setattr("bowerbird.api.training._write_report", lambda folder: None)
         return {name: api.train(run, folder / name, quiet=True) for name, run in made.items()}
 
 

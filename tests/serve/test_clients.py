@@ -9,25 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
-import tritonclient.http
 from PIL import Image
 
 from bowerbird import api
 from bowerbird.provenance.verifying import verify
+from later import later
+
+openai, tritonhttp = later("openai"), later("tritonclient.http")
 
 KEY = "a-key"
 
 
 @pytest.fixture(scope="module")
-def client(address: str) -> openai.OpenAI:
+def client(address: str) -> "openai.OpenAI":
     return openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0, timeout=60)
 
 
 @pytest.fixture(scope="module")
 def triton(address: str) -> Any:
-    with tritonclient.http.InferenceServerClient(address.removeprefix("http://")) as client:
+    with tritonhttp.InferenceServerClient(address.removeprefix("http://")) as client:
         yield client
 
 
@@ -54,7 +55,7 @@ def pixels(data: bytes) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------- openai
 
 
-def test_models_are_listed(client: openai.OpenAI) -> None:
+def test_models_are_listed(client: "openai.OpenAI") -> None:
     assert {model.id for model in client.models.list()} == {"classes", "edits", "text", "chat", "pairs", "music"}
     assert client.models.retrieve("text").owned_by == "bowerbird"
     with pytest.raises(openai.NotFoundError, match="There is no model 'nothing' here"):
@@ -62,7 +63,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
 
 
 def test_a_prompt_names_a_class_and_the_picture_is_labelled(
-    client: openai.OpenAI, runs: dict[str, Path], tmp_path: Path
+    client: "openai.OpenAI", runs: dict[str, Path], tmp_path: Path
 ) -> None:
     answer = client.images.generate(
         model="classes", prompt="an upper one", n=2, size="auto", extra_body={"seed": 3, "options": {"steps": 2}}
@@ -92,12 +93,12 @@ def test_a_prompt_names_a_class_and_the_picture_is_labelled(
         ({"prompt": "", "quality": "hd"}, "quality"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(client: openai.OpenAI, more: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_drawn_is_said(client: "openai.OpenAI", more: dict[str, Any], said: str) -> None:
     with pytest.raises(openai.BadRequestError, match=said):
         client.images.generate(model="classes", **more)
 
 
-def test_a_picture_is_edited(client: openai.OpenAI, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_picture_is_edited(client: "openai.OpenAI", runs: dict[str, Path], tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
     with open(tmp_path / "red.png", "rb") as file:
         answer = client.images.edit(
@@ -107,7 +108,7 @@ def test_a_picture_is_edited(client: openai.OpenAI, runs: dict[str, Path], tmp_p
     assert np.array_equal(pixels(base64.b64decode((answer.data or [])[0].b64_json or "")), ours[0])
 
 
-def test_a_text_goes_on_and_the_stream_says_the_same(client: openai.OpenAI, runs: dict[str, Path]) -> None:
+def test_a_text_goes_on_and_the_stream_says_the_same(client: "openai.OpenAI", runs: dict[str, Path]) -> None:
     asked: Any = dict(model="text", prompt="the cat", max_tokens=20, n=2, seed=1)
     whole = client.completions.create(**asked)
     pieces = ["", ""]
@@ -123,7 +124,7 @@ def test_a_text_goes_on_and_the_stream_says_the_same(client: openai.OpenAI, runs
     assert ends == [choice.finish_reason for choice in whole.choices] and usage == whole.usage
 
 
-def test_log_probabilities_stop_and_echo(client: openai.OpenAI) -> None:
+def test_log_probabilities_stop_and_echo(client: "openai.OpenAI") -> None:
     asked: Any = dict(model="text", prompt="a dog", max_tokens=30, seed=2, extra_body={"options": {"top_k": 3}})
     plain = client.completions.create(**asked).choices[0]
     told = client.completions.create(**asked, logprobs=3).choices[0]
@@ -138,7 +139,7 @@ def test_log_probabilities_stop_and_echo(client: openai.OpenAI) -> None:
     assert client.completions.create(**asked, echo=True).choices[0].text == "a dog" + plain.text
 
 
-def test_a_chat_is_answered_and_streamed(client: openai.OpenAI) -> None:
+def test_a_chat_is_answered_and_streamed(client: "openai.OpenAI") -> None:
     asked: Any = dict(model="chat", messages=[{"role": "user", "content": "hello 3"}], max_tokens=12, seed=5)
     whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
     assert whole.usage is not None and 1 <= whole.usage.completion_tokens <= 12
@@ -150,12 +151,12 @@ def test_a_chat_is_answered_and_streamed(client: openai.OpenAI) -> None:
         client.chat.completions.create(**asked | {"model": "text"})
 
 
-def test_pairs_are_translated(client: openai.OpenAI, runs: dict[str, Path]) -> None:
+def test_pairs_are_translated(client: "openai.OpenAI", runs: dict[str, Path]) -> None:
     answer = client.chat.completions.create(model="pairs", messages=[{"role": "user", "content": "one 1"}])
     assert [answer.choices[0].message.content] == list(api.generate(runs["pairs"], 1, given={"source": "one 1"}))
 
 
-def test_no_run_speaks(client: openai.OpenAI) -> None:
+def test_no_run_speaks(client: "openai.OpenAI") -> None:
     with pytest.raises(openai.NotFoundError, match="No speech run is served"):
         client.audio.speech.create(model="text", voice="alloy", input="Hi")
 
@@ -171,7 +172,7 @@ def test_a_wrong_key_is_refused(address: str) -> None:
 
 
 def tensor(name: str, value: np.ndarray, datatype: str) -> Any:
-    made = tritonclient.http.InferInput(name, list(value.shape), datatype)
+    made = tritonhttp.InferInput(name, list(value.shape), datatype)
     made.set_data_from_numpy(value)
     return made
 
@@ -195,12 +196,12 @@ def test_triton_describes_every_run(triton: Any, runs: dict[str, Path]) -> None:
 def test_triton_sends_and_receives_tensors(
     triton: Any, runs: dict[str, Path], binary: bool, compression: str | None
 ) -> None:
-    label = tritonclient.http.InferInput("label", [2], "BYTES")
+    label = tritonhttp.InferInput("label", [2], "BYTES")
     label.set_data_from_numpy(np.array(["upper", "lower"], dtype=object), binary_data=binary)
     answer = triton.infer(
         "classes",
         [tensor("seed", np.array([7]), "INT64"), label],
-        outputs=[tritonclient.http.InferRequestedOutput("x", binary_data=binary)],
+        outputs=[tritonhttp.InferRequestedOutput("x", binary_data=binary)],
         headers=headers(),
         parameters={"steps": 2},
         request_compression_algorithm=compression,
@@ -235,7 +236,7 @@ def test_triton_edits_pictures_and_goes_on_with_texts(triton: Any, runs: dict[st
         api.generate(runs["text"], 1, given={"prompt": "the cat"}, options={"n_tokens": 5})
     )
     for wrong, said in ((source * 2, "within"), (source[:, :1], "must have the shape"), (source * np.nan, "finite")):
-        with pytest.raises(tritonclient.utils.InferenceServerException, match=said):
+        with pytest.raises(tritonhttp.InferenceServerException, match=said):
             triton.infer("edits", [tensor("source", wrong, "FP32")], headers=headers())
 
 

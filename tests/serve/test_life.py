@@ -50,7 +50,7 @@ def test_new_weights_are_served_without_a_restart(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served_runs, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(api, "_write_report", lambda folder: None)
+    monkeypatch.setattr("bowerbird.api.training._write_report", lambda folder: None)
     for name in ("classes", "text"):
         first = Path(shutil.copytree(runs[name], tmp_path / name))
         run = config.load(str(first / "run.toml"))

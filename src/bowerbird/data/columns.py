@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import tokenizers
-from bowerbird.data.files import natural
+from bowerbird.data.names import natural
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError
 from bowerbird.spec import Classes, Field, Tokens

@@ -147,6 +147,8 @@ HAN = "的一是不了在人有我他中大上不日山之天也子"
 CYRILLIC = "оеаинтсрвлкмдпу"
 KANA = "のにはをたがでしてとい、。"
 JAMO = "이다는에의을가고하지한도로"
+GREEK, ARABIC = "αοιετσνηυρπκμλς", "اليمنوتربة"
+CENTRAL = "łęąśżźćńěščřžýáíéůőűóÁŁŚŠČ"
 SIMPLIFIED, TRADITIONAL = HAN + "这来国们个说时为，。", HAN + "這來國們個說時為，。"
 
 
@@ -196,13 +198,16 @@ TEXTS = {
     Reading("big5hkscs", 5401, 2, _traditional): TRADITIONAL,
     Reading("cp1251", 64, 8, _letter, _cyrillic): CYRILLIC,
     Reading("koi8_r", 64, 8, _letter, _cyrillic): CYRILLIC,
-    Reading("cp1253", 60, 64, _of("GREEK"), _one_alphabet): "αοιετσνηυρπκμλς",
+    Reading("cp1253", 60, 64, _of("GREEK"), _one_alphabet): GREEK,
+    Reading("iso8859_7", 60, 64, _of("GREEK"), _one_alphabet): GREEK,
     Reading("cp1255", 27, 64, _of("HEBREW"), _one_alphabet): "יהולאמתברש",
-    Reading("cp1256", 40, 64, _of("ARABIC"), _one_alphabet): "اليمنوتربة",
+    Reading("cp1256", 40, 64, _of("ARABIC"), _one_alphabet): ARABIC,
+    Reading("iso8859_6", 40, 64, _of("ARABIC"), _one_alphabet): ARABIC,
     Reading("cp874", 70, 64, _of("THAI"), _thai): "านรกเงอ่้ลม",
     Reading("cp1252", 64, 1, _letter, _with_marks): "éèàçêäöüßñóáíåøã’“”",
-    Reading("cp1250", 64, 64, _letter, _with_marks): "łęąśżźćńěščřžýáíéůőűóÁŁŚŠČ",
-    Reading("cp1254", 64, 64, _letter, _with_marks): "ışğçöüİŞ",
+    Reading("cp1250", 64, 8, _letter, _with_marks): CENTRAL,
+    Reading("iso8859_2", 64, 8, _letter, _with_marks): CENTRAL,
+    Reading("cp1254", 64, 8, _letter, _with_marks): "ışğçöüİŞ",
     Reading("latin-1", 64, 2, _letter, _with_marks): "éèàçêäöüßñóáíåøã",
 }
 TEXTS |= {
@@ -213,7 +218,6 @@ TEXTS |= {
 }
 """Encodings of texts, UTF-16 for each script, and the most frequent characters beyond ASCII; the first of equally
 likely ones is proposed."""
-SUPERSETS = {"cp949": "euc_kr", "cp932": "shift_jis", "big5hkscs": "big5", "latin-1": "cp1252"}
 SMALL, PRINTED, CONTROL = math.log(1 / 35), math.log(1 / 300), math.log(1e-6)
 """log P of an ASCII letter or space, of any other that is printed, and of a control character."""
 CLOSE = math.log(100)
@@ -223,6 +227,7 @@ CLOSE = math.log(100)
 def of_text(sample: bytes, is_head: bool, without: str = "") -> list[str]:
     """The encodings that a text may have, the likeliest first; none if it cannot be told.
 
+    Of encodings in which it reads the same the most usual one stands for all: the first in ``TEXTS``.
     ``sample`` begins with a line or, if ``is_head``, with the file: what is well elsewhere is no UTF-16.
     """
     scores: dict[str, float] = {}
@@ -231,7 +236,10 @@ def of_text(sample: bytes, is_head: bool, without: str = "") -> list[str]:
             scores[name] = max(_of_text(sample, reading), scores.get(name, -math.inf))
     best = max(scores, key=lambda name: scores[name])
     close = [name for name in sorted(scores, key=lambda name: -scores[name]) if scores[name] > scores[best] - CLOSE]
-    return [name for name in close if SUPERSETS.get(name) not in close] if scores[best] > -math.inf else []
+    alike: dict[str, list[str]] = {}
+    for name in close if scores[best] > -math.inf else ():
+        alike.setdefault(_decoded(sample, name), []).append(name)
+    return [min(names, key=[*scores].index) for names in alike.values()]
 
 
 def is_utf_16(head: bytes) -> bool:
@@ -241,10 +249,15 @@ def is_utf_16(head: bytes) -> bool:
     return any(_of_text(head, reading) > as_ascii for reading in TEXTS if reading.encoding.startswith("utf-16"))
 
 
+def _decoded(sample: bytes, encoding: str) -> str:
+    """Without a character that the end of the sample has cut."""
+    return codecs.getincrementaldecoder(encoding)().decode(sample)
+
+
 def _of_text(sample: bytes, reading: Reading) -> float:
     """log P(sample | encoding); -∞ if bytes do not fit, or less than half of the characters beyond ASCII are common."""
     try:
-        text = codecs.getincrementaldecoder(reading.encoding)().decode(sample)
+        text = _decoded(sample, reading.encoding)
     except UnicodeDecodeError:
         return -math.inf
     implausible: Counter[str] = Counter()

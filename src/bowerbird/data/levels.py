@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bowerbird.data import files
+from bowerbird.data.listing import SPLITS, n_common_folders
 
 Place = tuple[str, ...]
 """The folders of a file, from that of its split on."""
@@ -18,13 +18,13 @@ Place = tuple[str, ...]
 
 def folder_labels(names: list[str], splits: np.ndarray) -> list[str]:
     """The class of each image, "" for none; an empty list if the folders tell no classes apart."""
-    depth = files.n_common_folders(names) + 1 if splits.any() else 0
+    depth = n_common_folders(names) + 1 if splits.any() else 0
     places = [tuple(name.split("/")[depth:-1]) for name in names]
     training = {place for place, split in zip(places, splits, strict=True) if split in ("", "train")}
     name_of = _naming(training)
     if () in training or len({name_of(place) for place in training}) < 2:
         return []
-    if {place[-1].lower() for place in training} <= files.SPLITS.keys():
+    if {place[-1].lower() for place in training} <= SPLITS.keys():
         return []
     known = training | _of_their_own(places, splits, training)
     return [name_of(place) if place in known else "" for place in places]

@@ -20,7 +20,10 @@ import numpy as np
 
 from bowerbird.data import files
 from bowerbird.data.levels import folder_labels
+from bowerbird.data.listing import LABELS, METADATA, Listing
+from bowerbird.data.names import base, naturally, visible
 from bowerbird.data.tables import where_not_csv
+from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError
 
 LARGEST_BYTES = 1 << 28
@@ -40,7 +43,7 @@ class Described:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    unused: files.Unused = field(default_factory=files.Unused)
+    unused: Unused = field(default_factory=Unused)
 
     def add(self, name: str, values: Iterable[str], origin: str) -> None:
         self.columns[name], self.origins[name] = np.array([composed(value) for value in values]), origin
@@ -48,7 +51,7 @@ class Described:
 
 def described(
     source: files.Files,
-    listing: files.Listing,
+    listing: Listing,
     names: list[str],
     splits: np.ndarray,
     captions: bool,
@@ -98,11 +101,11 @@ class _Tables:
         self._origins: dict[str, str] = {}
         self._found = found
         self.are_of_stylegan = False
-        names = files.visible([name for name in source.names() if files.base(name) in READERS])
+        names = visible([name for name in source.names() if base(name) in READERS])
         place = Index(listed) if names else None
-        for name in files.naturally(names):
+        for name in naturally(names):
             rows = READERS[posixpath.basename(name)](source, name)
-            self.are_of_stylegan |= posixpath.basename(name) == files.LABELS and rows is not None
+            self.are_of_stylegan |= posixpath.basename(name) == LABELS and rows is not None
             if rows and f"{LABEL}0" in rows[0]:
                 found.notes.append(f"the labels of {name} are vectors, not classes: columns {LABEL}0, {LABEL}1 …")
             self._match(name, rows, place)
@@ -294,10 +297,10 @@ def _label(label: Any, classes: bool) -> Row:
 
 
 READERS: dict[str, Callable[[files.Files, str], list[Row] | None]] = {
-    files.METADATA: _json_lines,
+    METADATA: _json_lines,
     "metadata.csv": partial(_cells, delimiter=","),
     "metadata.tsv": partial(_cells, delimiter="\t"),
     "metadata.parquet": _parquet,
-    files.LABELS: _stylegan,
+    LABELS: _stylegan,
 }
 """The tables of metadata, by name."""

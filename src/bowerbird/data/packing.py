@@ -10,24 +10,28 @@ Without a cache that can be written, or where decoding again costs next to nothi
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import math
 import mmap
 import os
+import shutil
 import struct
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedRandom, BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bowerbird.data import split
+from bowerbird.data import room, split
 from bowerbird.data.writing import write_atomically
 
 VERSION = 3
@@ -38,8 +42,11 @@ LARGEST_IN_MEMORY = 1 << 28
 """Bytes: what is smaller is read from its file, what is larger is mapped and only read where it is looked at."""
 ABOUT = ("problems", "in_colour", "note")
 """What a pack says besides, in the order of its checksum."""
+QUIET_S = 2.0
+"""Decoding that takes longer shows its progress."""
 PACK = "pictures.safetensors"
 LOG = "decoded.part"
+T = TypeVar("T")
 TYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype("u1"), "I64": np.dtype("<i8")}
 
 
@@ -341,6 +348,65 @@ def _checksum(*parts: np.ndarray | str) -> str:
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else part.tobytes())
     return digest.hexdigest()[:32]
+
+
+def cached(key: str, decoded: Callable[[Log, Path | None], Packed]) -> tuple[Packed, str]:
+    """The pack of this key from the cache, or ``decoded`` into it now; without a usable cache in memory, and why."""
+    folder = room.packs_folder() / key
+    if (found := opened(folder)) is not None:
+        return found, ""
+    try:
+        return _into_cache(folder, decoded), ""
+    except OSError as error:
+        why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be used ({error.strerror})"
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+        note = f"decoded in memory, because the cache {room.packs_folder()} {why}"
+        return decoded(Log(io.BytesIO()), None), note
+
+
+def _into_cache(folder: Path, decoded: Callable[[Log, Path | None], Packed]) -> Packed:
+    with claimed(folder) as file:
+        if (found := opened(folder)) is None:  # else another process has made it meanwhile
+            found = decoded(Log(file), folder)
+    (folder / LOG).unlink(missing_ok=True)
+    room.make_room(folder)
+    return found
+
+
+def require_room(n_bytes: int, folder: Path) -> None:
+    """OSError if the disk of the cache is too small."""
+    if shutil.disk_usage(folder).free < n_bytes:
+        raise OSError(errno.ENOSPC, "no room")
+
+
+def shown(answers: Iterable[T], what: str, n: int, folder: Path | None, done: int = 0) -> Iterator[T]:
+    """The same; after a moment with a line on standard error that says how far it is, of ``n``."""
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        advance = None
+        for number, answer in enumerate(answers, done + 1):
+            if advance is None and time.monotonic() - start > QUIET_S:
+                advance = stack.enter_context(_bar(what, n, folder))
+            if advance is not None and number % 64 == 0:
+                advance(number)
+            yield answer
+
+
+@contextlib.contextmanager
+def _bar(what: str, n: int, folder: Path | None) -> Iterator[Any]:
+    """A progress bar on a terminal; elsewhere one line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    what += "" if folder is None else ", once"
+    if not console.is_terminal:
+        console.print(what + ("" if folder is None else f" (kept in {folder.parent})"), markup=False)
+    parts = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*parts, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=n)
+        yield lambda done: bar.update(task, completed=done)
 
 
 @contextlib.contextmanager

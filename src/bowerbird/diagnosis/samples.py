@@ -9,6 +9,7 @@ Cheap numbers that need no network, all relative to what the data would give:
     label_accuracy   how often a ridge classifier, fitted to training images, sees the class that was asked for;
                      real_accuracy is the same for validation images
     motion           of clips: mean squared difference of neighbouring frames over that of real clips
+    flicker          the same of what is left of it when blocks may move (``metrics.motion.residual``)
     mean, std, min, max, edge   of all pixels; edge is the share beyond ±0.98 (EDGE)
 
 They tell a collapsed or memorising model from a working one and rank nothing: for that there is `bowerbird measure`.
@@ -24,7 +25,8 @@ from torch.nn import functional as F
 from bowerbird.data.columns import LABEL
 from bowerbird.generating import draw
 from bowerbird.media.image.imageset import ImageData, ImageSet
-from bowerbird.media.video.clipset import ClipData, ClipSet
+from bowerbird.media.video.clipset import ClipData, ClipSet, to_bytes
+from bowerbird.metrics.motion import residual
 from bowerbird.models.base import GenerativeModel, Streams, with_steps
 from bowerbird.spec import Classes, Tensors
 
@@ -32,6 +34,8 @@ N_SAMPLES = 64
 N_TRAIN, N_HELD = 1024, 256
 N_CLIPS = 256
 """Most clips of either side, which are larger than pictures."""
+N_MOVED = 16
+"""About as many clips are searched for blocks that move."""
 STEPS = 5
 """Of a sampler that takes steps."""
 SIDE = 32
@@ -56,6 +60,8 @@ class Reference(NamedTuple):
     held_accuracy: float
     motion: float = 0.0
     """Of clips: mean squared difference of neighbouring frames."""
+    flicker: float = 0.0
+    """Of clips: what is left of it when blocks may move."""
 
 
 def chosen(split: ImageSet | ClipSet, n: int, device: torch.device) -> dict[str, Any]:
@@ -79,8 +85,8 @@ def reference(data: ImageData | ClipData, device: torch.device, uses_labels: boo
     weights = _ridge(x, y, len(data.classes)) if y is not None else None
     accuracy = _accuracy(small(held["x"]), held["given"][LABEL], weights) if weights is not None else 0.0
     edge = float((train["x"].abs() > EDGE).float().mean())
-    moving = float(change(train["x"])) if train["x"].ndim == 5 else 0.0
-    return Reference(x, _spacing(x), spread(x, y), edge, weights, accuracy, moving)
+    moving = [float(of(train["x"])) for of in (change, unexplained)] if train["x"].ndim == 5 else []
+    return Reference(x, _spacing(x), spread(x, y), edge, weights, accuracy, *moving)
 
 
 def reference_of(x: Tensor) -> Reference:
@@ -92,6 +98,11 @@ def reference_of(x: Tensor) -> Reference:
 def change(x: Tensor) -> Tensor:
     """Mean squared difference of neighbouring frames of clips (n, c, f, h, w)."""
     return x.diff(dim=2).square().mean()
+
+
+def unexplained(x: Tensor) -> Tensor:
+    """What is left of it in some of the clips when blocks of pixels may move."""
+    return residual(to_bytes(x[:: max(1, len(x) // N_MOVED)])).mean()
 
 
 def _spacing(rows: Tensor) -> Tensor:
@@ -167,6 +178,8 @@ def statistics(x: Tensor, label: Tensor | None, real: Reference) -> dict[str, fl
     }
     if real.motion:
         numbers["motion"] = change(x) / real.motion
+    if real.flicker:
+        numbers["flicker"] = unexplained(x) / real.flicker
     found = {name: float(f"{float(value):.4g}") for name, value in numbers.items()}
     if label is not None and real.classifier is not None:
         found |= {"label_accuracy": _accuracy(flat, label, real.classifier), "real_accuracy": real.held_accuracy}

@@ -3,7 +3,8 @@
 What it costs.  At logged steps gradients and updates are looked at by layer, which is a pass over the weights.  Two
 probes need the network: a few samples (``samples``), and the loss on a few fixed examples in evaluation mode.  They
 come when all of them so far stay under a share of the run's floating-point operations (1 % and 0.5 %), counted
-beforehand, so that the same run always has the same signals; and once more at the end.
+beforehand, so that the same run always has the same signals; and once more at the end.  Samples are not drawn before
+they are judged: from step YOUNG on.
 
 Nothing here changes training: random states and buffers are put back, gradients are only read.
 """
@@ -21,7 +22,7 @@ from bowerbird.diagnosis import samples
 from bowerbird.diagnosis.facts import N_EXAMPLES, facts_of
 from bowerbird.diagnosis.layerwatch import BatchNormWatch, LayerWatch, watched_layers
 from bowerbird.diagnosis.record import Record
-from bowerbird.diagnosis.signals import FILE, Signals, read_lines
+from bowerbird.diagnosis.signals import FILE, YOUNG, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData
 from bowerbird.media.video.clipset import ClipData
 from bowerbird.models.base import Batch, Infers
@@ -150,16 +151,10 @@ class _Probes:
     def __init__(self, trainer: Trainer):
         self.batches = _fixed_batches(trainer)
         self.reference: samples.Reference | None = None
-        per_example = 1 / (3 * trainer.config.batch_size)  # a forward pass of one, as a part of a step
-        loss_cost = 3 * min(N_FIXED, trainer.config.batch_size) * per_example
+        self.per_example = 1 / (3 * trainer.config.batch_size)  # a forward pass of one, as a part of a step
+        loss_cost = 3 * min(N_FIXED, trainer.config.batch_size) * self.per_example
         self.loss_every = math.ceil(loss_cost / SHARE_OF_LOSSES) if self.batches else 0
         self.sample_every = 0
-        if isinstance(trainer.data, ImageData | ClipData) and samples.is_cheap(trainer.model):
-            with trainer.average.applied(), trainer.autocast():
-                _, _, evaluations = samples.few(trainer.model, trainer.data, 2)
-            cost = samples.N_SAMPLES * evaluations * per_example
-            self.sample_every = math.ceil(cost / SHARE_OF_SAMPLES)
-            self.reference = samples.reference(trainer.data, trainer.device, "label" in trainer.model.spec.given)
         self.last_loss = self.last_sample = trainer.step
 
     def first_loss(self, trainer: Trainer) -> dict[str, float]:
@@ -175,6 +170,8 @@ class _Probes:
             found["losses"] = self._losses(trainer)
             if isinstance(trainer.model, Infers):
                 found["kl"] = _kl_per_dimension(trainer, self.batches["held"])
+        if self.reference is None and trainer.step >= YOUNG:
+            self._compare_samples(trainer)
         if self.sample_every and (ended or trainer.step // self.sample_every > self.last_sample // self.sample_every):
             self.last_sample = trainer.step
             found["samples"] = self._samples(trainer)
@@ -186,6 +183,15 @@ class _Probes:
             averaged = _loss(trainer, self.batches["train"])
             held = _loss(trainer, self.batches["held"])
         return {"own": own, "averaged": averaged, "held": held}
+
+    def _compare_samples(self, trainer: Trainer) -> None:
+        """From now on, where they are cheap: what they cost, and what they are compared with."""
+        if isinstance(trainer.data, ImageData | ClipData) and samples.is_cheap(trainer.model):
+            with trainer.average.applied(), trainer.autocast():
+                _, _, evaluations = samples.few(trainer.model, trainer.data, 2)
+            cost = samples.N_SAMPLES * evaluations * self.per_example
+            self.sample_every = math.ceil(cost / SHARE_OF_SAMPLES)
+            self.reference = samples.reference(trainer.data, trainer.device, "label" in trainer.model.spec.given)
 
     def _samples(self, trainer: Trainer) -> dict[str, float]:
         assert self.reference is not None

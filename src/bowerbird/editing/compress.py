@@ -1,8 +1,8 @@
-"""Pictures to one file that is smaller than theirs, from which ``decompress`` makes them again, every bit of them.
+"""Pictures to one file that is smaller than theirs, from which ``decompress`` makes them again.
 
     "BBIRD", version (8 bytes) · length of the header (4) · header: JSON, deflated · words · SHA-256 of all before
 
-The header says which model it takes, the shape, the names, how the coder was used, and a SHA-256 of all pixels.
+The header says which model it takes, the shape, the names, how the coder was used, and a SHA-256 of the pixels.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import struct
 import time
 import zlib
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +25,13 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.imageset import to_float
 from bowerbird.media.image.supplied import exact
 from bowerbird.metrics.progress_bar import progress_bar
-from bowerbird.models.base import GenerativeModel
+from bowerbird.models.base import GenerativeModel, Packs
+from bowerbird.ranges import Share
 from bowerbird.registry import actions
-from bowerbird.samplers import bitsback
-from bowerbird.samplers.bitsback import Packed
+from bowerbird.samplers.bitsback import BitsBack, Coded, values_of
 
 SUFFIX = ".bb"
-MAGIC = b"BBIRD\0\0\1"
+MAGIC = b"BBIRD\0\0\2"
 DIGEST = 32
 LARGEST_HEADER = 1 << 26
 
@@ -40,14 +39,19 @@ LARGEST_HEADER = 1 << 26
 class Contents(NamedTuple):
     """What a file of compressed pictures holds."""
 
-    packed: Packed
+    coded: Coded
     model: str
     """``identity`` of the model that it takes."""
     shape: tuple[int, int, int]
-    n_values: int
     names: list[str]
+    """Of the pictures, in their order."""
     pixels: str
-    """SHA-256 of all pixels."""
+    """SHA-256 of all pixels that come out."""
+
+
+def codec_of(model: Any) -> Any:
+    """The model's own codec, or bits back."""
+    return model.codec() if isinstance(model, Packs) else BitsBack(model)
 
 
 def identity(model: GenerativeModel) -> str:
@@ -68,18 +72,16 @@ def numbered(n: int) -> list[str]:
 
 
 def to_bytes(contents: Contents) -> bytes:
-    packed = contents.packed
+    names = contents.names
     header = {
         "model": contents.model,
         "shape": contents.shape,
-        "values": contents.n_values,
-        "batches": [(size, len([*group])) for size, group in groupby(packed.batches)],
-        "borrowed": packed.n_borrowed,
+        "coder": contents.coded.facts,
         "pixels": contents.pixels,
-        "names": [] if contents.names == numbered(sum(packed.batches)) else contents.names,
+        "names": len(names) if names == numbered(len(names)) else names,
     }
     said = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
-    whole = MAGIC + struct.pack("<I", len(said)) + said + packed.words.astype("<u4").tobytes()
+    whole = MAGIC + struct.pack("<I", len(said)) + said + contents.coded.words.astype("<u4").tobytes()
     return whole + hashlib.sha256(whole).digest()
 
 
@@ -95,13 +97,11 @@ def from_bytes(content: bytes, where: str) -> Contents:
     (length,) = struct.unpack_from("<I", whole, len(MAGIC))
     begin = len(MAGIC) + 4
     header: dict[str, Any] = json.loads(zlib.decompress(whole[begin : begin + length]))
-    batches = [size for size, times in header["batches"] for _ in range(times)]
     words = np.frombuffer(whole[begin + length :], "<u4").astype(np.uint32)
     channels, height, width = header["shape"]
-    return Contents(
-        Packed(words, batches, header["borrowed"]), header["model"], (channels, height, width), header["values"],
-        header["names"] or numbered(sum(batches)), header["pixels"],
-    )  # fmt: skip
+    names = header["names"]
+    names = numbered(names) if isinstance(names, int) else names
+    return Contents(Coded(words, header["coder"]), header["model"], (channels, height, width), names, header["pixels"])
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,15 @@ class Compressed(Edited):
 @actions.register("compress")
 @dataclass(frozen=True)
 class Compress(Action):
-    """Compresses pictures of the run's size without loss; decompress needs the same run to give them back."""
+    """Compresses pictures of the run's size; decompress needs the same run to give them back."""
+
+    quality: Share | None = None
+    """Of runs that lose something (family lossy): 0 gives the smallest file, 1 the nearest pictures (default 0.5)."""
 
     @classmethod
     def lacks(cls, model: Any) -> str:
+        if isinstance(model, Packs):
+            return needs.pictures(model)
         if lacks := needs.infers(model):
             return lacks
         return "it was trained with labels, which pictures do not say" if model.spec.given else ""
@@ -137,18 +142,28 @@ class Compress(Action):
             raise BowerbirdError("There is no picture to compress; give files or folders with --source.")
         images, names = exact(sources if isinstance(sources, list) else [sources], request.shape)
         before = time.process_time()
-        nets = bitsback.networks_of(request.model)
+        codec = codec_of(request.model)
+        if codec.lossless and self.quality is not None:
+            raise BowerbirdError("--quality does not apply: this run compresses without loss.")
         with progress_bar("compressing", len(images)) as progress:
-            packed = bitsback.compress(images, nets, progress)
-        n_values = bitsback.values_of(images)
+            coded = codec.pack(images, progress, self.quality)
+        kept = images if codec.lossless else codec.unpack(coded, len(images), request.shape, lambda n: None)
         names = names or numbered(len(images))
-        contents = Contents(packed, identity(request.model), request.shape, n_values, names, digest_of(images))
-        content = to_bytes(contents)
+        content = to_bytes(Contents(coded, identity(request.model), request.shape, names, digest_of(kept)))
         seconds = time.process_time() - before
-        bits = 8 * len(content) / images.size
         return Compressed(
-            to_float(torch.from_numpy(images)), {}, request.model.spec, dict(request.origin), names, request.labeller,
-            summary=f"{len(images):,} pictures in {len(content):,} bytes: {bits:.3f} bits per number instead of "
-            f"{1 if n_values == 2 else 8}, {len(images) / max(seconds, 1e-9):,.0f} pictures a CPU second.",
+            to_float(torch.from_numpy(kept)), {}, request.model.spec, dict(request.origin), names, request.labeller,
+            summary=f"{len(images):,} pictures in {len(content):,} bytes: {told(images, kept, len(content))}, "
+            f"{len(images) / max(seconds, 1e-9):,.0f} pictures a CPU second.",
             content=content,
         )  # fmt: skip
+
+
+def told(images: UInt8[np.ndarray, "n c h w"], kept: UInt8[np.ndarray, "n c h w"], n_bytes: int) -> str:
+    """How small, and how near."""
+    bits = 8 * n_bytes / images.size
+    if kept is images:
+        return f"{bits:.3f} bits per number instead of {1 if values_of(images) == 2 else 8}"
+    error = np.square(images.astype(float) - kept).mean()
+    psnr = f"{10 * np.log10(255**2 / error):.1f} dB" if error else "no difference"
+    return f"{bits * images.shape[1]:.3f} bits per pixel, {psnr} from the originals"

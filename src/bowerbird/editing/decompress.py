@@ -1,4 +1,4 @@
-"""The pictures of a file that ``compress`` made, every bit of them, by the run that compressed them."""
+"""The pictures of a file that ``compress`` made, by the run that compressed them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,11 @@ from typing import Any
 import torch
 
 from bowerbird.editing.action import SOURCE, Action, Edited, Request
-from bowerbird.editing.compress import SUFFIX, Compress, Contents, digest_of, from_bytes, identity
+from bowerbird.editing.compress import SUFFIX, Compress, Contents, codec_of, digest_of, from_bytes, identity
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image.imageset import to_float
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.registry import actions
-from bowerbird.samplers import bitsback
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,16 @@ class Decompress(Action):
         images = decompressed(contents, request.model, path.name)
         return Original(
             to_float(torch.from_numpy(images)), {}, request.model.spec, dict(request.origin), contents.names,
-            request.labeller, summary=f"{len(images):,} pictures, the same to the last bit.",
+            request.labeller, summary=f"{len(images):,} pictures, to the last bit what compress promised.",
         )  # fmt: skip
 
 
 def decompressed(contents: Contents, model: Any, where: str) -> Any:
     """uint8 (n, c, h, w); BowerbirdError unless they are what was compressed."""
-    with progress_bar("decompressing", sum(contents.packed.batches)) as progress:
+    n = len(contents.names)
+    with progress_bar("decompressing", n) as progress:
         try:
-            nets = bitsback.networks_of(model)
-            images = bitsback.decompress(contents.packed, contents.shape, contents.n_values, nets, progress)
+            images = codec_of(model).unpack(contents.coded, n, contents.shape, progress)
         except ValueError:
             images = None
     if images is None or digest_of(images) != contents.pixels:

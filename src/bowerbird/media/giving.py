@@ -60,7 +60,7 @@ def _field(spec: Spec, name: str) -> str:
         raise BowerbirdError(f"--source does not apply: this run makes {_made(spec)} without a source picture.")
     if not spec.given.keys() - {"prompt"}:
         raise BowerbirdError(f"This run was trained without labels, so '{name}' does not apply.")
-    raise unknown("input of this run", name, [key for key in spec.given if key != "prompt"])
+    raise unknown("input", name, [key for key in spec.given if key != "prompt"])
 
 
 def _made(spec: Spec) -> str:

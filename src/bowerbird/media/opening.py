@@ -7,6 +7,9 @@ from pathlib import Path
 
 from bowerbird import config
 from bowerbird.data import catalogue, files
+from bowerbird.data.kinds import is_zip, refused
+from bowerbird.data.listing import BESIDE, begins_as_image
+from bowerbird.data.names import BRACES, base, printable, visible
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.medium import Medium, Opened, media
 
@@ -34,11 +37,9 @@ def medium_of(data: config.Data) -> Medium:
             )
         return next(medium for medium in known if record.modality in medium.modalities)
     path = Path(data.source).expanduser()
-    if files.printable(data.source) != data.source:
-        raise BowerbirdError(
-            f"The path {files.printable(data.source)} is not UTF-8, so no run could record it; rename it."
-        )
-    if files.BRACES.fullmatch(data.source) and not path.exists():
+    if printable(data.source) != data.source:
+        raise BowerbirdError(f"The path {printable(data.source)} is not UTF-8, so no run could record it; rename it.")
+    if BRACES.fullmatch(data.source) and not path.exists():
         return next(medium for medium in known if "pairs" in medium.modalities)
     if not path.exists():
         if path.name == data.source and not path.suffix:
@@ -64,18 +65,18 @@ def _held(path: Path, known: list[Medium]) -> Medium:
     names, source = [path.name], None
     if not path.is_dir() and not path.is_file():
         raise BowerbirdError(f"{path} is a pipe, a socket or a device; give a file, a folder or a zip.")
-    if path.is_dir() or files.is_zip(path):
+    if path.is_dir() or is_zip(path):
         source = files.open_files(path)
-        names = files.visible(source.names())
+        names = visible(source.names())
         names = [name for name in names if not _is_metadata(name)] or names
     held = {medium.name: [name for name in names if medium.holds(name)] for medium in known}
     counts = _counted(held)
     of_any = set(chain.from_iterable(held.values()))
     unnamed = islice((name for name in names if name not in of_any), LOOKED_INTO)
     if source is not None:
-        counts[ORDER[0]] += sum(files.begins_as_image(source, name) for name in unnamed)
+        counts[ORDER[0]] += sum(begins_as_image(source, name) for name in unnamed)
     elif not of_any:
-        raise files.refused(path) or BowerbirdError(
+        raise refused(path) or BowerbirdError(
             f"The name of {path.name} does not say what it holds: give it a suffix such as .txt, .jsonl or .mid, or "
             "add --data.modality text."
         )
@@ -106,4 +107,4 @@ def _parallel(names: list[str]) -> str:
 
 
 def _is_metadata(name: str) -> bool:
-    return bool(files.BESIDE.fullmatch(files.base(name)))
+    return bool(BESIDE.fullmatch(base(name)))

@@ -198,6 +198,14 @@ class Classifies(Protocol):
         """Logarithms of the probabilities of the classes of ``spec.given["label"]``, (n, n_classes)."""
 
 
+@runtime_checkable
+class Packs(Protocol):
+    """Keeps pictures in few bytes in a way of its own."""
+
+    def codec(self) -> Any:
+        """With ``lossless``, ``pack`` and ``unpack``, as ``samplers.bitsback.BitsBack`` has them."""
+
+
 class Estimator(NamedTuple):
     """One way to compute how likely data are."""
 

@@ -80,7 +80,7 @@ def requested(
         if name not in fields:
             if not fields:
                 raise BowerbirdError(f"This model was trained without labels or captions, so '{name}' does not apply.")
-            raise unknown("input of this model", name, fields)
+            raise unknown("input", name, fields)
         if len(value) != n:
             raise BowerbirdError(f"'{name}' is given for {len(value)} samples, but {n} are asked for.")
     for name, field in fields.items():

@@ -139,7 +139,10 @@ class UNet(nn.Module):
         self, x: Float[Tensor, "n channels_in h w"], embedding: Float[Tensor, "n n_embd"]
     ) -> Float[Tensor, "n channels_out h w"]:
         """The output for an input with all its channels, and the vector that scales and shifts come from."""
-        height, width = x.shape[-2:]
+        return from_patches(self.features(x, embedding), self.patch, *x.shape[-2:])
+
+    def features(self, x: Float[Tensor, "n channels_in h w"], embedding: Float[Tensor, "n n_embd"]) -> Tensor:
+        """The same with the pixels of each patch as channels."""
         h = self.first(to_patches(x, self.patch))
         kept = []
         for level, blocks in enumerate(self.down):
@@ -154,7 +157,7 @@ class UNet(nn.Module):
             if level:
                 # Asking for the finer level's own size cuts the row or column that rounding up had added.
                 h = F.interpolate(self.widen[level - 1](h), kept[-1].shape[-2:], mode="nearest")
-        return from_patches(self.last(F.silu(self.last_norm(h))), self.patch, height, width)
+        return self.last(F.silu(self.last_norm(h)))
 
 
 class UNetBlock(nn.Module):

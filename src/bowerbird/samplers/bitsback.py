@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,14 @@ class Packed(NamedTuple):
     """How many pictures were pushed at a time."""
     n_borrowed: int
     """Words that lay on the stack before the first picture."""
+
+
+class Coded(NamedTuple):
+    """What a codec makes of pictures."""
+
+    words: UInt32[np.ndarray, " n_words"]
+    facts: dict[str, Any]
+    """What it must be told beside the words to give the pictures back, for JSON."""
 
 
 def constriction() -> Any:
@@ -270,3 +279,22 @@ class _Stack:
         x = (symbols * (255 if table.n_values == 2 else 1)).astype(np.uint8).reshape(n, *shape)
         self.coder.encode_reverse(z, self.gaussian, *posterior(nets, x))
         return x
+
+
+class BitsBack:
+    """The codec of a latent-variable model; nothing is lost."""
+
+    lossless = True
+
+    def __init__(self, model: Any):
+        self.nets = networks_of(model)
+
+    def pack(self, images: Pixels, progress: Callable[[int], object], quality: float | None = None) -> Coded:
+        packed = compress(images, self.nets, progress)
+        batches = [(size, len([*group])) for size, group in groupby(packed.batches)]
+        return Coded(packed.words, {"values": values_of(images), "batches": batches, "borrowed": packed.n_borrowed})
+
+    def unpack(self, coded: Coded, n: int, shape: tuple[int, int, int], progress: Callable[[int], object]) -> Pixels:
+        facts = coded.facts
+        batches = [size for size, times in facts["batches"] for _ in range(times)]
+        return decompress(Packed(coded.words, batches, facts["borrowed"]), shape, facts["values"], self.nets, progress)

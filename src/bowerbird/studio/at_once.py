@@ -16,8 +16,8 @@ from bowerbird.spec import Tensors
 from bowerbird.studio import playground
 from bowerbird.studio.language import Gone
 from bowerbird.studio.results import Result
+from bowerbird.studio.shared import Studio, form_of, of
 from bowerbird.studio.shelf import Shelved
-from bowerbird.studio.site import Studio, form_of, of
 
 CARDS = ("poem", "chorale", "digits", "emoji-text", "emoji-3d")
 MOST_VERIFIED = 4

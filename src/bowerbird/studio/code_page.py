@@ -17,7 +17,7 @@ from starlette.routing import Route
 from bowerbird.studio.children import told
 from bowerbird.studio.language import Gone, Refusal, words_of
 from bowerbird.studio.run_page import INERT
-from bowerbird.studio.site import form_of, of
+from bowerbird.studio.shared import form_of, of
 
 LONGEST = 400_000
 """Characters of a program."""

@@ -18,8 +18,8 @@ from bowerbird.spec import Tensors
 from bowerbird.studio import playground
 from bowerbird.studio.at_once import held_out
 from bowerbird.studio.language import Gone, Refusal
+from bowerbird.studio.shared import Studio, form_of, of
 from bowerbird.studio.shelf import Shelved
-from bowerbird.studio.site import Studio, form_of, of
 
 PICTURES = 12
 """Pictures that were held out and can be painted over."""

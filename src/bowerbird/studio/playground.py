@@ -99,7 +99,7 @@ def _bare(hint: Any, allowed: Range = FINITE) -> tuple[Range, Any]:
 def documented(cls: type) -> dict[str, str]:
     """The docstring under each field of a dataclass and of those that it extends."""
     found: dict[str, str] = {}
-    for kind in reversed(cls.__mro__[:-1]):
+    for kind in filter(inspect.get_annotations, reversed(cls.__mro__[:-1])):
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
         for field, after in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(field.target, ast.Name):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from bowerbird.data.files import METADATA, SHEETS
+from bowerbird.data.listing import METADATA, SHEETS
 from bowerbird.data.writing import save_png
 from bowerbird.generating import Samples
 from bowerbird.media.image.imageset import to_uint8

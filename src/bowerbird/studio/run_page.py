@@ -25,8 +25,8 @@ from bowerbird.studio.children import told
 from bowerbird.studio.edit_page import PICTURES, completes
 from bowerbird.studio.film import filmed
 from bowerbird.studio.language import Gone, Refusal, Words, words_of
+from bowerbird.studio.shared import Studio, form_of, of
 from bowerbird.studio.shelf import Shelved
-from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.studio.train_page import panels, standing
 
 MOST_SLIDERS = 12

@@ -1,4 +1,4 @@
-"""The application: what the pages share, and how their errors read."""
+"""The application: the pages, the files of results, and how errors read."""
 
 import asyncio
 import contextlib
@@ -7,97 +7,25 @@ import io
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from bowerbird import __version__
 from bowerbird.errors import BowerbirdError
-from bowerbird.report import numbers
-from bowerbird.studio.closest import Closest
-from bowerbird.studio.drawing import Drawing
+from bowerbird.studio import at_once, code_page, edit_page, run_page, train_page
 from bowerbird.studio.guard import Guard, TooLarge
-from bowerbird.studio.language import COOKIE, LANGUAGES, Gone, Refusal, words_of
-from bowerbird.studio.results import Results, media_type, names_to_download
+from bowerbird.studio.language import COOKIE, LANGUAGES, Gone, words_of
+from bowerbird.studio.results import media_type, names_to_download
+from bowerbird.studio.shared import HERE, Studio, of
 from bowerbird.studio.shelf import Shelf
-from bowerbird.studio.trainings import Trainings
-from bowerbird.studio.uploads import LARGEST_PICTURE, Pictures
-
-HERE = Path(__file__).parent
-
-
-@dataclass
-class Studio:
-    """What the pages share."""
-
-    shelf: Shelf
-    scratch: Path
-    """A folder that goes when the studio ends."""
-    local: bool = True
-    """Whether only this machine can reach the pages, so that paths of it may be named."""
-    drawing: Drawing = field(default_factory=Drawing)
-    closest: Closest = field(default_factory=Closest)
-    programs: Any = None
-    """Pasted programs, see ``code_page``."""
-
-    def __post_init__(self) -> None:
-        self.trainings = Trainings(self.shelf)
-        self.results = Results(self.scratch / "results")
-        self.pictures = Pictures(self.scratch / "pictures")
-        self.templates = _templates()
-
-    def page(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-        """A template in the reader's language."""
-        return HTMLResponse(
-            self.part(request, template, **context), status, headers={"Vary": "Accept-Language, Cookie"}
-        )
-
-    def part(self, request: Request, template: str, **context: Any) -> Markup:
-        words = words_of(request)
-        text = self.templates.get_template(template).render(
-            t=words, path=request.url.path, studio=self, version=__version__, **context
-        )
-        return Markup(text)
-
-
-def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(count=numbers.count, duration=numbers.duration)
-    return environment
-
-
-def of(request: Request) -> Studio:
-    """The studio that a request is for."""
-    studio: Studio = request.app.state.studio
-    return studio
-
-
-async def form_of(request: Request) -> dict[str, Any]:
-    """A posted form, which the page's script sends as JSON."""
-    try:
-        form = await request.json()
-    except ValueError:
-        form = None
-    if not isinstance(form, dict):
-        raise Refusal("refused.form")
-    return form
-
+from bowerbird.studio.uploads import LARGEST_PICTURE
 
 # ----------------------------------------------------------------------------------------------------- files of results
 
@@ -172,8 +100,6 @@ ERRORS: Mapping[Any, Any] = {BowerbirdError: _known, HTTPException: _http, OSErr
 
 def application(runs: Path, shipped: Mapping[str, Path], *, local: bool = True) -> Starlette:
     """The studio over a folder of runs and the shipped ones, by name."""
-    from bowerbird.studio import at_once, code_page, edit_page, run_page, train_page
-
     scratch = tempfile.TemporaryDirectory(prefix="bowerbird-studio-")
     studio = Studio(Shelf(runs, shipped), Path(scratch.name), local)
     studio.programs = code_page.Programs(studio.scratch / "programs")

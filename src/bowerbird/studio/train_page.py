@@ -16,8 +16,8 @@ from bowerbird.report.run import loss_panels
 from bowerbird.studio.children import told
 from bowerbird.studio.language import Gone, Refusal, Words, words_of
 from bowerbird.studio.looking import PAIRS
+from bowerbird.studio.shared import Studio, form_of, of
 from bowerbird.studio.shelf import Shelved
-from bowerbird.studio.site import Studio, form_of, of
 from bowerbird.training.budget import parse_budget
 
 LARGEST_ZIP = 500_000_000

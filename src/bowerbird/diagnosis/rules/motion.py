@@ -1,4 +1,4 @@
-"""Moving pictures: clips that do not move."""
+"""Moving pictures: clips that do not move, and clips that change without moving."""
 
 from bowerbird.diagnosis.rule import Verdict, observed, rule
 from bowerbird.diagnosis.signals import Signals
@@ -27,3 +27,28 @@ def frozen_motion(s: Signals) -> Verdict | None:
         "train longer; or look at lower rates, where neighbouring frames differ more: --data.video.rate-hz 4",
     ]
     return Verdict(0.9 if late.median < CERTAIN else 0.75, [observed(late, text)], advice)
+
+
+FLICKER = 3.0
+"""Times what motion leaves unexplained in real clips …"""
+FLICKER_CERTAIN = 8.0
+
+
+@rule(
+    "flicker",
+    "The clips flicker or dissolve: they change where nothing moves",
+    "Ge et al. 2023, arXiv:2305.10474, section 3.2 (frames whose noise is independent are drawn apart)",
+)
+def flicker(s: Signals) -> Verdict | None:
+    found = s.probed("samples.flicker")
+    if not len(found) or not s.samples_count:
+        return None
+    late = found.tail(0.2)
+    if late.median < FLICKER:
+        return None
+    text = f"what is left when blocks of pixels may move is {late.median:.1f} times that of the data (mean squares)"
+    advice = [
+        'make clips frame by frame, each from those before it: family = "rollout", as in bouncing-digits',
+        "train longer, or at a smaller --data.size",
+    ]
+    return Verdict(0.9 if late.median > FLICKER_CERTAIN else 0.75, [observed(late, text)], advice)

@@ -17,6 +17,8 @@ import onnxruntime as ort
 from PIL import Image, PngImagePlugin
 
 Given = dict[str, np.ndarray]
+FRAME_MS = 125
+"""How long a frame of a clip is shown."""
 
 
 class Rows:
@@ -53,14 +55,33 @@ class Sampler:
 
     def __call__(self, n: int, given: Given, rows: Any, guidance: float | None = None) -> np.ndarray:
         given = given | {name: self.by("codes", {"x": given[name]}) for name in self.procedure.get("before", ())}
-        if self.procedure["kind"] == "denoise":
-            x = self.denoise(n, given, rows, self.procedure["guidance"] if guidance is None else guidance)
-        else:
-            x = getattr(self, self.procedure["kind"])(n, given, rows)
+        make = self.rollout if "rollout" in self.procedure else self.one
+        x = make(n, given, rows, guidance)
         if "after" in self.procedure:
             x = self.by("pictures", {"z": x})
         bounds = self.settings["target"]["bounds"]
         return x.clip(*bounds) if bounds else x
+
+    def one(self, n: int, given: Given, rows: Any, guidance: float | None) -> np.ndarray:
+        """A picture, or a code of one."""
+        if self.procedure["kind"] == "denoise":
+            return self.denoise(n, given, rows, self.procedure["guidance"] if guidance is None else guidance)
+        x: np.ndarray = getattr(self, self.procedure["kind"])(n, given, rows)
+        return x
+
+    def rollout(self, n: int, given: Given, rows: Any, guidance: float | None) -> np.ndarray:
+        """A clip (n, c, f, h, w) frame by frame, each from the first, those just before it, and its place."""
+        past, begins = self.procedure["rollout"]["past"], self.procedure["rollout"]["begins"]
+        channels, n_frames, height, width = self.settings["target"]["shape"]
+        frames = np.zeros((n, past + n_frames, channels, height, width), np.float32)
+        if begins:
+            frames[:, past] = given["first"]
+        for k in range(begins, n_frames):
+            before = frames[:, k : k + past].reshape(n, -1, height, width)
+            place = np.full(n, k / (n_frames - 1), np.float32)
+            seen = {"before": before, "first": frames[:, past], "place": place}
+            frames[:, past + k] = self.one(n, given | seen, rows, guidance).clip(*self.drawn["bounds"])
+        return frames[:, past:].swapaxes(1, 2)
 
     def decode(self, n: int, given: Given, rows: Any) -> np.ndarray:
         """Generative adversarial networks and variational autoencoders: x = G(z)."""
@@ -143,7 +164,7 @@ class Sampler:
 
     def nothing(self, name: str, like: np.ndarray) -> np.ndarray:
         """What stands for "not given"."""
-        field = self.settings["given"][name]
+        field = self.settings["given"].get(name, {"type": "Tensors"})
         values = {"Classes": len(field.get("names", ())), "Tokens": field.get("pad", 0), "Tensors": 0}
         return np.full_like(like, values[field["type"]])
 
@@ -198,13 +219,18 @@ GENERATED = (
 
 
 def save(x: np.ndarray, folder: Path, names: list[str]) -> None:
-    """A PNG file for each picture."""
+    """A PNG file for each picture, an animated one for each clip."""
     folder.mkdir(parents=True, exist_ok=True)
     label = PngImagePlugin.PngInfo()
     label.add_itxt("XML:com.adobe.xmp", GENERATED)
-    pixels = np.rint((x + 1) * 127.5).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    pixels = np.moveaxis(np.rint((x + 1) * 127.5).clip(0, 255).astype(np.uint8), 1, -1)
     for name, one in zip(names, pixels, strict=True):
-        Image.fromarray(one[..., 0] if one.shape[2] == 1 else one).save(folder / f"{name}.png", pnginfo=label)
+        shown = one[..., 0] if one.shape[-1] == 1 else one
+        first, *others = [Image.fromarray(frame) for frame in (shown if x.ndim == 5 else shown[None])]
+        moving: dict[str, Any] = (
+            {"save_all": True, "append_images": others, "duration": FRAME_MS, "loop": 0} if others else {}
+        )
+        first.save(folder / f"{name}.png", pnginfo=label, **moving)
 
 
 def main() -> None:

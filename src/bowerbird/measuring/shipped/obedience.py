@@ -60,7 +60,7 @@ class LabelAccuracy(Metric):
 
 @registry.metrics.register("conditional_accuracy")
 class ConditionalAccuracy(Metric):
-    """One value per attribute: ``conditional_accuracy.hair``; a label is an attribute of that name."""
+    """One value per attribute, ``conditional_accuracy.hair`` (a label is an attribute of that name), and their mean."""
 
     better, title = "higher", "conditional accuracy"
     reading = (
@@ -77,6 +77,8 @@ class ConditionalAccuracy(Metric):
             found.protocol, split="train", n_generated=len(found.samples), n_reference=len(found.training),
             extractor="attributes", extractor_sha256=judge.sha256,
         )  # fmt: skip
+        if len(made) > 1:
+            made, real = (side | {"": torch.stack(list(side.values())).mean(0)} for side in (made, real))
         results = []
         for name, correct in made.items():
             value, stderr = mean(correct.numpy())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bowerbird import config, registry
-from bowerbird.data.files import SUFFIXES
+from bowerbird.data.kinds import SUFFIXES
 from bowerbird.media.medium import Medium
 
 if TYPE_CHECKING:

@@ -5,14 +5,8 @@ whose files agree is known after the first, so that each file is opened once; wh
 again in the right size.
 """
 
-import contextlib
-import errno
 import hashlib
 import io
-import shutil
-import sys
-import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,7 +18,9 @@ from PIL import Image
 
 from bowerbird import config, machine
 from bowerbird.data import files, packing, room
+from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
+from bowerbird.data.unused import not_used
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 
@@ -36,11 +32,7 @@ SMALL_BYTES = 1 << 20
 """Files that together are smaller than this are decoded in every process: that takes a moment."""
 LARGE_FILE_BYTES = 1 << 14
 """On average: smaller files are decoded fastest by one thread."""
-TICK_S = 0.05
-"""How long a file must have been left alone before its time of change can tell the next change."""
 NO_HEADER = pixels.Header(0, 0, "", has_frames=False)
-QUIET_S = 2.0
-"""Decoding that takes longer shows its progress."""
 
 
 class Collecting:
@@ -50,16 +42,9 @@ class Collecting:
         self.path, self.source, self.names, self.data = path, source, names, data
         self.note = ""
         self.ranges = pixels.Ranges(names, self._reading)
-        stamps = [source.stamp(name) for name in names]
+        stamps = files.stamps(source, names)
         self.n_bytes = sum(stamp[0] for stamp in stamps)
-        newest = max(stamp[1] for stamp in stamps) / 1e9
-        self._settle(newest)
         self.key = self._key(stamps)
-
-    def _settle(self, newest: float) -> None:
-        """Waits until a change from now on has another time than the last one."""
-        if 0 <= (age := time.time() - newest) < TICK_S:
-            time.sleep(TICK_S - age)
 
     def _key(self, stamps: list[tuple[int, ...]]) -> str:
         """A hash of all that the pixels follow from, without reading any of them."""
@@ -74,24 +59,7 @@ class Collecting:
         side = self.data.size or LARGEST_DEFAULT_SIZE
         if self.n_bytes < SMALL_BYTES and 3 * len(self.names) * side * side < packing.LARGEST_IN_MEMORY:
             return self._decoded(Log(io.BytesIO()), None)
-        folder = room.packs_folder() / self.key
-        if (found := packing.opened(folder)) is not None:
-            return found
-        try:
-            return self._into_cache(folder)
-        except OSError as error:
-            why = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"cannot be used ({error.strerror})"
-            self.note = f"decoded in memory, because the cache {room.packs_folder()} {why}"
-            with contextlib.suppress(OSError):
-                shutil.rmtree(folder)
-            return self._decoded(Log(io.BytesIO()), None)
-
-    def _into_cache(self, folder: Path) -> Packed:
-        with packing.claimed(folder) as file:
-            if (found := packing.opened(folder)) is None:  # else another process has made it meanwhile
-                found = self._decoded(Log(file), folder)
-        (folder / packing.LOG).unlink(missing_ok=True)
-        room.make_room(folder)
+        found, self.note = packing.cached(self.key, self._decoded)
         return found
 
     def _decoded(self, log: Log, folder: Path | None) -> Packed:
@@ -100,7 +68,7 @@ class Collecting:
         if not there:
             problems = dict(zip(self.names, log.problems.values(), strict=True))
             raise BowerbirdError(
-                f"None of the {len(self.names)} images in {self.path} can be read: {files.not_used(problems)}."
+                f"None of the {len(self.names)} images in {self.path} can be read: {not_used(problems)}."
             )
         n_channels = channels_of(there.count(3), len(there), self.data.channels)
         readable = [name for number, name in enumerate(self.names) if number not in log.problems]
@@ -110,7 +78,7 @@ class Collecting:
         marked = self._marked(log)
         moving = ["--data.modality video opens all frames"] if any(one.has_frames for one in marked.values()) else []
         said = "; ".join([*pixels.described(self.ranges, marked), *moving])
-        return packing.packed(log, self.names, convert, files.official_splits(readable), hashed, folder, said)
+        return packing.packed(log, self.names, convert, official_splits(readable), hashed, folder, said)
 
     def _marked(self, log: Log) -> dict[str, pixels.Header]:
         """What the log says of the files that are more than 8 bits, one frame or sRGB."""
@@ -154,7 +122,9 @@ class Collecting:
         as_stored = alike is not None and max(alike) <= LARGEST_DEFAULT_SIZE
         threads = 1 if self.n_bytes < LARGE_FILE_BYTES * len(self.names) else None
         reading = self._reading(partial(_with_header, size=size, ranges=self.ranges))
-        for _, answer in self._shown(pixels.attempts(self.names[len(log) :], reading, threads), len(log), folder):
+        answers = pixels.attempts(self.names[len(log) :], reading, threads)
+        what = f"{self.path.name}: decoding {len(self.names):,} images"
+        for _, answer in packing.shown(answers, what, len(self.names), folder, len(log)):
             header, decoded = (NO_HEADER, answer) if isinstance(answer, pixels.Problem) else answer
             original = header[:2]
             if isinstance(decoded, pixels.Problem):
@@ -176,8 +146,7 @@ class Collecting:
         """Before anything of that size is taken: OSError if the disk is too small, BowerbirdError if the memory is."""
         n_bytes = 2 * len(self.names) * size[0] * size[1] * (1 if self.data.channels == "grey" else 3)
         if folder is not None:
-            if shutil.disk_usage(folder).free < n_bytes:
-                raise OSError(errno.ENOSPC, "no room")
+            packing.require_room(n_bytes, folder)
             return
         free = machine.available_memory(torch.device("cpu"))
         if free is not None and n_bytes > free:
@@ -186,18 +155,6 @@ class Collecting:
                 f"{n_bytes / 2e9:.1f} GB, which fit neither in memory nor in the cache "
                 f"{room.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
             )
-
-    def _shown(self, answers: Iterator[Any], done: int, folder: Path | None) -> Iterator[Any]:
-        """The same; after a moment with a line on standard error that says how far it is."""
-        start = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            advance = None
-            for number, answer in enumerate(answers, done + 1):
-                if advance is None and time.monotonic() - start > QUIET_S:
-                    advance = stack.enter_context(_bar(self.path.name, len(self.names), folder))
-                if advance is not None and number % 64 == 0:
-                    advance(number)
-                yield answer
 
 
 def _with_header(file: Any, size: tuple[int, int], ranges: pixels.Ranges) -> tuple[pixels.Header, Any]:
@@ -227,22 +184,6 @@ def default_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
 def channels_of(in_colour: int, of: int, wanted: str) -> int:
     """A few colour pictures among many grey ones do not make the set colourful: the majority decides."""
     return {"auto": 3 if 2 * in_colour > of else 1, "grey": 1, "rgb": 3}[wanted]
-
-
-@contextlib.contextmanager
-def _bar(name: str, n: int, folder: Path | None) -> Iterator[Any]:
-    """A progress bar on a terminal; elsewhere one line."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    what = f"{name}: decoding {n:,} images" + ("" if folder is None else ", once")
-    if not console.is_terminal:
-        console.print(what + ("" if folder is None else f" (kept in {folder.parent})"), markup=False)
-    parts = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*parts, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=n)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _mark(header: pixels.Header) -> int:

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bowerbird.data import files
-from bowerbird.data.files import not_used, opener
+from bowerbird.data.files import opener
+from bowerbird.data.listing import image_files
+from bowerbird.data.unused import not_used
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 from bowerbird.media.image.sources import no_images
@@ -64,7 +66,7 @@ def open_loose(path: Path, names: str = "auto") -> LooseImages:
     if not path.exists():
         raise BowerbirdError(f"{path} does not exist; give a folder or a zip of images.")
     source = files.open_files(path, names)
-    listing = files.image_files(source)
+    listing = image_files(source)
     if not listing.names:
         raise no_images(path, listing.unused)
     ranges = pixels.Ranges(listing.names, partial(opener, source))

@@ -28,7 +28,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from bowerbird.data.files import Unreadable
+from bowerbird.data.unused import Unreadable
 
 RESIZE = "centre crop, Lanczos (Pillow, reducing_gap 3)"
 """The resizer, as protocols state it."""

@@ -8,9 +8,12 @@ import torch
 
 from bowerbird import config, machine
 from bowerbird.data import builtin, catalogue, fetch, files, packs
-from bowerbird.data.files import Unused, not_used
+from bowerbird.data.kinds import SUFFIXES
+from bowerbird.data.listing import image_files, official_splits
 from bowerbird.data.metadata import CAPTION, FOLDER, MISSING, described
+from bowerbird.data.names import printable
 from bowerbird.data.packing import Packed
+from bowerbird.data.unused import Unused, not_used
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels
 from bowerbird.media.image import published as fetched
@@ -106,18 +109,18 @@ def _reshaped(name: str, images: np.ndarray, data: config.Data) -> Packed:
 
 def _from_files(path: Path, data: config.Data) -> Pictures:
     source = files.open_files(path, data.names)
-    listing = files.image_files(source)
+    listing = image_files(source)
     if not listing.names:
         raise no_images(path, listing.unused)
     collecting = Collecting(path, source, listing.names, data)
     images = collecting.packed()
     names = [name for name in listing.names if name not in images.problems]
-    splits = files.official_splits(names)
+    splits = official_splits(names)
     said = described(source, listing, names, splits, CAPTION in (*data.given, data.label))
     notes = [source.note, images.note, *said.notes, _lost_colour(images, data.channels), collecting.note]
     unused = listing.unused + not_used(images.problems) + said.unused
     found = Pictures(
-        files.printable(path.resolve().name), images, said.columns, splits, names, len(images.problems), unused,
+        printable(path.resolve().name), images, said.columns, splits, names, len(images.problems), unused,
         "; ".join(filter(None, notes)), said.origins,
     )  # fmt: skip
     return _in_classes(found, data)
@@ -134,7 +137,7 @@ def _in_classes(found: Pictures, data: config.Data) -> Pictures:
     for row in np.flatnonzero(without):
         found.unused.add("image{s} of val or test outside the class folders", found.names[row])
     found = chosen(found, np.flatnonzero(~without))
-    return replace(found, split=files.official_splits(found.names))
+    return replace(found, split=official_splits(found.names))
 
 
 def chosen(found: Pictures, rows: np.ndarray) -> Pictures:
@@ -151,7 +154,7 @@ def chosen(found: Pictures, rows: np.ndarray) -> Pictures:
 def no_images(path: Path, unused: Unused) -> BowerbirdError:
     """What to say of a place without images."""
     seen = f"; what is there: {unused}" if unused else ""
-    return BowerbirdError(f"{path} holds no images ({', '.join(files.SUFFIXES)}){seen}.")
+    return BowerbirdError(f"{path} holds no images ({', '.join(SUFFIXES)}){seen}.")
 
 
 def _lost_colour(images: Packed, wanted: str) -> str:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from bowerbird.data import files
 from bowerbird.data.files import opener
+from bowerbird.data.kinds import SUFFIXES, is_zip
+from bowerbird.data.listing import image_files
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
 from bowerbird.media.image.imageset import to_float
@@ -64,8 +66,8 @@ def _files(path: Path) -> list[Path]:
         raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
     if path.is_file():
         return [path]
-    if not (names := files.image_files(files.Folder(path)).names):
-        raise BowerbirdError(f"{path} holds no pictures ({', '.join(files.SUFFIXES)}).")
+    if not (names := image_files(files.Folder(path)).names):
+        raise BowerbirdError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
     return [path / name for name in names]
 
 
@@ -87,11 +89,11 @@ def as_stored(path: Path) -> dict[str, np.ndarray]:
     """A picture, or those of a folder or zip, by name: uint8 (h, w, 1 or 3) in their own sizes."""
     if not path.exists():
         raise BowerbirdError(f"The source {path} does not exist; give a picture or a folder of pictures.")
-    single = path.is_file() and not files.is_zip(path)
+    single = path.is_file() and not is_zip(path)
     where = files.Folder(path.parent) if single else files.open_files(path)
-    names = [path.name] if single else files.image_files(where).names
+    names = [path.name] if single else image_files(where).names
     if not names:
-        raise BowerbirdError(f"{path} holds no pictures ({', '.join(files.SUFFIXES)}).")
+        raise BowerbirdError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
     ranges = pixels.Ranges(names, partial(opener, where))
     found, problems = pixels.each_readable(names, opener(where, partial(pixels.as_stored, ranges=ranges)))
     if problems:

@@ -31,9 +31,9 @@ class MusicMedium(Medium):
 
     def decoded(self, x: "Tensor", spec: "Spec") -> list[Any]:
         """``score.Piece``: the notes of each sample."""
-        from bowerbird.media.music.codec import MusicCodec
+        from bowerbird.media.music.codecs import codec_from
 
-        codec = MusicCodec.from_json(spec.codec)
+        codec = codec_from(spec.codec)
         return [codec.piece(row.tolist()) for row in x]
 
     def write(
@@ -44,10 +44,10 @@ class MusicMedium(Medium):
         return [{"file_name": f"{name}.mid"} for name in names]
 
     def preview(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", stem: Path) -> None:
-        from bowerbird.media.music.codec import MusicCodec
+        from bowerbird.media.music.codecs import codec_from
         from bowerbird.media.music.sound import write_music
 
-        write_music(x[0].cpu(), MusicCodec.from_json(spec.codec), stem)
+        write_music(x[0].cpu(), codec_from(spec.codec), stem)
 
     def png(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> bytes:
         """The piano roll of the first."""
@@ -57,8 +57,8 @@ class MusicMedium(Medium):
         return png_bytes(pianoroll(self.decoded(x[:1], spec)[0]))
 
     def html(self, x: "Tensor", given: Mapping[str, Any], spec: "Spec") -> str:
-        from bowerbird.media.music.codec import MusicCodec
+        from bowerbird.media.music.codecs import codec_from
         from bowerbird.media.music.sound import player
 
-        codec = MusicCodec.from_json(spec.codec)
+        codec = codec_from(spec.codec)
         return "\n".join(player(row.tolist(), codec) for row in x.cpu())

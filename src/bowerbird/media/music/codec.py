@@ -4,16 +4,13 @@ Tokens 0, 1 and 2 are the padding, the beginning and the end of a piece in every
 ``piece`` passes over them, and makes music of any sequence of tokens whatever, for a model may write anything.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from bowerbird.errors import BowerbirdError
 from bowerbird.media.music.score import Note, Piece, write_midi
 
 
@@ -39,20 +36,7 @@ class MusicCodec(ABC):
 
     @abstractmethod
     def to_json(self) -> str:
-        """Everything that ``from_json`` needs to make an equal codec."""
-
-    @staticmethod
-    def from_json(text: str) -> "MusicCodec":
-        from bowerbird.media.music.events import EventCodec
-        from bowerbird.media.music.grid import GridCodec
-
-        table: dict[str, Any] = json.loads(text)
-        match table.pop("kind", None):
-            case "grid":
-                return GridCodec.from_table(table)
-            case "midi":
-                return EventCodec.from_table(table)
-        raise BowerbirdError("This is not the codec of a music model; was the run trained on something else?")
+        """Everything that ``codecs.codec_from`` needs to make an equal codec."""
 
     def notes(self, tokens: Sequence[int]) -> list[Note]:
         """The notes that the tokens mean, by onset."""

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import builtin, files, split
+from bowerbird.data.listing import official_splits
+from bowerbird.data.names import naturally, visible
 from bowerbird.data.split import SPLITS
 from bowerbird.data.tokens import Rows, TokenData, TokenSet, flat, framed, pieces
 from bowerbird.errors import BowerbirdError
@@ -30,7 +32,7 @@ from bowerbird.media.music.grid import GridCodec
 from bowerbird.media.music.score import Piece, midi_songs, read_midi
 from bowerbird.spec import Spec, Tokens
 
-__all__ = ["MusicCodec", "TransposedRows", "open_music"]
+__all__ = ["TransposedRows", "open_music"]
 
 MIDI_SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 ABC_SUFFIX = ".abc"
@@ -107,7 +109,7 @@ def _collection(path: Path, options: config.Music) -> TokenData:
         raise BowerbirdError(f"None of the {len(problems)} pieces in {path} can be read: {_reasons(problems)}.")
     if len(found) == 1:
         raise BowerbirdError(f"{path} holds only one piece, of which nothing remains to measure with; bring more.")
-    official = files.official_splits([name for name, _ in found])
+    official = official_splits([name for name, _ in found])
     contents = [_content(piece) for _, piece in found]
     hashed = b"".join(hashlib.sha256(content.tobytes()).digest()[:8] for content in contents)
     where = split.assign(np.frombuffer(hashed, ">u8").astype(np.uint64), official)
@@ -137,7 +139,7 @@ def _read(path: Path) -> tuple[list[tuple[str, Piece]], dict[str, str], list[str
     """Name and music of every piece that can be read, in natural order, why others cannot, and what is no music."""
     single = path.is_file() and path.suffix.lower() in (*MIDI_SUFFIXES, ABC_SUFFIX)
     source = files.Folder(path.parent) if single else files.open_files(path)
-    seen = [path.name] if single else files.naturally(files.visible(source.names()))
+    seen = [path.name] if single else naturally(visible(source.names()))
     names = list(filter(_is_music, seen))
     if not names:
         raise BowerbirdError(f"{path} holds no music ({', '.join((*MIDI_SUFFIXES, ABC_SUFFIX))}).")

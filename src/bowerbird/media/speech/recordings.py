@@ -20,7 +20,7 @@ from jaxtyping import Float
 from scipy.signal import resample_poly
 
 from bowerbird.data import files
-from bowerbird.data.files import Unreadable, Unused
+from bowerbird.data.unused import Unreadable, Unused
 from bowerbird.errors import BowerbirdError
 
 SILENT = 1e-4

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from bowerbird.data.files import METADATA
+from bowerbird.data.listing import METADATA
 from bowerbird.data.writing import data_uri, save_png, wav_bytes, write_lines, write_wav
 from bowerbird.errors import BowerbirdError, nearest
 from bowerbird.media.speech.sheets import spectrogram

@@ -23,9 +23,11 @@ from torch import Tensor
 from bowerbird import config
 from bowerbird.data import files, split
 from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
-from bowerbird.data.files import Unused
+from bowerbird.data.listing import BESIDE, CAPTIONS, Listing, official_splits
 from bowerbird.data.metadata import CAPTION, described
+from bowerbird.data.names import base, naturally, printable, suffix, visible
 from bowerbird.data.split import SPLITS
+from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.speech.recordings import About, Reading, pieces
 from bowerbird.media.speech.spectrogram import Mel
@@ -224,14 +226,14 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
     if len(sounds) == 1:
         raise BowerbirdError(f"{path} holds one recording, of which nothing remains to measure with; bring more.")
     names = cutting.names
-    splits = files.official_splits(names)
+    splits = official_splits(names)
     said = described(source, listing, names, splits, CAPTION in (*data.given, data.label), "recording")
     columns = said.columns | _from_names(names, data.speech.pattern)
     notes = [source.note, *said.notes, *_done(reading.heard.notes), *_cut_note(cutting.n_cut, mel)]
     origins = said.origins | dict.fromkeys(columns.keys() - said.columns.keys(), "file names")
     unused = listing.unused + reading.heard.unused + said.unused
     return Recordings(
-        files.printable(path.resolve().name), mel, sounds, columns, splits, origins, unused, [*filter(None, notes)]
+        printable(path.resolve().name), mel, sounds, columns, splits, origins, unused, [*filter(None, notes)]
     )
 
 
@@ -247,20 +249,20 @@ def _cut_note(n_cut: int, mel: Mel) -> list[str]:
     return [f"{n_cut:,} longer than {mel.seconds:.2f} s lose their end (--data.speech.seconds)"] if n_cut else []
 
 
-def _listing(source: files.Files, single: str) -> files.Listing:
+def _listing(source: files.Files, single: str) -> Listing:
     """The sound files of a source, without what lies beside them as a matter of course."""
-    names = [single] if single else files.visible(source.names())
+    names = [single] if single else visible(source.names())
     unused = Unused() + source.unused
-    found = [name for name in names if files.suffix(name) in SUFFIXES]
+    found = [name for name in names if suffix(name) in SUFFIXES]
     stems = {name.rsplit(".", 1)[0]: name for name in found}
     captions = {}
     for name in set(names) - set(found):
         stem = name.rsplit(".", 1)[0]
-        if files.suffix(name) in files.CAPTIONS and stem in stems:
+        if suffix(name) in CAPTIONS and stem in stems:
             captions[stems[stem]] = name
-        elif not files.BESIDE.fullmatch(files.base(name)):
+        elif not BESIDE.fullmatch(base(name)):
             unused.add("other file{s}", name)
-    return files.Listing(files.naturally(found), captions, unused)
+    return Listing(naturally(found), captions, unused)
 
 
 def _mel(wish: config.Speech, rates: Counter[int], lengths: list[float]) -> Mel:
@@ -328,10 +330,10 @@ def _from_names(names: list[str], pattern: str) -> dict[str, np.ndarray]:
         )
     groups = [f"(?P<{name}>.+?)" for name in fields]
     expression = re.compile("".join(a + b for a, b in zip(literal, [*groups, ""], strict=True)))
-    found = [expression.fullmatch(files.base(name).rsplit(".", 1)[0]) for name in names]
+    found = [expression.fullmatch(base(name).rsplit(".", 1)[0]) for name in names]
     if strange := [name for name, match in zip(names, found, strict=True) if match is None]:
         raise BowerbirdError(
             f"{len(strange):,} of {len(names):,} file names do not match data.speech.pattern = '{pattern}', such as "
-            f"{files.base(strange[0])}; change the pattern, or move them elsewhere."
+            f"{base(strange[0])}; change the pattern, or move them elsewhere."
         )
     return {name: np.array([match[name] for match in found if match]) for name in fields}

@@ -20,8 +20,11 @@ from pathlib import Path
 
 from bowerbird import config
 from bowerbird.data import files, tables
-from bowerbird.data.files import Unused
+from bowerbird.data.kinds import is_zip
+from bowerbird.data.listing import BESIDE, SPLITS, official_splits
+from bowerbird.data.names import BRACES, natural, naturally, visible
 from bowerbird.data.tables import Table
+from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.text import dialogues, forms
 from bowerbird.media.text.chat import Message
@@ -122,16 +125,16 @@ def read(data: config.Data, path: Path, name: str) -> Corpus:
         raise unknown("data.text.layout", data.text.layout, LAYOUTS)
     encoding, room = checked_encoding(data.text.encoding), Room(data.text.max_mb << 20)
     corpus = Corpus(name, "text")
-    if braces := files.BRACES.fullmatch(str(path)):
+    if braces := BRACES.fullmatch(str(path)):
         parallel(corpus, braces, encoding, room)
     else:
         source, names = _listed(path, corpus, data)
         found = [TextFile(source, one, encoding, room) for one in names]
         if _is_table(names[0], data):
-            for file, split in zip(found, official_splits(names, corpus), strict=True):
+            for file, split in zip(found, splits_named(names, corpus), strict=True):
                 _add(corpus, file, split, data)
         else:
-            _plain(corpus, found, official_splits(names, corpus), data.text.layout)
+            _plain(corpus, found, splits_named(names, corpus), data.text.layout)
     _check(corpus, data)
     _note_what_is_odd(corpus)
     return corpus
@@ -174,10 +177,10 @@ def _note_what_is_odd(corpus: Corpus) -> None:
 
 def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files, list[str]]:
     """The files of text in natural order; others are counted in the corpus's notes."""
-    if path.is_file() and not files.is_zip(path):
+    if path.is_file() and not is_zip(path):
         return files.Folder(path.parent), [_single(path, data)]
     source = files.open_files(path, data.names)
-    names = files.naturally(files.visible(source.names()))
+    names = naturally(visible(source.names()))
     used = _read_of([name for name in names if is_text(name)]) or (names if data.modality == "text" else [])
     if not used:
         raise BowerbirdError(
@@ -194,7 +197,7 @@ def _listed(path: Path, corpus: Corpus, data: config.Data) -> tuple[files.Files,
 def _read_of(texts: list[str]) -> list[str]:
     """Tables if there are any, else .json or texts, whichever are more; read-me files only if there is nothing else."""
     lines, lists = ([name for name in texts if suffix(name) in of] for of in (TABLES, (".json",)))
-    plain = [name for name in texts if suffix(name) in PLAIN and not files.BESIDE.fullmatch(posixpath.basename(name))]
+    plain = [name for name in texts if suffix(name) in PLAIN and not BESIDE.fullmatch(posixpath.basename(name))]
     return lines or max(lists, plain, key=len) or texts
 
 
@@ -208,14 +211,14 @@ def _single(path: Path, data: config.Data) -> str:
     return path.name
 
 
-def official_splits(names: list[str], corpus: Corpus) -> list[str]:
+def splits_named(names: list[str], corpus: Corpus) -> list[str]:
     """The split that each file's name (train.txt) or top folder says, "" unless all do and one is for training."""
     stems = [posixpath.basename(name).split(".")[0].lower() for name in names]
     stems = [shard["split"] if (shard := SHARD.fullmatch(stem)) else stem for stem in stems]
-    splits = [files.SPLITS.get(stem, "") for stem in stems]
+    splits = [SPLITS.get(stem, "") for stem in stems]
     if all(splits) and "train" in splits:
         return splits
-    by_folder = [str(split) for split in files.official_splits(names)]
+    by_folder = [str(split) for split in official_splits(names)]
     if not any(by_folder) and "train" in splits and len(set(splits)) > 2:
         other = names[splits.index("")]
         corpus.note(f"train and the like are not official splits here, since {other} is not one of them")
@@ -369,16 +372,14 @@ def _existing(path: Path) -> Path:
 def _official(before: Path, braces: re.Match[str], corpus: Corpus) -> list[tuple[str, str]]:
     """Splits, and what stands before the brace in the names of their files."""
     stem = before.name.rstrip(".")
-    if files.SPLITS.get(stem.lower()) != "train" or not str(before).endswith("."):
+    if SPLITS.get(stem.lower()) != "train" or not str(before).endswith("."):
         return [("", str(before))]
     end = f".{braces['source']}{braces['after']}"
     names = [path.name for path in before.parent.iterdir()]
-    stems = sorted(
-        {name.split(end)[0] for name in names if name.split(end)[-1] in ("", *COMPRESSED)}, key=files.natural
-    )
+    stems = sorted({name.split(end)[0] for name in names if name.split(end)[-1] in ("", *COMPRESSED)}, key=natural)
     found, others = {"train": stem}, []
     for other in stems:
-        split = files.SPLITS.get(other.lower()) or ("test" if other.lower().startswith("test") else "")
+        split = SPLITS.get(other.lower()) or ("test" if other.lower().startswith("test") else "")
         if split and split not in found:
             found[split] = other
         elif other != stem:

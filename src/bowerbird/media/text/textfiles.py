@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Any
 
 from bowerbird.data import encodings, files
+from bowerbird.data.kinds import no_text
 from bowerbird.errors import BowerbirdError, unknown
 
 COMPRESSED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -152,7 +153,7 @@ class _Decoded:
 
     def _refused(self, error: UnicodeError) -> BowerbirdError:
         name = self.raw.name
-        if kind := files.no_text(self.raw.head):
+        if kind := no_text(self.raw.head):
             return BowerbirdError(f"{name} is {kind[0]} by its first bytes, not text; {kind[1]}.")
         if not isinstance(error, UnicodeDecodeError):
             return BowerbirdError(f"{name} is not {self.encoding}: {error}.")

@@ -13,21 +13,24 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from bowerbird import config, machine
-from bowerbird.data import builtin, catalogue, fetch, files, packs, split
+from bowerbird import config
+from bowerbird.data import builtin, catalogue, fetch, files, packing, packs, split
 from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
-from bowerbird.data.files import Unreadable, Unused
+from bowerbird.data.listing import BESIDE, CAPTIONS, Listing, official_splits
 from bowerbird.data.metadata import CAPTION, described
+from bowerbird.data.names import base, naturally, printable, suffix, visible
+from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
+from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.video import FILMS, bouncing, films, reading
-from bowerbird.media.video.reading import ANIMATIONS, About, Wanted
+from bowerbird.media.video.gathering import Gathering, tall
+from bowerbird.media.video.reading import ANIMATIONS
 from bowerbird.spec import Classes, Field, Spec, Tensors
 
 FIRST = "first"
 """Name of what is given where a clip is made from its first frame."""
 SUFFIXES = (*ANIMATIONS, *FILMS)
-LARGEST_DEFAULT_SIZE, SIZE_STEP = 64, 8
 NAMED = 5
 """Most classes that a summary names."""
 
@@ -125,7 +128,9 @@ class Clips:
     """A source after decoding, before what is given and the splits are chosen."""
 
     name: str
-    clips: UInt8[np.ndarray, "n f h w c"]
+    clips: Packed
+    """As pictures n_frames times as high."""
+    n_frames: int
     rate_hz: float
     columns: dict[str, np.ndarray]
     split: np.ndarray
@@ -146,21 +151,22 @@ def open_video(data: config.Data) -> ClipData:
     """The clips of a source, split; errors say what is wrong with it."""
     record = catalogue.data_record(data.source)
     found = _from_files(Path(data.source).expanduser(), data) if record is None else _known(record, data)
-    where = split.assign(split.digests(found.clips), found.split)
+    where = split.assign(found.clips.digests, found.split)
     columns = _columns(found, data, where == "train")
-    _, frames, height, width, channels = found.clips.shape
-    first: dict[str, Field] = {FIRST: Tensors((channels, height, width))} if FIRST in data.given else {}
-    codec = films.codec(found.rate_hz, columns.codec)
-    clips = torch.from_numpy(found.clips.transpose(0, 4, 1, 2, 3).copy())
+    _, height, width, channels = found.clips.shape
+    frame = Tensors((channels, height // found.n_frames, width))
+    first: dict[str, Field] = {FIRST: frame} if FIRST in data.given else {}
+    clip = Tensors((channels, found.n_frames, *frame.shape[1:]))
+    rows = {name: np.flatnonzero(where == name) for name in SPLITS}
     return ClipData(
         name=found.name,
-        spec=Spec("video", Tensors((channels, frames, height, width)), columns.fields | first, codec),
+        spec=Spec("video", clip, columns.fields | first, films.codec(found.rate_hz, columns.codec)),
         preprocessing=_preprocessing(found, data),
-        fingerprint=_fingerprint(found, where, columns),
+        fingerprint=_fingerprint(found, rows, columns),
         not_used=found.unused,
         notes=found.notes,
         label_from=label_origin(found, data),
-        **{name: _set(clips, columns, np.flatnonzero(where == name), data, name) for name in SPLITS},
+        **{name: _set(found, columns, rows[name], data, name) for name in SPLITS},
     )
 
 
@@ -172,26 +178,42 @@ def _columns(found: Clips, data: config.Data, in_training: np.ndarray) -> Column
     return given_columns(found, replace(data, given=others), in_training)
 
 
-def _set(clips: Tensor, columns: Columns, rows: np.ndarray, data: config.Data, name: str) -> ClipSet:
+def _set(found: Clips, columns: Columns, rows: np.ndarray, data: config.Data, name: str) -> ClipSet:
     given = {key: torch.from_numpy(values[rows]) for key, values in columns.values.items()}
-    return ClipSet(clips[torch.from_numpy(rows)], given, FIRST in data.given, data.flip and name == "train")
+    clips = found.clips[rows].tensor().unflatten(2, (found.n_frames, -1))
+    return ClipSet(clips, given, FIRST in data.given, data.flip and name == "train")
 
 
 def _preprocessing(found: Clips, data: config.Data) -> dict[str, str | int]:
-    _, frames, height, width, channels = found.clips.shape
-    shape = {"width": width, "height": height, "channels": channels, "frames": frames}
+    _, height, width, channels = found.clips.shape
+    shape = {"width": width, "height": height // found.n_frames, "channels": channels, "frames": found.n_frames}
     times = {"rate_hz": f"{found.rate_hz:g}", "longer": data.video.longer, "shorter": data.video.shorter}
     return shape | times | {"split": split.RULE[split.present(found.split)]}
 
 
-def _fingerprint(found: Clips, where: np.ndarray, columns: Columns) -> str:
-    digest = hashlib.sha256(repr((found.rate_hz, columns.fields)).encode())
-    for name in SPLITS:
-        rows = np.flatnonzero(where == name)
-        digest.update(f"{name} {found.clips[rows].shape}".encode() + found.clips[rows].tobytes())
+def _fingerprint(found: Clips, rows: dict[str, np.ndarray], columns: Columns) -> str:
+    """Read from beside the pack, if the same clips were once hashed with the same columns."""
+    sets = {name: found.clips[rows[name]] for name in SPLITS}
+    _, height, *others = found.clips.shape
+    shape = (found.n_frames, height // found.n_frames, *others)
+    start = hashlib.sha256(repr((found.rate_hz, columns.fields)).encode())
+
+    def of_content() -> str:
+        digest = start.copy()
+        for name, clips in sets.items():
+            digest.update(f"{name} {(len(clips), *shape)}".encode())
+            for part in clips.chunks():
+                digest.update(part.transpose(0, 2, 3, 1).tobytes())
+            for values in columns.values.values():
+                digest.update(values[rows[name]].tobytes())
+        return digest.hexdigest()[:16]
+
+    known = start.copy()
+    for name, clips in sets.items():
+        known.update(f"{name} {shape} {clips.identity}".encode())
         for values in columns.values.values():
-            digest.update(values[rows].tobytes())
-    return digest.hexdigest()[:16]
+            known.update(values[rows[name]].tobytes())
+    return packing.remembered(found.clips.folder, f"fingerprint-{known.hexdigest()[:32]}", of_content)
 
 
 # ------------------------------------------------------------------------------------------------------ from where
@@ -204,22 +226,25 @@ def _known(record: catalogue.Record, data: config.Data) -> Clips:
         every = [clip for clips in made.values() for clip in clips]
         splits = np.repeat(SPLITS, [len(clips) for clips in made.values()])
         columns = {LABEL: np.array([label for _, label in every])}
-        return _resized(Clips(record.name, np.stack([x for x, _ in every]), bouncing.RATE_HZ, columns, splits), data)
+        clips = _resized(np.stack([x for x, _ in every]), data)
+        return Clips(record.name, Packed.of(tall(clips)), clips.shape[1], bouncing.RATE_HZ, columns, splits)
     pack = packs.read(fetch.needed(record.name))
     images, rate, frames = pack.pop("images"), float(pack.pop("rate_hz")), int(pack.pop("frames"))
-    clips = images.reshape(-1, frames, *images.shape[1:])
-    return _resized(Clips(record.name, clips, rate, split=pack.pop("split"), columns=pack), data)
+    clips = _resized(images.reshape(-1, frames, *images.shape[1:]), data)
+    return Clips(record.name, Packed.of(tall(clips)), clips.shape[1], rate, split=pack.pop("split"), columns=pack)
 
 
-def _resized(found: Clips, data: config.Data) -> Clips:
+def _resized(
+    clips: UInt8[np.ndarray, "n f h w c"], data: config.Data
+) -> UInt8[np.ndarray, "n frames height width channels"]:
     """In the size, colour and number of frames that is asked for."""
-    _, frames, height, width, channels = found.clips.shape
+    _, frames, height, width, channels = clips.shape
     n_channels = {"auto": channels, "grey": 1, "rgb": 3}[data.channels]
-    clips = found.clips[:, : min(frames, data.video.frames)]
+    clips = clips[:, : min(frames, data.video.frames)]
     high, wide = (data.size, data.size) if data.size else (height, width)
     if (high, wide, n_channels) != (height, width, channels):
         clips = np.stack([_fitted(clip, high, wide, n_channels) for clip in clips])
-    return replace(found, clips=clips)
+    return clips
 
 
 def _fitted(clip: UInt8[np.ndarray, "f h w c"], height: int, width: int, n_channels: int) -> np.ndarray:
@@ -239,102 +264,33 @@ def _from_files(path: Path, data: config.Data) -> Clips:
     listing = _listing(source, path.name if single else "")
     if not listing.names:
         raise BowerbirdError(f"{path} holds no moving pictures ({', '.join(SUFFIXES)}).")
-    decoding = Decoding(source, listing.names, data)
-    if not decoding.clips:
-        raise BowerbirdError(f"None of the {len(listing.names):,} files in {path} is a clip: {decoding.unused}.")
-    if len(decoding.clips) == 1:
+    found = Gathering(path, source, listing.names, data).gathered()
+    if len(found.clips) == 1:
         raise BowerbirdError(
             f"{path} holds one clip, of which nothing remains to measure with; bring more, or say "
             "--data.video.longer pieces."
         )
-    splits = files.official_splits(decoding.names)
-    said = described(source, listing, decoding.names, splits, CAPTION in (*data.given, data.label), "clip")
+    splits = official_splits(found.names)
+    said = described(source, listing, found.names, splits, CAPTION in (*data.given, data.label), "clip")
     return Clips(
-        files.printable(path.resolve().name), np.stack(decoding.clips), data.video.rate_hz, said.columns, splits,
-        said.origins, listing.unused + decoding.unused + said.unused,
-        [*filter(None, [source.note, *said.notes, str(decoding.notes)])],
+        printable(path.resolve().name), found.clips, data.video.frames, data.video.rate_hz, said.columns, splits,
+        said.origins, listing.unused + found.unused + said.unused,
+        [*filter(None, [source.note, *said.notes, str(found.notes), found.note])],
     )  # fmt: skip
 
 
-def _listing(source: files.Files, single: str) -> files.Listing:
+def _listing(source: files.Files, single: str) -> Listing:
     """The moving pictures of a source, without what lies beside them as a matter of course."""
-    names = [single] if single else files.visible(source.names())
+    names = [single] if single else visible(source.names())
     unused = Unused() + source.unused
-    is_beside = files.BESIDE.fullmatch
-    found = [name for name in names if files.suffix(name) in SUFFIXES and not is_beside(files.base(name))]
+    is_beside = BESIDE.fullmatch
+    found = [name for name in names if suffix(name) in SUFFIXES and not is_beside(base(name))]
     stems = {name.rsplit(".", 1)[0]: name for name in found}
     captions = {}
     for name in set(names) - set(found):
         stem = name.rsplit(".", 1)[0]
-        if files.suffix(name) in files.CAPTIONS and stem in stems:
+        if suffix(name) in CAPTIONS and stem in stems:
             captions[stems[stem]] = name
-        elif not is_beside(files.base(name)):
+        elif not is_beside(base(name)):
             unused.add("other file{s}", name)
-    return files.Listing(files.naturally(found), captions, unused)
-
-
-class Decoding:
-    """All files of a source as clips, ``names`` with the file of each; what could not be used, and what was done."""
-
-    def __init__(self, source: files.Files, listed: list[str], data: config.Data):
-        self.source, self.data = source, data
-        self.clips: list[np.ndarray] = []
-        self.names: list[str] = []
-        self.unused, self.notes = Unused(), Unused()
-        headers = {name: about for name in listed if (about := self._about(name))}
-        if headers:
-            wanted = self._wanted([*headers.values()])
-            _has_room(len(headers), wanted, self.data.source)
-            for name, about in headers.items():
-                self._take(name, about, wanted)
-
-    def _about(self, name: str) -> About | None:
-        try:
-            return reading.about(name, reading.content(self.source, name))
-        except Unreadable as why:
-            self.unused.add("picture{s} that do not move" if str(why) == "still" else f"{why} file{{s}}", name)
-            return None
-
-    def _wanted(self, headers: list[About]) -> Wanted:
-        video, colours = self.data.video, sum(one.in_colour for one in headers)
-        height, width = _size([(one.height, one.width) for one in headers], self.data.size)
-        channels = {"auto": 3 if 2 * colours > len(headers) else 1, "grey": 1, "rgb": 3}[self.data.channels]
-        pieces = video.longer == "pieces"
-        return Wanted(video.frames, video.rate_hz, height, width, channels, pieces, video.shorter == "loop")
-
-    def _take(self, name: str, about: About, wanted: Wanted) -> None:
-        clips, was_cut = reading.clips(name, reading.content(self.source, name), wanted)
-        self.clips += clips
-        self.names += [name] * len(clips)
-        seconds = wanted.n_frames / wanted.rate_hz
-        if was_cut:
-            self.notes.add(f"longer than {seconds:g} s, cut at the end", name)
-        if about.seconds < seconds - 1 / wanted.rate_hz:
-            what = "play again from the beginning" if wanted.loops else "stay at the last frame"
-            self.notes.add(f"shorter than {seconds:g} s, which {what}", name)
-        if not about.regular:
-            self.notes.add("with frames that last differently long, brought to one rate", name)
-        if about.has_alpha:
-            self.notes.add("with transparency, laid on white", name)
-
-
-def _size(sizes: list[tuple[int, int]], side: int | None) -> tuple[int, int]:
-    """(height, width): as asked for; as stored when all agree and are small; else a square as large as most are."""
-    if side:
-        return side, side
-    if len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST_DEFAULT_SIZE:
-        return sizes[0]
-    median = int(np.median([min(size) for size in sizes]))
-    chosen = min(LARGEST_DEFAULT_SIZE, median - median % SIZE_STEP or median)
-    return chosen, chosen
-
-
-def _has_room(n_files: int, wanted: Wanted, source: str) -> None:
-    n_bytes = 2 * n_files * wanted.n_frames * wanted.height * wanted.width * wanted.n_channels
-    free = machine.available_memory(torch.device("cpu"))
-    if free is not None and n_bytes > free:
-        raise BowerbirdError(
-            f"At {wanted.width}x{wanted.height} the {n_files:,} clips of {source} take {n_bytes / 2e9:.1f} GB, but "
-            f"{free / 1e9:.1f} GB of memory are free for them and a copy; choose a smaller --data.size or "
-            "--data.video.frames."
-        )
+    return Listing(naturally(found), captions, unused)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bowerbird.data import packs, split
 from bowerbird.data.emoji import names, plain
-from bowerbird.data.files import Unreadable
+from bowerbird.data.unused import Unreadable
 from bowerbird.media.video import reading
 from bowerbird.media.video.reading import Wanted
 

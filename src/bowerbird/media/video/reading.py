@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from bowerbird.data import files
-from bowerbird.data.files import Unreadable
+from bowerbird.data.names import suffix
+from bowerbird.data.unused import Unreadable
 from bowerbird.media.video.films import av
 
 LARGEST_SIDE = 8192
@@ -70,7 +71,7 @@ def content(source: files.Files, name: str) -> bytes:
 
 def shown(name: str, raw: bytes) -> Iterator[Shown]:
     """The frames of a file in their order; Unreadable, maybe after some of them, for what is wrong with it."""
-    if files.suffix(name) in ANIMATIONS:
+    if suffix(name) in ANIMATIONS:
         return _of_animation(raw)
     return _of_film(raw)
 
