@@ -32,7 +32,11 @@ def densities(live: Live) -> None:
         floats = [n for n, t in subject.tensors.items() if t.is_floating_point()]
         if subject.module is not None or not 2 <= len(floats) <= 6:
             continue
-        pairs = list(itertools.permutations(floats, 2))[:MOST_PAIRS]
+        shapes = {n: subject.tensors[n].shape for n in floats}
+        fitting = [
+            (m, s) for m, s in itertools.permutations(floats, 2) if shapes[s].numel() == 1 or shapes[s] == shapes[m]
+        ]
+        pairs = fitting[:MOST_PAIRS]
         for mean, scale in pairs:
             said = _judged(_Function(live, subject, mean, scale))
             if said is not None:
@@ -80,6 +84,8 @@ def _curve(f: _Function, a: float, sign: float) -> torch.Tensor:
 
 def _least(curve: torch.Tensor) -> float | None:
     """Where a curve has its least value, between grid points by a parabola; None at an end or where it is flat."""
+    if int(curve.isfinite().sum()) < 15:
+        return None  # what is defined between zero and one alone is no scale
     known = curve.nan_to_num(torch.inf)
     place = int(known.argmin())
     if not 0 < place < len(curve) - 1 or not bool(known[place - 1 : place + 2].isfinite().all()):
