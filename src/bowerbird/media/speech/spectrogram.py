@@ -20,9 +20,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
+
+from bowerbird.spec import Spec
 
 HOPS_PER_WINDOW = 4
 """Three quarters overlap, which Griffin & Lim need."""
@@ -34,6 +37,8 @@ QUIET_DB = 15.0
 AFTER_S = 0.03
 """… and so much of it is kept at the end."""
 FLOOR = 1e-10
+PEAK = 0.9
+"""Loudest sample of what is heard, of full scale 1."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,20 @@ class Mel:
         sounds = (x.amax(1) > quiet).long() * torch.arange(1, x.shape[-1] + 1)
         after = round(AFTER_S * self.rate_hz)
         return [min(self.samples, max(1, int(last)) * self.hop + after) for last in sounds.amax(1)]
+
+
+def seen(x: Tensor, spec: Spec) -> Float[Tensor, "n 1 mel frames"]:
+    """The spectrograms of samples, which are spectrograms or waveforms."""
+    x = x.float().cpu()
+    return x if x.dim() == 4 else Mel.from_json(spec.codec).encoded(x[:, 0])[:, None]
+
+
+def heard(x: Tensor, spec: Spec) -> list[Float[np.ndarray, " samples"]]:
+    """The waveforms of samples in [-1, 1], each up to the silence that it ends in."""
+    mel, spectrograms = Mel.from_json(spec.codec), seen(x, spec)[:, 0]
+    waveforms = mel.decoded(spectrograms) if x.dim() == 4 else x[:, 0].float().cpu().clone()
+    waveforms *= PEAK / waveforms.abs().amax(1, keepdim=True).clamp(min=PEAK)
+    return [one[:end].numpy() for one, end in zip(waveforms, mel.ends(spectrograms), strict=True)]
 
 
 def _mel(hz: float) -> float:
