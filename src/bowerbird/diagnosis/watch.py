@@ -23,6 +23,7 @@ from bowerbird.diagnosis.layerwatch import BatchNormWatch, LayerWatch, watched_l
 from bowerbird.diagnosis.record import Record
 from bowerbird.diagnosis.signals import FILE, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData
+from bowerbird.media.speech.soundset import SoundData
 from bowerbird.media.video.clipset import ClipData
 from bowerbird.models.base import Batch, Infers
 from bowerbird.training.nonfinite import Origin
@@ -154,7 +155,7 @@ class _Probes:
         loss_cost = 3 * min(N_FIXED, trainer.config.batch_size) * per_example
         self.loss_every = math.ceil(loss_cost / SHARE_OF_LOSSES) if self.batches else 0
         self.sample_every = 0
-        if isinstance(trainer.data, ImageData | ClipData) and samples.is_cheap(trainer.model):
+        if isinstance(trainer.data, ImageData | ClipData | SoundData) and samples.is_cheap(trainer.model):
             with trainer.average.applied(), trainer.autocast():
                 _, _, evaluations = samples.few(trainer.model, trainer.data, 2)
             cost = samples.N_SAMPLES * evaluations * per_example
@@ -189,7 +190,7 @@ class _Probes:
 
     def _samples(self, trainer: Trainer) -> dict[str, float]:
         assert self.reference is not None
-        assert isinstance(trainer.data, ImageData | ClipData)
+        assert isinstance(trainer.data, ImageData | ClipData | SoundData)
         with trainer.average.applied(), trainer.autocast():
             x, label, _ = samples.few(trainer.model, trainer.data, samples.N_SAMPLES)
         return samples.statistics(x, label, self.reference)

@@ -30,6 +30,7 @@ from bowerbird.measuring.context import (
     PictureNats,
     SamplingCost,
     Sides,
+    Vocoded,
     Written,
 )
 from bowerbird.measuring.extractors import Choice, as_digits, choose, choose_by_shape, holds_digits, unfit
@@ -270,7 +271,31 @@ class SpeechView(View):
 
     def offers(self) -> Offers:
         kinds = {type(field) for field in self.model.spec.given.values()}
+        if sounds.SPECTROGRAM in self.model.spec.given:
+            return {"cost": self.cost, "waveforms": self.waveforms}
         return super().offers() | ({"attributes": self.attributes} if kinds == {Classes} else {})
+
+    @cached_property
+    def recorded(self) -> dict[str, Any]:
+        """The recordings whose spectrograms a vocoder is given."""
+        real = getattr(self.data, self.split)
+        if real.waveforms is None:
+            raise BowerbirdError("A vocoder is measured against waveforms; add --data.speech.target waveform.")
+        batch: dict[str, Any] = real.batch(torch.arange(min(self.n, len(real))))
+        return batch
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        if sounds.SPECTROGRAM not in self.model.spec.given:
+            return draw(self.model, self.n, seed=self.request.seed, options=self.options)
+        given = {name: self.recorded["given"][name] for name in self.model.spec.given}
+        return draw(self.model, len(self.recorded["x"]), given=given, options=self.options)
+
+    def waveforms(self, context: Context) -> Vocoded:
+        mel = Mel.from_json(self.model.spec.codec)
+        spectrograms = self.recorded["given"][sounds.SPECTROGRAM][:, 0]
+        made = {"": self.drawn.x[:, 0], "griffin_lim": mel.decoded(spectrograms)}
+        return Vocoded(self.recorded["x"][:, 0], made, mel.decibels, self.protocol)
 
     def attributes(self, context: Context) -> Attributes:
         fields = {name: field for name, field in self.model.spec.given.items() if isinstance(field, Classes)}

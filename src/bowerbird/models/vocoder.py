@@ -5,7 +5,7 @@ and a hop of w/4.  The generator works at the rate of the frames of s, which mak
 that works at the rate of the samples (HiFi-GAN: Kong et al. 2020, arXiv:2010.05646):
 
     m, φ = net(s)                         for each frame and frequency
-    G(s) = S⁻¹( exp(m) · (cos φ + i sin φ) )
+    G(s) = S⁻¹( exp(4.6 m) · (cos πφ + i sin πφ) )
 
     R_w = | |S_w(y)| - |S_w(G(s))| |_F / | |S_w(y)| |_F  +  E| ln|S_w(y)| - ln|S_w(G(s))| |     Yamamoto et al. 2020,
                                                                                     arXiv:1910.11480, equations 4 to 6
@@ -13,11 +13,11 @@ that works at the rate of the samples (HiFi-GAN: Kong et al. 2020, arXiv:2010.05
     G moves down   g(D(G(s))) + spectral_weight · mean_w R_w                             with one
     D moves down   d(D(y), D(G(s)))
 
-D is one network for each w, which sees ln|S_w| as a picture; d and g are hinge losses (Lim & Ye 2017, arXiv:1705.02894),
-as in Vocos.  Magnitudes below ``FLOOR`` count as ``FLOOR``: what cannot be heard needs no logarithm.
+D is one network for each w, which sees ln|S_w| as a picture; d and g are hinge losses (Lim & Ye 2017,
+arXiv:1705.02894), as in Vocos.  Magnitudes below ``FLOOR`` count as ``FLOOR``: what cannot be heard needs no logarithm.
 
-Where we differ from Vocos: its loss of mel bands is R_w over several w, which also says which phases fit together, and D
-does without the loss of features.
+Where we differ from Vocos: its loss of mel bands is R_w over several w, which also says which phases fit together, and
+D does without the loss of features.
 """
 
 from collections.abc import Iterator
@@ -44,8 +44,10 @@ SPECTROGRAM = "spectrogram"
 HOPS_PER_WINDOW = 4
 FLOOR = 1e-3
 """-80 dB of a window whose sine of full scale is about 10."""
+HALF_RANGE = 4.6
+"""ln 100, or 40 dB: what 1 means in s, so that it means the same in m."""
 LARGEST = 6.0
-"""Of m: no frequency of a waveform of full scale reaches exp(6)."""
+"""Of ln|S|: no frequency of a waveform of full scale reaches exp(6)."""
 
 Waves = Float[Tensor, "n 1 samples"]
 Spectrograms = Float[Tensor, "n 1 mel frames"]
@@ -93,7 +95,7 @@ class Synthesis(nn.Module):
     def forward(self, s: Spectrograms) -> Waves:
         columns = F.pad(s[:, 0], (0, 1), mode="replicate")  # frames lie at 0, hop, 2 hop … and at the very end
         m, phase = self.net(columns).float().transpose(1, 2).chunk(2, dim=1)
-        spectrum = torch.polar(m.clamp(max=LARGEST).exp(), phase)
+        spectrum = torch.polar((HALF_RANGE * m).clamp(max=LARGEST).exp(), torch.pi * phase)
         hann = torch.hann_window(self.window, device=s.device)
         y = torch.istft(spectrum, self.window, self.hop, window=hann, length=self.n_samples)
         return y[:, None]
@@ -168,7 +170,7 @@ class Vocoder(GenerativeModel):
             value, logs = value + fooled, logs | {"fooled": fooled}  # D has been stepped, and G has not
         yield Loss("G", value, {name: log.detach() for name, log in logs.items()})
 
-    def judged(self, spectra: list[Float[Tensor, "n bins frames"]]) -> list[Tensor]:
+    def judged(self, spectra: list[Tensor]) -> list[Tensor]:
         """The logits of each network of D."""
         return [D(one.log()[:, None], {}).float() for D, one in zip(self.D, spectra, strict=True)]
 
@@ -185,7 +187,7 @@ class Vocoder(GenerativeModel):
 
     @torch.no_grad()
     def sample(self, n: int, given: Given | None = None, options: Any = None, generator: Draws | None = None) -> Waves:
-        """The waveforms of n spectrograms; nothing is drawn at random."""
+        """The waveforms of n spectrograms, within full scale; nothing is drawn at random."""
         asked = dict(given or {})
         shape = self.spec.given[SPECTROGRAM].shape  # type: ignore[union-attr]
         found = asked.get(SPECTROGRAM)
@@ -195,7 +197,7 @@ class Vocoder(GenerativeModel):
             raise BowerbirdError(f"A vocoder needs {n} spectrograms of {wanted} numbers, and {given_shape}.")
         self.requested(n, asked, generator or Draws(0))  # refuses what the model does not take
         with evaluating(self.G):
-            return self.G(found.to(self.device))
+            return self.G(found.to(self.device)).clamp(-1, 1)
 
 
 def heard(real: Waves, fake: Waves) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ PAUSE_S = 0.06
 LONGER_S = 0.25
 """At a comma or a full stop."""
 LEAD_S = 0.3
-"""Silence before the first word and after the last, as in any recording: recognisers miss a word that begins at once."""
+"""Silence before the first word and after the last, as in any recording: recognisers miss what begins at once."""
 FADE_S = 0.004
 """Each word begins and ends so gently that nothing clicks."""
 WORD = re.compile(r"[\w'-]+|[,.;:!?]")

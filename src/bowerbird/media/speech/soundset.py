@@ -178,9 +178,8 @@ def _spec(found: Recordings, columns: Columns) -> Spec:
     spectrogram, given = Tensors((1, *found.sounds.shape[2:])), columns.fields
     if found.waveforms is None:
         return Spec("speech", spectrogram, given, _codec(found.mel, columns))
-    target = Tensors((1, found.mel.samples), bounds=None)
     fields: dict[str, Field] = {**given, SPECTROGRAM: spectrogram}
-    return Spec("speech", target, fields, _codec(found.mel, columns))
+    return Spec("speech", Tensors((1, found.mel.samples)), fields, _codec(found.mel, columns))
 
 
 def _set(found: Recordings, columns: Columns, rows: np.ndarray) -> SoundSet:
@@ -196,7 +195,13 @@ def _codec(mel: Mel, columns: Columns) -> str:
 
 
 def _preprocessing(mel: Mel, data: config.Data, rule: str) -> dict[str, str | int]:
-    about = {"rate_hz": mel.rate_hz, "n_mels": mel.n_mels, "frames": mel.frames, "hop": mel.hop, "n_fft": mel.n_fft}
+    about: dict[str, str | int] = {
+        "rate_hz": mel.rate_hz,
+        "n_mels": mel.n_mels,
+        "frames": mel.frames,
+        "hop": mel.hop,
+        "n_fft": mel.n_fft,
+    }
     held_out = f"official test: {data.speech.test}; " if data.speech.test else ""
     about |= {"target": "waveform"} if data.speech.target == "waveform" else {}
     return about | {"longer": data.speech.longer, "split": held_out + rule}
@@ -359,7 +364,7 @@ def _examples(
         together = torch.from_numpy(np.stack(batch))
         parts.append(to_bytes(mel.encoded(together))[:, None])
         if target == "waveform":
-            kept.append(together[:, None].half())
+            kept.append(together[:, None].clamp(-1, 1).half())
     return torch.cat(parts), torch.cat(kept) if target == "waveform" else None
 
 

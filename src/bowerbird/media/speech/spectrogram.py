@@ -108,9 +108,13 @@ class Mel:
 
     def encoded(self, waveform: Float[Tensor, "n samples"]) -> Float[Tensor, "n mel frames"]:
         """x of waveforms of ``samples`` samples; silence is -1."""
-        amplitude = 2 * self._transform(waveform).abs()[..., :-1] / self._window.sum()
-        decibels = 10 * (self._filters @ amplitude.square()).clamp(min=FLOOR).log10()
+        decibels = self.decibels(waveform)
         return (2 * (decibels - self.bottom_db) / (self.top_db - self.bottom_db) - 1).clamp(-1, 1)
+
+    def decibels(self, waveform: Float[Tensor, "n samples"]) -> Float[Tensor, "n mel frames"]:
+        """The power of the mel bands in dB of full scale, at least ``bottom_db``."""
+        amplitude = 2 * self._transform(waveform).abs()[..., :-1] / self._window.sum()
+        return (10 * (self._filters @ amplitude.square()).clamp(min=FLOOR).log10()).clamp(min=self.bottom_db)
 
     def decoded(self, x: Float[Tensor, "n mel frames"], steps: int = PHASE_STEPS) -> Float[Tensor, "n samples"]:
         """Waveforms whose spectrograms come near x."""
