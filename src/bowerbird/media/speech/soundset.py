@@ -44,7 +44,7 @@ CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*(-?\d+)\s*")
 SPECTROGRAM = "spectrogram"
 """Given with a waveform."""
 MU, LEVELS = 255, 127
-"""Curve and steps of ``to_mu_law``: 7 bits, 32 dB above their noise."""
+"""Curve and steps of ``to_mu_law``: 7 bits, about 32 dB above their noise."""
 FIELD = r"\{([A-Za-z_]\w*)\}"
 """A name in braces."""
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
