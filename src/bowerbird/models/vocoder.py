@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, Piece, Positional, evaluating
+from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.convnext import ColumnNet
 from bowerbird.nets.roles import NetConfig
@@ -149,13 +149,6 @@ class Vocoder(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.G
-
-    @property
-    def pieces(self) -> dict[str, Piece]:
-        return {"generator": Piece(Positional(self.G, self.G), dict(self.spec.given), "x")}
-
-    def procedure(self) -> dict[str, Any]:
-        return {"kind": "translate", "piece": "generator"}
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
         real, fake = batch.x, self.G(batch.given[SPECTROGRAM])
