@@ -69,6 +69,8 @@ class Guesses:
 
     def __init__(self, live: Live, replace: Replace, shape: Shape = (3, 64, 64), batch: int = 8) -> None:
         self.live, self.replace, self.shape, self.batch = live, replace, shape, batch
+        self.training = False
+        """Whether what is made takes part in training, and so counts among the program's objects."""
         self.networks: dict[str, nn.Module] = {}
         self.seen: dict[str, list[Any]] = {}
         """What the program's own code called so while it ran, the latest first."""
@@ -112,6 +114,7 @@ class Guesses:
 
     def of_training(self, parameter: inspect.Parameter, use: Use) -> Any:
         """The one value for a parameter of code that trains."""
+        self.training = True
         thing = self.thing(parameter, use)
         return fragments.setting(parameter.name) if thing is None else thing
 
@@ -218,10 +221,11 @@ class Guesses:
 
         bound = self.live.namespace.get(name)
         network = bound if isinstance(bound, nn.Module) else module_for(name, self)
-        if all(network is not made for made in self.live.names.modules()):
-            self.live.names.created.append((network, self.live.main, None))
         self.networks[name] = network
-        self.live.namespace.setdefault(name, network)
+        if self.training and all(network is not made for made in self.live.names.modules()):
+            self.live.names.created.append((network, self.live.main, None))
+        if self.training:
+            self.live.namespace.setdefault(name, network)
         return network
 
     def _loss(self) -> torch.Tensor:

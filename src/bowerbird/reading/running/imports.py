@@ -54,6 +54,7 @@ _ALWAYS = {
     "IPython": "there is no notebook",
     "cv2": "pictures are not drawn",
     "nltk": "its data would be downloaded",
+    "beartype": "types are not checked while it runs",
     "lightning": "a trainer that takes a few steps",
     "pytorch_lightning": "a trainer that takes a few steps",
 }
