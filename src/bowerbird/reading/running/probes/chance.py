@@ -14,7 +14,7 @@ from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.subjects import Subject, answer, last_line, same, subjects, tell
 
-_CHANCE = re.compile(r"^(\w+_)?(p|prob|probability)$", re.I)
+_CHANCE = re.compile(r"^(?!.*(drop|keep|skip))(\w+_)?(p|prob|probability)$", re.I)
 SEEDS = range(1, 7)
 
 
@@ -29,6 +29,8 @@ def chance(live: Live) -> None:
             never, always = ([_kept(x, asked(p, seed)) for seed in SEEDS] for p in (0.0, 1.0))
             if None in (*never, *always) or x is None:
                 continue
+            if len({_kept(x, asked(0.5, seed)) for seed in SEEDS}) < 2:
+                continue  # a share, and no chance
             wrong = all(always) and not any(never)
             if wrong or (all(never) and not any(always)):
                 said = f"with `{name}` = 1 nothing is ever done, with 0 always" if wrong else f"`{name}` is the chance"
@@ -74,7 +76,7 @@ def _chances(live: Live, subject: Subject) -> Iterator[tuple[str, Asked]]:
         if _CHANCE.match(name) and isinstance(value, int | float) and 0 <= value <= 1:
             yield name, partial(_given, live, subject, name)
     for name, value in list(vars(subject.module).items()) if subject.module is not None else ():
-        if _CHANCE.match(name) and isinstance(value, float) and "keep" not in name and 0 <= value <= 1:
+        if _CHANCE.match(name) and "prob" in name and isinstance(value, float) and 0 <= value <= 1:
             yield name, partial(_with, live, subject, name)
 
 
