@@ -1,6 +1,6 @@
 """The rate-distortion curve of a run that compresses with loss, beside JPEG and WebP, on pictures that it has not seen.
 
-python benchmarks/bench_lossy.py RUN DATA [N] [PICTURE]        PICTURE: where the curve is drawn, such as curve.png
+python benchmarks/bench_lossy.py RUN DATA [N] [PICTURE]      N: about so many, evenly chosen; PICTURE: a curve.png
 
 Bits per pixel count whole files.  The run keeps all pictures in one file; so that the others do not pay for a header in
 every small picture, they are measured twice: each picture by itself, and all in one sheet, 20 in a row.  JPEG with and
@@ -124,7 +124,8 @@ def draw(curves: dict[str, list[Point]], path: str) -> None:
 
 
 def main(run: str, source: str, n: int | None, path: str | None) -> None:
-    images = open_data(config.Data(source)).test.images[:n].numpy()  # type: ignore[union-attr]
+    images = open_data(config.Data(source)).test.images.numpy()  # type: ignore[union-attr]
+    images = images[:: max(1, len(images) // (n or len(images)))]
     curves: dict[str, list[Point]] = {"this run": list(of_run(run, images))}
     for name, one in of_others(images):
         curves.setdefault(name, []).append(one)

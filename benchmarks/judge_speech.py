@@ -101,8 +101,18 @@ def count(folder: Path) -> None:
         whole = sum(digits(row["heard"]) == row["text"] for row in mine)
         print(
             f"{kind}: {right} of {total} digits right ({right / max(1, total):.1%}), "
-            f"{sum(extra for _, extra in found)} too many, {whole} of {len(mine)} strings exact"
+            f"{sum(extra for _, extra in found)} too many, {whole} of {len(mine)} strings exact; "
+            + ", ".join(f"{name} {share:.0%}" for name, share in by_speaker(mine, found).items())
         )
+
+
+def by_speaker(rows: list[dict], found: list[tuple[int, int]]) -> dict[str, float]:
+    """The share of digits that are right, of each speaker."""
+    shares = {}
+    for name in sorted({row["speaker"] for row in rows}):
+        own = [(match, len(row["text"])) for row, (match, _) in zip(rows, found, strict=True) if row["speaker"] == name]
+        shares[name] = sum(match for match, _ in own) / sum(length for _, length in own)
+    return shares
 
 
 if __name__ == "__main__":

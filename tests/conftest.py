@@ -24,7 +24,10 @@ gc.disable()
 # Before the first import of bowerbird: the annotated shapes of every function are checked when a test calls it.
 shapes.install()
 
+from bowerbird.api import training  # noqa: E402
 from bowerbird.data import builtin, packs  # noqa: E402
+
+_write_report = training._write_report
 
 torch.set_num_threads(1)
 
@@ -56,8 +59,9 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     shapes.calls.clear()
+    training._write_report = _write_report if item.get_closest_marker("reports") else lambda folder: None
 
 
 torch.export.export = _unchecked(torch.export.export)

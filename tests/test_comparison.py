@@ -293,7 +293,7 @@ def test_seeds_and_recipes_can_be_added_later(bench: Bench) -> None:
 def test_another_protocol_is_measured_again_without_training(bench: Bench) -> None:
     bench.compare()
     bench.forget()
-    for change in ({"n_samples": 30}, {"metrics": ("precision", "frechet_distance")}):
+    for change in ({"n_samples": 30}, {"metrics": ("network_evaluations", "seconds_per_image")}):
         bench.forget()
         bench.compare(**change)
         assert bench.trainer.calls == [] and len(bench.measured) == 2
@@ -342,6 +342,8 @@ def test_wrong_arguments_are_explained_before_anything_is_trained(bench: Bench) 
     for change, message in (
         ({"budget": "soon"}, "not a number and a unit"),
         ({"metrics": ("FID",)}, "There is no metric 'FID'; did you mean 'fid'"),
+        ({"metrics": ("bleu",)}, "bleu does not apply to this model and tiny0; it needs"),
+        ({"metrics": ("nll",)}, "nll does not apply to this model and tiny0; it needs"),
         ({"extractor": "nosuch"}, "There is no extractor 'nosuch'"),
         ({"data": "nowhere"}, "nowhere"),
     ):

@@ -98,6 +98,7 @@ def test_the_signals_of_a_resumed_run_are_those_of_a_whole_one(digits, tmp_path:
     assert whole == parts
 
 
+@pytest.mark.reports
 def test_a_failing_run_names_the_origin_everywhere(digits, tmp_path: Path, monkeypatch, capsys) -> None:
     batch = ImageSet.batch
 

@@ -215,6 +215,16 @@ def test_default_flow_costs_49_evaluations():
     assert rows[0] / 2 == 49
 
 
+def test_the_temperature_scales_the_spread_of_gaussian_data_and_keeps_their_mean():
+    """The flow to N(MU, STD^2) is x = MU + STD eps, and eps begins with the temperature as its deviation."""
+    model = perfect("flow", "velocity", temperature=0.5)
+    x = model.sample(200, options=FlowOptions(steps=20, clip=False), generator=Draws(0))
+    assert abs(x.mean() - MU) < 0.01 and abs(x.std() / STD - 0.5) < 0.02
+    hot = model.sample(200, options=FlowOptions(steps=20, clip=False, temperature=1.0), generator=Draws(0))
+    torch.testing.assert_close(hot - MU, 2 * (x - MU), atol=2e-3, rtol=0)
+    assert model.procedure()["first_sigma"] == 0.5
+
+
 @pytest.mark.parametrize("config", [FlowConfig(net=TinyConfig()), DiffusionConfig(net=TinyConfig(), sampler="ddpm")])
 def test_same_seed_same_samples(config):
     model = config.build(LABELLED)

@@ -11,7 +11,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -56,9 +56,15 @@ def _run_console(block: Block) -> None:
         assert status == 0 or found_something, f"line {block.line}: {command}\n{errors.getvalue()}"
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name not in RUN_ELSEWHERE], ids=lambda page: str(page.relative_to(ROOT))
-)
+def pages() -> Iterator[Any]:
+    """Those whose blocks are run; trainings of two of them write their reports, which takes longer than they do."""
+    for page in PAGES:
+        if page.name not in RUN_ELSEWHERE:
+            marks = [pytest.mark.reports] if page.name in ("README.md", "training.md") else []
+            yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
+
+
+@pytest.mark.parametrize("page", list(pages()))
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "docs" / "examples", tmp_path, dirs_exist_ok=True)

@@ -55,18 +55,19 @@ SPECS = {
     "small-labelled": Spec("image", Tensors((3, 2, 3)), {"label": LABEL}),
     "small-attributes": Spec("image", Tensors((1, 3, 2)), {"hair": LABEL, "glasses": Classes(("x", "y"))}),
     "clip": Spec("video", Tensors((1, 3, 5, 4)), {"first": Tensors((1, 5, 4)), "label": LABEL}),
+    "waveform": Spec("speech", Tensors((1, 96)), {"spectrogram": Tensors((1, 5, 6))}),
     "text": Spec("text", WORDS),
     "music": Spec("music", dataclasses.replace(WORDS, start=(0, 3))),
     "pairs": Spec("text", WORDS, {"source": SOURCE}),
 }
-FOR_VARIANTS = ("odd-labelled", "small-labelled", "translated", "text", "pairs")
+FOR_VARIANTS = ("odd-labelled", "small-labelled", "translated", "waveform", "text", "pairs")
 MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
 NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "rollout", "nice", "fewlabels", "local", "lossy"}
 """Families whose losses draw random numbers …"""
-WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vqvae"}
+WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vocoder", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
 
 SMALL_NETS: dict[str, dict[str, Any]] = {
@@ -85,6 +86,7 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
 SMALL_FIELDS: dict[str, Any] = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4}
 SMALL_PARTS: dict[str, dict[str, Any]] = {
     "lossy": {"n_latent": 36},
+    "vocoder": {"channels": 8, "blocks": 1, "windows": [16, 32]},
     "vqvae": {"prior": {"name": "transformer"} | SMALL_NETS["transformer"]},
     "latent": {
         "autoencoder": {"family": "vae", "net": {"name": "grid"} | SMALL_NETS["grid"], "n_latent": 336},
@@ -122,6 +124,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"discriminator": PATCHGAN, "loss": "non-saturating", "output": "change"},
         {"discriminator": PATCHGAN, "learning": "cycle", "identity_weight": 5.0, "pool": 6},
     ],
+    "vocoder": [{"discriminator": PATCHGAN}],
 }
 
 

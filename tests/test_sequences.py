@@ -29,6 +29,8 @@ from bowerbird.nets.transformer import TransformerConfig
 from bowerbird.training.rundir import RunDir, load_model
 from bowerbird.training.trainer import train
 
+pytestmark = pytest.mark.reports
+
 VERSES = ["春眠不覺曉，處處聞啼鳥。", "夜來風雨聲，花落知多少。", "白日依山盡，黃河入海流。"]
 TINY = config.Train(steps=2, batch_size=4, device="cpu", threads=1, sample_every=2, validate_every=2, log_every=1)
 SMALL_NET = TransformerConfig(n_layer=1, n_head=2, n_embd=16)

@@ -99,7 +99,7 @@ def test_a_figure_is_within_its_claim(name: str) -> None:
     """The cheapest of its figures, from few samples: what ``benchmarks/shipped.py`` measures, with room for chance."""
     few = {"text_form": 32, "class_accuracy": 64, "l1": None, "nll_per_note": None}
     claim = next(claim for claim in RunDir.open(name).config().expect if claim.metric in few)
-    options = {"digits": {"steps": 6}, "emoji-text": {"steps": 4}}.get(name, {})
+    options = {"digits": {"steps": 6}, "emoji-text": {"steps": 2}}.get(name, {})
     n_samples = 24 if name == "emoji-text" else few[claim.metric]
     (found,) = api.measure(
         name, metrics=[claim.metric], n_samples=n_samples, split=claim.split, device="cpu", options=options

@@ -487,5 +487,6 @@ def test_answers_to_exercises_are_confined_alike(tmp_path: Path) -> None:
     verdict = check_answer(found, textwrap.dedent(code))
     assert not verdict.passed and victim.read_text() == "kept"
     assert "Refused" in verdict.observations[-1].en or "[-1, -1, -1]" in verdict.observations[-1].en
-    assert [seen.ok for seen in _seen("[1, 2]")] == [seen.ok for seen in _seen("{")] == [False]
-    assert _seen('[{"ok": "yes", "en": "\\u001b[2J", "zh": ""}]')[0].ok is False
+    forged = FactStore()
+    forged.add("observed", "learn.seen", "x", {"ok": "yes", "en": "", "zh": ""})
+    assert [seen.ok for seen in _seen(forged)] == [False, False] and [seen.ok for seen in _seen(FactStore())] == [False]

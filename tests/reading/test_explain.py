@@ -13,15 +13,28 @@ import pytest
 
 import bowerbird
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.explain import cards, glossary, layers, pages, perturb
+from bowerbird.reading.explain import cards, families, glossary, layers, pages, perturb
+from bowerbird.reading.explain import text as wordings
 from bowerbird.reading.explain.read import studied, write
-from bowerbird.reading.explain.reading import Advice, Code, Figure, Formula, Output, Picture, Reading, Spark, Told
+from bowerbird.reading.explain.reading import (
+    Advice,
+    Code,
+    Figure,
+    Formula,
+    Output,
+    Paragraph,
+    Picture,
+    Reading,
+    Spark,
+    Told,
+)
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.show.render import coloured, html, markdown, terminal
 from bowerbird.reading.explain.steps.advice import remedies
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.explain.telling import told
 from bowerbird.reading.explain.text import Ref, made, number
+from bowerbird.reading.explain.writer import SENTENCES
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.running.launch import Child
@@ -300,6 +313,31 @@ def test_a_loss_that_is_written_out_is_an_equation(tmp_path: Path) -> None:
     assert "−E[critic(x)] + E[critic(maker(z))] + lambda_gp · penalty" in formulas(reading)
 
 
+def test_a_loss_is_derived_through_modules_and_confirmed_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "vq.py").write_text(
+        "import torch\nimport torch.nn.functional as F\nfrom torch import nn\ncommitment_cost = 0.25\n\n\n"
+        "class VectorQuantizer(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.codebook = nn.Embedding(8, 3)\n        self.commitment_cost = commitment_cost\n\n"
+        "    def forward(self, z):\n        e = self.codebook(torch.cdist(z, self.codebook.weight).argmin(1))\n"
+        "        loss = F.mse_loss(e, z.detach()) + self.commitment_cost * F.mse_loss(e.detach(), z)\n"
+        "        return loss, z + (e - z).detach()\n\n\n"
+        "class Model(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.encode, self.vq, self.decode = nn.Linear(6, 3), VectorQuantizer(), nn.Linear(3, 6)\n\n"
+        "    def forward(self, x):\n        loss, z = self.vq(self.encode(x))\n"
+        "        return loss, self.decode(z)\n\n"
+        "\nmodel = Model()\nopt = torch.optim.Adam(model.parameters(), lr=0.001)\n"
+        "for _ in range(3):\n    x = torch.rand(4, 6)\n    vq_loss, y = model(x)\n"
+        "    loss = F.mse_loss(y, x) + vq_loss\n    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
+    )
+    reading = bowerbird.read(tmp_path / "vq.py", measure=0)
+    codes, commitment = "E[(e − sg[z])²]", "commitment_cost · E[(sg[e] − z)²]"
+    assert f"E[(model(x) − x)²] + {codes} + {commitment}" in formulas(reading)
+    assert "z_q = z + sg[e − z], ∂z_q/∂z = 1" in [str(b.text) for b in reading.blocks if isinstance(b, Formula)]
+    first = "\n".join(str(b.text) for b in reading.steps[0].blocks if isinstance(b, Paragraph))
+    assert "VQ-VAE" in first and "2 of 2 modules" in first
+    assert any("Weight of the commitment loss" in str(text) for text in reading.texts())
+
+
 def test_a_chinese_reading_tells_findings_in_chinese(tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text(
         "import torch\nfrom torch import nn\nnet = nn.Linear(4, 1)\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
@@ -443,6 +481,23 @@ def test_what_is_known_of_settings_is_complete() -> None:
     ):  # fmt: skip
         found = glossary.find(word)
         assert found is not None and found.id == identity, word
+
+
+def test_every_sentence_has_its_places_in_both_languages_and_is_said() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in Path(wordings.__file__).parent.rglob("*.py"))
+    for key, words in (SENTENCES | wordings.CLAUSES).items():
+        en, zh = (re.findall(r"\{([\w.]*)", words[lang]) for lang in ("en", "zh"))
+        assert sorted(en) == sorted(zh), key
+    parts = {part for key in SENTENCES for part in [key.partition(".")[0]]}
+    spoken = set(re.findall(r'"((?:' + "|".join(parts) + r")\.\w+)\"", code)) | {"short.why", "short.smaller"}
+    made = set(re.findall(r'f"(\w+)\.\{', code)) | {"head", "suggest"}  # keys that are put together
+    assert {key for key in SENTENCES if key not in spoken and key.partition(".")[0] not in made} == set()
+
+
+def test_families_point_at_cards_that_exist() -> None:
+    known = {card.id for card in cards.all()}
+    for family in families.families().values():
+        assert {*family.training, *family.output} <= known and family.like in families.families(), family.id
 
 
 def test_layers_are_told_apart() -> None:

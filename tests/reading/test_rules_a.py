@@ -194,13 +194,12 @@ STATIC = [
     ("total += loss", ("L09", 11)),
     ("net.step()", ("L04", 11)),
     ("opt.step", ("X11", 11)),
-    ("both = real_loss + fake_loss / 2", ("X13", 11)),
 ]
 
 
 @pytest.mark.parametrize(("line", "expected"), STATIC)
 def test_what_the_text_of_a_loop_shows(tmp_path: Path, line: str, expected: tuple[str, int]) -> None:
-    rules = ("L04", "L09", "X11", "X13")
+    rules = ("L04", "L09", "X11")
     found = [(rule, line) for rule, _, line in read(LOOP.format(line), tmp_path, *rules)]
     assert found == [expected]
 
@@ -234,15 +233,15 @@ class Net(nn.Module):
 
 def test_what_the_text_of_a_class_shows(tmp_path: Path) -> None:
     found = {(rule, line) for rule, _, line in read(CLASSES, tmp_path)}
-    assert {("G20", 5), ("P07", 8), ("P04", 11), ("P02", 12), ("P05", 13), ("P03", 19)} <= found
+    assert {("P07", 8), ("P04", 11), ("P02", 12), ("P03", 19)} <= found
 
 
 def test_what_is_right_in_a_class(tmp_path: Path) -> None:
     right = (
-        CLASSES.replace("A convolutional", "Not a convolutional").replace("[nn.Linear(4, 4)] * 3", "[nn.Linear(4, 4)]")
+        CLASSES.replace("[nn.Linear(4, 4)] * 3", "[nn.Linear(4, 4)]")
         .replace("        super().__init__()\n", "")
         .replace("        self.first", "        super().__init__()\n        self.first")
-        .replace("return self.norm1", "return self.norm2").replace("ones(1, 1, 1)", "ones(channels, 1, 1)")
+        .replace("return self.norm1", "return self.norm2")
     )  # fmt: skip
     assert [f for f in read(right, tmp_path) if f[0] != "X01"] == []
 
@@ -280,7 +279,7 @@ def train(model, opt):
 
 def test_what_the_text_of_a_report_shows(tmp_path: Path) -> None:
     found = {(rule, line) for rule, _, line in read(REPORTS, tmp_path) if rule[0] in "XM" and rule != "X01"}
-    assert found == {("X06", 5), ("X07", 7), ("M03", 13), ("M02", 18), ("M05", 28)}
+    assert found == {("X06", 5), ("X07", 7), ("M03", 13), ("M05", 28)}
 
 
 def test_where_a_loss_comes_from(tmp_path: Path) -> None:

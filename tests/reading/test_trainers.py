@@ -64,6 +64,40 @@ def test_a_function_that_trains_is_called_with_what_its_arguments_say(child: Chi
     )
 
 
+def test_steps_of_a_lightning_module_are_taken_and_old_names_supplied(child: Child, tmp_path: Path) -> None:
+    result = run(
+        child,
+        tmp_path,
+        """
+        import torch
+        from lightning import LightningModule
+        from scipy.signal import kaiser
+        from torch import nn
+        class Lit(LightningModule):
+            def __init__(self, params, **kwargs):
+                super().__init__()
+                self.save_hyperparameters()
+                self.weight = params.train.weight
+                self.net = nn.Conv2d(1, self.hparams.params.width, 1)
+            def training_step(self, batch, batch_idx):
+                x, _ = batch
+                loss = self.net(x).square().mean()
+                self.log("loss", loss)
+                return loss
+            def configure_optimizers(self):
+                return [torch.optim.SGD(self.parameters(), lr=0.1)], []
+            @torch.no_grad()
+            def sample(self, z):
+                if self.training:
+                    raise RuntimeError("in evaluation mode only")
+                return self.net(z)
+        """,
+    )
+    assert result.exercised.steps == 3 and result.errors == []
+    assert all(result.exercised.functions.values()), result.exercised.functions
+    assert any(s.name == "scipy.signal.kaiser" for s in result.run.stand_ins)
+
+
 def test_loaders_driven_by_hand_and_packages_of_old(child: Child, tmp_path: Path) -> None:
     result = run(
         child,

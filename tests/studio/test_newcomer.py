@@ -48,10 +48,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory, shipped: dict[str, Path]) -> Iterator[Site]:
-    """With the runs of the package where there are some, else with tiny ones."""
+    """With tiny runs in the place of those of the package, which ``test_shipped`` tries; for screenshots with these."""
     from bowerbird.studio.host import shipped_runs
 
-    with running(tmp_path_factory.mktemp("newcomer"), shipped | shipped_runs()) as site:
+    with running(tmp_path_factory.mktemp("newcomer"), shipped_runs() if SCREENSHOTS else shipped) as site:
         yield site
 
 

@@ -143,9 +143,12 @@ def say(
     seed: int = 0,
     given: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    vocoder: Path | str | None = None,
     device: str = "auto",
 ) -> "Utterance":
     """A text spoken by a run that was trained on recordings of words; ``save`` writes it.
+
+    ``vocoder`` is a run that makes the waveforms of its spectrograms; without one their phase comes from an algorithm.
 
     Every word is a sample of its class, as long as the run makes it; what else the run is given (a speaker) is one for
     the whole text, drawn at random where ``given`` does not say it.  BowerbirdError names the words that it knows.
@@ -165,10 +168,27 @@ def say(
     voice |= model.requested(1, voice | {field: torch.tensor(numbers[:1])}, Draws(seed))
     asked = {name: value.cpu().expand(len(numbers)) for name, value in voice.items()} | {field: torch.tensor(numbers)}
     made = generate_samples(model, len(numbers), seed=seed, given=asked, options=options_from(model, options))
+    words = _vocoded(made, load(vocoder, device), vocoder) if vocoder is not None else list(made)
     mel, names = Mel.from_json(spec.codec), [spec.given[field].names[number] for number in numbers]
     about = {"text": text, field: names, **{k: v for k, v in made.rows[0].items() if k != field}}
-    about["generated_by"] = str(run_dir)
-    return Utterance(joined(list(made), pauses, mel.rate_hz), mel, about, labeller(run_dir))
+    about |= {"generated_by": str(run_dir)} | ({"vocoder": str(vocoder)} if vocoder is not None else {})
+    return Utterance(joined(words, pauses, mel.rate_hz), mel, about, labeller(run_dir))
+
+
+def _vocoded(made: Samples, vocoder: GenerativeModel, name: Path | str) -> list[Any]:
+    """The words of spectrograms as a vocoder makes them, each up to the silence that it ends in."""
+    from bowerbird.media.speech.spectrogram import Mel, heard
+
+    spec, mine = vocoder.spec, Mel.from_json(made.spec.codec)
+    if spec.medium != "speech" or not isinstance(spec.given.get("spectrogram"), Tensors):
+        raise BowerbirdError(f"{name} is no vocoder: it makes no waveforms of spectrograms; train one: recipe vocoder.")
+    if Mel.from_json(spec.codec) != mine:
+        raise BowerbirdError(
+            f"The vocoder {name} was trained on spectrograms with other parameters than this run makes; train it on "
+            "the same recordings with the same data.speech."
+        )
+    waveforms = generate_samples(vocoder, len(made), given={"spectrogram": made.x}).x
+    return heard(waveforms, spec)
 
 
 def edit(

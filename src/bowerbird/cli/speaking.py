@@ -31,6 +31,8 @@ class Say(Command):
     """What else the speech is made from: NAME=VALUE, such as speaker=george (default: drawn at random)."""
     seed: int = 0
     """The same seed gives the same speech."""
+    vocoder: Path | None = None
+    """A run of the recipe vocoder, which makes the waveforms (default: the algorithm of Griffin and Lim)."""
     out: Path | None = None
     """Folder to write to (default: said/TEXT inside the run)."""
     device: str = "auto"
@@ -55,6 +57,7 @@ class Say(Command):
                 seed=self.seed,
                 given=dict(named(word) for word in self.given),
                 options=chosen(self.options),
+                vocoder=self.vocoder,
                 device=self.device,
             )
             place = "".join(letter if letter.isalnum() else "-" for letter in self.text)[:40]

@@ -27,7 +27,7 @@ from bowerbird.measuring import engine, extractors
 from bowerbird.measuring.evaluating import evaluator
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
-from bowerbird.measuring.trained import measure_model
+from bowerbird.measuring.trained import measure_model, require_applicable
 from bowerbird.media import open_data
 from bowerbird.media.image.sheets import column_per_class
 from bowerbird.media.medium import Opened, medium
@@ -104,6 +104,10 @@ def compare(
     console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
     earlier = _earlier(plan)
     opened = {run.data: open_data(run.data) for run in plan.recipes.values()}
+    for run in plan.recipes.values() if measuring.metrics is not None else ():
+        with torch.device("meta"):
+            model = run.model.build(opened[run.data].spec)
+        require_applicable(model, opened[run.data], measuring)
     threads = _threads(plan)
     entries: list[dict[str, Any]] = []
     for number, (name, seed, run) in enumerate(plan.runs(), start=1):

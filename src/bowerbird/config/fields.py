@@ -91,6 +91,8 @@ class Speech:
     """Milliseconds from one column of the spectrogram to the next; each looks at four times as much."""
     n_mels: Annotated[int, Range(8, 256)] = 64
     """Rows of the spectrogram: bands of the mel scale, from 0 to half the rate."""
+    target: Literal["spectrogram", "waveform"] = "spectrogram"
+    """What is learnt: the spectrogram, or, as a vocoder does, the waveform of a spectrogram that is given."""
     pattern: str = ""
     """What file names say, such as {digit}_{speaker}_{index}: each name in braces becomes a column."""
     test: str = ""

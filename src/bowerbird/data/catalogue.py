@@ -42,7 +42,7 @@ class Record:
     files: tuple[File, ...] = ()
     sources: tuple[Source, ...] = ()
     """Empty for what ships inside the package, is computed, or is built of packages alone."""
-    modality: Literal["", "images", "text", "music", "video"] = ""
+    modality: Literal["", "images", "text", "music", "speech", "video"] = ""
     """Of data: what they hold; pairs are text."""
     opened: str = ""
     """Of fetched text: what is opened in its folder, such as train.{de,en}."""
@@ -217,6 +217,20 @@ RECORDS = (
         "382 Bach chorales, four voices in frames of a quarter or a sixteenth note",
         (File("chorales.npz.xz", 76_076, "3bf1bc13479bb8629f2ab33c568f1442e9e56beee4c1d59faf2db5f034b1d497"),),
         modality="music",
+    ),
+    Record(
+        "spoken-digits",
+        "data",
+        "CC BY-SA 4.0",
+        "240 recordings of the ten digits by six speakers at 8,000 Hz, with columns digit, speaker and index",
+        (
+            File(
+                "spoken-digits.npz.xz",
+                539_480,
+                "f0554d09830a55bc2de6e84907dd5139db736a3c654ca4ac0a84a2037f76eb9c",
+            ),
+        ),
+        modality="speech",
     ),
     Record(
         "bouncing-digits",

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from bowerbird.data.columns import LABEL
 from bowerbird.generating import draw
 from bowerbird.media.image.imageset import ImageData, ImageSet
+from bowerbird.media.speech.soundset import SoundData, SoundSet
 from bowerbird.media.video.clipset import ClipData, ClipSet, to_bytes
 from bowerbird.metrics.motion import residual
 from bowerbird.models.base import GenerativeModel, Streams, with_steps
@@ -64,10 +65,10 @@ class Reference(NamedTuple):
     """Of clips: what is left of it when blocks may move."""
 
 
-def chosen(split: ImageSet | ClipSet, n: int, device: torch.device) -> dict[str, Any]:
+def chosen(split: ImageSet | ClipSet | SoundSet, n: int, device: torch.device) -> dict[str, Any]:
     """At most n images, evenly spaced over a split, without random changes."""
     indices = torch.linspace(0, len(split) - 1, min(len(split), n)).long()
-    return replace(split, flip=False).batch(indices, device)
+    return (split if isinstance(split, SoundSet) else replace(split, flip=False)).batch(indices, device)
 
 
 def compared(data: Any) -> tuple[int, int]:
@@ -76,13 +77,14 @@ def compared(data: Any) -> tuple[int, int]:
     return min(len(data.train), most[0]), min(len(data.val), most[1])
 
 
-def reference(data: ImageData | ClipData, device: torch.device, uses_labels: bool) -> Reference:
+def reference(data: ImageData | ClipData | SoundData, device: torch.device, uses_labels: bool) -> Reference:
     """Of the data, on the device on which ``statistics`` computes: CUDA, or a CPU, because MPS has no float64."""
     device = device if device.type == "cuda" else torch.device("cpu")
     n_train, n_held = compared(data)
     train, held = chosen(data.train, n_train, device), chosen(data.val, n_held, device)
     x, y = small(train["x"]), train["given"].get(LABEL) if uses_labels else None
-    weights = _ridge(x, y, len(data.classes)) if y is not None else None
+    label = data.spec.given.get(LABEL)
+    weights = _ridge(x, y, len(label.names)) if y is not None and isinstance(label, Classes) else None
     accuracy = _accuracy(small(held["x"]), held["given"][LABEL], weights) if weights is not None else 0.0
     edge = float((train["x"].abs() > EDGE).float().mean())
     moving = [float(of(train["x"])) for of in (change, unexplained)] if train["x"].ndim == 5 else []
@@ -136,7 +138,7 @@ def is_cheap(model: GenerativeModel) -> bool:
     return isinstance(model.spec.target, Tensors) and not isinstance(model, Streams)
 
 
-def few(model: GenerativeModel, data: ImageData | ClipData, n: int) -> tuple[Tensor, Tensor | None, float]:
+def few(model: GenerativeModel, data: ImageData | ClipData | SoundData, n: int) -> tuple[Tensor, Tensor | None, float]:
     """Samples with their labels (each label several times) and the network evaluations per sample.
 
     Captions, and pictures to start from, are those of the first validation examples.

@@ -24,6 +24,7 @@ from bowerbird.diagnosis.layerwatch import BatchNormWatch, LayerWatch, watched_l
 from bowerbird.diagnosis.record import Record
 from bowerbird.diagnosis.signals import FILE, YOUNG, Signals, read_lines
 from bowerbird.media.image.imageset import ImageData
+from bowerbird.media.speech.soundset import SoundData
 from bowerbird.media.video.clipset import ClipData
 from bowerbird.models.base import Batch, Infers
 from bowerbird.training.nonfinite import Origin
@@ -186,7 +187,7 @@ class _Probes:
 
     def _compare_samples(self, trainer: Trainer) -> None:
         """From now on, where they are cheap: what they cost, and what they are compared with."""
-        if isinstance(trainer.data, ImageData | ClipData) and samples.is_cheap(trainer.model):
+        if isinstance(trainer.data, ImageData | ClipData | SoundData) and samples.is_cheap(trainer.model):
             with trainer.average.applied(), trainer.autocast():
                 _, _, evaluations = samples.few(trainer.model, trainer.data, 2)
             cost = samples.N_SAMPLES * evaluations * self.per_example
@@ -195,7 +196,7 @@ class _Probes:
 
     def _samples(self, trainer: Trainer) -> dict[str, float]:
         assert self.reference is not None
-        assert isinstance(trainer.data, ImageData | ClipData)
+        assert isinstance(trainer.data, ImageData | ClipData | SoundData)
         with trainer.average.applied(), trainer.autocast():
             x, label, _ = samples.few(trainer.model, trainer.data, samples.N_SAMPLES)
         return samples.statistics(x, label, self.reference)

@@ -36,6 +36,7 @@ NEEDS: dict[str, str] = {
     "sizes": "the number of images on each side: samples, reference, and others",
     "digits": "samples drawn with labels that are digits: the digit that each was asked to show",
     "clips": "moving pictures beside real ones and beside baselines: Moving",
+    "waveforms": "waveforms of spectrograms beside the recordings that these are of, and beside a baseline: Vocoded",
     "attributes": "pictures with attributes, labels among them: Attributes",
     "captions": "pictures made from captions: Captions",
     "counterparts": "a true counterpart of every picture made: Counterparts",
@@ -194,6 +195,18 @@ class Moving:
     reference: UInt8[Tensor, "k c f h w"]
     baselines: Mapping[str, UInt8[Tensor, "n c f h w"]]
     """By name."""
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Vocoded:
+    """Waveforms of spectrograms, the recordings that these are of, and how their spectrograms are made."""
+
+    reference: Float[Tensor, "n samples"]
+    made: Mapping[str, Float[Tensor, "n samples"]]
+    """The model's under "", those of baselines by name."""
+    decibels: Callable[[Tensor], Tensor]
+    """Waveforms → mel bands in dB (n, mel, frames), and the least that they can be is silence."""
     protocol: Protocol
 
 

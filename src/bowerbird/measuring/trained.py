@@ -3,13 +3,19 @@
 from typing import Any
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.engine import measure_context
+from bowerbird.measuring.engine import measure_context, named
 from bowerbird.measuring.pairs import save_nearest_pairs
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.seeds import over_seeds
 from bowerbird.measuring.views import context_of
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.models.base import GenerativeModel
+
+
+def require_applicable(model: GenerativeModel, data: Any, request: Measuring) -> None:
+    """BowerbirdError for a metric that is named but does not apply; the model need not be trained, nor have weights."""
+    if request.metrics is not None:
+        named(context_of(model, data, request), request.metrics)
 
 
 def measure_model(model: GenerativeModel, data: Any, request: Measuring = Measuring()) -> list[Measurement]:

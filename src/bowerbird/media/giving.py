@@ -3,6 +3,7 @@
 a class     its name                                    hair=short09
 tokens      a text, by the run's own tokenizer          a prompt, a caption, a sentence to translate
 a picture   a file, or a folder of files                resized to what the model takes
+a sound     a file, or a folder of files                as its spectrogram
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from torch import Tensor
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image.supplied import supplied
+from bowerbird.media.speech.spectrogram import Mel
+from bowerbird.media.speech.supplied import supplied as sounds
 from bowerbird.spec import NO_TOKEN, Classes, Spec, Tensors, Tokens
 
 
@@ -82,6 +85,8 @@ def _values(spec: Spec, name: str, value: Any) -> tuple[Tensor, list[str]]:
         return torch.tensor([_class_number(name, field, one) for one in several]), []
     if isinstance(field, Tokens):
         return _tokens(spec, name, field, [str(one) for one in several]), []
+    if spec.medium == "speech":
+        return sounds(several, Mel.from_json(spec.codec))
     return supplied(several, field.shape)
 
 

@@ -343,7 +343,7 @@ class Local(GenerativeModel):
         rows = []
         for x in to_bytes(batch.x).split(1):
             copied, new = self.costs(planes_of(x), torch.zeros_like(every), every)
-            rows.append(-(copied + new).double().sum())
+            rows.append(-(copied + new).cpu().double().sum())
         return torch.stack(rows)
 
     def codec(self) -> WalkCodec:

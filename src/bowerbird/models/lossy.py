@@ -168,14 +168,13 @@ class Lossy(GenerativeModel):
         channels, rows, columns = self.grid
         codes = torch.zeros(n, *self.grid, dtype=self.log_gain.dtype, device=self.device)
         every = torch.arange(-LARGEST, LARGEST + 1, device=self.device).to(codes)
-        of = torch.arange(n, device=self.device)
+        of = torch.arange(n, device=self.device).repeat_interleave(channels)
         for row in range(rows):
             for column in range(columns):
-                mean, scale = (one[:, :, row, column] for one in self.context(codes, q))
-                for k in range(channels):
-                    log_p = mass(every, mean[:, k : k + 1], scale[:, k : k + 1]).clamp_min(1e-9).log()
-                    wanted = None if truth is None else truth[:, k, row, column] + LARGEST
-                    codes[:, k, row, column] = every[choose(log_p, of, wanted)]
+                mean, scale = (one[:, :, row, column].reshape(-1, 1) for one in self.context(codes, q))
+                wanted = None if truth is None else truth[:, :, row, column].flatten() + LARGEST
+                chosen = choose(mass(every, mean, scale).clamp_min(1e-9).log(), of, wanted)
+                codes[:, :, row, column] = every[chosen].view(n, channels)
         return codes
 
     # ------------------------------------------------------------------------------------------------------- use

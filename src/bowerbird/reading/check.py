@@ -76,15 +76,9 @@ class CheckResult:
 
 
 def check(
-    target: Path | str,
-    *,
-    steps: int = 6,
-    seconds: float = 12.0,
-    rules: tuple[str, ...] | None = None,
-    seed: int = 0,
-    driver: Path | None = None,
-    child: Child | None = None,
-) -> CheckResult:
+    target: Path | str, *, steps: int = 6, seconds: float = 12.0, rules: tuple[str, ...] | None = None, seed: int = 0,
+    driver: Path | None = None, child: Child | None = None,
+) -> CheckResult:  # fmt: skip
     """Checks a file, a folder, a notebook or ``module:Class``.
 
     What the program does not call by itself is called by ``driver``, a file that imports it; where there is no such

@@ -10,7 +10,7 @@ import contextlib
 import doctest
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -77,7 +77,7 @@ def _of_docstrings(file: str, tree: ast.Module, names: set[str]) -> Iterator[Dri
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             for code in _examples(ast.get_docstring(node) or ""):
-                if _mentions(code, names):
+                if mentions(code, names):
                     where = f"the docstring of {node.name}" if not isinstance(node, ast.Module) else "the docstring"
                     yield Driver(where, code, file)
 
@@ -104,7 +104,7 @@ def _of_page(path: Path, project: "Project", users: list["User"], names: set[str
     for match in _FENCE.finditer(text):
         for code in _examples(match.group(0)):
             imported = set(project.imported(ast.parse(code), path))
-            if _mentions(code, names) and any(user.path in imported for user in users):
+            if mentions(code, names) and any(user.path in imported for user in users):
                 line = text.count("\n", 0, match.start()) + 2
                 yield Driver(f"{project.named(path)}, line {line}", code, str(path))
 
@@ -112,7 +112,7 @@ def _of_page(path: Path, project: "Project", users: list["User"], names: set[str
 def _of_tests(user: "User", project: "Project") -> Iterator[Driver]:
     """A test file followed by calls of its tests that need nothing, or what their parameters are given first."""
     tree = ast.parse(project.text(user.path))
-    calls = [call for node in tree.body for call in _calls(node) if _mentions(ast.unparse(node), user.names)]
+    calls = [call for node in tree.body for call in _calls(node) if mentions(ast.unparse(node), user.names)]
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             node.decorator_list = []
@@ -166,8 +166,9 @@ def _starts(tree: ast.Module) -> bool:
     return any(isinstance(inner, ast.Call) for node in running for inner in ast.walk(node))
 
 
-def _mentions(text: str, names: Iterable[str]) -> bool:
-    return re.search(rf"\b({'|'.join(map(re.escape, names))})\b", text) is not None
+def mentions(text: str, names: Collection[str]) -> bool:
+    """Whether a text names one of these."""
+    return bool(names) and re.search(rf"\b({'|'.join(map(re.escape, names))})\b", text) is not None
 
 
 @dataclass
@@ -225,7 +226,7 @@ class Project:
             for path in self.files if user.hops < MOST_HOPS else ():
                 if path in seen or path.suffix not in _PROGRAMS:
                     continue
-                if path.name != "__init__.py" and not _mentions(self.text(path), user.names):
+                if path.name != "__init__.py" and not mentions(self.text(path), user.names):
                     continue
                 with contextlib.suppress(BowerbirdError):
                     tree = parse(self.text(path), path.name)

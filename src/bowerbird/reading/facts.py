@@ -52,16 +52,9 @@ class FactStore:
         return len(self._facts)
 
     def add(
-        self,
-        kind: Kind,
-        topic: str,
-        subject: str,
-        value: Any,
-        *,
-        file: str = "",
-        line: int | None = None,
+        self, kind: Kind, topic: str, subject: str, value: Any, *, file: str = "", line: int | None = None,
         run: str | None = None,
-    ) -> Fact:
+    ) -> Fact:  # fmt: skip
         """Records one more fact and returns it with its id."""
         fact = Fact(f"F{len(self._facts) + 1}", kind, topic, subject, value, file, line, run)
         self._facts.append(fact)

@@ -6,7 +6,7 @@ own bears it out, else ``suggested``.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from bowerbird.reading.patching import Patch
@@ -32,20 +32,9 @@ class Finding:
     """Other findings that have the same cause: they went away when the patched program ran."""
 
     def to_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "rule": self.rule,
-            "severity": self.severity,
-            "line": self.line,
-            "message": self.message,
-            "evidence": self.evidence,
-            "fix": self.fix,
-            "file": self.file,
-            "facts": list(self.facts),
-            "explains": list(self.explains),
-        }
-        if self.patch is not None:
-            row["patch"] = self.patch.to_json()
-        return row
+        row = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "patch"}
+        row |= {"facts": list(self.facts), "explains": list(self.explains)}
+        return row | ({} if self.patch is None else {"patch": self.patch.to_json()})
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -37,47 +37,32 @@ class Verbs:
 def server(verbs: Verbs, version: str = "") -> MCPServer:
     """The server with a tool for each verb."""
     made = MCPServer("bowerbird", instructions=INSTRUCTIONS, version=version, log_level="ERROR")
-    if verbs.check is not None:
-        _add_check(made, verbs.check)
-    if verbs.ask is not None:
-        _add_ask(made, verbs.ask)
-    if verbs.read is not None:
-        _add_read(made, verbs.read)
-    if verbs.track is not None:
-        _add_track(made, verbs.track)
+
+    def check(path: str) -> dict[str, Any]:
+        """Runs a Python file, folder or notebook under observation and names its defects, with line, evidence, fix."""
+        return _called(verbs.check, path)
+
+    def ask(path: str, question: str) -> dict[str, Any]:
+        """Answers a question about a program, in English or Chinese; every claim carries its verdict and evidence."""
+        return _called(verbs.ask, path, question)
+
+    def read(path: str, lang: Literal["en", "zh"] = "en") -> dict[str, Any]:
+        """Explains a program in seven steps: in short, defects, training, structure, parameters, results, inventory."""
+        return _called(verbs.read, path, lang=lang)
+
+    def track(before: str, after: str) -> dict[str, Any]:
+        """Says what differs in behaviour between two versions of a program, given as two files."""
+        return _called(verbs.track, before, after)
+
+    for tool in (check, ask, read, track):
+        if getattr(verbs, tool.__name__) is not None:
+            made.tool()(tool)
     return made
 
 
-def _add_check(made: MCPServer, verb: Callable[..., Any]) -> None:
-    @made.tool()
-    def check(path: str) -> dict[str, Any]:
-        """Runs a Python file, folder or notebook under observation and names its defects, with line, evidence, fix."""
-        return _called(verb, path)
-
-
-def _add_ask(made: MCPServer, verb: Callable[..., Any]) -> None:
-    @made.tool()
-    def ask(path: str, question: str) -> dict[str, Any]:
-        """Answers a question about a program, in English or Chinese; every claim carries its verdict and evidence."""
-        return _called(verb, path, question)
-
-
-def _add_read(made: MCPServer, verb: Callable[..., Any]) -> None:
-    @made.tool()
-    def read(path: str, lang: Literal["en", "zh"] = "en") -> dict[str, Any]:
-        """Explains a program in seven steps: overview, structure, blocks, parameters, training, results, advice."""
-        return _called(verb, path, lang=lang)
-
-
-def _add_track(made: MCPServer, verb: Callable[..., Any]) -> None:
-    @made.tool()
-    def track(before: str, after: str) -> dict[str, Any]:
-        """Says what differs in behaviour between two versions of a program, given as two files."""
-        return _called(verb, before, after)
-
-
-def _called(verb: Callable[..., Any], *words: str, **options: str) -> dict[str, Any]:
+def _called(verb: Callable[..., Any] | None, *words: str, **options: str) -> dict[str, Any]:
     """The result as JSON; what the work prints goes to standard error, because standard output is the protocol's."""
+    assert verb is not None
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return _shown(verb(*words, **options))

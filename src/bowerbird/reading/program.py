@@ -7,8 +7,9 @@ A ``Unit`` is one file with its tree; a ``Program`` is the main unit and those b
 import ast
 import fnmatch
 import io
+import operator
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, overload
@@ -17,7 +18,6 @@ from bowerbird.reading.source import Source
 
 N = TypeVar("N", bound=ast.AST)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Loop = (ast.For, ast.While, ast.AsyncFor)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Module)
 OPTIMIZERS = frozenset(
     "Adadelta Adagrad Adam AdamW SparseAdam Adamax ASGD LBFGS NAdam RAdam RMSprop Rprop SGD Adafactor Lion Muon "
@@ -279,25 +279,18 @@ class Unit:
             statement = self.statement(call)
             names = [dotted(t) for t in targets_of(statement) if _holds(statement, t, call)] if statement else []
             given = keyword(call, "params", 0)
-            owners = []
-            for inner in ast.walk(given) if given is not None else ():
-                if isinstance(inner, ast.Call) and last_name(inner) in ("parameters", "named_parameters"):
-                    owner = dotted(receiver(inner))
-                    if owner is not None:
-                        owners.append(owner)
+            inner = [n for n in ast.walk(given) if isinstance(n, ast.Call)] if given is not None else []
+            asked = [n for n in inner if last_name(n) in ("parameters", "named_parameters")]
+            owners = [owner for n in asked if (owner := dotted(receiver(n))) is not None]
             found.append(OptimizerSite(next(filter(None, names), ""), kind, call, given, tuple(owners), call.lineno))
         return found
 
     @cached_property
     def training_loops(self) -> list[ast.For | ast.While]:
         """The innermost loops that hold a backward() or an optimiser's step()."""
-        found = []
-        for call in self.all(ast.Call):
-            if last_name(call) == "backward" or (last_name(call) == "step" and self.is_optimizer(receiver(call))):
-                around = self.loops(call)
-                if around and around[0] not in found:
-                    found.append(around[0])
-        return found
+        steps = [c for c in self.calls("step") if self.is_optimizer(receiver(c))]
+        around = [self.loops(call) for call in sorted([*self.calls("backward"), *steps], key=lambda c: c.lineno)]
+        return list(dict.fromkeys(loops[0] for loops in around if loops))
 
     def is_optimizer(self, node: ast.AST | None) -> bool:
         """Whether an expression looks like an optimiser: built as one, or named so."""
@@ -384,25 +377,17 @@ def _element(statement: ast.Assign | ast.AnnAssign, target: ast.expr) -> ast.exp
     return value
 
 
-def _arithmetic(operator: ast.operator, left: Any, right: Any) -> Any:
-    if not isinstance(left, int | float) or not isinstance(right, int | float):
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+}  # fmt: skip
+
+
+def _arithmetic(kind: ast.operator, left: Any, right: Any) -> Any:
+    numbers = isinstance(left, int | float) and isinstance(right, int | float)
+    if not numbers or type(kind) not in _OPERATORS or (isinstance(kind, ast.Pow) and abs(right) >= 64):
         return None
     try:
-        match operator:
-            case ast.Add():
-                return left + right
-            case ast.Sub():
-                return left - right
-            case ast.Mult():
-                return left * right
-            case ast.Div():
-                return left / right
-            case ast.FloorDiv():
-                return left // right
-            case ast.Mod():
-                return left % right
-            case ast.Pow() if abs(right) < 64:
-                return left**right
+        return _OPERATORS[type(kind)](left, right)
     except (ZeroDivisionError, OverflowError):
         return None
-    return None

@@ -7,6 +7,9 @@
     the state that a module was trained to is in its state_dict
     what is computed is used
     a network is trained on a path from data to noise, and asked for what belongs to it
+    what is given is heeded, and gradients reach what an answer depends on
+    the terms of a loss grow alike with the batch; a likelihood is best at the variance of its residuals
+    a log-determinant is that of the Jacobian; given the best answers, a sampler draws the data
 
 A property of one subject either holds, fails, or was not examined; so two versions of a program can be compared.
 """
@@ -31,7 +34,10 @@ class Property:
     facts: tuple[str, ...] = ()
 
 
-PROBES = ("attention", "batch_size", "dataflow", "diffusion_forward", "independence", "padding", "path", "state")
+PROBES = (
+    "ahead", "attention", "batch_size", "chance", "dataflow", "densities", "diffusion_forward", "distances", "heeded",
+    "hiding", "ideal", "independence", "inverses", "jacobian", "learning", "padding", "path", "state", "terms",
+)  # fmt: skip
 """The experiments on live objects that these properties read."""
 Examined = dict[tuple[str, str], Property]
 

@@ -42,7 +42,7 @@ def _weights() -> Float[np.ndarray, " n_steps"]:
 
 def probabilities(log_probs: Float[Tensor, "b k"]) -> Float[np.ndarray, "b k"]:
     """Rounded so that a difference in the last bits of ``log_probs`` makes none."""
-    steps = (-STEPS * log_probs.double()).clamp(0, LEAST * STEPS).round().long().cpu().numpy()
+    steps = (-STEPS * log_probs.cpu().double()).clamp(0, LEAST * STEPS).round().long().numpy()
     weights = _weights()[steps]
     return weights / weights.sum(1, keepdims=True)
 
@@ -71,18 +71,23 @@ class Reader:
 
 
 class Drawer:
-    """Chooses at random, by the inverse of the distribution function; row i with the random numbers of row i alone."""
+    """Chooses at random, by the inverse of the distribution function; picture i with its own random numbers alone.
+
+    A picture that is asked for several symbols at once has them in rows that follow one another.
+    """
 
     def __init__(self, draws: Draws, n: int, most: int):
         """``most``: how often a row is asked at most."""
-        self.u = draws.rand(n, most).double()
+        self.u = draws.rand(n, most).cpu().double()
         self.used = torch.zeros(n, dtype=torch.long)
 
     def __call__(self, log_probs: Float[Tensor, "b k"], rows: Int64[Tensor, " b"], wanted: None = None) -> Tensor:
         at = rows.cpu()
-        u = self.u[at, self.used[at]]
-        self.used[at] += 1
-        cumulative = log_probs.double().cpu().exp().cumsum(1)
+        _, group, counts = at.unique_consecutive(return_inverse=True, return_counts=True)
+        rank = torch.arange(len(at)) - (counts.cumsum(0) - counts)[group]
+        u = self.u[at, self.used[at] + rank]
+        self.used.index_add_(0, at, torch.ones_like(at))
+        cumulative = log_probs.cpu().double().exp().cumsum(1)
         below = cumulative < u[:, None] * cumulative[:, -1:]
         return below.sum(1).clamp(max=log_probs.shape[1] - 1).to(log_probs.device)
 

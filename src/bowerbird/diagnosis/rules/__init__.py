@@ -9,8 +9,9 @@ from bowerbird.diagnosis.rules import (
     motion,
     optimisation,
     sequences,
+    sound,
     system,
 )
 
 __all__ = ["RULES", "adversarial", "find", "generalisation", "inputs", "latent", "motion", "optimisation", "ranked",
-           "sequences", "system"]  # fmt: skip
+           "sequences", "sound", "system"]  # fmt: skip

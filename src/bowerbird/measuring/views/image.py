@@ -19,12 +19,7 @@ from bowerbird.measuring.context import (
     Sides,
 )
 from bowerbird.measuring.extractors import Choice, as_digits, choose, holds_digits, unfit
-from bowerbird.measuring.offers import (
-    INSTEAD,
-    OF_FEATURES,
-    Offers,
-    picture_offers,
-)
+from bowerbird.measuring.offers import INSTEAD, OF_FEATURES, Offers, picture_offers
 from bowerbird.measuring.views.view import View
 from bowerbird.media.image.imageset import SOURCE, ImageData, ImageSet, to_uint8
 from bowerbird.metrics.chosen import subset

@@ -7,16 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.context import (
-    Context,
-    Sides,
-    Written,
-)
-from bowerbird.measuring.offers import (
-    Offers,
-    music_offers,
-    music_sides,
-)
+from bowerbird.measuring.context import Context, Sides, Written
+from bowerbird.measuring.offers import Offers, music_offers, music_sides
 from bowerbird.measuring.views.sequences import SequenceView
 from bowerbird.media.music.codec import MusicCodec
 from bowerbird.media.music.codecs import codec_from

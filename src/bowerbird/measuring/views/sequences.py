@@ -9,13 +9,8 @@ from torch import Tensor
 from bowerbird.data.tokens import Evaluation, TokenData
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring import answers
-from bowerbird.measuring.context import (
-    Context,
-    DocumentNats,
-)
-from bowerbird.measuring.offers import (
-    Offers,
-)
+from bowerbird.measuring.context import Context, DocumentNats
+from bowerbird.measuring.offers import Offers
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.views.view import View
 from bowerbird.metrics.measurement import Protocol, settings

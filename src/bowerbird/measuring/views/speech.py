@@ -1,13 +1,14 @@
 """Speech and other sounds."""
 
+from functools import cached_property
+from typing import Any
+
+import torch
+
 from bowerbird.errors import BowerbirdError
-from bowerbird.measuring.context import (
-    Attributes,
-    Context,
-)
-from bowerbird.measuring.offers import (
-    Offers,
-)
+from bowerbird.generating import Drawn, draw
+from bowerbird.measuring.context import Attributes, Context, Vocoded
+from bowerbird.measuring.offers import Offers
 from bowerbird.measuring.views.view import View
 from bowerbird.media.speech import soundset as sounds
 from bowerbird.media.speech.soundset import SoundData
@@ -22,7 +23,31 @@ class SpeechView(View):
 
     def offers(self) -> Offers:
         kinds = {type(field) for field in self.model.spec.given.values()}
+        if sounds.SPECTROGRAM in self.model.spec.given:
+            return {"cost": self.cost, "waveforms": self.waveforms}
         return super().offers() | ({"attributes": self.attributes} if kinds == {Classes} else {})
+
+    @cached_property
+    def recorded(self) -> dict[str, Any]:
+        """The recordings whose spectrograms a vocoder is given."""
+        real = getattr(self.data, self.split)
+        if real.waveforms is None:
+            raise BowerbirdError("A vocoder is measured against waveforms; add --data.speech.target waveform.")
+        batch: dict[str, Any] = real.batch(torch.arange(min(self.n, len(real))))
+        return batch
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        if sounds.SPECTROGRAM not in self.model.spec.given:
+            return draw(self.model, self.n, seed=self.request.seed, options=self.options)
+        given = {name: self.recorded["given"][name] for name in self.model.spec.given}
+        return draw(self.model, len(self.recorded["x"]), given=given, options=self.options)
+
+    def waveforms(self, context: Context) -> Vocoded:
+        mel = Mel.from_json(self.model.spec.codec)
+        spectrograms = self.recorded["given"][sounds.SPECTROGRAM][:, 0]
+        made = {"": self.drawn.x[:, 0], "griffin_lim": mel.decoded(spectrograms)}
+        return Vocoded(self.recorded["x"][:, 0], made, mel.decibels, self.protocol)
 
     def attributes(self, context: Context) -> Attributes:
         fields = {name: field for name, field in self.model.spec.given.items() if isinstance(field, Classes)}

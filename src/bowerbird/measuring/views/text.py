@@ -8,16 +8,8 @@ from torch import Tensor
 
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.measuring import answers
-from bowerbird.measuring.context import (
-    Context,
-    Sides,
-)
-from bowerbird.measuring.offers import (
-    Offers,
-    form_of,
-    text_offers,
-    text_sides,
-)
+from bowerbird.measuring.context import Context, Sides
+from bowerbird.measuring.offers import Offers, form_of, text_offers, text_sides
 from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.views.sequences import SequenceView
 from bowerbird.media.image.imageset import SOURCE

@@ -7,14 +7,9 @@ from typing import Any
 import torch
 
 from bowerbird.generating import Drawn, draw
-from bowerbird.measuring.context import (
-    Context,
-    Moving,
-)
+from bowerbird.measuring.context import Context, Moving
 from bowerbird.measuring.extractors import Choice, choose_by_shape, unfit
-from bowerbird.measuring.offers import (
-    Offers,
-)
+from bowerbird.measuring.offers import Offers
 from bowerbird.measuring.views.view import View
 from bowerbird.media.video import clipset as video
 from bowerbird.media.video.clipset import ClipData

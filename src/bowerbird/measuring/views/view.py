@@ -8,15 +8,8 @@ from torch import Tensor
 
 from bowerbird import machine
 from bowerbird.generating import Drawn, draw
-from bowerbird.measuring.context import (
-    Context,
-    SamplingCost,
-    Sides,
-)
-from bowerbird.measuring.offers import (
-    Offers,
-    protocol_of,
-)
+from bowerbird.measuring.context import Context, SamplingCost, Sides
+from bowerbird.measuring.offers import Offers, protocol_of
 from bowerbird.measuring.request import Measuring
 from bowerbird.media.medium import medium
 from bowerbird.metrics.measurement import Protocol

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 PLAYED = 8
 """Most samples that a page or a preview lets hear."""
 PAUSE_S = 0.2
-PEAK = 0.9
-"""Loudest sample of a file, of full scale 1."""
 
 
 @registry.media.register("speech")
@@ -38,12 +36,9 @@ class SpeechMedium(Medium):
 
     def decoded(self, x: "Tensor", spec: "Spec") -> list[Any]:
         """Waveforms: float32 arrays (samples,) in [-1, 1], up to the silence that each ends in."""
-        from bowerbird.media.speech.spectrogram import Mel
+        from bowerbird.media.speech.spectrogram import heard
 
-        mel, x = Mel.from_json(spec.codec), x[:, 0].float().cpu()
-        waveforms = mel.decoded(x)
-        waveforms *= PEAK / waveforms.abs().amax(1, keepdim=True).clamp(min=PEAK)
-        return [one[:end].numpy() for one, end in zip(waveforms, mel.ends(x), strict=True)]
+        return heard(x, spec)
 
     def write(
         self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", folder: Path, names: list[str]
@@ -51,11 +46,11 @@ class SpeechMedium(Medium):
         from bowerbird.data.writing import save_png, write_wav
         from bowerbird.media.speech.sheets import sheet, spectrogram
         from bowerbird.media.speech.soundset import to_bytes
-        from bowerbird.media.speech.spectrogram import Mel
+        from bowerbird.media.speech.spectrogram import Mel, seen
         from bowerbird.provenance.labelling import marked_sheet
 
         rate_hz = Mel.from_json(spec.codec).rate_hz
-        for name, waveform, picture in zip(names, self.decoded(x, spec), to_bytes(x.cpu())[:, 0], strict=True):
+        for name, waveform, picture in zip(names, self.decoded(x, spec), to_bytes(seen(x, spec))[:, 0], strict=True):
             write_wav(folder / f"{name}.wav", waveform[None], rate_hz)
             save_png(folder / f"{name}.png", spectrogram(picture))
         save_png(folder / "sheet.png", marked_sheet(sheet(x, given, spec)))

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import resample_poly
 
 from bowerbird.data import files
 from bowerbird.data.unused import Unreadable, Unused
@@ -164,6 +163,8 @@ def resampled(waveform: Float[np.ndarray, " samples"], rate_hz: int, wanted_hz: 
     """By a polyphase filter that keeps what lies below half of both rates."""
     if rate_hz == wanted_hz:
         return waveform
+    from scipy.signal import resample_poly  # a second's import, which only those pay who resample
+
     common = math.gcd(rate_hz, wanted_hz)
     return resample_poly(waveform, wanted_hz // common, rate_hz // common).astype(np.float32)
 

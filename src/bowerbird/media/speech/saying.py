@@ -28,6 +28,8 @@ PAUSE_S = 0.06
 """Between two words."""
 LONGER_S = 0.25
 """At a comma or a full stop."""
+LEAD_S = 0.3
+"""Silence before the first word and after the last, as in any recording: recognisers miss what begins at once."""
 FADE_S = 0.004
 """Each word begins and ends so gently that nothing clicks."""
 WORD = re.compile(r"[\w'-]+|[,.;:!?]")
@@ -113,11 +115,12 @@ def _number(word: str, field: Classes) -> int:
 
 
 def joined(words: list[Float[np.ndarray, " _"]], pauses: list[float], rate_hz: int) -> Float[np.ndarray, " samples"]:
-    """The words one after the other, each at the same loudness, followed by its pause."""
-    parts: list[np.ndarray] = []
+    """The words one after the other between silences, each at the same loudness, followed by its pause."""
+    around = np.zeros(round(LEAD_S * rate_hz), np.float32)
+    parts: list[np.ndarray] = [around]
     for word, pause in zip(words, pauses, strict=True):
         parts += [faded(even(word), round(FADE_S * rate_hz)), np.zeros(round(pause * rate_hz), np.float32)]
-    whole = np.concatenate(parts)
+    whole = np.concatenate([*parts, around])
     return whole / max(1.0, float(np.abs(whole).max()))
 
 

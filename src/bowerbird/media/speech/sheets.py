@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bowerbird.media.speech.soundset import to_bytes
+from bowerbird.media.speech.spectrogram import seen
 from bowerbird.spec import Classes, Spec
 
 GAP, TEXT_HEIGHT = 3, 15
@@ -26,10 +27,10 @@ def first_classes(spec: Spec) -> tuple[str, Classes] | None:
 
 
 def sheet(x: Tensor, given: Mapping[str, Any], spec: Spec) -> Image.Image:
-    """All spectrograms (n, 1, mel, frames), a column for each class where there are few."""
+    """All spectrograms of samples, a column for each class where there are few."""
     found = first_classes(spec)
     columns = len(found[1].names) if found and len(x) % len(found[1].names) == 0 else min(len(x), 8)
-    pictures = [spectrogram(one) for one in to_bytes(x.cpu())[:, 0]]
+    pictures = [spectrogram(one) for one in to_bytes(seen(x, spec))[:, 0]]
     return _pasted(pictures, captions(len(x), given, spec), columns)
 
 

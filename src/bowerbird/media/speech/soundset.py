@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float16, Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
-from bowerbird.data import files, split
+from bowerbird.data import builtin, catalogue, files, split
 from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
 from bowerbird.data.listing import BESIDE, CAPTIONS, Listing, official_splits
 from bowerbird.data.metadata import CAPTION, described
@@ -29,9 +29,9 @@ from bowerbird.data.names import base, naturally, printable, suffix, visible
 from bowerbird.data.split import SPLITS
 from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError, unknown
-from bowerbird.media.speech.recordings import About, Reading, pieces
+from bowerbird.media.speech.recordings import About, Reading, pieces, resampled
 from bowerbird.media.speech.spectrogram import Mel
-from bowerbird.spec import Classes, Spec, Tensors
+from bowerbird.spec import Classes, Field, Spec, Tensors
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
 HIGHEST_RATE_HZ = 24_000
@@ -43,6 +43,10 @@ AT_ONCE = 256
 NAMED = 5
 """Most classes that a summary names."""
 CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*(-?\d+)\s*")
+SPECTROGRAM = "spectrogram"
+"""Given with a waveform."""
+MU, LEVELS = 255, 127
+"""Curve and steps of ``to_mu_law``: 7 bits, about 32 dB above their noise."""
 FIELD = r"\{([A-Za-z_]\w*)\}"
 """A name in braces."""
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
@@ -54,15 +58,23 @@ class SoundSet:
 
     sounds: UInt8[Tensor, "n 1 mel frames"]
     given: dict[str, Tensor] = field(default_factory=dict)
+    waveforms: Float16[Tensor, "n 1 samples"] | None = None
+    """Where they are what is learnt."""
     lengths = None
 
     def __len__(self) -> int:
         return len(self.sounds)
 
     def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Any]:
-        """``x``, the spectrograms in [-1, 1], and what is ``given`` with them, on the device."""
+        """``x``, the spectrograms in [-1, 1], and what is ``given`` with them, on the device.
+
+        Where waveforms are kept, they are ``x``, and the spectrograms are given.
+        """
         given = {name: values[indices].to(device) for name, values in self.given.items()}
-        return {"x": from_bytes(self.sounds[indices].to(device)), "given": given}
+        spectrograms = from_bytes(self.sounds[indices].to(device))
+        if self.waveforms is None:
+            return {"x": spectrograms, "given": given}
+        return {"x": self.waveforms[indices].to(device).float(), "given": given | {SPECTROGRAM: spectrograms}}
 
 
 def to_bytes(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
@@ -131,6 +143,8 @@ class Recordings:
     columns: dict[str, np.ndarray]
     split: np.ndarray
     """The official split of each recording, "" where there is none."""
+    waveforms: Float16[Tensor, "n 1 samples"] | None = None
+    """Where they are what is learnt."""
     origins: dict[str, str] = field(default_factory=dict)
     unused: Unused = field(default_factory=Unused)
     notes: list[str] = field(default_factory=list)
@@ -145,13 +159,14 @@ class Recordings:
 
 def open_speech(data: config.Data) -> SoundData:
     """The recordings of a source as spectrograms, split; errors say what is wrong with it."""
-    found = _from_files(Path(data.source).expanduser(), data)
+    record = catalogue.data_record(data.source)
+    found = _built_in(record.name, data) if record else _from_files(Path(data.source).expanduser(), data)
     official = _official(found, data.speech.test)
     where = split.assign(split.digests(found.sounds.numpy()), official)
     columns = given_columns(found, data, where == "train")
     return SoundData(
         name=found.name,
-        spec=Spec("speech", Tensors((1, *found.sounds.shape[2:])), columns.fields, _codec(found.mel, columns)),
+        spec=_spec(found, columns),
         preprocessing=_preprocessing(found.mel, data, split.RULE[split.present(official)]),
         fingerprint=_fingerprint(found, where, columns),
         not_used=found.unused,
@@ -161,9 +176,19 @@ def open_speech(data: config.Data) -> SoundData:
     )
 
 
+def _spec(found: Recordings, columns: Columns) -> Spec:
+    spectrogram, given = Tensors((1, *found.sounds.shape[2:])), columns.fields
+    if found.waveforms is None:
+        return Spec("speech", spectrogram, given, _codec(found.mel, columns))
+    fields: dict[str, Field] = {**given, SPECTROGRAM: spectrogram}
+    return Spec("speech", Tensors((1, found.mel.samples)), fields, _codec(found.mel, columns))
+
+
 def _set(found: Recordings, columns: Columns, rows: np.ndarray) -> SoundSet:
     given = {name: torch.from_numpy(values[rows]) for name, values in columns.values.items()}
-    return SoundSet(found.sounds[torch.from_numpy(rows)], given)
+    chosen = torch.from_numpy(rows)
+    waveforms = None if found.waveforms is None else found.waveforms[chosen]
+    return SoundSet(found.sounds[chosen], given, waveforms)
 
 
 def _codec(mel: Mel, columns: Columns) -> str:
@@ -172,8 +197,15 @@ def _codec(mel: Mel, columns: Columns) -> str:
 
 
 def _preprocessing(mel: Mel, data: config.Data, rule: str) -> dict[str, str | int]:
-    about = {"rate_hz": mel.rate_hz, "n_mels": mel.n_mels, "frames": mel.frames, "hop": mel.hop, "n_fft": mel.n_fft}
+    about: dict[str, str | int] = {
+        "rate_hz": mel.rate_hz,
+        "n_mels": mel.n_mels,
+        "frames": mel.frames,
+        "hop": mel.hop,
+        "n_fft": mel.n_fft,
+    }
     held_out = f"official test: {data.speech.test}; " if data.speech.test else ""
+    about |= {"target": "waveform"} if data.speech.target == "waveform" else {}
     return about | {"longer": data.speech.longer, "split": held_out + rule}
 
 
@@ -206,6 +238,30 @@ def _official(found: Recordings, condition: str) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ from where
 
 
+def _built_in(name: str, data: config.Data) -> Recordings:
+    """Waveforms of 7 bits that ship in the package."""
+    pack = builtin.load(name)
+    rate_hz = int(pack.pop("rate_hz"))
+    coded = np.split(pack.pop("coded"), pack.pop("offsets")[1:-1])
+    mel = _mel(data.speech, Counter({rate_hz: len(coded)}), [len(one) / rate_hz for one in coded])
+    n_cut = sum(len(one) * mel.rate_hz > mel.samples * rate_hz for one in coded)
+    waveforms = (resampled(from_mu_law(one), rate_hz, mel.rate_hz) for one in coded)
+    sounds, kept = _examples(waveforms, mel, data.speech.target)
+    return Recordings(name, mel, sounds, pack, pack.pop("split"), kept, notes=_cut_note(n_cut, mel))
+
+
+def to_mu_law(waveform: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
+    """y = sign(w) log(1 + MU |w|) / log(1 + MU), in ``LEVELS`` steps from -1 to 1 (the curve of ITU-T G.711)."""
+    y = np.sign(waveform) * np.log1p(MU * np.abs(waveform)) / np.log1p(MU)
+    return ((y + 1) * (LEVELS / 2)).round().astype(np.uint8)
+
+
+def from_mu_law(coded: UInt8[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The inverse, but for what the steps took away."""
+    y = coded.astype(np.float32) * np.float32(2 / LEVELS) - 1
+    return (np.sign(y) * np.expm1(np.abs(y) * np.log1p(MU)) / MU).astype(np.float32)
+
+
 def _from_files(path: Path, data: config.Data) -> Recordings:
     single = path.is_file() and path.suffix.lower() in SUFFIXES
     source: files.Files = files.Folder(path.parent) if single else files.open_files(path, data.names)
@@ -220,7 +276,7 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
     lengths = [about.n_samples / about.rate_hz for about in headers.values()]
     mel = _mel(data.speech, rates, lengths)
     cutting = _Cutting(reading, headers, mel, data.speech.longer == "pieces")
-    sounds = _spectrograms(cutting.waveforms(), mel)
+    sounds, waveforms = _examples(cutting.waveforms(), mel, data.speech.target)
     if not len(sounds):
         raise _none_left(path, len(listing.names), reading.heard.unused)
     if len(sounds) == 1:
@@ -232,9 +288,8 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
     notes = [source.note, *said.notes, *_done(reading.heard.notes), *_cut_note(cutting.n_cut, mel)]
     origins = said.origins | dict.fromkeys(columns.keys() - said.columns.keys(), "file names")
     unused = listing.unused + reading.heard.unused + said.unused
-    return Recordings(
-        printable(path.resolve().name), mel, sounds, columns, splits, origins, unused, [*filter(None, notes)]
-    )
+    name = printable(path.resolve().name)
+    return Recordings(name, mel, sounds, columns, splits, waveforms, origins, unused, [*filter(None, notes)])
 
 
 def _none_left(path: Path, n: int, unused: Unused) -> BowerbirdError:
@@ -300,13 +355,19 @@ class _Cutting:
             yield whole[: self.mel.samples]
 
 
-def _spectrograms(waveforms: Iterable[np.ndarray], mel: Mel) -> UInt8[Tensor, "n 1 mel frames"]:
-    """As bytes, of waveforms of any length."""
+def _examples(
+    waveforms: Iterable[np.ndarray], mel: Mel, target: str
+) -> tuple[UInt8[Tensor, "n 1 mel frames"], Float16[Tensor, "n 1 samples"] | None]:
+    """Spectrograms as bytes, of waveforms of any length, and the waveforms where they are the target."""
     parts = [torch.zeros(0, 1, mel.n_mels, mel.frames, dtype=torch.uint8)]
+    kept = [torch.zeros(0, 1, mel.samples, dtype=torch.float16)]
     following = map(partial(levelled, mel=mel), waveforms)
     while batch := list(islice(following, AT_ONCE)):
-        parts.append(to_bytes(mel.encoded(torch.from_numpy(np.stack(batch))))[:, None])
-    return torch.cat(parts)
+        together = torch.from_numpy(np.stack(batch))
+        parts.append(to_bytes(mel.encoded(together))[:, None])
+        if target == "waveform":
+            kept.append(together[:, None].clamp(-1, 1).half())
+    return torch.cat(parts), torch.cat(kept) if target == "waveform" else None
 
 
 def levelled(waveform: Float[np.ndarray, " n"], mel: Mel) -> Float[np.ndarray, " samples"]:

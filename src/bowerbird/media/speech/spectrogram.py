@@ -20,9 +20,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
+
+from bowerbird.spec import Spec
 
 HOPS_PER_WINDOW = 4
 """Three quarters overlap, which Griffin & Lim need."""
@@ -34,6 +37,8 @@ QUIET_DB = 15.0
 AFTER_S = 0.03
 """… and so much of it is kept at the end."""
 FLOOR = 1e-10
+PEAK = 0.9
+"""Loudest sample of what is heard, of full scale 1."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,13 @@ class Mel:
 
     def encoded(self, waveform: Float[Tensor, "n samples"]) -> Float[Tensor, "n mel frames"]:
         """x of waveforms of ``samples`` samples; silence is -1."""
-        amplitude = 2 * self._transform(waveform).abs()[..., :-1] / self._window.sum()
-        decibels = 10 * (self._filters @ amplitude.square()).clamp(min=FLOOR).log10()
+        decibels = self.decibels(waveform)
         return (2 * (decibels - self.bottom_db) / (self.top_db - self.bottom_db) - 1).clamp(-1, 1)
+
+    def decibels(self, waveform: Float[Tensor, "n samples"]) -> Float[Tensor, "n mel frames"]:
+        """The power of the mel bands in dB of full scale, at least ``bottom_db``."""
+        amplitude = 2 * self._transform(waveform).abs()[..., :-1] / self._window.sum()
+        return (10 * (self._filters @ amplitude.square()).clamp(min=FLOOR).log10()).clamp(min=self.bottom_db)
 
     def decoded(self, x: Float[Tensor, "n mel frames"], steps: int = PHASE_STEPS) -> Float[Tensor, "n samples"]:
         """Waveforms whose spectrograms come near x."""
@@ -133,6 +142,20 @@ class Mel:
         sounds = (x.amax(1) > quiet).long() * torch.arange(1, x.shape[-1] + 1)
         after = round(AFTER_S * self.rate_hz)
         return [min(self.samples, max(1, int(last)) * self.hop + after) for last in sounds.amax(1)]
+
+
+def seen(x: Tensor, spec: Spec) -> Float[Tensor, "n 1 mel frames"]:
+    """The spectrograms of samples, which are spectrograms or waveforms."""
+    x = x.float().cpu()
+    return x if x.dim() == 4 else Mel.from_json(spec.codec).encoded(x[:, 0])[:, None]
+
+
+def heard(x: Tensor, spec: Spec) -> list[Float[np.ndarray, " samples"]]:
+    """The waveforms of samples in [-1, 1], each up to the silence that it ends in."""
+    mel, spectrograms = Mel.from_json(spec.codec), seen(x, spec)[:, 0]
+    waveforms = mel.decoded(spectrograms) if x.dim() == 4 else x[:, 0].float().cpu().clone()
+    waveforms *= PEAK / waveforms.abs().amax(1, keepdim=True).clamp(min=PEAK)
+    return [one[:end].numpy() for one, end in zip(waveforms, mel.ends(spectrograms), strict=True)]
 
 
 def _mel(hz: float) -> float:

@@ -13,11 +13,11 @@ from bowerbird.reading.explain.text import Text
 
 Sort = Literal["data", "noise", "network", "loss", "optimizer"]
 Place = tuple[int, int]
-WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE, LANE = 176, 58, 96, 26, 16, 22
+WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE, LANE = 160, 58, 84, 26, 14, 22
 _RADIUS = {"data": 6, "noise": 28, "network": 8, "loss": 20, "optimizer": 3}
 _MERMAID = {"data": ("[(", ")]"), "noise": ("([", "])"), "network": ("[", "]"), "loss": ("{{", "}}"),
             "optimizer": ("[/", "/]")}  # fmt: skip
-MOST_LETTERS = {"label": 24, "detail": 30, "arrow": 20, "back": 28}
+MOST_LETTERS = {"label": 19, "detail": 26, "arrow": 16, "back": 28}
 
 
 @dataclass(frozen=True)

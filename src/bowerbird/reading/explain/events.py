@@ -6,15 +6,7 @@ from typing import Any
 from bowerbird.reading.explain.study import Study
 from bowerbird.reading.facts import Fact
 
-_KINDS = (
-    "event.zero_grad",
-    "event.forward",
-    "event.backward",
-    "event.clip",
-    "event.step",
-    "event.scheduler",
-    "event.clamp",
-)
+_KINDS = tuple(f"event.{kind}" for kind in "zero_grad forward backward clip step scheduler clamp".split())
 LONGEST = 60
 
 
@@ -98,12 +90,7 @@ def _moved(study: Study, subject: str, backwards: list[Fact]) -> None:
 
 def _stepped(study: Study, steps: list[Fact]) -> None:
     detailed = [f for f in steps if isinstance(f["delta"], int | float) and f["weight_norm"]]
-    value: dict[str, Any] = {
-        "n": len(steps),
-        "class": steps[0]["class"],
-        "lr": steps[0]["lr"],
-        "last_lr": steps[-1]["lr"],
-    }
+    value = {"n": len(steps), "class": steps[0]["class"], "lr": steps[0]["lr"], "last_lr": steps[-1]["lr"]}
     if detailed:
         ratios = [f["delta"] / f["weight_norm"] for f in detailed]
         value |= {

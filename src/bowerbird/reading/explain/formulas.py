@@ -55,10 +55,11 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Term:
-    """``value`` is what was observed of it, None where that is not known; ``line`` where a named loss is called."""
+    """``value`` is what was observed of it, None where that is not known; ``halved``: its formula has the ½ in it."""
 
     words: str
     value: float | None = None
+    halved: bool = False
 
     def scaled(self, sign: str, other: "Term | None" = None) -> "Term":
         """The sum or difference with another term, or minus this one."""
@@ -120,6 +121,8 @@ class Derivation:
         if not self._plain(factor):
             raise Unknown
         part, by = self.loss(node), self._number(factor)
+        if part.halved and by in (0.5, -0.5):
+            return part
         value = part.value * by if part.value is not None and by is not None else None
         return Term(f"{ast.unparse(factor).removeprefix('self.')} · {_bracketed(part.words)}", value)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bowerbird.reading.explain import formulas
-from bowerbird.reading.explain.answers import answer, output
 from bowerbird.reading.explain.study import Study
-from bowerbird.reading.facts import Fact
-from bowerbird.reading.program import Unit, last_name, names_in
+from bowerbird.reading.facts import Fact, first_shape
+from bowerbird.reading.program import Unit, dotted, last_name, names_in
 from bowerbird.reading.wording import table
 
 Places = set[tuple[str, int | None]]
@@ -79,13 +78,14 @@ def _derived(
             f for f in study.facts.of("event.forward")
             if f.file == unit.file and f.line == asked.lineno and (f["seq"] or 0) < (backward["seq"] or 0)
         ]  # fmt: skip
-        named = [f for f in seen if f.subject.rpartition(".")[2] == last_name(asked)] or seen
+        named = [f for f in seen if f.subject.rpartition(".")[2] == last_name(asked)]
+        named = named or (seen if (dotted(asked.func) or "") in unit.modules else [])
         return answer(study, named[-1]) if named and len({f.subject for f in named}) == 1 else ""
 
     def known(asked: ast.Call) -> formulas.Term | None:
         for pattern in patterns:
             if pattern["formula"] and pattern["file"] == unit.file and pattern["line"] in _span(unit, asked):
-                return formulas.Term(str(pattern["formula"]).partition(" = ")[0])
+                return formulas.Term(str(pattern["formula"]).partition(" = ")[0], halved=pattern["name"] == "kl-normal")
         seen = [f for f in calls if f.file == unit.file and f.line == asked.lineno]
         function = derivation._function(asked)
         seen = [f for f in seen if f.subject == function]
@@ -307,3 +307,69 @@ def _losslike(value: ast.expr) -> bool:
     if any(word[:1].isupper() for word in called):  # something is built, not computed
         return False
     return any(_LOSSLIKE.search(word.lower()) for word in called)
+
+
+# ------------------------------------------------------------- which network's answer to what: netD(netG(z))
+
+DEEPEST = 3
+"""Networks that are named within one another."""
+
+
+def output(study: Study, call: Fact, backward: Fact) -> str:
+    """What a loss judges, from the inside outwards: ``netD(netG(z))``, also where ``netG(z)`` was detached."""
+    calls = {f["call"]: f for f in study.facts.of("event.forward") if f["call"] is not None}
+    judged = _judged(call, [calls[row["call"]] for row in backward["through"] or [] if row["call"] in calls])
+    if judged is None:
+        return "f(x)"
+    if first_shape(judged["out"]) == []:  # it returns the loss: what was judged is a network inside it
+        return f"{_inside(study, call, judged)}(x)"
+    return answer(study, judged)
+
+
+def answer(study: Study, forward: Fact) -> str:
+    """A call of a network with where its input came from: ``netD(netG(z))``."""
+    calls = {f["call"]: f for f in study.facts.of("event.forward") if f["call"] is not None}
+    chain = [forward]
+    while len(chain) < DEEPEST:
+        before = [calls[c] for c in chain[-1]["from"] or [] if c in calls and calls[c].subject != chain[-1].subject]
+        if not before:
+            break
+        chain.append(before[0])
+    word = _source(study, chain[-1], alone=len(chain) == 1)
+    for call in reversed(chain):
+        word = f"{call.subject}({word})"
+    return word
+
+
+def _judged(call: Fact, forwards: list[Fact]) -> Fact | None:
+    """The call of a network whose output a loss was given: the same numbers, else the last one before it."""
+    given = [call[key] for key in ("input", "target") if isinstance(call[key], dict)]
+    for forward in reversed(forwards):
+        out = forward["out"] if isinstance(forward["out"], list) else [forward["out"]]
+        if any(isinstance(o, dict) and o.get("mean") is not None and _same(o, g) for o in out for g in given):
+            return forward
+    earlier = [f for f in forwards if (f["seq"] or 0) < (call["seq"] or 0)]
+    return earlier[-1] if earlier else forwards[-1] if forwards else None
+
+
+def _inside(study: Study, call: Fact, judged: Fact) -> str:
+    """The outermost module in a network whose output is what a loss was given; without one the network."""
+    given = [call[key] for key in ("input", "target") if isinstance(call[key], dict)]
+    rows = study.facts.of("module.io", f"{judged.subject}.*")
+    found = [f.subject for f in rows for o in f["out"] or [] for g in given if isinstance(o, dict) and _same(o, g)]
+    return min(found, key=len, default=judged.subject)
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two summaries are of the same numbers, in whatever shape."""
+    return all(a.get(key) == b.get(key) for key in ("min", "max", "mean", "std"))
+
+
+def _source(study: Study, forward: Fact, *, alone: bool) -> str:
+    """The letter of what goes in: z for a draw that is no batch of the data and that another network judges."""
+    given = first_shape(forward["in"])
+    data = [
+        part.get("shape") for f in study.facts.of("data.batch") for part in f["parts"] or [] if isinstance(part, dict)
+    ]
+    drawn = [f["shape"] for f in study.facts.of("random.draw")]
+    return "z" if given in drawn and given not in data and not alone else "x"

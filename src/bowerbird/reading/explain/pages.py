@@ -1,14 +1,13 @@
 """The readings of our own families that ``docs/readings`` carries, in both languages.
 
 python -m bowerbird.reading.explain.pages docs/readings            writes the pages
-python -m bowerbird.reading.explain.pages docs/readings --check    reads anew and says which differ (exit status 1)
+python -m bowerbird.reading.explain.pages docs/readings --check    says which are stale (exit status 1)
 
 The first line of a page names what was read by its digest, so that a page whose source has changed is known without
 running anything.
 """
 
 import hashlib
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +16,13 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.reading.explain.read import studied, write
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.show.render import markdown
+from bowerbird.reading.publishing import publish
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.wording import LANGUAGES, Language
 
 RECIPES = {"gan": "gan", "vae": "vae", "transformer": "shakespeare", "diffusion": "diffusion"}
 """The pages and the recipes that they read."""
 MEASURED = 3
-_FIGURES = re.compile(r"[-−]?\d[\d,.]*(?:e[-+]?\d+)?(?: [kMGT]\b)?|[▁▂▃▄▅▆▇█]+")
 
 
 def digest(recipe: str) -> str:
@@ -65,42 +64,17 @@ def stale(folder: Path) -> list[str]:
     return found
 
 
-def pages(folder: Path | None = None) -> Iterator[tuple[str, str]]:
-    """The name and the text of every page; pictures go below ``folder``, if there is one."""
+def pages(folder: Path) -> Iterator[tuple[str, str]]:
+    """The name and the text of every page; pictures go below ``folder``."""
     with Child() as child:
         for name, recipe in RECIPES.items():
             with studied(recipe, measure=MEASURED, patience=3600.0, child=child) as study:
                 if not study.run.executed:
                     raise BowerbirdError(f"The recipe {recipe} could not be run: {study.run.why_not}.")
                 for lang in LANGUAGES:
-                    pictures = None if folder is None else folder / name
-                    yield file_of(name, lang), head(name, lang) + markdown(write(study, lang), pictures)
-
-
-def _without_figures(text: str) -> str:
-    return re.sub(r"!\[.*?\]\(.*?\)|\*.*?\*", "", _FIGURES.sub("#", text))
-
-
-def main(argv: list[str]) -> int:
-    """Writes or checks; figures may differ between machines, so a check compares everything else."""
-    if not argv or argv[0].startswith("-"):
-        raise SystemExit(__doc__)
-    folder = Path(argv[0])
-    if "--check" in argv:
-        different = set(stale(folder))
-        for name, text in pages():
-            page = folder / name
-            if page.is_file() and _without_figures(page.read_text(encoding="utf-8")) != _without_figures(text):
-                different.add(name)
-        for name in sorted(different):
-            print(f"{folder / name} is stale; write it again without --check.")
-        return int(bool(different))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in pages(folder):
-        (folder / name).write_text(text, encoding="utf-8")
-        print(folder / name)
-    return 0
+                    yield file_of(name, lang), head(name, lang) + markdown(write(study, lang), folder / name)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    FOLDER = Path("docs/readings")
+    sys.exit(publish(sys.argv[1:], FOLDER, lambda: pages(Path(next(iter(sys.argv[1:]), FOLDER))), stale))

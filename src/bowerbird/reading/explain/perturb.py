@@ -15,7 +15,7 @@ from bowerbird.reading.patching import Edit, Patch
 
 MOST = 6
 PATIENCE = 40.0
-_SET = ("constant", "option", "entry", "argument")
+_SET = ("constant", "option", "entry", "local", "argument")
 """Kinds that hold, where a default or a field may be overridden."""
 
 

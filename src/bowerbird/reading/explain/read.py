@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bowerbird.reading.check import judge
 from bowerbird.reading.exercised import Exercised
-from bowerbird.reading.explain import costs, events, families, losses, perturb, statics
+from bowerbird.reading.explain import events, families, layers, losses, perturb, statics
 from bowerbird.reading.explain.reading import Reading, Step
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.steps import FOLDED, STEPS
@@ -26,14 +26,9 @@ _MIMES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "
 
 
 def read(
-    target: Path | str,
-    *,
-    lang: Language = "en",
-    measure: int = perturb.MOST,
-    steps: int = 6,
-    seconds: float = 12.0,
+    target: Path | str, *, lang: Language = "en", measure: int = perturb.MOST, steps: int = 6, seconds: float = 12.0,
     child: Child | None = None,
-) -> Reading:
+) -> Reading:  # fmt: skip
     """Reads a file, a folder, a notebook, a recipe or ``module:Class``.
 
     ``measure`` is how many settings are altered and run again; ``steps`` and ``seconds`` bound each execution.
@@ -66,7 +61,7 @@ def studied(
 
 def prepare(study: Study) -> None:
     """Adds what is derived from the source and the run."""
-    for part in (statics, families, costs, events, losses):
+    for part in (statics, families, layers, events, losses):
         part.note(study)
 
 

@@ -5,66 +5,57 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from bowerbird.reading.explain.glossary import find
 from bowerbird.reading.explain.study import Study
-from bowerbird.reading.program import OPTIMIZERS, Unit, dotted, last_name
+from bowerbird.reading.program import OPTIMIZERS, Unit, dotted, keyword, last_name
 
-MOST_SETTINGS = 40
-_LOADERS = ("DataLoader",)
-_TUNED = {
-    "lr",
-    "betas",
-    "eps",
-    "weight_decay",
-    "momentum",
-    "alpha",
-    "batch_size",
-    "shuffle",
-    "num_workers",
-    "drop_last",
-}
-_SETTERS = OPTIMIZERS | set(_LOADERS)
+MOST_SETTINGS = 120
+_TUNED = frozenset("lr betas eps weight_decay momentum alpha batch_size shuffle num_workers drop_last".split())
+_SETTERS = OPTIMIZERS | {"DataLoader"}
+Row = dict[str, Any]
 
 
 def note(study: Study) -> None:
     """Adds the static facts of every file that is read."""
+    chosen: dict[tuple[str, int, str], Row] = {}
     for file in study.files:
         unit = study.program.units[file]
         _file(study, unit)
         _definitions(study, unit)
         _prints(study, unit)
-    for row in settings(study):
-        where = row.pop("file"), row.pop("line")
-        study.add("setting.value", row.pop("name"), row, file=where[0], line=where[1])
+        for row in _settings(unit):
+            chosen[file, row["line"], row["name"]] = {**row, "uses": _uses(unit, row)}
+    for (file, line, name), row in list(chosen.items())[:MOST_SETTINGS]:
+        study.add("setting.value", name, {k: v for k, v in row.items() if k not in ("name", "line")},
+                  file=file, line=line)  # fmt: skip
 
 
 def _file(study: Study, unit: Unit) -> None:
-    modules = [name for name, info in unit.classes.items() if info.is_module]
     value = {
-        "name": study.short(unit.file), "lines": len(unit.lines), "classes": len(unit.classes), "modules": len(modules),
-        "functions": sum("." not in name for name in unit.functions), "docstring": _first(ast.get_docstring(unit.tree)),
+        "name": study.short(unit.file), "lines": len(unit.lines), "classes": len(unit.classes),
+        "modules": sum(info.is_module for info in unit.classes.values()),
+        "functions": sum("." not in name for name in unit.functions), "docstring": _first(unit.tree),
         "cells": len(study.source.cells),
     }  # fmt: skip
     study.add("source.file", study.short(unit.file), value, file=unit.file, line=1)
 
 
-def _first(docstring: str | None) -> str:
-    return (docstring or "").strip().partition("\n")[0]
+def _first(node: Any) -> str:
+    """The first line of a docstring."""
+    return (ast.get_docstring(node) or "").strip().partition("\n")[0]
 
 
 def _definitions(study: Study, unit: Unit) -> None:
     for name, info in unit.classes.items():
-        value = {
-            "bases": list(info.bases), "module": info.is_module, "first": info.node.lineno,
-            "last": info.node.end_lineno,
-            "methods": list(info.methods), "docstring": _first(ast.get_docstring(info.node)),
-        }  # fmt: skip
-        study.add("define.class", name, value, file=unit.file, line=info.node.lineno)
+        more = {"bases": list(info.bases), "module": info.is_module, "methods": list(info.methods)}
+        study.add("define.class", name, _span(info.node) | more, file=unit.file, line=info.node.lineno)
     for name, node in unit.functions.items():
-        value = {
-            "arguments": [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)],
-            "first": node.lineno, "last": node.end_lineno, "docstring": _first(ast.get_docstring(node)),
-        }  # fmt: skip
-        study.add("define.function", name, value, file=unit.file, line=node.lineno)
+        names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        study.add("define.function", name, _span(node) | {"arguments": names}, file=unit.file, line=node.lineno)
+
+
+def _span(node: ast.stmt) -> Row:
+    return {"first": node.lineno, "last": node.end_lineno, "docstring": _first(node)}
 
 
 def _prints(study: Study, unit: Unit) -> None:
@@ -73,18 +64,20 @@ def _prints(study: Study, unit: Unit) -> None:
         shown = []
         for expression in _printed(call):
             root = next((n.id for n in ast.walk(expression) if isinstance(n, ast.Name)), "")
-            places = [s.lineno for _, s in unit.assignments.get(root, []) if s.lineno <= call.lineno]
-            around = unit.loops(call)
-            again = around[-1].end_lineno or 0 if around else 0  # a round later what follows comes before
-            added = [
-                s.lineno for s in unit.all(ast.AugAssign)
-                if dotted(s.target) == root and s.lineno <= max(call.lineno, again)
-            ]  # fmt: skip
-            places = added or places
-            shown.append({"expression": ast.unparse(expression), "name": root, "set": max(places, default=None)})
+            shown.append({"expression": ast.unparse(expression), "name": root, "set": _set_at(unit, call, root)})
         if shown:
             value = {"shown": shown[:10], "words": _words(call)}
             study.add("output.print", f"line {call.lineno}", value, file=unit.file, line=call.lineno)
+
+
+def _set_at(unit: Unit, call: ast.Call, name: str) -> int | None:
+    """The line that a name got its value at before a call: where it was added to, else assigned."""
+    around = unit.loops(call)
+    again = around[-1].end_lineno or 0 if around else 0  # a round later what follows comes before
+    added = [s.lineno for s in unit.all(ast.AugAssign) if dotted(s.target) == name]
+    added = [line for line in added if line <= max(call.lineno, again)]
+    assigned = [s.lineno for _, s in unit.assignments.get(name, []) if s.lineno <= call.lineno]
+    return max(added or assigned, default=None)
 
 
 def _printed(call: ast.Call) -> Iterator[ast.expr]:
@@ -110,20 +103,25 @@ def _words(call: ast.Call) -> str:
 # ---------------------------------------------------------------------------------------------------------- settings
 
 
-def settings(study: Study) -> list[dict[str, Any]]:
+def _settings(unit: Unit) -> Iterator[Row]:
     """Every value that somebody chose: constants, options, fields, defaults, arguments of optimisers and loaders."""
-    rows: list[dict[str, Any]] = []
-    for file in study.files:
-        unit = study.program.units[file]
-        for row in _rows(unit):
-            rows.append({**row, "file": file, "uses": _uses(unit, row)})
-    chosen = {(row["file"], row["line"], row["name"]): row for row in rows}
-    return list(chosen.values())[: 3 * MOST_SETTINGS]
+    for read in (_constants, _options, _entries, _fields, _defaults, _arguments, _rounds):
+        for name, node, kind, more in read(unit):
+            row = _row(name, node, kind, more)
+            if row is not None:
+                yield row
 
 
-def _rows(unit: Unit) -> Iterator[dict[str, Any]]:
-    for find in (_constants, _options, _entries, _fields, _defaults, _arguments):
-        yield from find(unit)
+Found = Iterator[tuple[str, ast.expr, str, Row]]
+"""Name, value, kind and what more is known of a setting."""
+
+
+def _row(name: str, node: ast.expr, kind: str, more: Row) -> Row | None:
+    value = _constant(node)
+    if value is None or (isinstance(value, str) and (len(value) > 60 or kind == "default")):
+        return None
+    place = {"from": node.col_offset, "to": node.end_col_offset} if node.lineno == node.end_lineno else {}
+    return {"name": name, "value": value, "text": ast.unparse(node), "kind": kind, "line": node.lineno, **more, **place}
 
 
 def _constant(node: ast.AST | None) -> Any:
@@ -139,66 +137,43 @@ def _constant(node: ast.AST | None) -> Any:
     return None
 
 
-def _row(name: str, node: ast.expr, kind: str, unit: Unit, **more: Any) -> dict[str, Any] | None:
-    value = _constant(node)
-    if value is None or (isinstance(value, str) and len(value) > 60):
-        return None
-    text = ast.unparse(node)
-    row = {"name": name, "value": value, "text": text, "kind": kind, "line": node.lineno, **more}
-    if node.lineno == node.end_lineno:
-        row |= {"from": node.col_offset, "to": node.end_col_offset}
-    return row
+def _constants(unit: Unit) -> Found:
+    """Names that are assigned once: of the module, and those of functions that mean something."""
+    for name, [(expression, statement), *others] in unit.assignments.items():
+        if "." in name or name.startswith("_") or others or unit.loops(statement):
+            continue
+        scope = unit.scope(statement)
+        if scope is unit.tree:
+            yield name, expression, "constant", {}
+        elif isinstance(scope, ast.FunctionDef) and find(name) is not None:
+            yield name, expression, "local", {"of": scope.name}
 
 
-def _constants(unit: Unit) -> Iterator[dict[str, Any]]:
-    for name, values in unit.assignments.items():
-        expression, statement = values[0]
-        plain = "." not in name and not name.startswith("_") and len(values) == 1
-        if plain and unit.scope(statement) is unit.tree and not unit.loops(statement):
-            row = _row(name, expression, "constant", unit)
-            if row is not None:
-                yield row
-
-
-def _options(unit: Unit) -> Iterator[dict[str, Any]]:
+def _options(unit: Unit) -> Found:
     for call in unit.calls("add_argument"):
         flags = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        given = {k.arg: k.value for k in call.keywords}
-        if flags and "default" in given:
-            name = max(flags, key=len).lstrip("-").replace("-", "_")
-            said = given.get("help")
+        default, said = keyword(call, "default"), keyword(call, "help")
+        if flags and default is not None:
             words = said.value if isinstance(said, ast.Constant) and isinstance(said.value, str) else ""
-            row = _row(name, given["default"], "option", unit, help=words)
-            if row is not None:
-                yield row
+            yield max(flags, key=len).lstrip("-").replace("-", "_"), default, "option", {"help": words}
 
 
-def _entries(unit: Unit) -> Iterator[dict[str, Any]]:
+def _entries(unit: Unit) -> Found:
     """Entries of tables such as ``config = {"lr": 1e-3, "latent_dim": 64}``."""
     for table in unit.all(ast.Dict):
         for key, node in zip(table.keys, table.values, strict=True):
             named = isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value.isidentifier()
             if named and isinstance(node, ast.Constant | ast.UnaryOp | ast.Tuple | ast.List):
-                assert isinstance(key, ast.Constant)
-                row = _row(str(key.value), node, "entry", unit)
-                if row is not None:
-                    yield row
+                yield ast.literal_eval(key), node, "entry", {}  # type: ignore[arg-type]
 
 
-def _fields(unit: Unit) -> Iterator[dict[str, Any]]:
+def _fields(unit: Unit) -> Found:
     for info in unit.classes.values():
-        body = info.node.body
-        for place, statement in enumerate(body):
-            if (
-                isinstance(statement, ast.AnnAssign)
-                and statement.value is not None
-                and isinstance(statement.target, ast.Name)
-            ):
-                after = body[place + 1] if place + 1 < len(body) else None
-                words = _docline(after)
-                row = _row(statement.target.id, statement.value, "field", unit, of=info.name, help=words)
-                if row is not None:
-                    yield row
+        for statement, after in zip(info.node.body, [*info.node.body[1:], None], strict=True):
+            annotated = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+            if annotated and isinstance(statement, ast.AnnAssign) and statement.value is not None:
+                more = {"of": info.name, "help": _docline(after)}
+                yield last_name(statement.target), statement.value, "field", more
 
 
 def _docline(statement: ast.stmt | None) -> str:
@@ -208,62 +183,56 @@ def _docline(statement: ast.stmt | None) -> str:
     return ""
 
 
-def _defaults(unit: Unit) -> Iterator[dict[str, Any]]:
+def _defaults(unit: Unit) -> Found:
     for name, node in unit.functions.items():
-        arguments = [*node.args.posonlyargs, *node.args.args]
-        pairs = list(zip(arguments[len(arguments) - len(node.args.defaults) :], node.args.defaults, strict=True))
-        pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None]
+        plain, given = [*node.args.posonlyargs, *node.args.args], node.args.defaults
+        pairs = [*zip(plain[len(plain) - len(given) :], given, strict=True),
+                 *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]  # fmt: skip
         for argument, default in pairs:
-            row = _row(argument.arg, default, "default", unit, of=name)
-            if row is not None and not isinstance(row["value"], str):
-                yield row
+            if default is not None:
+                yield argument.arg, default, "default", {"of": name}
 
 
-def _arguments(unit: Unit) -> Iterator[dict[str, Any]]:
-    """Literal arguments of optimisers, loaders, dropout and clipping, and the rounds of training loops."""
+def _arguments(unit: Unit) -> Found:
+    """Literal arguments of optimisers, loaders, dropout and clipping."""
     for call in unit.all(ast.Call):
-        word = last_name(call)
-        if word in _SETTERS:
-            given = {k.arg: k.value for k in call.keywords if k.arg in _TUNED}
-            if word in OPTIMIZERS and len(call.args) > 1:
-                given.setdefault("lr", call.args[1])
-        elif word in ("clip_grad_norm_", "clip_grad_value_") and len(call.args) > 1:
-            given = {"max_norm": call.args[1]}
-        elif word in ("clip_grad_norm_", "clip_grad_value_"):
-            given = {k.arg: k.value for k in call.keywords if k.arg in ("max_norm", "clip_value")}
-        elif word.startswith("Dropout") and call.args:
-            given = {"dropout": call.args[0]}
-        else:
-            continue
-        for name, node in given.items():
-            row = _row(str(name), node, "argument", unit, of=dotted(call.func) or word)
-            if row is not None and (word != "Dropout" or isinstance(row["value"], float)):
-                yield row
+        for name, node in _tuned(call):
+            if node is not None and (last_name(call) != "Dropout" or isinstance(_constant(node), float)):
+                yield name, node, "argument", {"of": dotted(call.func) or last_name(call)}
+
+
+def _tuned(call: ast.Call) -> Iterator[tuple[str, ast.expr | None]]:
+    word = last_name(call)
+    if word in _SETTERS:
+        yield from ((str(k.arg), k.value) for k in call.keywords if k.arg in _TUNED)
+        if word in OPTIMIZERS and keyword(call, "lr") is None:
+            yield "lr", keyword(call, "lr", 1)
+    elif word == "clip_grad_norm_":
+        yield "max_norm", keyword(call, "max_norm", 1)
+    elif word == "clip_grad_value_":
+        yield "clip_value", keyword(call, "clip_value", 1)
+    elif word.startswith("Dropout"):
+        yield "dropout", keyword(call, "", 0)
+
+
+def _rounds(unit: Unit) -> Found:
+    """How often training loops go round."""
     for loop in unit.all(ast.For):
-        rounds = loop.iter
-        if (
-            isinstance(rounds, ast.Call)
-            and last_name(rounds) == "range"
-            and rounds.args
-            and any(unit.calls("backward", loop))
-        ):
-            row = _row(
-                f"range of {ast.unparse(loop.target)}", rounds.args[-1], "rounds", unit, of=ast.unparse(loop.target)
-            )
-            if row is not None:
-                yield row
+        rounds, over = loop.iter, ast.unparse(loop.target)
+        if last_name(rounds) == "range" and isinstance(rounds, ast.Call) and rounds.args:
+            if any(unit.calls("backward", loop)):
+                yield f"range of {over}", rounds.args[-1], "rounds", {"of": over}
 
 
-def _uses(unit: Unit, row: dict[str, Any]) -> list[int]:
+def _uses(unit: Unit, row: Row) -> list[int]:
     """Lines that read a setting: its name, an attribute or an entry of that name; not the line that sets it."""
     name, kind, line = row["name"], row["kind"], row["line"]
     if kind in ("argument", "rounds"):
         return []
-    lines: set[int] = set()
+    lines = {n.lineno for n in unit.all(ast.Attribute) if n.attr == name and isinstance(n.ctx, ast.Load)}
     if kind == "entry":
         keys = [n for n in unit.all(ast.Subscript) if isinstance(n.slice, ast.Constant) and n.slice.value == name]
         lines |= {n.lineno for n in keys}
     else:
         lines |= {n.lineno for n in unit.all(ast.Name) if n.id == name and isinstance(n.ctx, ast.Load)}
-    lines |= {n.lineno for n in unit.all(ast.Attribute) if n.attr == name and isinstance(n.ctx, ast.Load)}
     return sorted(lines - {line})[:12]

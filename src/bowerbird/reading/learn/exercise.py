@@ -76,7 +76,7 @@ def of_topic(topic: str) -> list[Exercise]:
 
 def seen_in(id: str) -> dict[str, Both]:
     """What may be observed of an answer, by the key of its sentence."""
-    told = sentences(FOLDER / f"{id}.toml")
+    told = sentences(FOLDER / "every.toml") | sentences(FOLDER / f"{id}.toml")
     return {key.removeprefix("seen."): words for key, words in told.items() if key.startswith("seen.")}
 
 

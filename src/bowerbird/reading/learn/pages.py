@@ -4,7 +4,6 @@ python -m bowerbird.reading.learn.pages docs/learn            writes the pages
 python -m bowerbird.reading.learn.pages docs/learn --check    says which are stale, exit status 1 if any is
 """
 
-import os
 import sys
 import textwrap
 import tomllib
@@ -17,8 +16,9 @@ import jinja2
 
 from bowerbird import config
 from bowerbird.reading.explain import cards
-from bowerbird.reading.learn.exercise import exercises, of_topic
+from bowerbird.reading.learn.exercise import of_topic
 from bowerbird.reading.learn.topic import Topic, topics
+from bowerbird.reading.publishing import publish
 from bowerbird.reading.wording import LANGUAGES, Language, sentences
 
 HERE = Path(__file__).parent
@@ -127,19 +127,5 @@ def _filled(text: str, indent: str = "") -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def main(arguments: list[str]) -> int:
-    folder = Path(next((word for word in arguments if not word.startswith("-")), "docs/learn"))
-    if "--check" in arguments:
-        old = stale(folder)
-        print(os.linesep.join(f"stale: {name}" for name in old) or f"{len(pages())} pages are up to date")
-        return 1 if old else 0
-    for name, text in pages().items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    print(f"{len(pages())} pages, {len(exercises())} exercises, written to {folder}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(publish(sys.argv[1:], Path("docs/learn"), lambda: pages().items(), stale))

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from bowerbird.errors import BowerbirdError
-from bowerbird.reading.drivers import Project
+from bowerbird.reading.drivers import Project, mentions
 from bowerbird.reading.program import Program, words_in
 from bowerbird.reading.running.guards import is_secret
 from bowerbird.reading.source import parse
@@ -68,7 +68,7 @@ def _imported(project: Project, main: Path, program: Program) -> Found:
 
 def _pages(project: Project, main: Path, program: Program) -> Found:
     names = {main.stem, *_defined(program)}
-    yield from ((path, names) for path in project.pages[:3] if _mentions(project.text(path), names))
+    yield from ((path, names) for path in project.pages[:3] if mentions(project.text(path), names))
 
 
 def _settings(project: Project, main: Path, program: Program) -> Found:
@@ -119,7 +119,7 @@ def _stretches(text: str, names: set[str]) -> list[tuple[int, int]]:
     try:
         tree = parse(text, "")
     except BowerbirdError:
-        rows = [number for number, line in enumerate(text.splitlines(), 1) if _mentions(line, names)]
+        rows = [number for number, line in enumerate(text.splitlines(), 1) if mentions(line, names)]
         return [(max(1, row - 2), row + 8) for row in rows[:12]] or [(1, 40)]
     found: list[tuple[int, tuple[int, int]]] = []
     for node in ast.walk(tree):
@@ -127,14 +127,10 @@ def _stretches(text: str, names: set[str]) -> list[tuple[int, int]]:
             continue
         place = (node.lineno, node.end_lineno or node.lineno)
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            inside = not isinstance(node, ast.ClassDef) and _mentions(ast.unparse(node), names)
+            inside = not isinstance(node, ast.ClassDef) and mentions(ast.unparse(node), names)
             found += [(0, place)] if node.name in names else [(1, place)] if inside else []
-        elif node in tree.body and _mentions(ast.unparse(node), names):
+        elif node in tree.body and mentions(ast.unparse(node), names):
             found.append((2, place))
         elif isinstance(node, ast.Expr) and "add_argument(" in ast.unparse(node):
             found.append((3, place))
     return [place for _, place in sorted(found)]
-
-
-def _mentions(text: str, names: set[str]) -> bool:
-    return bool(names) and re.search(rf"\b({'|'.join(map(re.escape, names))})\b", text) is not None

@@ -42,7 +42,7 @@ def rule(identity: str, title: str, *, family: str, exact: bool = False) -> Call
     """Registers a rule under its id in the catalogue of defects."""
 
     def register(judge: Judge) -> Judge:
-        if identity in _RULES and _RULES[identity].judge.__qualname__ != judge.__qualname__:
+        if identity in _RULES and _RULES[identity].title != title:
             raise ValueError(f"two rules are called {identity}")
         _RULES[identity] = Rule(identity, title, family, judge, exact)
         return judge

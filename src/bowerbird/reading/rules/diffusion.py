@@ -7,10 +7,20 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, names_in, receiver, targets_of
+from bowerbird.reading.program import Program, Unit, keyword, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
-from bowerbird.reading.rules.places import assigned_in, class_at, function_at, mentions, statements_in, swap, unit_of
+from bowerbird.reading.rules.messages import placed, say
+from bowerbird.reading.rules.places import (
+    assigned_in,
+    class_at,
+    first,
+    function_at,
+    lines_where,
+    mentions,
+    statements_in,
+    swap,
+    unit_of,
+)
 from bowerbird.reading.running.run import Run
 
 _DEFINITIONS = {
@@ -40,7 +50,7 @@ def _table_finding(identity: str, fact: Fact) -> Finding:
     return Finding(
         identity,
         "error",
-        fact.line or 1,
+        placed(fact.line),
         f"The table {fact['name']} is not {_DEFINITIONS[fact['kind']]}.",
         f"It is off by {fact['error']:.2g} (relative) from what the program's other tables give; its first entry is "
         f"{fact['first']:.4g} and should be {fact['should_be']:.4g} ({fact.id}).",
@@ -128,16 +138,11 @@ def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
     function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
     if function is None:
-        return fact.line or 1
-    lines = [
-        (s.lineno, ast.unparse(s)) for s in statements_in(unit, function) if isinstance(s, ast.Assign | ast.Return)
-    ]
-    about = [
-        n
-        for n, text in lines
-        if bool(re.search(r"1(\.0)? ?- ?|one_?minus", text)) == noise and re.search("alpha|bar|sqrt|sigma", text)
-    ]
-    return (about or [n for n, _ in lines] or [function.lineno])[0]
+        return placed(fact.line)
+    minus, kinds = r"1(\.0)? ?- ?|one_?minus", (ast.Assign, ast.Return)
+    of_noise = set(lines_where(unit, function, minus, *kinds))
+    about = [n for n in lines_where(unit, function, "alpha|bar|sqrt|sigma", *kinds) if (n in of_noise) == noise]
+    return (about or lines_where(unit, function, "", *kinds) or [function.lineno])[0]
 
 
 @rule("D04", "The last step still holds signal", family="diffusion")
@@ -151,7 +156,7 @@ def last_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         unit = unit_of(program, fact)
         line = next(
             (c.lineno for c in unit.calls("linspace") if any(isinstance(unit.constant(a), float) for a in c.args)),
-            fact.line or 1,
+            placed(fact.line),
         )
         yield say(
             "D04", "warning", line, fact=fact, beta_first=fact["beta_first"] or 0, beta_last=fact["beta_last"] or 0,
@@ -173,7 +178,7 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             unit = unit_of(program, fact)
             function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
             returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)] if function else []
-            line = (returns[-1].end_lineno or returns[-1].lineno) if returns else fact.line or 1
+            line = (returns[-1].end_lineno or returns[-1].lineno) if returns else placed(fact.line)
             yield say("D05c", "error", line, fact=fact)
     for fact in facts.of("probe.target"):
         velocity, found = fact["velocity"], (fact["of_noise"], fact["of_input"])
@@ -183,16 +188,8 @@ def round_trip(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         if abs(found[0] + velocity[0]) + abs(found[1] + velocity[1]) < 0.02 * scale and fact["standard_v"]:
             unit = unit_of(program, fact)
             function = function_at(unit, fact.line)
-            at = (
-                [
-                    s.lineno
-                    for s in assigned_in(unit, "^target$|^v$", under=function)
-                    if re.search("noise|eps", ast.unparse(s)) and "-" in ast.unparse(s)
-                ]
-                if function
-                else []
-            )
-            yield say("D05b", "error", (at or [fact.line or 1])[-1], found=found, velocity=velocity, fact=fact)
+            at = lines_where(unit, function, r"^(target|v) = .*((noise|eps).* - |- .*(noise|eps))")
+            yield say("D05b", "error", at[-1] if at else fact.line, found=found, velocity=velocity, fact=fact)
 
 
 def _signed_sampling(program: Program) -> bool:
@@ -211,41 +208,17 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
-        calls = (
-            [
-                c.lineno
-                for c in unit.all(ast.Call, under=holder)
-                if holder
-                and last_name(c) in ("p_losses", "loss", "training_losses")
-                and (f := unit.function(c)) is not None
-                and f.name == "forward"
-            ]
-            if holder
-            else []
-        )
-        yield say("D06", "error", (calls or [fact.line or 1])[0], fact=fact)
+        forward = next((n for n in holder.body if getattr(n, "name", "") == "forward"), None) if holder else None
+        calls = lines_where(unit, forward, r"\.(p_losses|loss|training_losses)\(", ast.Call)
+        yield say("D06", "error", first(calls, fact.line), fact=fact)
         return
-    seen = False
     if facts.of("probe.noising") and not _SCALED.search(program.main.text):
         for fact in facts.of("data.batch"):
-            first = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
-            seen = seen or first is not None
-            if first and first.get("min", -1) >= 0 and first.get("max", 0) <= 1:
-                line = next((c.lineno for c in program.main.calls("ToTensor")), fact.line or 1)
-                yield say("D06c", "warning", line, file="", first=first, fact=fact)
+            batch = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
+            if batch and batch.get("min", -1) >= 0 and batch.get("max", 0) <= 1:
+                line = next((c.lineno for c in program.main.calls("ToTensor")), placed(fact.line))
+                yield say("D06c", "warning", line, file="", first=batch, fact=fact)
                 return
-    yield from _unscaled(program, seen)
-
-
-def _unscaled(program: Program, seen: bool) -> Iterator[Finding]:
-    """By the text alone: transforms that end in [0, 1] in a file that diffuses and clamps to [-1, 1]."""
-    text = "\n".join(unit.text for unit in program)
-    diffuses = re.search(r"def (q_sample|p_losses|noise_images?|add_noise|forward_diffusion)\b", program.main.text)
-    if seen or diffuses is None or _SCALED.search(text):
-        return
-    for call in program.main.calls("ToTensor"):
-        yield say("D06b", "warning", call.lineno, file=program.main.file)
-        return
 
 
 _SCALED = re.compile(
@@ -260,7 +233,7 @@ def min_snr(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if fact["most"] > 100 and fact["least"] > 1:
             yield say(
                 "D07", "error", fact.line,
-                patch=swap(program, fact.file, fact.line or 1, "min=", "max=", "D07: max"), fact=fact,
+                patch=swap(program, fact.file, fact.line, "min=", "max=", "D07: max"), fact=fact,
             )  # fmt: skip
 
 
@@ -297,42 +270,18 @@ def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
         if share > 0.02:
             return
         unit = unit_of(program, fact)
-        function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
-        mixed = [
-            s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
-            if re.search(r"guid|cfg|scale|\bw\b", ast.unparse(s.value)) and isinstance(s.value, ast.BinOp)
-        ]  # fmt: skip
+        function = function_at(unit, fact["update_line"] or fact.line)
+        mixed = lines_where(unit, function, r"= .*[-+*].*(guid|cfg|scale|\bw\b)|= .*(guid|cfg|scale|\bw\b).*[-+*]")
         yield say(
-            "D11b", "warning", (mixed or [fact["update_line"] or fact.line or 1])[0], share=share, share_2=1 - share,
+            "D11b", "warning", first(mixed, fact["update_line"] or fact.line), share=share, share_2=1 - share,
             fact=fact,
         )  # fmt: skip
         return
 
 
-@rule("D12", "The network ignores the time", family="diffusion")
-def time_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Other times, same output."""
-    for fact in facts.of("probe.time"):
-        if fact["change"] > 1e-7:
-            yield say("D12b", "ok", fact.line, fact=fact)
-            continue
-        unit = unit_of(program, fact)
-        info = unit.classes.get(str(fact["class"]))
-        forward = info.methods.get("forward") if info else None
-        uses = [
-            s.lineno
-            for s in (statements_in(unit, forward) if forward else ())
-            if isinstance(s, ast.Assign | ast.Return | ast.AugAssign)
-            and mentions(s, r"^(t|ts|time\w*|t_emb|temb|emb|step|sigma)$")
-        ]
-        yield say("D12", "error", (uses or [forward.lineno if forward else fact.line or 1])[0], fact=fact)
-
-
 @rule("D13", "Steps are drawn from the wrong range", family="diffusion")
 def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The bounds of randint against the tables and the steps that the sampler visits."""
-    for unit in program:
-        yield from _standing_step(unit)
     lengths = {f["steps"] for f in facts.of("probe.schedule")}
     visited = [
         int(f["t"])
@@ -361,38 +310,6 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
                 patch=swap(program, unit.file, call.lineno, "low=1", "low=0", "D13: from 0") if unseen else None,
                 which=which, low=low, high_2=high - 1, steps=steps, reached=reached,
             )  # fmt: skip
-
-
-def _standing_step(unit: Unit) -> Iterator[Finding]:
-    """A loop over steps that stores something for each, while the step it passes on was set before and stays."""
-    for loop in unit.all(ast.For):
-        if not isinstance(loop.target, ast.Name) or "range" not in ast.unparse(loop.iter):
-            continue
-        index = loop.target.id
-        inside = list(unit.all(ast.Call, under=loop))
-        stored = any(
-            isinstance(n.ctx, ast.Store) and index in names_in(n.slice) for n in unit.all(ast.Subscript, under=loop)
-        )
-        passed = {
-            k.value.id for c in inside for k in c.keywords
-            if k.arg and _STEP_NAME.match(k.arg) and isinstance(k.value, ast.Name)
-        }  # fmt: skip
-        body = [c for c in inside if c.lineno > loop.lineno]
-        told = any(index in names_in(a) for c in body for a in (*c.args, *(k.value for k in c.keywords)))
-        changed = {n for s in unit.all(ast.stmt, under=loop) for n in map(dotted, targets_of(s)) if n}
-        changed |= {dotted(receiver(c)) or "" for c in inside if last_name(c).endswith("_")} | {index}
-        for name in sorted(passed - changed) if stored and not told else ():
-            before = [
-                n.lineno for n in unit.all(ast.Assign, ast.Expr, under=unit.function(loop) or unit.tree)
-                if n.lineno < loop.lineno and name in names_in(n)
-            ]  # fmt: skip
-            yield say(
-                "D13c", "warning", max(before, default=loop.lineno), file=unit.file, index=index, name=name, loop=loop,
-                iter=ast.unparse(loop.iter)[:40],
-            )  # fmt: skip
-
-
-_STEP_NAME = re.compile(r"^(t|ts|time_?steps?|time)$")
 
 
 def _draws_steps(unit: Unit, call: ast.Call, statement: ast.stmt) -> bool:
@@ -550,7 +467,7 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
         return None
     severity, message, fix = said
     unit = unit_of(program, fact)
-    update = int(fact["update_line"] or fact.line or 1)
+    update = placed(fact["update_line"] or fact.line)
     line = _reused(unit, update) if message.startswith("The random term") else update
     return say("D08", severity, line, said=message, fact=fact, step=step, variances=step.variances[0] ** 0.5, seen=fix)
 
@@ -563,13 +480,10 @@ def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
     if _close(step.picture, wanted[0], 2e-3) and abs(step.answer - wanted[1]) < 0.02 * (1 + abs(wanted[1])):
         return None
     unit = unit_of(program, fact)
-    function = function_at(unit, fact["update_line"]) or function_at(unit, fact.line)
-    places = [
-        s.lineno for s in (unit.all(ast.Assign, under=function) if function else ())
-        if re.search(r"alpha|bar", ast.unparse(s.targets[0])) and re.search(r"\[", ast.unparse(s.value))
-    ]  # fmt: skip
+    function = function_at(unit, fact["update_line"] or fact.line)
+    places = lines_where(unit, function, r"^[^=]*(alpha|bar)[^=]*= .*\[")
     return say(
-        "D08b", "warning", (places or [fact["update_line"] or fact.line or 1])[0], fact=fact, step=step, wanted=wanted,
+        "D08b", "warning", first(places, fact["update_line"] or fact.line), fact=fact, step=step, wanted=wanted,
     )  # fmt: skip
 
 
@@ -596,28 +510,10 @@ def average(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One update with all new weights at one and all averaged ones at zero."""
     for fact in facts.of("probe.ema"):
         after, decay = fact["after"], fact["decay"]
-        unit = unit_of(program, fact)
-        holder = class_at(unit, fact.line) or function_at(unit, fact.line)
-        body = [
-            s
-            for s in (unit.all(ast.Assign, ast.Expr, ast.AugAssign, ast.Return, under=holder) if holder else ())
-            if re.search(r"decay|beta|alpha|lerp|mu\b", ast.unparse(s))
-            and re.search(r"\*|mul|lerp|add", ast.unparse(s))
-            and holder is not None
-            and s.lineno > holder.lineno
-        ]
-        line = body[0].lineno if body else fact.line or 1
-        if after == 0 and fact["online"] == 1:
-            moved = facts.of("module.moved")
-            still = [
-                m for m in moved if re.search("ema|average|shadow", m.subject, re.I) and m["unmoved"] and not m["moved"]
-            ]
-            yield say(
-                "D09", "error", line, fact=fact,
-                said=f"; {still[0].subject} did not move in the whole run ({still[0].id})." if still else ".",
-            )  # fmt: skip
-        elif (decay > LEAST_DECAY and abs(after - decay) < 1e-4) or fact["online"] != 1:
-            yield say("D09b", "error", line, decay=decay, after=after, fact=fact)
+        if after == 0:
+            yield say("D09", "error", fact.line, fact=fact)
+        elif decay > LEAST_DECAY and abs(after - decay) < 1e-4:
+            yield say("D09b", "error", fact.line, decay=decay, after=after, fact=fact)
 
 
 @rule("D10", "A tensor of inference_mode is needed by the backward pass", family="diffusion")
@@ -628,12 +524,9 @@ def inference_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
             continue
         unit = unit_of(program, fact)
         places = [c.lineno for c in unit.calls("inference_mode")]
-        inside = [
-            n
-            for n in places
-            if not any(re.search("sample|generate|eval", f.name) for f in [function_at(unit, n)] if f is not None)
-        ]
-        line = (inside or places or [fact.line or 1])[0]
+        homes = {n: function_at(unit, n) for n in places}
+        inside = [n for n, f in homes.items() if f is None or not re.search("sample|generate|eval", f.name)]
+        line = first(inside or places, fact.line)
         yield say(
             "D10", "error", line, patch=swap(program, fact.file, line, "inference_mode", "no_grad", "D10: no_grad"),
             fact=fact, message=str(fact["message"])[:90],

@@ -1,14 +1,15 @@
 """What the general experiments found: each knows a property that any right program has, and no pattern of the text."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
-from bowerbird.reading.findings import Finding
+from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
-from bowerbird.reading.rules.places import function_at, unit_of
+from bowerbird.reading.rules.messages import placed, say
+from bowerbird.reading.rules.places import first, function_at, unit_of
 from bowerbird.reading.running.run import Run
 
 
@@ -21,11 +22,62 @@ def _sentence(fact: Fact) -> str:
     return f"{said[:1].upper()}{said[1:]} ({fact.id})."
 
 
-@rule("X18", "Examples of a batch depend on one another", family="general", exact=True)
-def coupled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """One example was changed, and the answers to others moved."""
-    for fact in _failing(facts, "independence"):
-        yield say("X18", "error", fact.line, fact=fact, said=_sentence(fact))
+@dataclass(frozen=True)
+class Experiment:
+    """A rule that tells where a property of the same name fails, and nothing else; ``weigh`` says how sure that is."""
+
+    id: str
+    title: str
+    family: str
+    property: str
+    weigh: Callable[[Fact], Severity | None]
+
+    def __call__(self, program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+        for fact in _failing(facts, self.property):
+            severity = self.weigh(fact)
+            if severity is not None:
+                yield say(self.id, severity, fact.line, fact=fact, said=_sentence(fact))
+
+
+def _heeded(fact: Fact) -> Severity | None:
+    if fact["how"] == "value":
+        return "error" if fact["module"] else "warning"
+    if fact["how"] == "replaced" and fact["module"]:
+        return "error"
+    return "info" if fact["how"] == "unread" else None
+
+
+def _surely(fact: Fact) -> Severity:
+    return "error"
+
+
+def _likely(fact: Fact) -> Severity:
+    return "warning"
+
+
+def _coupled(fact: Fact) -> Severity:
+    return "error" if fact["module"] and fact["mixes"] else "warning"
+
+
+EXPERIMENTS = (
+    Experiment("D16", "A sampler does not draw what its network knows", "diffusion", "sampler", _likely),
+    Experiment("M06", "A distance between distributions is not the one it resembles", "reporting", "distance", _surely),
+    Experiment("P08", "A call changes its input in place, and the input is used again", "modules", "in place", _likely),
+    Experiment("P10", "No gradient reaches what the answer depends on", "modules", "learning", _likely),
+    Experiment("S08", "Randomness is on in evaluation and off in training", "sampling", "mode", _surely),
+    Experiment("T15", "A mask hides nothing of what it marks", "transformer", "mask", _likely),
+    Experiment("T16", "A causal network sees a little ahead", "transformer", "causal", _likely),
+    Experiment("V03", "In evaluation the latent is not the posterior mean", "vae", "evaluation", _surely),
+    Experiment("V14", "The scale of a distribution is learned wrongly", "vae", "density", _likely),
+    Experiment("X18", "Examples of a batch depend on one another", "general", "independence", _coupled),
+    Experiment("X20", "An input changes nothing", "general", "heeded", _heeded),
+    Experiment("X21", "The terms of a loss grow differently with the batch", "general", "terms", _likely),
+    Experiment("X22", "A log-determinant is not that of the Jacobian", "general", "jacobian", _surely),
+    Experiment("X23", "An inverse does not undo what it inverts", "general", "inverse", _likely),
+    Experiment("X24", "A probability works the other way round", "general", "chance", _likely),
+)
+for experiment in EXPERIMENTS:
+    rule(experiment.id, experiment.title, family=experiment.family, exact=True)(experiment)
 
 
 @rule("X05", "The result of an operation is thrown away", family="general", exact=True)
@@ -34,7 +86,13 @@ def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     for fact in _failing(facts, "dataflow"):
         for row in fact["unused"]:
             if row["how"] == "discarded":
-                yield say("X05", "error", row["line"], text=row["text"][:60], fact=fact)
+                yield say(
+                    "X05",
+                    "warning" if row["kind"] == "module" else "error",
+                    row["line"],
+                    text=row["text"][:60],
+                    fact=fact,
+                )
 
 
 @rule("X08", "What is computed is never used", family="general")
@@ -62,7 +120,9 @@ def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         args, kwargs = fact["args"] or [None], fact["kwargs"] or {}
         along = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if fact.subject in _REDUCTIONS and fact["direct"] and args[0] == [] and isinstance(along, int):
-            yield say("X19", "warning", fact.line, fact=fact, along=along)
+            yield say("X19", "warning", fact.line, fact=fact, function=fact.subject, along=along)
+    for fact in _failing(facts, "axis"):
+        yield say("X19", "warning", fact.line, fact=fact, function=fact["function"], along=fact["along"])
 
 
 @rule("P09", "What was trained is not saved", family="parameters", exact=True)
@@ -73,7 +133,7 @@ def unsaved(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         unit = unit_of(program, fact)
         lines = [line for line, text in enumerate(unit.lines, 1) if f"self.{name} =" in text]
         yield say(
-            "P09", "error", (lines or [fact.line or 1])[0], file=fact.file, facts=(fact.id,), name=name,
+            "P09", "error", first(lines, fact.line), file=fact.file, facts=(fact.id,), name=name,
             said=_sentence(fact),
         )  # fmt: skip
 
@@ -85,7 +145,7 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
         divided = [n.lineno for n in unit.all(ast.BinOp, ast.AugAssign, under=function) if isinstance(n.op, ast.Div)]
-        line = max(divided, default=fact.line or 1)
+        line = max(divided, default=placed(fact.line))
         said = _sentence(fact)
         if fact["holds"]:
             yield Finding("M01", "ok", line, f"What {fact.subject} reports is an average.", said, file=fact.file)

@@ -14,9 +14,9 @@ from bowerbird.reading.origins import argument_line, around, bound, calls_at, lo
 from bowerbird.reading.patching import Patch, replace_line
 from bowerbird.reading.phases import Phase, contributions, did_nothing, forwards, owners_of, phases, steps_of
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver, words_in
-from bowerbird.reading.rules import loop, rule
+from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.loop import doubled, forsaken, name_of, steps_taken
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -63,10 +63,10 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
                 "The fake batch reaches the discriminator's loss with its graph, which that loss's backward() frees."
             )
             yield Finding(
-                "G01", "error", again[0].line or 1, message, evidence, fix, again[0].file, (again[0].id, error.id),
+                "G01", "error", placed(again[0].line), message, evidence, fix, again[0].file, (again[0].id, error.id),
                 patch=_detached(program, facts, again[0]),
             )  # fmt: skip
-            if abs(error.line - (again[0].line or 1)) > 2:
+            if abs(error.line - (placed(again[0].line))) > 2:
                 message = (
                     f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
                 )
@@ -122,7 +122,15 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         places = {fake.line: fake, **({made.line: made} if made is not None else {})}
         for line, place in places.items():
             yield Finding(
-                "G02", "error", line or 1, message, evidence, fix, place.file, known, patch if place is fake else None
+                "G02",
+                "error",
+                placed(line),
+                message,
+                evidence,
+                fix,
+                place.file,
+                known,
+                patch if place is fake else None,
             )
 
 
@@ -207,7 +215,7 @@ def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: F
 
 def _attached(program: Program, call: Fact) -> Patch | None:
     unit = unit_of(program, call)
-    return replace_line(unit.file, call.line or 1, ".detach()", "", unit.lines, label="G04: no detach")
+    return replace_line(unit.file, placed(call.line), ".detach()", "", unit.lines, label="G04: no detach")
 
 
 @rule("G23", "The generator is trained on one batch of noise", family="gan")
@@ -327,7 +335,7 @@ def _wrong(program: Program, pair: Pair, culprit: list[Score], message: str, rul
     side = f"{score.call.subject} scored {'fakes' if score.fake else 'real samples'} at line {score.call.line}"
     file = score.loss.file if score.loss is not None else unit.file
     return Finding(
-        rule_id, "error", line or 1,
+        rule_id, "error", placed(line),
         f"Both sides pull the same way: {message}.",
         f"{side} ({score.call.id}); the gradient of the loss of line {score.backward.line} at these scores is "
         f"{_gradient(score):+.3g} on average, so a smaller loss wants "
@@ -345,7 +353,7 @@ def _gradient(score: Score) -> float:
 
 def _fine(pair: Pair, real: list[Score], fake: list[Score], made: list[Score], rule_id: str, compared: bool) -> Finding:
     return Finding(
-        rule_id, "ok", made[0].backward.line or 1,
+        rule_id, "ok", placed(made[0].backward.line),
         f"{pair.generator} and {pair.discriminator} want opposite things of the scores of fakes.",
         f"Of real samples {fmean(s.wish for s in real):+.2f}, of fakes {fmean(s.wish for s in fake):+.2f}, of the "
         f"generator's {fmean(s.wish for s in made):+.2f} (+1: all larger; {real[0].backward.id}, "
@@ -391,17 +399,7 @@ def _label(program: Program, loss: Fact, what: str, why: str) -> Finding:
 
 @rule("G07", "One side of the game is never stepped", family="gan")
 def never_stepped(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Both optimisers hold the same network, or one of them is never stepped; else what the text says of it."""
-    observed = list(_observed(program, facts))
-    yield from observed
-    if not observed:
-        yield from loop.handed_twice(program)
-        yield from loop.never_stepped(program)
-        yield from loop.exchanged(program)
-        yield from loop.given_alike(program)
-
-
-def _observed(program: Program, facts: FactStore) -> Iterator[Finding]:
+    """Both optimisers hold the same network, or one of them is never stepped."""
     found = pairs(facts)
     sides = {name for pair in found for name in (pair.generator, pair.discriminator)}
     untrained = {moved.subject: moved for moved in forsaken(facts)}
@@ -432,7 +430,7 @@ def _given(program: Program, optimizer: Fact, held: str, wanted: str) -> Patch |
     unit = program.units.get(optimizer.file, program.main)
     label = f"G07: {wanted}"
     return replace_line(
-        unit.file, optimizer.line or 1, f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
+        unit.file, placed(optimizer.line), f"{held}.parameters()", f"{wanted}.parameters()", unit.lines, label=label
     )
 
 
@@ -647,7 +645,7 @@ def critic_ratio(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
         steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
         if not steps:
             continue
-        file, line = place or (steps[0].file, steps[0].line or 1)
+        file, line = place or (steps[0].file, placed(steps[0].line))
         yield say(
             "G10", "error", line, file=file, facts=(steps[0].id,), pair=pair, theirs=theirs, ours=ours, steps=steps,
         )  # fmt: skip
@@ -704,7 +702,7 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
         vain = _vain_clipping(program)
         if isinstance(vain, str) or not steps:
             continue
-        file, line = vain or (steps[0].file, steps[0].line or 1)
+        file, line = vain or (steps[0].file, placed(steps[0].line))
         score = found
         yield say(
             "G11", "error", line, file=file, facts=(score.backward.id, steps[0].id), pair=pair,
@@ -823,7 +821,7 @@ def coupled_samples(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             (unit, call.lineno) for unit, call in creations(program, *{r["class"] for r in norms})
             if (holder := unit.class_around(call)) is None or holder.name == tree["class"]
         ]  # fmt: skip
-        unit, line = lines[0] if lines else (program.main, found[0].line or 1)
+        unit, line = lines[0] if lines else (program.main, placed(found[0].line))
         yield say(
             "G13", "warning", line, file=unit.file, facts=(tree.id, found[0].id), pair=pair, norms_2=len(norms),
             norms=norms, tree=tree, found=found,
@@ -876,7 +874,7 @@ def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
         if source is None or low is None or low < 0 or high > 1 or not _ends_in(program, facts, source, "Sigmoid"):
             continue
         made = list(creations(program, "BCEWithLogitsLoss"))
-        places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, loss.line or 1)]
+        places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, placed(loss.line))]
         squash = next(
             ((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None
         )
@@ -907,7 +905,7 @@ def _logits(program: Program, facts: FactStore) -> Iterator[Finding]:
         if "elements of input should be between 0 and 1" not in error["message"] or error["phase"] != "program":
             continue
         made = [(u.file, c.lineno) for u, c in creations(program, "BCELoss")]
-        for file, line in dict.fromkeys([*made[:1], (error.file, error.line or 1)]):
+        for file, line in dict.fromkeys([*made[:1], (error.file, placed(error.line))]):
             yield say("G09b", "error", line, file=file, facts=(error.id,), error=error, message=error["message"][:90])
 
 
@@ -981,7 +979,7 @@ def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         large = high > 2 and kind[0] in ("tanh", "sigmoid")
         if not (tanh or sigmoid or large):
             yield Finding(
-                "G14", "ok", real[0].line or 1, f"Real images lie where the generator's {kind[0]} can reach.",
+                "G14", "ok", placed(real[0].line), f"Real images lie where the generator's {kind[0]} can reach.",
                 f"In [{low:.3g}, {high:.3g}] ({real[0].id}).", "", real[0].file, (real[0].id,),
             )  # fmt: skip
             continue
@@ -1062,7 +1060,7 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if _alike(trained[0], call):
                 continue
             drawn = _drawn(facts, program, call)
-            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (call.line or 1,)))):
+            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (placed(call.line),)))):
                 if line not in told:
                     told.add(line)
                     yield _another_prior(pair, trained[0], call, line, drawn)
@@ -1129,7 +1127,7 @@ def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
 def _draw_line(program: Program, call: Fact) -> int:
     """Where the noise of a call was bound to its name; past lines that only wrap it or move it."""
     unit = program.units.get(call.file, program.main)
-    line = call.line or 1
+    line = placed(call.line)
     for node in calls_at(unit, line):
         name = dotted(node.args[0]) if node.args else None
         if last_name(node) == call.subject.rpartition(".")[2] and name is not None:
@@ -1146,38 +1144,9 @@ def _draw_line(program: Program, call: Fact) -> int:
 
 @rule("G17", "The condition is ignored", family="gan")
 def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A conditional network must depend on its labels; a discriminator that sees none cannot ask for them."""
-    found = pairs(facts)
-    roles = {name for pair in found for name in (pair.generator, pair.discriminator)}
-    for fact in facts.of("probe.inputs"):
-        rows = fact["arguments"] or []
-        if fact.subject not in roles or len(rows) < 2 or not any(r["moved"] > 0 for r in rows):
-            continue
-        if len([s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]) < 2:
-            continue
-        for row in rows:
-            if row["moved"] > 0 or row["argument"] == 0:
-                continue
-            unit, line, name = _parameter(program, str(fact["class"]), row["argument"])
-            yield say(
-                "G17b", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
-                row=row, rows=rows,
-            )  # fmt: skip
-    for pair in found:
+    """The generator is given labels, and the discriminator that sees none cannot ask for them."""
+    for pair in pairs(facts):
         yield from _unlabelled(program, facts, pair)
-
-
-def _parameter(program: Program, kind: str, argument: int | str) -> tuple[Unit | None, int | None, str]:
-    """Where the forward of a class reads one of its arguments, or its head where it never does."""
-    for unit in program:
-        forward = unit.functions.get(f"{kind}.forward")
-        if forward is None:
-            continue
-        names = [a.arg for a in forward.args.args][1:]
-        name = names[argument] if isinstance(argument, int) and argument < len(names) else str(argument)
-        reads = [n.lineno for n in unit.all(ast.Name, under=forward) if n.id == name and isinstance(n.ctx, ast.Load)]
-        return unit, (reads[0] if reads else forward.lineno), name
-    return None, None, f"argument {argument}"
 
 
 def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
@@ -1205,30 +1174,6 @@ def _labels(call: Fact) -> bool:
     return any(isinstance(g, dict) and "int" in str(g.get("dtype", "")) for g in given)
 
 
-@rule("G18", "All samples are the same", family="gan")
-def insensitive(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A generator whose output does not depend on its noise can make only one picture."""
-    makers = {pair.generator for pair in pairs(facts)}
-    for fact in facts.of("probe.inputs"):
-        noise = [r for r in fact["arguments"] or () if r["argument"] == 0 and "float" in r["dtype"]]
-        if fact.subject not in makers or not noise:
-            continue
-        trained = [s for s in facts.of("event.step") if fact.subject in (s["owners"] or {})]
-        if noise[0]["moved"] <= 1e-6 * max(noise[0]["size"], 1e-6):
-            if len(trained) < 2:
-                continue
-            unit, line, name = _parameter(program, str(fact["class"]), 0)
-            yield say(
-                "G18", "error", line or fact.line, file=unit.file if unit else fact.file, fact=fact, name=name,
-                noise=noise,
-            )  # fmt: skip
-        else:
-            yield Finding(
-                "G18", "ok", fact.line or 1, f"The samples of {fact.subject} depend on its noise.",
-                f"Other noise moved its output by {noise[0]['moved']:.2g} ({fact.id}).", "", fact.file, (fact.id,),
-            )  # fmt: skip
-
-
 @rule("G19", "The discriminator is saturated", family="gan")
 def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """When the discriminator is certain, hardly any gradient is left for the generator."""
@@ -1245,69 +1190,6 @@ def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
 
 
 # ---------- promises: what the text says of the layers, and initialisations that reach none
-
-
-_CLAIMS = (
-    (re.compile(r"\b(dcgan|(deep )?convolution(al|s)?|conv ?nets?|cnn)\b|卷积", re.I), "convolutional", "conv"),
-    (re.compile(r"\b(lstm|gru|recurrent)\b|循环神经网络", re.I), "recurrent", "rnn|lstm|gru"),
-    (re.compile(r"\b(transformer|self-attention)\b", re.I), "attention", "atten|former|attn|softmax|qkv|query"),
-)  # fmt: skip
-_NOT = re.compile(r"\b(not|no|without|instead|unlike|rather|replace\w*|non|never|than)\b|不|非|没有", re.I)
-
-
-@rule("G20", "The text promises other layers than there are", family="gan")
-def promised_layers(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A class that is called convolutional and has only linear layers."""
-    for unit in program:
-        for info in unit.classes.values():
-            if not info.is_module or not any(True for _ in unit.calls("Linear", under=info.node)):
-                continue
-            words = _vocabulary(unit, info.node)
-            for text, line in _descriptions(unit, info.node):
-                if any(claim.search(text) and _uses(words, needed) for claim, _, needed in _CLAIMS):
-                    continue  # one of several kinds that the line names
-                for claim, what, needed in _CLAIMS:
-                    said = claim.search(text)
-                    if said is None or _NOT.search(text) or _uses(words, needed):
-                        continue
-                    yield say(
-                        "G20", "warning", line, file=unit.file, info=info, what=what, group=said.group(0),
-                        node=", ".join(sorted(_layers(unit, info.node))) or "none of torch.nn",
-                    )  # fmt: skip
-
-
-def _uses(words: set[str], kind: str) -> bool:
-    return any(re.search(kind, word, re.I) for word in words)
-
-
-def _vocabulary(unit: Unit, node: ast.AST, depth: int = 3) -> set[str]:
-    """Every name that a class uses, and those of the program's classes and functions that it uses."""
-    words = words_in(node)
-    words -= {node.name} if isinstance(node, ast.ClassDef) else set()
-    if depth:
-        for word in list(words):
-            other = unit.classes[word].node if word in unit.classes else unit.functions.get(word)
-            if other is not None and other is not node:
-                words |= _vocabulary(unit, other, depth - 1) | {word}
-    return words
-
-
-def _layers(unit: Unit, node: ast.AST) -> set[str]:
-    return {
-        last_name(c) for c in unit.all(ast.Call, under=node) if (dotted(c.func) or "").startswith(("nn.", "torch.nn."))
-    }
-
-
-def _descriptions(unit: Unit, node: ast.ClassDef) -> Iterator[tuple[str, int]]:
-    """The docstring line by line, and the comments just above a class."""
-    first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        for offset, text in enumerate(first.value.value.splitlines()):
-            yield text, first.lineno + offset
-    above = node.lineno - 1
-    while above in unit.comments:
-        yield unit.comments[above], above
-        above -= 1
 
 
 @rule("G21", "The initialisation is never applied", family="gan")

@@ -9,9 +9,9 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.origins import at, bound, calls_at
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.program import Function, Program, Unit, dotted, keyword, last_name, receiver
+from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
@@ -97,7 +97,7 @@ def raises(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
 def _place(fact: Fact, program: Program) -> tuple[str, int]:
     """The innermost line of the program's own files on the way to an exception; else the statement that failed."""
     way = [(file, line) for file, line, _ in fact["stack"] or () if file in program.units]
-    return way[-1] if way else (program.file, fact["statement"] or 1)
+    return way[-1] if way else (program.file, placed(fact["statement"]))
 
 
 def _slip(fact: Fact, program: Program) -> str:
@@ -312,8 +312,6 @@ def mismatch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             "X04", "warning" if half else "error", line, file=file, facts=(error.id,), error=error,
             message=error["message"][:130],
         )  # fmt: skip
-    for unit in program:
-        yield from _left_on_cpu(unit)
 
 
 def _where_from(program: Program, error: Fact) -> tuple[str, int]:
@@ -333,68 +331,6 @@ def _where_from(program: Program, error: Fact) -> tuple[str, int]:
             if found is not None and re.search(r"numpy|np\.|double|float64|linspace", ast.unparse(found[1])):
                 return file, found[0]
     return file, line
-
-
-_FRESH = frozenset(
-    "randn rand zeros ones empty full FloatTensor Tensor tensor from_numpy arange linspace randint".split()
-)
-
-
-def _left_on_cpu(unit: Unit) -> Iterator[Finding]:
-    """Fresh tensors that are given to a network on the GPU without being moved there; nothing here can observe that."""
-    if "set_default_tensor_type" in unit.text or "set_default_device" in unit.text:
-        return
-    moved = _on_gpu(unit)
-    for call in unit.all(ast.Call):
-        name = dotted(call.func)
-        if name not in moved or not call.args:
-            continue
-        for argument in call.args:
-            given, line = argument, argument.lineno
-            if isinstance(argument, ast.Name):
-                found = bound(unit, argument.id, call.lineno, unit.function(call))
-                if found is None or found[0] >= call.lineno:
-                    continue
-                line, given = found
-            if _fresh(unit, given):
-                yield say(
-                    "X04b", "warning", line, file=unit.file, name=name, moved_2=moved[name],
-                    given_2=ast.unparse(given)[:70],
-                )  # fmt: skip
-
-
-def _on_gpu(unit: Unit) -> dict[str, int]:
-    """Networks that are moved to the GPU unconditionally, and where."""
-    found = {}
-    for name, values in unit.assignments.items():
-        for value, statement in values:
-            if name in unit.modules and re.search(r"\.cuda\(\)|\.to\(['\"]cuda", ast.unparse(value)):
-                found[name] = statement.lineno
-    for call in unit.calls("*.cuda"):
-        owner = dotted(receiver(call))
-        conditional = any(isinstance(a, ast.If) for a in unit.ancestors(call))
-        if owner in unit.modules and not conditional:
-            found.setdefault(str(owner), call.lineno)
-    return found
-
-
-def _fresh(unit: Unit, node: ast.expr) -> bool:
-    text = ast.unparse(node)
-    if re.search(r"device|\.cuda\(|\.to\(|\.type\(|cuda\.", text):
-        return False
-    while isinstance(node, ast.Call):
-        word = last_name(node)
-        if word in _FRESH and (dotted(node.func) or "").startswith("torch."):
-            return True
-        inner = receiver(node)
-        node = (
-            node.args[0]
-            if word == "Variable" and node.args
-            else inner
-            if isinstance(inner, ast.Call)
-            else ast.Constant(0)
-        )
-    return False
 
 
 _ORDERED = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div")
@@ -494,30 +430,6 @@ def _imported_elsewhere(program: Program, unit: Unit, name: str) -> bool:
     return any(re.search(rf"\b{re.escape(name)}\b", other.text) for other in program if other is not unit)
 
 
-@rule("X13", "Only one of two terms is divided", family="general")
-def half_of_one(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``real_loss + fake_loss / 2`` divides the second alone."""
-    for unit in program:
-        for node in unit.all(ast.BinOp):
-            left, right = node.left, node.right
-            if (
-                not isinstance(node.op, ast.Add)
-                or not isinstance(right, ast.BinOp)
-                or not isinstance(right.op, ast.Div)
-            ):
-                continue
-            first, second = dotted(left) or "", dotted(right.left) or ""
-            plain = isinstance(right.right, ast.Constant) and right.right.value in (2, 2.0)
-            if plain and _REAL_FAKE.search(first) and _REAL_FAKE.search(second) and first != second:
-                yield say(
-                    "X13", "warning", node.lineno, file=unit.file, second=second, first=first, node_2=ast.unparse(node),
-                    right_2=ast.unparse(right),
-                )  # fmt: skip
-
-
-_REAL_FAKE = re.compile(r"real|fake|gen|true|_[ab]$|[AB]$", re.I)
-
-
 # ---------- slips that read well: a conditional that gives a function, an attribute in the place of an argument
 
 
@@ -534,46 +446,3 @@ def lambda_of_lambda(program: Program, facts: FactStore, run: Run) -> Iterator[F
                     "X16", "warning", node.lineno, file=unit.file, node_2=ast.unparse(node)[:100],
                     orelse=ast.unparse(choice.orelse)[:40], test=ast.unparse(choice.test)[:40],
                 )  # fmt: skip
-
-
-@rule("X15", "An attribute is called in the place of the argument", family="general")
-def attribute_for_argument(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A method that is given ``model`` and calls ``self.model``: what the caller passes has no effect there."""
-    for unit in program:
-        for function in unit.functions.values():
-            for name, call in _instead(unit, function):
-                yield say(
-                    "X15", "warning", call.lineno, file=unit.file, function=function, name=name, call=call,
-                    func=ast.unparse(call.func),
-                )  # fmt: skip
-
-
-def _instead(unit: Unit, function: Function) -> Iterator[tuple[str, ast.Call]]:
-    """Calls of ``self.x`` in a method with an argument ``x``, or one that chose its own ``x`` among attributes."""
-    arguments = [a.arg for a in (*function.args.args, *function.args.kwonlyargs)]
-    if not arguments or arguments[0] != "self" or function.name == "__init__":
-        return
-    chosen = {
-        name for statement in unit.all(ast.Assign, under=function) if isinstance(statement.value, ast.IfExp)
-        for target in statement.targets if (name := dotted(target)) and f"self.{name}" in _words(statement.value)
-    }  # fmt: skip
-    for name in (*(n for n in arguments[1:] if not _either(unit, function, n)), *sorted(chosen)):
-        called = {dotted(c.func): c for c in unit.all(ast.Call, under=function)}
-        read = any(n.id == name and isinstance(n.ctx, ast.Load) for n in unit.all(ast.Name, under=function))
-        if f"self.{name}" in called and (name in called or not read):
-            yield name, called[f"self.{name}"]
-
-
-def _words(node: ast.AST) -> set[str | None]:
-    return {dotted(n) for n in ast.walk(node) if isinstance(n, ast.Attribute | ast.Name)}
-
-
-def _either(unit: Unit, function: Function, name: str) -> bool:
-    """Whether the argument replaces the attribute, defaults to it, or decides between the two: then both are meant."""
-    for node in unit.all(ast.Assign, ast.If, ast.IfExp, ast.BoolOp, ast.Compare, under=function):
-        if isinstance(node, ast.Assign):
-            if {name, f"self.{name}"} & {dotted(t) for t in node.targets}:
-                return True
-        elif name in _words(node.test if isinstance(node, ast.If) else node):
-            return True
-    return False

@@ -14,8 +14,6 @@ from bowerbird.reading.origins import around, at, calls_at, loss_line
 from bowerbird.reading.patching import Edit, Patch, insert_before, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
 from bowerbird.reading.program import (
-    Function,
-    OptimizerSite,
     Program,
     Unit,
     dotted,
@@ -23,10 +21,9 @@ from bowerbird.reading.program import (
     last_name,
     names_in,
     receiver,
-    words_in,
 )
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -49,7 +46,7 @@ def zero_grad_missing(program: Program, facts: FactStore, run: Run) -> Iterator[
 
 def _never_cleared(program: Program, owner: str, steps: list[Fact], backward: Fact) -> Finding:
     before = backward["grads"][owner]["norm_before"]
-    line, name = backward.line or 1, steps[0].subject
+    line, name = placed(backward.line), steps[0].subject
     unit = unit_of(program, backward)
     known = name.isidentifier() and name in unit.text
     return say(
@@ -333,6 +330,25 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
+@rule("L14", "An optimiser holds what no gradient reaches", family="loop")
+def unreached(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Layers that took part in training calls and are in no graph of a loss: what they compute trains nothing."""
+    backwards = len(facts.of("event.backward"))
+    stepped = {owner for step in facts.of("event.step") for owner in step["owners"] or ()}
+    for moved in facts.of("module.moved"):
+        lost = [p for p in moved["unreached"] or () if p not in set(moved["unowned"] or ())]
+        if not lost or not moved["reached"] or moved.subject not in stepped or backwards < 2:
+            continue
+        holders = dict.fromkeys(f"{moved.subject}.{p}".rpartition(".")[0] for p in lost)
+        used = [f for h in holders for f in facts.of("module.calls", h) if f["training"] and h != moved.subject]
+        if used:
+            names = ", ".join(f.subject.removeprefix(f"{moved.subject}.") for f in used[:3])
+            yield say(
+                "L14", "warning", used[0].line, file=used[0].file, facts=(moved.id, used[0].id), moved=moved,
+                names=names, count=len(lost), backwards=backwards,
+            )  # fmt: skip
+
+
 @rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
 def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Parameters that require no gradient cannot be trained."""
@@ -391,139 +407,6 @@ def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
                     trained=trained, line_=calls[-1].line, id=calls[-1].id, error=error,
                 )  # fmt: skip
                 return
-
-
-# ---------- the text alone says of optimisers: handed on twice, never stepped, or given each other's parameters
-
-
-_READS = ("zero_grad", "state_dict", "load_state_dict")
-
-
-def handed_twice(program: Program) -> Iterator[Finding]:
-    """One optimiser for two arguments of a function of the program, where one of another name is at hand."""
-    for unit in program:
-        for call in unit.all(ast.Call):
-            function = unit.functions.get(last_name(call))
-            given = [a.id if isinstance(a, ast.Name) else "" for a in call.args]
-            if function is None or len(set(filter(None, given))) == len(list(filter(None, given))):
-                continue
-            wanted = [a.arg for a in function.args.args]
-            scope = unit.function(call) or unit.tree
-            known = {n.id for n in unit.all(ast.Name, under=scope) if isinstance(n.ctx, ast.Store)}
-            for place, (name, argument) in enumerate(zip(given, wanted, strict=False)):
-                if name and name in given[:place] and argument != name and argument in known and "opt" in name.lower():
-                    yield say(
-                        "G07b", "warning", call.args[place].lineno, file=unit.file, name=name, function=function,
-                        argument=argument, wanted_2=", ".join(wanted),
-                    )  # fmt: skip
-
-
-def never_stepped(program: Program) -> Iterator[Finding]:
-    """An optimiser that is cleared for a backward pass and then not stepped, beside others that are."""
-    for unit in program:
-        for site in unit.optimizers:
-            scope = unit.function(site.call) or unit.tree
-            holder = unit.class_around(site.call) if site.name.startswith("self.") else None
-            under = holder or scope
-            if not site.name or site.name.rpartition(".")[0] not in ("", "self") or used(unit, site.name, under):
-                continue
-            others = [s for s in unit.optimizers if s.name != site.name and stepped(unit, s.name, under)]
-            cleared = [
-                c for c in unit.calls("zero_grad", under=under) if dotted(receiver(c)) == site.name
-            ]  # fmt: skip
-            if not others or not cleared:
-                continue
-            backward = _next_backward(unit, cleared[0], under)
-            for line in dict.fromkeys((backward or site.line, site.line)):
-                yield say("G07", "warning", line, file=unit.file, site=site, cleared=cleared)
-
-
-def used(unit: Unit, name: str, under: ast.AST) -> bool:
-    """Whether an optimiser is stepped, returned, kept, or handed to something that may step it."""
-    for node in unit.all(ast.Name, ast.Attribute, under=under):
-        if dotted(node) != name or not isinstance(node.ctx, ast.Load):
-            continue
-        holder = unit.parents.get(node)
-        if isinstance(holder, ast.Attribute):
-            if holder.attr not in (*_READS, "param_groups", "defaults"):
-                return True
-        elif not (isinstance(holder, ast.Call) and _only_reads(unit, holder)):
-            return True
-    return False
-
-
-def _only_reads(unit: Unit, call: ast.Call) -> bool:
-    """Whether a call that is given an optimiser surely does not step it: a scheduler, or a function without a step."""
-    inner = unit.functions.get(last_name(call))
-    if inner is not None:
-        return ".step" not in ast.unparse(inner)
-    return last_name(call).endswith("LR") or last_name(call) in ("print", "len", "id")
-
-
-def stepped(unit: Unit, name: str, under: ast.AST) -> bool:
-    """Whether the text steps an optimiser of this name."""
-    return any(dotted(receiver(c)) == name for c in unit.calls("step", under=under))
-
-
-def _next_backward(unit: Unit, cleared: ast.Call, under: ast.AST) -> int | None:
-    calls = [c.lineno for c in unit.all(ast.Call, under=under) if last_name(c) == "backward"]
-    return min((line for line in calls if line > cleared.lineno), default=None)
-
-
-def exchanged(program: Program) -> Iterator[Finding]:
-    """Two optimisers of one function whose names say what each other's parameters are."""
-    for unit in program:
-        by_scope: dict[Function | None, list[OptimizerSite]] = {}
-        for site in unit.optimizers:
-            by_scope.setdefault(unit.function(site.call), []).append(site)
-        for sites in by_scope.values():
-            for site in sites:
-                for other in sites:
-                    if other is not site and _fits(site, other) and not _fits(site, site) and not _fits(other, other):
-                        yield say(
-                            "G07c", "warning", site.line, file=unit.file, site=site, given=_given(site),
-                            given_2=_given(other), other=other,
-                        )  # fmt: skip
-
-
-def given_alike(program: Program) -> Iterator[Finding]:
-    """Two optimisers of one module, while another module, which the name of one speaks of, has none."""
-    for unit in program:
-        owned = {name for site in unit.optimizers for name in site.modules}
-        for place, site in enumerate(unit.optimizers):
-            for other in unit.optimizers[:place]:
-                same = len(site.modules) == 1 and site.modules == other.modules and site.name != other.name
-                if not same or unit.function(site.call) is not unit.function(other.call):
-                    continue
-                free = [name for name in unit.modules if name not in owned and name.count(".") < 2]
-                for wrong in (site, other):
-                    missed = [name for name in free if _letters(wrong) & {name.rpartition(".")[2][0].lower()}]
-                    if missed and not _fits(wrong, wrong):
-                        yield say(
-                            "G07d", "warning", wrong.line, file=unit.file, wrong=wrong, site=site,
-                            name=(other if wrong is site else site).name, missed=missed, other=other,
-                        )  # fmt: skip
-
-
-def _given(site: OptimizerSite) -> str:
-    return ast.unparse(site.parameters)[:50] if site.parameters is not None else "nothing"
-
-
-def _letters(optimizer: OptimizerSite) -> set[str]:
-    """The first letters of the words of an optimiser's name that say whose it is."""
-    words = re.split(r"_|(?<=[a-z])(?=[A-Z])", optimizer.name.rpartition(".")[2])
-    return {w[0].lower() for w in words if w and not re.match(r"(optim|optm|opt|trainer|solver)", w, re.I)}
-
-
-def _fits(optimizer: OptimizerSite, parameters: OptimizerSite) -> bool:
-    """Whether the name of one optimiser begins with the letter of the module that another was given."""
-    letters = _letters(optimizer)
-    given = parameters.parameters
-    if given is None:
-        return False
-    owners = words_in(given)
-    owners = {re.sub(r"_?(params|parameters|vars)$|^net_?", "", owner) for owner in owners}
-    return bool(letters & {o[0].lower() for o in owners if o and o not in ("self", "model", "parameters", "list")})
 
 
 # ---------- learning rates: schedules stepped at the wrong place, warm-ups that start at zero
@@ -659,7 +542,7 @@ def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[F
         if first["n"] != 1 or not rates or any(not isinstance(r, int | float) or r != 0 for r in rates):
             continue
         later = [s for s in facts.of("event.step") if s["identity"] == first["identity"] and any(s["lr"] or ())]
-        unit, line = _warmup(program) or (program.units.get(first.file, program.main), first.line or 1)
+        unit, line = _warmup(program) or (program.units.get(first.file, program.main), placed(first.line))
         if not later or (unit.file, line) in said:
             continue
         said.add((unit.file, line))

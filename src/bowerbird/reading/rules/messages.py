@@ -13,6 +13,11 @@ FIRST = 1
 """Where a finding stands that has no line of its own."""
 
 
+def placed(line: int | None) -> int:
+    """A line as it is, and the first for what has none of its own."""
+    return FIRST if line is None else line
+
+
 @cache
 def _messages() -> dict[str, dict[str, str]]:
     text = resources.files(__package__).joinpath("messages.toml").read_text("utf-8")
@@ -35,4 +40,4 @@ def say(
     fact = values.get("fact")
     if isinstance(fact, Fact):
         file, facts = fact.file if file is None else file, (fact.id,) if facts is None else facts
-    return Finding(key[:3], severity, line or FIRST, message, evidence, fix, file or "", facts or (), patch)
+    return Finding(key[:3], severity, placed(line), message, evidence, fix, file or "", facts or (), patch)

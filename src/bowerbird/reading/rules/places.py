@@ -44,6 +44,17 @@ def statements_in(unit: Unit, node: ast.AST) -> Iterator[ast.stmt]:
     yield from (s for s in unit.all(ast.stmt, under=node) if s is not node)
 
 
+def lines_where(unit: Unit, under: ast.AST | None, pattern: str, *kinds: type[ast.AST]) -> list[int]:
+    """The lines of statements (assignments, without kinds) below a node whose text matches; none without a node."""
+    found = unit.all(*(kinds or (ast.Assign,)), under=under) if under is not None else ()
+    return [s.lineno for s in found if s is not under and re.search(pattern, ast.unparse(s))]
+
+
+def first(lines: list[int], otherwise: int | None) -> int | None:
+    """The first of some lines, or another where there is none."""
+    return lines[0] if lines else otherwise
+
+
 def assigned_in(
     unit: Unit, pattern: str, under: ast.AST | None = None
 ) -> Iterator[ast.Assign | ast.AnnAssign | ast.AugAssign]:
@@ -90,10 +101,10 @@ def given_at(program: Program, unit: Unit, line: int, wanted: str) -> tuple[Unit
     return None
 
 
-def swap(program: Program, fact_file: str, line: int, old: str, new: str, label: str) -> Patch | None:
+def swap(program: Program, fact_file: str, line: int | None, old: str, new: str, label: str) -> Patch | None:
     """The patch that writes ``new`` for the only ``old`` at a line of one of the program's files."""
     unit = program.units.get(fact_file)
-    return replace_line(fact_file, line, old, new, unit.lines, label=label) if unit is not None else None
+    return replace_line(fact_file, line, old, new, unit.lines, label=label) if unit and line else None
 
 
 def calls_at(unit: Unit, line: int, pattern: str) -> list[ast.Call]:

@@ -9,7 +9,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, insert_before, replace_line
 from bowerbird.reading.program import Function, Program, Unit, dotted, keyword, last_name, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
 from bowerbird.reading.running.run import Run
 
@@ -149,7 +149,7 @@ def _place(unit: Unit, fact: Fact) -> int:
         for statement in unit.all(ast.Assign, under=loop):
             if any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement)):
                 return statement.lineno
-    return fact.line or 1
+    return placed(fact.line)
 
 
 @rule("R02", "A state is carried into sequences that do not continue", family="recurrent")
@@ -258,7 +258,7 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             continue
         role, effect = fact["roles"][axis], fact["others"][axis]
         if role == "example":
-            told.add((fact.file, fact.line or 1))
+            told.add((fact.file, placed(fact.line)))
             yield say("R03c", "ok", fact.line, fact=fact, axis=axis)
             continue
         turned = next((v for v in facts.of("probe.view") if "recurrent" in str(v["role"])), None)
@@ -266,14 +266,14 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             continue
         unit = unit_of(program, fact)
         line = turned.line if turned is not None else fact.line
-        told.add((fact.file, line or 1))
+        told.add((fact.file, placed(line)))
         moved = f", and other examples' outputs move by {effect:.2g} of their size" if effect else ""
         text = unit.lines[line - 1] if line and line <= len(unit.lines) else ""
         patch = None
         if turned is None and not fact["batch_first"] and text.rstrip().endswith(")"):
             patch = replace_line(
                 fact.file,
-                line or 1,
+                placed(line),
                 text,
                 text.rstrip()[:-1] + ", batch_first=True)",
                 unit.lines,

@@ -8,7 +8,6 @@ from typing import Any
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.origins import around, bindings
-from bowerbird.reading.patching import replace_line
 from bowerbird.reading.phases import owners_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
@@ -16,7 +15,6 @@ from bowerbird.reading.rules.messages import say
 from bowerbird.reading.running.run import Run
 
 Total = tuple[str, ast.AugAssign, ast.For]
-_KL = re.compile(r"^(kl|kld|kl_?loss|kl_?div(ergence)?|kld_?loss|dkl)$", re.I)
 
 
 def totals(unit: Unit) -> Iterator[Total]:
@@ -26,49 +24,6 @@ def totals(unit: Unit) -> Iterator[Total]:
         around_it = [loop for loop in unit.loops(node) if isinstance(loop, ast.For)]
         if name is not None and around_it and isinstance(node.op, ast.Add):
             yield name, node, around_it[0]
-
-
-@rule("M02", "A logged quantity has the wrong sign", family="reporting")
-def logged_sign(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A KL divergence is never negative; one that is printed below zero is its negative."""
-    printed = _negative_kl(facts)
-    for unit in program:
-        for key, value in _logged(unit):
-            if not isinstance(value, ast.UnaryOp) or not isinstance(value.op, ast.USub) or not _KL.match(key):
-                continue
-            if not any(_KL.match(name) for name in names_in(value)):
-                continue
-            yield say(
-                "M02", "warning", value.lineno, file=unit.file,
-                patch=replace_line(
-                    unit.file, value.lineno, ast.unparse(value), ast.unparse(value.operand), unit.lines,
-                    label="M02: sign",
-                ),
-                key_=key, value_2=ast.unparse(value)[:60],
-                said=f"; the program printed {printed!r}, and a divergence cannot be negative." if printed else ".",
-            )  # fmt: skip
-
-
-def _logged(unit: Unit) -> Iterator[tuple[str, ast.expr]]:
-    """What is stored or logged under a name: entries of dicts, keywords, arguments after a tag."""
-    nodes: Iterator[Any] = unit.all(ast.Dict, ast.Call)
-    for node in nodes:
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    yield key.value, value
-        elif last_name(node) in ("add_scalar", "log", "update", "set_postfix", "add"):
-            yield from ((k.arg, k.value) for k in node.keywords if k.arg)
-            if len(node.args) > 1 and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
-                yield re.split(r"[/._ -]", node.args[0].value)[-1], node.args[1]
-
-
-def _negative_kl(facts: FactStore) -> str:
-    output = facts.first("run.output")
-    found = (
-        re.search(r"\bkld?\w*['\"]?\s*[:=]?\s*-\d+(\.\d+)?", str(output["text"]), re.I) if output is not None else None
-    )
-    return found.group(0) if found is not None else ""
 
 
 @rule("M03", "Perplexity is the mean of exponentials", family="reporting")
@@ -128,34 +83,6 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 "M04", "warning", line, file=file, facts=(call.id, tree.id), tree=tree, moving=moving,
                 wrong_2=len(wrong), call=call, moving_2=len(moving),
             )  # fmt: skip
-    if not told:
-        yield from _never_in_evaluation(program)
-
-
-def _never_in_evaluation(program: Program) -> Iterator[Finding]:
-    """By the text alone: a function that computes features or statistics calls a network that nobody sets to eval()."""
-    for unit in program:
-        evaluated = {dotted(receiver(c)) or "" for c in unit.all(ast.Call) if last_name(c) == "eval"}
-        for call in unit.all(ast.Call):
-            name, function = dotted(call.func) or "", unit.function(call)
-            if function is None or not call.args or not _COMPUTES.search(function.name) or name in unit.classes:
-                continue
-            lent = name in {a.arg for a in function.args.args} and re.fullmatch(r"(model|net|network)", name)
-            made = any(last_name(value) == "eval" for value, _ in unit.assignments.get(name, ()))
-            if not (lent or _FEATURES.search(name)) or made or evaluated & {name, "model", "self.model"}:
-                continue
-            if any(_FEATURES.search(other) for other in evaluated):
-                continue
-            head = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
-            yield say(
-                "M04b", "warning", head.lineno if lent else call.lineno, file=unit.file, name=name, function=function,
-                call=call,
-            )  # fmt: skip
-            return
-
-
-_COMPUTES = re.compile(r"(inception|fid)_?\w*(feature|stat|activation)|activation|statistics|inception|^fid_", re.I)
-_FEATURES = re.compile(r"^(self\.)?\w*(inception|lpips|vgg|fid_(model|net))\w*$", re.I)
 
 
 @rule("M05", "The last batch is reported as the epoch", family="reporting")

@@ -7,7 +7,7 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, receiver
+from bowerbird.reading.program import Function, Program, Unit, dotted, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import function_at, swap, unit_of
@@ -171,27 +171,6 @@ def left_in_eval(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "S04", "error", switch.line, file=switch.file, facts=(first.id, fact.id, switch.id), fact=fact,
             set_2=", ".join(sorted(set(noisy))), first=first,
         )  # fmt: skip
-    for unit in program:
-        yield from _never_back(unit, facts, told)
-
-
-def _never_back(unit: Unit, facts: FactStore, told: set[str]) -> Iterator[Finding]:
-    """By the text alone: ``eval()`` inside a training loop, ``train()`` only before it."""
-    for loop in unit.training_loops:
-        outer = unit.loops(loop)
-        whole = outer[-1] if outer else loop
-        inside = list(unit.all(ast.Call, under=whole))
-        for call in inside:
-            name = dotted(receiver(call))
-            if last_name(call) != "eval" or not name or name in told or name == "self":
-                continue
-            if any(last_name(c) == "train" and dotted(receiver(c)) == name for c in inside):
-                continue
-            called = [c for c in unit.all(ast.Call, under=loop) if dotted(c.func) == name]
-            if not called or not _noisy_layers(facts, name):
-                continue
-            told.add(name)
-            yield say("S04b", "warning", call.lineno, file=unit.file, name=name, whole=whole)
 
 
 @rule("S05", "The filter of likely tokens keeps the wrong ones", family="sampling")
@@ -277,7 +256,7 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
         yield say(
             "S07", "error", fact.line,
             patch=swap(
-                program, fact.file, fact.line or 1, "p=self.p)", "p=self.p, training=self.training)", "S07: training",
+                program, fact.file, fact.line, "p=self.p)", "p=self.p, training=self.training)", "S07: training",
             ),
             fact=fact,
         )  # fmt: skip

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Program, Unit, dotted, last_name, receiver, targets_of
+from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
+from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import (
     assigned_in,
     attribute_line,
     calls_at,
     class_at,
+    first,
     function_at,
     given_at,
-    statements_in,
+    lines_where,
     swap,
     unit_of,
 )
@@ -34,7 +35,7 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             yield say(
                 "T01c", "error" if fact["factor"] else "warning", _softmax_line(program, fact),
                 patch=(
-                    swap(program, fact.file, fact.line or 1, f"dim={fact['dim']}", "dim=-1", "T01: keys")
+                    swap(program, fact.file, fact.line, f"dim={fact['dim']}", "dim=-1", "T01: keys")
                     if fact["axis"] == len(fact["shape"]) - 1 else None
                 ),
                 fact=fact,
@@ -52,14 +53,14 @@ def _softmax_line(program: Program, fact: Fact) -> int:
         called = any(dotted(c.func) in names for c in calls_at(unit, fact.line or 0, ""))
         if called and re.search(r"Softmax\(", ast.unparse(statement.value)):
             return statement.lineno
-    return fact.line or 1
+    return placed(fact.line)
 
 
 @rule("T03", "A view stands where axes should be exchanged", family="transformer")
 def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A reshape beside a product whose input and output axes do not correspond."""
     for fact in facts.of("probe.view"):
-        yield say("T03", "error", fact.line, fact=fact)
+        yield say("T03", "warning" if str(fact["role"]).startswith("no ") else "error", fact.line, fact=fact)
 
 
 @rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
@@ -87,7 +88,7 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             if abs(factor * width - 1) > 0.01 or width == 1:
                 continue
         unit = unit_of(program, fact)
-        at = fact["scaled_at"] or fact.line or 1
+        at = placed(fact["scaled_at"] or fact.line)
         line = attribute_line(unit, at, "scale|norm|temp|sqrt|d_?k|dim|size|width") or at
         line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
         given = given_at(program, unit, line, r"scale|temp|norm|^d_|dim|size|width")
@@ -198,7 +199,7 @@ def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
                 if len(call.args) == 3:
                     return call.lineno
     soft = next((f for f in facts.of("softmax.call") if f.file == unit.file and f.line and _of_attention(f)), None)
-    return (soft.line if soft is not None else fact.line) or 1
+    return placed(soft.line if soft is not None else fact.line)
 
 
 def _triangle(unit: Unit, assigned: ast.AST) -> int | None:
@@ -239,7 +240,7 @@ def _polarity_line(unit: Unit, fact: Fact) -> int:
     masks = [s for s in assigned_in(unit, "mask") if re.search(r"==|!=|\.eq\(|\.ne\(", ast.unparse(s))]
     equal = [s for s in masks if re.search(r"==|\.eq\(", ast.unparse(s))]
     chosen = equal if len(equal) == 1 else masks
-    return chosen[0].lineno if chosen else fact.line or 1
+    return chosen[0].lineno if chosen else placed(fact.line)
 
 
 def _tiny_masks(facts: FactStore) -> list[tuple[Fact, dict[str, object]]]:
@@ -259,7 +260,7 @@ def _tiny_masks(facts: FactStore) -> list[tuple[Fact, dict[str, object]]]:
 
 @rule("T05", "A mask hides nothing", family="transformer")
 def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Discarded, applied after the softmax, or filled with a number that is not small enough."""
+    """Applied after the softmax, or filled with a number that is not small enough."""
     for fact, mask in _tiny_masks(facts):
         yield say(
             "T05", "error" if float(str(mask["value"])) > -5 else "warning", int(str(mask["line"])), mask=mask,
@@ -268,21 +269,6 @@ def mask_without_effect(program: Program, facts: FactStore, run: Run) -> Iterato
     for fact in facts.of("probe.attention"):
         if not fact["sums_to_one"] and fact["kept_before"] and fact["changed_after"] and fact["keys"] > 1:
             yield say("T05b", "error", fact["changed_after"], fact=fact)
-    leaking = leaks(facts, program)
-    for unit in program:
-        for statement in unit.all(ast.Expr):
-            call = statement.value
-            if isinstance(call, ast.Call) and last_name(call) == "masked_fill" and receiver(call) is not None:
-                seen = facts.first("function.call", "masked_fill", line=statement.lineno)
-                if seen is not None or leaking:
-                    yield say(
-                        "T05c" if seen else "T05d", "error", statement.lineno, file=unit.file,
-                        facts=(seen.id,) if seen else (leaking[0].id,),
-                        patch=swap(
-                            program, unit.file, statement.lineno, ".masked_fill(", ".masked_fill_(", "T05: in place",
-                        ),
-                        seen=seen, leaking=leaking,
-                    )  # fmt: skip
 
 
 # ---------- positions and of weights that are shared: encodings, tied embeddings, caches
@@ -299,14 +285,9 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             yield say("T08b", "ok", fact.line, fact=fact)
             continue
         holder = class_at(unit, fact.line) or function_at(unit, fact.line)
-        lines = [
-            s.lineno
-            for s in (unit.all(ast.Assign, ast.Return, under=holder) if holder else ())
-            if re.search(r"1e4|10000|10_000|1e5|100000", ast.unparse(s))
-            or re.search(r"\.(sin|cos)\(|\b(sin|cos)\(", ast.unparse(s))
-        ]
+        lines = lines_where(unit, holder, r"1e4|10000|10_000|1e5|100000|\b(sin|cos)\(", ast.Assign, ast.Return)
         constant = [n for n in lines if re.search(r"1e4|10000|10_000", unit.lines[n - 1])]
-        line = ((constant[1:] if broken and len(constant) > 1 else constant) or lines or [fact.line or 1])[0]
+        line = first((constant[1:] if broken and len(constant) > 1 else constant) or lines, fact.line)
         said = (
             f"sin^2 + cos^2 of neighbouring channels differs from 1 by up to {fact['identity_error']:.2g}"
             if broken
@@ -342,16 +323,8 @@ def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             continue
         told = True
         function = function_at(unit, lines[0]) if lines else None
-        discarded = (
-            [
-                s.lineno
-                for s in statements_in(unit, function)
-                if isinstance(s, ast.Expr) and isinstance(s.value, ast.BinOp | ast.Call)
-            ]
-            if function
-            else []
-        )
-        line = (discarded if dropped else lines) or [fact.line or 1]
+        discarded = lines_where(unit, function, r"[-+*/(]", ast.Expr)
+        line = (discarded if dropped else lines) or [placed(fact.line)]
         yield say("T09" if dropped else "T09b" if same else "T09c", "error", line[0], fact=fact)
     for fact in facts.of("probe.order"):
         if told or fact["change"] > 1e-6:
@@ -377,20 +350,15 @@ def untied(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
         bases = {str(fact[k]).removesuffix(".weight") for k in ("left", "right")}
-        later = (
-            [
-                s.lineno
-                for s in unit.all(ast.Assign, under=holder)
-                if s.lineno != fact.line
-                and any((dotted(t) or "") in bases | {f"{b}.weight" for b in bases} for t in targets_of(s))
-                and (s.lineno > (fact.line or 0) or unit.function(s) is not function_at(unit, fact.line))
-            ]
-            if holder
-            else []
-        )
+        again = "|".join(map(re.escape, bases))
+        home = function_at(unit, fact.line)
+        later = [
+            n for n in lines_where(unit, holder, rf"^({again})(\.weight)? = ")
+            if n > (fact.line or 0) or (n != fact.line and function_at(unit, n) is not home)
+        ]  # fmt: skip
         if not later and _conditional(unit, fact.line):
             continue  # the assignment that ties them may not have run
-        yield say("T13", "error", (later or [fact.line or 1])[0], fact=fact)
+        yield say("T13", "error", first(later, fact.line), fact=fact)
 
 
 def _conditional(unit: Unit, line: int | None) -> bool:
@@ -407,16 +375,9 @@ def cached_positions(program: Program, facts: FactStore, run: Run) -> Iterator[F
             continue
         unit = unit_of(program, fact)
         holder = class_at(unit, fact.line)
-        counted = (
-            [
-                c.lineno
-                for c in unit.calls("arange", under=holder)
-                if (f := unit.function(c)) is not None and f.name == "forward"
-            ]
-            if holder
-            else []
-        )
-        yield say("T14", "error", (counted or [fact.line or 1])[0], fact=fact)
+        forward = next((n for n in holder.body if getattr(n, "name", "") == "forward"), None) if holder else None
+        counted = lines_where(unit, forward, r"\barange\(", ast.Call)
+        yield say("T14", "error", first(counted, fact.line), fact=fact)
 
 
 # ---------- what a sequence model is to predict: shifts, padding in the loss and in means
@@ -445,12 +406,11 @@ def decoder_input(program: Program, facts: FactStore, run: Run) -> Iterator[Find
 @rule("T10", "Targets are not the next tokens", family="transformer")
 def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Targets against inputs, on the batch that the program made."""
-    seen = False
     for fact in facts.of("probe.causality"):
         shift = fact["shift"]
         if not isinstance(shift, dict) or (fact["sequences"] == 2 and fact["argument"] != 0):
             continue
-        by, seen = shift["by"], True
+        by = shift["by"]
         if by == 1:
             yield say("T10c", "ok", shift["line"], fact=fact)
             continue
@@ -464,54 +424,20 @@ def label_shift(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             "T10" if by == 0 else "T10b", "error", _target_line(unit, by) or shift["line"], by_2=abs(by),
             which="ahead of" if by > 0 else "behind", by=by, fact=fact, shift=shift,
         )  # fmt: skip
-    for unit in program if not seen else ():
-        yield from _same_slices(unit)
-
-
-def _same_slices(unit: Unit) -> Iterator[Finding]:
-    """By the text alone: inputs and targets that are cut out of one sequence at the same places."""
-    for function in unit.functions.values():
-        cut = {
-            name: s for s in unit.all(ast.Assign, under=function) if isinstance(s.value, ast.Subscript)
-            for t in s.targets if (name := dotted(t)) and isinstance(s.value.slice, ast.Slice)
-        }  # fmt: skip
-        for name, statement in cut.items():
-            same = [
-                other for other, s in cut.items()
-                if s.lineno < statement.lineno and ast.unparse(s.value) == ast.unparse(statement.value)
-            ]  # fmt: skip
-            if re.match(r"(y|target|label)", name, re.I) and any(re.match(r"(x|input|src)", o, re.I) for o in same):
-                yield say(
-                    "T10d", "warning", statement.lineno, file=unit.file, name=name, same=same,
-                    value=ast.unparse(statement.value)[:60],
-                )  # fmt: skip
 
 
 def _target_line(unit: Unit, by: int) -> int | None:
     """Where the targets are cut out of the data: the slice that begins ``by`` later than another."""
-    texts = [(s, ast.unparse(s)) for s in unit.all(ast.Assign, ast.Return)]
-    named = [
-        s.lineno
-        for s, text in texts
-        if re.search(r"^(y|yb|targets?|labels?|y_batch|trg|tgt|b_y)\b", text) and "[" in text and ":" in text
-    ]
-    if by == 0:
-        return (
-            named[0]
-            if named
-            else next(
-                (s.lineno for s, text in texts if re.search(r"\b(y|targets?|labels?)\b.*=.*(clone|\bx\b)", text)), None
-            )
-        )
-    ahead = [s.lineno for s, text in texts if re.search(rf"\+ {abs(by)}\s*:|\[[^\]]*\b{abs(by)}:", text)]
-    return next(iter(ahead or named), None)
+    kinds = (ast.Assign, ast.Return)
+    named = lines_where(unit, unit.tree, r"^(y|yb|targets?|labels?|y_batch|trg|tgt|b_y)\b.*\[.*:", *kinds)
+    copied = lines_where(unit, unit.tree, r"\b(y|targets?|labels?)\b.*=.*(clone|\bx\b)", *kinds)
+    ahead = lines_where(unit, unit.tree, rf"\+ {abs(by)}\s*:|\[[^\]]*\b{abs(by)}:", *kinds)
+    return next(iter((named or copied) if by == 0 else (ahead or named)), None)
 
 
 @rule("T11", "Padding counts in the loss", family="transformer")
 def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Targets that are padding and are not ignored."""
-    for unit in program:
-        yield from _compared_with_itself(unit)
     for fact in facts.of("probe.padded_targets"):
         if fact["ignored"] or fact["share"] < 0.03 or fact["reduction"] == "none" or fact["weighted"]:
             continue
@@ -525,21 +451,6 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             ) if made else None,
             fact=fact,
         )  # fmt: skip
-
-
-def _compared_with_itself(unit: Unit) -> Iterator[Finding]:
-    """A distribution that is masked where it equals the padding index itself, instead of where the tokens do."""
-    for call in unit.all(ast.Call):
-        whole = receiver(call)
-        test = call.args[0] if call.args else None
-        if last_name(call) not in ("masked_fill", "masked_fill_") or whole is None or not isinstance(test, ast.Compare):
-            continue
-        same = dotted(test.left) is not None and dotted(test.left) == dotted(whole)
-        index = re.search(r"pad|ignore", ast.unparse(test.comparators[0]), re.I)
-        if same and index and not re.search(r"id|token|seq|src|tgt|label", str(dotted(whole)), re.I):
-            yield say(
-                "T11b", "warning", call.lineno, file=unit.file, dotted_2=dotted(whole), test_2=ast.unparse(test)[:80],
-            )  # fmt: skip
 
 
 @rule("T12", "The mean over a sequence counts its padding", family="transformer")

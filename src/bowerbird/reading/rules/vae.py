@@ -9,57 +9,20 @@ from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
 from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
-from bowerbird.reading.rules.messages import say
-from bowerbird.reading.rules.places import calls_at, class_at, function_at, statements_in, swap, unit_of
+from bowerbird.reading.rules.messages import placed, say
+from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
 from bowerbird.reading.running.formula import coefficient
 from bowerbird.reading.running.run import Run
 
 
 @rule("V01", "The latent is not sampled so that the encoder learns from it", family="vae")
 def no_reparameterisation(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``sample()`` in the place of ``rsample()``, or a model that is the same whatever the noise."""
+    """``sample()`` in the place of ``rsample()``: no gradient comes back through the draw."""
     for fact in facts.of("probe.sample_without_gradient"):
         yield say(
             "V01", "error", fact.line,
-            patch=swap(program, fact.file, fact.line or 1, ".sample(", ".rsample(", "V01: rsample"), fact=fact,
+            patch=swap(program, fact.file, fact.line, ".sample(", ".rsample(", "V01: rsample"), fact=fact,
         )  # fmt: skip
-    yield from _sampler_unused(program)
-    divergences = facts.of("probe.kl")
-    for fact in facts.of("probe.stochastic"):
-        if not fact["same_at_every_seed"] or not divergences:
-            continue
-        for sampler in facts.of("probe.sampler"):
-            unit = unit_of(program, sampler)
-            holder, function = class_at(unit, sampler.line), function_at(unit, sampler.line)
-            if holder is None or holder.name != fact["class"] or function is None or sampler.file != fact.file:
-                continue
-            returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return)]
-            line = returns[-1].lineno if returns and function.name != "forward" else sampler.line or 1
-            yield say("V01b", "error", line, facts=(fact.id, sampler.id), fact=fact, sampler=sampler)
-
-
-_SAMPLER = re.compile(r"re_?param|sample_?(z|latent|posterior)$", re.I)
-_DRAWS = frozenset("randn randn_like normal_ normal rsample".split())
-
-
-def _sampler_unused(program: Program) -> Iterator[Finding]:
-    """A method that samples the posterior and that nothing calls: its class decodes something else."""
-    for unit in program:
-        for info in unit.classes.values():
-            forward = info.methods.get("forward")
-            for name, method in info.methods.items() if info.is_module and forward is not None else ():
-                draws = any(last_name(c) in _DRAWS for c in unit.all(ast.Call, under=method))
-                called = any(re.search(rf"\.{name}\b", other.text) for other in program)
-                inherited = any(info.name in other.bases for u in program for other in u.classes.values())
-                if not _SAMPLER.search(name) or not draws or called or inherited or forward is None:
-                    continue
-                taken = [
-                    s for s in unit.all(ast.Assign, under=forward)
-                    if isinstance(s.value, ast.Name) and re.search(r"mu|mean|loc", s.value.id, re.I)
-                ]  # fmt: skip
-                decodes = [c for c in unit.all(ast.Call, under=forward) if re.search("deco", last_name(c), re.I)]
-                place = (taken or decodes or [method])[0]
-                yield say("V01c", "warning", place.lineno, file=unit.file, info=info, name=name, method=method)
 
 
 def _related(first: Fact, second: Fact) -> bool:
@@ -118,24 +81,6 @@ def _against_its_name(facts: FactStore, told: set[str]) -> Iterator[Finding]:
             "V02b", "warning", (fact["line_of_scale"] if fact.topic == "probe.sampler" else fact.line), fact=fact,
             what=what,
         )  # fmt: skip
-
-
-@rule("V03", "In evaluation the latent is not the posterior mean", family="vae")
-def evaluation_branch(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The sampler called in evaluation mode with a known mean."""
-    for fact in facts.of("probe.reparameterise"):
-        fixed = fact["eval_std"] < 1e-6
-        if not fixed or abs(fact["eval_mean"] - fact["mean"]) < 1e-4:
-            continue
-        unit = unit_of(program, fact)
-        function = function_at(unit, fact.line)
-        line = fact.line or 1
-        if function is not None:
-            returns = [s for s in statements_in(unit, function) if isinstance(s, ast.Return) and s.value is not None]
-            plain = [s for s in returns if isinstance(s.value, ast.Name | ast.Call | ast.Attribute)]
-            last: list[Any] = plain or returns or [function]
-            line = last[-1].lineno
-        yield say("V03", "error", line, fact=fact)
 
 
 # ---------- the KL term: how it is reduced against the reconstruction, and its sign
@@ -216,7 +161,7 @@ def reductions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             "V04" if beta > 1 else "V04b", "error" if gross else "warning", line, file=beside.file,
             facts=(beside.id, term.id),
             patch=(
-                swap(program, beside.file, beside.line or 1, 'reduction="mean"', 'reduction="sum"', "V04: sum")
+                swap(program, beside.file, beside.line, 'reduction="mean"', 'reduction="sum"', "V04: sum")
                 if not per_sample and beta > 1 else None
             ),
             beta=beta, beside=beside, batch=batch, pixels=pixels, term=term,
@@ -285,7 +230,7 @@ def support(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         entropy = fact.subject.startswith("binary")
         if not places and not entropy:
             continue
-        line = places[-1] if places else fact.line or 1
+        line = places[-1] if places else placed(fact.line)
         yield say("V07", "error", line, fact=fact, low=low, high=high, least=least)
         return
 
@@ -323,44 +268,6 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
             "V10", "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning", fact.line,
             fact=fact,
         )  # fmt: skip
-
-
-# ---------- vector quantisation: which way the gradients of codebook and encoder go
-
-
-@rule("V11", "Gradients of the quantiser go the wrong way", family="vae")
-def quantiser(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """From the output straight to the input; from the loss to the codebook."""
-    for fact in facts.of("probe.quantiser"):
-        unit = unit_of(program, fact)
-        holder = unit.classes.get(str(fact["class"]))
-        node: ast.AST = holder.node if holder is not None else unit.tree
-        if fact["out_to_input"] is not None and fact["out_to_input"] == 0:
-            sums = [
-                s
-                for s in unit.all(ast.Assign, ast.Return, under=node)
-                if s.value is not None
-                and isinstance(s.value, ast.BinOp)
-                and "detach" in ast.unparse(s.value)
-                and not re.search("loss", ast.unparse(s).partition("=")[0], re.I)
-            ]
-            learns = fact["out_to_codebook"] or 0
-            yield say(
-                "V11", "error", sums[0].lineno if sums else fact.line or 1,
-                why=" and to the codebook " + format(learns, ".3g") if learns else "", fact=fact,
-            )  # fmt: skip
-        elif fact["codebook_learns"] and fact["loss_to_codebook"] == 0:
-            losses = [
-                s
-                for s in unit.all(ast.Assign, ast.Return, under=node)
-                if s.value is not None
-                and "detach" in ast.unparse(s.value)
-                and any(last_name(c) in (*PER_PIXEL, "mean", "pow") for c in unit.all(ast.Call, under=s.value))
-            ]
-            named = [
-                s for s in losses if re.search(r"q_|codebook|embed|vq|dict", ast.unparse(s).partition("=")[0], re.I)
-            ]
-            yield say("V11b", "error", (named or losses or [node])[0].lineno, fact=fact)
 
 
 _AVERAGES = re.compile(r"(^|_)(avg|average|ema|moving)", re.I)

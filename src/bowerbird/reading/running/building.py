@@ -1,39 +1,33 @@
-"""Arguments for constructors that a program never calls: by name, annotation, default and what the code compares.
+"""Arguments for constructors that a program never calls, and the objects that come of them.
 
 Values that belong together are made to fit: the width of a head to the width of the model, the ends of a noise
-schedule to each other.
+schedule to each other.  A constructor that fails says what it misses.
 """
 
-import ast
-import contextlib
-import enum
 import inspect
 import re
-import textwrap
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
-from bowerbird.reading.running.live import Live
-from bowerbird.reading.running.shrinking import smaller
+from bowerbird.reading.running.guesses import Guesses
 from bowerbird.reading.running.standins import fragments
-from bowerbird.reading.running.standins.data import Loader
 from bowerbird.reading.running.uses import Use, uses
 
-Replace = Callable[[str, str], None]
-BATCH = 8
+MOST_MENDED = 6
+MOST_WIDTH = 64
+_TURNED: set[str] = set()
+"""Switches that were turned, once each."""
 _PREDICTORS = ("model", "net", "network", "unet", "denoise_fn", "eps_model", "backbone", "nn_model", "denoiser")
 _NETWORKS = ("unet", "denoiser", "epsnet", "noisepredictor", "unet2d", "generator", "transformer", "net", "model")
-_MODULES = (
-    "model net network encoder decoder generator discriminator fn layer sublayer unet denoise_fn eps_model embed "
-    "src_embed tgt_embed self_attn src_attn feed_forward backbone module block attn critic prior nn_model denoiser"
-).split()
-_WIDTH_NAMES = ("d_model", "dim_model", "n_model")
 _NOISE_ENDS = re.compile(r"beta_?(t|end|max|2)$|^b2$", re.I)
 _STEPS = re.compile(r"^(T|n_?T|(num_|n_)?(time_?steps|diffusion_steps|noise_steps|steps))$")
+_ENTERED = re.compile(r"(?:\bin |\b(?:len|enumerate|zip|list|tuple)[(]|[*])(?:\w+\.)*(\w+)|(\w+)\[")
+"""What a line goes into as into a list."""
+_WIDE = re.compile(r"ch(annels?)?$|dim|width|feat|filter|hidden|planes", re.I)
 
 
 class StandInNet(nn.Module):
@@ -54,14 +48,17 @@ class StandInNet(nn.Module):
         return x * self.scale
 
 
-def module_for(name: str, live: Live, replace: Replace, depth: int, kind: type[nn.Module] | None = None) -> nn.Module:
+def module_for(
+    name: str, guesses: Guesses, depth: int = 0, kind: type[nn.Module] | None = None, but: type | None = None
+) -> nn.Module:  # fmt: skip
     """A module for an argument that takes one: of its kind, or of the class whose name fits best."""
-    kinds = [k for k in live.classes().values() if issubclass(k, nn.Module)]
-    hints = (name.lower().replace("_", ""), *_NETWORKS)
+    kinds = [k for k in guesses.live.classes().values() if issubclass(k, nn.Module) and k is not but]
+    plain = name.lower().replace("_", "")
+    hints = ({"d": "discriminator", "g": "generator"}.get(plain, plain), *_NETWORKS)
     best = kind or next((k for hint in hints for k in kinds if hint in k.__name__.lower()), None)
     if best is None or depth > 1:
         return StandInNet() if name.lower() in _PREDICTORS else nn.Identity()
-    for arguments in candidates(best, live, replace, depth + 1):
+    for arguments in candidates(best, guesses, depth + 1):
         try:
             return best(**arguments)
         except Exception:  # the user's constructor, given guesses: others follow
@@ -71,51 +68,144 @@ def module_for(name: str, live: Live, replace: Replace, depth: int, kind: type[n
 
 def said(value: Any) -> str:
     """How a stand-in is told of."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {list(value.shape)}"
     return type(value).__name__ if isinstance(value, nn.Module | fragments.Options) else repr(value)
 
 
-def candidates(kind: type, live: Live, replace: Replace, depth: int = 0) -> Iterator[dict[str, Any]]:
+def built(kind: type, guesses: Guesses, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """An object of a class and the arguments that it took in the end, those among them that its constructor was found
+    to miss; raises its last failure."""
+    arguments = dict(arguments)
+    for _ in range(MOST_MENDED):
+        try:
+            torch.manual_seed(0)
+            return kind(**arguments), arguments
+        except Exception as error:  # the user's constructor, given guesses
+            if not (mended(error) or missed(kind, error, arguments, guesses) or _told(error, arguments)):
+                raise
+    return kind(**arguments), arguments
+
+
+def mended(error: Exception) -> bool:
+    """Changes what was made up so that this failure does not come again, where it is clear how: a setting becomes a
+    group of settings, a network that stands for another gets the method that is called, of two switches that an
+    assertion compares one is turned."""
+    thing = error.obj if isinstance(error, AttributeError) else None
+    if type(thing) in (StandInNet, nn.Identity) and not error.name.startswith("__"):  # type: ignore[attr-defined]
+        vars(thing)[error.name] = thing.forward  # type: ignore[attr-defined]
+        return True
+    words = set(re.findall(r"\w+", last_line(error))) if isinstance(error, AssertionError) else set[str]()
+    switches = [(options, name) for options, name, value in fragments.Options.given if isinstance(value, bool)]
+    for options, name in switches:
+        if name in words and name not in _TURNED:
+            _TURNED.add(name)
+            setattr(options, name, not getattr(options, name))
+            fragments.Options.project[name] = getattr(options, name)
+            return True
+    return fragments.Options.mend(error)
+
+
+def missed(called: Any, error: Exception, arguments: dict[str, Any], guesses: Guesses) -> bool:
+    """Adds what something further up misses, where a function or class hands on what it is given by name."""
+    names = re.findall(r"'(\w+)'", str(error).partition("missing")[2]) if isinstance(error, TypeError) else []
+    taken = inspect.signature(called).parameters.values()
+    above = {k.__name__ for k in getattr(called, "__mro__", ())}
+    own = not above or str(error).partition(".__init__")[0] in above
+    if own and any(p.kind is p.VAR_KEYWORD for p in taken) and not set(names) <= set(arguments):
+        arguments.update({name: _of_base(called, name, guesses) for name in names})
+        return True
+    groups = [v for v in arguments.values() if isinstance(v, fragments.Options)]
+    groups += [v for _, _, v in fragments.Options.given[-20:] if isinstance(v, fragments.Options)]
+    groups = [group for group in groups if not set(names) <= set(group.keys())] if names else []
+    for group in groups:
+        group.add(names)
+    return bool(groups)
+
+
+def _of_base(called: Any, name: str, guesses: Guesses) -> Any:
+    """A value for a parameter of the class above whose constructor has it."""
+    for kind in getattr(called, "__mro__", ())[1:]:
+        parameter = inspect.signature(kind).parameters.get(name) if kind is not object else None
+        if parameter is not None:
+            return guesses.of_constructor(
+                parameter, uses(kind).get(name, Use()), lambda n, _=None: module_for(n, guesses)
+            )
+    return fragments.setting(name)
+
+
+def _told(error: Exception, arguments: dict[str, Any]) -> bool:
+    """Makes a list of what was taken for one, and numbers larger of which one was refused because another does not
+    divide it; whether there was any."""
+    if re.search(r"'(int|float|bool)' (object )?is not (iterable|subscriptable)|'int' has no len", str(error)):
+        named = {
+            a or b
+            for a, b in re.findall(
+                r"(?:\bin |\b(?:len|enumerate|zip|list|tuple)[(]|[*])(?:\w+\.)*(\w+)|(\w+)\[", last_line(error)
+            )
+        }
+        lists = [n for n in _numbers(arguments) if n[1] in named and n[0].get(n[1]) == n[2]]
+        for holder, name, value in lists:
+            holder[name] = [value, value]
+        return bool(lists)
+    found = re.search(r"\b(\d+)\D*?divisible by \D*?(\d+)", str(error))
+    have, divisor = map(int, found.groups()) if found else (0, 0)
+    if not have or have % divisor == 0 or divisor > MOST_WIDTH:
+        return False
+    wrong = [n for n in _numbers(arguments) if n[2] > 0 and have % n[2] == 0 and n[0].get(n[1]) == n[2]]
+    wrong = [(holder, name, value) for holder, name, value in wrong if value > 1 or _WIDE.search(name)]
+    for holder, name, _ in wrong:
+        holder[name] = divisor
+    return bool(wrong)
+
+
+def _numbers(arguments: dict[str, Any]) -> list[tuple[dict[str, Any], str, int]]:
+    """The whole numbers that were given, as arguments or as settings, with what holds them."""
+    given = [(arguments, name, value) for name, value in arguments.items()]
+    given += [(vars(options), name, value) for options, name, value in fragments.Options.given]
+    return [(holder, name, value) for holder, name, value in given if type(value) is int]
+
+
+def last_line(error: BaseException) -> str:
+    """The text of the innermost line that an exception came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (frames[-1].line or "") if frames else ""
+
+
+def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[str, Any]]:
     """Arguments for a constructor: the usual value of each name first, then all widths alike, then smaller ones."""
     try:
         signature = inspect.signature(kind)
     except (TypeError, ValueError):
         return
-    needed = [
-        p for p in signature.parameters.values()
-        if p.default is inspect.Parameter.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]  # fmt: skip
-    chosen, used = compared_strings(kind), uses(kind)
-    usual = {p.name: _usual(p, live, replace, depth, used.get(p.name, Use())) for p in needed}
-    usual |= {name: words[0] for name, words in chosen.items() if name in usual}
-    usual = _fitting(usual)
-    small = {p.name: _small(p.name, p.default) for p in signature.parameters.values()}
-    changed = {name: value for name, value in small.items() if value is not None}
-    if changed:
-        yield {**usual, **changed}
+    parameters, used = signature.parameters.values(), uses(kind)
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+    def module(name: str, wanted: type[nn.Module] | None = None) -> nn.Module:
+        return module_for(name, guesses, depth, wanted, kind)
+
+    usual = _fitting({p.name: guesses.of_constructor(p, used.get(p.name, Use()), module) for p in needed})
+    small = {p.name: least for p in parameters if (least := _small(p.name, p.default)) is not None}
+    if small:
+        yield {**usual, **small}
     yield usual
-    for name, words in chosen.items():  # a default that the constructor itself refuses
-        if name in signature.parameters and signature.parameters[name].default not in (*words, None):
-            yield {**usual, name: words[-1]}
+    for p in parameters:  # a default that the constructor itself refuses
+        choices = used.get(p.name, Use()).choices
+        if choices and p.default is not p.empty and p.default not in (*choices, None):
+            yield {**usual, p.name: choices[-1]}
     for size in (32, 64):
         if any("size" in name for name in usual):
             yield {n: size if "image_size" in n or "img_size" in n else v for n, v in usual.items()}
     numbers = [name for name, value in usual.items() if isinstance(value, int) and not isinstance(value, bool)]
     for width in (64, 16, 8):
         yield {**usual, **{n: width for n in numbers if usual[n] > 12 and "vocab" not in n}}
-    yield {**usual, **dict.fromkeys(numbers, 4)}
-    yield {**usual, **dict.fromkeys(numbers, 8)}
-
-
-_WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_model)$", re.I)
+    yield from ({**usual, **dict.fromkeys(numbers, width)} for width in (4, 8, 32))
 
 
 def _small(name: str, default: Any) -> int | None:
     """A smaller default of a size that makes a network slow; None where it is small, or no such size."""
-    if not isinstance(default, int) or isinstance(default, bool):
-        return None
-    least = min(smaller(name, default), 64 if _WIDTHS.search(name) else default)
-    least = 32 if re.search(r"(^|_)channels$", name) and default > 32 else least
-    return least if least < default else None
+    least = fragments.sized(name, default)
+    return least if type(default) is int and 0 <= least < default else None
 
 
 def _fitting(usual: dict[str, Any]) -> dict[str, Any]:
@@ -127,102 +217,9 @@ def _fitting(usual: dict[str, Any]) -> dict[str, Any]:
     heads = next((v for n, v in usual.items() if re.fullmatch(r"(n_?|num_?)?heads?|nhead|h", n, re.I)), None)
     if isinstance(width, int) and isinstance(heads, int) and heads:
         found |= {n: max(width // heads, 1) for n in usual if re.fullmatch(r"d_?[kqv]|(dim_?head|head_?(dim|size))", n)}
-    if any(map(_NOISE_ENDS.search, usual)) and any(map(_STEPS.search, usual)):
-        for name in usual:
-            if re.search("beta|^b[12]$", name, re.I):
-                found[name] = 0.02 if _NOISE_ENDS.search(name) else 1e-4
-            elif _STEPS.search(name):
-                found[name] = 1000
-    if "betas" in usual and any(map(_STEPS.search, usual)):
-        found |= {
-            name: (1e-4, 0.02) if name == "betas" else 1000 for name in usual if name == "betas" or _STEPS.search(name)
-        }
+    if any(map(_STEPS.search, usual)) and ("betas" in usual or any(map(_NOISE_ENDS.search, usual))):
+        found |= {name: 1000 for name in usual if _STEPS.search(name)}
+        ends = {name for name in usual if re.search("beta|^b[12]$", name, re.I)} - {"betas"}
+        found |= {name: 0.02 if _NOISE_ENDS.search(name) else 1e-4 for name in ends}
+        found |= {"betas": (1e-4, 0.02)} if "betas" in usual else {}
     return found
-
-
-def compared_strings(kind: type) -> dict[str, list[str]]:
-    """The strings that a constructor compares an argument with: ``assert mean_type in ["a", "b"]``."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__init__)))  # type: ignore[misc]
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    found: dict[str, list[str]] = {}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name):
-            continue
-        right = node.comparators[0]
-        parts = right.elts if isinstance(right, ast.List | ast.Tuple | ast.Set) else [right]
-        words = [p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)]
-        if words and isinstance(node.ops[0], ast.In | ast.NotIn | ast.Eq | ast.NotEq):
-            found.setdefault(node.left.id, []).extend(words)
-    return found
-
-
-def _usual(parameter: inspect.Parameter, live: Live, replace: Replace, depth: int, use: Use) -> Any:
-    name, note = parameter.name, str(parameter.annotation)
-    if re.search(r"loader|batches$", name, re.I):
-        return Loader((3, 64, 64), BATCH)
-    if "optim" in name.lower():
-        return torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
-    kind = parameter.annotation
-    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not nn.Module:
-        return module_for(name, live, replace, depth, kind)
-    if use.is_settings and not _is_module(name):
-        return _settings(live, note)
-    member = _member(name, live)
-    if member is not None:
-        return member
-    if name == "betas" and "tuple" not in note.lower():
-        return np.linspace(1e-4, 0.02, 1000)
-    bound = live.namespace.get(name)
-    if isinstance(bound, int | float | tuple) and not isinstance(bound, bool):
-        return bound
-    if name.lower() in ("config", "cfg", "args", "opt", "hparams", "conf"):
-        return _settings(live, note)
-    if name.lower() in _MODULES or "Module" in note:
-        return module_for(name, live, replace, depth)
-    if any(k.__name__ == note.rpartition(".")[2].strip("'>") for k in live.classes().values()):
-        return _settings(live, note)
-    if name in ("act", "activation", "nonlinearity", "act_fn", "norm_layer"):
-        return nn.ReLU()
-    if (_is_module(name) or use.is_module) and "int" not in note:
-        return module_for(name, live, replace, depth)
-    if "List" in note or "list" in note or "Sequence" in note:
-        return [16, 32]
-    if name.endswith(("_mults", "_mult", "dims", "sizes", "channels_list", "widths")):
-        return [1, 2]
-    if "bool" in note:
-        return False
-    return fragments.setting(name)
-
-
-def _is_module(name: str) -> bool:
-    return name.lower() in _MODULES or (name.endswith(("_model", "_net")) and name not in _WIDTH_NAMES)
-
-
-def _member(name: str, live: Live) -> Any:
-    """A member of the enumeration whose name an argument has: the usual choice, or the first."""
-    plain = name.lower().replace("_", "")
-    kinds = [k for k in live.namespace.values() if isinstance(k, enum.EnumMeta) and k.__name__.lower() == plain]
-    for kind in kinds:
-        members: list[enum.Enum] = list(kind)
-        usual = [m for m in members if re.search(r"^(EPS|EPSILON|FIXED_LARGE|MSE|NOISE)$", m.name)]
-        return next(iter(usual or members), None)
-    return None
-
-
-def _settings(live: Live, note: str) -> Any:
-    """The program's own configuration class, with sizes that run quickly; settings that have every name without one."""
-    kinds = [k for k in live.classes().values() if not issubclass(k, nn.Module)]
-    named = [k for k in kinds if k.__name__ in note] or [k for k in kinds if "config" in k.__name__.lower()]
-    for kind in named:
-        try:
-            settings = kind()
-        except Exception:  # a configuration that needs arguments: settings that have every name will do
-            continue
-        for name, value in list(vars(settings).items()):
-            if isinstance(value, int) and not isinstance(value, bool):
-                with contextlib.suppress(AttributeError):
-                    setattr(settings, name, smaller(name, value))
-        return settings
-    return fragments.Options()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.model_zoo
 from torch import nn
 from torch.optim import Optimizer
 
@@ -117,35 +118,11 @@ def _cpu(value: Any, replace: Replace) -> Any:
     return value
 
 
-class _NoScaler:
+class _NoScaler(torch.amp.GradScaler):
     """A gradient scaler that does not scale: mixed precision is for GPUs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def scale(self, loss: Any) -> Any:
-        return loss
-
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        return optimizer.step(*args, **kwargs)
-
-    def unscale_(self, optimizer: Any) -> None:
-        pass
-
-    def update(self, *args: Any) -> None:
-        pass
-
-    def get_scale(self) -> float:
-        return 1.0
-
-    def is_enabled(self) -> bool:
-        return False
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Any) -> None:
-        pass
+        super().__init__("cpu", enabled=False)
 
 
 def _mixed_precision() -> None:
@@ -174,8 +151,6 @@ def _compilers() -> None:
     put(torch.autograd, set_detect_anomaly=lambda *a, **k: None)
     put(torch, set_num_threads=lambda n: None)
     put(torch, use_deterministic_algorithms=lambda *a, **k: None)
-    spawn: Any = torch.multiprocessing
-    spawn.spawn = lambda fn, args=(), **_: fn(0, *args)
 
 
 def uncompiled_optimisers() -> None:
@@ -285,7 +260,7 @@ def _saved_weights(replace: Replace) -> None:
             kwargs["map_location"] = "cpu"
             kwargs["weights_only"] = True
             return load(file, *args[1:], **kwargs)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, EOFError, pickle.UnpicklingError, AttributeError) as error:
             if not isinstance(error, PermissionError):
                 replace(f"checkpoint {str(file)[-60:]}", "the file is not there; modules keep their initial weights")
                 return MissingWeights()
@@ -296,6 +271,12 @@ def _saved_weights(replace: Replace) -> None:
             return None
         return load_state(module, state, *args, **kwargs)
 
+    def downloaded(url: str, *args: Any, **kwargs: Any) -> Any:
+        replace(f"download {url[-60:]}", "there is no network; modules keep their initial weights")
+        return MissingWeights()
+
+    put(torch.hub, load_state_dict_from_url=downloaded)
+    put(torch.utils.model_zoo, load_url=downloaded)
     put(torch, load=loaded)
     put(nn.Module, load_state_dict=state_loaded)
     optimizer_load = torch.optim.Optimizer.load_state_dict

@@ -10,12 +10,14 @@ import builtins
 import sys
 import time
 import types
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from bowerbird.reading.running import naming, rewrite
+from bowerbird.reading.running import imports, naming, rewrite
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.undefined import undefined_names
@@ -23,7 +25,9 @@ from bowerbird.reading.undefined import undefined_names
 if TYPE_CHECKING:
     from bowerbird.reading.running.session import Session
 
+Replace = Callable[[str, str], None]
 MOST_FAILURES = 4
+MOST_PROVIDED = 6
 LEAST_SECONDS = 0.5
 LONGEST_FAILURE = 300
 
@@ -112,6 +116,7 @@ def _executed(
 ) -> None:  # fmt: skip
     tree = ast.parse(driver.text)
     file = driver.file if driver.file not in session.files else f"<{driver.place}>"
+    session.recorder.guests.add(file)
     space["__file__"], sys.argv = driver.file, [driver.file]
     around = fragments.Surroundings(
         tree, space, lambda what, why: said.update({what: why}), session.request.image_shape
@@ -119,31 +124,39 @@ def _executed(
     for name, line in undefined_names(driver.text, tree, file).items() if driver.by != "model" else ():
         around.provide(name, line)
     for line, code in rewrite.statements(tree, file):
-        try:
-            if len(failures) >= MOST_FAILURES or not _statement(line, code, space, driver, around):
-                return
-        except (Exception, KeyboardInterrupt) as error:  # a stranger's code that may want what is not here
+        if len(failures) >= MOST_FAILURES:
+            return
+        error = attempted(code, space, partial(_provided, driver, around, line), session.replace)
+        if isinstance(error, SystemExit):
+            return
+        if error is not None:
             failures.append(_said(session, error, line))
             if driver.asked:
                 session.recorder.exception(error, statement=line, phase="driver")
 
 
-def _statement(
-    line: int, code: types.CodeType, space: dict[str, Any], driver: Driver, around: fragments.Surroundings
-) -> bool:  # fmt: skip
-    """Executes one statement; False when the driver has ended itself.  A model is told which names it did not define,
-    and given none."""
-    for _ in range(3):
+def _provided(driver: Driver, around: fragments.Surroundings, line: int, error: NameError) -> bool:
+    """A stand-in for a name; a model is told which names it did not define, and given none."""
+    return driver.by != "model" and around.provide(error.name or "", line)
+
+
+def attempted(
+    code: types.CodeType, space: dict[str, Any], provided: Callable[[NameError], bool], replace: Replace
+) -> BaseException | None:  # fmt: skip
+    """Executes one statement of a stranger's, again where a name could be provided; what it raised in the end."""
+    for _ in range(MOST_PROVIDED):
         try:
             exec(code, space)
-        except SystemExit:
-            return False
+            return None
         except NameError as error:
-            if driver.by != "model" and around.provide(error.name or "", line):
-                continue
-            raise
-        return True
-    return True
+            if not provided(error):
+                return error
+        except ImportError as error:
+            if not imports.supplied(error, replace):
+                return error
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            return error
+    return None
 
 
 def _said(session: "Session", error: BaseException, line: int) -> str:

@@ -1,88 +1,376 @@
 """Exercises what a program only defines: builds its modules from inferred arguments, calls them with inferred inputs.
 
-Arguments are inferred from defaults, annotations and names; inputs from the first layer and from the parameters of
-``forward``.  Candidates are tried until one works; what was tried is said.
+Candidates are tried until one works; a call that fails is changed as its failure asks for.  What ran teaches names: a
+method that is called later is given what the code that ran called so.  What was tried is said.
 """
 
+import contextlib
 import inspect
 import itertools
 import re
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import Replace, candidates, module_for, said
-from bowerbird.reading.running.calling import called, inputs, values
+from bowerbird.reading.running.building import built, candidates, last_line, mended, missed, said
+from bowerbird.reading.running.guesses import Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
+from bowerbird.reading.running.refusals import fitted
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.uses import Use, uses
 
 MOST_SECONDS_EACH = 1.5
 MOST_GUESSES = 12
-
-
+MOST_INPUTS = 60
+MOST_ALIKE = 4
 _SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
+_LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
+_PROCESSES = frozenset(
+    "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
+    "sample_timesteps noise_images p_mean_variance q_posterior update_model_average update_average step_ema".split()
+)
+_UNIMPLEMENTED = nn.Module.forward
+Functions = dict[str, Callable[..., Any]]
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
-    """Builds and calls every module class of the program that was not called while it ran."""
+    """Calls every part of the program that nothing has reached."""
+    work = _Exercise(live, replace)
     classes = [k for k in live.classes().values() if issubclass(k, nn.Module) and not inspect.isabstract(k)]
     if wanted is not None:
         classes = [k for k in classes if k.__name__ == wanted] or classes
     for kind in sorted(classes, key=lambda k: -(live.line_of(k) or 0)):
-        done = {type(m) for m in live.names.modules() if live.inputs(m) is not None}
-        if kind in done:
-            continue
-        made = next((m for m in live.modules(kind.__name__).values()), None)
-        if made is not None and _called(made, kind, live, replace) is None:
-            continue
-        _tried(kind, live, replace)
+        work.module(kind)
         live.roots = live.refreshed()
-    for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module)]:
-        _made_plain(plain, live, replace)
+    for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module) and not inspect.isabstract(k)]:
+        work.plain(plain)
     if wanted is None:
-        _functions(live.functions(), live, replace)
+        work.functions(live.functions())
+    work.again()
 
 
-def _functions(
-    functions: dict[str, Callable[..., Any]], live: Live, replace: Replace, likely: tuple[tuple[Any, ...], ...] = ()
-) -> None:
-    """Calls those that nothing has reached: with what is ``likely``, as far as it fits, then with values by the names
-    and uses of their parameters."""
-    until = time.process_time() + MOST_SECONDS_EACH
-    for name, function in functions.items():
-        code = getattr(inspect.unwrap(function), "__code__", None)
-        if code is None or name == "main" or "backward" in code.co_names or "argv" in code.co_names:
-            continue
-        lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
-        if not lines.isdisjoint(live.reached.get(code.co_filename, ())):
-            continue
-        guesses = itertools.chain((g for g in likely if _takes(function, g)), _arguments(function, live, replace))
-        named = _named(function)
-        live.recorder("run.tried", name, {}, line=code.co_firstlineno, file=code.co_filename)
-        for arguments in itertools.islice(guesses, MOST_GUESSES):
-            if time.process_time() > until:
+class _Exercise:
+    """``guesses`` remembers what ran; ``waiting`` are functions that raised on every guess, to be tried once more."""
+
+    def __init__(self, live: Live, replace: Replace) -> None:
+        self.live, self.replace = live, replace
+        self.guesses = Guesses(live, replace)
+        self.waiting: Functions = {}
+
+    # --------------------------------------------------------------------------------------------------- modules
+
+    def module(self, kind: type[nn.Module]) -> None:
+        """Calls a module of a class, one that the program has made or one that is built here, and its methods."""
+        ran = next((m for m in self.live.names.modules() if type(m) is kind and self.live.inputs(m) is not None), None)
+        if ran is not None:
+            self._methods_of(ran, kind)
+            return
+        made = next(iter(self.live.modules(kind.__name__).values()), None)
+        if made is None or self._called(made, kind) is not None:
+            self._built(kind)
+
+    def _methods_of(self, module: nn.Module, kind: type[nn.Module]) -> None:
+        """Calls the methods that nothing has reached of a module that ran, after what it was given first."""
+        waiting = {n: f for n, f in self._methods(module, kind).items() if self._unreached(f)}
+        given = self.live.inputs(module)
+        if waiting and given is not None:
+            try:
+                with torch.no_grad(), self.live.frozen(module):
+                    out = self._watched(lambda: module(*given[0], **given[1]))
+            except Exception:  # the user's forward, in another state than when it ran
+                out = ()
+            self._after(waiting, out, given[0])
+
+    def _built(self, kind: type[nn.Module]) -> None:
+        """Builds a class with one set of arguments after another until a call works; keeps the last that could be."""
+        patience = _Patience(MOST_SECONDS_EACH * 2)
+        failure: Exception | None = None
+        kept: nn.Module | None = None
+        for guess in itertools.takewhile(lambda _: patience.left, candidates(kind, self.guesses)):
+            try:
+                module, arguments = built(kind, self.guesses, guess)
+            except Exception as raised:  # the user's constructor, given guesses
+                failure = failure or raised
+                continue
+            if kept is None:
+                self._told(kind, arguments)
+            kept = module
+            self.live.namespace[_variable(kind)] = module
+            sides = (v for n, v in arguments.items() if _SIDES.search(n) and isinstance(v, int) and 3 < v <= 256)
+            failure = self._called(module, kind, tuple(sides))
+            if failure is None:
                 return
-            before = {file: set(lines) for file, lines in live.reached.items()}
+        if failure is not None:
+            self.live.recorder.exception(failure, phase="exercise")
+
+    def _told(self, kind: type, arguments: dict[str, Any]) -> None:
+        given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
+        self.replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
+
+    def _called(self, module: nn.Module, kind: type[nn.Module], sides: tuple[int, ...] = ()) -> Exception | None:
+        """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
+        if entry(module) is _UNIMPLEMENTED:
+            self.functions(self._methods(module, kind))
+            return None
+        error: Exception | None = None
+        patience = _Patience(MOST_SECONDS_EACH)
+        for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides)):
+            try:
+                out, given = self._watched(partial(called, module, guess, self.live.forget_call))
+            except Exception as raised:  # the user's forward, given guesses
+                error = error or patience.met(raised)
+                continue
+            shapes = ", ".join(str(list(x.shape)) if isinstance(x, torch.Tensor) else type(x).__name__ for x in given)
+            self.replace(f"input of {kind.__name__}", f"the program does not call it; given tensors of shape {shapes}")
+            _backward(out)
+            self._after(self._methods(module, kind), out, given)
+            return None
+        return error or RuntimeError("no input was tried in time")
+
+    def _inputs(self, module: nn.Module, sides: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+        """Tuples of inputs for a call, likely ones first."""
+        used = uses(entry(module))
+        wanted = needed(module)
+        options = [list(self._input(p, used.get(p.name, Use()), module, sides)) for p in wanted]
+        yield from combined(options, MOST_INPUTS)
+
+    def _input(self, p: inspect.Parameter, use: Use, module: nn.Module, sides: tuple[int, ...]) -> Iterator[Any]:
+        note = str(p.annotation)
+        if use.called and not use.is_tensor:
+            yield self.guesses.network(p.name)
+        elif use.keys and not use.is_tensor:
+            yield {key: next(values(key, module, sides)) for key in use.keys}
+        elif "bool" in note or (use.tested and not use.is_tensor):
+            yield from (True, False)
+        elif use.unpacked:
+            yield batch(use.unpacked)
+        elif use.is_settings:
+            yield self.guesses.settings(note)
+        elif use.iterated and not use.is_tensor and p.name not in ("x", "input", "inputs"):
+            yield from ([t, t] for t in itertools.islice(values(p.name, module, sides), 3))
+        if "int" in note or "float" in note or "str" in note:
+            yield fragments.setting(p.name)
+        likely = values(p.name, module, sides)
+        yield from itertools.islice(likely, 1)
+        yield from self.guesses.seen.get(p.name, ())
+        yield from likely
+
+    # ------------------------------------------------------------------------------------ functions and other classes
+
+    def plain(self, kind: type) -> None:
+        """An instance of a class that is no module (a diffusion process, a schedule), its loss if it has one, and what
+        else can be called with guesses."""
+        if issubclass(kind, BaseException):
+            return
+        made = next((v for v in self.live.namespace.values() if type(v) is kind), None)
+        for guess in itertools.islice(candidates(kind, self.guesses), 4) if made is None else ():
+            try:
+                made, arguments = built(kind, self.guesses, guess)
+            except Exception:  # the user's constructor, given guesses: others follow
+                continue
+            self._told(kind, arguments)
+            if _PROCESSES & set(vars(kind)):
+                self.live.namespace[_variable(kind)] = made
+            break
+        if made is not None:
+            self.guesses.see(vars(made) if hasattr(made, "__dict__") else {})
+            self.functions(self._methods(made, kind))
+
+    def _methods(self, made: Any, kind: type) -> Functions:
+        """What can be called of an object, by the names that its classes give it, public ones first."""
+        own = [k for k in kind.__mro__ if k is kind or self.live.line_of(k) is not None]
+        names = dict.fromkeys(
+            name for k in own for name, f in vars(k).items()
+            if (inspect.isfunction(f) or isinstance(f, staticmethod | classmethod))
+            and (not name.startswith("__") or name == "__call__") and name not in ("forward", "training_step")
+        )  # fmt: skip
+        return {f"{kind.__name__}.{name}": getattr(made, name) for name in sorted(names, key=lambda n: n[0] == "_")}
+
+    def _after(self, methods: Functions, out: Any, given: tuple[Any, ...]) -> None:
+        answer = tuple(out) if isinstance(out, tuple | list) else (out,)
+        self.functions(methods, (answer, given, answer[:1], given[:1]))
+
+    def functions(self, functions: Functions, likely: tuple[tuple[Any, ...], ...] = ()) -> None:
+        """Calls those that nothing has reached: with what is ``likely``, as far as it fits, then with values by the
+        names and uses of their parameters."""
+        until = time.process_time() + MOST_SECONDS_EACH
+        for name, function in functions.items():
+            late = time.process_time() > until
+            if self._unreached(function) and (late or not self._ran(name, function, likely)):
+                self.waiting[name] = function
+
+    def again(self) -> None:
+        """Tries once more what failed, modules in evaluation mode, at last without gradients: by now more is known of
+        what the parameters are."""
+        waiting = self.waiting
+        owners = [f.__self__ for f in waiting.values() if inspect.ismethod(f) and isinstance(f.__self__, nn.Module)]
+        training = [module for owner in owners for module in owner.modules() if module.training]
+        for owner in owners:
+            owner.eval()
+        for without in (contextlib.nullcontext(), torch.no_grad()):
+            waiting, self.waiting = self.waiting, {}
+            with without:
+                self.functions(waiting)
+        for module in training:
+            module.training = True
+
+    def _unreached(self, function: Callable[..., Any]) -> bool:
+        """Whether a function of the program's, which is not one that trains or reads a command line, never ran."""
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is None or code.co_name == "main" or {"backward", "argv"} & set(code.co_names):
+            return False
+        lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
+        return self.live.recorder.is_user_code(code) and lines.isdisjoint(self.live.reached.get(code.co_filename, ()))
+
+    def _ran(self, name: str, function: Callable[..., Any], likely: tuple[tuple[Any, ...], ...]) -> bool:
+        """Whether a function came to its end on one of several guesses; the lines of one that raised did not run."""
+        code = inspect.unwrap(function).__code__
+        guesses = itertools.chain((g for g in likely if _takes(function, g)), self._arguments(function))
+        named, failed, patience = _named(function), "", _Patience(MOST_SECONDS_EACH / 2)
+        for arguments in itertools.takewhile(lambda _: patience.left, itertools.islice(guesses, MOST_GUESSES)):
+            before = {file: set(lines) for file, lines in self.live.reached.items()}
             try:
                 torch.manual_seed(0)
-                _backward(function(*arguments, **named))
-            except Exception:  # the user's function, given guesses: others follow, and it did not run
-                for file, lines in live.reached.items():
+
+                def mend(error: Exception) -> bool:
+                    return mended(error) or missed(function, error, named, self.guesses)
+
+                call = partial(fitted, lambda *a: function(*a, **named), arguments, mend)
+                _backward(self._watched(call)[0])
+            except Exception as raised:  # the user's function, given guesses: others follow
+                failed = failed or f"{type(patience.met(raised)).__name__}: {raised}"
+                for file, lines in self.live.reached.items():
                     lines &= before.get(file, set())
                 continue
-            replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
+            self.replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
+            failed = ""
             break
+        value = {"failed": failed[:300]}
+        self.live.recorder("run.tried", name, value, line=code.co_firstlineno, file=code.co_filename)
+        return not failed
+
+    def _arguments(self, function: Callable[..., Any]) -> Iterator[tuple[Any, ...]]:
+        used = uses(function)
+        wanted = [p for p in inspect.signature(function).parameters.values()
+                  if p.default is p.empty and p.kind in POSITIONAL]  # fmt: skip
+        options = [list(itertools.islice(self.guesses.of_call(p, used.get(p.name, Use())), 5)) for p in wanted]
+        yield from combined(options, 40)
+
+    def _watched(self, call: Callable[[], Any]) -> Any:
+        """What a call answers; where it comes to its end, the names of the program's functions in it are remembered."""
+        met: list[dict[str, Any]] = []
+        before = sys.getprofile()
+
+        def watch(frame: FrameType, event: str, _: Any) -> None:
+            if event == "return" and frame.f_code.co_filename in self.live.files and len(met) < 200:
+                met.append(dict(frame.f_locals))
+
+        sys.setprofile(watch)
+        try:
+            out = call()
+        finally:
+            sys.setprofile(before)
+        for names in met:
+            self.guesses.see(names)
+        return out
+
+
+class _Patience:
+    """How long guesses go on: for some seconds, and until they have met one and the same failure several times."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.process_time() + seconds
+        self.failures: Counter[str] = Counter()
+
+    @property
+    def left(self) -> bool:
+        return time.process_time() < self.until and max(self.failures.values(), default=0) < MOST_ALIKE
+
+    def met(self, error: Exception) -> Exception:
+        """Notes a failure; numbers in its message do not make it another."""
+        self.failures[f"{type(error).__name__}{re.sub(r'[0-9]+', '', str(error))}"] += 1
+        return error
+
+
+# ------------------------------------------------------------------------------------------------------------- a call
+
+
+def entry(module: nn.Module) -> Callable[..., Any]:
+    """What runs when a module is called: ``forward``, or a ``__call__`` of its own class."""
+    kind = type(module)
+    return inspect.unwrap(kind.forward if kind.__call__ is nn.Module.__call__ else kind.__call__)
+
+
+def needed(module: nn.Module) -> list[inspect.Parameter]:
+    """The arguments that a call cannot do without, keyword-only ones last."""
+    found = list(inspect.signature(entry(module)).parameters.values())[1:]
+    return [p for p in found if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
+
+
+def called(
+    module: nn.Module, inputs: tuple[Any, ...], forget: Callable[[nn.Module], None]
+) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
+    """The module's answer and the inputs that were taken in the end; raises the first failure."""
+    names = [p.name for p in needed(module) if p.kind is p.KEYWORD_ONLY]
+    extra: dict[str, Any] = {}
+
+    def call(*given: Any) -> Any:
+        plain, named = given[: len(given) - len(names)], given[len(given) - len(names) :]
+        torch.manual_seed(0)
+        try:
+            return module(*plain, **dict(zip(names, named, strict=True)), **_targets(module, plain), **extra)
+        except Exception:
+            forget(module)
+            raise
+
+    def mend(error: Exception) -> bool:
+        new = {} if extra else _taken_for_granted(module, inputs, error)
+        extra.update(new)
+        return bool(new) or mended(error)
+
+    return fitted(call, inputs, mend)
+
+
+def _targets(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """Tokens for an optional argument that takes labels, where the first input is tokens: then all scores are given."""
+    first = inputs[0] if inputs else None
+    if not isinstance(first, torch.Tensor) or first.dtype != torch.long or first.ndim != 2:
+        return {}
+    order = torch.randperm(first.numel(), generator=torch.Generator().manual_seed(1))
+    return {name: first.flatten()[order].view_as(first) for name in _optional(module) if _LABELS.match(name)}
+
+
+def _optional(module: nn.Module) -> list[str]:
+    return [p.name for p in inspect.signature(entry(module)).parameters.values() if p.default is None]
+
+
+def _taken_for_granted(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> dict[str, Any]:
+    """Values for optional arguments that the failed line takes for granted; a mask hides nothing."""
+    if "NoneType" not in str(error):
+        return {}
+    text, first = last_line(error), next((x for x in inputs if isinstance(x, torch.Tensor)), None)
+    names = [n for n in _optional(module) if re.search(rf"\b{n}\b", text) or "mask" in n.lower()]
+    found = {name: next(values(name, module)) for name in names if "mask" not in name.lower()}
+    if first is not None and first.ndim >= 2:
+        length = first.shape[-2] if first.is_floating_point() else first.shape[-1]
+        visible = torch.zeros(first.shape[0], length, length, dtype=torch.bool)
+        found |= {name: visible.clone() for name in names if "mask" in name.lower()}
+    return found
 
 
 def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
     """Whether a function can be called with so many arguments, and does not need fewer or more."""
     parameters = inspect.signature(function).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(needed) == len(arguments) or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    wanted = [p for p in parameters if p.default is p.empty and p.kind in POSITIONAL]
+    return len(wanted) == len(arguments) or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
 def _named(function: Callable[..., Any]) -> dict[str, Any]:
@@ -92,121 +380,9 @@ def _named(function: Callable[..., Any]) -> dict[str, Any]:
     return {key: fragments.setting(key) for name in rest for key in used.get(name, Use()).keys if key.isidentifier()}
 
 
-def _arguments(function: Callable[..., Any], live: Live, replace: Replace) -> Iterator[tuple[Any, ...]]:
-    used = uses(function)
-    options = []
-    for p in inspect.signature(function).parameters.values():
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            options.append(list(itertools.islice(_guesses(p, used.get(p.name, Use()), live, replace), 4)))
-    yield from zip(*options, strict=False) if options else ((),)
-    yield from itertools.islice(itertools.product(*options), 40)
-
-
-def _guesses(parameter: inspect.Parameter, use: Use, live: Live, replace: Replace) -> Iterator[Any]:
-    """Values for a parameter of a function: numbers where only its name is known, tensors where its use says so."""
-    name, note = parameter.name, str(parameter.annotation)
-    if use.called and not use.is_tensor:
-        yield module_for(name, live, replace, 0)
-    elif use.is_settings:
-        yield fragments.Options()
-    elif use.iterated and not use.is_tensor:
-        yield [torch.randn(4, 6), torch.randn(4, 6)]
-        yield [nn.Parameter(torch.randn(4, 6))]
-        yield ["a", "b"]
-    elif not use.is_tensor and ("int" in note or "float" in note or "str" in note or fragments.known(name)):
-        yield fragments.setting(name)
-        yield from values(name, nn.Identity())
-    else:
-        yield from (torch.randn(4, 12), torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)))
-        yield fragments.setting(name)
-
-
-def _made_plain(kind: type, live: Live, replace: Replace) -> None:
-    """An instance of a class that is no module (a diffusion process, a schedule), its loss if it has one, and what else
-    can be called with guesses."""
-    if any(isinstance(value, kind) for value in live.namespace.values()) or issubclass(kind, BaseException):
-        return
-    for arguments in itertools.islice(candidates(kind, live, replace), 4):
-        try:
-            made = kind(**arguments)
-        except Exception:  # the user's constructor, given guesses: others follow
-            continue
-        given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
-        replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
-        if _PROCESSES & set(vars(kind)):
-            live.namespace[_variable(kind)] = made
-        _functions(_methods(made, kind), live, replace)
-        return
-
-
-_PROCESSES = frozenset(
-    "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
-    "sample_timesteps noise_images p_mean_variance q_posterior update_model_average update_average step_ema".split()
-)
-
-
-def _methods(made: Any, kind: type) -> dict[str, Callable[..., Any]]:
-    """What can be called of an object, by the names that its class gives it."""
-    names = [n for n, f in vars(kind).items() if inspect.isfunction(f) and (n[0] != "_" or n == "__call__")]
-    return {
-        f"{kind.__name__}.{name}": getattr(made, name) for name in names if name not in ("forward", "training_step")
-    }
-
-
-def _tried(kind: type[nn.Module], live: Live, replace: Replace) -> None:
-    """Builds a class with one set of arguments after another until a call works; keeps the last that could be built."""
-    until = time.process_time() + MOST_SECONDS_EACH * 2
-    failure: Exception | None = None
-    kept: nn.Module | None = None
-    for arguments in candidates(kind, live, replace):
-        if time.process_time() > until:
-            break
-        try:
-            torch.manual_seed(0)
-            module = kind(**arguments)
-        except Exception as raised:  # the user's constructor, given guesses
-            failure = failure or raised
-            continue
-        given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
-        if kept is None:
-            replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
-        kept = module
-        live.namespace[_variable(kind)] = module
-        sides = tuple(v for n, v in arguments.items() if re.search(_SIDES, n) and isinstance(v, int) and 3 < v <= 256)
-        raised_by_call = _called(module, kind, live, replace, sides)
-        if raised_by_call is None:
-            return
-        failure = raised_by_call
-    if failure is not None:
-        live.recorder.exception(failure, phase="exercise")
-
-
 def _variable(kind: type) -> str:
     """A name in the program's style for what was built: ``unet`` of ``Unet``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
-
-
-def _called(
-    module: nn.Module, kind: type[nn.Module], live: Live, replace: Replace, sides: tuple[int, ...] = ()
-) -> Exception | None:
-    """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
-    error: Exception | None = None
-    until = time.process_time() + MOST_SECONDS_EACH
-    for guess in inputs(module, sides):
-        if time.process_time() > until:
-            break
-        try:
-            out, given = called(module, guess, forget=live.forget_call)
-        except Exception as raised:  # the user's forward, given guesses
-            error = error or raised
-            continue
-        shapes = ", ".join(str(list(x.shape)) if isinstance(x, torch.Tensor) else type(x).__name__ for x in given)
-        replace(f"input of {kind.__name__}", f"the program does not call it; given tensors of shape {shapes}")
-        _backward(out)
-        answer = tuple(out) if isinstance(out, tuple | list) else (out,)
-        _functions(_methods(module, kind), live, replace, (answer, given, answer[:1]))
-        return None
-    return error or RuntimeError("no input was tried in time")
 
 
 def _backward(out: Any) -> None:

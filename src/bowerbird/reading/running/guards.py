@@ -18,35 +18,10 @@ from typing import Any, NoReturn
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.running.putting import put
 
-_NETWORK = (
-    "socket.__new__",
-    "socket.connect",
-    "socket.bind",
-    "socket.sendto",
-    "socket.getaddrinfo",
-    "socket.gethostbyname",
-    "urllib.Request",
-)
-_PROCESSES = (
-    "subprocess.Popen",
-    "os.system",
-    "os.exec",
-    "os.fork",
-    "os.forkpty",
-    "os.posix_spawn",
-    "os.spawn",
-    "pty.spawn",
-)
-_DELETING = (
-    "os.remove",
-    "os.rmdir",
-    "os.rename",
-    "shutil.rmtree",
-    "shutil.move",
-    "os.truncate",
-    "os.link",
-    "os.symlink",
-)
+_NETWORK = [f"socket.{word}" for word in "__new__ connect bind sendto getaddrinfo gethostbyname".split()]
+_NETWORK += ["urllib.Request"]
+_PROCESSES = "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn pty.spawn".split()
+_DELETING = "os.remove os.rmdir os.rename shutil.rmtree shutil.move os.truncate os.link os.symlink".split()
 _CHANGING = ("os.chmod", "os.chown", "os.mkdir", "os.utime", "os.setxattr", "os.removexattr")
 _SECRET_PARTS = (".ssh", ".aws", ".gnupg", ".netrc", ".kube", ".docker", ".env", "shadow", "id_rsa", ".git-credentials")
 _SECRET_FILES = ("/etc/shadow", "/etc/sudoers", "/proc/self/environ")

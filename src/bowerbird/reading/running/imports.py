@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from bowerbird.reading.running.naming import NEVER_OWN, folders_of
+from bowerbird.reading.running.recorder import Recorder
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.running.rewrite import compiled
 from bowerbird.reading.running.shrinking import shrink
@@ -34,6 +36,8 @@ _OURS = {
     "torch._six": f"{_HERE}.six",
     "unidecode": f"{_HERE}.unidecode",
     "tiktoken": f"{_HERE}.tiktoken",
+    "lightning": f"{_HERE}.lightning",
+    "pytorch_lightning": f"{_HERE}.lightning",
 }
 _ALWAYS = {
     "matplotlib": "pictures are recorded, not drawn",
@@ -50,6 +54,8 @@ _ALWAYS = {
     "IPython": "there is no notebook",
     "cv2": "pictures are not drawn",
     "nltk": "its data would be downloaded",
+    "lightning": "a trainer that takes a few steps",
+    "pytorch_lightning": "a trainer that takes a few steps",
 }
 _KEPT = ("__getattr__", "__version__", "__all__")
 _SUBMODULES = {
@@ -62,10 +68,10 @@ class Finder(importlib.abc.MetaPathFinder):
     """First in ``sys.meta_path`` for the user's files and stand-ins; a second one comes last, for what is missing."""
 
     def __init__(
-        self, request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path], *,
+        self, request: Request, recorder: Recorder, replace: Callable[[str, str], None], reachable: Iterable[Path], *,
         last: bool,
     ) -> None:  # fmt: skip
-        self.request, self.files, self.replace, self.last = request, files, replace, last
+        self.request, self.recorder, self.replace, self.last = request, recorder, replace, last
         self.reachable = {Path(os.path.realpath(file)) for file in reachable}
         self.root = Path(request.root)
         self.folders = folders_of(request)
@@ -93,13 +99,15 @@ class Finder(importlib.abc.MetaPathFinder):
         file = self.root / f"{fullname.replace('.', '/')}.py"
         if str(file) not in self.request.texts:
             return None
-        return importlib.util.spec_from_file_location(fullname, file, loader=OwnLoader(file, self.request, self.files))
+        return importlib.util.spec_from_file_location(
+            fullname, file, loader=OwnLoader(file, self.request, self.recorder)
+        )
 
     def _own(self, fullname: str, base: Path, top: str) -> importlib.machinery.ModuleSpec | None:
         """A module of the program's own at this path: a package, a file, or a folder with files that it imports."""
         for file in (base / "__init__.py", base.with_name(base.name + ".py")):
             if file.is_file() and file.stat().st_size < 1_000_000:
-                loader = OwnLoader(file, self.request, self.files)
+                loader = OwnLoader(file, self.request, self.recorder)
                 inside = [str(file.parent)] if file.name == "__init__.py" else None
                 return importlib.util.spec_from_file_location(
                     fullname, file, loader=loader, submodule_search_locations=inside
@@ -140,17 +148,18 @@ class OwnLoader(importlib.machinery.SourceFileLoader):
     """Compiles another file of the project with guarded loops; where the program imports it, and no driver, its lines
     count as the user's from then on."""
 
-    def __init__(self, file: Path, request: Request, files: set[str]) -> None:
+    def __init__(self, file: Path, request: Request, recorder: Recorder) -> None:
         super().__init__(file.stem, str(file))
-        self.file, self.request, self.files = str(file), request, files
+        self.file, self.request, self.recorder = str(file), request, recorder
 
     def get_code(self, fullname: str) -> types.CodeType:
         known = next((f for f in self.request.texts if Path(f).resolve() == Path(self.file).resolve()), self.file)
         text = self.request.texts.get(known)
         if text is None:
             text = Path(self.file).read_text(encoding="utf-8", errors="replace")
-        if _asked_by(self.files):
-            self.files.add(known)
+        self.recorder.guests.add(known)
+        if _asked_by(self.recorder.files):
+            self.recorder.files.add(known)
         tree = ast.parse(text)
         if self.request.shrink:
             shrink(tree)
@@ -223,6 +232,20 @@ class StandInLoader(importlib.abc.Loader):
         module.__path__ = []
 
 
+def supplied(error: ImportError, replace: Callable[[str, str], None]) -> bool:
+    """Gives an installed package the name that a program wrongly expects of it: as one of its modules has it by now,
+    else a stand-in; False where that is not the matter."""
+    wanted = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", str(error))
+    package = sys.modules.get(wanted.group(2)) if wanted else None
+    if wanted is None or package is None or not (package.__file__ or "").startswith((sys.prefix, sys.base_prefix)):
+        return False
+    name, below = wanted.group(1), [m for n, m in sys.modules.items() if n.startswith(f"{package.__name__}.")]
+    found = next((vars(m)[name] for m in below if name in getattr(m, "__dict__", ())), None)
+    setattr(package, name, Anything(name) if found is None else found)
+    replace(f"{package.__name__}.{name}", "the installed version has no such name")
+    return True
+
+
 def _asked_by_a_library() -> bool:
     """Whether the import that is going on stands in an installed package, not in the user's code or in ours."""
     frame: types.FrameType | None = sys._getframe(1)
@@ -239,7 +262,7 @@ _IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
 def install(
-    request: Request, files: set[str], replace: Callable[[str, str], None], reachable: Iterable[Path]
+    request: Request, recorder: Recorder, replace: Callable[[str, str], None], reachable: Iterable[Path]
 ) -> None:  # fmt: skip
     """Puts both finders in place; what is already loaded of the packages with stand-ins is forgotten.
 
@@ -248,6 +271,6 @@ def install(
     for name in list(sys.modules):
         if name.partition(".")[0] in _ALWAYS or name in _SUBMODULES:
             del sys.modules[name]
-    sys.meta_path.insert(0, Finder(request, files, replace, reachable, last=False))
-    sys.meta_path.append(Finder(request, files, replace, reachable, last=True))
+    sys.meta_path.insert(0, Finder(request, recorder, replace, reachable, last=False))
+    sys.meta_path.append(Finder(request, recorder, replace, reachable, last=True))
     sys.path[:0] = [str(folder) for folder in folders_of(request)]

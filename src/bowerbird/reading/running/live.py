@@ -39,6 +39,7 @@ class Live:
         self.reached: Mapping[str, set[int]] = {}
         self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
         self.roots = modules.roots()
+        self.flow, self.called = modules.flow, modules.functions.kept if modules.functions is not None else {}
 
     def record(
         self, topic: str, subject: str, value: Any, line: int | None = None, file: str | None = None, at: Any = None

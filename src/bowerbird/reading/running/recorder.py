@@ -22,6 +22,8 @@ class Recorder:
 
     def __init__(self, descriptor: int, files: set[str], run: str = "run") -> None:
         self.descriptor, self.files, self.run = descriptor, files, run
+        self.guests: set[str] = set()
+        """Files that only drivers run: what is missing there gets a stand-in too, and no fact stands there."""
         self.counts: Counter[str] = Counter()
         self.seq = 0
         self.steps = 0
@@ -81,6 +83,10 @@ class Recorder:
 
     def is_user_code(self, code: CodeType | None) -> bool:
         return code is not None and code.co_filename in self.files
+
+    def is_project_code(self, code: CodeType | None) -> bool:
+        """Whether code is the user's, or a driver's."""
+        return code is not None and (code.co_filename in self.files or code.co_filename in self.guests)
 
     def exception(
         self, error: BaseException, *, statement: int | None = None, phase: str = "program", follows: int | None = None

@@ -160,7 +160,7 @@ class Session:
         compat.install(self.replace)
         data.install(self.recorder, self.replace, self.names, request.image_shape)
         files.install(self.recorder, self.replace, Path(request.root))
-        imports.install(request, self.files, self.replace, reach.files)
+        imports.install(request, self.recorder, self.replace, reach.files)
         pictures_saved.watch(self._pictured)
         transforms.watch(self.recorder.here, self._mismatched)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
@@ -265,26 +265,20 @@ class Session:
         self.recorder.flush()
 
     def _statement(self, line: int, code: types.CodeType, surroundings: fragments.Surroundings) -> bool:
-        """Executes one statement; False when the program has ended itself or its time is over."""
-        for _ in range(6):
-            try:
-                exec(code, self.namespace)
-                self.executed += 1
-                return True
-            except SystemExit as stop:
-                self.recorder("run.exit", "exit", {"code": str(stop.code)})
-                self.finished = True
-                return False
-            except NameError as error:
-                lost = (error.name or "") in self.lost
-                if not lost and surroundings.provide(error.name or "", line, self._globals_of(error)):
-                    continue
-                self._failed(error, line)
-                return True
-            except (Exception, KeyboardInterrupt) as error:
-                self._failed(error, line)
-                return True
-        return True
+        """Executes one statement; False when the program has ended itself."""
+
+        def provided(error: NameError) -> bool:
+            name = error.name or ""
+            return name not in self.lost and surroundings.provide(name, line, self._globals_of(error))
+
+        error = driving.attempted(code, self.namespace, provided, self.replace)
+        if isinstance(error, SystemExit):
+            self.recorder("run.exit", "exit", {"code": str(error.code)})
+            self.finished = True
+        elif error is not None:
+            self._failed(error, line)
+        self.executed += error is None
+        return not isinstance(error, SystemExit)
 
     def _globals_of(self, error: BaseException) -> dict[str, Any]:
         """The global names of the user's file in which something was raised."""

@@ -105,7 +105,7 @@ def traced(live: Live) -> list[Traced]:
         given = live.inputs(module)
         if given is None or len(found) >= 8 or sum(p.numel() for p in module.parameters()) > LARGEST:
             continue
-        result = trace_call(live, name, module, *small(*given))
+        result = trace_call(live, name, module, *given)
         if result is not None:
             found.append(result)
     return found
@@ -122,11 +122,6 @@ def trace_call(live: Live, name: str, module: nn.Module, args: Any, kwargs: Any)
         except Exception:  # the user's forward fails in evaluation: that is not this probe's matter
             return None
     return Traced(name, module, args, kwargs, out, trace.ops)
-
-
-def small(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The inputs of a call as they are (they were limited when they were kept)."""
-    return args, kwargs
 
 
 def scalar(value: Any) -> float | None:

@@ -6,48 +6,55 @@ each, a loss.  Several shapes of pictures are tried until an optimiser has stepp
 
 import inspect
 import itertools
-import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import CodeType
 from typing import Any
 
-import torch
 from torch import nn
 
-from bowerbird.reading.running.building import BATCH, candidates, module_for
+from bowerbird.reading.running.building import built, candidates, mended
+from bowerbird.reading.running.guesses import Guesses, Replace
 from bowerbird.reading.running.live import Live
-from bowerbird.reading.running.standins import fragments
-from bowerbird.reading.running.standins.anything import Anything
 from bowerbird.reading.running.standins.data import Loader
+from bowerbird.reading.running.standins.lightning import Trainer
 from bowerbird.reading.running.uses import Use, uses
 
-Replace = Callable[[str, str], None]
 SHAPES = ((1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
 MOST_TRAINERS = 3
+MOST_MENDED = 4
+Started = Callable[[Guesses], None]
 
 
 def exercise(live: Live, replace: Replace, steps: Callable[[], int]) -> None:
-    """Calls what trains, outermost first, until an optimiser has stepped."""
-    for trainer in itertools.islice(_trainers(live), MOST_TRAINERS):
-        if steps():
-            return
-        trainer(live, replace, steps)
+    """Calls what trains, outermost first, until an optimiser has stepped: with one shape of pictures after another."""
+    for name, start in itertools.islice(_trainers(live), MOST_TRAINERS):
+        failure: Exception | None = None
+        known = len(live.names.created)
+        for shape in SHAPES:
+            live.names.forget_after(known)
+            try:
+                start(Guesses(live, replace, shape))
+            except Exception as raised:  # the user's training, given guesses: another shape may do
+                failure = raised
+            if steps():
+                replace(name, f"the program only defines it; called with pictures of {shape}")
+                return
+        if failure is not None:
+            live.recorder.exception(failure, phase="exercise")
         live.roots = live.refreshed()
 
 
-Trainer = Callable[[Live, Replace, Callable[[], int]], None]
-
-
-def _trainers(live: Live) -> Iterator[Trainer]:
+def _trainers(live: Live) -> Iterator[tuple[str, Started]]:
     for kind in live.classes().values():
-        if issubclass(kind, nn.Module):
-            continue
-        methods = _outermost({n: f for n, f in vars(kind).items() if inspect.isfunction(f)})
-        for name in methods[:2]:
-            yield lambda *told, kind=kind, name=name: _by_class(kind, name, *told)
+        if hasattr(kind, "training_step"):
+            yield f"{kind.__name__}(…).training_step(…)", partial(_by_steps, kind)
+        methods = {n: f for n, f in vars(kind).items() if inspect.isfunction(f)}
+        for name in _outermost(methods)[:2] if not issubclass(kind, nn.Module) else ():
+            yield f"{kind.__name__}(…).{name}(…)", partial(_by_class, kind, name)
     functions = live.functions()
     for name in _outermost(functions):
-        yield lambda *told, name=name: _by_function(name, functions[name], *told)
+        yield f"{name}(…)", partial(_call, functions[name])
 
 
 def _outermost(functions: dict[str, Any]) -> list[str]:
@@ -62,149 +69,43 @@ def _outermost(functions: dict[str, Any]) -> list[str]:
 
 
 def _words(code: CodeType) -> set[str]:
-    found = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found |= _words(constant)
-    return found
+    inner = [_words(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)
 
 
-def _by_class(kind: type, name: str, live: Live, replace: Replace, steps: Callable[[], int]) -> None:
-    """Builds a class and calls its training method, with one shape of pictures after another."""
-    failure: Exception | None = None
-    known = len(live.names.created)
-    for shape in SHAPES:
-        live.names.forget_after(known)
+def _by_class(kind: type, name: str, guesses: Guesses) -> None:
+    """Builds a class and calls its training method; pictures come in batches of the size that it keeps."""
+    arguments = {n: guesses.sized(value) for n, value in next(candidates(kind, guesses)).items()}
+    trainer, _ = built(kind, guesses, arguments)
+    guesses.live.namespace[kind.__name__.lower()] = trainer
+    kept = (getattr(trainer, n, None) for n in ("batch_size", "bs"))
+    sizes = (size for size in kept if isinstance(size, int) and not isinstance(size, bool) and size > 0)
+    guesses.batch = min(next(sizes, guesses.batch), 64)
+    _call(getattr(trainer, name), guesses)
+
+
+def _by_steps(kind: type, guesses: Guesses) -> None:
+    """Builds a module of Lightning and takes a few of its training steps."""
+    module, _ = built(kind, guesses, next(candidates(kind, guesses)))
+    guesses.live.namespace[kind.__name__.lower()] = module
+    loader = Loader(guesses.shape, guesses.batch)
+    for _ in range(MOST_MENDED):
         try:
-            arguments = next(candidates(kind, live, replace))
-            trainer = kind(**{n: _settings(value, shape) for n, value in arguments.items()})
-        except Exception as raised:  # the user's constructor, given guesses
-            failure = failure or raised
-            continue
-        live.namespace[kind.__name__.lower()] = trainer
-        size = next((getattr(trainer, n) for n in ("batch_size", "bs") if _whole(getattr(trainer, n, None))), BATCH)
-        method = getattr(trainer, name)
-        failure = _attempt(method, _Guesses(live, replace, shape, min(size, 64)), steps) or failure
-        if steps():
-            replace(f"{kind.__name__}(…).{name}(…)", f"the program only defines it; called with pictures of {shape}")
+            Trainer().fit(module, loader)
             return
-    if failure is not None:
-        live.recorder.exception(failure, phase="exercise")
+        except Exception as error:  # the user's training step, given pictures
+            if not mended(error):
+                raise
 
 
-def _by_function(name: str, function: Any, live: Live, replace: Replace, steps: Callable[[], int]) -> None:
-    failure: Exception | None = None
-    known = len(live.names.created)
-    for shape in SHAPES:
-        live.names.forget_after(known)
-        failure = _attempt(function, _Guesses(live, replace, shape, BATCH), steps) or failure
-        if steps():
-            replace(f"{name}(…)", f"the program only defines it; called with pictures of {shape}")
-            return
-    if failure is not None:
-        live.recorder.exception(failure, phase="exercise")
-
-
-def _attempt(function: Callable[..., Any], guesses: "_Guesses", steps: Callable[[], int]) -> Exception | None:
-    try:
-        guesses.used = uses(function)
-        given = [guesses.value(p) for p in _needed(function)]
-        function(*given)
-    except Exception as raised:  # the user's training, given guesses: another shape may do
-        return None if steps() else raised
-    return None
-
-
-def _needed(function: Callable[..., Any]) -> list[inspect.Parameter]:
+def _call(function: Callable[..., Any], guesses: Guesses) -> None:
+    used = uses(function)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(function).parameters.values()
-    return [p for p in found if p.kind in kinds and p.default is inspect.Parameter.empty]
-
-
-def _settings(value: Any, shape: tuple[int, int, int]) -> Any:
-    """Settings and loaders that agree with the pictures."""
-    if isinstance(value, Loader):
-        return Loader(shape, BATCH)
-    if isinstance(value, fragments.Options):
-        value.channels = value.in_channels = value.img_channels = value.nc = shape[0]
-        value.img_size = value.image_size = value.input_size = value.imageSize = shape[1]
-        value.batch_size = BATCH
-    return value
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-class StandInLoss(nn.Module):
-    """A loss of whatever it is given, for training that takes its criterion from elsewhere."""
-
-    def forward(self, output: torch.Tensor, *targets: Any) -> torch.Tensor:
-        target = targets[0] if targets else None
-        if isinstance(target, torch.Tensor) and target.shape == output.shape:
-            output = output - target
-        return output.float().pow(2).mean()
-
-
-_LOADERS = re.compile(r"loader|batches|iterator|^dl$|_dl$|data_?(set|iter)?$", re.I)
-_NETWORKS = re.compile(
-    r"model|net|generator|discriminator|critic|encoder|decoder|^[gd]$|_[gd]$|^(gen|disc|vae|rnn)$", re.I
-)
-_LOSSES = re.compile(r"criterion|loss|^bce$|^mse$|objective", re.I)
-
-
-_OBJECTS = re.compile(rf"{_LOADERS.pattern}|{_NETWORKS.pattern}|{_LOSSES.pattern}|optim|sched|scaler|logg|writer", re.I)
-
-
-class _Guesses:
-    """What a training function is given, by the names of its arguments; networks before their optimisers."""
-
-    def __init__(self, live: Live, replace: Replace, shape: tuple[int, int, int], batch: int) -> None:
-        self.live, self.replace, self.shape, self.batch = live, replace, shape, batch
-        self.networks: dict[str, nn.Module] = {}
-        self.used: dict[str, Use] = {}
-
-    def _loss(self) -> torch.Tensor:
-        """A loss that depends on all parameters that there are."""
-        modules = list(self.networks.values()) or list(self.live.roots.values())
-        parts = [p.square().mean() for m in modules for p in m.parameters() if p.is_floating_point()]
-        return torch.stack(parts).sum() if parts else torch.zeros((), requires_grad=True)
-
-    def value(self, parameter: inspect.Parameter) -> Any:
-        name = parameter.name
-        lower = name.lower()
-        use = self.used.get(name, Use())
-        if "backward" in use.attributes:
-            return self._loss()
-        if use.is_settings and not _OBJECTS.search(lower):
-            return _settings(fragments.Options(), self.shape)
-        if lower in ("args", "opt", "config", "cfg", "hparams", "params", "conf", "options"):
-            return _settings(fragments.Options(), self.shape)
-        if lower == "device":
-            return torch.device("cpu")
-        if "optim" in lower or lower in ("opt_g", "opt_d", "g_opt", "d_opt"):
-            return self._optimizer(lower)
-        if lower in ("scaler", "writer", "logger", "scheduler", "lr_scheduler", "wandb", "ema"):
-            return torch.cuda.amp.GradScaler() if lower == "scaler" else Anything(name)
-        if _LOADERS.search(lower):
-            return Loader(self.shape, self.batch)
-        if _LOSSES.search(lower):
-            return StandInLoss()
-        if _NETWORKS.search(lower):
-            return self._network(name)
-        return fragments.setting(name)
-
-    def _network(self, name: str) -> nn.Module:
-        bound = self.live.namespace.get(name)
-        network = bound if isinstance(bound, nn.Module) else module_for(name, self.live, self.replace, 0)
-        if all(network is not made for made in self.live.names.modules()):
-            self.live.names.created.append((network, self.live.main, None))
-        self.networks[name] = network
-        self.live.namespace.setdefault(name, network)
-        return network
-
-    def _optimizer(self, lower: str) -> torch.optim.Optimizer:
-        letters = re.sub(r"optim(izer)?|opt|_", " ", lower).split()
-        own = [m for n, m in self.networks.items() if letters and n.lower()[:1] == letters[0][:1]]
-        modules = own or list(self.networks.values()) or [m for m in self.live.roots.values() if any(m.parameters())]
-        return torch.optim.Adam([p for m in modules for p in m.parameters()] or [nn.Parameter(torch.zeros(1))], lr=1e-3)
+    wanted = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds and p.default is p.empty]
+    for _ in range(MOST_MENDED):
+        try:
+            function(*[guesses.of_training(p, used.get(p.name, Use())) for p in wanted])
+            return
+        except Exception as error:  # the user's training, given guesses
+            if not mended(error):
+                raise

@@ -32,10 +32,6 @@ MOST_CLAIMS = 60
 LONGEST = 1_200
 
 
-class NotClaims(ValueError):
-    """The model's answer is not the JSON that it was asked for."""
-
-
 @dataclass(frozen=True)
 class Claim:
     """``text`` is the sentence that says it: ours, but of a reason."""
@@ -59,14 +55,6 @@ class Claim:
 def plain(text: str) -> str:
     """Text without the characters that could steer a terminal or hide words."""
     return printable(text.replace("\t", " ").replace("\n", " ")).replace("\ufffd", "")
-
-
-def parse_claims(answer: str) -> list[Claim]:
-    """The claims of a whole answer; raises NotClaims when there is not a single one."""
-    claims = list(ClaimReader().feed(answer))
-    if not claims:
-        raise NotClaims("the answer holds no claims in JSON")
-    return claims
 
 
 class ClaimReader:

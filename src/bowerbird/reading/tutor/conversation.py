@@ -14,11 +14,10 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.tutor.answer import Answer, Passage
 from bowerbird.reading.tutor.claims import Claim, ClaimReader
 from bowerbird.reading.tutor.endpoint import Endpoint, Message, Usage, tokens
-from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.material import Material, sentence
 from bowerbird.reading.tutor.prompt import AGAIN, opening, repair
 from bowerbird.reading.tutor.prose import ask_for_prose, chosen_facts, read_prose
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import sentence
 from bowerbird.reading.tutor.show import say
 from bowerbird.reading.tutor.verify import Verdict, verify
 from bowerbird.reading.wording import Language, language_of
@@ -59,24 +58,18 @@ class Conversation:
         remembered = self._remembered(room // 4)
         messages = opening(self.material, question, lang, room - sum(tokens(m["content"]) for m in remembered))
         messages += [*remembered, {"role": "user", "content": question}]
-        said = ""
-        for attempt in range(2):
+        for _ in range(2):
             reader = ClaimReader()
             verdicts = list(self._judged(messages, reader, lang, show))
-            said = reader.text
             if verdicts:
                 break
-            if attempt == 0:
-                messages = [
-                    *messages,
-                    {"role": "assistant", "content": said[:2_000] or "-"},
-                    {"role": "user", "content": AGAIN},
-                ]
+            messages = [*messages, Message(role="assistant", content=reader.text[:2_000] or "-"),
+                        Message(role="user", content=AGAIN)]  # fmt: skip
         else:
             return None
         withdrawn = 0
         if failed := [v for v in verdicts if v.status in ("refuted", "unproven")]:
-            again = [*messages, Message(role="assistant", content=said[:8_000]), repair(failed)]
+            again = [*messages, Message(role="assistant", content=reader.text[:8_000]), repair(failed)]
             verdicts, withdrawn = self._repaired(again, verdicts, lang, show)
         return Answer(question, lang, "claims", verdicts, usage=self.endpoint.usage, withdrawn=withdrawn)
 

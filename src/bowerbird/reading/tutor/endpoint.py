@@ -135,10 +135,8 @@ class Endpoint:
                 if self._plain:
                     raise RunFailed(f"The model at {self.url} refused the question: {refused}.") from None
                 self._plain = True
-                try:
-                    answer = exchange.answer(body)
-                except _Refused as again:
-                    raise RunFailed(f"The model at {self.url} refused the question: {again}.") from None
+                yield from self._ask(messages, False, max_tokens)
+                return
             said, mask = "", _Mask(key)
             for piece in answer:
                 said += piece
@@ -165,6 +163,23 @@ class Endpoint:
 
 
 # -------------------------------------------------------------------------------------------------------- exchange
+
+
+_BROKEN: tuple[tuple[Any, str], ...] = (
+    (ssl.SSLError, "The connection to {url} cannot be encrypted: {error}."),
+    (ConnectionRefusedError, "Nothing answers at {url}; is the server running?"),
+    ((http.client.IncompleteRead, ConnectionError), "{url} broke off before its answer was whole."),
+    (TimeoutError, ""),
+    (socket.gaierror, "There is no such host as in {url}; is the address right?"),
+    (Exception, "{url} does not answer in HTTP: {error}."),
+)
+"""What a connection raises, and the sentence that says it; the first that fits."""
+_STATUS: dict[int, tuple[type[BowerbirdError], str]] = {
+    401: (BowerbirdError, "{url} wants a key; put it in BOWERBIRD_LLM_KEY or OPENAI_API_KEY."),
+    403: (BowerbirdError, "{url} wants a key; put it in BOWERBIRD_LLM_KEY or OPENAI_API_KEY."),
+    404: (BowerbirdError, "{url} has no model '{model}' or is no such endpoint; see --model."),
+    429: (RunFailed, "{url} takes no more questions for now: {said}."),
+}
 
 
 class _Exchange:
@@ -225,19 +240,10 @@ class _Exchange:
         """Turns whatever the connection raises into a sentence."""
         try:
             yield
-        except ssl.SSLError as error:
-            raise self._failed(f"The connection to {self.url} cannot be encrypted: {self._short(error)}.") from None
-        except ConnectionRefusedError:
-            raise self._failed(f"Nothing answers at {self.url}; is the server running?") from None
-        except (http.client.IncompleteRead, ConnectionError, http.client.RemoteDisconnected):
-            raise self._failed(f"{self.url} broke off before its answer was whole.") from None
-        except TimeoutError:
-            self._late = True
-            raise self._failed("") from None
-        except socket.gaierror:
-            raise self._failed(f"There is no such host as in {self.url}; is the address right?") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._failed(f"{self.url} does not answer in HTTP: {self._short(error)}.") from None
+            self._late = self._late or isinstance(error, TimeoutError)
+            sentence = next(words for kinds, words in _BROKEN if isinstance(error, kinds))
+            raise self._failed(sentence.format(url=self.url, error=self._short(error))) from None
 
     def _failed(self, sentence: str) -> RunFailed:
         if self._late:
@@ -254,13 +260,8 @@ class _Exchange:
         said = self._short(_message(response.read(4096).decode(errors="replace"))) or response.reason
         if status in (400, 422):
             raise _Refused(said)
-        if status in (401, 403):
-            raise BowerbirdError(f"{self.url} wants a key; put it in BOWERBIRD_LLM_KEY or OPENAI_API_KEY.")
-        if status == 404:
-            raise BowerbirdError(f"{self.url} has no model '{model}' or is no such endpoint; see --model.")
-        if status == 429:
-            raise RunFailed(f"{self.url} takes no more questions for now: {said}.")
-        raise RunFailed(f"The model at {self.url} failed ({status}): {said}.")
+        kind, words = _STATUS.get(status, (RunFailed, "The model at {url} failed ({status}): {said}."))
+        raise kind(words.format(url=self.url, model=model, status=status, said=said))
 
     def _pieces(self, response: http.client.HTTPResponse) -> Iterator[str]:
         kind = response.headers.get_content_type()
@@ -271,13 +272,15 @@ class _Exchange:
             with self._told():
                 data = response.read(MOST_BYTES + 1)
             yield from self._piece(self._json(data), "message")
-            if not self._whole:
-                raise self._failed(f"{self.url} broke off before its answer was whole.")
+            self._must_be_whole()
             return
         for data in self._events(response):
             if data == b"[DONE]":
                 return
             yield from self._piece(self._json(data), "delta")
+        self._must_be_whole()
+
+    def _must_be_whole(self) -> None:
         if not self._whole:
             raise self._failed(f"{self.url} broke off before its answer was whole.")
 
@@ -299,9 +302,9 @@ class _Exchange:
         try:
             row = json.loads(data)
         except (ValueError, RecursionError):
-            raise self._failed(f"{self.url} does not keep to the protocol: it says {self._quoted(data)}.") from None
+            row = None
         if not isinstance(row, dict):
-            raise RunFailed(f"{self.url} does not keep to the protocol: it says {self._quoted(data)}.")
+            raise self._failed(f"{self.url} does not keep to the protocol: it says {self._quoted(data)}.")
         if row.get("error"):
             raise RunFailed(f"The model at {self.url} failed: {self._short(_message(data.decode(errors='replace')))}.")
         return row

@@ -9,11 +9,9 @@ import re
 from collections.abc import Sequence
 
 from bowerbird.reading.tutor.claims import Claim, plain
-from bowerbird.reading.tutor.concepts import sentences
 from bowerbird.reading.tutor.endpoint import Message
-from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.material import Material, sentence
 from bowerbird.reading.tutor.retrieval import rank
-from bowerbird.reading.tutor.sentences import sentence
 from bowerbird.reading.tutor.show import say
 from bowerbird.reading.tutor.verify import Verdict, verify
 from bowerbird.reading.wording import Language
@@ -66,3 +64,14 @@ def _bare(words: str) -> str:
 def _stated(material: Material, identity: str, lang: Language) -> Verdict:
     """A fact, said by the program."""
     return verify(Claim({"is": "fact", "id": identity}), material, lang)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """The spans of the sentences; brackets and backticks are never cut."""
+    closed = [m.span() for m in re.finditer(r"`[^`]*`|\([^()]*\)|\[[^\[\]]*\]|（[^（）]*）", text)]
+    spans, start = [], 0
+    for match in re.finditer(r"(?<=[.!?;])\s+|[。；！？;\n]+", text):
+        if not any(a < match.end() and match.start() < b for a, b in closed):
+            spans.append((start, match.start()))
+            start = match.end()
+    return [(a, b) for a, b in [*spans, (start, len(text))] if text[a:b].strip()]

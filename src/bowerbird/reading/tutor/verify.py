@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bowerbird.reading.tutor.claims import FORMS, Claim
-from bowerbird.reading.tutor.material import Material
+from bowerbird.reading.tutor.material import Material, sentence
 from bowerbird.reading.tutor.relations import Outcome
-from bowerbird.reading.tutor.sentences import sentence
 from bowerbird.reading.wording import Language, sentences
 
 Status = Literal["verified", "refuted", "unproven", "background"]

@@ -14,7 +14,7 @@ from bowerbird.reading.facts import Fact
 MOST_TOLD, MOST_LISTED, MOST_LOSSES = 14, 40, 3
 RARE = 40
 """From this rank on a setting is listed, not told."""
-_ORDER = {"constant": 0, "option": 0, "entry": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
+_ORDER = {"constant": 0, "option": 0, "entry": 0, "local": 0, "field": 1, "argument": 2, "rounds": 3, "default": 4}
 Known = tuple[Fact, Entry | None]
 
 

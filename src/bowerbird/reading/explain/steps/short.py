@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.explain.reading import Block
 from bowerbird.reading.explain.steps.advice import message, noted, shown
-from bowerbird.reading.explain.text import Ref, Text, general, joined, name, quote
+from bowerbird.reading.explain.text import Ref, Text, general, name, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding
@@ -52,18 +52,22 @@ def _ran(w: Writer) -> Iterator[Block]:
         return
     fact = exercised(w, program)
     said = w.say("short.ran", fact, parts=w.say(f"run.{fact['kind']}"))
-    moved = [_moved(w, f) for f in w.study.facts.of("loss.moved") if f["n"] > 1][:MOST_LOSSES]
-    end = w.say("short.so", moved=joined(moved, w.lang)) if moved else w.say("net.end")
-    yield w.paragraph(said, end, lead="lead.ran")
+    yield w.paragraph(said, lead="lead.ran")
+    yield from w.items([_moved(w, f) for f in w.study.facts.of("loss.moved") if f["n"] > 1][:MOST_LOSSES])
+    raised = w.study.run.exceptions()[:1] if fact["why"] else []
+    if raised and raised[0]["phase"] == "program":
+        yield w.said("short.stopped", raised[0])
+        return
     for key in ("why", "smaller"):
         if fact[key]:
             yield w.said(f"short.{key}", fact)
 
 
 def _moved(w: Writer, fact: Fact) -> Text:
-    identified = w.study.facts.first("loss.identified", fact.subject)
-    known = identified is not None and identified["expression"]
-    return w.say("short.moved", fact, loss=name(identified, "expression") if identified and known else Text())
+    known = w.study.facts.first("loss.identified", fact.subject)
+    loss = name(known, "expression") if known is not None and known["expression"] else Text()
+    through = known is not None and " through " in fact.subject
+    return w.say("short.moved", fact, loss=loss, through=w.say("short.through", known) if through else Text())
 
 
 def exercised(w: Writer, program: Fact) -> Fact:

@@ -5,10 +5,12 @@ an exercise to be passed.  An observation says what was seen and what should hav
 """
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from bowerbird.reading.learn.exercise import FOLDER
+from bowerbird.reading.wording import table
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ def checks(exercise: str) -> Callable[[Check], Check]:
     return register
 
 
-def load() -> dict[str, Check]:
-    """All checks, by exercise."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return CHECKS
+def check_of(exercise: str) -> Check:
+    """The check of an exercise, from the module that its file names."""
+    importlib.import_module(f"{__name__}.{table(FOLDER / f'{exercise}.toml')['checked_by']}")
+    return CHECKS[exercise]

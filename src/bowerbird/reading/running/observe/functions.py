@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from bowerbird.reading.running.observe.calls import CallWatch
 from bowerbird.reading.running.observe.flow import Flow
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.recorder import Recorder, summary
@@ -55,17 +56,28 @@ class FunctionWatch(TorchFunctionMode):
         super().__init__()
         self.recorder, self.training, self.replaced = recorder, training, replaced
         self.quiet = False
+        self.flow = training.modules.flow = Flow()
+        self.calls = training.modules.functions = CallWatch(recorder, self.flow)
         self.rows: dict[tuple[str, int | None, str], dict[str, Any]] = {}
         self.times: dict[tuple[str, int | None, str, str], int] = {}
         self.last: dict[tuple[str, int | None, str, str], dict[str, Any]] = {}
         self.losses: list[dict[str, Any]] = []
-        self.flow = Flow()
+
+    def __enter__(self) -> "FunctionWatch":
+        super().__enter__()
+        if not self.quiet:
+            self.calls.start()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self.calls.stop()
+        super().__exit__(*details)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        self.flow.takes(args, kwargs)
         if name in _SILENT:
+            self.flow.takes(args, kwargs)
             return func(*args, **kwargs)
         if name == "__getitem__" and len(args) == 2 and args[0].ndim == 0 and args[1] == 0 and isinstance(args[1], int):
             self.replaced("x[0] of a single number", "it was allowed in PyTorch before 0.5; the number was taken")
@@ -77,9 +89,9 @@ class FunctionWatch(TorchFunctionMode):
             args, kwargs, done = self._on_cpu(name, args, kwargs)
             if done is not None:
                 return done
-        if self.quiet or self.training.within_step:
-            return func(*args, **kwargs)
-        frame = self.recorder.user_frame(sys._getframe(1))
+        unseen = self.quiet or self.training.within_step
+        frame = None if unseen else self.recorder.user_frame(sys._getframe(1))
+        self.flow.takes(args, kwargs, frame)
         if frame is None:
             return func(*args, **kwargs)
         file, line = frame.f_code.co_filename, frame.f_lineno

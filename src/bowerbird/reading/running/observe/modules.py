@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,11 +17,16 @@ from bowerbird.reading.running.observe.pulls import Pulls, upstream
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder, summary
 
+if TYPE_CHECKING:
+    from bowerbird.reading.running.observe.calls import CallWatch
+    from bowerbird.reading.running.observe.flow import Flow
+
 LARGEST_COPY = 4_000_000
 DETAILED_FORWARDS = 400
 DETAILED_AT_A_LINE = 24
 SNAPSHOT = 40_000_000
 MOST_MODULES = 4_000
+_BETWEEN = ("observe/modules.py", "nn/modules/module.py")
 
 
 @dataclass
@@ -61,6 +66,8 @@ class ModuleWatch:
         self.start: dict[int, tuple[weakref.ref[nn.Module], dict[str, torch.Tensor]]] = {}
         self.carried: dict[int, dict[str, list[float]]] = {}
         self.quiet = False
+        self.flow: "Flow | None" = None
+        self.functions: "CallWatch | None" = None
         self._switching = 0
         self._at_line: Counter[tuple[int, int | None]] = Counter()
         self._wrapped: set[type] = set()
@@ -145,6 +152,7 @@ class ModuleWatch:
             self.given = (args, kwargs)
         with torch._C.DisableTorchFunction():
             before = self.recorder.safely(self._enter, module, args, kwargs, fresh, root)
+            versions = _versions(args)
         self.active.append(module)
         try:
             out = call(*args, **kwargs)
@@ -153,8 +161,32 @@ class ModuleWatch:
                 self.active.pop()
         count.returned += 1
         with torch._C.DisableTorchFunction():
+            if not root and line is not None:
+                self._follow(module, out, args, kwargs, (file, line, type(module).__name__))
+                self._changed(out, versions, (file, line, type(module).__name__))
             self.recorder.safely(self._seen, module, args, kwargs, out, before, file, line, fresh, root)
         return out
+
+    def _follow(self, module: nn.Module, out: Any, args: Any, kwargs: Any, place: tuple[str, int, str]) -> None:
+        """What a line of the program gets from a module that it calls itself must be used, like any result."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and not self.recorder.is_user_code(frame.f_code):
+            if not frame.f_code.co_filename.endswith(_BETWEEN):
+                return
+            frame = frame.f_back
+        if self.flow is not None:
+            self.flow.makes(place, out, args, kwargs)
+
+    def _changed(self, out: Any, versions: list[tuple[torch.Tensor, int]], place: tuple[str, int, str]) -> None:
+        """What a module was given must be as it was, or the answer is that very memory and takes its place."""
+        made = {t.untyped_storage().data_ptr() for t in tensors(out) if t.layout == torch.strided}
+        for tensor, version in versions:
+            if tensor._version == version or self.flow is None:
+                continue
+            if tensor.untyped_storage().data_ptr() in made:
+                self.flow.replaced.add(place)
+            else:
+                self.flow.changes(tensor, place)
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any, fresh: bool, root: bool) -> Any:
         if fresh:
@@ -357,6 +389,11 @@ class ModuleWatch:
             if len(found) > 1 and any(True for _ in places[key].parameters()):
                 file, line = self.names.place(places[key])
                 self.recorder("module.shared", found[0], {"paths": found[:12]}, file=file, line=line)
+
+
+def _versions(args: Any) -> list[tuple[torch.Tensor, int]]:
+    given = (t for t in args if isinstance(t, torch.Tensor) and t.layout == torch.strided)
+    return [(t, t._version) for t in given if not t.is_inference()]
 
 
 def _held(value: Any) -> list[nn.Module]:

@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 Experiment = Callable[["Live"], None]
 _PROBES: dict[str, Experiment] = {}
 _CHEAP: set[str] = set()
+_LATE: set[str] = set()
 
 
-def probe(name: str, *, cheap: bool = False) -> Callable[[Experiment], Experiment]:
-    """Registers an experiment under a name that its facts carry; cheap ones run no network and come first."""
+def probe(name: str, *, cheap: bool = False, late: bool = False) -> Callable[[Experiment], Experiment]:
+    """Registers an experiment under a name that its facts carry; cheap ones run no network and come first, late ones
+    take the time that the others leave."""
 
     def register(experiment: Experiment) -> Experiment:
         _PROBES[name] = experiment
         if cheap:
             _CHEAP.add(name)
+        if late:
+            _LATE.add(name)
         return experiment
 
     return register
@@ -38,4 +42,4 @@ def all_probes() -> dict[str, Experiment]:
     """Every probe by name, in the order in which they run."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    return dict(sorted(_PROBES.items(), key=lambda entry: (entry[0] not in _CHEAP, entry[0])))
+    return dict(sorted(_PROBES.items(), key=lambda entry: (entry[0] in _LATE, entry[0] not in _CHEAP, entry[0])))

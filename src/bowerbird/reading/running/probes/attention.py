@@ -1,6 +1,7 @@
 """Probes of attention: what the weights sum to, how scores are scaled, and reshapes in the place of transpositions."""
 
 import itertools
+import math
 import operator
 from typing import Any
 
@@ -12,6 +13,7 @@ from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.tracing import Op, Traced, contraction, scalar, traced
 
+NO_ROLE = "no operand of attention"
 _SHAPE = frozenset(
     "view reshape transpose permute contiguous clone unsqueeze squeeze flatten swapaxes movedim t mT "
     "__getitem__ expand split chunk unbind float to type_as".split()
@@ -243,10 +245,19 @@ def views(live: Live) -> None:
             if not isinstance(source, torch.Tensor) or not _mixed(list(source.shape), list(op.out.shape)):
                 continue
             role = _role(op, trace, weights)
-            if role:
+            if role or _carried_over(list(source.shape), list(op.out.shape)):
                 seen.add(op.line)
-                value = {"from": list(source.shape), "to": list(op.out.shape), "role": role}
+                value = {"from": list(source.shape), "to": list(op.out.shape), "role": role or NO_ROLE}
                 live.record("probe.view", trace.name, value, line=op.line, file=op.file)
+
+
+def _carried_over(before: list[int], after: list[int]) -> bool:
+    """Whether an axis of a size that no other has stands behind axes that it stood before, or the other way round."""
+    old, new = before[1:], after[1:]
+    if before[:1] != after[:1]:
+        return False
+    kept = [n for n in old if n > 1 and old.count(n) == new.count(n) == 1]
+    return any(math.prod(old[: old.index(n)]) != math.prod(new[: new.index(n)]) for n in kept)
 
 
 def _role(op: Op, trace: Traced, weights: set[int]) -> str:

@@ -21,6 +21,7 @@ def computed_and_used(live: Live) -> None:
     """Records ``property.dataflow`` for each function (``<module>`` for the top level) whose results were followed."""
     for unit in units(live.files):
         lost = [(line, name) for file, line, name in live.unused if file == unit.file]
+        _spoilt(live, unit)
         unused = [row for line, name in sorted(lost) if (row := _unused(live, unit, line, name)) is not None]
         followed = {line for file, line, _ in (*live.used, *live.unused) if file == unit.file}
         for name in sorted({_function(unit, line) for line in followed}):
@@ -31,6 +32,42 @@ def computed_and_used(live: Live) -> None:
             )
             value = {"holds": not own, "said": said, "unused": own}
             live.record("property.dataflow", name, value, line=first["line"] if first else None, file=unit.file)
+
+
+def _spoilt(live: Live, unit: Unit) -> None:
+    """Records ``property.in place`` for calls that changed what they were given, where it was used again."""
+    found = dict(live.flow.spoilt) if live.flow is not None else {}
+    for place in live.flow.replaced if live.flow is not None else ():
+        later = _used_after(live, unit, place[1]) if place[0] == unit.file else None
+        if later is not None:
+            found[place] = later
+    for (file, line, name), user in found.items():
+        if file == unit.file:
+            said = f"{name}, called here, changes its input in place, and line {user} uses that input afterwards"
+            live.record("property.in place", name, {"holds": False, "said": said, "used": user}, line=line, file=file)
+
+
+def _used_after(live: Live, unit: Unit, line: int) -> int | None:
+    """Where a name that a call was given is read after the call has given its changed value another name."""
+    statement = _statement(unit, line)
+    call = statement.value if isinstance(statement, ast.Assign) else None
+    if (
+        statement is None
+        or not isinstance(call, ast.Call)
+        or len(call.args) != 1
+        or not isinstance(call.args[0], ast.Name)
+    ):
+        return None
+    name, scope = call.args[0].id, unit.scope(statement)
+    stores = [
+        n.lineno for n in ast.walk(scope) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store)
+    ]
+    until = min((n for n in stores if n >= line), default=10**9)
+    reads = [
+        n.lineno for n in ast.walk(scope) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
+    ]
+    reached = live.reached.get(unit.file, set())
+    return next((n for n in sorted(reads) if line < n <= until and n in reached), None)
 
 
 def _unused(live: Live, unit: Unit, line: int, function: str) -> dict[str, Any] | None:
@@ -63,7 +100,7 @@ def _gives(value: ast.expr | None, function: str) -> bool:
     word = function.strip("_")
     match value:
         case ast.Call():
-            return last_name(value) == function
+            return last_name(value) == function or function[:1].isupper()  # of a module its class is known
         case ast.BinOp(op=operator) | ast.UnaryOp(op=operator):
             return word.removeprefix("r") in _OPERATORS.get(type(operator), "").split()
         case ast.Subscript():
@@ -75,6 +112,8 @@ def _gives(value: ast.expr | None, function: str) -> bool:
 def _read(live: Live, unit: Unit, statement: ast.stmt, name: str, lent: bool) -> bool:
     """Whether the name may be read after all: where the program did not come, by a function inside, or (``lent``) by
     whoever calls this one."""
+    if _overwritten(unit, statement, name):
+        return False
     scope = unit.scope(statement)
     for node in ast.walk(scope):
         if isinstance(node, ast.Global | ast.Nonlocal) and name in node.names:
@@ -88,7 +127,22 @@ def _read(live: Live, unit: Unit, statement: ast.stmt, name: str, lent: bool) ->
     return False
 
 
+def _overwritten(unit: Unit, statement: ast.stmt, name: str) -> bool:
+    """Whether a later statement of the same block binds the name anew, and none up to there reads it."""
+    holder = unit.parents.get(statement)
+    blocks = (getattr(holder, field, None) for field in ("body", "orelse", "finalbody"))
+    block = next((b for b in blocks if isinstance(b, list) and statement in b), [])
+    for later in block[block.index(statement) + 1 :] if block else ():
+        if any(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(later)):
+            return False
+        if isinstance(later, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in later.targets):
+            return True
+    return False
+
+
 def _kind(function: str) -> str:
+    if function[:1].isupper():
+        return "module"
     return "draw" if function in DRAWS else "filled" if function in _FILLED else "computed"
 
 

@@ -15,7 +15,6 @@ from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import _plain as counted
 from bowerbird.reading.running.observe.modules import tensors
-from bowerbird.reading.running.probes import probe
 
 
 def bound_callables(live: Live, pattern: re.Pattern[str]) -> Iterator[tuple[str, Callable[..., Any], Any]]:
@@ -68,55 +67,6 @@ def denoisers(live: Live) -> dict[str, nn.Module]:
             found[path] = module
     live.cache["denoisers"] = found
     return found
-
-
-def _with_time(
-    module: nn.Module, given: Any, change: Callable[[torch.Tensor], torch.Tensor]
-) -> tuple[list[Any], dict[str, Any]] | None:
-    words = list(inspect.signature(inspect.unwrap(type(module).forward)).parameters)[1:]
-    place = next(i for i, word in enumerate(words) if _TIME.match(word))
-    args, kwargs = list(given[0]), dict(given[1])
-    old = args[place] if place < len(args) else kwargs.get(words[place])
-    if not isinstance(old, torch.Tensor):
-        return None
-    if place < len(args):
-        args[place] = change(old)
-    else:
-        kwargs[words[place]] = change(old)
-    return args, kwargs
-
-
-@probe("diffusion_time")
-def time_matters(live: Live) -> None:
-    """Whether the output of a denoiser depends on the time that it is given."""
-    for path, module in denoisers(live).items():
-        given = live.inputs(module)
-        if isinstance(module, StandInNet):
-            continue
-        other = _with_time(module, given, lambda t: t + 3 if not t.is_floating_point() else t * 0.5 + 0.1)
-        less = _with_time(module, given, lambda t: (t - 3).clamp(min=0) if not t.is_floating_point() else t * 0.25)
-        if other is None or less is None or given is None:
-            continue
-        with live.frozen(module), torch.no_grad():
-            module.eval()
-            for parameter in module.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-            outs: list[Any] = []
-            for args, kwargs in (given, other, less):
-                live.seed(0)
-                try:
-                    outs.append(tensors(live.call(module, *args, **kwargs))[0])
-                except Exception:  # the time is outside what it takes
-                    outs.append(None)
-        if outs[0] is None or (outs[1] is None and outs[2] is None) or not bool(outs[0].isfinite().all()):
-            continue
-        change = max(float((outs[0] - o).abs().max()) for o in outs[1:] if o is not None)
-        live.record(
-            "probe.time",
-            path,
-            {"change": change / (float(outs[0].abs().max()) + 1e-9), "class": type(module).__name__},
-            at=type(module),
-        )
 
 
 class Event:

@@ -1,18 +1,15 @@
-"""Probes of formulas around diffusion: guidance, clamped ratios, moving averages."""
+"""Probes of formulas around diffusion: guidance, clamped ratios."""
 
 import ast
-import inspect
 import re
 from typing import Any
 
 import torch
-from torch import nn
 
 from bowerbird.reading.program import last_name, names_in
 from bowerbird.reading.running.formula import Formulas, evaluate, units
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.probes import probe
-from bowerbird.reading.running.probes.denoising import bound_callables
 
 
 @probe("guidance", cheap=True)
@@ -90,59 +87,3 @@ def clamped_ratio(live: Live) -> None:
                     line=call.lineno,
                     file=unit.file,
                 )
-
-
-MOST_UPDATES = 100
-_AVERAGE = re.compile(
-    r"^(update|update_model_average|update_moving_average|update_ema|step|ema_update|__call__|update_average)$"
-)
-
-
-@probe("ema", cheap=True)
-def moving_average(live: Live) -> None:
-    """One update with all weights of the online copy at one and all of the average at zero."""
-    for name, function, owner in bound_callables(live, _AVERAGE):
-        code = inspect.unwrap(getattr(function, "__func__", function)).__code__
-        words = [w for w in code.co_varnames[: code.co_argcount] if w != "self"]
-        about = type(owner).__name__ if owner is not None else name
-        if not re.search("ema|average", about, re.I):
-            continue
-        decay = (
-            next(
-                (v for k, v in vars(owner).items() if re.search("beta|decay|mu$|alpha", k) and isinstance(v, float)),
-                None,
-            )
-            if owner is not None
-            else None
-        )
-        averages = [w for w in words if re.search("ema|ma_|average|shadow|target|avg", w)]
-        if len(words) < 2 or len(averages) != 1:
-            continue
-        online, mean = nn.Linear(2, 2), nn.Linear(2, 2)
-        with torch.no_grad():
-            for p in online.parameters():
-                p.fill_(1.0)
-            for p in mean.parameters():
-                p.fill_(0.0)
-        given = {
-            w: mean if w in averages else online
-            for w in words
-            if w in averages or re.search("model|net|online|current|source", w)
-        }
-        rest = [w for w in words if w not in given]
-        needed = [w for w in rest if inspect.signature(function).parameters[w].default is inspect.Parameter.empty]
-        if needed:
-            given |= {w: decay or 0.99 for w in needed if re.search("decay|beta|mu|alpha", w)}
-        try:
-            for _ in range(MOST_UPDATES):  # one that updates now and then, or begins later, is given the time for it
-                live.call(function, **given)
-                if any(p.detach().any() for p in mean.parameters()):
-                    break
-        except Exception:  # it wants other arguments
-            continue
-        value = {
-            "after": float(next(mean.parameters()).detach().flatten()[0]),
-            "decay": decay or 0.99,
-            "online": float(next(online.parameters()).detach().flatten()[0]),
-        }
-        live.record("probe.ema", f"{about}.{name}", value, line=code.co_firstlineno, file=code.co_filename)

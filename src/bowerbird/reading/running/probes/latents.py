@@ -1,6 +1,7 @@
 """Probes of latents: what multiplies the noise, what evaluation gives, what is drawn from the prior."""
 
 import ast
+import contextlib
 import math
 import re
 from typing import Any
@@ -19,8 +20,6 @@ from bowerbird.reading.running.probes.vae import (
     claimed,
     free_of,
     is_latent,
-    is_mean,
-    is_scale,
     site_of,
 )
 
@@ -98,49 +97,6 @@ def _line_of_scale(formulas: Formulas, site: Site) -> int:
     return site.line
 
 
-_REPARAMETERISE = re.compile(r"re_?param|sample_?(z|latent|posterior)?$|sampling|latent_?sample", re.I)
-
-
-@probe("vae_reparameterise")
-def evaluation_branch(live: Live) -> None:
-    """The sampler as a method: what it gives in training and in evaluation for known means and scales."""
-    modules = {type(m): m for m in live.user_modules().values()}
-    for kind, module in modules.items():
-        for name, method in vars(kind).items():
-            code = getattr(method, "__code__", None)
-            if code is None or not _REPARAMETERISE.search(name) or not live.recorder.is_user_code(code):
-                continue
-            given = code.co_varnames[1 : code.co_argcount]
-            if len(given) != 2 or not (is_mean(given[0]) or is_scale(given[1])):
-                continue
-            mean, scale = torch.full((400, 8), 3.0), torch.full((400, 8), 1.0)
-            results = {}
-            with live.frozen(module), torch.no_grad():
-                for mode in (True, False):
-                    module.train(mode)
-                    live.seed(1)
-                    try:
-                        results[mode] = live.call(getattr(module, name), mean, scale)
-                    except Exception:  # it needs other arguments
-                        break
-            if len(results) == 2 and all(
-                isinstance(r, torch.Tensor) and r.shape == mean.shape for r in results.values()
-            ):
-                value: dict[str, Any] = {
-                    f"{word}_{what}": float(getattr(results[mode], what)())
-                    for mode, word in ((True, "train"), (False, "eval"))
-                    for what in ("mean", "std")
-                }
-                value |= {"name": name, "mean": 3.0, "scale": 1.0, "argument": given[1]}
-                live.record(
-                    "probe.reparameterise",
-                    f"{kind.__name__}.{name}",
-                    value,
-                    line=code.co_firstlineno,
-                    file=code.co_filename,
-                )
-
-
 class _Watched:
     """Notes which draws of a distribution lose a gradient that could flow."""
 
@@ -169,31 +125,18 @@ class _Watched:
 
 @probe("vae_gradient")
 def gradient_through_sample(live: Live) -> None:
-    """Draws whose parameters are learnt but get no gradient; and models that are the same at every seed."""
+    """Draws whose parameters are learnt but get no gradient."""
     for name, module in live.roots.items():
         given = live.inputs(module)
         if given is None:
             continue
         with live.frozen(module), _Watched(live) as watch, torch.enable_grad():
             module.train()
-            outs = []
-            for seed in (1, 2):
-                live.seed(seed)
-                try:
-                    outs.append(live.call(module, *given[0], **given[1]))
-                except Exception:  # it fails in training mode with these inputs
-                    break
+            live.seed(1)
+            with contextlib.suppress(Exception):  # it fails in training mode with these inputs
+                live.call(module, *given[0], **given[1])
         for (file, line), kind in watch.lost.items():
             live.record("probe.sample_without_gradient", name, {"distribution": kind}, line=line, file=file)
-        layers = {path for path, _ in module.named_modules()}
-        latent = sum(is_latent(p.rpartition(".")[2].removeprefix("fc_").removesuffix("_layer")) for p in layers)
-        if len(outs) == 2:
-            from bowerbird.reading.running.observe.modules import tensors
-
-            pairs = zip(tensors(outs[0]), tensors(outs[1]), strict=False)
-            same = all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
-            value = {"same_at_every_seed": same, "class": type(module).__name__, "latent_layers": latent}
-            live.record("probe.stochastic", name, value, at=type(module))
 
 
 @probe("vae_prior", cheap=True)

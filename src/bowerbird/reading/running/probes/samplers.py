@@ -30,9 +30,9 @@ _WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
 def sampler_steps(live: Live) -> None:
     """Runs a sampler with answers and noise of our own, and fits each step as a sum of input, answer and noise."""
     nets = denoisers(live) or {"stand-in": StandInNet()}
-    for name, function, _ in _loops(live):
+    for name, function, _ in loops(live):
         for count in (2, 10):  # some want a multiple of the number of classes
-            arguments = _arguments(live, function, nets, count=count)
+            arguments = arguments_for(live, function, nets, count=count)
             watched = _watched(live, nets, function, arguments) if arguments is not None else None
             if watched is not None:
                 break
@@ -52,7 +52,7 @@ def sampler_steps(live: Live) -> None:
             return
 
 
-def _loops(live: Live) -> Iterator[tuple[str, Callable[..., Any], Any]]:
+def loops(live: Live) -> Iterator[tuple[str, Callable[..., Any], Any]]:
     """What runs all steps: methods with such a name, and the call of a class that is called a sampler."""
     yield from bound_callables(live, _SAMPLERS)
     for name, function, owner in bound_callables(live, re.compile(r"^(forward|__call__)$")):
@@ -87,7 +87,7 @@ def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: C
     for t in (len(bar) // 2, 1, 0):
         for time in (torch.full((2,), t), t):
             x = torch.randn(2, *_size(live, nets), generator=torch.Generator().manual_seed(7)) * 0.1
-            rest = _arguments(live, function, nets, given=frozenset({picture, when}))
+            rest = arguments_for(live, function, nets, given=frozenset({picture, when}))
             watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
             if watched is not None:
                 found = _steps(live, name, watched[0], watched[1], file, line, last=t == 0) or found
@@ -104,50 +104,53 @@ def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
     return list(found[0].shape[1:]) if found else [1, 28, 28]
 
 
-def _arguments(
+_COUNTS = re.compile(r"^(n|num|n_samples?|num_samples?|batch_?size|bs|n_images|num_images|n_sample|b|amount)$")
+_NETS = re.compile(r"^(eps_|denoise_|score_)?(model|net|network|unet|denoiser|fn|eps_model)$")
+_GUIDES = re.compile(r"guid|cfg|cond_scale")
+_KNOWN: tuple[tuple[str, Callable[[list[int], int], Any]], ...] = (
+    (_PICTURE.pattern, lambda size, n: torch.randn(n, *size, generator=torch.Generator().manual_seed(7)) * 0.1),
+    (r"^(shape|x_shape)$", lambda size, n: (n, *size)),
+    (r"^(size|img_shape|image_shape)$", lambda size, n: tuple(size)),
+    (r"^(image_size|img_size|resolution|h|w)$", lambda size, n: size[-1]),
+    (r"^(channels|c|in_channels|n_channels)$", lambda size, n: size[0]),
+    (r"^(device|dev)$", lambda size, n: "cpu"),
+    (r"^(labels?|y|classes|context)$", lambda size, n: torch.zeros(n, dtype=torch.long)),
+)
+
+
+def arguments_for(
     live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset(),
     count: int = 2,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Arguments for a sampler by their names, but for those given; None where one cannot be guessed."""
-    net = next(iter(nets.values()))
-    size = _size(live, nets)
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
-        word = parameter.name
+        word, needed = parameter.name, parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or word in given:
             continue
-        if re.fullmatch(r"(eps_|denoise_|score_)?(model|net|network|unet|denoiser|fn|eps_model)", word):
-            found[word] = net
-        elif re.fullmatch(r"n|num|n_samples?|num_samples?|batch_?size|bs|n_images|num_images|n_sample|b|amount", word):
+        if _NETS.match(word):
+            found[word] = next(iter(nets.values()))
+        elif _COUNTS.match(word):
             found[word] = count
-        elif re.search(r"guid|cfg|cond_scale", word) and isinstance(parameter.default, float | int):
-            found[word] = 2.0
-        elif parameter.default is not inspect.Parameter.empty:
-            continue
-        elif _PICTURE.match(word):
-            found[word] = torch.randn(count, *size, generator=torch.Generator().manual_seed(7)) * 0.1
-        elif re.fullmatch(r"shape|x_shape", word):
-            found[word] = (count, *size)
-        elif re.fullmatch(r"size|img_shape|image_shape", word):
-            found[word] = tuple(size)
-        elif re.fullmatch(r"image_size|img_size|resolution|h|w", word):
-            found[word] = size[-1]
-        elif re.fullmatch(r"channels|c|in_channels|n_channels", word):
-            found[word] = size[0]
-        elif re.fullmatch(r"device|dev", word):
-            found[word] = "cpu"
-        elif re.fullmatch(r"labels?|y|classes|c|context", word):
-            found[word] = torch.zeros(count, dtype=torch.long)
-        elif word in live.namespace and not callable(live.namespace[word]):
-            found[word] = live.namespace[word]
-        elif re.search(r"steps|^t$|timesteps", word, re.I):
-            bar = bars(live)
-            found[word] = len(bar) if bar is not None else 50
-        elif re.search(r"scale|guidance|^w$", word):
-            found[word] = 2.0
-        else:
-            return None
+        elif needed or (_GUIDES.search(word) and isinstance(parameter.default, float | int)):
+            value = 2.0 if _GUIDES.search(word) else _known(live, word, _size(live, nets), count)
+            if value is None:
+                return None
+            found[word] = value
     return found
+
+
+def _known(live: Live, word: str, size: list[int], count: int) -> Any:
+    """A value by the name of a parameter; None where it says nothing."""
+    for pattern, make in _KNOWN:
+        if re.match(pattern, word):
+            return make(size, count)
+    if word in live.namespace and not callable(live.namespace[word]):
+        return live.namespace[word]
+    if re.search(r"steps|^t$|timesteps", word, re.I):
+        bar = bars(live)
+        return len(bar) if bar is not None else 50
+    return 2.0 if re.search(r"scale|^w$", word) else None
 
 
 def _steps(

@@ -112,7 +112,7 @@ def _watched(
     """A data set of the program's whose files are not there becomes one of stand-in pictures."""
     super(Dataset, kind).__init_subclass__()  # type: ignore[misc]
     create = kind.__dict__.get("__init__")
-    if not recorder.is_user_code(getattr(create, "__code__", None)):
+    if not recorder.is_project_code(getattr(create, "__code__", None)):
         return
 
     def created(dataset: Any, *args: Any, **kwargs: Any) -> None:

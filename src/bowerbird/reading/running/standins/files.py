@@ -27,23 +27,7 @@ from bowerbird.reading.running.recorder import Recorder
 from bowerbird.reading.running.standins import pictures, words
 
 Replace = Callable[[str, str], None]
-_TEXT = (
-    ".txt",
-    ".text",
-    ".md",
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".en",
-    ".de",
-    ".fr",
-    ".zh",
-    ".cn",
-    ".vocab",
-    ".py",
-    "",
-)
+_TEXT = (*".txt .text .md .csv .tsv .json .jsonl .en .de .fr .zh .cn .vocab .py".split(), "")
 _PASSING = (
     "bowerbird/reading/running/", "/pathlib.py", "/os.py", "<frozen ", "genericpath.py", "posixpath.py", "/glob.py",
     "/gzip.py", "/zipfile.py", "/PIL/", "/numpy/", "/codecs.py", "/tarfile.py", "/shutil.py", "/torch/serialization.py",
@@ -112,7 +96,7 @@ class Files:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             code = frame.f_code
-            if self.recorder.is_user_code(code):
+            if self.recorder.is_project_code(code):
                 return True
             if not any(part in code.co_filename for part in _PASSING):
                 return False

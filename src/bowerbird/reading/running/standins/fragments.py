@@ -9,7 +9,7 @@ import importlib
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,7 +53,7 @@ _BY_IMPORT = {
 _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
     (re.compile(pattern, re.I), value)
     for pattern, value in (
-        (r"batch_?size|^bs$|^bsz$|^b$", 16),
+        (r"pretrained|ckpt$|^checkpoint$|load_model$", ""), (r"batch_?size|^bs$|^bsz$|^b$", 16),
         (r"(n_?|num_?)?epochs?$|max_epoch", 2),
         (r"(latent|z|noise|nz|code|embed_z)_?(dim|size)?$|latent", 100),
         (r"(learning_?rate|^lr)", 2e-4),
@@ -95,6 +95,9 @@ _LOADERS = re.compile(
 )
 
 
+_PICTURES = "x imgs images real_imgs inputs real img image batch real_images x_0 x0".split()
+
+
 def option(name: str) -> Any:
     """A plausible value for a setting, by its name."""
     return next((value for pattern, value in _NUMBERS if pattern.search(name)), 1)
@@ -109,6 +112,8 @@ class Options(argparse.Namespace):
     """Settings of which every name has a value: the project's own where it sets one, else a usual one."""
 
     project: ClassVar[dict[str, Any]] = {}
+    given: ClassVar[list[tuple["Options", str, Any]]] = []
+    """What was made up or looked up, in order."""
 
     def __init__(self, section: dict[str, Any] | None = None) -> None:
         super().__init__()
@@ -118,8 +123,9 @@ class Options(argparse.Namespace):
         if name.startswith("__"):
             raise AttributeError(name)
         value = self.__dict__["_section"].get(name)
-        value = setting(name) if value is None else _sized(name, value)
+        value = setting(name) if value is None else sized(name, value)
         setattr(self, name, value)
+        self.given.append((self, name, value))
         return value
 
     def __getitem__(self, name: str) -> Any:
@@ -132,8 +138,28 @@ class Options(argparse.Namespace):
     def __contains__(self, name: str) -> bool:
         return name in self.__dict__["_section"] or name in self.project or name in vars(self)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
     def keys(self) -> list[str]:
         return list(self.__dict__["_section"])
+
+    def add(self, names: Iterable[str]) -> None:
+        """These settings are among those that are handed on."""
+        self.__dict__["_section"].update({name: setting(name) for name in names})
+
+    @classmethod
+    def mend(cls, error: Exception) -> bool:
+        """Makes a group of settings of a value of which attributes were asked, or which was handed on by name; whether
+        there was one."""
+        kind = re.search(r"must be a mapping, not (\w+)", str(error))
+        for options, name, value in reversed(cls.given):
+            asked = isinstance(error, AttributeError) and value is error.obj
+            if (asked or (kind and type(value).__name__ == kind.group(1))) and not isinstance(value, Options):
+                setattr(options, name, Options())
+                cls.given.append((options, name, getattr(options, name)))
+                return True
+        return False
 
 
 WIDEST = 64
@@ -143,14 +169,17 @@ _WIDTHS = re.compile(r"(^|_)(channels?|dim|n_feat|ch|filters|features|n_embd|d_m
 def setting(name: str) -> Any:
     """The project's value for a setting, made small, else a plausible one by its name."""
     value = Options.project.get(name)
-    return option(name) if value is None or value == "" else _sized(name, value)
+    return option(name) if value is None or value == "" else sized(name, value)
 
 
-def _sized(name: str, value: Any) -> Any:
+def sized(name: str, value: Any) -> Any:
+    """A setting made small enough to run quickly; a dictionary becomes settings."""
     if isinstance(value, dict):
         return Options(value)
     if not isinstance(value, int) or isinstance(value, bool):
         return value
+    if value < 0 and re.search("rank|gpu", name):
+        return 0
     return min(smaller(name, value), WIDEST if _WIDTHS.search(name) else value)
 
 
@@ -205,20 +234,7 @@ class Surroundings:
             return words.text(30_000), said
         if lower in ("writer", "logger", "log", "wandb", "accelerator", "scheduler"):
             return _imported("stand_in_of_a_logger"), said
-        if lower in (
-            "x",
-            "imgs",
-            "images",
-            "real_imgs",
-            "inputs",
-            "real",
-            "img",
-            "image",
-            "batch",
-            "real_images",
-            "x_0",
-            "x0",
-        ):
+        if lower in _PICTURES:
             pictures = next(iter(Loader(self.shape, 16, low=_lowest(self.tree))))
             return pictures[0], said
         if lower in ("labels", "y", "target", "targets"):

@@ -77,56 +77,16 @@ class StandIn(Dataset[Any]):
     imgs = samples
 
 
-class MNIST(StandIn):
-    """Digits, 28×28, one channel."""
+def _kind(name: str, size: int, channels: int, *lengths: int) -> type[StandIn]:
+    return type(name, (StandIn,), {"size": size, "channels": channels, "lengths": lengths or StandIn.lengths})
 
 
-class FashionMNIST(StandIn):
-    """28×28, one channel."""
-
-
-class KMNIST(StandIn):
-    """28×28, one channel."""
-
-
-class EMNIST(StandIn):
-    """28×28, one channel."""
-
-
-class QMNIST(StandIn):
-    """28×28, one channel."""
-
-
-class Omniglot(StandIn):
-    """One channel."""
-
-    size = 105
-
-
-class USPS(StandIn):
-    """16×16, one channel."""
-
-    size = 16
-
-
-class CIFAR10(StandIn):
-    """32×32, three channels."""
-
-    size, channels, lengths = 32, 3, (50_000, 10_000)
-
-
-class CIFAR100(CIFAR10):
-    """32×32, three channels."""
-
-
-class SVHN(CIFAR10):
-    """32×32, three channels."""
-
-
-class STL10(StandIn):
-    """96×96, three channels."""
-
-    size, channels, lengths = 96, 3, (5_000, 8_000)
+MNIST, FashionMNIST, KMNIST, EMNIST, QMNIST = (
+    _kind(name, 28, 1) for name in ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST")
+)
+Omniglot, USPS = _kind("Omniglot", 105, 1), _kind("USPS", 16, 1)
+CIFAR10, CIFAR100, SVHN = (_kind(name, 32, 3, 50_000, 10_000) for name in ("CIFAR10", "CIFAR100", "SVHN"))
+STL10 = _kind("STL10", 96, 3, 5_000, 8_000)
 
 
 class CelebA(StandIn):
@@ -157,12 +117,7 @@ class ImageFolder(LSUN):
     n_classes, lengths = 2, (2_000, 2_000)
 
 
-class DatasetFolder(ImageFolder):
-    """A folder of files."""
-
-
-class ImageNet(LSUN):
-    """Here 64×64."""
+DatasetFolder, ImageNet = ImageFolder, LSUN
 
 
 class FakeData(StandIn):

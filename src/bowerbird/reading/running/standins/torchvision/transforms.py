@@ -91,14 +91,16 @@ class Compose:
 
 
 class _Transform(nn.Module):
-    """A transform that is also a module, as in the original."""
+    """A transform that is also a module, as in the original; by itself it leaves pictures as they are."""
+
+    apply: Callable[..., Any] = staticmethod(lambda picture, *args, **kwargs: picture)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.args, self.kwargs = args, kwargs
 
     def forward(self, picture: Any) -> Any:
-        return picture
+        return type(self).apply(picture, *self.args, **self.kwargs)
 
 
 class ToTensor:
@@ -152,52 +154,45 @@ class Normalize:
         return normalize(tensor, self.mean, self.std)
 
 
-class Resize(_Transform):
-    """See ``resize``."""
-
-    def forward(self, picture: Any) -> Any:
-        return resize(picture, self.args[0] if self.args else self.kwargs["size"])
+def _kind(name: str, apply: Callable[..., Any]) -> type[_Transform]:
+    return type(name, (_Transform,), {"apply": staticmethod(apply)})
 
 
-class CenterCrop(_Transform):
-    """See ``center_crop``."""
-
-    def forward(self, picture: Any) -> Any:
-        return center_crop(picture, self.args[0] if self.args else self.kwargs["size"])
-
-
-class RandomResizedCrop(_Transform):
-    """Here without chance: resized."""
-
-    def forward(self, picture: Any) -> Any:
-        size = self.args[0] if self.args else self.kwargs["size"]
-        return resize(picture, (size, size) if isinstance(size, int) else size)
+def _flipped(picture: Any, *_: Any, **__: Any) -> Any:
+    if torch.rand(()) < 0.5:
+        return picture
+    if isinstance(picture, torch.Tensor):
+        return picture.flip(-1)
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-class RandomCrop(CenterCrop):
-    """Here without chance: the middle."""
+def _grey(picture: Any, num_output_channels: int = 1) -> Any:
+    if isinstance(picture, torch.Tensor):
+        return picture.mean(-3, keepdim=True).expand(*picture.shape[:-3], num_output_channels, *picture.shape[-2:])
+    grey = picture.convert("L")
+    return grey if num_output_channels == 1 else Image.merge("RGB", (grey,) * 3)
 
 
-class RandomHorizontalFlip(_Transform):
-    """A picture or its mirror image."""
-
-    def forward(self, picture: Any) -> Any:
-        if torch.rand(()) < 0.5:
-            return picture
-        if isinstance(picture, torch.Tensor):
-            return picture.flip(-1)
-        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def _padded(picture: Any, padding: Any, *_: Any, **__: Any) -> Any:
+    sides = (padding,) * 4 if isinstance(padding, int) else (tuple(padding) * 4)[:4]
+    return F.pad(to_tensor(picture), sides)
 
 
-class Grayscale(_Transform):
-    """One channel (or three equal ones)."""
+def _floats(picture: Any, *_: Any, **__: Any) -> Any:
+    """Bytes become floats in [0, 1]."""
+    return picture.float() / 255 if picture.dtype == torch.uint8 else picture.float()
 
-    def forward(self, picture: Any) -> Any:
-        channels = self.args[0] if self.args else self.kwargs.get("num_output_channels", 1)
-        if isinstance(picture, torch.Tensor):
-            return picture.mean(-3, keepdim=True).expand(*picture.shape[:-3], channels, *picture.shape[-2:])
-        grey = picture.convert("L")
-        return grey if channels == 1 else Image.merge("RGB", (grey,) * 3)
+
+Resize = _kind("Resize", resize)
+CenterCrop, RandomCrop = (  # the latter here without chance: the middle
+    _kind(name, lambda picture, size, *_, **__: center_crop(picture, size)) for name in ("CenterCrop", "RandomCrop")
+)
+RandomResizedCrop = _kind(  # here without chance: resized
+    "RandomResizedCrop", lambda p, size, *_, **__: resize(p, (size, size) if isinstance(size, int) else size)
+)
+RandomHorizontalFlip = _kind("RandomHorizontalFlip", _flipped)
+Grayscale, Pad = _kind("Grayscale", _grey), _kind("Pad", _padded)
+ConvertImageDtype, ToDtype = _kind("ConvertImageDtype", _floats), _kind("ToDtype", _floats)
 
 
 class Lambda:
@@ -208,29 +203,6 @@ class Lambda:
 
     def __call__(self, picture: Any) -> Any:
         return self.function(picture)
-
-
-class Pad(_Transform):
-    """Zeros around."""
-
-    def forward(self, picture: Any) -> Any:
-        width = self.args[0] if self.args else self.kwargs["padding"]
-        sides = (width,) * 4 if isinstance(width, int) else (tuple(width) * 4)[:4]
-        return F.pad(to_tensor(picture), sides)
-
-
-class ConvertImageDtype(_Transform):
-    """Bytes to floats in [0, 1]."""
-
-    def forward(self, picture: Any) -> Any:
-        return picture.float() / 255 if picture.dtype == torch.uint8 else picture
-
-
-class ToDtype(_Transform):
-    """Bytes to floats in [0, 1]."""
-
-    def forward(self, picture: Any) -> Any:
-        return picture.float() / 255 if picture.dtype == torch.uint8 else picture.float()
 
 
 class functional:
@@ -247,4 +219,4 @@ def __getattr__(name: str) -> Any:
         import sys
 
         return sys.modules[__name__]
-    return type(name, (_Transform,), {"__doc__": "Leaves pictures as they are."})
+    return type(name, (_Transform,), {})

@@ -1,0 +1,137 @@
+"""The general experiments: one program in which each finds its defect, and the same program put right."""
+
+from pathlib import Path
+
+import pytest
+
+from bowerbird.reading.check import check
+from bowerbird.reading.running.launch import Child
+
+RIGHT = """import math
+import numpy as np
+import torch
+from scipy import linalg
+from torch import nn
+
+
+def divergence(m, s):
+    return -0.5 * torch.mean(torch.sum(1 + s - m.pow(2) - s.exp(), dim=1))
+
+def surprise(x, m, s):
+    return ((x - m) ** 2 / (2 * (2 * s).exp()) + s).mean()
+
+def objective(guess, x, m, s):
+    error = (guess - x).square().mean()
+    return error + 0.5 * torch.mean(m.pow(2) + s.exp() - 1 - s)
+
+def flip(x, prob):
+    return x.flip(-1) if torch.rand(()) < prob else x
+
+def far(m1, s1, m2, s2):
+    return (m1 - m2).dot(m1 - m2) + np.trace(s1) + np.trace(s2) - 2 * np.trace(linalg.sqrtm(s1.dot(s2)).real)
+
+class Coupling(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 4)
+
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        s, t = self.net(a).tanh().chunk(2, 1)
+        return torch.cat([a, b * s.exp() + t], 1), s.sum(1)
+
+    def inverse(self, z):
+        a, b = z.chunk(2, 1)
+        s, t = self.net(a).tanh().chunk(2, 1)
+        return torch.cat([a, (b - t) * (-s).exp()], 1)
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act, self.norm, self.out = nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 4)
+        self.gain = nn.Parameter(torch.ones(4))
+
+    def forward(self, x, given):
+        h = self.act(x)
+        c = self.norm(given)
+        h = (h - h.mean(-1, keepdim=True)) * self.gain
+        return self.out(h + x + c)
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.Linear(4, 12)
+
+    def forward(self, x, hidden):
+        q, k, v = self.maps(x).chunk(3, -1)
+        scores = (q @ k.transpose(1, 2) / math.sqrt(4)).masked_fill(hidden[:, None], -1e9)
+        return scores.softmax(-1) @ v
+
+class Shadow:
+    def __init__(self, model):
+        self.decay, self.kept = 0.99, {n: p.detach().clone() for n, p in model.named_parameters()}
+
+    def follow(self, model):
+        for n, p in model.named_parameters():
+            self.kept[n] = self.decay * self.kept[n] + (1 - self.decay) * p.data
+
+def mixed(block, x, given):
+    return block(x, given)
+
+x = torch.randn(6, 4)
+divergence(x, x * 0.1), surprise(x, x * 0.5, x * 0.1), objective(x, x * 2, x * 0.2, x * 0.1), flip(x, 0.3)
+z, volume = Coupling()(x)
+Attention()(torch.randn(6, 5, 4), torch.arange(5).expand(6, 5) > 2)
+block = Block()
+shadow = Shadow(block)
+optimizer = torch.optim.SGD(block.parameters(), 0.1)
+for step in range(3):
+    given = torch.randn(6, 4)
+    loss = mixed(block, x, given).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    shadow.follow(block)
+"""
+SLIPS = [
+    ("V14", "- s.exp(), dim=1", "- s.exp().pow(2), dim=1"),
+    ("V14", "(2 * (2 * s).exp())", "(2 * s.exp())"),
+    ("X21", "0.5 * torch.mean(m.pow(2)", "0.5 * torch.sum(m.pow(2)"),
+    ("X24", "torch.rand(()) < prob", "torch.rand(()) > prob"),
+    ("M06", "- 2 * np.trace(linalg", "- np.trace(linalg"),
+    ("X22", "t], 1), s.sum(1)", "t], 1), -s.sum(1)"),
+    ("X23", "(b - t) * (-s).exp()", "b * (-s).exp() - t"),
+    ("P08", "self.act, self.norm, self.out = nn.ReLU()", "self.act, self.norm, self.out = nn.ReLU(inplace=True)"),
+    ("X20", "c = self.norm(given)", "c = self.norm(given); c = x"),
+    ("X18", "h.mean(-1, keepdim=True)", "h.mean()"),
+    ("P10", "* self.gain", "* self.gain.detach()"),
+    ("T15", ".masked_fill(hidden[:, None], -1e9)", ".masked_fill(hidden[:, None], 1e-9)"),
+    ("D09", "self.decay * self.kept[n] + (1 - self.decay) * p", "(1 - self.decay) * self.kept[n] + self.decay * p"),
+    ("X25", "= mixed(block, x, given)", "= mixed(block, given, x)"),
+]
+AT = {"P08": "h = self.act(x)", "X23": "def inverse"}
+"""Where a slip shows that does not stand there."""
+
+
+def found(text: str, folder: Path, child: Child) -> set[tuple[str, int]]:
+    path = folder / "program.py"
+    path.write_text(text, encoding="utf-8")
+    result = check(path, child=child)
+    return {(f.rule, f.line) for f in result.findings if f.severity in ("error", "warning")}
+
+
+def test_each_experiment_finds_its_defect(tmp_path: Path, child: Child) -> None:
+    text = RIGHT
+    for _, right, wrong in SLIPS:
+        assert text.count(right) == 1, right
+        text = text.replace(right, wrong)
+    lines = text.splitlines()
+    told = found(text, tmp_path, child)
+    for rule, _, wrong in SLIPS:
+        line = next(n for n, row in enumerate(lines, 1) if AT.get(rule, wrong) in row)
+        assert any(r == rule and abs(at - line) <= 2 for r, at in told), (rule, line, sorted(told))
+
+
+@pytest.mark.parametrize("rules", ["XMPTVDL"])
+def test_nothing_is_found_in_the_right_program(rules: str, tmp_path: Path, child: Child) -> None:
+    assert {f for f in found(RIGHT, tmp_path, child) if f[0][0] in rules} == set()
