@@ -7,10 +7,10 @@ where it will be.  One that makes the next frame finds each detail a few pixels 
 moves in the frames before: a task for a few convolutions, on pictures, of which one clip holds F examples.  ``frame``
 is any family that makes pictures from pictures.
 
-Errors add up over a rollout, because a network that was trained on true frames sees its own.  In training the frames
-before are therefore ``worn``: noise and changes of contrast and colour, of a size drawn from [0, ``past_noise``], so
-that the network learns to mend what it sees (Ho et al. 2021, arXiv:2106.15282, section 4, for cascades; Valevski et al.
-2024, arXiv:2408.14837, section 3.2.1, for frames).
+Errors add up over a rollout, because a network that was trained on true frames sees its own.  In training every frame
+before therefore carries noise of a standard deviation drawn from [0, ``past_noise``], so that the network learns to
+mend what it sees (Ho et al. 2021, arXiv:2106.15282, section 4, for cascades; Valevski et al. 2024, arXiv:2408.14837,
+section 3.2.1, for frames).
 
 What reaches no further back than P frames has no end: samples may have any number of frames.
 """
@@ -60,7 +60,7 @@ class RolloutConfig(config.ModelConfig):
     past: Count = 4
     """Frames before it that each is made from, besides the first."""
     past_noise: NonNegative = 0.1
-    """Most that frames before are off in training, in noise, contrast and colour; frames span [-1, 1]."""
+    """Largest standard deviation of the noise on frames before in training; frames span [-1, 1]."""
     per_clip: Count = 4
     """Frames of each clip of a batch that are practised."""
 
@@ -95,7 +95,8 @@ class Rollout(GenerativeModel):
         share = torch.rand(n * each, device=x.device).square()  # early frames know least of how things move
         k = self.begins + (share * (self.n_frames - self.begins)).long()
         clip = torch.arange(n, device=k.device).repeat_interleave(each)
-        seen = self._seen(worn(x, self.config.past_noise), x[:, :, 0], clip, k)
+        noise = self.config.past_noise * torch.rand(n, 1, 1, 1, 1, device=x.device) * torch.randn_like(x)
+        seen = self._seen(x + noise, x[:, :, 0], clip, k)
         given = {name: value[clip] for name, value in batch.given.items()}
         yield from self.frame.losses(batch._replace(x=x[clip, :, k], given=given | seen))
 
@@ -155,16 +156,6 @@ class Rollout(GenerativeModel):
         if not isinstance(self.frame, Portable):
             raise BowerbirdError(f"The family {type(self.frame).__name__} of the frames does not declare its pieces.")
         return self.frame
-
-
-def worn(x: Float[Tensor, "n c f h w"], most: float) -> Float[Tensor, "n c f h w"]:
-    """Clips as a rollout may have made them: (1 + s g) x + s b + s noise, s ~ U(0, most), all others Gaussian.
-
-    Noise is what one frame gets wrong.  Contrast g and colour b are what adds up, and can be seen in the first frame.
-    """
-    s = most * torch.rand(len(x), 1, 1, 1, 1, device=x.device)
-    g, b = torch.randn_like(s), torch.randn_like(x[:, :, :1, :1, :1])
-    return (1 + s * g) * x + s * (b + torch.randn_like(x))
 
 
 def _as(there: Bool[Tensor, "*n"], x: Tensor) -> Float[Tensor, "*n 1 1 1"]:
