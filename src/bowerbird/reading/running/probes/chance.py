@@ -33,7 +33,7 @@ def chance(live: Live) -> None:
                 continue  # a share, and no chance
             wrong = all(always) and not any(never)
             if wrong or (all(never) and not any(always)):
-                said = f"with `{name}` = 1 nothing is ever done, with 0 always" if wrong else f"`{name}` is the chance"
+                said = f"with `{name}` = 1 it never acts, with 0 always" if wrong else f"`{name}` is the probability"
                 tell(live, "chance", subject.name, not wrong, said, subject.file, subject.line, argument=name)
 
 
@@ -45,7 +45,7 @@ def _when_random(live: Live, subject: Subject) -> None:
     ]
     if sorted(map(str, varies)) == ["False", "True"]:
         inverted = varies[0] is True
-        said = "it is random in evaluation and not in training" if inverted else "it is random in training alone"
+        said = "it is random in evaluation and not in training" if inverted else "it is random only in training"
         tell(live, "mode", subject.name, not inverted, said, subject.file, subject.line)
 
 
@@ -64,7 +64,7 @@ def _evaluated(live: Live, subject: Subject) -> None:
     around = abs(float(drawn[0].mean()) - 3) < 4 * float(drawn[0].std()) / 20
     if around and same(fixed, answer(live, subject, given, seed=2)) is True and len(fixed) == 1:
         holds = bool(torch.allclose(fixed[0], given[pair[0]], atol=1e-4))
-        said = f"around {pair[0]} = 3 it draws in training; in evaluation it gives {float(fixed[0].mean()):.3g}"
+        said = f"in training it samples around {pair[0]} = 3; in evaluation it returns {float(fixed[0].mean()):.3g}"
         tell(live, "evaluation", subject.name, holds, said, subject.file, last_line(live, subject, given))
 
 

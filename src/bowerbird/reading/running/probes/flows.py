@@ -90,7 +90,7 @@ def inverses(live: Live) -> None:
             error = float((back - x).abs().max() / (x.abs().max() + 1e-9))
             alike = float(torch.corrcoef(torch.stack([back.flatten(), x.flatten()]))[0, 1])
             if math.isfinite(error) and (error < 1e-2 or alike > 0.5):
-                said = f"{name} misses what it should give back by {error:.2g} of its size"
+                said = f"{name} misses what it should restore by {error:.2g} of its size"
                 file, line = (
                     live.place_of(getattr(subject.module, name)) if hasattr(subject.module, name) else ("", None)
                 )

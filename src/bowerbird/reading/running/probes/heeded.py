@@ -30,7 +30,7 @@ def heeded(live: Live) -> None:
         ignored = [name for name, value in subject.tensors.items() if _ignored(live, subject, name, value, before)]
         if len(ignored) == len(subject.tensors) and not subject.module:
             continue  # it gives a constant
-        said = "some exchange of each argument changes the answer"
+        said = "for each argument, some other value changes the output"
         how, line = "", subject.line
         if ignored and subject.file in by_file:
             how, line = _read(live, by_file[subject.file], subject, ignored[0])
@@ -38,7 +38,7 @@ def heeded(live: Live) -> None:
             ends = influenced(live, subject, {ignored[0]: other}, SHAKEN) if other is not None else []
             line = next((op.line for op in reversed(ends) if op.file == subject.file), line)
         if ignored:
-            said = f"no exchange of `{ignored[0]}` changes what {subject.name} answers"
+            said = f"no other value of `{ignored[0]}` changes the output of {subject.name}"
         tell(live, "heeded", subject.name, not ignored, said, subject.file, line or subject.line, how=how,
              argument=ignored[0] if ignored else "", module=subject.module is not None)  # fmt: skip
 

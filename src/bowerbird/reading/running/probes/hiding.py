@@ -38,7 +38,7 @@ def hiding(live: Live) -> None:
             if verdict is not None:
                 said = "what it marks reaches no other position"
                 if not verdict:
-                    said = f"`{name}` changes the answer, and whatever it marks still reaches other positions"
+                    said = f"`{name}` changes the output, but what it marks still reaches other positions"
                 begins = influenced(live, subject, {name: ~mask if mask.dtype == torch.bool else 1 - mask})
                 place = (begins[0].file, begins[0].line) if begins else (subject.file, subject.line)
                 tell(live, "mask", subject.name, verdict, said, *place, argument=name)

@@ -38,11 +38,11 @@ def independence(live: Live) -> None:
             continue
         if op is not None and op.line in lines:
             continue
-        said = "changing one example changes no other's answer"
+        said = "changing one example changes the output of no other"
         if op is not None:
             coupled.append(subject.name)
             lines.add(op.line)
-            said = f"changing one example changes the others' answers, from `{op.name}` at line {op.line} on"
+            said = f"changing one example changes the outputs of others, from `{op.name}` at line {op.line} on"
         line = subject.line if op is None else _axis_given(live, subject, op) or op.line
         tell(live, "independence", subject.name, op is None, said, (op.file if op else "") or subject.file, line,
              mixes=op is not None and op.name in COUPLING, module=subject.module is not None)  # fmt: skip

@@ -40,9 +40,9 @@ def learning(live: Live) -> None:
                 continue
             file, line = (lost and _cut(live, subject, module, lost)) or (subject.file, subject.line)
         told += [subject.name] if lost else []
-        said = "gradients reach all that the answer depends on"
+        said = "gradients reach all that the output depends on"
         if lost:
-            said = f"the answer of {subject.name} depends on {', '.join(lost[:3])}, and no gradient reaches it"
+            said = f"the output of {subject.name} depends on {', '.join(lost[:3])}, but no gradient reaches it"
         tell(live, "learning", subject.name, not lost, said, file, line, lost=lost[:12], owned=bool(owned))
 
 

@@ -16,9 +16,9 @@ def state(live: Live) -> None:
         if given is None or id(root) not in live.carried or not any(True for _ in root.parameters()):
             continue
         lost = [path for path in _changed(live, root) if _matters(live, root, given, path)]
-        said = "all that training changed and answers depend on is in state_dict()"
+        said = "all that training changed and outputs depend on is in state_dict()"
         if lost:
-            said = f"training changed `{lost[0]}`, answers depend on it, and state_dict() does not hold it"
+            said = f"training changed `{lost[0]}`, outputs depend on it, and state_dict() does not hold it"
         holder = root.get_submodule(lost[0].rpartition(".")[0]) if lost else root
         live.record("property.state", name, {"holds": not lost, "said": said, "lost": lost},
                     at=type(holder))  # fmt: skip

@@ -55,7 +55,7 @@ def terms(live: Live) -> None:
         for op in seen[1] if seen is not None else ():
             first, along = next(iter(op.operands()), None), op.argument(1, "dim")
             if op.name in _REDUCTIONS and isinstance(along, int) and first is not None and not first.ndim:
-                said = f"{op.name} along dim {along} is taken of a single number"
+                said = f"{op.name} along dim {along} reduces a single number"
                 tell(live, "axis", subject.name, False, said, op.file, op.line, function=op.name, along=along)
         size = subject.batch()
         if size is None or size < 2:
