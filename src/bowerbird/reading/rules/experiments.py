@@ -63,14 +63,14 @@ EXPERIMENTS = (
     Experiment("D16", "A sampler does not draw what its network knows", "diffusion", "sampler", _likely),
     Experiment("M06", "A distance between distributions is not the one it resembles", "reporting", "distance", _surely),
     Experiment("P08", "A call changes its input in place, and the input is used again", "modules", "in place", _likely),
-    Experiment("P10", "No gradient reaches what the answer depends on", "modules", "learning", _likely),
+    Experiment("P10", "No gradient reaches what the output depends on", "modules", "learning", _likely),
     Experiment("S08", "Randomness is on in evaluation and off in training", "sampling", "mode", _surely),
-    Experiment("T15", "A mask hides nothing of what it marks", "transformer", "mask", _likely),
+    Experiment("T15", "A mask does not hide what it marks", "transformer", "mask", _likely),
     Experiment("T16", "A causal network sees a little ahead", "transformer", "causal", _likely),
     Experiment("V03", "In evaluation the latent is not the posterior mean", "vae", "evaluation", _surely),
     Experiment("V14", "The scale of a distribution is learned wrongly", "vae", "density", _likely),
     Experiment("X18", "Examples of a batch depend on one another", "general", "independence", _coupled),
-    Experiment("X20", "An input changes nothing", "general", "heeded", _heeded),
+    Experiment("X20", "An input has no effect", "general", "heeded", _heeded),
     Experiment("X21", "The terms of a loss grow differently with the batch", "general", "terms", _likely),
     Experiment("X22", "A log-determinant is not that of the Jacobian", "general", "jacobian", _surely),
     Experiment("X23", "An inverse does not undo what it inverts", "general", "inverse", _likely),
@@ -153,7 +153,7 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
         yield say("M01", "error", line, fact=fact, said=said)
 
 
-@rule("D14", "The network is trained on a path that is none", family="diffusion", exact=True)
+@rule("D14", "The network is trained on no path of diffusion or flow matching", family="diffusion", exact=True)
 def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What the network is given in training, taken apart into data and noise at three times."""
     if any(abs(float(fact["sum_of_squares"]) - 1) > 1e-3 for fact in facts.of("probe.noising")):
