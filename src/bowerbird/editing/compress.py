@@ -124,10 +124,10 @@ class Compressed(Edited):
 @actions.register("compress")
 @dataclass(frozen=True)
 class Compress(Action):
-    """Compresses pictures of the run's size; decompress needs the same run to give them back."""
+    """Compresses pictures of the run's size; decompress needs the same run to restore them."""
 
     quality: Share | None = None
-    """Of runs that lose something (family lossy): 0 gives the smallest file, 1 the nearest pictures (default 0.5)."""
+    """For runs with loss (family lossy): 0 gives the smallest file, 1 the nearest pictures (default 0.5)."""
 
     @classmethod
     def lacks(cls, model: Any) -> str:

@@ -48,7 +48,7 @@ class Decompress(Action):
         images = decompressed(contents, request.model, path.name)
         return Original(
             to_float(torch.from_numpy(images)), {}, request.model.spec, dict(request.origin), contents.names,
-            request.labeller, summary=f"{len(images):,} pictures, to the last bit what compress promised.",
+            request.labeller, summary=f"{len(images):,} pictures, to the last bit what compress stated.",
         )  # fmt: skip
 
 

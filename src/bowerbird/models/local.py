@@ -225,9 +225,9 @@ class LocalConfig(config.ModelConfig):
     """Hyperparameters of a local autoregressive model."""
 
     n_hidden: Count = 96
-    """Numbers in each hidden layer."""
+    """Width of each hidden layer."""
     n_pixels: Count = 64
-    """Pixels of each picture, drawn at random, from which a training step learns."""
+    """Randomly drawn pixels of each picture that a training step learns from."""
 
     def build(self, spec: Spec) -> "Local":
         return Local(self, spec)

@@ -81,7 +81,7 @@ class LossyConfig(config.ModelConfig):
     n_latent: Count = 3072
     """Numbers in the code of a picture."""
     n_hidden: Count = 128
-    """Numbers in the hidden layers that say what code to expect."""
+    """Width of the hidden layers that predict the codes."""
 
     def build(self, spec: Spec) -> "Lossy":
         return Lossy(self, spec)

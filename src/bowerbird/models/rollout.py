@@ -58,11 +58,11 @@ class RolloutConfig(config.ModelConfig):
     )
     """The family that makes a frame."""
     past: Count = 4
-    """Frames before it that each is made from, besides the first."""
+    """Number of previous frames that each frame is made from, besides the first."""
     past_noise: NonNegative = 0.1
-    """Largest standard deviation of the noise on frames before in training; frames span [-1, 1]."""
+    """Largest standard deviation of the noise that training adds to previous frames; frames span [-1, 1]."""
     per_clip: Count = 4
-    """Frames of each clip of a batch that are practised."""
+    """Frames of each clip in a batch that a training step learns from."""
 
     def build(self, spec: Spec) -> "Rollout":
         return Rollout(self, spec)

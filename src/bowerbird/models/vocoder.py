@@ -113,7 +113,7 @@ class VocoderConfig(config.ModelConfig):
     windows: tuple[Count, ...] = (128, 256, 512)
     """Windows of the spectra that are compared, in samples; multiples of 4."""
     discriminator: NetConfig | None = None
-    """What tells spectra of recordings from generated ones: patchgan, convnet or mlp (None: learn by spectra alone)."""
+    """Tells spectra of recordings from generated ones: patchgan, convnet or mlp (None: learn by spectra alone)."""
     alone: Whole = 0
     """Steps before the discriminator joins in, of which each costs a third."""
     spectral_weight: NonNegative = 10.0
