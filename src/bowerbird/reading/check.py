@@ -1,5 +1,6 @@
 """``check``: reads a program, runs it under observation, and asks every rule what it says."""
 
+import ast
 import contextlib
 import json
 from collections.abc import Iterator
@@ -156,10 +157,13 @@ def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Ite
 
 
 def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
-    """Whether a finding stands in a function that nothing but guesses has called, with or without success."""
-    unit = program.units.get(finding.file)
-    names = {fact.subject for fact in run.facts.of("run.tried")}
-    nodes = [unit.functions[name] for name in names if name in unit.functions] if unit is not None else []
+    """Whether a finding stands in a class or function that nothing but guesses has called, with or without success."""
+    unit, about = program.units.get(finding.file), run.facts.first("run.program")
+    if unit is None:
+        return False
+    names = {fact.subject for fact in run.facts.of("run.tried")} | set(about["guessed"] or () if about else ())
+    parts = {**unit.functions, **{node.name: node for node in unit.tree.body if isinstance(node, ast.ClassDef)}}
+    nodes = [parts[name] for name in names if name in parts]
     return any(node.lineno <= finding.line <= (node.end_lineno or node.lineno) for node in nodes)
 
 

@@ -71,7 +71,11 @@ _SHAPE = frozenset(
     "shape size device dtype dim ndim numel new_zeros new_ones new_empty new_full new_tensor type requires_grad".split()
 )
 _LIKE = ("zeros_like", "ones_like", "full_like", "empty_like")
-_ASKS = frozenset("len isinstance randn_like rand_like zeros_like ones_like empty_like full_like print type".split())
+_ASKS = frozenset(
+    "len isinstance randn_like rand_like zeros_like ones_like empty_like full_like print type "
+    "to type_as expand_as view_as reshape_as broadcast_tensors".split()
+)
+"""Calls that ask an argument for its shape or kind alone."""
 
 
 def _read(live: Live, unit: Unit, subject: Subject, name: str) -> tuple[str, int | None]:
