@@ -107,6 +107,7 @@ class Canvas:
             self._look_right(row)
 
     def _look_right(self, rows: Any) -> None:
+        """The plane RIGHT of rows that are known to their end."""
         for column in reversed(range(self.planes.shape[3] - 1)):
             self._extend(RIGHT, (slice(None), rows, column), (slice(None), rows, column + 1))
 
