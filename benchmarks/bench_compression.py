@@ -1,6 +1,9 @@
 """Bits per number of pictures that a run compresses without loss, beside PNG, WebP, gzip, bzip2, xz and zstd.
 
 python benchmarks/bench_compression.py RUN DATA [N] [--binarize]      RUN: a VAE without labels, or of the family local
+python benchmarks/bench_compression.py RUN DATA [N] --every=8         every eighth of the held-out pictures
+python benchmarks/bench_compression.py RUN DATA --price=FIELD         compresses nothing: what the family local says of
+                                                                      all of them, and of each class of a field
 
 The others get what suits them best: PNG and WebP each picture by itself with the greatest effort, and the general
 programs all pictures at once, black-and-white ones with eight pixels in a byte.  Then another process, with another
@@ -12,11 +15,14 @@ import gzip
 import hashlib
 import io
 import lzma
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +31,7 @@ import bowerbird
 from bowerbird import config
 from bowerbird.editing import Request, action_from, edit
 from bowerbird.media import open_data
+from bowerbird.models.base import Batch
 from bowerbird.samplers.bitsback import values_of
 
 OTHER = """
@@ -38,9 +45,9 @@ print(hashlib.sha256(images.tobytes()).hexdigest(), torch.get_num_threads(), rou
 """
 
 
-def pictures(source: str, n: int | None, binarize: str) -> np.ndarray:
-    data = open_data(config.Data(source, binarize=binarize))  # type: ignore[arg-type]
-    return data.test.images[:n].numpy()
+def pictures(source: str, n: int | None, every: int, binarize: str) -> np.ndarray:
+    data: Any = open_data(config.Data(source, binarize=binarize))  # type: ignore[arg-type]
+    return data.test.images[::every][:n].numpy()
 
 
 def files(images: np.ndarray, kind: str, **how: object) -> int:
@@ -80,16 +87,33 @@ def others(images: np.ndarray) -> dict[str, int]:
     return sizes
 
 
-def main(run: str, source: str, n: int | None, binarize: str) -> None:
-    images = pictures(source, n, binarize)
+def report(title: str, images: np.ndarray, sizes: Mapping[str, float]) -> None:
+    print(f"{len(images):,} pictures {images.shape[1:]} of {values_of(images)} values; {title}")
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        print(f"{name:20} {size:>10,.0f} bytes  {8 * size / images.size:.4f} bits per number", flush=True)
+
+
+def price(run: str, source: str, field: str) -> None:
+    """What the run says that all held-out pictures cost, and those of each class, beside the files of the others."""
+    data: Any = open_data(config.Data(source, label=field))
+    model: Any = bowerbird.load(run, device="cpu").eval()
+    before = time.process_time()
+    nats = -model.log_prob(Batch(data.test.images.float() / 127.5 - 1)).numpy()
+    print(f"{time.process_time() - before:.1f} CPU s for the price; every kind as one file of the general programs")
+    labels = data.test.given["label"].numpy()
+    kinds = {"all": labels >= 0} | {name: labels == k for k, name in enumerate(data.classes)}
+    for name, chosen in kinds.items():
+        images = data.test.images.numpy()[chosen]
+        report(name, images, {"price of this run": nats[chosen].sum() / (8 * math.log(2)), **others(images)})
+
+
+def main(run: str, images: np.ndarray) -> None:
     model = bowerbird.load(run, device="cpu")
     before = time.process_time()
     made = edit(action_from("compress", {}), Request(model, {"source": list(images.transpose(0, 2, 3, 1))}))
     seconds = time.process_time() - before
     sizes = {"this run": len(made.content), **others(images)}  # type: ignore[attr-defined]
-    print(f"{len(images):,} pictures {images.shape[1:]} of {values_of(images)} values; {seconds:.1f} CPU s to compress")
-    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
-        print(f"{name:20} {size:>10,} bytes  {8 * size / images.size:.4f} bits per number")
+    report(f"{seconds:.1f} CPU s to compress", images, sizes)
     with tempfile.TemporaryDirectory() as folder:
         path = made.save(Path(folder) / "x.bb")
         for threads in ("1", "2"):
@@ -105,5 +129,9 @@ def main(run: str, source: str, n: int | None, binarize: str) -> None:
 
 if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
-    binarize = "static" if "--binarize" in sys.argv else "none"
-    main(words[0], words[1], int(words[2]) if len(words) > 2 else None, binarize)
+    flags = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:] if word.startswith("--"))
+    if "price" in flags:
+        price(words[0], words[1], flags["price"])
+    else:
+        n, binarize = int(words[2]) if len(words) > 2 else None, "static" if "binarize" in flags else "none"
+        main(words[0], pictures(words[1], n, int(flags.get("every", 1)), binarize))

@@ -21,10 +21,10 @@ many pictures at a time: ``walk`` is all three, and asks whoever is in charge wh
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,126 +32,20 @@ from bowerbird import config
 from bowerbird.draws import Draws, fresh
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets.conditioning import Given
+from bowerbird.nets.neighbourhood import (
+    N_COPIED,
+    N_PREDICTORS,
+    Canvas,
+    Neighbourhood,
+    Rows,
+    equalities,
+    logarithmic,
+    n_features,
+)
 from bowerbird.ranges import Count
 from bowerbird.registry import families
 from bowerbird.samplers.rangecoding import Choose, Drawer, WalkCodec
 from bowerbird.spec import Spec, Tensors
-
-Rows = Int64[Tensor, " b"]
-Colours = Int64[Tensor, "b k c"]
-
-# ------------------------------------------------------------------------------------------------ what a pixel sees
-
-PIXELS, LEFT, UP, RIGHT = range(4)
-"""Planes: the picture, and for each pixel the nearest other colour to its left, above it and to its right."""
-ABOVE, BESIDE = 3, 4
-"""Rows above a picture and columns beside it that hold ``PAPER``."""
-PAPER = 255
-COPIED = (
-    (PIXELS, 0, -1),
-    (PIXELS, -1, 0),
-    (PIXELS, -1, -1),
-    (PIXELS, -1, 1),
-    (LEFT, 0, -1),
-    (UP, -1, 0),
-    (RIGHT, -1, 0),
-)
-"""(plane, rows down, columns right) of the colours to copy; the last is the mirror image's."""
-N_COPIED = len(COPIED) + 1
-AROUND = tuple(
-    (PIXELS, down, right)
-    for down, first, last in ((-3, -2, 2), (-2, -3, 3), (-1, -3, 4), (0, -3, -1))
-    for right in range(first, last + 1)
-)
-MIRRORED = (*((PIXELS, 0, right) for right in (0, -2, -1, 1, 2)), *((PIXELS, -1, right) for right in (-1, 0, 1)))
-"""About the place opposite, the first being that itself."""
-N_SEEN = len(AROUND) + len(MIRRORED) + 3
-LOG_256 = math.log(256)
-
-
-class Context(NamedTuple):
-    """What is known of pixels before they are."""
-
-    features: Float[Tensor, "b n_in"]
-    colours: Colours
-    """Those that may be copied."""
-
-    def rows(self, index: Rows) -> "Context":
-        return Context(self.features[index], self.colours[index])
-
-    @property
-    def predictors(self) -> Float[Tensor, "b m c"]:
-        """Left, above, left + above - above left, above right, mirrored."""
-        left, above, corner, right = self.colours[:, :4].float().unbind(1)
-        return torch.stack([left, above, (left + above - corner).clamp(0, 255), right, self.colours[:, -1].float()], 1)
-
-
-N_PREDICTORS = 5
-
-
-def blank(n: int, shape: tuple[int, ...], device: Any = None) -> UInt8[Tensor, "planes n rows columns c"]:
-    """The planes of n pictures of which nothing is known."""
-    channels, height, width = shape
-    return torch.full((4, n, ABOVE + height, width + 2 * BESIDE, channels), PAPER, dtype=torch.uint8, device=device)
-
-
-def planes_of(x: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "planes n rows columns c"]:
-    """The planes of whole pictures."""
-    planes = blank(len(x), x.shape[1:], x.device)
-    planes[:, :, ABOVE:, BESIDE:-BESIDE] = x.permute(0, 2, 3, 1)
-    for row in range(ABOVE, planes.shape[2]):
-        extend(planes, UP, (slice(None), row), (slice(None), row - 1))
-    for column in range(1, planes.shape[3]):
-        extend(planes, LEFT, (slice(None), slice(None), column), (slice(None), slice(None), column - 1))
-    for column in reversed(range(planes.shape[3] - 1)):
-        extend(planes, RIGHT, (slice(None), slice(None), column), (slice(None), slice(None), column + 1))
-    return planes
-
-
-def extend(planes: Tensor, plane: int, here: Any, before: Any) -> None:
-    """The other colour: that of the pixel before, or, where it is the same, what was the other colour there."""
-    pixels = planes[PIXELS]
-    same = (pixels[here] == pixels[before]).all(-1, keepdim=True)
-    planes[plane][here] = torch.where(same, planes[plane][before], pixels[before])
-
-
-def contexts(planes: UInt8[Tensor, "planes n rows columns c"], i: Rows, row: Rows, column: Rows) -> Context:
-    """Of the pixels at (row, column) of the pictures i."""
-    _, n, rows, columns, channels = planes.shape
-    flat, height, width = planes.view(-1, channels), rows - ABOVE, columns - 2 * BESIDE
-
-    def at(column: Rows, places: Any) -> Colours:
-        steps = [(plane * n * rows + down) * columns + right for plane, down, right in places]
-        here = (i * rows + row + ABOVE) * columns + column + BESIDE
-        return flat[here[:, None] + torch.tensor(steps, device=here.device)].long()
-
-    opposite = width - 1 - column
-    steps = torch.tensor([right if down == 0 else -columns for _, down, right in MIRRORED], device=row.device)
-    known = opposite[:, None] + steps < column[:, None]
-    copied = at(column, COPIED)
-    left = copied[:, :1]
-    mirrored = torch.where(known[..., None], at(opposite, MIRRORED), left)
-    colours = torch.cat([copied, mirrored[:, :1]], 1)
-    seen = torch.cat([at(column, AROUND), mirrored, copied[:, 4:]], 1)
-    first, second = torch.triu_indices(N_COPIED, N_COPIED, 1, device=row.device)
-    equal = (colours[:, first] == colours[:, second]).all(-1)
-    place = torch.stack([row / height, column / width, (2 * column / width - 1).abs()], 1)
-    numbers = [logarithmic(seen - left).flatten(1), colours[:, :2].flatten(1) / 127.5 - 1, known[:, :5], equal, place]
-    return Context(torch.cat([one.float() for one in numbers], 1), colours)
-
-
-def logarithmic(difference: Tensor) -> Tensor:
-    """sign(d) log(1 + |d|) / log 256: tells equal from nearly equal."""
-    return difference.sign() * difference.abs().float().log1p() / LOG_256
-
-
-def n_features(channels: int) -> int:
-    return (N_SEEN + 2) * channels + 5 + math.comb(N_COPIED, 2) + 3
-
-
-def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
 
 # ----------------------------------------------------------------------------------------------------- the network
 
@@ -186,12 +80,12 @@ class LocalNet(nn.Module):
         self,
         k: int,
         h: Float[Tensor, "b n_hidden"],
-        context: Context,
+        seen: Neighbourhood,
         before: Int64[Tensor, "b k"],
         at: Int64[Tensor, "b m"],
     ) -> Float[Tensor, "b m"]:
         """log p of the values ``at`` of channel k, given those of the channels before it."""
-        predictors = context.predictors
+        predictors = seen.predictors
         g = self.hidden[k](h)
         for table, value in zip(cast(nn.ModuleList, self.value[k]), before.unbind(1), strict=True):
             g = g + table(value)
@@ -252,7 +146,7 @@ class Local(GenerativeModel):
         n, _, height, width = x.shape
         m = self.config.n_pixels if self.training else height * width
         place = torch.randint(height * width, (n, m)).to(x.device) if self.training else self.every_place(n, x.device)
-        copied, new = self.costs(planes_of(x), torch.arange(n, device=x.device).repeat_interleave(m), place.flatten())
+        copied, new = self.costs(Canvas.of(x), torch.arange(n, device=x.device).repeat_interleave(m), place.flatten())
         scale = 1 / (n * m * x.shape[1] * math.log(2))
         bits, of_new = (copied.sum() + new.sum()) * scale, new.sum().detach() * scale
         logs = {"bits_per_dim": bits.detach(), "of_new_colours": of_new, "new": (new > 0).float().mean()}
@@ -262,24 +156,23 @@ class Local(GenerativeModel):
         _, height, width = self.target.shape
         return torch.arange(height * width, device=device).repeat(n, 1)
 
-    def costs(self, planes: Tensor, i: Rows, place: Rows) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    def costs(self, canvas: Canvas, i: Rows, place: Rows) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """-log p in nats of the pixels at these places of the pictures i: of what to copy, and of new colours."""
         row, column = place // self.target.shape[2], place % self.target.shape[2]
-        context = contexts(planes, i, row, column)
-        x = planes[PIXELS, i, row + ABOVE, column + BESIDE].long()
-        h = self.net(context.features)
-        log_p, chosen = self.copying(h, context), chosen_copy(context, x)
+        seen, x = canvas.about(i, row, column), canvas.colours(i, row, column)
+        h = self.net(seen.features)
+        log_p, chosen = self.copying(h, seen), seen.first(x)
         (new,) = (chosen == N_COPIED).nonzero(as_tuple=True)
-        seen, colour = context.rows(new), x[new]
+        seen, colour = seen.rows(new), x[new]
         log_new: Any = sum(
             self.net.values(k, h[new], seen, colour[:, :k], colour[:, k : k + 1])[:, 0] for k in range(x.shape[1])
         )
         return -log_p.gather(1, chosen[:, None])[:, 0], torch.zeros_like(log_p[:, 0]).index_put((new,), -log_new)
 
-    def copying(self, h: Float[Tensor, "b n_hidden"], context: Context) -> Float[Tensor, "b n_copied_and_new"]:
+    def copying(self, h: Float[Tensor, "b n_hidden"], seen: Neighbourhood) -> Float[Tensor, "b n_copied_and_new"]:
         """log-probabilities of the colours to copy, of equal ones together at the first of them, and of a new one."""
         log_p = self.net.copies(h)
-        same = equalities(context)
+        same = equalities(seen.colours)
         repeated = same.tril(-1).any(-1)
         together = log_p[:, None, :-1].masked_fill(~same, -torch.inf).logsumexp(-1).masked_fill(repeated, -math.inf)
         return torch.cat([together, log_p[:, -1:]], 1)
@@ -295,28 +188,26 @@ class Local(GenerativeModel):
     ) -> UInt8[Tensor, "n c h w"]:
         """n pictures, pixel by pixel as ``choose`` decides; with a ``truth`` it is asked for that."""
         _, height, width = self.target.shape
-        planes = blank(n, self.target.shape, self.device)
+        canvas = Canvas(n, self.target.shape, self.device)
         known = None if truth is None else truth.to(self.device).permute(0, 2, 3, 1).long()
         for row in range(height):
             for column in range(width):
-                x = self.pixel(planes, row, column, choose, None if known is None else known[:, row, column])
-                put(planes, row + ABOVE, column + BESIDE, x)
-            for column in reversed(range(width + 2 * BESIDE - 1)):
-                extend(planes, RIGHT, (slice(None), row + ABOVE, column), (slice(None), row + ABOVE, column + 1))
-        return planes[PIXELS, :, ABOVE:, BESIDE:-BESIDE].permute(0, 3, 1, 2).contiguous()
+                x = self.pixel(canvas, row, column, choose, None if known is None else known[:, row, column])
+                canvas.put(row, column, x)
+        return canvas.pictures()
 
     def pixel(
-        self, planes: Tensor, row: int, column: int, choose: Choose, truth: Int64[Tensor, "n c"] | None
+        self, canvas: Canvas, row: int, column: int, choose: Choose, truth: Int64[Tensor, "n c"] | None
     ) -> Int64[Tensor, "n c"]:
         """The next pixel of every picture."""
-        i = torch.arange(planes.shape[1], device=planes.device)
-        context = contexts(planes, i, torch.full_like(i, row), torch.full_like(i, column))
-        h = self.net(context.features)
-        chosen = choose(self.copying(h, context), i, None if truth is None else chosen_copy(context, truth))
-        x = context.colours[i, chosen.clamp(max=N_COPIED - 1)]
+        i = torch.arange(len(canvas), device=self.device)
+        seen = canvas.about(i, torch.full_like(i, row), torch.full_like(i, column))
+        h = self.net(seen.features)
+        chosen = choose(self.copying(h, seen), i, None if truth is None else seen.first(truth))
+        x = seen.colours[i, chosen.clamp(max=N_COPIED - 1)]
         (new,) = (chosen == N_COPIED).nonzero(as_tuple=True)
         if len(new):
-            seen, every = context.rows(new), torch.arange(256, device=new.device).expand(len(new), 256)
+            seen, every = seen.rows(new), torch.arange(256, device=new.device).expand(len(new), 256)
             for k in range(x.shape[1]):
                 log_p = self.net.values(k, h[new], seen, x[new, :k], every)
                 x[new, k] = choose(log_p, new, None if truth is None else truth[new, k])
@@ -342,7 +233,7 @@ class Local(GenerativeModel):
         every = self.every_place(1, batch.x.device)[0]
         rows = []
         for x in to_bytes(batch.x).split(1):
-            copied, new = self.costs(planes_of(x), torch.zeros_like(every), every)
+            copied, new = self.costs(Canvas.of(x), torch.zeros_like(every), every)
             rows.append(-(copied + new).cpu().double().sum())
         return torch.stack(rows)
 
@@ -350,18 +241,5 @@ class Local(GenerativeModel):
         return WalkCodec(self)
 
 
-def equalities(context: Context) -> Bool[Tensor, "b n_copied n_copied"]:
-    return (context.colours[:, :, None] == context.colours[:, None]).all(-1)
-
-
-def chosen_copy(context: Context, x: Int64[Tensor, "b c"]) -> Rows:
-    """The first of the colours to copy that equals x; their number if none does."""
-    same = (context.colours == x[:, None]).all(-1)
-    return torch.where(same.any(1), same.float().argmax(1), N_COPIED)
-
-
-def put(planes: Tensor, row: int, column: int, x: Int64[Tensor, "n c"]) -> None:
-    """One pixel of every picture, and the planes that follow from it."""
-    planes[PIXELS, :, row, column] = x.to(planes.dtype)
-    extend(planes, LEFT, (slice(None), row, column), (slice(None), row, column - 1))
-    extend(planes, UP, (slice(None), row, column), (slice(None), row - 1, column))
+def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
