@@ -1,19 +1,28 @@
 """Digit strings, generated and real, for a recogniser of others to write down, and how many digits it hears right.
 
-python benchmarks/judge_speech.py make RUN RECORDINGS FOLDER [N]     N strings of six digits each, of both kinds
-python benchmarks/judge_speech.py hear MODEL FOLDER                  whisper (faster-whisper, an environment of its own)
+python benchmarks/judge_speech.py make RUN RECORDINGS FOLDER [N] [OPTION=VALUE …]   N strings of six digits, both kinds
+python benchmarks/judge_speech.py hear MODEL FOLDER      whisper (faster-whisper, an environment of its own)
 python benchmarks/judge_speech.py count FOLDER
+python benchmarks/recognise_speech.py RECORDINGS FOLDER  the same words, for a network that knows the recordings
 
 RECORDINGS is the Free Spoken Digit Dataset; real strings are made of its test recordings (index below 5) of one
-speaker, joined as ``bowerbird say`` joins.  A digit counts as right if the best alignment of what was heard and said
-(least edits) matches it; digits that were heard but not said are counted beside.
+speaker, joined as ``bowerbird say`` joins.  OPTION is one of sampling, such as temperature=0.65.  A digit counts as
+right if the best alignment of what was heard and said (least edits) matches it; digits that were heard but not said
+are counted beside.
 """
 
 import json
 import random
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bowerbird.generating import Samples
 
 WORDS = "zero one two three four five six seven eight nine".split()
 HEARD = {word: str(digit) for digit, word in enumerate(WORDS)} | {
@@ -23,32 +32,52 @@ HEARD = {word: str(digit) for digit, word in enumerate(WORDS)} | {
 LENGTH = 6
 
 
-def make(run: str, recordings: str, folder: Path, n: int) -> None:
-    import io
-    import zipfile
-
-    import numpy as np
-    import soundfile
-
+def make(run: str, recordings: str, folder: Path, n: int, options: dict[str, float]) -> None:
     import bowerbird
     from bowerbird.data.writing import write_lines, write_wav
     from bowerbird.media.speech.saying import PAUSE_S, joined
 
-    archive = zipfile.ZipFile(recordings)
-    files = {name.rpartition("/")[2]: name for name in archive.namelist() if name.endswith(".wav")}
-    speakers = sorted({name.split("_")[1] for name in files})
+    real, speakers = recordings_of(recordings)
     rng = random.Random(0)
-    rows = []
+    strings, parts = [], []
     for i in range(n):
         text, speaker = "".join(rng.choices("0123456789", k=LENGTH)), speakers[i % len(speakers)]
-        said = bowerbird.say(run, text, seed=i, given={"speaker": speaker})
-        write_wav(folder / f"made-{i:03}.wav", said.waveform[None], said.rate_hz)
-        names = [files[f"{digit}_{speaker}_{rng.randrange(5)}.wav"] for digit in text]
-        parts = [soundfile.read(io.BytesIO(archive.read(name)), dtype="float32")[0] for name in names]
-        real = joined([np.asarray(part) for part in parts], [PAUSE_S] * LENGTH, 8000)
-        write_wav(folder / f"real-{i:03}.wav", real[None], 8000)
-        rows += [{"file_name": f"{kind}-{i:03}.wav", "text": text, "speaker": speaker} for kind in ("made", "real")]
+        strings.append((text, speaker))
+        parts += [real(f"{digit}_{speaker}_{rng.randrange(5)}.wav") for digit in text]
+    given = {
+        "digit": [d for text, _ in strings for d in text],
+        "speaker": [s for _, s in strings for _ in range(LENGTH)],
+    }
+    made = bowerbird.generate(run, LENGTH * n, given=given, options=options)
+    save_words(folder, made)
+    rows = []
+    for kind, words in (("made", list(made)), ("real", parts)):
+        for i, (text, speaker) in enumerate(strings):
+            whole = joined(words[LENGTH * i : LENGTH * (i + 1)], [PAUSE_S] * LENGTH, 8000)
+            write_wav(folder / f"{kind}-{i:03}.wav", whole[None], 8000)
+            rows.append({"file_name": f"{kind}-{i:03}.wav", "text": text, "speaker": speaker})
     write_lines(folder / "metadata.jsonl", rows)
+
+
+def recordings_of(archive: str) -> "tuple[Callable[[str], np.ndarray], list[str]]":
+    """What reads a recording by its name, and the speakers."""
+    import io
+    import zipfile
+
+    import soundfile
+
+    opened = zipfile.ZipFile(archive)
+    files = {name.rpartition("/")[2]: name for name in opened.namelist() if name.endswith(".wav")}
+    speakers = sorted({name.split("_")[1] for name in files})
+    return lambda name: soundfile.read(io.BytesIO(opened.read(files[name])), dtype="float32")[0], speakers
+
+
+def save_words(folder: Path, made: "Samples") -> None:
+    """The spectrogram of each word, for ``recognise_speech.py``."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"x": made.x.float().contiguous()} | dict(made.given), folder / "words.safetensors")
 
 
 def hear(model: str, folder: Path) -> None:
@@ -117,8 +146,9 @@ def by_speaker(rows: list[dict], found: list[tuple[int, int]]) -> dict[str, floa
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["make", run, recordings, folder, *n]:
-            make(run, recordings, Path(folder), int(*n or [50]))
+        case ["make", run, recordings, folder, *more]:
+            options = {name: json.loads(value) for name, _, value in (one.partition("=") for one in more) if value}
+            make(run, recordings, Path(folder), int(next((one for one in more if one.isdecimal()), 50)), options)
         case ["hear", model, folder]:
             hear(model, Path(folder))
         case ["count", folder]:
