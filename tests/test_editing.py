@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import bowerbird
 from bowerbird import api, cli, config, registry
 from bowerbird.draws import Draws
 from bowerbird.editing import Request, action_from, actions_of, edit
 from bowerbird.editing.inpaint import Inpaint
 from bowerbird.editing.latents import psnr_db, slerp
 from bowerbird.errors import BowerbirdError
+from bowerbird.media import open_data
 from bowerbird.media.image.imageset import to_float, to_uint8
 from bowerbird.metrics.features import Digits
 from bowerbird.models.base import GenerativeModel
@@ -76,7 +76,7 @@ def digits() -> GenerativeModel:
 @pytest.fixture(scope="session")
 def some() -> tuple[Tensor, Tensor]:
     """24 digits of the test split in [-1, 1], and which they are."""
-    split = bowerbird.api.open_data(config.Data(source="digits")).test
+    split = open_data(config.Data(source="digits")).test
     batch = split.batch(torch.arange(24))
     return batch["x"], batch["given"]["label"]
 

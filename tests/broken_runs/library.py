@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from bowerbird import api, config
+from bowerbird.api import training
 from bowerbird.data import catalogue
 from bowerbird.errors import RunFailed
 
@@ -106,8 +107,8 @@ def outcome(name: str, healthy: bool, keep: Path | None = None) -> Outcome:
 def _train(name: str, healthy: bool, folder: Path) -> None:
     start = time.process_time()
     run = shortened(name) if healthy else config.load(str(HERE / f"{name}.toml"), allow_plugin=True)
-    watch = api.Watch()
-    api.Watch = lambda: watch  # type: ignore[misc,assignment]
+    watch = training.Watch()
+    training.Watch = lambda: watch  # type: ignore[misc,assignment]
     try:
         api.train(run, folder, quiet=True)
     except RunFailed as error:

@@ -360,7 +360,7 @@ def test_a_plain_function_or_method_of_a_library_is_supported_without_any_driver
     result, _ = proposed(file, answered(softmax, raising, whole), child)
     assert result.left_out == ()
     found = {f.line: f for f in result.findings if f.rule == "LLM"}
-    assert {line: f.severity for line, f in found.items()} == dict.fromkeys((10, 16, 22), "supported"), found
+    assert {line: f.severity for line, f in found.items()} == {10: "error", 16: "supported", 22: "supported"}, found
     assert "Line 16 raises when it is asserted (NameError" in found[16].evidence
 
 

@@ -3,13 +3,8 @@
 import textwrap
 from pathlib import Path
 
-import pytest
-
 from bowerbird.reading.check import CheckResult, check
-from bowerbird.reading.program import Program
-from bowerbird.reading.rules import loop
 from bowerbird.reading.running.launch import Child
-from bowerbird.reading.source import open_source
 
 
 def run(child: Child, folder: Path, code: str) -> CheckResult:
@@ -122,49 +117,3 @@ def test_loaders_driven_by_hand_and_packages_of_old(child: Child, tmp_path: Path
     text = result.facts.first("run.output")["text"].splitlines()
     assert text == ["(8, 784) (8, 10) True 784", "8 12 4 torch.Size([4, 1, 28, 28])", "cpu"]
     assert [(f.rule, f.severity, f.line) for f in result.findings if f.rule == "X03"] == [("X03", "warning", 9)]
-
-
-OPTIMISERS = """
-import torch
-from torch import optim
-
-def train(g_optimizer, d_optimizer, loader):
-    g_optimizer.step()
-    d_optimizer.step()
-
-def main(encoder, decoder, loader):
-    d_optimizer = optim.Adam({}.parameters())
-    g_optimizer = optim.Adam(encoder.parameters())
-    train(g_optimizer, {}, loader)
-
-def alone(generator, critic):
-    optimizer_g, optimizer_c = optim.Adam(generator.parameters()), optim.Adam(critic.parameters())
-    optimizer_c.zero_grad()
-    critic(generator()).mean().backward()
-    {}
-    optimizer_g.step()
-"""
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (("decoder", "d_optimizer", "optimizer_c.step()"), []),
-        (("decoder", "g_optimizer", "optimizer_c.step()"), [12]),
-        (("decoder", "d_optimizer", "pass"), [17, 15]),
-    ],
-)
-def test_what_the_text_says_of_optimisers(tmp_path: Path, given: tuple[str, str, str], expected: list[int]) -> None:
-    file = tmp_path / "program.py"
-    file.write_text(OPTIMISERS.format(*given), encoding="utf-8")
-    program = Program(open_source(file))
-    assert [f.line for f in (*loop.handed_twice(program), *loop.never_stepped(program))] == expected
-
-
-def test_optimisers_given_each_others_parameters(tmp_path: Path) -> None:
-    file = tmp_path / "program.py"
-    text = "import torch\ntrainer_E = torch.optim.Adam(vae.{}_params)\ntrainer_D = torch.optim.Adam(vae.{}_params)\n"
-    file.write_text(text.format("decoder", "encoder"), encoding="utf-8")
-    assert {f.line for f in loop.exchanged(Program(open_source(file)))} == {2, 3}
-    file.write_text(text.format("encoder", "decoder"), encoding="utf-8")
-    assert list(loop.exchanged(Program(open_source(file)))) == []

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from bowerbird import api
+from bowerbird.api import training
 from bowerbird.media.image.imageset import ImageData, ImageSet
 
-_open_data = api.open_data
+_open_data = training.open_data
 
 
 def open_data(data: Any) -> Any:
@@ -19,4 +19,4 @@ def open_data(data: Any) -> Any:
     return opened
 
 
-api.open_data = open_data
+training.open_data = open_data

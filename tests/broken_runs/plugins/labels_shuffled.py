@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from bowerbird import api
+from bowerbird.api import training
 
-_open_data = api.open_data
+_open_data = training.open_data
 
 
 def open_data(data: Any) -> Any:
@@ -16,4 +16,4 @@ def open_data(data: Any) -> Any:
     return opened
 
 
-api.open_data = open_data
+training.open_data = open_data

@@ -8,13 +8,14 @@ import inspect
 import re
 import traceback
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from bowerbird.reading.running.guesses import Guesses
 from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins.modules import StandInNet
 from bowerbird.reading.running.uses import Use, uses
 
 MOST_MENDED = 6
@@ -28,24 +29,6 @@ _STEPS = re.compile(r"^(T|n_?T|(num_|n_)?(time_?steps|diffusion_steps|noise_step
 _ENTERED = re.compile(r"(?:\bin |\b(?:len|enumerate|zip|list|tuple)[(]|[*])(?:\w+\.)*(\w+)|(\w+)\[")
 """What a line goes into as into a list."""
 _WIDE = re.compile(r"ch(annels?)?$|dim|width|feat|filter|hidden|planes", re.I)
-
-
-class StandInNet(nn.Module):
-    """A network that scales what it is given, whatever else it is told: for classes that need one that is not there."""
-
-    channels = out_dim = in_channels = out_channels = 3
-    self_condition = random_or_learned_sinusoidal_cond = learned_sinusoidal_cond = False
-    made: ClassVar[list["StandInNet"]] = []
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made.append(self)
-        self.scale = nn.Parameter(torch.tensor(0.5))
-        self.shape: list[int] = []
-
-    def forward(self, x: torch.Tensor, t: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.shape = self.shape or list(x.shape)
-        return x * self.scale
 
 
 def module_for(

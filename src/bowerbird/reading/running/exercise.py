@@ -269,7 +269,9 @@ class _Exercise:
         met: list[dict[str, Any]] = []
         before = sys.getprofile()
 
-        def watch(frame: FrameType, event: str, _: Any) -> None:
+        def watch(frame: FrameType, event: Any, value: Any) -> None:
+            if before is not None:  # who watches already goes on
+                before(frame, event, value)
             if event == "return" and frame.f_code.co_filename in self.live.files and len(met) < 200:
                 met.append(dict(frame.f_locals))
 

@@ -21,6 +21,7 @@ from bowerbird.reading.running.shrinking import smaller
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.standins.anything import Anything
 from bowerbird.reading.running.standins.data import Loader
+from bowerbird.reading.running.standins.modules import StandInLoss, StandInNet
 from bowerbird.reading.running.uses import Use
 
 Replace = Callable[[str, str], None]
@@ -52,16 +53,6 @@ _FIRST = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.Embedding, nn.RNNBase,
     nn.LayerNorm, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d,
 )  # fmt: skip
-
-
-class StandInLoss(nn.Module):
-    """A loss of whatever it is given, for training that takes its criterion from elsewhere."""
-
-    def forward(self, output: torch.Tensor, *targets: Any) -> torch.Tensor:
-        target = targets[0] if targets else None
-        if isinstance(target, torch.Tensor) and target.shape == output.shape:
-            output = output - target
-        return output.float().pow(2).mean()
 
 
 class Guesses:
@@ -183,7 +174,10 @@ class Guesses:
             return StandInLoss()
         number = "int" in str(parameter.annotation) or "str" in str(parameter.annotation)
         named = _NETWORKS.search(lower) and not use.is_tensor and not number and not re.search("dim|size|name", lower)
-        return self.network(parameter.name) if use.is_module or named else None
+        if not (use.is_module or named):
+            return None
+        network = self.network(parameter.name)
+        return StandInNet() if use.is_module and type(network) is nn.Identity else network
 
     # ------------------------------------------------------------------------------------------- things of each kind
 

@@ -11,10 +11,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from bowerbird.reading.running import rewrite
-from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import _plain as counted
 from bowerbird.reading.running.observe.modules import tensors
+from bowerbird.reading.running.standins.modules import StandInNet
 
 
 def bound_callables(live: Live, pattern: re.Pattern[str]) -> Iterator[tuple[str, Callable[..., Any], Any]]:

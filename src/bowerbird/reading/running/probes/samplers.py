@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import StandInNet
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.denoising import Watch, bound_callables, denoisers, place_of
 from bowerbird.reading.running.probes.diffusion import bars
+from bowerbird.reading.running.standins.modules import StandInNet
 
 _SAMPLERS = re.compile(
     r"^(p_sample_loop|ddpm_sample|ddim_sample(_loop)?|sample|sample_images?|sampling|generate|sample_ddpm|reverse_process|p_sampling|ddpm_sampling|denoise_loop|reverse_diffusion|sample_plot_image|reverse|sample_backward|infer(ence)?)$"

@@ -1,0 +1,34 @@
+"""Networks and losses for code that takes them from elsewhere."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+
+class StandInNet(nn.Module):
+    """A network that scales what it is given, whatever else it is told: for classes that need one that is not there."""
+
+    channels = out_dim = in_channels = out_channels = 3
+    self_condition = random_or_learned_sinusoidal_cond = learned_sinusoidal_cond = False
+    made: ClassVar[list["StandInNet"]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(self)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.shape: list[int] = []
+
+    def forward(self, x: torch.Tensor, t: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.shape = self.shape or list(x.shape)
+        return x * self.scale
+
+
+class StandInLoss(nn.Module):
+    """A loss of whatever it is given, for training that takes its criterion from elsewhere."""
+
+    def forward(self, output: torch.Tensor, *targets: Any) -> torch.Tensor:
+        target = targets[0] if targets else None
+        if isinstance(target, torch.Tensor) and target.shape == output.shape:
+            output = output - target
+        return output.float().pow(2).mean()
