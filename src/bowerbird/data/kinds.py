@@ -24,10 +24,7 @@ OTHERS = {
 }
 """Suffixes of files that are not looked into: text, and raw files of cameras, which look like TIFF and are not."""
 FIRST_BYTES = 512
-
-
 UNPACK, AS_TEXT, RENAME = "unpack it, or make a zip of it", "save its text as .txt", "correct its name"
-
 NO_TEXTS = (
     (rb"\xff\xd8\xff|GIF8[79]a|\x89PNG|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*", "a picture", RENAME),
     (rb"RIFF....WAVE|OggS|ID3|fLaC", "a sound", RENAME),

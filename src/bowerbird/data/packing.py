@@ -31,8 +31,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bowerbird import machine
 from bowerbird.data import room, split
 from bowerbird.data.writing import write_atomically
+from bowerbird.errors import BowerbirdError
 
 VERSION = 3
 """Part of every key: a higher one leaves all older packs unused."""
@@ -374,10 +376,19 @@ def _into_cache(folder: Path, decoded: Callable[[Log, Path | None], Packed]) -> 
     return found
 
 
-def require_room(n_bytes: int, folder: Path) -> None:
-    """OSError if the disk of the cache is too small."""
-    if shutil.disk_usage(folder).free < n_bytes:
-        raise OSError(errno.ENOSPC, "no room")
+def require_room(n_bytes: int, folder: Path | None, what: str, instead: str) -> None:
+    """Before anything is decoded: OSError if the disk of the cache is too small; without a cache, BowerbirdError if the
+    memory is, that begins with ``what`` takes so much and says what to choose ``instead``."""
+    if folder is not None:
+        if shutil.disk_usage(folder).free < n_bytes:
+            raise OSError(errno.ENOSPC, "no room")
+        return
+    free = machine.available_memory(torch.device("cpu"))
+    if free is not None and n_bytes > free:
+        raise BowerbirdError(
+            f"{what} take up to {n_bytes / 2e9:.1f} GB, which fit neither in memory nor in the cache "
+            f"{room.packs_folder()}; choose {instead}, or name another folder in BOWERBIRD_CACHE."
+        )
 
 
 def shown(answers: Iterable[T], what: str, n: int, folder: Path | None, done: int = 0) -> Iterator[T]:

@@ -42,7 +42,7 @@ def clipping(s: Signals) -> Verdict | None:
     beyond = s.series("G/beyond_full_scale").tail(0.2)
     if not len(beyond) or s.used < EARLY or beyond.median < CLIPPED:
         return None
-    text = f"{beyond.median:.1%} more samples lie beyond full scale than in recordings"
+    text = f"the share of samples beyond full scale is {beyond.median:.1%} higher than in recordings"
     advice = [
         "lower the learning rate: --train.lr; magnitudes are exponentials, which large steps make too loud",
         "give the spectra more weight: --model.spectral-weight 45",

@@ -13,11 +13,10 @@ from statistics import median
 from typing import Any
 
 import PIL
-import torch
 from PIL import Image
 
-from bowerbird import config, machine
-from bowerbird.data import files, packing, room
+from bowerbird import config
+from bowerbird.data import files, packing
 from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
 from bowerbird.data.unused import not_used
@@ -143,18 +142,9 @@ class Collecting:
         return from_name
 
     def _fits(self, size: tuple[int, int], folder: Path | None) -> None:
-        """Before anything of that size is taken: OSError if the disk is too small, BowerbirdError if the memory is."""
         n_bytes = 2 * len(self.names) * size[0] * size[1] * (1 if self.data.channels == "grey" else 3)
-        if folder is not None:
-            packing.require_room(n_bytes, folder)
-            return
-        free = machine.available_memory(torch.device("cpu"))
-        if free is not None and n_bytes > free:
-            raise BowerbirdError(
-                f"Decoded to {size[1]}x{size[0]}, the {len(self.names):,} images of {self.path} take up to "
-                f"{n_bytes / 2e9:.1f} GB, which fit neither in memory nor in the cache "
-                f"{room.packs_folder()}; choose a smaller --data.size, or name another folder in BOWERBIRD_CACHE."
-            )
+        what = f"Decoded to {size[1]}x{size[0]}, the {len(self.names):,} images of {self.path}"
+        packing.require_room(n_bytes, folder, what, "a smaller --data.size")
 
 
 def _with_header(file: Any, size: tuple[int, int], ranges: pixels.Ranges) -> tuple[pixels.Header, Any]:

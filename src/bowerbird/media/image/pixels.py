@@ -50,9 +50,9 @@ class Header(NamedTuple):
     depth: str
     """"" for 8 bits, else the kind of its pixels: one of ``KINDS``."""
     has_frames: bool
+    """Whether there are several, as in an animation."""
     has_profile: bool = False
     """Of colours other than sRGB."""
-    """Whether there are several, as in an animation."""
 
 
 @dataclass(frozen=True)

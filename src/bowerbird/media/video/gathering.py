@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-import torch
 
-from bowerbird import config, machine
-from bowerbird.data import files, packing, room
+from bowerbird import config
+from bowerbird.data import files, packing
 from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
 from bowerbird.data.unused import Unreadable, Unused
@@ -118,18 +117,9 @@ class Gathering:
             self.notes.add("with transparency, laid on white", name)
 
     def _fits(self, n_files: int, wanted: Wanted, folder: Path | None) -> None:
-        """Before anything is decoded: OSError if the disk is too small, BowerbirdError if the memory is."""
         n_bytes = 2 * n_files * wanted.n_frames * wanted.height * wanted.width * wanted.n_channels
-        if folder is not None:
-            packing.require_room(n_bytes, folder)
-            return
-        free = machine.available_memory(torch.device("cpu"))
-        if free is not None and n_bytes > free:
-            raise BowerbirdError(
-                f"At {wanted.width}x{wanted.height} the {n_files:,} clips of {self.path} take {n_bytes / 2e9:.1f} GB, "
-                f"which fit neither in memory nor in the cache {room.packs_folder()}; choose a smaller --data.size or "
-                "--data.video.frames, or name another folder in BOWERBIRD_CACHE."
-            )
+        what = f"At {wanted.width}x{wanted.height} the {n_files:,} clips of {self.path}"
+        packing.require_room(n_bytes, folder, what, "a smaller --data.size or --data.video.frames")
 
 
 def tall(clips: np.ndarray) -> np.ndarray:
