@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bowerbird.errors import BowerbirdError
+from bowerbird.machine import bf16_is_faster
 from bowerbird.nets.roles import NetConfig, SequenceNet, SequenceState
 from bowerbird.ranges import Count, Decay
 from bowerbird.registry import nets
@@ -106,13 +107,19 @@ class RNN(SequenceNet):
                 'The net rnn cannot keep packed documents apart; choose data.text.layout = "documents".'
             )
         assert state is None or isinstance(state, RNNState)
-        x = self.dropout(self.embedding(tokens))
-        if self.config.cell == "lstm":
-            h, parts = self.layers(x, None if state is None else state.parts)
-        else:
-            h, last = self.layers(x, None if state is None else state.parts[0])
-            parts = (last,)
+        h, parts = self._recurrence(self.dropout(self.embedding(tokens)), None if state is None else state.parts)
         return self.logits(self.dropout(h)), RNNState(parts)
+
+    def _recurrence(
+        self, x: Float[Tensor, "n token n_embd"], parts: tuple[Tensor, ...] | None
+    ) -> tuple[Float[Tensor, "n token n_hidden"], tuple[Tensor, ...]]:
+        """Stays in float32 where bf16 is emulated: torch has no bf16 LSTM for such a CPU."""
+        kind = x.device.type
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and bf16_is_faster(kind)):
+            if self.config.cell == "lstm":
+                return self.layers(x, parts)
+            h, last = self.layers(x, None if parts is None else parts[0])
+            return h, (last,)
 
     def logits(self, h: Float[Tensor, "n token n_hidden"]) -> Float[Tensor, "n token vocab"]:
         return F.linear(h, self.embedding.weight, self.bias) if self.head is None else self.head(h)
