@@ -7,7 +7,7 @@ import ast
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -95,21 +95,32 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """Compiled anew each time: the cached bytecode of the module is that of its unchecked functions."""
         path = self.get_filename(fullname)
-        tree = ast.parse(self.get_data(path))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and self._has_shape(node):
-                node.decorator_list.append(_decorator(node))  # the first to be applied: others may hide the annotations
-            elif isinstance(node, ast.ClassDef) and any(map(self._is_field, node.body)):
+        source = self.get_data(path)
+        tree, lines = ast.parse(source), source.decode().splitlines()
+        for node in _definitions(tree):
+            if isinstance(node, ast.ClassDef) and any(self._is_field(line, lines) for line in node.body):
                 node.decorator_list.insert(0, _decorator(node))  # the last: that of a dataclass makes its __init__
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+            elif isinstance(node, ast.FunctionDef) and self._in(lines[node.lineno - 1 : node.body[0].lineno]):
+                node.decorator_list.append(_decorator(node))  # the first to be applied: others may hide the annotations
+        return compile(tree, path, "exec", dont_inherit=True)
 
-    def _has_shape(self, function: ast.FunctionDef) -> bool:
-        annotated = [ast.unparse(function.args), ast.unparse(function.returns) if function.returns else ""]
-        return bool(self.shape.search(" ".join(annotated)))
+    def _in(self, lines: list[str]) -> bool:
+        return bool(self.shape.search("\n".join(lines)))
 
-    def _is_field(self, line: ast.stmt) -> bool:
-        return isinstance(line, ast.AnnAssign) and bool(self.shape.search(ast.unparse(line.annotation)))
+    def _is_field(self, line: ast.stmt, lines: list[str]) -> bool:
+        return isinstance(line, ast.AnnAssign) and self._in(lines[line.lineno - 1 : line.end_lineno])
+
+
+def _definitions(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every class and function of a module, but for those inside expressions: there are none."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.stmt):
+            yield node
+            yield from _definitions(node)
 
 
 def _decorator(node: ast.stmt) -> ast.expr:
-    return ast.copy_location(ast.parse("__import__('shapes').shaped", mode="eval").body, node)
+    decorator = ast.parse("__import__('shapes').shaped", mode="eval").body
+    for part in ast.walk(decorator):
+        ast.copy_location(part, node)
+    return decorator

@@ -382,7 +382,7 @@ def test_inception_in_bf16_is_near_and_says_so() -> None:
     path = locate("inception-2015")
     if path is None:
         pytest.skip("the weights are not here: bowerbird data get inception-2015")
-    images = pictures(6, 3, 32)
+    images = pictures(2, 3, 32)
     full, half = (extractor("inception-2015", weights=path, precision=p) for p in ("fp32", "bf16"))
     a, b = full.features(images), half.features(images)
     assert (full.dtype, half.dtype) == ("float32", "bfloat16") and full.key(images) != half.key(images)

@@ -49,7 +49,7 @@ print("after the loop")
 )
 
 
-def run(child: Child, folder: Path, code: str, *, seconds: float = 6.0, name: str = "program.py") -> CheckResult:
+def run(child: Child, folder: Path, code: str, *, seconds: float = 30.0, name: str = "program.py") -> CheckResult:
     file = folder / name
     file.write_text(textwrap.dedent(code), encoding="utf-8")
     return check(file, seconds=seconds, child=child)

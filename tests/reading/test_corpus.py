@@ -18,7 +18,6 @@ BROKEN = [
     "G06_hinge_margin_on_wrong_side",
     "V02_std_from_logvar_without_half",
     "T02_decoder_without_look_ahead_mask",
-    "D02_previous_alphas_padded_at_the_end",
     "R03_batch_first_missing",
     "L02_gradients_cleared_before_the_step",
 ]

@@ -117,7 +117,7 @@ def readings(tmp_path_factory: pytest.TempPathFactory, child: Child) -> dict[str
     found = {}
     for key, target in targets.items():
         measure, steps = (2, 3) if key == "folder" else (0, 2)
-        with studied(target, measure=measure, steps=steps, seconds=3.0, child=child) as study:
+        with studied(target, measure=measure, steps=steps, seconds=30.0, child=child) as study:
             found[key] = Both(study, write(study, "en"), write(study, "zh"))
     return found
 

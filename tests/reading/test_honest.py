@@ -39,7 +39,7 @@ for _ in range(5):
 )
 
 
-def run(child: Child, folder: Path, code: str, *, seconds: float = 6.0) -> CheckResult:
+def run(child: Child, folder: Path, code: str, *, seconds: float = 30.0) -> CheckResult:
     file = folder / "program.py"
     file.write_text(textwrap.dedent(code), encoding="utf-8")
     return check(file, seconds=seconds, child=child)

@@ -7,6 +7,7 @@ parent is gone, so are the forks.
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -53,10 +54,12 @@ def _ended(pid: int) -> tuple[int, float]:
 
 
 def warm() -> None:
-    """Loads what every execution needs, so that forks share it."""
+    """Loads what every execution needs, so that forks share it; garbage is not looked for there."""
     from bowerbird.reading.running import session
 
     session.prepare()
+    gc.collect()
+    gc.freeze()
 
 
 def cut_off(*kept: int) -> None:

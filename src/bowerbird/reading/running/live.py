@@ -129,7 +129,7 @@ class Live:
         """Seeds all generators of random numbers."""
         random.seed(number)
         np.random.seed(number)
-        torch.manual_seed(number)
+        torch.default_generator.manual_seed(number)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls the user's code unobserved; the state of random numbers is restored afterwards."""

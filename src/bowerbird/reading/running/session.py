@@ -55,7 +55,8 @@ def prepare() -> None:
     """Loads all that sessions need before the first fork."""
     all_probes()
     data.prepare()
-    torch.randn(4, 4) @ torch.randn(4, 4)
+    x = torch.randn(4, 4, requires_grad=True)
+    torch.autograd.grad(x @ x, x, torch.ones(4, 4))  # which loads sympy
     compat.uncompiled_optimisers()
 
 
@@ -339,7 +340,7 @@ class Session:
             if left <= 0.2:
                 self.recorder("probe.failed", name, {"message": "no time was left"}, file=self.request.main)
                 continue
-            torch.manual_seed(self.request.seed)
+            torch.default_generator.manual_seed(self.request.seed)
             try:
                 with self.clock(min(left, 3.0), "probe"), self.functions:
                     experiment(live)
