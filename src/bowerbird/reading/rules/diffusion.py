@@ -212,18 +212,6 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         calls = lines_where(unit, forward, r"\.(p_losses|loss|training_losses)\(", ast.Call)
         yield say("D06", "error", first(calls, fact.line), fact=fact)
         return
-    if facts.of("probe.noising") and not _SCALED.search(program.main.text):
-        for fact in facts.of("data.batch"):
-            batch = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
-            if batch and batch.get("min", -1) >= 0 and batch.get("max", 0) <= 1:
-                line = next((c.lineno for c in program.main.calls("ToTensor")), placed(fact.line))
-                yield say("D06c", "warning", line, file="", first=batch, fact=fact)
-                return
-
-
-_SCALED = re.compile(
-    r"Normalize\(|\* ?2(\.0?)?\)? ?- ?1|2(\.0?)? ?\* ?\w+ ?- ?1|- ?0?\.5|normalize_to|to_neg_one|/ ?127\.5"
-)
 
 
 @rule("D07", "The weight of min-SNR is clamped from the wrong side", family="diffusion")

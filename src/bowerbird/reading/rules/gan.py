@@ -218,27 +218,6 @@ def _attached(program: Program, call: Fact) -> Patch | None:
     return replace_line(unit.file, placed(call.line), ".detach()", "", unit.lines, label="G04: no detach")
 
 
-@rule("G23", "The generator is trained on one batch of noise", family="gan")
-def same_noise(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Noise that is drawn once, before the loop, teaches the generator a handful of points."""
-    walked = {row["call"] for b in facts.of("event.backward") for row in b["through"] or ()}
-    for pair in pairs(facts):
-        by_line: dict[int | None, list[Fact]] = {}
-        for call in facts.of("event.forward", pair.generator):
-            if call["call"] in walked and first_tensor(call["in"]).get("mean") is not None and not call["from"]:
-                by_line.setdefault(call.line, []).append(call)
-        for line, calls in by_line.items():
-            seen = {tuple(first_tensor(c["in"])[k] for k in ("min", "max", "mean", "std")) for c in calls}
-            given = first_tensor(calls[0]["in"])
-            drawn = [d for d in facts.of("random.draw") if d["shape"] == given["shape"] and d["mean"] == given["mean"]]
-            if len(calls) >= 4 and len(seen) == 1 and drawn and given.get("std"):
-                yield say(
-                    "G23", "warning", drawn[0].line or line, file=drawn[0].file,
-                    facts=(calls[0].id, calls[-1].id, drawn[0].id), pair=pair, calls_2=len(calls), line_=line,
-                    calls=calls, id=calls[-1].id, drawn=drawn,
-                )  # fmt: skip
-
-
 # ---------- objectives: whether the two sides oppose each other, by the gradients at the discriminator's scores
 
 
@@ -518,46 +497,10 @@ def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
 @rule("G08", "A loss is followed by the step of the other network", family="gan", exact=True)
 def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
-    yield from _other_judge(program, facts)
     for pair in pairs(facts):
-        yield from _both_in_one(facts, pair)
         if _never(program, facts, pair.generator) is not None:
             yield from _misdirected(program, facts, pair)
         yield from _without_gradients(program, facts, pair)
-
-
-def _both_in_one(facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    """The generator's only optimiser also holds the discriminator, which has one of its own."""
-    made = [o for o in facts.of("optimizer.created") if o["owners"] and steps_taken(facts, o)]
-    makers = [o for o in made if pair.generator in o["owners"]]
-    judges = [o for o in made if set(o["owners"]) == {pair.discriminator}]
-    if len(makers) == 1 and judges and pair.discriminator in makers[0]["owners"]:
-        optimizer = makers[0]
-        yield say(
-            "G08", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, judges[0].id),
-            name_of_2=name_of(facts, optimizer), pair=pair, owners=", ".join(sorted(optimizer["owners"])),
-            optimizer=optimizer, name_of_3=name_of(facts, judges[0]), judges=judges,
-        )  # fmt: skip
-
-
-def _other_judge(program: Program, facts: FactStore) -> Iterator[Finding]:
-    """Of several discriminators, one is stepped after a loss that goes through another."""
-    judges = {pair.discriminator for pair in pairs(facts)}
-    for phase in phases(facts) if len(judges) > 1 else ():
-        own = phase.owners & judges
-        reached = {name for b in phase.backwards for name in (b["grads"] or {})}
-        if len(own) != 1 or not own == phase.owners or own & reached or not reached & judges:
-            continue
-        if not all(did_nothing(step) for step in phase.steps):
-            continue
-        (mine,), other = own, sorted(reached & judges)[0]
-        backward, step = phase.backwards[-1], phase.steps[-1]
-        lines = loss_line(unit_of(program, backward), backward.line), backward.line
-        yield say(
-            "G08b", "error", lines[0] or lines[1], file=backward.file, facts=(backward.id, step.id), step=step,
-            other=other, mine=mine, backward=backward, filter_2=", ".join(sorted(filter(None, reached))),
-        )  # fmt: skip
-        return
 
 
 def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
@@ -689,14 +632,8 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
     """Weight clipping, a gradient penalty or spectral normalisation is what makes its loss a distance."""
     for pair in pairs(facts):
         found = wasserstein(facts, pair)
-        for clamp in facts.of("event.clamp", pair.generator)[:1]:
-            if found is not None:
-                yield say("G11c", "error", clamp.line, file=clamp.file, facts=(clamp.id,), pair=pair, clamp=clamp)
         clamps = facts.of("event.clamp", pair.discriminator)
-        if found is None or penalties(facts) or _normalised(program):
-            continue
-        if clamps:
-            yield from _before_step(facts, pair, clamps)
+        if found is None or clamps or penalties(facts) or _normalised(program):
             continue
         steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
         vain = _vain_clipping(program)
@@ -713,20 +650,6 @@ def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[F
 def _normalised(program: Program) -> bool:
     words = ("spectral_norm", "SpectralNorm", "weight_norm")
     return any(word in unit.text for unit in program for word in words)
-
-
-def _before_step(facts: FactStore, pair: Pair, clamps: list[Fact]) -> Iterator[Finding]:
-    """Clipped before the step: the weights that score the next batch are not those that were clipped."""
-    steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
-    clamp = clamps[0]
-    if not steps or clamp.line is None:
-        return
-    first = steps[0]
-    scoring = [f for f in facts.of("event.forward", pair.discriminator) if f.position > first.position]
-    early = [c for c in clamps if c.position < first.position]
-    late = [c for c in clamps if first.position < c.position and (not scoring or c.position < scoring[0].position)]
-    if early and not late and first.line is not None and early[0].line == clamp.line < first.line:
-        yield say("G11b", "warning", clamp.line, file=clamp.file, facts=(clamp.id, first.id), clamp=clamp, first=first)
 
 
 def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
@@ -939,22 +862,6 @@ def _of(unit: Unit, node: ast.AST, call: Fact) -> bool:
     return holder is None or holder.name == call["class"]
 
 
-@rule("X10", "Probabilities are given to a loss that applies softmax", family="general")
-def softmax_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``cross_entropy`` takes logits: rows that already sum to one went through a softmax before."""
-    for loss in facts.of("loss.call", "cross_entropy"):
-        given = loss["input"] if isinstance(loss["input"], dict) else {}
-        shape = given.get("shape") or []
-        if len(shape) != 2 or shape[1] < 2 or given.get("mean") is None or given["min"] < 0 or given["max"] > 1:
-            continue
-        if abs(given["mean"] * shape[1] - 1) > 1e-5 or given["std"] == 0:
-            continue
-        yield say(
-            "X10", "warning", loss.line, file=loss.file, facts=(loss.id,), shape=shape, given=given, loss=loss,
-        )  # fmt: skip
-        return
-
-
 # ---------- what goes in and out of a generator: ranges, priors, labels, initial weights, and what the text promises
 
 
@@ -1142,62 +1049,14 @@ def _draw_line(program: Program, call: Fact) -> int:
     return line
 
 
-@rule("G17", "The condition is ignored", family="gan")
-def condition_ignored(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The generator is given labels, and the discriminator that sees none cannot ask for them."""
-    for pair in pairs(facts):
-        yield from _unlabelled(program, facts, pair)
-
-
-def _unlabelled(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    """The generator is given labels and the discriminator neither sees nor says any."""
-    made = [c for c in facts.of("event.forward", pair.generator) if _labels(c)]
-    judged = [c for c in facts.of("event.forward", pair.discriminator) if c["from"]]
-    if not made or not judged or any(_labels(c) for c in judged):
-        return
-    call = judged[0]
-    outputs = call["out"] if isinstance(call["out"], list) else [call["out"]]
-    if len(outputs) > 1 or len(call["in"] or ()) > 1 or call["kwargs"]:
-        return
-    given, said = first_tensor(call["in"]).get("shape"), first_tensor(made[0]["out"]).get("shape")
-    width = first_tensor(call["out"]).get("shape", [0, 0])
-    if given is None or given != said or (len(width) > 1 and width[-1] not in (1, given[-1]) and len(width) == 2):
-        return
-    yield say(
-        "G17", "warning", call.line, file=call.file, facts=(made[0].id, call.id), pair=pair, made=made,
-        given=given, call=call,
-    )  # fmt: skip
-
-
-def _labels(call: Fact) -> bool:
-    given = [*(call["in"] or ())[1:], *(call["kwargs"] or {}).values()]
-    return any(isinstance(g, dict) and "int" in str(g.get("dtype", "")) for g in given)
-
-
-@rule("G19", "The discriminator is saturated", family="gan")
-def saturated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """When the discriminator is certain, hardly any gradient is left for the generator."""
-    for pair in pairs(facts):
-        _, ours = games(facts, pair)
-        made = [s for game in ours for s in game if s.fake]
-        pulls = [abs(r["mean"] * r["of"]) for s in made for r in s.backward["pulls"] if r["call"] == s.call["call"]]
-        if len(pulls) >= 2 and max(pulls) < 1e-4:
-            yield say(
-                "G19", "warning", made[-1].backward.line, file=made[-1].backward.file,
-                facts=(made[-1].backward.id,), pair=pair, pulls_2=max(pulls), pulls_3=len(pulls),
-                id=made[-1].backward.id,
-            )  # fmt: skip
-
-
 # ---------- promises: what the text says of the layers, and initialisations that reach none
 
 
 @rule("G21", "The initialisation is never applied", family="gan")
 def initialised(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A function that initialises weights is never used, or looks for classes by a name that none has."""
+    """A function that initialises weights looks for classes by a name that none has."""
     kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
     for unit in program:
-        text = unit.text
         for name, function in unit.functions.items():
             word = name.rpartition(".")[2]
             if not re.search(r"init", word) or word.startswith("__") or not function.args.args:
@@ -1205,13 +1064,6 @@ def initialised(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             body = ast.unparse(function)
             if "classname" not in body and "isinstance" not in body and "__class__" not in body:
                 continue
-            if len(re.findall(rf"\b{re.escape(word)}\b", text)) == 1 and "nn.init" in body + "nn.init" * (
-                "init." in body
-            ):
-                yield Finding(
-                    "G21", "warning", function.lineno, f"{word} initialises weights and is never used.",
-                    f"Its name occurs only here, in {len(unit.lines)} lines.", f"Call model.apply({word}).", unit.file,
-                )  # fmt: skip
             yield from _missed(unit, function, kinds)
 
 

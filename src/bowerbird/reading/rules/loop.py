@@ -205,7 +205,6 @@ def clipped_late(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 patch=_earlier(unit_of(program, clip), clip.line, steps[-1].line), owner=owner, id=backwards[-1].id,
                 subject=steps[-1].subject, id_2=steps[-1].id, clip=clip,
             )  # fmt: skip
-    yield from _scaled_clipping(program)
 
 
 def _earlier(unit: Unit, line: int | None, before: int | None) -> Patch | None:
@@ -223,18 +222,6 @@ def _earlier(unit: Unit, line: int | None, before: int | None) -> Patch | None:
         Edit(unit.file, other.lineno, other.lineno - 1, (moved,)),
         Edit(unit.file, statement.lineno, statement.lineno, ()),
     ))  # fmt: skip
-
-
-def _scaled_clipping(program: Program) -> Iterator[Finding]:
-    """With a gradient scaler the gradients must be unscaled before they are clipped."""
-    for unit in program:
-        for loop in unit.training_loops:
-            calls = list(unit.all(ast.Call, under=loop))
-            scaled = [c for c in calls if last_name(c) == "backward" and last_name(receiver(c)) == "scale"]
-            unscaled = [c for c in calls if last_name(c) == "unscale_"]
-            for clip in (c for c in calls if last_name(c).startswith("clip_grad_")):
-                if scaled and scaled[0].lineno < clip.lineno and not any(u.lineno < clip.lineno for u in unscaled):
-                    yield say("L07b", "warning", clip.lineno, file=unit.file, scaled=scaled)
 
 
 # ---------- ownership: which parameters each optimiser holds, and which are in none
@@ -330,25 +317,6 @@ def _replaced(facts: FactStore) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-@rule("L14", "An optimiser holds what no gradient reaches", family="loop")
-def unreached(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Layers that took part in training calls and are in no graph of a loss: what they compute trains nothing."""
-    backwards = len(facts.of("event.backward"))
-    stepped = {owner for step in facts.of("event.step") for owner in step["owners"] or ()}
-    for moved in facts.of("module.moved"):
-        lost = [p for p in moved["unreached"] or () if p not in set(moved["unowned"] or ())]
-        if not lost or not moved["reached"] or moved.subject not in stepped or backwards < 2:
-            continue
-        holders = dict.fromkeys(f"{moved.subject}.{p}".rpartition(".")[0] for p in lost)
-        used = [f for h in holders for f in facts.of("module.calls", h) if f["training"] and h != moved.subject]
-        if used:
-            names = ", ".join(f.subject.removeprefix(f"{moved.subject}.") for f in used[:3])
-            yield say(
-                "L14", "warning", used[0].line, file=used[0].file, facts=(moved.id, used[0].id), moved=moved,
-                names=names, count=len(lost), backwards=backwards,
-            )  # fmt: skip
-
-
 @rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
 def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Parameters that require no gradient cannot be trained."""
@@ -379,35 +347,6 @@ def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[
             why=untrained[0].subject if untrained else "the trainable module",
         )  # fmt: skip
 
-    yield from _still_frozen(program, facts)
-
-
-def _still_frozen(program: Program, facts: FactStore) -> Iterator[Finding]:
-    """A network that was frozen for the other's turn and is not thawed for its own."""
-    for error in facts.of("run.exception", "RuntimeError"):
-        if "does not require grad" not in error["message"]:
-            continue
-        for name in {c.subject for c in facts.of("event.forward")}:
-            calls = [c for c in facts.of("event.forward", name) if c.position < error.position and c["grad_enabled"]]
-            trained = [c for c in calls if c["graph"] and not c["from"]]
-            if (
-                not trained
-                or calls[-1]["graph"]
-                or not any(s.position < error.position for s in facts.of("event.step"))
-            ):
-                continue
-            unit = program.units.get(error.file, program.main)
-            frozen = [
-                n for n, text in enumerate(unit.lines, 1)
-                if re.search(r"requires_grad\s*=\s*False|requires_grad_\(False\)", text) and "Variable" not in text
-            ]  # fmt: skip
-            if frozen:
-                yield say(
-                    "L10c", "error", frozen[0], file=unit.file, facts=(calls[-1].id, error.id), name=name,
-                    trained=trained, line_=calls[-1].line, id=calls[-1].id, error=error,
-                )  # fmt: skip
-                return
-
 
 # ---------- learning rates: schedules stepped at the wrong place, warm-ups that start at zero
 
@@ -419,7 +358,6 @@ _SPENT = 1e-3
 @rule("L06", "The schedule is stepped at the wrong place", family="loop")
 def scheduled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A schedule that counts epochs and is stepped for every batch is over long before training is."""
-    yield from _order(program, facts)
     for unit in program:
         for name, kind, call in _schedulers(unit):
             for step in unit.all(ast.Call):
@@ -429,20 +367,6 @@ def scheduled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 per_batch = inner in unit.training_loops
                 if per_batch and kind in _PER_EPOCH:
                     yield from _too_often(unit, facts, name, kind, call, step)
-                elif not per_batch and kind == "OneCycleLR" and _mentions(call, "len(", "steps"):
-                    yield say(
-                        "L06c", "warning", step.lineno, file=unit.file, name=name, kind=kind, call=call,
-                        call_2=ast.unparse(call)[:120],
-                    )  # fmt: skip
-
-
-def _order(program: Program, facts: FactStore) -> Iterator[Finding]:
-    for warning in facts.of("run.warning"):
-        if "lr_scheduler.step()` before `optimizer.step()" in warning["message"] and warning.line:
-            yield say(
-                "L06b", "warning", warning.line, file=warning.file, facts=(warning.id,),
-                message=warning["message"][:120], warning=warning,
-            )  # fmt: skip
 
 
 def _schedulers(unit: Unit) -> Iterator[tuple[str, str, ast.Call]]:
@@ -551,14 +475,6 @@ def warmup_from_zero(program: Program, facts: FactStore, run: Run) -> Iterator[F
             later=later,
         )  # fmt: skip
 
-    for fact in facts.of("probe.rate"):
-        found = _warmup(program)
-        if said or fact["first"] != 0 or not 0 < fact["second"] <= fact["later"] or found is None:
-            continue
-        unit, line = found
-        said.add((unit.file, line))
-        yield say("L08b", "warning", line, file=unit.file, fact=fact)
-
 
 def _warmup(program: Program) -> tuple[Unit, int] | None:
     """The division by the length of the warm-up, or what makes the schedule."""
@@ -573,17 +489,6 @@ def _warmup(program: Program) -> tuple[Unit, int] | None:
 
 
 # ---------- graphs: what is kept of them from batch to batch, and what changes under them
-
-
-@rule("L13", "Weights are changed in place while gradients are recorded", family="loop", exact=True)
-def leaf_in_place(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``p.add_(…)`` of a parameter: PyTorch refuses it outside ``no_grad``."""
-    for error in facts.of("run.exception", "RuntimeError"):
-        if "a leaf Variable that requires grad" in error["message"] and error["phase"] == "program" and error.line:
-            yield say(
-                "L13", "error", error.line, file=error.file, facts=(error.id,), message=error["message"][:110],
-                error=error,
-            )  # fmt: skip
 
 
 @rule("L09", "A running total keeps the graph of every batch", family="loop")

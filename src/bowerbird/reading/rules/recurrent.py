@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, insert_before, replace_line
-from bowerbird.reading.program import Function, Program, Unit, dotted, keyword, last_name, targets_of
+from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
@@ -167,11 +167,9 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             "R02b", "ok", fact.line, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
             follows=follows,
         )  # fmt: skip
-        yield from _epochs(unit)
         return
     drawn = _drawn(unit)
     if follows is None and not shuffled and drawn is None:
-        yield from _epochs(unit)
         return
     why = (
         f"only {follows['share']:.0%} of the rows of the next batch begin at the last targets ({follows.id})"
@@ -185,9 +183,6 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         "R02", "error" if follows is not None else "warning", place, file=fact.file, facts=(fact.id,),
         evidence=evidence, why=why,
     )  # fmt: skip
-    initial = _initial(unit)
-    if initial is not None and abs(initial - place) > 2:
-        yield say("R02c", "warning", initial, file=fact.file, facts=(fact.id,), evidence=evidence)
 
 
 def _drawn(unit: Unit) -> int | None:
@@ -215,36 +210,9 @@ def _carry_line(unit: Unit, fact: Fact) -> int:
     return next((s.lineno for s, *_ in _carrying(unit)), None) or _place(unit, fact)
 
 
-def _initial(unit: Unit) -> int | None:
-    """Where a state is made before a loop that carries it on."""
-    for _, loop, name, _ in _carrying(unit):
-        around = unit.function(loop) or unit.tree
-        for statement in unit.all(ast.Assign, under=around):
-            if statement.lineno < loop.lineno and any(dotted(t) == name for t in targets_of(statement)):
-                return statement.lineno
-    return None
-
-
-def _epochs(unit: Unit) -> Iterator[Finding]:
-    """A state that is made before the loop over epochs: each epoch but the first starts from the end of the data."""
-    for statement, loop, name, _ in _carrying(unit):
-        outer = unit.loops(loop)
-        if not outer or "epoch" not in ast.unparse(getattr(outer[-1], "target", outer[-1])).split("\n")[0]:
-            continue
-        made = [s for s in unit.all(ast.Assign) if any(dotted(t) == name for t in targets_of(s)) and s is not statement]
-        inside = [s for s in made if outer[-1] in unit.ancestors(s) and loop not in unit.ancestors(s)]
-        remade = [
-            s for s in made if loop in unit.ancestors(s) and re.search(r"init|zero|None|reset", ast.unparse(s.value))
-        ]
-        before = [s for s in made if s.lineno < outer[-1].lineno]
-        if before and not inside and not remade:
-            yield say("R02d", "warning", before[-1].lineno, file=unit.file, name=name, lineno=outer[-1].lineno)
-
-
 # ---------- recurrent layers and their layouts: which axis is time, which output is the last
 
 
-_TURNS = re.compile(r"transpose|permute|\.t\(\)|movedim|swapaxes|\.T\b|\.mT\b|rearrange")
 _LAYERS = ("LSTM", "GRU", "RNN")
 
 
@@ -283,59 +251,6 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "R03" if not fact["batch_first"] else "R03b", "error", line, patch=patch, fact=fact, axis=axis,
             moved=moved,
         )  # fmt: skip
-    for unit in program:
-        for line, said in _contradictions(unit):
-            if (unit.file, line) not in told:
-                yield say("R03d", "warning", line, file=unit.file, said=said)
-
-
-def _contradictions(unit: Unit) -> Iterator[tuple[int, str]]:
-    """Layers without batch_first whose output is read, or whose state is made, as if the batch came first."""
-    for statement in unit.all(ast.Assign):
-        call = statement.value
-        if not isinstance(call, ast.Call) or last_name(call) not in _LAYERS or len(call.args) > 4:
-            continue
-        first = keyword(call, "batch_first")
-        if (first is not None and not (isinstance(first, ast.Constant) and first.value is False)) or any(
-            k.arg is None for k in call.keywords
-        ):
-            continue
-        holder, name = unit.class_around(statement), dotted(statement.targets[0])
-        for use in unit.all(ast.Assign, under=holder) if holder is not None and name else ():
-            if not isinstance(use.value, ast.Call) or dotted(use.value.func) != name or not use.value.args:
-                continue
-            said = _read_batch_first(unit, use, use.value)
-            if said:
-                yield call.lineno, said
-                break
-
-
-def _read_batch_first(unit: Unit, use: ast.Assign, call: ast.Call) -> str:
-    function = unit.function(use)
-    given, out = call.args[0], next(iter(targets_of(use)), None)
-    if function is None or out is None or _TURNS.search(ast.unparse(given)) or "pack" in ast.unparse(function):
-        return ""
-    names = {dotted(given), dotted(out)}
-    texts = [
-        ast.unparse(s.value)
-        for s in unit.all(ast.Assign, under=function)
-        if any(dotted(t) in names for t in targets_of(s)) and s is not use
-    ]
-    if any(_TURNS.search(text) for text in texts) or _TURNS.search(ast.unparse(function)):
-        return ""
-    word = re.escape(dotted(out) or "")
-    for node in unit.all(ast.Subscript, under=function):
-        if re.match(rf"{word}\[:, -1", ast.unparse(node)):
-            read = f"line {node.lineno} reads {ast.unparse(node)} as the last step"
-            return f"Line {use.lineno} calls it without batch_first, and {read}."
-    source = re.escape(dotted(given) or "?")
-    for made in unit.all(ast.Call, under=function):
-        if last_name(made) in ("zeros", "randn", "new_zeros") and re.search(
-            rf", {source}\.(size\(0\)|shape\[0\]),", ast.unparse(made)
-        ):
-            counted = f"{dotted(given)}.size(0)"
-            return f"Line {made.lineno} makes a state for {counted} examples, and the layer takes that axis for time."
-    return ""
 
 
 @rule("R04", "The final state is taken at padding", family="recurrent")
