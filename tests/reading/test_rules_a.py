@@ -58,7 +58,7 @@ class Story:
             {"call": c, "module": "D", "mean": m, "abs": abs(m), "min": m, "max": m, "of": 8} for c, m in pulls.items()
         ]
         through = [{"module": "D", "call": call, "line": line} for call in pulls]
-        value = {"loss": 0.7, "grads": grads, "pulls": rows, "through": through, "not_through": [], "nodes": 9}
+        value = {"loss": 0.7, "grads": grads, "pulls": rows, "through": through, "nodes": 9}
         self.event("event.backward", "backward", value, line)
 
     def clear(self, name: str, *owners: str, line: int = 1) -> None:

@@ -33,7 +33,6 @@ class TrainingWatch:
         self.reached: set[int] = set()
         self.owned: set[int] = set()
         self.backwards = 0
-        self.last_backward = 0
         self.quiet = False
         self.within_step = False
         self._by_hand = 0
@@ -250,15 +249,11 @@ class TrainingWatch:
                 if child is not None and id(child) not in seen:
                     seen[id(child)] = child
                     queue.append(child)
-        through, beside = [], []
-        for call in self.modules.recent:
-            row = {"module": call.module, "call": call.number, "line": call.line}
-            if any(id(node) in seen for node in call.nodes):
-                through.append(row)
-            elif call.nodes and call.number > self.last_backward:
-                beside.append(row)
-        value |= {"through": through[-12:], "not_through": beside[-12:], "nodes": len(seen)}
-        self.last_backward = self.modules.number
+        through = [
+            {"module": call.module, "call": call.number, "line": call.line} for call in self.modules.recent
+            if any(id(node) in seen for node in call.nodes)
+        ]  # fmt: skip
+        value |= {"through": through[-12:], "nodes": len(seen)}
         return leaves
 
     def _watch_clipping(self) -> None:
