@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -54,23 +53,11 @@ def freed_graph(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             again = [c for c in again if c["call"] not in own] or again
             if not again:
                 continue
-            evidence = (
-                f"Line {again[0].line} scores the batch made at line {calls[again[0]['from'][0]].line} with its graph "
-                f"({again[0].id}); backward() at line {error.line} stopped: {error['message'][:70]}… ({error.id})."
-            )
-            fix = "Detach the fakes in the discriminator's step: D(fake.detach())."
-            message = (
-                "The fake batch reaches the discriminator's loss with its graph, which that loss's backward() frees."
-            )
-            yield Finding(
-                "G01", "error", placed(again[0].line), message, evidence, fix, again[0].file, (again[0].id, error.id),
-                patch=_detached(program, facts, again[0]),
+            yield say(
+                "G01", "error", again[0].line, file=again[0].file, facts=(again[0].id, error.id), again=again[0],
+                patch=_detached(program, facts, again[0]), made=calls[again[0]["from"][0]], error=error,
+                message=error["message"][:70],
             )  # fmt: skip
-            if abs(error.line - (placed(again[0].line))) > 2:
-                message = (
-                    f"This backward pass walks the graph of the fake batch again, which line {again[0].line} gave away."
-                )
-                yield Finding("G01", "error", error.line, message, evidence, fix, error.file, (again[0].id, error.id))
             return
 
 
@@ -115,23 +102,11 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 "G02", "info", fake.line, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
             )  # fmt: skip
             continue
-        message = f"{pair.generator} is also trained by the loss of {pair.discriminator}: the fakes are not detached."
-        evidence = f"{reached}, and its own step used them too ({used[0].id}): they were not cleared in between."
-        fix = "Detach the fakes in the discriminator's step, and clear the generator's gradients before its own."
-        made = next((c for c in through if c.subject == pair.generator), None)
-        places = {fake.line: fake, **({made.line: made} if made is not None else {})}
-        for line, place in places.items():
-            yield Finding(
-                "G02",
-                "error",
-                placed(line),
-                message,
-                evidence,
-                fix,
-                place.file,
-                known,
-                patch if place is fake else None,
-            )
+        place = next((c for c in through if c.subject == pair.generator), fake)
+        yield say(
+            "G02b", "error", place.line, file=place.file, facts=known, patch=patch, pair=pair, reached=reached,
+            used=used[0],
+        )  # fmt: skip
 
 
 @rule("G04", "The adversarial loss cannot reach the generator", family="gan")
@@ -266,15 +241,16 @@ def _opposition(program: Program, facts: FactStore, *, compared: bool) -> Iterat
             continue
         wrong = _by_goals(real, fake, made) if goal(real + fake + made) is not None else _by_slopes(real, fake, made)
         if wrong is None:
-            yield _fine(pair, real, fake, made, "G05" if compared else "G06", compared)
+            yield say(
+                "G05b" if compared else "G06b", "ok", made[0].backward.line, file=made[0].backward.file,
+                facts=(real[0].backward.id, made[0].backward.id), pair=pair, real=fmean(s.wish for s in real),
+                fake=fmean(s.wish for s in fake), made=fmean(s.wish for s in made), theirs=real[0].backward,
+                ours=made[0].backward,
+            )  # fmt: skip
             continue
         culprit, message = wrong
         if (culprit[0].loss is not None) == compared:
-            identity = "G05" if compared else "G06"
-            yield _wrong(program, pair, culprit, message, identity)
-            if culprit[0] in real and (made[0].loss is not None) == compared:
-                other = "or else the generator's loss has the sign that does not fit the critic's"
-                yield replace(_wrong(program, pair, made, other, identity), severity="warning")
+            yield _wrong(program, culprit[0], message, compared)
 
 
 def _by_goals(real: list[Score], fake: list[Score], made: list[Score]) -> tuple[list[Score], str] | None:
@@ -306,39 +282,21 @@ def _by_slopes(real: list[Score], fake: list[Score], made: list[Score]) -> tuple
     return made, "the generator's loss wants lower scores of its samples, as the discriminator's does"
 
 
-def _wrong(program: Program, pair: Pair, culprit: list[Score], message: str, rule_id: str) -> Finding:
-    score = culprit[0]
+def _wrong(program: Program, score: Score, message: str, compared: bool) -> Finding:
     unit = unit_of(program, score.backward)
     line = score.loss.line if score.loss is not None else loss_line(unit, score.backward.line)
-    known = (score.call.id, score.backward.id, *((score.loss.id,) if score.loss is not None else ()))
-    side = f"{score.call.subject} scored {'fakes' if score.fake else 'real samples'} at line {score.call.line}"
-    file = score.loss.file if score.loss is not None else unit.file
-    return Finding(
-        rule_id, "error", placed(line),
-        f"Both sides pull the same way: {message}.",
-        f"{side} ({score.call.id}); the gradient of the loss of line {score.backward.line} at these scores is "
-        f"{_gradient(score):+.3g} on average, so a smaller loss wants "
-        f"{'larger' if score.wish > 0 else 'smaller'} scores "
-        f"({score.backward.id}).",
-        "Use the label of real samples in the generator's step." if rule_id == "G05" and score.fake
-        else "Flip the sign of this term.", file, known,
+    return say(
+        "G05" if compared and score.fake else "G05c" if compared else "G06", "error", line,
+        file=score.loss.file if score.loss is not None else unit.file,
+        facts=(score.call.id, score.backward.id, *((score.loss.id,) if score.loss is not None else ())), said=message,
+        call=score.call, of="fakes" if score.fake else "real samples", backward=score.backward,
+        gradient=_gradient(score), wanted="larger" if score.wish > 0 else "smaller",
     )  # fmt: skip
 
 
 def _gradient(score: Score) -> float:
     rows = score.backward["pulls"] or ()
     return float(next((r["mean"] for r in rows if r["call"] == score.call["call"]), 0.0))
-
-
-def _fine(pair: Pair, real: list[Score], fake: list[Score], made: list[Score], rule_id: str, compared: bool) -> Finding:
-    return Finding(
-        rule_id, "ok", placed(made[0].backward.line),
-        f"{pair.generator} and {pair.discriminator} want opposite things of the scores of fakes.",
-        f"Of real samples {fmean(s.wish for s in real):+.2f}, of fakes {fmean(s.wish for s in fake):+.2f}, of the "
-        f"generator's {fmean(s.wish for s in made):+.2f} (+1: all larger; {real[0].backward.id}, "
-        f"{made[0].backward.id}).",
-        "", made[0].backward.file, (real[0].backward.id, made[0].backward.id),
-    )  # fmt: skip
 
 
 @rule("G16", "Labels are smoothed on the wrong side", family="gan")
@@ -721,11 +679,10 @@ def penalised_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
             words = [last_name(c) for c in unit.all(ast.Call, under=found[1])] if found is not None else []
             if found is None or name is None or not any(_LOSSES.search(word) for word in words):
                 continue
-            for line in dict.fromkeys((outputs.lineno if outputs is not None else call.lineno, found[0])):
-                yield say(
-                    "G24", "warning", line, file=unit.file, name=name, found=found,
-                    search=next(w for w in words if _LOSSES.search(w)), call=call,
-                )  # fmt: skip
+            yield say(
+                "G24", "warning", outputs.lineno if outputs is not None else call.lineno, file=unit.file, name=name,
+                found=found, search=next(w for w in words if _LOSSES.search(w)), call=call,
+            )  # fmt: skip
 
 
 @rule("G13", "Batch normalisation in a critic with a gradient penalty", family="gan")
@@ -798,27 +755,13 @@ def sigmoid_twice(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             continue
         made = list(creations(program, "BCEWithLogitsLoss"))
         places = [(made[0][0].file, made[0][1].lineno)] if made else [(loss.file, placed(loss.line))]
-        squash = next(
-            ((u.file, c.lineno) for u, c in creations(program, "Sigmoid", "sigmoid") if _of(u, c, source)), None
-        )
-        message = (
-            f"{source.subject} ends in a sigmoid and the loss applies another: its scores cannot leave [0.5, 0.73]."
-        )
-        evidence = (
-            f"The loss of line {loss.line} takes logits and was given values in [{low:.3g}, {high:.3g}], the output of "
-            f"{source['class']} ({loss.id}, {source.id})."
-        )
         yield say(
-            "G09", "error", places[0][1], file=places[0][0], facts=(loss.id, source.id),
+            "G09", "error", places[0][1], file=places[0][0], facts=(loss.id, source.id), source=source, loss=loss,
+            low=low, high=high,
             patch=replace_line(
                 made[0][0].file, places[0][1], "BCEWithLogitsLoss", "BCELoss", made[0][0].lines, label="G09: BCELoss",
             ) if made else None,
-            said=message, seen=evidence,
         )  # fmt: skip
-        if squash is not None and squash != places[0]:
-            message = f"This sigmoid squashes scores that the loss of line {loss.line} expects as logits."
-            fix = "Remove it, or use BCELoss."
-            yield Finding("G09", "warning", squash[1], message, evidence, fix, squash[0], (loss.id,))
         break
     yield from _logits(program, facts)
 
@@ -828,8 +771,8 @@ def _logits(program: Program, facts: FactStore) -> Iterator[Finding]:
         if "elements of input should be between 0 and 1" not in error["message"] or error["phase"] != "program":
             continue
         made = [(u.file, c.lineno) for u, c in creations(program, "BCELoss")]
-        for file, line in dict.fromkeys([*made[:1], (error.file, placed(error.line))]):
-            yield say("G09b", "error", line, file=file, facts=(error.id,), error=error, message=error["message"][:90])
+        file, line = made[0] if made else (error.file, placed(error.line))
+        yield say("G09b", "error", line, file=file, facts=(error.id,), error=error, message=error["message"][:90])
 
 
 def _source(facts: FactStore, loss: Fact) -> Fact | None:
@@ -857,11 +800,6 @@ def _ends_in(program: Program, facts: FactStore, call: Fact, kind: str) -> bool:
     return False
 
 
-def _of(unit: Unit, node: ast.AST, call: Fact) -> bool:
-    holder = unit.class_around(node)
-    return holder is None or holder.name == call["class"]
-
-
 # ---------- what goes in and out of a generator: ranges, priors, labels, initial weights, and what the text promises
 
 
@@ -885,31 +823,16 @@ def ranges(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         sigmoid = kind[0] == "sigmoid" and low < -0.2
         large = high > 2 and kind[0] in ("tanh", "sigmoid")
         if not (tanh or sigmoid or large):
-            yield Finding(
-                "G14", "ok", placed(real[0].line), f"Real images lie where the generator's {kind[0]} can reach.",
-                f"In [{low:.3g}, {high:.3g}] ({real[0].id}).", "", real[0].file, (real[0].id,),
-            )  # fmt: skip
+            yield say("G14b", "ok", real[0].line, file=real[0].file, facts=(real[0].id,), kind=kind[0], low=low,
+                      high=high, call=real[0])  # fmt: skip
             continue
         made = next((c for c in facts.of("event.forward", pair.generator)), real[0])
         out = first_tensor(made["out"])
-        message = (
-            f"The generator ends in a {kind[0]} and real images lie in [{low:.3g}, {high:.3g}]: the "
-            "discriminator can tell "
-            "them apart by range."
-        )
-        evidence = (
-            f"{pair.discriminator} was given real values in [{low:.3g}, {high:.3g}] ({real[0].id}); {pair.generator} "
-            f"gave [{out.get('min', 0):.3g}, {out.get('max', 0):.3g}] ({made.id})."
-        )
-        fix = (
-            "Normalise the data with mean 0.5 and deviation 0.5."
-            if tanh
-            else "Let the last layer reach the data's range."
-        )
-        known = (real[0].id, made.id)
-        places = [*_transforms(program), kind[1:]]
-        for file, line in dict.fromkeys((places[0], (kind[1], kind[2]))):
-            yield Finding("G14", "warning", line, message, evidence, fix, file, known)
+        file, line = [*_transforms(program), kind[1:]][0]
+        yield say(
+            "G14" if tanh else "G14c", "warning", line, file=file, facts=(real[0].id, made.id), kind=kind[0], low=low,
+            high=high, pair=pair, call=real[0], least=out.get("min", 0), most=out.get("max", 0), made=made,
+        )  # fmt: skip
 
 
 def _last_layer(program: Program, facts: FactStore, module: str) -> tuple[str, str, int] | None:
@@ -962,19 +885,10 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         trained = [c for c in own if c["call"] in taught] or [c for c in own if c["call"] in walked | judged]
         if not trained or not any(_is_noise(facts, call) for call in own):
             continue
-        told: set[int] = set()
         for call in {c.line: c for c in own if c.line != trained[0].line}.values():
-            if _alike(trained[0], call):
-                continue
-            drawn = _drawn(facts, program, call)
-            for line in dict.fromkeys((_draw_line(program, call), *(() if drawn else (placed(call.line),)))):
-                if line not in told:
-                    told.add(line)
-                    yield _another_prior(pair, trained[0], call, line, drawn)
-            source = _draw_line(program, trained[0])
-            if drawn and all(abs(source - line) > 2 for line in told):
-                told.add(source)
-                yield replace(_another_prior(pair, call, trained[0], source, drawn), severity="warning")
+            if not _alike(trained[0], call):
+                drawn = _drawn(facts, program, call)
+                yield _another_prior(pair, trained[0], call, _draw_line(program, call), drawn)
 
 
 def _is_noise(facts: FactStore, call: Fact) -> bool:

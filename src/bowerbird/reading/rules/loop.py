@@ -592,19 +592,10 @@ def stepped_between(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             if f.position < error.position and f["from"] and f["graph"] and not f["detached"]
         ]  # fmt: skip
         where = f" The graph is entered again at line {reused[-1].line} ({reused[-1].id})." if reused else ""
-        roles = pairs(facts)
-        said = (
-            "Detach the generator's output where the discriminator is trained" if roles else "Step after the backward"
-        )
-        evidence = f"The backward pass of line {error.line} then stopped: {error['message'][:150]} ({error.id}).{where}"
-        fix = f"{said}, or compute the forward pass again after the step."
-        known = (step.id, error.id)
-        message = "This step changes weights in place that a later backward pass still needs."
-        yield Finding("L12", "error", step.line, message, evidence, fix, step.file, known)
-        place = reused[-1].line if reused else error.line
-        if place is not None and abs(place - step.line) > 2:
-            message = f"This uses a graph whose weights {step.subject}.step() (line {step.line}) has changed."
-            yield Finding("L12", "error", place, message, evidence, fix, error.file, known)
+        yield say(
+            "L12" if pairs(facts) else "L12b", "error", step.line, file=step.file, facts=(step.id, error.id),
+            error=error, message=error["message"][:150], said=where,
+        )  # fmt: skip
 
 
 _WRITTEN = re.compile(
