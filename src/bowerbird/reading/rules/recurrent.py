@@ -16,49 +16,21 @@ from bowerbird.reading.running.run import Run
 _STATE = re.compile(r"(^|_)(h|c|hx|cx|hc|hn|cn|h_?t|c_?t|s)\d?$|hid|state|memory|carry", re.I)
 
 
-def _carrying(unit: Unit) -> Iterator[tuple[ast.stmt, ast.For | ast.While, str, int]]:
-    """Calls in the innermost loops with a backward() that take a state and assign it.
-
-    Each with its loop, the name of the state and the line of backward().
-    """
+def _taken(unit: Unit) -> tuple[ast.Assign, str] | None:
+    """The statement of a training loop that takes a state and assigns it again, and the state's name."""
     for loop in unit.training_loops:
-        if not any(True for _ in unit.calls("*backward", under=loop)):
-            continue
         for statement in unit.all(ast.Assign, under=loop):
-            call = statement.value
-            if not isinstance(call, ast.Call) or unit.loops(statement)[:1] != [loop]:
-                continue
-            given = {dotted(n) for a in [*call.args, *(k.value for k in call.keywords)] for n in ast.walk(a)}
-            names = [
-                name for name in map(dotted, targets_of(statement)) if name and name in given and _STATE.search(name)
-            ]
-            if names and not re.search(r"env\.|optim|backward|\.step$", dotted(call.func) or ""):
-                backward = next(unit.calls("*backward", under=loop)).lineno
-                yield statement, loop, names[0], backward
+            for name in map(dotted, targets_of(statement)):
+                if name is not None and _STATE.search(name.rpartition(".")[2]):
+                    return statement, name
+    return None
 
 
-def _severed(unit: Unit, loop: ast.AST, name: str, carrying: ast.stmt) -> bool:
-    """Whether the loop gives the state another value, or cuts it in place."""
-    for statement in unit.all(ast.Assign, ast.AnnAssign, ast.For, ast.Delete, under=loop):
-        if statement is not carrying and any(dotted(t) == name or _part(t) == name for t in targets_of(statement)):
-            return True
-    return any(
-        last_name(c) == "detach_" or re.search(r"reset|init_?hid|init_?state", last_name(c), re.I)
-        for c in unit.all(ast.Call, under=loop)
-    )
-
-
-def _part(node: ast.AST) -> str | None:
-    return dotted(node.value) if isinstance(node, ast.Subscript) else None
-
-
-def _dropped(unit: Unit, under: ast.AST, name: str = "") -> ast.stmt | None:
+def _dropped(unit: Unit) -> ast.Expr | None:
     """A statement that computes a detached state and assigns it to nothing."""
-    for statement in unit.all(ast.Expr, under=under):
-        call = statement.value
-        if isinstance(call, ast.Call) and re.search(r"detach$|repackage|^data$", last_name(call)):
-            if not name or name in {dotted(n) for n in ast.walk(call)}:
-                return statement
+    for statement in unit.all(ast.Expr):
+        if isinstance(statement.value, ast.Call) and re.search(r"detach$|repackage", last_name(statement.value)):
+            return statement
     return None
 
 
@@ -71,85 +43,26 @@ def _cut(unit: Unit, statement: ast.stmt, name: str) -> Patch | None:
     return insert_before(unit.file, statement.lineno, new, unit.lines, label="R01: detach the state")
 
 
-@rule("R01", "The state keeps the graph of earlier batches", family="recurrent")
+@rule("R01", "The state keeps the graph of earlier batches", family="recurrent", exact=True)
 def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A pass that starts from a state and the graph of an earlier backward pass; in the text, a state never cut."""
-    told: set[int] = set()
-    attached = [f for f in facts.of("recurrent.start") if f["attached"]]
-    again = [
-        f
-        for f in facts.of("run.exception")
-        if re.search("backward through the graph a second time|modified by an inplace", str(f["message"]))
-    ]
-    for unit in program:
-        for statement, loop, name, backward in _carrying(unit):
-            if _severed(unit, loop, name, statement) or statement.lineno in told:
-                continue
-            dropped = _dropped(unit, loop, name)
-            place = dropped or statement
-            proofs = [f for f in attached if f.file == unit.file] or [
-                f for f in again if f.file == unit.file and f.line == backward
-            ]
-            told.add(statement.lineno)
-            yield say(
-                "R01c" if dropped is not None else "R01d", "error" if proofs else "warning", place.lineno,
-                file=unit.file, facts=tuple(f.id for f in proofs[:1]),
-                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name), name=name,
-                said=(
-                    _said(proofs)
-                    or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) to "
-                    "the next nothing detaches it."
-                ),
-                statement=statement,
-            )  # fmt: skip
-    if told:
-        return
-    if attached:
-        fact = attached[0]
+    """A pass that starts from a state and the graph of an earlier backward pass."""
+    carried = [f for f in facts.of("recurrent.start") if f["carried"]]
+    for fact in [f for f in carried if f["attached"]][:1]:
         unit = unit_of(program, fact)
-        dropped = _dropped(unit, unit.tree)
+        dropped, taken = _dropped(unit), _taken(unit)
+        line = dropped.lineno if dropped is not None else taken[0].lineno if taken is not None else fact.line
         yield say(
-            "R01", "error", dropped.lineno if dropped is not None else _place(unit, fact), file=fact.file,
-            facts=(fact.id,), said=_said(attached),
+            "R01" if dropped is None else "R01c", "error", line, fact=fact, said=_start(fact),
+            patch=_cut(unit, *taken) if taken is not None and dropped is None else None,
         )  # fmt: skip
         return
-    for fact in [f for f in facts.of("recurrent.start") if f["carried"] and not f["attached"]][:1]:
+    for fact in carried[:1]:
         yield say("R01b", "ok", fact.line, fact=fact)
-
-
-def _assigned(unit: Unit, dropped: ast.stmt, name: str) -> Patch | None:
-    text = unit.lines[dropped.lineno - 1]
-    return replace_line(
-        unit.file,
-        dropped.lineno,
-        text.strip(),
-        f"{name} = {text.strip()}",
-        unit.lines,
-        label="R01: keep the detached state",
-    )
-
-
-def _said(proofs: list[Fact]) -> str:
-    if not proofs:
-        return ""
-    fact = proofs[0]
-    if fact.topic == "run.exception":
-        return f"The second backward pass fails: {str(fact['message'])[:90]}… ({fact.id})."
-    return f"{_start(fact)}, which still has its graph ({fact.id})."
 
 
 def _start(fact: Fact) -> str:
     earlier = f"the final state of pass {fact['from_era'] + 1}"
     return f"Pass {fact['era'] + 1} starts from {earlier} (norm {fact['norm']:.3g})"
-
-
-def _place(unit: Unit, fact: Fact) -> int:
-    """Where a kept state is taken: in the loop that trains if it is named there, else where the layer is called."""
-    for loop in unit.training_loops:
-        for statement in unit.all(ast.Assign, under=loop):
-            if any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement)):
-                return statement.lineno
-    return placed(fact.line)
 
 
 @rule("R02", "A state is carried into sequences that do not continue", family="recurrent")
@@ -198,7 +111,7 @@ def _drawn(unit: Unit) -> int | None:
 
 
 def _carry_line(unit: Unit, fact: Fact) -> int:
-    """Where the state is carried on: the statement that detaches it, else the call that takes it."""
+    """Where the state is carried on: the statement that detaches it, else the one that takes it."""
     functions = [unit.function(loop) for loop in unit.training_loops]
     nodes = [*unit.training_loops, *(f for f in functions if f is not None)]
     nodes += [f for f in (unit.function(c) for c in unit.calls("*backward")) if f is not None]
@@ -207,7 +120,8 @@ def _carry_line(unit: Unit, fact: Fact) -> int:
             named = any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement))
             if named and re.search(r"detach|\.data\b|repackage", ast.unparse(statement.value)):
                 return statement.lineno
-    return next((s.lineno for s, *_ in _carrying(unit)), None) or _place(unit, fact)
+    taken = _taken(unit)
+    return taken[0].lineno if taken is not None else placed(fact.line)
 
 
 # ---------- recurrent layers and their layouts: which axis is time, which output is the last
