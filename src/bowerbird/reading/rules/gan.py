@@ -400,28 +400,15 @@ def _unstepped(program: Program, facts: FactStore, module: str, other: str) -> I
         return
     name = name_of(facts, optimizer)
     backward, step = _abandoned(facts, module, other)
-    handed = _handed(program, step) if step is not None else None
     place = step or backward or optimizer
-    instead = f"; {step.subject} is {'handed on' if handed else 'stepped'} here instead." if step is not None else "."
+    instead = f"; {step.subject} is stepped here instead." if step is not None else "."
     yield say(
-        "G07e", "error", handed or place.line, file=place.file,
+        "G07e", "error", place.line, file=place.file,
         facts=tuple(f.id for f in (optimizer, backward, step) if f is not None),
-        patch=_renamed(program, step, name) if step is not None and not handed else None, name=name, module=module,
+        patch=_renamed(program, step, name) if step is not None else None, name=name, module=module,
         instead=instead, of=len(facts.of("event.step")), optimizer=optimizer,
         said=f"; the loss of line {backward.line} reached {module} ({backward.id})." if backward is not None else ".",
     )  # fmt: skip
-
-
-def _handed(program: Program, step: Fact) -> int | None:
-    """The line that hands a function the optimiser that it steps, where the step is of an argument."""
-    unit = program.units.get(step.file, program.main)
-    function = around(unit, step.line)
-    stepped = next((dotted(receiver(c)) for c in calls_at(unit, step.line) if last_name(c) == "step"), None)
-    if function is None or stepped not in [a.arg for a in function.args.args]:
-        return None
-    word = step.subject.rpartition(".")[2]
-    calls = [c for c in unit.calls(function.name) if any(last_name(a) == word for a in c.args)]
-    return calls[0].lineno if calls else None
 
 
 def _abandoned(facts: FactStore, module: str, other: str) -> tuple[Fact | None, Fact | None]:
@@ -450,44 +437,6 @@ def _renamed(program: Program, step: Fact, name: str) -> Patch | None:
             new = f"{prefix}.{name.rpartition('.')[2]}" if prefix else name
             return replace_line(unit.file, call.lineno, f"{old}.step(", f"{new}.step(", unit.lines, label=f"step {new}")
     return None
-
-
-@rule("G08", "A loss is followed by the step of the other network", family="gan", exact=True)
-def other_step(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """The generator's loss goes through the discriminator, whose optimiser is stepped in the generator's place."""
-    for pair in pairs(facts):
-        if _never(program, facts, pair.generator) is not None:
-            yield from _misdirected(program, facts, pair)
-        yield from _without_gradients(program, facts, pair)
-
-
-def _misdirected(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    for phase in phases(facts):
-        reaching = [b for b in phase.backwards if pair.generator in (b["grads"] or {})]
-        if reaching and pair.generator not in phase.owners and pair.discriminator in phase.owners:
-            step, backward = phase.steps[-1], reaching[-1]
-            yield say(
-                "G08c", "error", _handed(program, step) or step.line, file=step.file, facts=(backward.id, step.id),
-                step=step, pair=pair, backward=backward, owners=", ".join(step["owners"] or {}),
-            )  # fmt: skip
-            return
-
-
-def _without_gradients(program: Program, facts: FactStore, pair: Pair) -> Iterator[Finding]:
-    """A step whose own network the loss before it does not reach, while the network that it reaches is not stepped."""
-    for phase in phases(facts):
-        for step in phase.steps:
-            owners = set(step["owners"] or {})
-            reached = {name for b in phase.backwards for name in b["grads"] or {} if name}
-            if pair.generator in owners and pair.discriminator in reached and not owners & reached:
-                if _never(program, facts, pair.discriminator) is None or not phase.backwards:
-                    continue
-                backward = phase.backwards[-1]
-                yield say(
-                    "G08d", "error", step.line, file=step.file, facts=(backward.id, step.id), step=step, pair=pair,
-                    backward=backward, reached_2=", ".join(sorted(reached)), owners_2=", ".join(sorted(owners)),
-                )  # fmt: skip
-                return
 
 
 # ---------- critics: the loss that fits the last layer, Lipschitz bounds, gradient penalties, the ratio of updates
