@@ -99,9 +99,8 @@ def not_detached(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 "G02", "info", fake.line, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
             )  # fmt: skip
             continue
-        place = next((c for c in through if c.subject == pair.generator), fake)
         yield say(
-            "G02b", "error", place.line, file=place.file, facts=known, patch=patch, pair=pair, reached=reached,
+            "G02b", "error", fake.line, file=fake.file, facts=known, patch=patch, pair=pair, reached=reached,
             used=used[0],
         )  # fmt: skip
 
