@@ -94,10 +94,8 @@ def _by_slopes(real: list[Score], fake: list[Score], made: list[Score]) -> tuple
     if (aim > 0) != (down > 0):
         return None
     if up < 0:
-        return (
-            real,
-            "the discriminator lowers the scores of real samples and raises those of fakes, as the generator does",
-        )
+        said = "the discriminator lowers the scores of real samples and raises those of fakes, as the generator does"
+        return real, f"{said} (or else the generator's loss has the sign that does not fit)"
     return made, "the generator's loss wants lower scores of its samples, as the discriminator's does"
 
 
