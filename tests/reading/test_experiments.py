@@ -7,28 +7,9 @@ import pytest
 from bowerbird.reading.check import check
 from bowerbird.reading.running.launch import Child
 
-RIGHT = """import math
-import numpy as np
-import torch
-from scipy import linalg
+RIGHT = """import torch
 from torch import nn
 
-
-def divergence(m, s):
-    return -0.5 * torch.mean(torch.sum(1 + s - m.pow(2) - s.exp(), dim=1))
-
-def surprise(x, m, s):
-    return ((x - m) ** 2 / (2 * (2 * s).exp()) + s).mean()
-
-def objective(guess, x, m, s):
-    error = (guess - x).square().mean()
-    return error + 0.5 * torch.mean(m.pow(2) + s.exp() - 1 - s)
-
-def flip(x, prob):
-    return x.flip(-1) if torch.rand(()) < prob else x
-
-def far(m1, s1, m2, s2):
-    return (m1 - m2).dot(m1 - m2) + np.trace(s1) + np.trace(s2) - 2 * np.trace(linalg.sqrtm(s1.dot(s2)).real)
 
 class Coupling(nn.Module):
     def __init__(self):
@@ -57,16 +38,6 @@ class Block(nn.Module):
         h = (h - h.mean(-1, keepdim=True)) * self.gain
         return self.out(h + x + c)
 
-class Attention(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.maps = nn.Linear(4, 12)
-
-    def forward(self, x, hidden):
-        q, k, v = self.maps(x).chunk(3, -1)
-        scores = (q @ k.transpose(1, 2) / math.sqrt(4)).masked_fill(hidden[:, None], -1e9)
-        return scores.softmax(-1) @ v
-
 class Shadow:
     def __init__(self, model):
         self.decay, self.kept = 0.99, {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -79,9 +50,7 @@ def mixed(block, x, given):
     return block(x, given)
 
 x = torch.randn(6, 4)
-divergence(x, x * 0.1), surprise(x, x * 0.5, x * 0.1), objective(x, x * 2, x * 0.2, x * 0.1), flip(x, 0.3)
 z, volume = Coupling()(x)
-Attention()(torch.randn(6, 5, 4), torch.arange(5).expand(6, 5) > 2)
 block = Block()
 shadow = Shadow(block)
 optimizer = torch.optim.SGD(block.parameters(), 0.1)
@@ -94,18 +63,12 @@ for step in range(3):
     shadow.follow(block)
 """
 SLIPS = [
-    ("V14", "- s.exp(), dim=1", "- s.exp().pow(2), dim=1"),
-    ("V14", "(2 * (2 * s).exp())", "(2 * s.exp())"),
-    ("X21", "0.5 * torch.mean(m.pow(2)", "0.5 * torch.sum(m.pow(2)"),
-    ("X24", "torch.rand(()) < prob", "torch.rand(()) > prob"),
-    ("M06", "- 2 * np.trace(linalg", "- np.trace(linalg"),
     ("X22", "t], 1), s.sum(1)", "t], 1), -s.sum(1)"),
     ("X23", "(b - t) * (-s).exp()", "b * (-s).exp() - t"),
     ("P08", "self.act, self.norm, self.out = nn.ReLU()", "self.act, self.norm, self.out = nn.ReLU(inplace=True)"),
     ("X20", "c = self.norm(given)", "c = self.norm(given); c = x"),
     ("X18", "h.mean(-1, keepdim=True)", "h.mean()"),
     ("P10", "* self.gain", "* self.gain.detach()"),
-    ("T15", ".masked_fill(hidden[:, None], -1e9)", ".masked_fill(hidden[:, None], 1e-9)"),
     ("D09", "self.decay * self.kept[n] + (1 - self.decay) * p", "(1 - self.decay) * self.kept[n] + self.decay * p"),
     ("X25", "= mixed(block, x, given)", "= mixed(block, given, x)"),
 ]

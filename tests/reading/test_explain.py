@@ -174,7 +174,7 @@ def quotes(fact: Fact, ref: Ref, lang: str) -> bool:
     numbers = re.findall(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", ref.shown.rstrip("…").replace(",", ""))
     if not all(any(abs(n - float(m)) <= 6e-3 * abs(n) for n in known) for m in numbers):
         return False
-    ours = {"note", "suggestion", "warning", "error"}
+    ours = {"note", "warning", "error"}
     tokens = re.findall(r"[A-Za-z_]{3,}", ref.shown.rstrip("…"))
     return lang == "zh" or all(token in words or token in ours for token in (tokens[:-1] or tokens))
 
@@ -490,7 +490,7 @@ def test_every_sentence_has_its_places_in_both_languages_and_is_said() -> None:
         assert sorted(en) == sorted(zh), key
     parts = {part for key in SENTENCES for part in [key.partition(".")[0]]}
     spoken = set(re.findall(r'"((?:' + "|".join(parts) + r")\.\w+)\"", code)) | {"short.why", "short.smaller"}
-    made = set(re.findall(r'f"(\w+)\.\{', code)) | {"head", "suggest"}  # keys that are put together
+    made = set(re.findall(r'f"(\w+)\.\{', code)) | {"head"}  # keys that are put together
     assert {key for key in SENTENCES if key not in spoken and key.partition(".")[0] not in made} == set()
 
 

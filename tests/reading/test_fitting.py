@@ -6,15 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bowerbird.reading.check import check, judge
-from bowerbird.reading.facts import FactStore
-from bowerbird.reading.program import Program
+from bowerbird.reading.check import check
 from bowerbird.reading.running.exercise import called
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.refusals import fitted
-from bowerbird.reading.running.run import Run
 from bowerbird.reading.running.uses import uses
-from bowerbird.reading.source import open_source
 from bowerbird.reading.undefined import undefined_names
 
 
@@ -85,37 +81,6 @@ def test_a_call_is_corrected_until_it_works_and_given_the_mask_it_takes_for_gran
 def test_an_undefined_name_is_placed_where_no_function_binds_it():
     text = "def f(scale):\n    return scale\n\ndef g(x):\n    return x * scale\n"
     assert undefined_names(text, ast.parse(text)) == {"scale": 5}
-
-
-TEXTS = {
-    "X16": "clip = lambda x: x.clamp(-1, 1) if signed else lambda x: x\n",
-    "S07": """
-import torch.nn.functional as F
-from torch import nn
-
-class Block(nn.Module):
-    def forward(self, x):
-        return F.dropout(x, 0.1)
-""",
-}
-RIGHT = {
-    "X16": "clip = (lambda x: x.clamp(-1, 1)) if signed else (lambda x: x)\n",
-    "S07": TEXTS["S07"].replace("0.1)", "0.1, training=self.training)"),
-}
-
-
-def said(text: str, folder: Path) -> set[str]:
-    file = folder / "program.py"
-    file.write_text(text)
-    run = Run(executed=False, facts=FactStore(), stand_ins=(), why_not="")
-    findings = judge(Program(open_source(file)), run)
-    return {finding.rule for finding in findings if finding.severity in ("error", "warning")}
-
-
-@pytest.mark.parametrize("rule", TEXTS)
-def test_the_text_alone_shows_the_defect_and_its_absence(rule, tmp_path):
-    assert rule in said(TEXTS[rule], tmp_path)
-    assert rule not in said(RIGHT[rule], tmp_path)
 
 
 def test_a_dataclass_of_settings_is_filled_by_its_own_defaults(tmp_path: Path, child: Child) -> None:

@@ -58,7 +58,7 @@ class Story:
             {"call": c, "module": "D", "mean": m, "abs": abs(m), "min": m, "max": m, "of": 8} for c, m in pulls.items()
         ]
         through = [{"module": "D", "call": call, "line": line} for call in pulls]
-        value = {"loss": 0.7, "grads": grads, "pulls": rows, "through": through, "not_through": [], "nodes": 9}
+        value = {"loss": 0.7, "grads": grads, "pulls": rows, "through": through, "nodes": 9}
         self.event("event.backward", "backward", value, line)
 
     def clear(self, name: str, *owners: str, line: int = 1) -> None:
@@ -133,8 +133,8 @@ def test_both_may_be_written_the_other_way_round(tmp_path: Path) -> None:
 def test_sides_that_pull_alike(tmp_path: Path, pulls: dict[str, float], line: int) -> None:
     found = told(game(tmp_path, **pulls), PROGRAM, tmp_path, "G05", "G06")  # type: ignore[arg-type]
     assert [(f.rule, f.line) for f in found if f.severity == "error"] == [("G06", line)]
-    turned = "real" in pulls  # a critic turned round: the generator's line may be the wrong one
-    assert [(f.rule, f.line) for f in found if f.severity == "warning"] == ([("G06", 22)] if turned else [])
+    turned = "real" in pulls  # a critic turned round: the generator's loss may be the wrong one
+    assert len(found) == 1 and ("or else the generator's loss" in found[0].message) == turned
 
 
 def test_missing_detach_matters_only_where_gradients_stay(tmp_path: Path) -> None:
@@ -193,13 +193,12 @@ print(total / len(data))
 STATIC = [
     ("total += loss", ("L09", 11)),
     ("net.step()", ("L04", 11)),
-    ("opt.step", ("X11", 11)),
 ]
 
 
 @pytest.mark.parametrize(("line", "expected"), STATIC)
 def test_what_the_text_of_a_loop_shows(tmp_path: Path, line: str, expected: tuple[str, int]) -> None:
-    rules = ("L04", "L09", "X11")
+    rules = ("L04", "L09")
     found = [(rule, line) for rule, _, line in read(LOOP.format(line), tmp_path, *rules)]
     assert found == [expected]
 
@@ -314,6 +313,6 @@ def test_a_game_that_runs(tmp_path: Path, child: Child) -> None:
     path = tmp_path / "gan.py"
     path.write_text(GAN, encoding="utf-8")
     errors = {(f.rule, f.line): f.explains for f in check(path, rules=MINE, child=child).errors}
-    assert "G08 at line 17" in errors["G07", 17] or ("G08", 17) in errors  # one patch puts both right: one finding
+    assert ("G07", 17) in errors
     path.write_text(GAN[: GAN.rindex("d_opt.step()")] + "g_opt.step()\n", encoding="utf-8")
     assert [(f.rule, f.line) for f in check(path, rules=MINE, child=child).errors] == [("G05", 14)]

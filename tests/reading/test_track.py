@@ -77,7 +77,6 @@ def test_changelog_of_a_repository(tmp_path: Path):
     entries = changelog(tmp_path, "train.py", "HEAD~3..HEAD")
     assert [e.message for e in entries] == ["Fix the loss", "Tidy", "Comments"]
     assert [e.result is not None and e.result.behavioural_change for e in entries] == [False, True, False]
-    assert [e.fits for e in entries] == [False, False, True]
     change = entries[1].result.changes[0]
     assert (change.what, change.line_before, change.line_after) == ("optimiser", 5, 5)
     assert "优化器" in "\n".join(changelog_lines(entries, "zh"))

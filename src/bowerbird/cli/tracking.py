@@ -1,7 +1,6 @@
 """The command that says what a change to an algorithm really changed."""
 
 import json as jsonlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ class Track(Command):
     """A.py B.py, or REPO [FILE] A..B."""
     changelog: Switch = False
     """For a range of commits: print one line for each commit."""
-    since: str | None = None
-    """A changelog since a date, a commit or the 'last' reading."""
     lang: Literal["en", "zh"] = "en"
     """Language of the text."""
     md: Path | None = None
@@ -33,17 +30,14 @@ class Track(Command):
 
     def __call__(self) -> None:
         from bowerbird.reading.history import show
-        from bowerbird.reading.history.changelog import changelog, since, track_range
+        from bowerbird.reading.history.changelog import changelog, track_range
         from bowerbird.reading.history.track import track
 
         words, is_range = self.targets, bool(self.targets) and ".." in Path(self.targets[-1]).name
         with only_json(self.json):
-            if self.since is not None and 1 <= len(words) <= 2:
-                cache = Path(os.environ.get("BOWERBIRD_CACHE") or Path.home() / ".cache" / "bowerbird")
-                made: Any = since(words[0], words[1] if len(words) == 2 else None, self.since, cache)
-            elif is_range and 2 <= len(words) <= 3:
+            if is_range and 2 <= len(words) <= 3:
                 file = words[1] if len(words) == 3 else None
-                made = (changelog if self.changelog else track_range)(words[0], file, words[-1])
+                made: Any = (changelog if self.changelog else track_range)(words[0], file, words[-1])
             elif len(words) == 2 and not is_range:
                 made = track(words[0], words[1])
             else:

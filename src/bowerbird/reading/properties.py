@@ -8,8 +8,7 @@
     what is computed is used
     a network is trained on a path from data to noise, and asked for what belongs to it
     what is given is heeded, and gradients reach what an answer depends on
-    the terms of a loss grow alike with the batch; a likelihood is best at the variance of its residuals
-    a log-determinant is that of the Jacobian; given the best answers, a sampler draws the data
+    a log-determinant is that of the Jacobian
 
 A property of one subject either holds, fails, or was not examined; so two versions of a program can be compared.
 """
@@ -35,8 +34,8 @@ class Property:
 
 
 PROBES = (
-    "ahead", "attention", "batch_size", "chance", "dataflow", "densities", "diffusion_forward", "distances", "heeded",
-    "hiding", "ideal", "independence", "inverses", "jacobian", "learning", "padding", "path", "state", "terms",
+    "attention", "batch_size", "dataflow", "diffusion_forward", "heeded", "independence", "inverses", "jacobian",
+    "learning", "modes", "padding", "path", "state",
 )  # fmt: skip
 """The experiments on live objects that these properties read."""
 Examined = dict[tuple[str, str], Property]

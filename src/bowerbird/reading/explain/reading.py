@@ -99,7 +99,7 @@ class Spark:
 
 @dataclass(frozen=True)
 class Advice:
-    """A finding or a suggestion, with its diff and what the diff changed."""
+    """A finding, with its diff and what the diff changed."""
 
     severity: str
     title: Text

@@ -1,6 +1,5 @@
-"""What the commits of a range really changed, one by one, and whether their messages say so."""
+"""What the commits of a range really changed, one by one."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,6 @@ from bowerbird.reading.history.repository import Repository
 from bowerbird.reading.history.track import TrackResult, compare
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.source import open_source
-
-_HARMLESS = re.compile(
-    r"\b(refactor|rename|typo|comments?|docs?|docstring|lint|format|style|cleanup|clean up|tidy|cosmetic|reformat|"
-    r"type hints?|logging)",
-    re.I,
-)
-_CLAIM = re.compile(r"\b(fix|change|new|better|improve|correct|increase|decrease|add|train longer|stronger|use)", re.I)
 
 
 @dataclass(frozen=True)
@@ -30,16 +22,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         told = self.result.to_json() if self.result is not None else {"problem": self.problem}
-        return {"commit": self.commit, "message": self.message, "message_fits": self.fits, **told}
-
-    @property
-    def fits(self) -> bool:
-        """Whether the message does not contradict what was found."""
-        if self.result is None or self.result.inconclusive:
-            return True
-        if self.result.behavioural_change:
-            return not _HARMLESS.search(self.message)
-        return not _CLAIM.search(self.message) or bool(_HARMLESS.search(self.message))
+        return {"commit": self.commit, "message": self.message, **told}
 
 
 def track_range(folder: Path | str, file: str | None, commits: str, *, child: Child | None = None) -> TrackResult:
@@ -73,25 +56,4 @@ def changelog(folder: Path | str, file: str | None, commits: str) -> list[Entry]
                 found.append(Entry(commit, message, None, str(error)))
                 continue
             found.append(Entry(commit, message, result))
-    return found
-
-
-def since(folder: Path | str, file: str | None, start: str | None, cache: Path) -> list[Entry]:
-    """The commits since a date, a commit, or the last reading, which is remembered under ``cache``."""
-    repository = Repository(folder)
-    key = re.sub(r"\W+", "-", f"{repository.root}-{file or ''}").strip("-")
-    memory = cache / "track" / key
-    if start in (None, "", "last"):
-        if not memory.is_file():
-            raise BowerbirdError("There is no earlier reading of this file; name a date or a commit after --since.")
-        start = memory.read_text(encoding="utf-8").strip()
-    assert start is not None
-    try:
-        first = repository.commit(start)
-    except BowerbirdError:
-        first = repository.before(start)
-    head = repository.commit("HEAD")
-    found = changelog(folder, file, f"{first}..{head}")
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(head + "\n", encoding="utf-8")
     return found

@@ -45,13 +45,6 @@ class Repository:
         except BowerbirdError:
             raise BowerbirdError(f"There is no commit {name} in {self.root}.") from None
 
-    def before(self, date: str) -> str:
-        """The last commit before a date."""
-        found = self._git("rev-list", "-1", f"--before={date}", "HEAD").strip()
-        if not found:
-            raise BowerbirdError(f"There is no commit before {date} in {self.root}.")
-        return found
-
     def commits(self, first: str, last: str, file: str | None) -> list[tuple[str, str]]:
         """Commits after ``first`` up to ``last`` that touch a file (any Python file, without one), oldest first."""
         path = file or "*.py"

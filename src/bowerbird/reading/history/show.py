@@ -32,12 +32,11 @@ def lines(result: TrackResult, lang: Language = "en", *, markdown: bool = False)
 
 
 def changelog_lines(entries: list[Entry], lang: Language = "en", *, markdown: bool = False) -> Iterator[str]:
-    """One line for each commit: what it did, and whether its message says so."""
+    """One line for each commit: what it did."""
     if not entries:
         yield WORDS["no_commit"][lang]
     for entry in entries:
-        note = "" if entry.fits else WORDS["otherwise"][lang]
-        yield f"{'- ' if markdown else ''}{entry.commit[:9]}  {entry.message}\n    {_told(entry, lang)}{note}"
+        yield f"{'- ' if markdown else ''}{entry.commit[:9]}  {entry.message}\n    {_told(entry, lang)}"
 
 
 def _told(entry: Entry, lang: Language) -> str:

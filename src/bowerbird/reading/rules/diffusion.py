@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
@@ -46,20 +46,6 @@ def wrong_tables(facts: FactStore) -> list[Fact]:
     return [f for f in wrong if f["kind"] in ("alphas", "bar")] or wrong if roots else wrong
 
 
-def _table_finding(identity: str, fact: Fact) -> Finding:
-    return Finding(
-        identity,
-        "error",
-        placed(fact.line),
-        f"The table {fact['name']} is not {_DEFINITIONS[fact['kind']]}.",
-        f"It is off by {fact['error']:.2g} (relative) from what the program's other tables give; its first entry is "
-        f"{fact['first']:.4g} and should be {fact['should_be']:.4g} ({fact.id}).",
-        f"Compute {_DEFINITIONS[fact['kind']]}.",
-        file=fact.file,
-        facts=(fact.id,),
-    )
-
-
 _GUESSED_ENDS = re.compile(r"(beta|start|end|sigma|schedule)\w*=", re.I)
 
 
@@ -68,7 +54,7 @@ def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Betas in (0, 1), cumulative products that fall, and the cosine schedule where a function says so."""
     for fact in wrong_tables(facts):
         if fact["kind"] in ("alphas", "bar"):
-            yield _table_finding("D01", fact)
+            yield say("D01f", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     for fact in facts.of("probe.schedule"):
         if fact["falling"] and fact["betas_inside"]:
             yield say("D01d", "ok", fact.line, fact=fact)
@@ -105,7 +91,7 @@ def previous(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Its first entry is 1 and the rest are the entries before."""
     for fact in wrong_tables(facts):
         if fact["kind"] == "bar_prev":
-            yield _table_finding("D02", fact)
+            yield say("D02b", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     spoilt = _spoilt_by_previous(program, facts)
     if spoilt is not None:
         unit, line, fact = spoilt
@@ -117,7 +103,7 @@ def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     """Signal and noise of a variance-preserving process have squares that sum to one."""
     wrong = [f for f in wrong_tables(facts) if f["kind"] not in ("alphas", "bar", "bar_prev")]
     for fact in wrong if _spoilt_by_previous(program, facts) is None else ():
-        yield _table_finding("D03", fact)
+        yield say("D03c", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     for fact in facts.of("probe.noising"):
         off = abs(fact["sum_of_squares"] - 1)
         if off < 2e-3:
@@ -212,18 +198,6 @@ def centred(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         calls = lines_where(unit, forward, r"\.(p_losses|loss|training_losses)\(", ast.Call)
         yield say("D06", "error", first(calls, fact.line), fact=fact)
         return
-    if facts.of("probe.noising") and not _SCALED.search(program.main.text):
-        for fact in facts.of("data.batch"):
-            batch = next((p for p in fact["parts"] or () if isinstance(p, dict) and len(p.get("shape", ())) == 4), None)
-            if batch and batch.get("min", -1) >= 0 and batch.get("max", 0) <= 1:
-                line = next((c.lineno for c in program.main.calls("ToTensor")), placed(fact.line))
-                yield say("D06c", "warning", line, file="", first=batch, fact=fact)
-                return
-
-
-_SCALED = re.compile(
-    r"Normalize\(|\* ?2(\.0?)?\)? ?- ?1|2(\.0?)? ?\* ?\w+ ?- ?1|- ?0?\.5|normalize_to|to_neg_one|/ ?127\.5"
-)
 
 
 @rule("D07", "The weight of min-SNR is clamped from the wrong side", family="diffusion")
@@ -380,56 +354,26 @@ class Step:
         return self.noise < 1e-7
 
 
-Said = tuple[Severity, str, str]
-
-
-def _right(step: Step) -> Said | None:
+def _diagnosis(step: Step) -> tuple[Severity, str, str] | None:
+    """What a step does right or wrong, and the remedy; None where nothing is known of it."""
+    ancestral, deterministic = step.ancestral[1], step.deterministic[1]
+    twice = any(_close(step.answer, ancestral + sign * v**0.5) for v in step.variances for sign in (1, -1))
+    exactly = _close(step.answer, ancestral, 0.01) and not _close(step.answer, deterministic, 0.01)
     if step.right_noise and step.right_mean:
         return "ok", "Sampling adds the noise of the posterior.", ""
-    return None
-
-
-def _variance_for_deviation(step: Step) -> Said | None:
     if step.noise > 0 and any(_close(step.noise, v) for v in step.variances):
-        return (
-            "error", "The noise is scaled by the variance instead of the standard deviation.",
-            "Multiply the noise by sqrt(variance).",
-        )  # fmt: skip
-    return None
-
-
-def _answer_for_noise(step: Step) -> Said | None:
-    twice = any(_close(step.answer, step.ancestral[1] + sign * v**0.5) for v in step.variances for sign in (1, -1))
-    if step.without_noise and twice and not _close(step.answer, step.deterministic[1]):
-        return (
-            "error", "The random term of the sampler is the network's own answer, not fresh noise.",
-            "Draw torch.randn_like(x) at every step.",
-        )  # fmt: skip
-    return None
-
-
-def _no_noise(step: Step) -> Said | None:
-    exactly = _close(step.answer, step.ancestral[1], 0.01) and not _close(step.answer, step.deterministic[1], 0.01)
+        said = "The noise is scaled by the variance instead of the standard deviation."
+        return "error", said, "Multiply the noise by sqrt(variance)."
+    if step.without_noise and twice and not _close(step.answer, deterministic):
+        said = "The random term of the sampler is the network's own answer, not fresh noise."
+        return "error", said, "Draw torch.randn_like(x) at every step."
     if step.without_noise and exactly:
-        return (
-            "warning", "The sampler takes the mean of the posterior and adds no noise.",
-            "Add sqrt(variance) * torch.randn_like(x), or use the DDIM update.",
-        )  # fmt: skip
+        said = "The sampler takes the mean of the posterior and adds no noise."
+        return "warning", said, "Add sqrt(variance) * torch.randn_like(x), or use the DDIM update."
+    if step.right_noise and not _close(step.answer, ancestral, 0.05):
+        said = "The mean of a sampling step subtracts the wrong share of the predicted noise."
+        return "error", said, "The mean is (x - beta / sqrt(1 - alpha-bar) * eps) / sqrt(alpha)."
     return None
-
-
-def _wrong_mean(step: Step) -> Said | None:
-    if step.right_noise and not _close(step.answer, step.ancestral[1], 0.05):
-        return (
-            "error", "The mean of a sampling step subtracts the wrong share of the predicted noise.",
-            "The mean is (x - beta / sqrt(1 - alpha-bar) * eps) / sqrt(alpha).",
-        )  # fmt: skip
-    return None
-
-
-_DIAGNOSES: tuple[Callable[[Step], Said | None], ...] = (
-    _right, _variance_for_deviation, _answer_for_noise, _no_noise, _wrong_mean,
-)  # fmt: skip
 
 
 @rule("D08", "The noise of a sampling step is wrong", family="diffusion")
@@ -462,7 +406,7 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
     )  # fmt: skip
     if not _close(step.picture, step.ancestral[0], 2e-3):
         return _jumped(program, fact, step)
-    said = next((said for diagnosis in _DIAGNOSES if (said := diagnosis(step)) is not None), None)
+    said = _diagnosis(step)
     if said is None:
         return None
     severity, message, fix = said

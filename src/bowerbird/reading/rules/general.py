@@ -15,8 +15,6 @@ from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.undefined import undefined_names
 
-METHODS = frozenset("backward step zero_grad eval train cuda cpu update requires_grad_ item detach".split())
-
 
 @rule("X01", "A name is used that is bound nowhere", family="general", exact=True)
 def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
@@ -39,23 +37,6 @@ def undefined(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             failed.line if failed and failed.line else line, facts=(failed.id,) if failed else (), name=name,
             failed=failed, said=f"Did you mean {near[0]}?" if near else f"Import or define {name} first.",
         )  # fmt: skip
-
-
-@rule("X11", "A method is named and not called", family="general")
-def not_called(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``optimizer.step`` without parentheses does nothing."""
-    for unit in program:
-        for statement in unit.all(ast.Expr):
-            value = statement.value
-            if isinstance(value, ast.Attribute) and value.attr in METHODS:
-                yield say(
-                    "X11", "error" if run.executed else "warning", statement.lineno, file=unit.file,
-                    patch=replace_line(
-                        unit.file, statement.lineno, ast.unparse(value), f"{ast.unparse(value)}()", unit.lines,
-                        label="X11: call",
-                    ),
-                    value_2=ast.unparse(value),
-                )  # fmt: skip
 
 
 RAISED = "X17"
@@ -197,18 +178,6 @@ def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[F
             message=error["message"][:140], error=error,
         )  # fmt: skip
 
-    yield from _initialised(program, told)
-
-
-def _initialised(program: Program, told: set[tuple[str, int | None]]) -> Iterator[Finding]:
-    """``nn.init.zeros_(self.layer)``: the layer's weight is meant."""
-    for unit in program:
-        for call in unit.calls("*init.*_"):
-            name = dotted(call.args[0]) if call.args else None
-            kind = unit.modules.get(name or "")
-            if kind is not None and (unit.file, call.lineno) not in told:
-                yield say("X02b", "warning", call.lineno, file=unit.file, func=dotted(call.func), name=name, kind=kind)
-
 
 _TENSOR_METHODS = frozenset(
     "pow sum mean abs norm sqrt exp log view reshape size shape detach item backward grad data squeeze "
@@ -237,7 +206,6 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
             "X03", "error", fact.line, tuple_2=tuple(first), tuple_3=tuple(second), out=tuple(fact["out"]),
             fact=fact, first=first, second=second,
         )  # fmt: skip
-    yield from list(_channels(facts)) or {f.line: f for f in _grey(program)}.values()
     guessed = any("stand-in images" in s.reason for s in run.stand_ins)
     for error in facts.of("run.exception"):
         if "Using a target size" in error["message"] and error["phase"] == "program" and error.line:
@@ -245,31 +213,6 @@ def broadcast(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
                 "X03d", "warning" if guessed else "error", error.line, file=error.file, facts=(error.id,),
                 message=error["message"][:150], error=error,
             )  # fmt: skip
-
-
-def _channels(facts: FactStore) -> Iterator[Finding]:
-    """Three means for a grey picture: old versions of torchvision took the first, newer ones raise."""
-    for fact in facts.of("transform.mismatch"):
-        yield say("X03b", "warning", fact.line, fact=fact, which="s" if fact["channels"] > 1 else "")
-
-
-_GREY = ("MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST", "USPS")
-
-
-def _grey(program: Program) -> Iterator[Finding]:
-    """In the text: three means for a data set of grey pictures, where its transform was not seen to run."""
-    for unit in program:
-        for call in unit.all(ast.Call):
-            given = keyword(call, "transform") if last_name(call) in _GREY else None
-            name = dotted(given)
-            found = bound(unit, name, call.lineno, unit.function(call)) if name is not None else None
-            pipeline = found[1] if found is not None else given
-            if pipeline is None or re.search("Grayscale|Lambda|RGB", ast.unparse(pipeline)):
-                continue
-            for inner in unit.calls("Normalize", under=pipeline):
-                means = unit.constant(inner.args[0]) if inner.args else None
-                if isinstance(means, tuple) and len(means) == 3:
-                    yield say("X03e", "warning", inner.lineno, file=unit.file, last_name_2=last_name(call), call=call)
 
 
 def _column_against_row(first: list[int], second: list[int]) -> bool:
@@ -331,24 +274,6 @@ def _where_from(program: Program, error: Fact) -> tuple[str, int]:
             if found is not None and re.search(r"numpy|np\.|double|float64|linspace", ast.unparse(found[1])):
                 return file, found[0]
     return file, line
-
-
-_ORDERED = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div")
-
-
-@rule("X12", "Prediction and target are exchanged", family="general")
-def exchanged(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Losses that are not symmetric take the prediction first; only that one should carry gradients."""
-    seen = set()
-    for loss in facts.of("loss.call"):
-        first, second = loss["input"], loss["target"]
-        if loss.subject not in _ORDERED or (loss.file, loss.line) in seen:
-            continue
-        if not isinstance(first, dict) or not isinstance(second, dict) or first.get("requires_grad"):
-            continue
-        if second.get("requires_grad"):
-            seen.add((loss.file, loss.line))
-            yield say("X12", "warning", loss.line, file=loss.file, facts=(loss.id,), loss=loss)
 
 
 # ---------- options, data and the terms of a loss: what is given, and what is left out
@@ -431,18 +356,3 @@ def _imported_elsewhere(program: Program, unit: Unit, name: str) -> bool:
 
 
 # ---------- slips that read well: a conditional that gives a function, an attribute in the place of an argument
-
-
-@rule("X16", "A conditional in a lambda gives a function", family="general")
-def lambda_of_lambda(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``lambda x: f(x) if c else lambda x: x`` is one lambda whose other branch is a function, not two lambdas."""
-    for unit in program:
-        for node in unit.all(ast.Lambda):
-            choice = node.body
-            if not isinstance(choice, ast.IfExp) or isinstance(choice.body, ast.Lambda):
-                continue
-            if isinstance(choice.orelse, ast.Lambda):
-                yield say(
-                    "X16", "warning", node.lineno, file=unit.file, node_2=ast.unparse(node)[:100],
-                    orelse=ast.unparse(choice.orelse)[:40], test=ast.unparse(choice.test)[:40],
-                )  # fmt: skip

@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
@@ -159,11 +158,7 @@ def two_branches(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 ]  # fmt: skip
                 if _exclusive(unit, within) or not (twins or "Norm" in kind):
                     continue
-                found = _second_call(unit, facts, info, name, kind, within, twins)
-                yield found
-                made = layers[name][1]
-                if not twins and abs(made - found.line) > 2:
-                    yield replace(found, line=made, patch=None)
+                yield _second_call(unit, facts, info, name, kind, within, twins)
 
 
 def _stem(name: str) -> str:

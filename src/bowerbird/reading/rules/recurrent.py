@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.patching import Patch, insert_before, replace_line
-from bowerbird.reading.program import Function, Program, Unit, dotted, keyword, last_name, targets_of
+from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import unit_of
@@ -16,49 +16,21 @@ from bowerbird.reading.running.run import Run
 _STATE = re.compile(r"(^|_)(h|c|hx|cx|hc|hn|cn|h_?t|c_?t|s)\d?$|hid|state|memory|carry", re.I)
 
 
-def _carrying(unit: Unit) -> Iterator[tuple[ast.stmt, ast.For | ast.While, str, int]]:
-    """Calls in the innermost loops with a backward() that take a state and assign it.
-
-    Each with its loop, the name of the state and the line of backward().
-    """
+def _taken(unit: Unit) -> tuple[ast.Assign, str] | None:
+    """The statement of a training loop that takes a state and assigns it again, and the state's name."""
     for loop in unit.training_loops:
-        if not any(True for _ in unit.calls("*backward", under=loop)):
-            continue
         for statement in unit.all(ast.Assign, under=loop):
-            call = statement.value
-            if not isinstance(call, ast.Call) or unit.loops(statement)[:1] != [loop]:
-                continue
-            given = {dotted(n) for a in [*call.args, *(k.value for k in call.keywords)] for n in ast.walk(a)}
-            names = [
-                name for name in map(dotted, targets_of(statement)) if name and name in given and _STATE.search(name)
-            ]
-            if names and not re.search(r"env\.|optim|backward|\.step$", dotted(call.func) or ""):
-                backward = next(unit.calls("*backward", under=loop)).lineno
-                yield statement, loop, names[0], backward
+            for name in map(dotted, targets_of(statement)):
+                if name is not None and _STATE.search(name.rpartition(".")[2]):
+                    return statement, name
+    return None
 
 
-def _severed(unit: Unit, loop: ast.AST, name: str, carrying: ast.stmt) -> bool:
-    """Whether the loop gives the state another value, or cuts it in place."""
-    for statement in unit.all(ast.Assign, ast.AnnAssign, ast.For, ast.Delete, under=loop):
-        if statement is not carrying and any(dotted(t) == name or _part(t) == name for t in targets_of(statement)):
-            return True
-    return any(
-        last_name(c) == "detach_" or re.search(r"reset|init_?hid|init_?state", last_name(c), re.I)
-        for c in unit.all(ast.Call, under=loop)
-    )
-
-
-def _part(node: ast.AST) -> str | None:
-    return dotted(node.value) if isinstance(node, ast.Subscript) else None
-
-
-def _dropped(unit: Unit, under: ast.AST, name: str = "") -> ast.stmt | None:
+def _dropped(unit: Unit) -> ast.Expr | None:
     """A statement that computes a detached state and assigns it to nothing."""
-    for statement in unit.all(ast.Expr, under=under):
-        call = statement.value
-        if isinstance(call, ast.Call) and re.search(r"detach$|repackage|^data$", last_name(call)):
-            if not name or name in {dotted(n) for n in ast.walk(call)}:
-                return statement
+    for statement in unit.all(ast.Expr):
+        if isinstance(statement.value, ast.Call) and re.search(r"detach$|repackage", last_name(statement.value)):
+            return statement
     return None
 
 
@@ -71,85 +43,26 @@ def _cut(unit: Unit, statement: ast.stmt, name: str) -> Patch | None:
     return insert_before(unit.file, statement.lineno, new, unit.lines, label="R01: detach the state")
 
 
-@rule("R01", "The state keeps the graph of earlier batches", family="recurrent")
+@rule("R01", "The state keeps the graph of earlier batches", family="recurrent", exact=True)
 def attached_state(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A pass that starts from a state and the graph of an earlier backward pass; in the text, a state never cut."""
-    told: set[int] = set()
-    attached = [f for f in facts.of("recurrent.start") if f["attached"]]
-    again = [
-        f
-        for f in facts.of("run.exception")
-        if re.search("backward through the graph a second time|modified by an inplace", str(f["message"]))
-    ]
-    for unit in program:
-        for statement, loop, name, backward in _carrying(unit):
-            if _severed(unit, loop, name, statement) or statement.lineno in told:
-                continue
-            dropped = _dropped(unit, loop, name)
-            place = dropped or statement
-            proofs = [f for f in attached if f.file == unit.file] or [
-                f for f in again if f.file == unit.file and f.line == backward
-            ]
-            told.add(statement.lineno)
-            yield say(
-                "R01c" if dropped is not None else "R01d", "error" if proofs else "warning", place.lineno,
-                file=unit.file, facts=tuple(f.id for f in proofs[:1]),
-                patch=_assigned(unit, dropped, name) if dropped is not None else _cut(unit, statement, name), name=name,
-                said=(
-                    _said(proofs)
-                    or f"Line {statement.lineno} takes and assigns {name}; from one backward() (line {backward}) to "
-                    "the next nothing detaches it."
-                ),
-                statement=statement,
-            )  # fmt: skip
-    if told:
-        return
-    if attached:
-        fact = attached[0]
+    """A pass that starts from a state and the graph of an earlier backward pass."""
+    carried = [f for f in facts.of("recurrent.start") if f["carried"]]
+    for fact in [f for f in carried if f["attached"]][:1]:
         unit = unit_of(program, fact)
-        dropped = _dropped(unit, unit.tree)
+        dropped, taken = _dropped(unit), _taken(unit)
+        line = dropped.lineno if dropped is not None else taken[0].lineno if taken is not None else fact.line
         yield say(
-            "R01", "error", dropped.lineno if dropped is not None else _place(unit, fact), file=fact.file,
-            facts=(fact.id,), said=_said(attached),
+            "R01" if dropped is None else "R01c", "error", line, fact=fact, said=_start(fact),
+            patch=_cut(unit, *taken) if taken is not None and dropped is None else None,
         )  # fmt: skip
         return
-    for fact in [f for f in facts.of("recurrent.start") if f["carried"] and not f["attached"]][:1]:
+    for fact in carried[:1]:
         yield say("R01b", "ok", fact.line, fact=fact)
-
-
-def _assigned(unit: Unit, dropped: ast.stmt, name: str) -> Patch | None:
-    text = unit.lines[dropped.lineno - 1]
-    return replace_line(
-        unit.file,
-        dropped.lineno,
-        text.strip(),
-        f"{name} = {text.strip()}",
-        unit.lines,
-        label="R01: keep the detached state",
-    )
-
-
-def _said(proofs: list[Fact]) -> str:
-    if not proofs:
-        return ""
-    fact = proofs[0]
-    if fact.topic == "run.exception":
-        return f"The second backward pass fails: {str(fact['message'])[:90]}… ({fact.id})."
-    return f"{_start(fact)}, which still has its graph ({fact.id})."
 
 
 def _start(fact: Fact) -> str:
     earlier = f"the final state of pass {fact['from_era'] + 1}"
     return f"Pass {fact['era'] + 1} starts from {earlier} (norm {fact['norm']:.3g})"
-
-
-def _place(unit: Unit, fact: Fact) -> int:
-    """Where a kept state is taken: in the loop that trains if it is named there, else where the layer is called."""
-    for loop in unit.training_loops:
-        for statement in unit.all(ast.Assign, under=loop):
-            if any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement)):
-                return statement.lineno
-    return placed(fact.line)
 
 
 @rule("R02", "A state is carried into sequences that do not continue", family="recurrent")
@@ -167,11 +80,9 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
             "R02b", "ok", fact.line, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
             follows=follows,
         )  # fmt: skip
-        yield from _epochs(unit)
         return
     drawn = _drawn(unit)
     if follows is None and not shuffled and drawn is None:
-        yield from _epochs(unit)
         return
     why = (
         f"only {follows['share']:.0%} of the rows of the next batch begin at the last targets ({follows.id})"
@@ -185,9 +96,6 @@ def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         "R02", "error" if follows is not None else "warning", place, file=fact.file, facts=(fact.id,),
         evidence=evidence, why=why,
     )  # fmt: skip
-    initial = _initial(unit)
-    if initial is not None and abs(initial - place) > 2:
-        yield say("R02c", "warning", initial, file=fact.file, facts=(fact.id,), evidence=evidence)
 
 
 def _drawn(unit: Unit) -> int | None:
@@ -203,7 +111,7 @@ def _drawn(unit: Unit) -> int | None:
 
 
 def _carry_line(unit: Unit, fact: Fact) -> int:
-    """Where the state is carried on: the statement that detaches it, else the call that takes it."""
+    """Where the state is carried on: the statement that detaches it, else the one that takes it."""
     functions = [unit.function(loop) for loop in unit.training_loops]
     nodes = [*unit.training_loops, *(f for f in functions if f is not None)]
     nodes += [f for f in (unit.function(c) for c in unit.calls("*backward")) if f is not None]
@@ -212,39 +120,13 @@ def _carry_line(unit: Unit, fact: Fact) -> int:
             named = any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement))
             if named and re.search(r"detach|\.data\b|repackage", ast.unparse(statement.value)):
                 return statement.lineno
-    return next((s.lineno for s, *_ in _carrying(unit)), None) or _place(unit, fact)
-
-
-def _initial(unit: Unit) -> int | None:
-    """Where a state is made before a loop that carries it on."""
-    for _, loop, name, _ in _carrying(unit):
-        around = unit.function(loop) or unit.tree
-        for statement in unit.all(ast.Assign, under=around):
-            if statement.lineno < loop.lineno and any(dotted(t) == name for t in targets_of(statement)):
-                return statement.lineno
-    return None
-
-
-def _epochs(unit: Unit) -> Iterator[Finding]:
-    """A state that is made before the loop over epochs: each epoch but the first starts from the end of the data."""
-    for statement, loop, name, _ in _carrying(unit):
-        outer = unit.loops(loop)
-        if not outer or "epoch" not in ast.unparse(getattr(outer[-1], "target", outer[-1])).split("\n")[0]:
-            continue
-        made = [s for s in unit.all(ast.Assign) if any(dotted(t) == name for t in targets_of(s)) and s is not statement]
-        inside = [s for s in made if outer[-1] in unit.ancestors(s) and loop not in unit.ancestors(s)]
-        remade = [
-            s for s in made if loop in unit.ancestors(s) and re.search(r"init|zero|None|reset", ast.unparse(s.value))
-        ]
-        before = [s for s in made if s.lineno < outer[-1].lineno]
-        if before and not inside and not remade:
-            yield say("R02d", "warning", before[-1].lineno, file=unit.file, name=name, lineno=outer[-1].lineno)
+    taken = _taken(unit)
+    return taken[0].lineno if taken is not None else placed(fact.line)
 
 
 # ---------- recurrent layers and their layouts: which axis is time, which output is the last
 
 
-_TURNS = re.compile(r"transpose|permute|\.t\(\)|movedim|swapaxes|\.T\b|\.mT\b|rearrange")
 _LAYERS = ("LSTM", "GRU", "RNN")
 
 
@@ -283,59 +165,6 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "R03" if not fact["batch_first"] else "R03b", "error", line, patch=patch, fact=fact, axis=axis,
             moved=moved,
         )  # fmt: skip
-    for unit in program:
-        for line, said in _contradictions(unit):
-            if (unit.file, line) not in told:
-                yield say("R03d", "warning", line, file=unit.file, said=said)
-
-
-def _contradictions(unit: Unit) -> Iterator[tuple[int, str]]:
-    """Layers without batch_first whose output is read, or whose state is made, as if the batch came first."""
-    for statement in unit.all(ast.Assign):
-        call = statement.value
-        if not isinstance(call, ast.Call) or last_name(call) not in _LAYERS or len(call.args) > 4:
-            continue
-        first = keyword(call, "batch_first")
-        if (first is not None and not (isinstance(first, ast.Constant) and first.value is False)) or any(
-            k.arg is None for k in call.keywords
-        ):
-            continue
-        holder, name = unit.class_around(statement), dotted(statement.targets[0])
-        for use in unit.all(ast.Assign, under=holder) if holder is not None and name else ():
-            if not isinstance(use.value, ast.Call) or dotted(use.value.func) != name or not use.value.args:
-                continue
-            said = _read_batch_first(unit, use, use.value)
-            if said:
-                yield call.lineno, said
-                break
-
-
-def _read_batch_first(unit: Unit, use: ast.Assign, call: ast.Call) -> str:
-    function = unit.function(use)
-    given, out = call.args[0], next(iter(targets_of(use)), None)
-    if function is None or out is None or _TURNS.search(ast.unparse(given)) or "pack" in ast.unparse(function):
-        return ""
-    names = {dotted(given), dotted(out)}
-    texts = [
-        ast.unparse(s.value)
-        for s in unit.all(ast.Assign, under=function)
-        if any(dotted(t) in names for t in targets_of(s)) and s is not use
-    ]
-    if any(_TURNS.search(text) for text in texts) or _TURNS.search(ast.unparse(function)):
-        return ""
-    word = re.escape(dotted(out) or "")
-    for node in unit.all(ast.Subscript, under=function):
-        if re.match(rf"{word}\[:, -1", ast.unparse(node)):
-            read = f"line {node.lineno} reads {ast.unparse(node)} as the last step"
-            return f"Line {use.lineno} calls it without batch_first, and {read}."
-    source = re.escape(dotted(given) or "?")
-    for made in unit.all(ast.Call, under=function):
-        if last_name(made) in ("zeros", "randn", "new_zeros") and re.search(
-            rf", {source}\.(size\(0\)|shape\[0\]),", ast.unparse(made)
-        ):
-            counted = f"{dotted(given)}.size(0)"
-            return f"Line {made.lineno} makes a state for {counted} examples, and the layer takes that axis for time."
-    return ""
 
 
 @rule("R04", "The final state is taken at padding", family="recurrent")

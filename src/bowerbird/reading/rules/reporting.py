@@ -64,7 +64,6 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
     """A network that nobody trains and that is called without gradients must be in evaluation mode."""
     trained = {name for names in owners_of(facts).values() for name in names}
     classes = {f["class"] for f in facts.of("event.forward") if f.subject in trained}
-    told = set[tuple[str, int]]()
     for tree in facts.of("module.tree"):
         calls = facts.of("event.forward", tree.subject)
         named = _MEASURES.search(f"{tree.subject} {tree['class']}")
@@ -75,14 +74,11 @@ def measuring(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
         if not moving or len(wrong) < len(calls):
             continue
         call = wrong[0]
-        for file, line in {(tree.file, tree.line), (call.file, call.line)}:
-            if line is None or not file:
-                continue
-            told.add((file, line))
-            yield say(
-                "M04", "warning", line, file=file, facts=(call.id, tree.id), tree=tree, moving=moving,
-                wrong_2=len(wrong), call=call, moving_2=len(moving),
-            )  # fmt: skip
+        place = tree if tree.line is not None and tree.file else call
+        yield say(
+            "M04", "warning", place.line, file=place.file, facts=(call.id, tree.id), tree=tree, moving=moving,
+            wrong_2=len(wrong), call=call, moving_2=len(moving),
+        )  # fmt: skip
 
 
 @rule("M05", "The last batch is reported as the epoch", family="reporting")

@@ -7,7 +7,7 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.program import Function, Program, Unit, dotted, last_name
+from bowerbird.reading.program import Function, Program, Unit, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
 from bowerbird.reading.rules.places import function_at, swap, unit_of
@@ -250,9 +250,7 @@ def not_rescaled(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
 @rule("S07", "Dropout is on in evaluation", family="sampling")
 def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``F.dropout(x, p)`` trains unless it is told otherwise."""
-    told = set()
     for fact in facts.of("probe.dropout"):
-        told.add((fact.file, fact.line))
         yield say(
             "S07", "error", fact.line,
             patch=swap(
@@ -260,11 +258,3 @@ def functional_dropout(program: Program, facts: FactStore, run: Run) -> Iterator
             ),
             fact=fact,
         )  # fmt: skip
-    for unit in program:
-        for call in unit.calls("dropout"):
-            named = dotted(call.func) in ("F.dropout", "functional.dropout", "nn.functional.dropout")
-            function = unit.function(call)
-            if not named or function is None or function.name != "forward" or (unit.file, call.lineno) in told:
-                continue
-            if len(call.args) < 3 and not any(k.arg == "training" for k in call.keywords):
-                yield say("S07b", "warning", call.lineno, file=unit.file, call_2=ast.unparse(call)[:80])

@@ -40,9 +40,6 @@ def softmax_axis(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
                 ),
                 fact=fact,
             )  # fmt: skip
-    for fact in facts.of("softmax.call"):
-        if fact["implicit"] and len(fact["shape"]) != 2 and not facts.of("probe.attention", line=fact.line):
-            yield say("T01b", "warning", fact.line, fact=fact)
 
 
 def _softmax_line(program: Program, fact: Fact) -> int:

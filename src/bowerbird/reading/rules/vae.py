@@ -7,7 +7,7 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
-from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of
+from bowerbird.reading.program import Program, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
 from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
@@ -268,76 +268,3 @@ def prior_at_generation(program: Program, facts: FactStore, run: Run) -> Iterato
             "V10", "error" if abs(fact["mean"]) > 0.25 or not 0.35 < fact["std"] < 2 else "warning", fact.line,
             fact=fact,
         )  # fmt: skip
-
-
-_AVERAGES = re.compile(r"(^|_)(avg|average|ema|moving)", re.I)
-_BEGINNINGS = re.compile(r"init|replace|reset|expire|load", re.I)
-
-
-@rule("V13", "A running average is read and never updated", family="vae")
-def average_never_updated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A buffer of sums from which the codebook is computed, and which nothing changes."""
-    for unit in program:
-        for info in unit.classes.values():
-            for name in _buffers(unit, info.node) if info.is_module else ():
-                reads = [
-                    n for n in unit.all(ast.Attribute, under=info.node)
-                    if dotted(n) == f"self.{name}" and isinstance(n.ctx, ast.Load)
-                ]  # fmt: skip
-                reads = [n for n in reads if not _begins(unit, n)]
-                if not reads or _written(unit, info.node, name) or any(_may_write(unit, n) for n in reads):
-                    continue
-                function = unit.function(reads[0])
-                idle = _idle(unit, function) if function is not None else None
-                yield say(
-                    "V13", "warning", idle.lineno if idle is not None else reads[0].lineno, file=unit.file, info=info,
-                    name=name, reads=reads,
-                    said=f", and {ast.unparse(idle.targets[0])}, computed here, enters nothing." if idle else ".",
-                )  # fmt: skip
-
-
-def _buffers(unit: Unit, node: ast.ClassDef) -> list[str]:
-    """The averages that a class registers as buffers."""
-    names = [c.args[0].value for c in unit.calls("register_buffer", under=node) if isinstance(c.args[0], ast.Constant)]
-    return [str(name) for name in names if _AVERAGES.search(str(name))]
-
-
-def _begins(unit: Unit, node: ast.AST) -> bool:
-    """Whether a node stands in a method that sets things up, or sets dead codes anew."""
-    function = unit.function(node)
-    return function is not None and bool(_BEGINNINGS.search(function.name))
-
-
-def _written(unit: Unit, node: ast.ClassDef, name: str) -> bool:
-    """Whether a class assigns an attribute outside its constructor's registration."""
-    for statement in unit.all(ast.Assign, ast.AugAssign, under=node):
-        for target in targets_of(statement) if not _begins(unit, statement) else ():
-            base = target.value if isinstance(target, ast.Subscript) else target
-            if (dotted(base) or "").removesuffix(".data") == f"self.{name}":
-                return True
-    return False
-
-
-def _may_write(unit: Unit, read: ast.Attribute) -> bool:
-    """Whether a read is of a method that works in place, or hands the buffer to a function."""
-    node: ast.AST = read
-    holder = unit.parents.get(node)
-    while isinstance(holder, ast.Attribute):
-        if holder.attr.endswith("_"):
-            return True
-        node, holder = holder, unit.parents.get(holder)
-    return isinstance(holder, ast.Call) and node in holder.args and not (dotted(holder.func) or "").startswith("torch.")
-
-
-def _idle(unit: Unit, function: Function) -> ast.Assign | None:
-    """A sum that a function computes and only hands, alone, to calls of which nothing is kept."""
-    for statement in unit.all(ast.Assign, under=function):
-        name = dotted(statement.targets[0])
-        reads = [
-            n for n in unit.all(ast.Name, under=function)
-            if n.id == name and isinstance(n.ctx, ast.Load) and n.lineno > statement.lineno
-        ]  # fmt: skip
-        homes = [unit.statement(n) for n in reads]
-        if reads and all(isinstance(h, ast.Expr) and names_in(h) <= {name, "self"} for h in homes):
-            return statement
-    return None

@@ -32,7 +32,6 @@ _OURS = {
     "matplotlib": f"{_HERE}.matplotlib",
     "tqdm": f"{_HERE}.tqdm",
     "einops": f"{_HERE}.einops",
-    "tensorflow": f"{_HERE}.tensorflow",
     "torch._six": f"{_HERE}.six",
     "unidecode": f"{_HERE}.unidecode",
     "tiktoken": f"{_HERE}.tiktoken",

@@ -39,7 +39,6 @@ from bowerbird.reading.running.reach import Reach
 from bowerbird.reading.running.recorder import Recorder, summary
 from bowerbird.reading.running.request import UNCONFINED, Request
 from bowerbird.reading.running.standins import data, files, fragments
-from bowerbird.reading.running.standins.torchvision import transforms
 from bowerbird.reading.running.standins.torchvision import utils as pictures_saved
 from bowerbird.reading.undefined import undefined_names
 
@@ -163,7 +162,6 @@ class Session:
         files.install(self.recorder, self.replace, Path(request.root))
         imports.install(request, self.recorder, self.replace, reach.files)
         pictures_saved.watch(self._pictured)
-        transforms.watch(self.recorder.here, self._mismatched)
         setattr(builtins, rewrite.FOR, self.loops.loop_for)
         setattr(builtins, rewrite.WHILE, self.loops.loop_while)
         setattr(builtins, rewrite.LEAVE, self._left)
@@ -202,10 +200,6 @@ class Session:
             if isinstance(pictures, np.ndarray) and pictures.dtype.kind in "fiub":
                 pictures = torch.from_numpy(np.ascontiguousarray(pictures))
             self.recorder("image.saved", function, {**self.recorder.tick(), "input": summary(pictures), **settings})
-
-    def _mismatched(self, given: int, channels: int, place: tuple[str, int | None]) -> None:
-        value = {"given": given, "channels": channels}
-        self.recorder("transform.mismatch", "Normalize", value, file=place[0], line=place[1])
 
     def _warned(self, message: Any, category: Any, filename: str, lineno: int, *_: Any, **__: Any) -> None:
         if not self.modules.quiet:

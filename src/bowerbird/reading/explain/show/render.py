@@ -140,7 +140,7 @@ def _where(row: dict[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------- the terminal
 
 _COLOURS = {"name": "36", "number": "33", "dim": "2", "bold": "1", "head": "1;34", "error": "31", "warning": "33",
-            "suggestion": "32", "info": "34", "plus": "32", "minus": "31"}  # fmt: skip
+            "info": "34", "plus": "32", "minus": "31"}  # fmt: skip
 
 
 class _Paint:

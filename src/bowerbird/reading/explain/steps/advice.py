@@ -1,4 +1,4 @@
-"""What to mend, ordered by evidence: findings of ``check``, then suggestions, each with its diff."""
+"""What to mend, ordered by evidence: the findings of ``check``, each with its diff."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,6 @@ from bowerbird.reading.explain.perturb import compared
 from bowerbird.reading.explain.reading import Advice, Block
 from bowerbird.reading.explain.steps.settings import in_both
 from bowerbird.reading.explain.study import Study
-from bowerbird.reading.explain.suggest import Suggestion, suggestions
 from bowerbird.reading.explain.text import Ref, Text, general, quote, told
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
@@ -38,12 +37,6 @@ def write(w: Writer) -> Iterator[Block]:
     fine = sorted({f.rule for f in w.study.findings if f.severity == "ok"})
     if fine:
         yield w.said("advice.fine", w.study.add("check.fine", "rules", {"n": len(fine), "rules": fine}))
-    offered = list(suggestions(w.study))
-    if offered:
-        yield w.heading("advice.offered")
-    for suggestion in offered:
-        yield _suggested(w, suggestion)
-        yield from w.question(suggestion.card, suggestion.fact)
 
 
 def _grouped(findings: list[Finding]) -> list[tuple[Finding, list[Finding]]]:
@@ -112,16 +105,6 @@ def _in_chinese(w: Writer, finding: Finding, fact: Fact, known: dict[str, str]) 
     yield w.say("advice.remedy", what=general(fact, known["fix"]))
     words = " ".join(" ".join(part for part in (finding.message, finding.evidence, finding.fix) if part).split())
     yield w.say("advice.own", what=Ref(words, fact.id, "quote", words))
-
-
-def _suggested(w: Writer, suggestion: Suggestion) -> Advice:
-    fact, patch = suggestion.fact, suggestion.patch
-    severity = Ref(w.words("severity.suggestion"), fact.id, "quote")
-    said = Ref(w.words(fact.topic), fact.id, "general")
-    title = w.say("advice.suggestion", fact, severity=severity, message=said)
-    silent = fact.topic == "suggest.seed"  # readings are seeded anyway
-    body = _effect(w, patch, fact) if patch is not None and not silent else []
-    return Advice("suggestion", title, tuple(body), _diff(w, patch), fact.id)
 
 
 def _effect(w: Writer, patch: Patch, fact: Fact) -> list[Text]:

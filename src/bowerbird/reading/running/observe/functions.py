@@ -169,7 +169,7 @@ class FunctionWatch(TorchFunctionMode):
             self._keep(name, file, line, seen, named, kwargs)
         elif kind == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            value |= {"dim": dim, "implicit": dim is None, "input": summary(args[0] if args else kwargs.get("input"))}
+            value |= {"dim": dim, "input": summary(args[0] if args else kwargs.get("input"))}
         elif kind == "broadcast":
             value["shapes"] = [list(a.shape) for a in args[:2]]
         elif kind == "clamp":

@@ -33,8 +33,6 @@ class TrainingWatch:
         self.reached: set[int] = set()
         self.owned: set[int] = set()
         self.backwards = 0
-        self.last_backward = 0
-        self.orphans: dict[int, tuple[torch.Tensor, int | None]] = {}
         self.quiet = False
         self.within_step = False
         self._by_hand = 0
@@ -209,7 +207,6 @@ class TrainingWatch:
         value: dict[str, Any] = recorder.tick()
         value |= {
             "n": self.backwards, "loss": float(losses[0].detach().reshape(-1)[0]) if losses[0].numel() else None,
-            "loss_shape": list(losses[0].shape),
             "retain_graph": bool(kwargs.get("retain_graph") or (len(args) > 1 and args[1])),
             "create_graph": bool(kwargs.get("create_graph")),
         }  # fmt: skip
@@ -217,9 +214,6 @@ class TrainingWatch:
         self.modules.pulls.begin()
         leaves = self._graph(losses, value)
         self.reached |= {id(leaf) for leaf in leaves}
-        for leaf in leaves:
-            if not self.owner(leaf) and id(leaf) not in self.orphans:
-                self.orphans[id(leaf)] = (leaf, line)
         groups: dict[str, list[torch.Tensor]] = {}
         for leaf in leaves:
             groups.setdefault(self.owner(leaf), []).append(leaf)
@@ -255,15 +249,11 @@ class TrainingWatch:
                 if child is not None and id(child) not in seen:
                     seen[id(child)] = child
                     queue.append(child)
-        through, beside = [], []
-        for call in self.modules.recent:
-            row = {"module": call.module, "call": call.number, "line": call.line}
-            if any(id(node) in seen for node in call.nodes):
-                through.append(row)
-            elif call.nodes and call.number > self.last_backward:
-                beside.append(row)
-        value |= {"through": through[-12:], "not_through": beside[-12:], "nodes": len(seen)}
-        self.last_backward = self.modules.number
+        through = [
+            {"module": call.module, "call": call.number, "line": call.line} for call in self.modules.recent
+            if any(id(node) in seen for node in call.nodes)
+        ]  # fmt: skip
+        value |= {"through": through[-12:], "nodes": len(seen)}
         return leaves
 
     def _watch_clipping(self) -> None:
@@ -318,14 +308,10 @@ class TrainingWatch:
         kind.__init__, kind.step = created, stepped
 
     def report(self) -> None:
-        """Names of optimisers as they ended up, and leaves that belong to no module or no optimiser."""
+        """Names of optimisers as they ended up."""
         for number, optimizer in enumerate(self.optimizers, 1):
             value = {"name": self.names.of(optimizer), "steps": self.steps[id(optimizer)]}
             self.recorder("optimizer.steps", f"optimizer {number}", value, line=None, file="")
-        for leaf, line in list(self.orphans.values())[:40]:
-            value = {"shape": list(leaf.shape), "owned": id(leaf) in self.owned, "elements": leaf.numel(),
-                     "parameter": isinstance(leaf, nn.Parameter)}  # fmt: skip
-            self.recorder("parameter.orphan", "x".join(map(str, leaf.shape)) or "scalar", value, line=line, file="")
 
 
 def _unwatched(function: Callable[[Optimizer], None], optimizer: Optimizer) -> None:

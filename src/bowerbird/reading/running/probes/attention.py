@@ -131,9 +131,7 @@ def _scores(op: Op) -> dict[str, Any]:
                 "scaled_at": scaled_at,
                 "product": at.line,
                 "masks": masks,
-                "shape_of_queries": list(found.left.shape),
                 "heads": _heads(found.left, found.width) or heads,
-                "keys_made_by": _views(at),
             }
         if at.name in _SCALES:
             number = next((n for n in map(scalar, at.args[:2]) if n is not None), None)
@@ -160,7 +158,7 @@ def _filled(op: Op) -> dict[str, Any]:
         value = scalar(op.argument(2, "value")) if not isinstance(op.argument(2, "value"), bool) else None
         mask = op.argument(1, "mask")
         share = float(mask.float().mean()) if isinstance(mask, torch.Tensor) else None
-        return {"value": value, "share": share, "discarded": False}
+        return {"value": value, "share": share}
     if op.name == "where":
         numbers = [scalar(a) for a in op.args[1:3]]
         value = next((n for n in numbers if n is not None), None)
@@ -191,10 +189,6 @@ def _scale_of_operand(product: Op, operand: torch.Tensor) -> tuple[float, int | 
 def _heads(queries: torch.Tensor, width: int) -> int | None:
     """How many heads there are, by the smaller of the two axes that heads may have."""
     return min(queries.shape[1:3]) if queries.ndim == 4 and queries.shape[-1] == width else None
-
-
-def _views(product: Op) -> list[str]:
-    return [p.name for p in product.parents]
 
 
 def _mixed(before: list[int], after: list[int]) -> bool:

@@ -125,9 +125,7 @@ def _flow(live: Live, module: nn.Module, given: Any, place: int, ids: torch.Tens
         "column_before": bool(far[: cell[0], cell[1]].any()),
         "column_after": bool(far[cell[0] + 1 :, cell[1]].any()),
         "itself": bool(far[cell]),
-        "elsewhere": int(far.sum()),
         "effect_before": float(moved[cell[0], : cell[1]].max()) / scale if cell[1] else 0.0,
-        "effect_column_before": float(moved[: cell[0], cell[1]].max()) / scale if cell[0] else 0.0,
         "cell": list(cell),
     }
     return along

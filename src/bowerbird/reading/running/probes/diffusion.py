@@ -227,7 +227,7 @@ def cosine(live: Live) -> None:
         root = float((bar[inner] - right[inner].sqrt()).abs().max())
         code = inspect.unwrap(function).__code__
         lines = list(_cos_lines(live, code.co_filename, code.co_firstlineno))
-        value = {"error": error, "error_of_root": root, "monotone": bool((bar.diff() <= 1e-9).all())}
+        value = {"error": error, "error_of_root": root}
         live.record("probe.cosine", name, value, line=(lines or [code.co_firstlineno])[0], file=code.co_filename)
 
 

@@ -110,7 +110,7 @@ def _inverses(live: Live, owner: Any, a: float, s: float, step: int) -> None:
         "x0 from v": ((mixed, time, velocity), x0),
         "v": ((x0, time, noise), velocity),
     }
-    errors: dict[str, tuple[float, float, Any]] = {}
+    errors: dict[str, tuple[float, Any]] = {}
     for what, pattern in _INVERSES.items():
         for name, function, other in bound_callables(live, pattern):
             if owner is not None and other is not None and type(other) is not type(owner):
@@ -121,14 +121,11 @@ def _inverses(live: Live, owner: Any, a: float, s: float, step: int) -> None:
             except Exception:  # its arguments are in another order
                 continue
             if isinstance(out, torch.Tensor) and out.shape == x0.shape:
-                right = calls[what][1]
-                errors[name] = (float((out - right).abs().max()), float((out + right).abs().max()), function)
+                errors[name] = (float((out - calls[what][1]).abs().max()), function)
     live.cache["velocity_is_standard"] = next((e[0] < 1e-3 for n, e in errors.items() if n.endswith("_v")), None)
-    for name, (error, negative, function) in errors.items():
+    for name, (error, function) in errors.items():
         file, line = place_of(function)
-        live.record(
-            "probe.inverse", name, {"error": error, "error_of_negative": negative, "t": step}, line=line, file=file
-        )
+        live.record("probe.inverse", name, {"error": error, "t": step}, line=line, file=file)
 
 
 @probe("diffusion_target")

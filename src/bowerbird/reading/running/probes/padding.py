@@ -10,7 +10,7 @@ from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.causality import run_once, tokens_of
-from bowerbird.reading.running.tracing import Op, traced
+from bowerbird.reading.running.tracing import traced
 
 
 @probe("padding")
@@ -49,25 +49,8 @@ def padding(live: Live) -> None:
             for o in trace.ops
             if o.name == "mean" and o.line and o.operands()[0].ndim == 3
         ]
-        lasts = [{"line": o.line, "file": o.file} for o in trace.ops if o.name == "__getitem__" and _takes_last(o)]
-        value = {
-            "change": change,
-            "pad": pad,
-            "means": means[:3],
-            "lasts": lasts[:3],
-            "padded": float((ids == pad).float().mean()),
-        }
+        value = {"change": change, "pad": pad, "means": means[:3]}
         live.record("probe.padding", trace.name, value, at=type(trace.module))
-
-
-def _takes_last(op: Op) -> bool:
-    index = op.args[1] if len(op.args) > 1 else None
-    return (
-        isinstance(index, tuple)
-        and -1 in [i for i in index if isinstance(i, int)]
-        and isinstance(op.args[0], torch.Tensor)
-        and op.args[0].ndim == 3
-    )
 
 
 def _pad_of(live: Live, module: nn.Module) -> int | None:

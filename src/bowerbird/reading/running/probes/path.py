@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -44,8 +43,6 @@ class Seen:
     target: torch.Tensor | None = None
     compared: Place = ("", None)
     drawn: Place = ("", None)
-    told: float | None = None
-    """The time that the network was told."""
     whole: bool = False
     """Whether the time was drawn from real numbers."""
 
@@ -74,8 +71,6 @@ class Directed(TorchFunctionMode):
         given = next(iter(tensors((args, kwargs))), None)
         if self.within == 1 and self.seen.given is None and given is not None and given.shape == self.shape:
             self.seen.given, self.seen.made = given.detach().clone(), self.places.get(id(given), ("", None))
-            times = [t for t in tensors((args, kwargs))[1:] if t.ndim < 2 and t.numel() in (1, self.shape[0])]
-            self.seen.told = float(times[0].flatten()[0]) if times else None
 
     def _after(self, net: nn.Module, args: Any, out: Any) -> None:
         self.within -= 1
@@ -138,41 +133,6 @@ def path(live: Live) -> None:
         with live.frozen(root):
             root.train()
             _examined(live, name, run)
-            if "noised" in live.cache and not live.cache.get("path"):
-                live.cache["path"] = _followed(run)
-
-
-@dataclass(frozen=True)
-class Followed:
-    """The path of a training, by the time that the network is told: it is given ``a d + b e`` and asked for ``p d +
-    q e``, interpolated between the times that were tried; of its data the program makes ``d = scale x + offset``."""
-
-    times: list[float]
-    rows: list[tuple[float, ...]]
-    scale: float
-    offset: float
-
-    def at(self, time: float) -> tuple[float, ...]:
-        columns = zip(*self.rows, strict=True)
-        return tuple(float(np.interp(time, self.times, column)) for column in columns)
-
-
-def _followed(run: Callable[[float, float, float], Seen]) -> Followed | None:
-    """The path at many times; None where training follows none, or the network is told no time."""
-    found: list[tuple[float, tuple[float, ...], float]] = []
-    for time in np.linspace(0.001, 0.999, 13):
-        given, target = _factors(run, "given", float(time)), _factors(run, "target", float(time))
-        told = run(1.0, 1.0, float(time)).told
-        if given is None or target is None or told is None:
-            return None
-        rest = run(0.0, 0.0, float(time)).given
-        found.append((told, (*given, *target), float(rest.mean()) if rest is not None else 0.0))
-    scale, offset = max(((row[0], rest) for _, row, rest in found), key=lambda pair: abs(pair[0]))
-    if abs(scale) < 1e-3:
-        return None
-    found.sort()
-    rows: list[tuple[float, ...]] = [(a / scale, b, p / scale, q) for _, (a, b, p, q), _ in found]
-    return Followed([t for t, *_ in found], rows, scale, offset) if found[-1][0] > found[0][0] else None
 
 
 def _run(live: Live, root: nn.Module, given: Any, data: float, noise: float, time: float) -> Seen:
@@ -206,7 +166,6 @@ def _examined(live: Live, name: str, run: Callable[[float, float, float], Seen])
     if noised or max(map(abs, target.b), default=0.0) > 1e-3:
         _told_path(live, name, given, seen)
     if len(target.a) == len(TIMES) and noised:
-        live.cache["noised"] = name
         _told_target(live, name, given, target, velocity if len(velocity.a) == len(TIMES) else None, seen)
 
 

@@ -176,8 +176,6 @@ def _left(logits: torch.Tensor, out: torch.Tensor) -> dict[str, Any]:
             (_where(alive, rows, torch.inf).amin(-1) >= _where(~alive, rows, -torch.inf).amax(-1)).all()
         ),
         "keeps_likeliest": bool(alive.gather(1, rows.argmax(-1, keepdim=True)).all()),
-        "unmoved": float((kept - rows).abs().max()) if not probabilities else None,
-        "filled": float(kept[~alive].max()) if bool((~alive).any()) else None,
     }
 
 

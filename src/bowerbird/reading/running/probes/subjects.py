@@ -7,7 +7,6 @@ gradients, modes, random numbers.
 import contextlib
 import dis
 import inspect
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,8 @@ from bowerbird.reading.running.tracing import Op, Trace
 
 LARGEST = 20_000_000
 MOST = 40
-LONGEST = 0.6
+
+
 Given = dict[str, Any]
 _TRAINS = frozenset("backward zero_grad save load_state_dict open train_dataloader input".split())
 
@@ -107,56 +107,6 @@ def _functions(live: Live) -> Iterator[Subject]:
         subject = _function(called, around) if called is not None else None
         if subject is not None:
             yield subject
-    yield from _uncalled(live)
-
-
-SHAPES = ((6, 8), (4, 3, 8, 8))
-
-
-def _methods(live: Live) -> Iterator[tuple[str, Callable[..., Any], tuple[nn.Module, ...]]]:
-    """The methods of the program's modules and of its other objects, of each class once."""
-    others = (v for v in live.namespace.values() if not isinstance(v, type | nn.Module))
-    things = (*live.user_modules().values(), *(v for v in others if live.line_of(type(v)) is not None))
-    for kind, thing in {type(t): t for t in things}.items():
-        inside = (thing,) if isinstance(thing, nn.Module) else ()
-        if sum(p.numel() for m in inside for p in m.parameters()) > LARGEST:
-            continue
-        for name, value in vars(kind).items():
-            method = getattr(thing, name, None)
-            own = inspect.isfunction(value) or isinstance(value, staticmethod)
-            if own and callable(method) and name != "forward" and name[:2] != "__" and live.line_of(method) is not None:
-                yield f"{kind.__name__}.{name}", method, inside
-
-
-def _uncalled(live: Live) -> Iterator[Subject]:
-    """Functions and methods that nothing has called, as far as guesses that know no names are a call."""
-    until = time.process_time() + LONGEST
-    for name, function, around in (*((n, f, ()) for n, f in live.functions().items()), *_methods(live)):
-        code = inspect.unwrap(getattr(function, "__func__", function)).__code__
-        known = any(c.returned for c in live.called.get(code, ()))
-        needed = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-        if known or code.co_argcount < len(needed) or not 1 <= len(needed) <= 6 or _TRAINS & set(code.co_names):
-            continue
-        for given in _guesses(needed):
-            if time.process_time() > until:
-                return
-            call = partial(_named, function)
-            subject = Subject(name, code.co_filename, code.co_firstlineno, given, call, code, None, around)
-            if answer(live, subject):
-                yield subject
-                break
-
-
-def _guesses(needed: list[str]) -> Iterator[Given]:
-    """Tensors of one shape for all parameters; then labels or times of the examples for one of them, or a number."""
-    for shape in SHAPES:
-        alike: Given = {
-            n: torch.randn(shape, generator=torch.Generator().manual_seed(i)) * 0.5 for i, n in enumerate(needed)
-        }
-        yield alike
-        for name in needed if len(needed) > 1 else ():
-            yield alike | {name: torch.arange(shape[0]) % 3}
-            yield alike | {name: 0.5}
 
 
 def _function(called: Called, around: tuple[nn.Module, ...]) -> Subject | None:

@@ -48,7 +48,7 @@ def table_formulas(live: Live) -> None:
             fact = {
                 "kind": kind, "error": float(((out - right).abs() / (right.abs() + 1e-3)).max()),
                 "first": float(out[0]), "should_be": float(right[0]), "last": float(out[-1]), "steps": STEPS,
-                "name": name, "by_text": True,
+                "name": name,
             }  # fmt: skip
             live.record("probe.table", name, fact, line=statement.lineno, file=unit.file)
 

@@ -222,7 +222,6 @@ def kl_terms(live: Live) -> None:
                 "scalar_then_reduced": _reduced_twice(formulas, site, live),
                 "statement": site.statement.lineno,
                 "function": function.name if function is not None else "",
-                "divergence_of_torch": "kl_divergence" in calls_in(site.written),
             }
             live.record("probe.kl", target or "kl", value, line=site.line, file=unit.file)
 
