@@ -294,7 +294,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             else f"the frequencies end at {fact['last']:.2g} (a wave of {fact['longest']:.3g} positions) instead of "
             "about 1e-4"
         )
-        severity: Severity = "warning" if fact["of_times"] else "error"
+        severity: Severity = "info" if odd else "warning" if fact["of_times"] else "error"
         yield say("T08", severity, line, fact=fact, said=said)
 
 

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.standins import fragments, six
 from bowerbird.reading.running.standins.anything import Anything
+from bowerbird.reading.running.standins.modules import StandInNet
 
 Replace = Callable[[str, str], None]
 
@@ -32,6 +33,20 @@ def install(replace: Replace) -> None:
     _saved_weights(replace)
     _input(replace)
     _tensors(replace)
+    _layers(replace)
+
+
+def _layers(replace: Replace) -> None:
+    """A layer whose class is not there becomes a stand-in network."""
+    add = nn.Module.add_module
+
+    def added(module: nn.Module, name: str, layer: Any) -> None:
+        if isinstance(layer, Anything):
+            replace(f"layer {layer}", "its class is not there; a network that scales its input took its place")
+            layer = StandInNet()
+        add(module, name, layer)
+
+    put(nn.Module, add_module=added)
 
 
 def _cuda(replace: Replace) -> None:

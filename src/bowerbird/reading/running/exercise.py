@@ -30,6 +30,7 @@ MOST_SECONDS_EACH = 1.5
 MOST_GUESSES = 12
 MOST_INPUTS = 60
 MOST_ALIKE = 4
+MOST_NAMED = 6
 _SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
 _LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
 _PROCESSES = frozenset(
@@ -115,16 +116,25 @@ class _Exercise:
         given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
         self.replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
 
-    def _called(self, module: nn.Module, kind: type[nn.Module], sides: tuple[int, ...] = ()) -> Exception | None:
-        """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
+    def _called(
+        self, module: nn.Module, kind: type[nn.Module], sides: tuple[int, ...] = (), more: frozenset[str] = frozenset()
+    ) -> Exception | None:
+        """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does.
+        A name that ``**kwargs`` lacks is given from then on (``more``)."""
         if entry(module) is _UNIMPLEMENTED:
             self.functions(self._methods(module, kind))
             return None
         error: Exception | None = None
         patience = _Patience(MOST_SECONDS_EACH)
-        for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides)):
+        for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides, more)):
             try:
-                out, given = self._watched(partial(called, module, guess, self.live.forget_call))
+                out, given = self._watched(partial(called, module, guess, self.live.forget_call, more))
+            except KeyError as raised:
+                lacks = frozenset(str(key) for key in raised.args) - more
+                if lacks and len(more) < MOST_NAMED and len(needed(module, more | lacks)) > len(needed(module, more)):
+                    return self._called(module, kind, sides, more | lacks)
+                error = error or patience.met(raised)
+                continue
             except Exception as raised:  # the user's forward, given guesses
                 error = error or patience.met(raised)
                 continue
@@ -135,10 +145,10 @@ class _Exercise:
             return None
         return error or RuntimeError("no input was tried in time")
 
-    def _inputs(self, module: nn.Module, sides: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    def _inputs(self, module: nn.Module, sides: tuple[int, ...], more: frozenset[str]) -> Iterator[tuple[Any, ...]]:
         """Tuples of inputs for a call, likely ones first."""
         used = uses(entry(module))
-        wanted = needed(module)
+        wanted = needed(module, more)
         options = [list(self._input(p, used.get(p.name, Use()), module, sides)) for p in wanted]
         yield from combined(options, MOST_INPUTS)
 
@@ -311,17 +321,22 @@ def entry(module: nn.Module) -> Callable[..., Any]:
     return inspect.unwrap(kind.forward if kind.__call__ is nn.Module.__call__ else kind.__call__)
 
 
-def needed(module: nn.Module) -> list[inspect.Parameter]:
-    """The arguments that a call cannot do without, keyword-only ones last."""
+def needed(module: nn.Module, more: frozenset[str] = frozenset()) -> list[inspect.Parameter]:
+    """The arguments that a call cannot do without, keyword-only ones last; ``more`` are names that were missed in what
+    it takes by ``**kwargs``."""
     found = list(inspect.signature(entry(module)).parameters.values())[1:]
-    return [p for p in found if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
+    rest = next((p.name for p in found if p.kind is p.VAR_KEYWORD), "")
+    keys = sorted({*uses(entry(module)).get(rest, Use()).keys, *more}) if rest else []
+    named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY) for key in keys if key.isidentifier()]
+    return [p for p in found if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)] + named
 
 
 def called(
-    module: nn.Module, inputs: tuple[Any, ...], forget: Callable[[nn.Module], None]
+    module: nn.Module, inputs: tuple[Any, ...], forget: Callable[[nn.Module], None],
+    more: frozenset[str] = frozenset(),
 ) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
     """The module's answer and the inputs that were taken in the end; raises the first failure."""
-    names = [p.name for p in needed(module) if p.kind is p.KEYWORD_ONLY]
+    names = [p.name for p in needed(module, more) if p.kind is p.KEYWORD_ONLY]
     extra: dict[str, Any] = {}
 
     def call(*given: Any) -> Any:

@@ -12,6 +12,8 @@ from bowerbird.reading.running.request import Driver, Request
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.source import Source
 
+SEQUENCE = (32,)
+"""So many tokens in place of a picture."""
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 32, 32))
 MOST_ATTEMPTS = 4
 MOST_RERUNS = 12
@@ -113,7 +115,8 @@ def _others(facts: FactStore, why: str, request: Request) -> list[Request]:
     failed = facts.of("run.exception")
     guessed = any("stand-in images" in str(fact["reason"]) for fact in facts.of("run.stand_in"))
     if failed and guessed and request.image_shape is None:
-        return [replace(request, image_shape=shape) for shape in SHAPES]
+        texts = any("Embedding(" in text for text in request.texts.values())  # then texts are likely, and tried first
+        return [replace(request, image_shape=shape) for shape in ((SEQUENCE, *SHAPES) if texts else SHAPES)]
     return []
 
 
