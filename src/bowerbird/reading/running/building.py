@@ -172,6 +172,8 @@ def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[st
     if small:
         yield {**usual, **small}
     yield usual
+    if single := {name: 4 for name, value in usual.items() if type(value) is int and value == 1}:
+        yield {**usual, **single}  # what is split into halves has more than one
     for p in parameters:  # a default that the constructor itself refuses
         choices = used.get(p.name, Use()).choices
         if choices and p.default is not p.empty and p.default not in (*choices, None):

@@ -26,7 +26,7 @@ from bowerbird.reading.running.refusals import fitted
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.uses import Use, uses
 
-MOST_SECONDS_EACH = 1.5
+LEAST_SECONDS_EACH, MOST_SECONDS_EACH = 0.4, 1.5
 MOST_GUESSES = 12
 MOST_INPUTS = 60
 MOST_ALIKE = 4
@@ -48,9 +48,13 @@ def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
     classes = [k for k in live.classes().values() if issubclass(k, nn.Module) and not inspect.isabstract(k)]
     if wanted is not None:
         classes = [k for k in classes if k.__name__ == wanted] or classes
-    for kind in sorted(classes, key=lambda k: -(live.line_of(k) or 0)):
-        work.module(kind)
-        live.roots = live.refreshed()
+    waiting = sorted(classes, key=lambda k: -(live.line_of(k) or 0))
+    for seconds in (LEAST_SECONDS_EACH, MOST_SECONDS_EACH):  # one that is slow takes no time from the others
+        failed = [(kind, work.module(kind, seconds)) for kind in waiting]
+        waiting = [kind for kind, failure in failed if failure is not None]
+    for _, failure in failed:
+        if failure is not None:
+            live.recorder.exception(failure, phase="exercise")
     for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module) and not inspect.isabstract(k)]:
         work.plain(plain)
     if wanted is None:
@@ -65,18 +69,26 @@ class _Exercise:
         self.live, self.replace = live, replace
         self.guesses = Guesses(live, replace)
         self.waiting: Functions = {}
+        self.seconds = MOST_SECONDS_EACH
 
     # --------------------------------------------------------------------------------------------------- modules
 
-    def module(self, kind: type[nn.Module]) -> None:
-        """Calls a module of a class, one that the program has made or one that is built here, and its methods."""
+    def module(self, kind: type[nn.Module], seconds: float) -> Exception | None:
+        """Calls a module of a class, one that the program has made or one that is built here, and its methods; the
+        first failure where none could be called."""
+        try:
+            return self._module(kind, seconds)
+        finally:
+            self.live.roots = self.live.refreshed()
+
+    def _module(self, kind: type[nn.Module], seconds: float) -> Exception | None:
+        self.seconds = seconds
         ran = next((m for m in self.live.names.modules() if type(m) is kind and self.live.inputs(m) is not None), None)
         if ran is not None:
             self._methods_of(ran, kind)
-            return
+            return None
         made = next(iter(self.live.modules(kind.__name__).values()), None)
-        if made is None or self._called(made, kind) is not None:
-            self._built(kind)
+        return self._built(kind) if made is None or self._called(made, kind) is not None else None
 
     def _methods_of(self, module: nn.Module, kind: type[nn.Module]) -> None:
         """Calls the methods that nothing has reached of a module that ran, after what it was given first."""
@@ -90,9 +102,9 @@ class _Exercise:
                 out = ()
             self._after(waiting, out, given[0])
 
-    def _built(self, kind: type[nn.Module]) -> None:
+    def _built(self, kind: type[nn.Module]) -> Exception | None:
         """Builds a class with one set of arguments after another until a call works; keeps the last that could be."""
-        patience = _Patience(MOST_SECONDS_EACH * 2)
+        patience = _Patience(self.seconds * 2)
         failure: Exception | None = None
         kept: nn.Module | None = None
         for guess in itertools.takewhile(lambda _: patience.left, candidates(kind, self.guesses)):
@@ -108,9 +120,8 @@ class _Exercise:
             sides = (v for n, v in arguments.items() if _SIDES.search(n) and isinstance(v, int) and 3 < v <= 256)
             failure = self._called(module, kind, tuple(sides))
             if failure is None:
-                return
-        if failure is not None:
-            self.live.recorder.exception(failure, phase="exercise")
+                return None
+        return failure
 
     def _told(self, kind: type, arguments: dict[str, Any]) -> None:
         given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
@@ -125,7 +136,7 @@ class _Exercise:
             self.functions(self._methods(module, kind))
             return None
         error: Exception | None = None
-        patience = _Patience(MOST_SECONDS_EACH)
+        patience = _Patience(self.seconds)
         for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides, more)):
             try:
                 out, given = self._watched(partial(called, module, guess, self.live.forget_call, more))

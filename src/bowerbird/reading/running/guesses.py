@@ -143,6 +143,8 @@ class Guesses:
             return nn.ReLU()
         if use.called and not use.is_tensor and "int" not in note:
             return module(name)
+        if use.holds and not use.is_tensor and "str" not in note:
+            return [0, 1]
         if "List" in note or "list" in note or "Sequence" in note:
             return [16, 32]
         if name.endswith(("_mults", "_mult", "dims", "sizes", "channels_list", "widths")):
