@@ -41,7 +41,9 @@ class Exercised:
         if wanted is not None:
             return own
         called = {f.subject: bool(f["returned"]) for f in facts.of("module.calls")}
-        built = [t for t in facts.of("module.tree") if t["parameters"] and t.file in self.program.units]
+        built = [
+            t for t in facts.of("module.tree") if t["parameters"] and t.line and t.file in self.program.units
+        ]  # one without a line is made up
         known = {info.name for unit in self.program for info in unit.classes.values()}
         return own | {t.subject: called.get(t.subject, False) for t in built if t["class"] not in known}
 
