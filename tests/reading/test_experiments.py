@@ -201,3 +201,26 @@ def test_what_only_guesses_called_is_a_remark(tmp_path: Path, child: Child) -> N
         path.write_text(GUESSED + more, encoding="utf-8")
         serious = {f.rule for f in check(path, child=child).findings if f.severity in ("error", "warning")}
         assert serious == expected
+
+
+KNOWN = """import torch
+
+def first(x, y):
+    return (x.clamp(min=0) - x * y + torch.log1p(torch.exp(-x.abs()))).mean()
+
+def second(a, b):
+    return (-0.5 * (1 + b - a**2 - b.exp()).sum(1)).mean()
+
+def almost(a, b):
+    return (-0.5 * (1 + b - a - b.exp()).sum(1)).mean()
+
+x, y = torch.randn(8, 5), torch.rand(8, 5)
+first(x, y), second(x, y), almost(x, y)
+"""
+
+
+def test_a_function_is_known_by_what_it_computes(tmp_path: Path, child: Child) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(KNOWN, encoding="utf-8")
+    told = {f.line: f.message for f in check(path, child=child, rules=("X26",)).findings}
+    assert set(told) == {3, 6} and "cross_entropy_with_logits" in told[3] and "KL divergence" in told[6]
