@@ -158,7 +158,7 @@ def last_line(error: BaseException) -> str:
 def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[str, Any]]:
     """Arguments for a constructor: the usual value of each name first, then all widths alike, then smaller ones."""
     try:
-        signature = inspect.signature(kind)
+        signature = _signature(kind)
     except (TypeError, ValueError):
         return
     parameters, used = signature.parameters.values(), uses(kind)
@@ -185,6 +185,14 @@ def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[st
     for width in (64, 16, 8):
         yield {**usual, **{n: width for n in numbers if usual[n] > 12 and "vocab" not in n}}
     yield from ({**usual, **dict.fromkeys(numbers, width)} for width in (4, 8, 32))
+
+
+def _signature(kind: type) -> inspect.Signature:
+    """The signature of a constructor, with its annotations as objects where they can be evaluated."""
+    try:
+        return inspect.signature(kind, eval_str=True)
+    except Exception:  # an annotation that is only meant to be read
+        return inspect.signature(kind)
 
 
 def _small(name: str, default: Any) -> int | None:

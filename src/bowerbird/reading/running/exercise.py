@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from bowerbird.reading.running.building import built, candidates, last_line, mended, missed, said
-from bowerbird.reading.running.guesses import Guesses, Replace, batch, combined, values
+from bowerbird.reading.running.guesses import BATCH, Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.refusals import fitted
 from bowerbird.reading.running.standins import fragments
@@ -32,6 +32,8 @@ MOST_INPUTS = 60
 MOST_ALIKE = 4
 MOST_NAMED = 6
 _SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
+_STATE = re.compile(r"state|hidden|^h\d?$|memory|cache")
+_BEGINNING = re.compile(r"(get_)?(init|initial|zero|begin)_?(state|states|hidden|memory|cache)")
 _LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
 _PROCESSES = frozenset(
     "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
@@ -165,6 +167,9 @@ class _Exercise:
 
     def _input(self, p: inspect.Parameter, use: Use, module: nn.Module, sides: tuple[int, ...]) -> Iterator[Any]:
         note = str(p.annotation)
+        begin = [name for name in dir(type(module)) if _BEGINNING.fullmatch(name)] if _STATE.search(p.name) else []
+        with contextlib.suppress(Exception):  # the user's method, given a guess
+            yield from (getattr(module, name)(BATCH) for name in begin)
         if use.called and not use.is_tensor:
             yield self.guesses.network(p.name)
         elif use.keys and not use.is_tensor:
