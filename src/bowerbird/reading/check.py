@@ -165,16 +165,17 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     waited = [unit.classes[name].node for name in about["guessed"] or () if name in unit.classes]
     function, line = function_at(unit, finding.line), finding.line
     never = function is not None and own.isdisjoint(range(function.body[0].lineno, (function.end_lineno or 0) + 1))
-    return never or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
+    tried = [unit.functions.get(fact.subject) for fact in run.facts.of("run.tried")]
+    cited = [fact for identity in finding.facts if (fact := run.facts.get(identity)) is not None]
+    asked = function in tried or any(fact.topic.startswith("property.") for fact in cited)
+    return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
 
 
 def _guessed(finding: Finding) -> Finding:
-    """A finding of code that nothing but guesses has called: what an experiment proves there, or a run with the patch,
-    is a warning; what was only seen is a remark, since other values may show something else."""
-    rule = all_rules()[finding.rule]
-    proved = finding.severity == "error" and (rule.exact or finding.patch is not None)
-    severity: Severity = "warning" if proved else "info"
+    """A finding of code that nothing but guesses has called: what was proved is a warning there, and what was only seen
+    a remark, since other values may show something else."""
     said = f"{finding.evidence} Seen when it was called with values that were made up."
+    severity: Severity = "warning" if finding.severity == "error" else "info"
     return replace(finding, severity=severity, evidence=said, patch=None)
 
 
