@@ -136,7 +136,9 @@ class Exercised:
         if not self.ran:
             return f"none of its {self.kind}s ran ({_listed(list(self.parts))})"
         if self.never and not self.own_steps:
-            return f"{len(self.never)} of its {len(self.parts)} {self.kind}s never ran ({_listed(self.never)})"
+            late = any(fact["phase"] == "exercise" for fact in self.run.facts.of("run.cut"))
+            said = f"{len(self.never)} of its {len(self.parts)} {self.kind}s never ran ({_listed(self.never)})"
+            return f"{said}; the time for trying them was over" if late else said
         return ""
 
     def _first_exception(self) -> str:
