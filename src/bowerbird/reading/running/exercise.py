@@ -19,7 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import built, candidates, last_line, mended, missed, said
+from bowerbird.reading.running.building import (
+    annotated,
+    built,
+    candidates,
+    last_line,
+    mended,
+    missed,
+    said,
+    signature_of,
+)
 from bowerbird.reading.running.guesses import BATCH, Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.refusals import fitted
@@ -260,7 +269,7 @@ class _Exercise:
         """Whether a function came to its end on one of several guesses; the lines of one that raised did not run."""
         code = inspect.unwrap(function).__code__
         guesses = itertools.chain((g for g in likely if _takes(function, g)), self._arguments(function))
-        named, failed, patience = _named(function), "", _Patience(MOST_SECONDS_EACH / 2)
+        named, failed, patience = self._by_name(function), "", _Patience(MOST_SECONDS_EACH / 2)
         for arguments in itertools.takewhile(lambda _: patience.left, itertools.islice(guesses, MOST_GUESSES)):
             before = {file: set(lines) for file, lines in self.live.reached.items()}
             try:
@@ -285,10 +294,28 @@ class _Exercise:
 
     def _arguments(self, function: Callable[..., Any]) -> Iterator[tuple[Any, ...]]:
         used = uses(function)
-        wanted = [p for p in inspect.signature(function).parameters.values()
+        wanted = [p for p in signature_of(function).parameters.values()
                   if p.default is p.empty and p.kind in POSITIONAL]  # fmt: skip
-        options = [list(itertools.islice(self.guesses.of_call(p, used.get(p.name, Use())), 5)) for p in wanted]
+        options = [
+            list(
+                itertools.islice(
+                    itertools.chain(annotated(p.annotation, self.guesses), self.guesses.of_call(p, use)), 5
+                )
+            )
+            for p in wanted
+            for use in (used.get(p.name, Use()),)
+        ]
         yield from combined(options, 40)
+
+    def _by_name(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Values for what a function takes by name alone, and for what it reads of its ``**kwargs``."""
+        used = uses(function)
+        own = [
+            p for p in signature_of(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        ]
+        likely = {p.name: itertools.chain(annotated(p.annotation, self.guesses),
+                                          self.guesses.of_call(p, used.get(p.name, Use()))) for p in own}  # fmt: skip
+        return {name: next(values, None) for name, values in likely.items()} | _named(function)
 
     def _watched(self, call: Callable[[], Any]) -> Any:
         """What a call answers; where it comes to its end, the names of the program's functions in it are remembered."""

@@ -151,7 +151,9 @@ class Guesses:
             return [1, 2]
         if (use.sliced or use.attributes & {"shape", "size", "device", "dtype"}) and not fragments.known(name):
             return torch.randn(BATCH, 8, 16, 16)
-        return False if "bool" in note else fragments.setting(name)
+        value = fragments.setting(name)
+        whole = re.fullmatch(r"int|<class 'int'>", note) and isinstance(value, float)
+        return False if "bool" in note else max(round(value), 4) if whole else value
 
     def thing(self, parameter: inspect.Parameter, use: Use) -> Any:
         """An object that a name or a use asks for: settings, a loader, a network, its optimiser, a loss; None of
