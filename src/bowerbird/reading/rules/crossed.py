@@ -27,12 +27,14 @@ def crossed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     asked = 0
     for unit in program:
         ran = {line for fact in facts.of("run.reached", "own") if fact.file == unit.file for line in fact.value}
-        for key, call, function, pair in _crossings(program, unit):
+        for unpacked, call, function, pair in _crossings(program, unit):
             statement = unit.statement(call)
             if asked < MOST_ASKED and statement is not None and statement.lineno in ran:
                 asked += 1
                 names = last_name(pair[0]), last_name(pair[1])
-                found = say(key, "info", call.lineno, file=unit.file, name=function.name, pair=names)
+                found = say(
+                    "X25b" if unpacked else "X25", "info", call.lineno, file=unit.file, name=function.name, pair=names
+                )
                 yield from _tried(found, unit, pair, facts, run)
 
 
@@ -67,22 +69,22 @@ def _exchange(unit: Unit, pair: Pair) -> Patch | None:
     return Patch("X25: exchange", (Edit(unit.file, line, line, (new.decode(),)),))
 
 
-def _crossings(program: Program, unit: Unit) -> Iterator[tuple[str, ast.Call, Function, Pair]]:
-    """Calls at which names cross: the key of what is said, the function, and the two expressions."""
+def _crossings(program: Program, unit: Unit) -> Iterator[tuple[bool, ast.Call, Function, Pair]]:
+    """Calls at which names cross: whether where the results are unpacked, the function, and the two expressions."""
     for call in unit.all(ast.Call):
         function = _defined(program, unit, call)
         if function is None or any(isinstance(a, ast.Starred) for a in call.args):
             continue
         pair = _crossing(call.args, [a.arg for a in function.args.args if a.arg not in ("self", "cls")])
         if pair and not _either_way(unit, call, pair):
-            yield "X25", call, function, pair
+            yield False, call, function, pair
         statement = unit.parents.get(call)
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         returned = [n.value for n in ast.walk(function) if isinstance(n, ast.Return) and isinstance(n.value, ast.Tuple)]
         if isinstance(target, ast.Tuple) and returned:
             pairs = [_crossing(target.elts, [last_name(e) for e in r.elts]) for r in returned]
             if all(pairs) and pairs[0] is not None:
-                yield "X25b", call, function, pairs[0]
+                yield True, call, function, pairs[0]
 
 
 def _crossing(given: list[ast.expr], wanted: list[str]) -> Pair | None:
