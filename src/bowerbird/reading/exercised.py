@@ -150,13 +150,11 @@ class Exercised:
 
     def _answered(self, unit: Unit, node: ast.ClassDef) -> bool:
         """A class that is used without ``forward`` ran when another method of it did (a Lightning module), to its
-        ``return`` where there is a ``forward`` too (a flow's ``log_prob``)."""
+        ``return`` where there is a ``forward`` too and it computes (a flow's ``log_prob``)."""
         methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef) and n.name != "__init__"}
         if "forward" not in methods:
             return any(self._any_ran(unit, method) for method in methods.values())
-        ends = [
-            m.body[-1].lineno for name, m in methods.items() if name[0] != "_" and isinstance(m.body[-1], ast.Return)
-        ]
+        ends = [m.body[-1].lineno for name, m in methods.items() if name[0] != "_" and _computes(m)]
         return not self._reached(unit.file).isdisjoint(ends)
 
     def _any_ran(self, unit: Unit, node: ast.AST) -> bool:
@@ -188,6 +186,13 @@ class Exercised:
             ],
             "guessed": self.guessed,
         }
+
+
+def _computes(method: ast.FunctionDef) -> bool:
+    """Whether a method makes something of what it is given, in more than one statement, and returns it: a count of
+    parameters or a state to begin with is no run of a module."""
+    statements = [s for s in method.body if does_something(s)]
+    return len(method.args.args) > 1 and len(statements) > 1 and isinstance(method.body[-1], ast.Return)
 
 
 def _lines(node: ast.AST) -> Iterator[int]:
