@@ -17,6 +17,8 @@ from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import python2
 
 MOST_NAMES = 6
+CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+"""What holds modules and cannot be called."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Exercised:
             return own
         called = {f.subject: bool(f["returned"]) for f in facts.of("module.calls")}
         built = [
-            t for t in facts.of("module.tree") if t["parameters"] and t.line and t.file in self.program.units
-        ]  # one without a line is made up
+            t for t in facts.of("module.tree")
+            if t["parameters"] and t.line and t.file in self.program.units and t["class"] not in CONTAINERS
+        ]  # fmt: skip  # one without a line is made up
         known = {info.name for unit in self.program for info in unit.classes.values()}
         return own | {t.subject: called.get(t.subject, False) for t in built if t["class"] not in known}
 
