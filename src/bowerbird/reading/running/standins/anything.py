@@ -37,7 +37,8 @@ class Anything:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs and callable(args[0]) and not isinstance(args[0], Anything):
-            return args[0]  # used as a decorator
+            if getattr(args[0], "__module__", "") not in ("builtins", "numpy", "torch"):
+                return args[0]  # used as a decorator
         return Anything(f"{self._name}()")
 
     def __getattr__(self, name: str) -> Any:
