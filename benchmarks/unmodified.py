@@ -1,6 +1,6 @@
 """What ``check`` says of files of public repositories that nobody changed: how many errors, and how much of them ran.
 
-    python benchmarks/unmodified.py CLONES [--list popular|drawn] [--out FILE] [--judged FILE]
+    python benchmarks/unmodified.py CLONES [--list popular|drawn|blind|aside] [--out FILE] [--judged FILE]
 
 CLONES holds a folder OWNER+NAME for each repository of unmodified.tsv, a checkout at its commit.  What is not there is
 passed over and counted.  ``popular`` are repositories that many read, up to four files of each; ``drawn`` were drawn at
@@ -85,7 +85,7 @@ def summary(found: list[dict[str, Any]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clones", type=Path)
-    parser.add_argument("--list", choices=("popular", "drawn"))
+    parser.add_argument("--list", choices=("popular", "drawn", "blind", "aside"))
     parser.add_argument("--out", type=Path, help="one JSON line for each file")
     arguments = parser.parse_args()
     found = []

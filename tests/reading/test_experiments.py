@@ -72,6 +72,8 @@ SLIPS = [
     ("D09", "self.decay * self.kept[n] + (1 - self.decay) * p", "(1 - self.decay) * self.kept[n] + self.decay * p"),
     ("X25", "= mixed(block, x, given)", "= mixed(block, given, x)"),
 ]
+REMARKS = {"X25"}
+"""What names alone suggest: the program runs either way."""
 AT = {"P08": "h = self.act(x)", "X23": "def inverse"}
 """Where a slip shows that does not stand there."""
 
@@ -80,7 +82,10 @@ def found(text: str, folder: Path, child: Child) -> set[tuple[str, int]]:
     path = folder / "program.py"
     path.write_text(text, encoding="utf-8")
     result = check(path, child=child)
-    return {(f.rule, f.line) for f in result.findings if f.severity in ("error", "warning")}
+    return {
+        (f.rule, f.line) for f in result.findings
+        if f.severity in ("error", "warning") or (f.severity == "info" and f.rule in REMARKS)
+    }  # fmt: skip
 
 
 def test_each_experiment_finds_its_defect(tmp_path: Path, child: Child) -> None:
@@ -98,3 +103,87 @@ def test_each_experiment_finds_its_defect(tmp_path: Path, child: Child) -> None:
 @pytest.mark.parametrize("rules", ["XMPTVDL"])
 def test_nothing_is_found_in_the_right_program(rules: str, tmp_path: Path, child: Child) -> None:
     assert {f for f in found(RIGHT, tmp_path, child) if f[0][0] in rules} == set()
+
+
+CROSSED = """import torch
+from torch import nn
+
+class Scale(nn.Module):
+    def forward(self, x, t):
+        return x * (1 + t[:, None])
+
+scale = Scale()
+t, x = torch.rand(6), torch.randn(6, 4)
+
+def shifted(a, b):
+    return BODY
+
+a, b = torch.randn(6, 4), torch.randn(6, 4)
+CALL
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "call", "severity"),
+    [
+        ("scale(a, b[:, 0])", "shifted(b, a)", "info"),
+        ("scale(a, b[:, 0])", "x, t = torch.randn(6), torch.randn(6, 4); scale(t, x)", None),
+        ("torch.softmax(a, 0) * b.sum()", "shifted(b[:, :1] * 0, a)", None),
+    ],
+)
+def test_crossed_names_are_asked_by_exchanging_them(
+    body: str, call: str, severity: str | None, tmp_path: Path, child: Child
+) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(CROSSED.replace("BODY", body).replace("CALL", call), encoding="utf-8")
+    told = {f.severity for f in check(path, child=child, rules=("X25",)).findings if f.rule == "X25"}
+    assert told == ({severity} if severity else set())
+
+
+GUESSED = """import torch
+from torch import nn
+
+class Gate(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.lin = nn.Linear(width, width)
+
+    def forward(self, x, mask):
+        unused = torch.randn(3) * 2
+        return self.lin(x) + 0 * mask.sum()
+"""
+
+
+def test_what_only_guesses_called_is_a_remark(tmp_path: Path, child: Child) -> None:
+    """The same class, defined alone and called by its program."""
+    path = tmp_path / "program.py"
+    for more, expected in (
+        ("", set()),
+        ("\nprint(Gate()(torch.randn(6, 4), torch.rand(6, 4)).sum())\n", {"X08", "X20"}),
+    ):
+        path.write_text(GUESSED + more, encoding="utf-8")
+        serious = {f.rule for f in check(path, child=child).findings if f.severity in ("error", "warning")}
+        assert serious == expected
+
+
+KNOWN = """import torch
+
+def first(x, y):
+    return (x.clamp(min=0) - x * y + torch.log1p(torch.exp(-x.abs()))).mean()
+
+def second(a, b):
+    return (-0.5 * (1 + b - a**2 - b.exp()).sum(1)).mean()
+
+def almost(a, b):
+    return (-0.5 * (1 + b - a - b.exp()).sum(1)).mean()
+
+x, y = torch.randn(8, 5), torch.rand(8, 5)
+first(x, y), second(x, y), almost(x, y)
+"""
+
+
+def test_a_function_is_known_by_what_it_computes(tmp_path: Path, child: Child) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(KNOWN, encoding="utf-8")
+    told = {f.line: f.message for f in check(path, child=child, rules=("X26",)).findings}
+    assert set(told) == {3, 6} and "cross_entropy_with_logits" in told[3] and "KL divergence" in told[6]

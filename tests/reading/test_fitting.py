@@ -108,3 +108,69 @@ class Net(nn.Module):
     (tmp_path / "net.py").write_text(text)
     result = check(tmp_path / "net.py", child=child)
     assert any("config=NetConfig(width=24, bias=False)" in name for name in result.stand_ins), result.stand_ins
+
+
+FORMS = {
+    "named": """from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(13, 8)
+    def forward(self, x, **given):
+        return x + self.head(given["head_embedding"].float()).mean()
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Block()
+    def forward(self, x, **given):
+        return self.block(x, **given)
+""",
+    "missing layer": """import torch
+from torch import nn
+from coupling import Coupling
+
+class Flow(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.layers, self.scale = nn.ModuleList([Coupling(width)]), nn.Linear(width, width)
+    def forward(self, x):
+        for layer in self.layers:
+            x, more = layer(x, invert=isinstance(layer, Coupling))
+        return self.scale(x) + more
+""",
+    "tokens": """import argparse
+import torch
+from datasets import load_dataset
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer
+
+class Model(nn.Module):
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.table, self.out = nn.Embedding(vocabulary, 16), nn.Linear(16, vocabulary)
+    def forward(self, x):
+        n, length = x.shape
+        return self.out(self.table(x))
+
+tokenizer = AutoTokenizer.from_pretrained("gpt2")
+model = Model(tokenizer.vocab_size)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for ids in DataLoader(load_dataset("stories")["train"], batch_size=8):
+    ids = ids.to("cpu")
+    loss = nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_take_the_form_that_the_code_asks_for(form: str, tmp_path: Path, child: Child) -> None:
+    (tmp_path / "program.py").write_text(FORMS[form], encoding="utf-8")
+    result = check(tmp_path / "program.py", child=child)
+    assert not result.exercised.never, result.facts.of("run.exception")
+    assert result.exercised.own_steps or form != "tokens"

@@ -11,6 +11,8 @@ from bowerbird import cli
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.check import CheckResult, as_text, check, fix
 from bowerbird.reading.explain.read import read
+from bowerbird.reading.explain.text import ours, told
+from bowerbird.reading.facts import FactStore
 from bowerbird.reading.running import observation
 from bowerbird.reading.running.launch import Child
 
@@ -106,7 +108,6 @@ def test_a_module_that_nothing_could_call_is_not_judged(child: Child, tmp_path: 
     assert not result.ran and result.exit_status == 3
     assert last(result).startswith("Not judged: none of its modules ran (Odd)")
     assert result.to_json()["modules"] == {"ran": [], "never": ["Odd"]}
-    assert result.exercised.missed == [(str(tmp_path / "program.py"), 8, 8)]
 
 
 def test_a_method_that_fails_when_it_is_only_shown_ends_nothing(child: Child, tmp_path: Path) -> None:
@@ -243,6 +244,54 @@ def test_a_reading_says_what_never_ran(child: Child, tmp_path: Path) -> None:
     assert reading.exercised is not None and reading.to_json()["exercised"]["modules"]["ran"] == ["Mixer"]
     told = " ".join(str(text) for text in reading.texts())
     assert "so it could not be judged as a whole" in told and "1 of 1 modules" in told
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("2 of its 3 modules never ran (Net, Block)", "3 个模块中有 2 个从未运行（Net, Block）"),
+        ("none of its functions ran (it has none)", "函数都没有运行（没有）"),
+        ("it raised ValueError at line 12: too many values", "它抛出 ValueError（第 12 行）：too many values"),
+        (
+            "it used up its 12 s of processor time (--seconds gives more)",
+            "用完了 12 秒处理器时间（--seconds 可以增加）",
+        ),
+        ("it could not be run: it was stopped: it wrote too much", "无法运行：被停止：写入的内容过多"),
+    ],
+)
+def test_a_chinese_reading_says_in_chinese_why_nothing_is_judged(why: str, said: str) -> None:
+    fact = FactStore().add("observed", "run.exercised", "program", {"why": why})
+    assert ours(fact, ["why"], "zh").shown.replace(" ", "") == said.replace(" ", "")
+    assert ours(fact, ["why"], "en").shown == why
+
+
+def test_a_property_is_told_in_words() -> None:
+    value = {"holds": False, "said": "no other value changes it", "module": True}
+    fact = FactStore().add("probed", "property.heeded", "Net", value)
+    assert str(told(fact, "zh")) == "对 `Net` 的试验：“每个参数换成别的值，输出都会变”不成立"
+    assert str(told(fact, "en")).startswith("an experiment on `Net` finds it untrue that")
+
+
+EQUAL = """
+import torch
+from torch import nn
+
+class Scale(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.width, self.layer = width, nn.Linear(width, width)
+    def __eq__(self, other):
+        return isinstance(other, Scale) and self.width == other.width
+    def forward(self, x):
+        return self.layer(x)
+
+print(Scale()(torch.randn(3, 4)).sum())
+"""
+
+
+def test_a_module_that_cannot_be_hashed_runs(child: Child, tmp_path: Path) -> None:
+    result = run(child, tmp_path, EQUAL)
+    assert result.ran and not result.exercised.not_judged
 
 
 SLIPS = """import torchvision

@@ -1,6 +1,5 @@
 """``check``: reads a program, runs it under observation, and asks every rule what it says."""
 
-import ast
 import contextlib
 import json
 from collections.abc import Iterator
@@ -14,12 +13,13 @@ from bowerbird.reading import drivers
 from bowerbird.reading.counterfactual import settled, still
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.facts import FactStore
-from bowerbird.reading.findings import Finding, in_order
+from bowerbird.reading.findings import Finding, Severity, in_order
 from bowerbird.reading.patching import Patch, combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.rules.messages import FIRST
+from bowerbird.reading.rules.places import function_at
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.request import Driver
@@ -133,9 +133,9 @@ def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> It
     for finding in findings:
         if finding.rule == RAISED and (finding.file, finding.line) in explained:
             continue
-        if finding.severity == "error" and finding.rule != RAISED and _within_guessed(finding, program, run):
-            said = f"{finding.evidence} Seen when it was called with values that were made up."
-            finding = replace(finding, severity="warning", evidence=said, patch=None)
+        serious = finding.severity in ("error", "warning") and finding.facts and finding.rule != RAISED
+        if serious and _within_guessed(finding, program, run):
+            finding = _guessed(finding)
         yield replace(finding, evidence=f"{finding.evidence}{note}") if finding.facts else finding
 
 
@@ -159,12 +159,24 @@ def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Ite
 def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     """Whether a finding stands in a class or function that nothing but guesses has called, with or without success."""
     unit, about = program.units.get(finding.file), run.facts.first("run.program")
-    if unit is None:
+    own = next((set(f.value) for f in run.facts.of("run.reached", "own") if f.file == finding.file), None)
+    if unit is None or about is None or own is None:
         return False
-    names = {fact.subject for fact in run.facts.of("run.tried")} | set(about["guessed"] or () if about else ())
-    parts = {**unit.functions, **{node.name: node for node in unit.tree.body if isinstance(node, ast.ClassDef)}}
-    nodes = [parts[name] for name in names if name in parts]
-    return any(node.lineno <= finding.line <= (node.end_lineno or node.lineno) for node in nodes)
+    waited = [unit.classes[name].node for name in about["guessed"] or () if name in unit.classes]
+    function, line = function_at(unit, finding.line), finding.line
+    never = function is not None and own.isdisjoint(range(function.body[0].lineno, (function.end_lineno or 0) + 1))
+    tried = [unit.functions.get(fact.subject) for fact in run.facts.of("run.tried")]
+    cited = [fact for identity in finding.facts if (fact := run.facts.get(identity)) is not None]
+    asked = function in tried or any(fact.topic.startswith("property.") for fact in cited)
+    return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
+
+
+def _guessed(finding: Finding) -> Finding:
+    """A finding of code that nothing but guesses has called: what was proved is a warning there, and what was only seen
+    a remark, since other values may show something else."""
+    said = f"{finding.evidence} Seen when it was called with values that were made up."
+    severity: Severity = "warning" if finding.severity == "error" else "info"
+    return replace(finding, severity=severity, evidence=said, patch=None)
 
 
 def _elsewhere(finding: Finding, facts: FactStore) -> bool:

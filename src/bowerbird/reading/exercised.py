@@ -17,6 +17,8 @@ from bowerbird.reading.running.run import Run
 from bowerbird.reading.source import python2
 
 MOST_NAMES = 6
+CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+"""What holds modules and cannot be called."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Exercised:
         if wanted is not None:
             return own
         called = {f.subject: bool(f["returned"]) for f in facts.of("module.calls")}
-        built = [t for t in facts.of("module.tree") if t["parameters"] and t.file in self.program.units]
+        built = [
+            t for t in facts.of("module.tree")
+            if t["parameters"] and t.line and t.file in self.program.units and t["class"] not in CONTAINERS
+        ]  # fmt: skip  # one without a line is made up
         known = {info.name for unit in self.program for info in unit.classes.values()}
         return own | {t.subject: called.get(t.subject, False) for t in built if t["class"] not in known}
 
@@ -134,7 +139,9 @@ class Exercised:
         if not self.ran:
             return f"none of its {self.kind}s ran ({_listed(list(self.parts))})"
         if self.never and not self.own_steps:
-            return f"{len(self.never)} of its {len(self.parts)} {self.kind}s never ran ({_listed(self.never)})"
+            late = any(fact["phase"] == "exercise" for fact in self.run.facts.of("run.cut"))
+            said = f"{len(self.never)} of its {len(self.parts)} {self.kind}s never ran ({_listed(self.never)})"
+            return f"{said}; the time for trying them was over" if late else said
         return ""
 
     def _first_exception(self) -> str:
@@ -146,13 +153,11 @@ class Exercised:
 
     def _answered(self, unit: Unit, node: ast.ClassDef) -> bool:
         """A class that is used without ``forward`` ran when another method of it did (a Lightning module), to its
-        ``return`` where there is a ``forward`` too (a flow's ``log_prob``)."""
+        ``return`` where there is a ``forward`` too and it computes (a flow's ``log_prob``)."""
         methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef) and n.name != "__init__"}
         if "forward" not in methods:
             return any(self._any_ran(unit, method) for method in methods.values())
-        ends = [
-            m.body[-1].lineno for name, m in methods.items() if name[0] != "_" and isinstance(m.body[-1], ast.Return)
-        ]
+        ends = [m.body[-1].lineno for name, m in methods.items() if name[0] != "_" and _computes(m)]
         return not self._reached(unit.file).isdisjoint(ends)
 
     def _any_ran(self, unit: Unit, node: ast.AST) -> bool:
@@ -184,6 +189,13 @@ class Exercised:
             ],
             "guessed": self.guessed,
         }
+
+
+def _computes(method: ast.FunctionDef) -> bool:
+    """Whether a method makes something of what it is given, in more than one statement, and returns it: a count of
+    parameters or a state to begin with is no run of a module."""
+    statements = [s for s in method.body if does_something(s)]
+    return len(method.args.args) > 1 and len(statements) > 1 and isinstance(method.body[-1], ast.Return)
 
 
 def _lines(node: ast.AST) -> Iterator[int]:

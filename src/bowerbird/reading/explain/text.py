@@ -12,7 +12,7 @@ from pathlib import Path as File
 from typing import Any, Literal
 
 from bowerbird.reading.facts import Fact
-from bowerbird.reading.wording import Language, sentences
+from bowerbird.reading.wording import Language, sentences, table
 
 Kind = Literal["number", "name", "line", "quote", "general"]
 """``quote``: words of the program or of a finding; ``general``: knowledge that was not observed in the program."""
@@ -161,8 +161,17 @@ _SHOWN: dict[str, Callable[[Fact, tuple[Path, ...]], Ref]] = {
     "p": lambda fact, path: number(fact, *path, form="%"),
     "o": lambda fact, path: large(fact, *path),
 }
-"""Ways to show a value: a quotation, a name, a shape, a number to seven figures, a percentage, with a unit."""
+"""Ways to show a value: a quotation, a name, a shape, a number to seven figures, a percentage, with a unit; beside
+them ``r``, a reason in words of ours."""
 _TRUTH: dict[Language, tuple[str, str]] = {"en": ("no", "yes"), "zh": ("否", "是")}
+
+
+def ours(fact: Fact, path: Sequence[Path], lang: Language) -> Ref:
+    """A reason that the run gives in words of ours, in Chinese as ``reasons.toml`` has it."""
+    words = str(value_of(fact, path))
+    for en, zh in table(File(__file__).with_name("reasons.toml"))["reasons"] if lang == "zh" else ():
+        words = re.sub(en, zh, words)
+    return Ref(" ".join(words.split()), fact.id, "quote", value_of(fact, path))
 
 
 def general(fact: Fact, words: str) -> Ref:
@@ -194,6 +203,8 @@ def piece_of(fact: Fact, place: str, form: str, lang: Language) -> Piece:
     path: tuple[Path, ...] = tuple(int(p) if p.isdigit() else p for p in place.split(".") if p not in ("", "subject"))
     if form == "i":
         return joined(shapes(fact, *path), lang)
+    if form == "r":
+        return ours(fact, path, lang)
     if form or place == "subject":
         return _SHOWN[form or "n"](fact, path)
     value = value_of(fact, path)
@@ -211,6 +222,9 @@ def piece_of(fact: Fact, place: str, form: str, lang: Language) -> Piece:
 
 def told(fact: Fact, lang: Language, words: str = "") -> Text:
     """A fact as a clause, from ``facts.toml``; an experiment tells what it measured."""
+    if fact.topic.startswith("property.") and fact.topic in CLAUSES:
+        said = {"property": Text((CLAUSES[fact.topic][lang],))}
+        return made(words or CLAUSES["other.holds" if fact["holds"] else "other.fails"][lang], lang, said, fact)
     topic = fact.topic if fact.topic in CLAUSES else "other.measured"
     values = list(_measured(fact, lang)) if topic != fact.topic else []
     topic = topic if topic == fact.topic or values else "other.plain"
@@ -221,7 +235,9 @@ def _measured(fact: Fact, lang: Language) -> Iterator[Ref]:
     """The plain entries of what a probe measured."""
     entries = fact.value.items() if isinstance(fact.value, dict) else ()
     plain = [(k, v) for k, v in entries if isinstance(v, bool | int | float) or (isinstance(v, str) and len(v) < 40)]
-    for key, value in plain[:MOST_VALUES]:
+    known = [(CLAUSES.get(f"measured.{k}", {"en": k, "zh": ""})[lang], v) for k, v in plain]
+    known = [(k, v) for k, v in known if k and (lang == "en" or not isinstance(v, str))]
+    for key, value in known[:MOST_VALUES]:
         shown = _TRUTH[lang][value] if isinstance(value, bool) else figure(value)
         yield Ref(f"{key} = {shown}", fact.id, "quote", value)
 

@@ -116,6 +116,13 @@ def reduced_again(program: Program, facts: FactStore, run: Run) -> Iterator[Find
             yield say("X19", "warning", fact.line, fact=fact, function=fact.subject, along=along)
 
 
+@rule("X26", "A known function, written out", family="general")
+def equivalent(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A loss that gives the numbers of one of PyTorch's, whatever it is called."""
+    for fact in facts.of("probe.equivalent"):
+        yield say("X26", "ok", fact.line, fact=fact)
+
+
 @rule("P09", "What was trained is not saved", family="parameters", exact=True)
 def unsaved(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A tensor that training changes, beside parameters and buffers."""

@@ -4,13 +4,22 @@ Values that belong together are made to fit: the width of a head to the width of
 schedule to each other.  A constructor that fails says what it misses.
 """
 
+import collections.abc
+import contextlib
+import dataclasses
+import enum
 import inspect
+import itertools
 import re
 import traceback
+import types
+import typing
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from bowerbird.reading.running.guesses import Guesses
@@ -19,6 +28,7 @@ from bowerbird.reading.running.standins.modules import StandInNet
 from bowerbird.reading.running.uses import Use, uses
 
 MOST_MENDED = 6
+MOST_NESTED = 2
 MOST_WIDTH = 64
 _TURNED: set[str] = set()
 """Switches that were turned, once each."""
@@ -158,7 +168,7 @@ def last_line(error: BaseException) -> str:
 def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[str, Any]]:
     """Arguments for a constructor: the usual value of each name first, then all widths alike, then smaller ones."""
     try:
-        signature = inspect.signature(kind)
+        signature = signature_of(kind)
     except (TypeError, ValueError):
         return
     parameters, used = signature.parameters.values(), uses(kind)
@@ -167,11 +177,19 @@ def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[st
     def module(name: str, wanted: type[nn.Module] | None = None) -> nn.Module:
         return module_for(name, guesses, depth, wanted, kind)
 
-    usual = _fitting({p.name: guesses.of_constructor(p, used.get(p.name, Use()), module) for p in needed})
+    usual = _fitting(
+        {
+            p.name: asked[0] if (asked := list(itertools.islice(annotated(p.annotation, guesses, depth), 1)))
+            else guesses.of_constructor(p, used.get(p.name, Use()), module)
+            for p in needed
+        }
+    )  # fmt: skip
     small = {p.name: least for p in parameters if (least := _small(p.name, p.default)) is not None}
     if small:
         yield {**usual, **small}
     yield usual
+    if single := {name: 4 for name, value in usual.items() if type(value) is int and value == 1}:
+        yield {**usual, **single}  # what is split into halves has more than one
     for p in parameters:  # a default that the constructor itself refuses
         choices = used.get(p.name, Use()).choices
         if choices and p.default is not p.empty and p.default not in (*choices, None):
@@ -183,6 +201,38 @@ def candidates(kind: type, guesses: Guesses, depth: int = 0) -> Iterator[dict[st
     for width in (64, 16, 8):
         yield {**usual, **{n: width for n in numbers if usual[n] > 12 and "vocab" not in n}}
     yield from ({**usual, **dict.fromkeys(numbers, width)} for width in (4, 8, 32))
+
+
+def signature_of(called: Any) -> inspect.Signature:
+    """The signature of a class or function, with its annotations as objects where they can be evaluated."""
+    try:
+        return inspect.signature(called, eval_str=True)
+    except Exception:  # an annotation that is only meant to be read
+        return inspect.signature(called)
+
+
+def annotated(kind: Any, guesses: Guesses, depth: int = 0) -> Iterator[Any]:
+    """Values that an annotation asks for: members, choices, an array, a picture, an object of a class of records, or
+    several of these; none for numbers, tensors and modules, of which the name says more."""
+    if typing.get_origin(kind) is typing.Literal:
+        yield from typing.get_args(kind)
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+        yield from annotated(next((k for k in typing.get_args(kind) if k is not type(None)), None), guesses, depth)
+    elif typing.get_origin(kind) in (list, tuple, collections.abc.Sequence) and typing.get_args(kind):
+        inner = next(annotated(typing.get_args(kind)[0], guesses, depth), None)
+        yield from () if inner is None else ([inner, inner],)
+    elif not isinstance(kind, type) or issubclass(kind, nn.Module | torch.Tensor):
+        return
+    elif issubclass(kind, enum.Enum):
+        yield from kind
+    elif kind is np.ndarray:
+        yield np.random.default_rng(0).random((4, 16), dtype=np.float32)
+    elif issubclass(kind, Image.Image):
+        yield Image.new("RGB", (32, 32))
+    elif (dataclasses.is_dataclass(kind) or guesses.live.line_of(kind) is not None) and depth < MOST_NESTED:
+        for arguments in itertools.islice(candidates(kind, guesses, depth + 1), 2):
+            with contextlib.suppress(Exception):  # the user's constructor, given guesses
+                yield built(kind, guesses, arguments)[0]
 
 
 def _small(name: str, default: Any) -> int | None:

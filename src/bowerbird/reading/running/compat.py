@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.standins import fragments, six
 from bowerbird.reading.running.standins.anything import Anything
+from bowerbird.reading.running.standins.modules import StandInNet
 
 Replace = Callable[[str, str], None]
 
@@ -32,6 +33,20 @@ def install(replace: Replace) -> None:
     _saved_weights(replace)
     _input(replace)
     _tensors(replace)
+    _layers(replace)
+
+
+def _layers(replace: Replace) -> None:
+    """A layer whose class is not there becomes a stand-in network."""
+    add = nn.Module.add_module
+
+    def added(module: nn.Module, name: str, layer: Any) -> None:
+        if isinstance(layer, Anything):
+            replace(f"layer {layer}", "its class is not there; a network that scales its input took its place")
+            layer = StandInNet()
+        add(module, name, layer)
+
+    put(nn.Module, add_module=added)
 
 
 def _cuda(replace: Replace) -> None:
@@ -77,10 +92,23 @@ def _distributed(replace: Replace) -> None:
     set_variable = os.environ.__class__.__setitem__
     put(os.environ.__class__, __setitem__=lambda self, key, value: set_variable(self, key, str(value)))
     dist: Any = torch.distributed
-    nothing = dict.fromkeys(("barrier", "all_reduce", "broadcast", "reduce", "destroy_process_group"), _returns(None))
+    nothing = dict.fromkeys(("barrier", "all_reduce", "broadcast", "reduce", "destroy_process_group"), _exchanged)
     put(dist, init_process_group=begun, get_rank=_returns(0), get_world_size=_returns(1), **nothing)
+    put(dist, all_gather=_gathered)
     put(torch.multiprocessing, spawn=lambda function, args=(), **_: function(0, *args))
     put(nn.parallel, DistributedDataParallel=_Wrapper)
+
+
+def _exchanged(*_: Any, async_op: bool = False, **__: Any) -> Any:
+    """What an exchange returns: a handle that is done, where the program means to wait for it."""
+    handle: Any = torch.futures.Future()
+    handle.set_result(None)
+    return handle if async_op else None
+
+
+def _gathered(parts: list[torch.Tensor], own: torch.Tensor, *_: Any, **settings: Any) -> Any:
+    parts[0].copy_(own)
+    return _exchanged(**settings)
 
 
 class _Wrapper(nn.Module):

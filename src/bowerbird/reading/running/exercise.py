@@ -19,18 +19,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from bowerbird.reading.running.building import built, candidates, last_line, mended, missed, said
-from bowerbird.reading.running.guesses import Guesses, Replace, batch, combined, values
+from bowerbird.reading.running.building import (
+    annotated,
+    built,
+    candidates,
+    last_line,
+    mended,
+    missed,
+    said,
+    signature_of,
+)
+from bowerbird.reading.running.guesses import BATCH, Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.refusals import fitted
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.uses import Use, uses
 
-MOST_SECONDS_EACH = 1.5
+LEAST_SECONDS_EACH, MOST_SECONDS_EACH = 0.4, 1.5
 MOST_GUESSES = 12
 MOST_INPUTS = 60
 MOST_ALIKE = 4
+MOST_NAMED = 6
 _SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
+_STATE = re.compile(r"state|hidden|^h\d?$|memory|cache")
+_BEGINNING = re.compile(r"(get_)?(init|initial|zero|begin)_?(state|states|hidden|memory|cache)")
 _LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
 _PROCESSES = frozenset(
     "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
@@ -47,9 +59,13 @@ def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
     classes = [k for k in live.classes().values() if issubclass(k, nn.Module) and not inspect.isabstract(k)]
     if wanted is not None:
         classes = [k for k in classes if k.__name__ == wanted] or classes
-    for kind in sorted(classes, key=lambda k: -(live.line_of(k) or 0)):
-        work.module(kind)
-        live.roots = live.refreshed()
+    waiting = sorted(classes, key=lambda k: -(live.line_of(k) or 0))
+    for seconds in (LEAST_SECONDS_EACH, MOST_SECONDS_EACH):  # one that is slow takes no time from the others
+        failed = [(kind, work.module(kind, seconds)) for kind in waiting]
+        waiting = [kind for kind, failure in failed if failure is not None]
+    for _, failure in failed:
+        if failure is not None:
+            live.recorder.exception(failure, phase="exercise")
     for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module) and not inspect.isabstract(k)]:
         work.plain(plain)
     if wanted is None:
@@ -64,18 +80,26 @@ class _Exercise:
         self.live, self.replace = live, replace
         self.guesses = Guesses(live, replace)
         self.waiting: Functions = {}
+        self.seconds = MOST_SECONDS_EACH
 
     # --------------------------------------------------------------------------------------------------- modules
 
-    def module(self, kind: type[nn.Module]) -> None:
-        """Calls a module of a class, one that the program has made or one that is built here, and its methods."""
+    def module(self, kind: type[nn.Module], seconds: float) -> Exception | None:
+        """Calls a module of a class, one that the program has made or one that is built here, and its methods; the
+        first failure where none could be called."""
+        try:
+            return self._module(kind, seconds)
+        finally:
+            self.live.roots = self.live.refreshed()
+
+    def _module(self, kind: type[nn.Module], seconds: float) -> Exception | None:
+        self.seconds = seconds
         ran = next((m for m in self.live.names.modules() if type(m) is kind and self.live.inputs(m) is not None), None)
         if ran is not None:
             self._methods_of(ran, kind)
-            return
+            return None
         made = next(iter(self.live.modules(kind.__name__).values()), None)
-        if made is None or self._called(made, kind) is not None:
-            self._built(kind)
+        return self._built(kind) if made is None or self._called(made, kind) is not None else None
 
     def _methods_of(self, module: nn.Module, kind: type[nn.Module]) -> None:
         """Calls the methods that nothing has reached of a module that ran, after what it was given first."""
@@ -89,9 +113,9 @@ class _Exercise:
                 out = ()
             self._after(waiting, out, given[0])
 
-    def _built(self, kind: type[nn.Module]) -> None:
+    def _built(self, kind: type[nn.Module]) -> Exception | None:
         """Builds a class with one set of arguments after another until a call works; keeps the last that could be."""
-        patience = _Patience(MOST_SECONDS_EACH * 2)
+        patience = _Patience(self.seconds * 2)
         failure: Exception | None = None
         kept: nn.Module | None = None
         for guess in itertools.takewhile(lambda _: patience.left, candidates(kind, self.guesses)):
@@ -107,24 +131,32 @@ class _Exercise:
             sides = (v for n, v in arguments.items() if _SIDES.search(n) and isinstance(v, int) and 3 < v <= 256)
             failure = self._called(module, kind, tuple(sides))
             if failure is None:
-                return
-        if failure is not None:
-            self.live.recorder.exception(failure, phase="exercise")
+                return None
+        return failure
 
     def _told(self, kind: type, arguments: dict[str, Any]) -> None:
         given = ", ".join(f"{k}={said(v)}" for k, v in arguments.items())
         self.replace(f"{kind.__name__}({given})", "the program only defines it; built with these arguments")
 
-    def _called(self, module: nn.Module, kind: type[nn.Module], sides: tuple[int, ...] = ()) -> Exception | None:
-        """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does."""
+    def _called(
+        self, module: nn.Module, kind: type[nn.Module], sides: tuple[int, ...] = (), more: frozenset[str] = frozenset()
+    ) -> Exception | None:
+        """Tries inputs until a call works, gradients back to the parameters; returns the first failure if none does.
+        A name that ``**kwargs`` lacks is given from then on (``more``)."""
         if entry(module) is _UNIMPLEMENTED:
             self.functions(self._methods(module, kind))
             return None
         error: Exception | None = None
-        patience = _Patience(MOST_SECONDS_EACH)
-        for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides)):
+        patience = _Patience(self.seconds)
+        for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides, more)):
             try:
-                out, given = self._watched(partial(called, module, guess, self.live.forget_call))
+                out, given = self._watched(partial(called, module, guess, self.live.forget_call, more))
+            except KeyError as raised:
+                lacks = frozenset(str(key) for key in raised.args) - more
+                if lacks and len(more) < MOST_NAMED and len(needed(module, more | lacks)) > len(needed(module, more)):
+                    return self._called(module, kind, sides, more | lacks)
+                error = error or patience.met(raised)
+                continue
             except Exception as raised:  # the user's forward, given guesses
                 error = error or patience.met(raised)
                 continue
@@ -135,15 +167,18 @@ class _Exercise:
             return None
         return error or RuntimeError("no input was tried in time")
 
-    def _inputs(self, module: nn.Module, sides: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    def _inputs(self, module: nn.Module, sides: tuple[int, ...], more: frozenset[str]) -> Iterator[tuple[Any, ...]]:
         """Tuples of inputs for a call, likely ones first."""
         used = uses(entry(module))
-        wanted = needed(module)
+        wanted = needed(module, more)
         options = [list(self._input(p, used.get(p.name, Use()), module, sides)) for p in wanted]
         yield from combined(options, MOST_INPUTS)
 
     def _input(self, p: inspect.Parameter, use: Use, module: nn.Module, sides: tuple[int, ...]) -> Iterator[Any]:
         note = str(p.annotation)
+        begin = [name for name in dir(type(module)) if _BEGINNING.fullmatch(name)] if _STATE.search(p.name) else []
+        with contextlib.suppress(Exception):  # the user's method, given a guess
+            yield from (getattr(module, name)(BATCH) for name in begin)
         if use.called and not use.is_tensor:
             yield self.guesses.network(p.name)
         elif use.keys and not use.is_tensor:
@@ -234,7 +269,7 @@ class _Exercise:
         """Whether a function came to its end on one of several guesses; the lines of one that raised did not run."""
         code = inspect.unwrap(function).__code__
         guesses = itertools.chain((g for g in likely if _takes(function, g)), self._arguments(function))
-        named, failed, patience = _named(function), "", _Patience(MOST_SECONDS_EACH / 2)
+        named, failed, patience = self._by_name(function), "", _Patience(MOST_SECONDS_EACH / 2)
         for arguments in itertools.takewhile(lambda _: patience.left, itertools.islice(guesses, MOST_GUESSES)):
             before = {file: set(lines) for file, lines in self.live.reached.items()}
             try:
@@ -259,10 +294,28 @@ class _Exercise:
 
     def _arguments(self, function: Callable[..., Any]) -> Iterator[tuple[Any, ...]]:
         used = uses(function)
-        wanted = [p for p in inspect.signature(function).parameters.values()
+        wanted = [p for p in signature_of(function).parameters.values()
                   if p.default is p.empty and p.kind in POSITIONAL]  # fmt: skip
-        options = [list(itertools.islice(self.guesses.of_call(p, used.get(p.name, Use())), 5)) for p in wanted]
+        options = [
+            list(
+                itertools.islice(
+                    itertools.chain(annotated(p.annotation, self.guesses), self.guesses.of_call(p, use)), 5
+                )
+            )
+            for p in wanted
+            for use in (used.get(p.name, Use()),)
+        ]
         yield from combined(options, 40)
+
+    def _by_name(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Values for what a function takes by name alone, and for what it reads of its ``**kwargs``."""
+        used = uses(function)
+        own = [
+            p for p in signature_of(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty
+        ]
+        likely = {p.name: itertools.chain(annotated(p.annotation, self.guesses),
+                                          self.guesses.of_call(p, used.get(p.name, Use()))) for p in own}  # fmt: skip
+        return {name: next(values, None) for name, values in likely.items()} | _named(function)
 
     def _watched(self, call: Callable[[], Any]) -> Any:
         """What a call answers; where it comes to its end, the names of the program's functions in it are remembered."""
@@ -311,17 +364,22 @@ def entry(module: nn.Module) -> Callable[..., Any]:
     return inspect.unwrap(kind.forward if kind.__call__ is nn.Module.__call__ else kind.__call__)
 
 
-def needed(module: nn.Module) -> list[inspect.Parameter]:
-    """The arguments that a call cannot do without, keyword-only ones last."""
+def needed(module: nn.Module, more: frozenset[str] = frozenset()) -> list[inspect.Parameter]:
+    """The arguments that a call cannot do without, keyword-only ones last; ``more`` are names that were missed in what
+    it takes by ``**kwargs``."""
     found = list(inspect.signature(entry(module)).parameters.values())[1:]
-    return [p for p in found if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
+    rest = next((p.name for p in found if p.kind is p.VAR_KEYWORD), "")
+    keys = sorted({*uses(entry(module)).get(rest, Use()).keys, *more}) if rest else []
+    named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY) for key in keys if key.isidentifier()]
+    return [p for p in found if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)] + named
 
 
 def called(
-    module: nn.Module, inputs: tuple[Any, ...], forget: Callable[[nn.Module], None]
+    module: nn.Module, inputs: tuple[Any, ...], forget: Callable[[nn.Module], None],
+    more: frozenset[str] = frozenset(),
 ) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
     """The module's answer and the inputs that were taken in the end; raises the first failure."""
-    names = [p.name for p in needed(module) if p.kind is p.KEYWORD_ONLY]
+    names = [p.name for p in needed(module, more) if p.kind is p.KEYWORD_ONLY]
     extra: dict[str, Any] = {}
 
     def call(*given: Any) -> Any:

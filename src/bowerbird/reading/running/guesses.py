@@ -20,12 +20,12 @@ from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.shrinking import smaller
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.running.standins.anything import Anything
-from bowerbird.reading.running.standins.data import Loader
+from bowerbird.reading.running.standins.data import TOKENS, Loader
 from bowerbird.reading.running.standins.modules import StandInLoss, StandInNet
 from bowerbird.reading.running.uses import Use
 
 Replace = Callable[[str, str], None]
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 BATCH, LENGTH = 4, 12
 MOST_SEEN = 3
 _MODULES = (
@@ -143,13 +143,17 @@ class Guesses:
             return nn.ReLU()
         if use.called and not use.is_tensor and "int" not in note:
             return module(name)
+        if use.holds and not use.is_tensor and "str" not in note:
+            return [0, 1]
         if "List" in note or "list" in note or "Sequence" in note:
             return [16, 32]
         if name.endswith(("_mults", "_mult", "dims", "sizes", "channels_list", "widths")):
             return [1, 2]
         if (use.sliced or use.attributes & {"shape", "size", "device", "dtype"}) and not fragments.known(name):
             return torch.randn(BATCH, 8, 16, 16)
-        return False if "bool" in note else fragments.setting(name)
+        value = fragments.setting(name)
+        whole = re.fullmatch(r"int|<class 'int'>", note) and isinstance(value, float)
+        return False if "bool" in note else max(round(value), 4) if whole else value
 
     def thing(self, parameter: inspect.Parameter, use: Use) -> Any:
         """An object that a name or a use asks for: settings, a loader, a network, its optimiser, a loss; None of
@@ -202,7 +206,7 @@ class Guesses:
         """Settings and loaders that agree with the pictures."""
         if isinstance(value, Loader):
             return Loader(self.shape, self.batch)
-        if isinstance(value, fragments.Options):
+        if isinstance(value, fragments.Options) and len(self.shape) == 3:
             channels, side, _ = self.shape
             vars(value).update(dict.fromkeys(("channels", "in_channels", "img_channels", "nc"), channels))
             vars(value).update(dict.fromkeys(("img_size", "image_size", "input_size", "imageSize"), side))
@@ -215,6 +219,8 @@ class Guesses:
 
         bound = self.live.namespace.get(name)
         network = bound if isinstance(bound, nn.Module) else module_for(name, self)
+        if len(self.shape) == 1 and type(network) in (StandInNet, nn.Identity):
+            network = nn.Embedding(TOKENS, TOKENS)  # the smallest language model: scores of the next token
         self.networks[name] = network
         if self.training and all(network is not made for made in self.live.names.modules()):
             self.live.names.created.append((network, self.live.main, None))

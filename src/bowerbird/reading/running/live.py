@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Live:
         self.graphs: set[tuple[str, int, str]] = set()
         self.lent: set[tuple[str, int, str]] = set()
         self.reached: Mapping[str, set[int]] = {}
+        self.own: Mapping[str, frozenset[int]] = {}  # what was reached before anything was called with guesses
         self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
         self.roots = modules.roots()
         self.flow, self.called = modules.flow, modules.functions.kept if modules.functions is not None else {}
@@ -124,6 +126,11 @@ class Live:
             return "", None
         found = (u for u in units(self.files) if kind.__name__ in u.classes)
         return next(((u.file, u.classes[kind.__name__].node.lineno) for u in found), ("", None))
+
+    def asked_by_program(self, code: CodeType) -> bool:
+        """Whether the program or a driver has called this code, and not only a guess of ours."""
+        lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
+        return not lines.isdisjoint(self.own.get(code.co_filename, ()))
 
     def seed(self, number: int = 0) -> None:
         """Seeds all generators of random numbers."""

@@ -12,6 +12,8 @@ from bowerbird.reading.running.request import Driver, Request
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.source import Source
 
+SEQUENCE = (32,)
+"""So many tokens in place of a picture."""
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 32, 32))
 MOST_ATTEMPTS = 4
 MOST_RERUNS = 12
@@ -70,17 +72,17 @@ def execute(child: Child, request: Request) -> tuple[FactStore, str]:
 
 def attempts(child: Child, request: Request) -> tuple[FactStore, Request, str]:
     """Executes until training was seen: other shapes where a stand-in did not fit, smaller sizes where time ran out."""
-    best: tuple[int, FactStore, Request, str] | None = None
+    best: tuple[tuple[int, int], FactStore, Request, str] | None = None
     waiting = [request]
     for _ in range(MOST_ATTEMPTS):
         if not waiting:
             break
         current = waiting.pop(0)
         facts, why = execute(child, current)
-        merit = _merit(facts)
+        merit = _merit(facts), _lines(facts)
         if best is None or merit > best[0]:
             best = (merit, facts, current, why)
-        if merit >= 100:
+        if merit[0] >= 100:
             break
         waiting = waiting or _others(facts, why, current)
     assert best is not None
@@ -113,7 +115,8 @@ def _others(facts: FactStore, why: str, request: Request) -> list[Request]:
     failed = facts.of("run.exception")
     guessed = any("stand-in images" in str(fact["reason"]) for fact in facts.of("run.stand_in"))
     if failed and guessed and request.image_shape is None:
-        return [replace(request, image_shape=shape) for shape in SHAPES]
+        texts = any("Embedding(" in text for text in request.texts.values())  # then texts are likely, and tried first
+        return [replace(request, image_shape=shape) for shape in ((SEQUENCE, *SHAPES) if texts else SHAPES)]
     return []
 
 
@@ -129,6 +132,11 @@ def _merit(facts: FactStore) -> int:
         return 95 if _too_large(facts) else 100
     trained = 40 if steps >= 2 else 20 * steps
     return trained + min(forwards, 10) + max(0, 10 - 2 * failures) + (10 if program["finished"] else 0)
+
+
+def _lines(facts: FactStore) -> int:
+    """How many lines ran by themselves."""
+    return sum(len(fact.value) for fact in facts.of("run.reached", "program"))
 
 
 def _too_large(facts: FactStore) -> bool:

@@ -39,7 +39,7 @@ class Request:
     seconds: float = 12.0
     memory_bytes: int = 6 * 2**30
     seed: int = 0
-    image_shape: tuple[int, int, int] | None = None
+    image_shape: tuple[int, ...] | None = None
     shrink: bool = False
     count: bool = False
     """Only count the parameters of its networks, which are built without memory (on the meta device)."""

@@ -79,6 +79,8 @@ class Session:
         self.tables: dict[str, dict[str, Any]] = {}
         self.measured: dict[str, dict[str, Any]] = {}
         self.reached: defaultdict[str, set[int]] = defaultdict(set)
+        self.own: dict[str, frozenset[int]] = {}
+        """The lines that ran before anything was called with made-up arguments."""
         self.lost: dict[str, int] = {}
         self.output = _Output()
         self.finished = False
@@ -122,9 +124,12 @@ class Session:
         self.functions.flow.outside = asked or not trained
         with self.functions:
             self.recorder.safely(driving.drive_asked, self)
+            if not trained:
+                self.recorder.safely(driving.drive, self, left)
+            self.own = {file: frozenset(lines) for file, lines in self.reached.items()}
+            self._note_reached("own")
             if trained:
                 return
-            self.recorder.safely(driving.drive, self, left)
             if self.request.wanted is None and not self.recorder.steps:
                 left = self.request.seconds - (time.process_time() - started)
                 with self.clock(max(left, 1.0), "exercise"):
@@ -301,7 +306,7 @@ class Session:
         live.recurrent = self.recurrent.pasts
         flow = self.functions.flow
         live.unused, live.used, live.graphs, live.lent = flow.thrown_away(), flow.used, flow.graphs, flow.lent
-        live.reached, live.carried = self.reached, self.modules.carried
+        live.reached, live.own, live.carried = self.reached, self.own, self.modules.carried
         return live
 
     def _report(self, cpu_s: float) -> None:

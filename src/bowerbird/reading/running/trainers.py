@@ -1,7 +1,7 @@
 """Runs the training that a program only defines: a class with a method that trains, or a function that does.
 
-What it takes is made up by name: settings, a loader of pictures, networks of the program's own classes, an optimiser of
-each, a loss.  Several shapes of pictures are tried until an optimiser has stepped.
+What it takes is made up by name: settings, a loader of pictures or tokens, networks of the program's own classes, an
+optimiser of each, a loss.  Several shapes of pictures are tried until an optimiser has stepped.
 """
 
 import inspect
@@ -20,7 +20,8 @@ from bowerbird.reading.running.standins.data import Loader
 from bowerbird.reading.running.standins.lightning import Trainer
 from bowerbird.reading.running.uses import Use, uses
 
-SHAPES = ((1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64))
+SHAPES = ((1, 28, 28), (1, 32, 32), (3, 32, 32), (3, 64, 64), (1, 64, 64), (32,))
+"""Of pictures; the last is a row of tokens."""
 MOST_TRAINERS = 3
 MOST_MENDED = 4
 Started = Callable[[Guesses], None]
@@ -38,11 +39,15 @@ def exercise(live: Live, replace: Replace, steps: Callable[[], int]) -> None:
             except Exception as raised:  # the user's training, given guesses: another shape may do
                 failure = raised
             if steps():
-                replace(name, f"the program only defines it; called with pictures of {shape}")
+                replace(name, f"the program only defines it; called with {_said(shape)}")
                 return
         if failure is not None:
             live.recorder.exception(failure, phase="exercise")
         live.roots = live.refreshed()
+
+
+def _said(shape: tuple[int, ...]) -> str:
+    return f"pictures of {shape}" if len(shape) > 1 else f"rows of {shape[0]} tokens"
 
 
 def _trainers(live: Live) -> Iterator[tuple[str, Started]]:

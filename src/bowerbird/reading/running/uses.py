@@ -34,6 +34,8 @@ class Use:
     called: bool = False
     iterated: bool = False
     """Whether a loop goes over it, or it has a first entry, or a length."""
+    holds: bool = False
+    """Whether something is looked up in it (``i in indices``)."""
     sliced: bool = False
     """Whether it is indexed as only tensors and arrays are."""
     spread: bool = False
@@ -124,6 +126,8 @@ class _Reader:
                 use.tested = True
             case ast.Call():
                 self._call(node)
+            case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[right]) if use := self.of(right):
+                use.holds = True
             case ast.Compare(left=left, comparators=[right, *_]) if use := self.of(left):
                 use.choices += _constants(right)
             case ast.Assign(targets=[ast.Tuple(elts=parts)], value=value) if use := self.of(value):

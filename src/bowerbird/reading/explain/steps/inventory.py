@@ -1,15 +1,12 @@
 """What is here, and what was needed to run it: what is looked up, not read."""
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from bowerbird.reading.explain.reading import Block
 from bowerbird.reading.explain.steps.short import exercised
-from bowerbird.reading.explain.text import Piece, Ref, Text, joined, name, number, quote
+from bowerbird.reading.explain.text import Piece, Text, joined, name, number, quote
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.facts import Fact
-from bowerbird.reading.wording import table
 
 MOST_FILES, MOST_DEFINITIONS, MOST_EXCEPTIONS, MOST_STAND_INS, MOST_LOOPS = 20, 45, 6, 24, 8
 
@@ -78,17 +75,8 @@ def _stand_ins(w: Writer) -> Iterator[Block]:
 
 
 def _stand_in(w: Writer, fact: Fact) -> Text:
-    reason = quote(fact, "reason")
-    if w.lang == "zh":
-        reason = Ref(_in_chinese(str(fact["reason"])), fact.id, "quote", fact["reason"])
     at = w.say("run.at", fact) if fact.line else Text()
-    return w.say("run.stand_in", fact, reason=reason) + at
-
-
-def _in_chinese(words: str) -> str:
-    for en, zh in table(Path(__file__).parents[1] / "reasons.toml")["reasons"]:
-        words = re.sub(en, zh, words)
-    return words
+    return w.say("run.stand_in", fact) + at
 
 
 def _loop(w: Writer, fact: Fact) -> Text:

@@ -26,6 +26,7 @@ def write(w: Writer) -> Iterator[Block]:
     yield from _counts(w, round_)
     for fact in w.study.facts.of("loss.identified"):
         yield from _loss(w, fact)
+    yield from w.items([w.say("round.event", f, said=told(f, w.lang)) for f in w.study.facts.of("probe.equivalent")])
     yield from _optimizers(w)
     yield from w.questions([*w.study.family.training, "zero-grad"], round_)
 

@@ -3,7 +3,7 @@
 import sys
 import weakref
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.weak import WeakIdKeyDictionary
 
 from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.observe.pulls import Pulls, upstream
@@ -54,9 +55,8 @@ class ModuleWatch:
 
     def __init__(self, recorder: Recorder, names: Names) -> None:
         self.recorder, self.names = recorder, names
-        self.calls: weakref.WeakKeyDictionary[nn.Module, Calls] = weakref.WeakKeyDictionary()
-        self.inputs: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Any]] = weakref.WeakKeyDictionary()
-        self.first: weakref.WeakKeyDictionary[nn.Module, nn.Parameter] = weakref.WeakKeyDictionary()
+        self.calls: MutableMapping[nn.Module, Calls] = WeakIdKeyDictionary()
+        self.inputs: MutableMapping[nn.Module, tuple[Any, Any]] = WeakIdKeyDictionary()
         self.recent: deque[Forward] = deque(maxlen=32)
         self.pulls = Pulls()
         self.outputs: dict[int, tuple[int, StorageWeakRef]] = {}
@@ -266,7 +266,7 @@ class ModuleWatch:
         for module in self.names.modules():
             if self.names.parent(module) is not None or isinstance(module, nn.modules.loss._Loss):
                 continue
-            if "_parameters" not in module.__dict__:
+            if "_parameters" not in module.__dict__ or not walkable(module):
                 continue
             if type(module).__module__.startswith("torch.") and not any(True for _ in module.parameters()):
                 continue
@@ -407,6 +407,12 @@ def _held(value: Any) -> list[nn.Module]:
 
 def _ours(module: nn.Module) -> bool:
     return type(module).__module__.startswith("bowerbird.reading.")
+
+
+def walkable(module: nn.Module) -> bool:
+    """Whether torch itself can list what is inside a module: not where a class has ``__eq__`` and no ``__hash__``."""
+    inner = (m for m in module.__dict__.get("_modules", {}).values() if m is not None)
+    return type(module).__hash__ is not None and all(map(walkable, inner))
 
 
 def _line(module: nn.Module) -> str:

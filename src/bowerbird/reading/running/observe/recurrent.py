@@ -6,11 +6,13 @@ whether the graph of that era still hangs on it (attached).
 """
 
 import weakref
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from bowerbird.reading.running.observe.modules import ModuleWatch, tensors
 from bowerbird.reading.running.observe.training import TrainingWatch
@@ -48,7 +50,7 @@ class RecurrentWatch:
 
     def __init__(self, recorder: Recorder, modules: ModuleWatch, training: TrainingWatch) -> None:
         self.recorder, self.modules, self.training = recorder, modules, training
-        self.pasts: weakref.WeakKeyDictionary[nn.Module, Past] = weakref.WeakKeyDictionary()
+        self.pasts: MutableMapping[nn.Module, Past] = WeakIdKeyDictionary()
 
     def install(self) -> None:
         for kind in KINDS:

@@ -21,9 +21,12 @@ SHAKEN = 0.05
 
 @probe("heeded", late=True)
 def heeded(live: Live) -> None:
-    """Records ``property.heeded`` for each subject with tensors among its arguments."""
+    """Records ``property.heeded`` for each subject with tensors among its arguments that the program itself called:
+    what a made-up value leaves unheeded says nothing of the program."""
     by_file = {unit.file: unit for unit in units(live.files)}
     for subject in subjects(live):
+        if not live.asked_by_program(subject.body):
+            continue
         before = answer(live, subject, shaken=SHAKEN)
         if not before or same(before, answer(live, subject, shaken=SHAKEN)) is not True:
             continue

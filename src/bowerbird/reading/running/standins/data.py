@@ -17,6 +17,8 @@ from bowerbird.reading.running.standins.anything import Anything
 
 BATCHES = 4
 BATCHES_BY_HAND = 40
+TOKENS = 48
+"""How many tokens stand-in texts have; a vocabulary that is made up has more."""
 
 
 SMALLEST_SHORTENED = 24
@@ -47,18 +49,22 @@ class Shortened(Dataset[Any]):
 class Images(Dataset[Any]):
     """Tensors of stand-in pictures in [-1, 1] with labels: what a loader that nobody defined gives."""
 
-    def __init__(self, shape: tuple[int, int, int], low: float = -1.0) -> None:
+    def __init__(self, shape: tuple[int, ...], low: float = -1.0) -> None:
         self.shape, self.low = shape, low
 
     def __len__(self) -> int:
         return 4096
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
         return image(index, self.shape, self.low)
 
 
-def image(index: int, shape: tuple[int, int, int], low: float) -> tuple[torch.Tensor, int]:
-    """One stand-in picture as a tensor between ``low`` and 1, and its class."""
+def image(index: int, shape: tuple[int, ...], low: float) -> tuple[torch.Tensor, Any]:
+    """One stand-in picture as a tensor between ``low`` and 1, and its class; of a shape of one axis, so many tokens and
+    those that follow them."""
+    if len(shape) == 1:
+        ids = torch.randint(1, TOKENS, (shape[0] + 1,), generator=torch.Generator().manual_seed(index))
+        return ids[:-1], ids[1:]
     channels, size, _ = shape
     array, label = pictures.picture(index, size=size, channels=channels)
     tensor = torch.from_numpy(np.ascontiguousarray(array)).float() / 255
@@ -72,7 +78,7 @@ def prepare() -> None:
 
 
 def install(
-    recorder: Recorder, replace: Callable[[str, str], None], names: Names, shape: tuple[int, int, int] | None
+    recorder: Recorder, replace: Callable[[str, str], None], names: Names, shape: tuple[int, ...] | None
 ) -> None:
     """Patches DataLoader: no worker processes, few batches, the first one recorded."""
     create, iterate = DataLoader.__init__, DataLoader.__iter__
@@ -107,7 +113,7 @@ def install(
 
 
 def _watched(
-    recorder: Recorder, replace: Callable[[str, str], None], shape: tuple[int, int, int], kind: type, **_: Any
+    recorder: Recorder, replace: Callable[[str, str], None], shape: tuple[int, ...], kind: type, **_: Any
 ) -> None:  # fmt: skip
     """A data set of the program's whose files are not there becomes one of stand-in pictures."""
     super(Dataset, kind).__init_subclass__()  # type: ignore[misc]
@@ -211,7 +217,7 @@ _LABELS = ("label", "target", "class", "y", "gt", "mask")
 class Loader:
     """A loader that nobody defined: a few batches of pictures and labels, of the size that is asked for."""
 
-    def __init__(self, shape: tuple[int, int, int], batch_size: int, low: float = -1.0) -> None:
+    def __init__(self, shape: tuple[int, ...], batch_size: int, low: float = -1.0) -> None:
         self.batch_size = batch_size
         self.dataset = Shortened(Images(shape, low), BATCHES * batch_size)
 
@@ -224,6 +230,6 @@ class Loader:
             yield gathered(rows)
 
 
-def gathered(rows: list[tuple[torch.Tensor, int]]) -> Batch:
+def gathered(rows: list[tuple[torch.Tensor, Any]]) -> Batch:
     """Examples as one batch."""
-    return Batch([torch.stack([picture for picture, _ in rows]), torch.tensor([label for _, label in rows])])
+    return Batch([torch.stack([picture for picture, _ in rows]), torch.stack([torch.as_tensor(y) for _, y in rows])])

@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.recorder import Recorder
-from bowerbird.reading.running.standins import pictures, words
+from bowerbird.reading.running.standins import fragments, pictures, words
 
 Replace = Callable[[str, str], None]
 _TEXT = (*".txt .text .md .csv .tsv .json .jsonl .en .de .fr .zh .cn .vocab .py".split(), "")
@@ -36,6 +36,7 @@ _PASSING = (
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _SOUNDS = (".wav", ".flac", ".mp3", ".ogg")
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
+_SETTINGS = (".yaml", ".yml")
 _CHINESE = ("zh", "chinese", "tang", "poet", "cn", "poem", "诗", "中")
 
 
@@ -59,7 +60,16 @@ class Files:
         own = self.root / wanted
         if not wanted.is_absolute() and own.exists():
             return str(own)
-        if make and wanted.suffix.lower() in (*_TEXT, *_PICTURES, *_SOUNDS, ".pkl", ".npy", ".bin", *_WEIGHTS):
+        if make and wanted.suffix.lower() in (
+            *_TEXT,
+            *_PICTURES,
+            *_SOUNDS,
+            ".pkl",
+            ".npy",
+            ".bin",
+            *_WEIGHTS,
+            *_SETTINGS,
+        ):
             made = self._made(wanted)
             if made is not None:
                 return made
@@ -118,6 +128,8 @@ class Files:
             return None
         if wanted.suffix.lower() in _PICTURES:
             self.replace("pictures", "the files are not there; stand-in pictures took their place")
+        elif wanted.suffix in _SETTINGS:
+            self.replace(f"file {wanted.name}", "it is not there; the settings of the project took its place")
         else:
             self.replace(f"file {wanted.name}", "it is not there; short text or made-up numbers took its place")
         return str(target)
@@ -128,6 +140,8 @@ class Files:
             number = int("".join(c for c in wanted.stem if c.isdigit())[-6:] or 0)
             array, _ = pictures.picture(number, size=64, channels=3)
             Image.fromarray(array).save(target, format="PNG")
+        elif wanted.suffix in _SETTINGS:
+            target.write_text(json.dumps(fragments.Options.project, default=str), encoding="utf-8")
         elif wanted.suffix == ".json":
             target.write_text(json.dumps({"words": words.ENGLISH.split()}), encoding="utf-8")
         elif wanted.suffix in (".csv", ".tsv"):

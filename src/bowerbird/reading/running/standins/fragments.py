@@ -187,10 +187,10 @@ class Surroundings:
     """Gives a fragment the names that it takes for granted, and says so."""
 
     def __init__(
-        self, tree: ast.Module, namespace: dict[str, Any], replace: Replace, shape: tuple[int, int, int] | None
+        self, tree: ast.Module, namespace: dict[str, Any], replace: Replace, shape: tuple[int, ...] | None
     ) -> None:  # fmt: skip
         self.tree, self.namespace, self.replace = tree, namespace, replace
-        self.shape = shape or _shape_in(tree)
+        self.shape: tuple[int, ...] = shape or _shape_in(tree)
         self._given: set[str] = set()
         self._called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
 

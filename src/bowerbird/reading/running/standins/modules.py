@@ -1,13 +1,19 @@
 """Networks and losses for code that takes them from elsewhere."""
 
+import sys
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from bowerbird.reading.running.standins.anything import taken_apart
+
 
 class StandInNet(nn.Module):
-    """A network that scales what it is given, whatever else it is told: for classes that need one that is not there."""
+    """A network that scales what it is given, whatever else it is told: for classes that need one that is not there.
+
+    Where the program takes its answer apart, it gives so many tensors.
+    """
 
     channels = out_dim = in_channels = out_channels = 3
     self_condition = random_or_learned_sinusoidal_cond = learned_sinusoidal_cond = False
@@ -19,9 +25,12 @@ class StandInNet(nn.Module):
         self.scale = nn.Parameter(torch.tensor(0.5))
         self.shape: list[int] = []
 
-    def forward(self, x: torch.Tensor, t: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: Any, t: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
         self.shape = self.shape or list(x.shape)
-        return x * self.scale
+        parts = taken_apart(sys._getframe(1))
+        return tuple(x * self.scale for _ in range(parts)) if parts else x * self.scale
 
 
 class StandInLoss(nn.Module):
