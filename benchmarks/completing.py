@@ -17,8 +17,8 @@ from torch import Tensor
 
 import bowerbird
 from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.eightbit import to_uint8
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import sheet
 from bowerbird.metrics.attributes import AttributeNet, fit_attributes, right
 from bowerbird.metrics.averages import mean
