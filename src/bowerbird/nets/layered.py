@@ -1,13 +1,13 @@
 r"""A U-Net that begins with a draft of flat layers, drawn from what is given alone.
 
-What is given scales and shifts a U-Net's features, alike at every position, so that from pure noise it cannot know where
-anything belongs.  Here what is given first draws a picture of K layers, with shares m and colours c at each position p,
+What is given scales and shifts a U-Net's features, alike at every position, so that from pure noise it cannot know
+where anything belongs.  Here what is given first draws a picture of K layers, whose shares m and colours c are at p
 
     draft(p) = Σ_k m_k(p) c_k,      m(p) = softmax_k (W e)_k(p),      c = C e,      e = Σ_fields embedding(given)
 
 and the U-Net sees the draft beside x_t; what it answers is added to it.  Shapes and colours multiply, so those that
 training never showed together can be drawn together.  The draft has nothing to do with noise and is learnt like a
-regression of x_0, so ``prediction = "x0"`` suits it.  A position is a patch of the U-Net, its colour the patch's pixels.
+regression of x_0, so ``prediction = "x0"`` suits it.  A position p is a patch of the U-Net, c_k the pixels of one.
 """
 
 from dataclasses import dataclass, replace
