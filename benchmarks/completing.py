@@ -3,9 +3,10 @@
     python benchmarks/completing.py emoji-text --box 16 16 48 48 [--sheet completed.png]
 
 The middle of test pictures is hidden and made anew by the action inpaint, once told nothing, and once told what is
-given with each picture (a caption, a style).  The classifier of attributes learns from the training pictures and judges
-the real test pictures, those with a grey box, and the completed ones.  In brackets: how many points fewer or more than of
-the real ones, with the standard error of the difference over the same pictures.  The mean difference is to the truth, of values in [-1, 1].
+given with each picture (a caption, a style). The classifier of attributes learns from the training pictures and
+judges the real test pictures, those with a grey box, and the completed ones. In brackets: how many points fewer or
+more than of the real ones, with the standard error of the difference over the same pictures. The mean difference is
+to the truth, of values in [-1, 1].
 """
 
 import argparse
