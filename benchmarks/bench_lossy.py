@@ -21,8 +21,8 @@ from PIL import Image
 import bowerbird
 from bowerbird import config
 from bowerbird.editing import Request, action_from, edit
+from bowerbird.eightbit import to_uint8
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.metrics.pixelwise import psnr, ssim
 
 COLUMNS = 20

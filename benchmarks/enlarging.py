@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 from bowerbird import api
 from bowerbird.data.fetch import needed
+from bowerbird.eightbit import to_float, to_uint8
 from bowerbird.media import open_data
 from bowerbird.media.image import pixels
-from bowerbird.media.image.imageset import to_float, to_uint8
 from bowerbird.media.image.pictures import sheet
 from bowerbird.metrics.averages import mean
 from bowerbird.metrics.efficientnet import EfficientNetLite0

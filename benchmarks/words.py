@@ -24,10 +24,11 @@ from torch.nn import functional as F
 
 from bowerbird import api
 from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import draw
 from bowerbird.measuring.shipped.obedience import matcher_of
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import ImageSet, to_uint8
+from bowerbird.media.image.imageset import ImageSet
 from bowerbird.media.image.pictures import sheet
 from bowerbird.metrics.matcher import Captioned, Matcher, nearest_captions, retrieved
 from bowerbird.metrics.neighbours import copies, nearest

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bowerbird import config
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.imageset import to_float
 from bowerbird.models.autoregressive import (
     Autoregressive,
     AutoregressiveConfig,

@@ -15,10 +15,11 @@ from PIL import Image
 
 from bowerbird.config import Data
 from bowerbird.data import builtin, fetch, order, split
+from bowerbird.eightbit import to_float, to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image import collecting, pixels
-from bowerbird.media.image.imageset import ImageData, ImageSet, binarized, to_float, to_uint8
+from bowerbird.media.image.imageset import ImageData, ImageSet, binarized
 from bowerbird.spec import Classes, Tensors
 
 

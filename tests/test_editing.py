@@ -16,9 +16,9 @@ from bowerbird.draws import Draws
 from bowerbird.editing import Request, action_from, actions_of, edit
 from bowerbird.editing.inpaint import Inpaint
 from bowerbird.editing.latents import psnr_db, slerp
+from bowerbird.eightbit import to_float, to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import to_float, to_uint8
 from bowerbird.metrics.features import Digits
 from bowerbird.models.base import GenerativeModel
 from bowerbird.samplers import known

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from bowerbird import config
 from bowerbird.config import Data, Run, Train
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.evaluating import InTraining, evaluator
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import to_float
 from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig

@@ -11,11 +11,12 @@ from PIL import Image
 
 from bowerbird import api, cli, config
 from bowerbird.data.tokenizers import Tokenizer
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw
 from bowerbird.media import open_data
 from bowerbird.media.giving import read_given
-from bowerbird.media.image.imageset import ImageData, to_uint8
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.media.image.supplied import supplied
 from bowerbird.spec import Classes, Spec, Tensors, Tokens
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bowerbird import api, cli, config, generating, registry
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.generating import draw
 from bowerbird.measuring import selftest
@@ -25,7 +26,7 @@ from bowerbird.measuring.request import Measuring
 from bowerbird.measuring.selftest import require_quick
 from bowerbird.measuring.trained import measure_model
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import ImageData, to_float
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.metrics import closed_forms
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.closed_forms import Check, quick_checks

@@ -15,6 +15,7 @@ from bowerbird.nets.attention import EXPLICIT_AT_MOST, SelfAttention, attention,
 from bowerbird.nets.conditioning import Conditioning, fourier_features
 from bowerbird.nets.convnet import ConvNetConfig
 from bowerbird.nets.dit import DiTConfig, positions
+from bowerbird.nets.layered import LayeredConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.nets.patches import from_patches, to_patches
 from bowerbird.nets.roles import NetConfig
@@ -26,6 +27,7 @@ DENOISERS = [
     UNetConfig(channels=16, multipliers=(1, 2), blocks=2, patch=2),
     DiTConfig(n_layer=2, n_head=2, n_embd=16),
     DiTConfig(n_layer=2, n_head=2, n_embd=16, modulation="shared", draft="linear"),
+    LayeredConfig(channels=8, multipliers=(1, 2), blocks=1, patch=2, layers=3),
     MLPConfig(hidden=(16, 24)),
 ]
 AUTOENCODERS = [
@@ -343,6 +345,27 @@ def test_a_draft_follows_from_what_is_given_alone_and_is_added() -> None:
     assert torch.equal(first, net(torch.randn(2, 1, 8, 8), t.flip(0), label(0, 1)))  # the blocks still add nothing
     assert (first[0] - first[1]).abs().max() > 0.1
     assert DiTConfig(draft="linear").denoiser(spec_of(classes=()), 1).draft is None
+
+
+def test_a_draft_of_layers_draws_shapes_in_colours_that_training_never_showed_together() -> None:
+    torch.manual_seed(0)
+    spec = Spec("image", Tensors((1, 4, 4)), {"shape": Classes(("left", "top")), "tone": Classes(("grey", "white"))})
+    shapes = torch.full((2, 1, 4, 4), -1.0)
+    shapes[0, :, :, :2], shapes[1, :, :2] = 1, 1
+    tones = torch.tensor([0.0, 1.0])
+
+    def picture(shape: Tensor, tone: Tensor) -> Tensor:
+        return torch.where(shapes[shape] > 0, tones[tone].view(-1, 1, 1, 1), -1.0)
+
+    draft = LayeredConfig(channels=8, layers=2).denoiser(spec, 1).draft
+    seen = {"shape": torch.tensor([0, 0, 1]), "tone": torch.tensor([0, 1, 0])}
+    optimizer = torch.optim.Adam(draft.parameters(), 0.02)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (draft(seen, 3) - picture(**seen)).square().mean().backward()
+        optimizer.step()
+    unseen = {"shape": torch.tensor([1]), "tone": torch.tensor([1])}
+    assert (draft(unseen, 1) - picture(**unseen)).abs().mean() < 0.25  # the other shape or the other tone: 0.5 or more
 
 
 def test_shared_modulation_starts_as_the_identity_with_fewer_weights() -> None:

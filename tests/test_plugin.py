@@ -15,9 +15,9 @@ from PIL import Image
 
 from bowerbird import api, cli, config, registry, trust
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import draw
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.models.base import Batch, Encodes, GenerativeModel, Scores, options_from
 from bowerbird.spec import Classes, Spec, Tensors
 from bowerbird.training.rundir import RunDir, load_model

@@ -34,6 +34,7 @@ UNBOUNDED = {
     ("UNetConfig", "attention"): "levels count from either end",
     ("SpaceTimeConfig", "attention"): "levels count from either end",
     ("WarpConfig", "attention"): "levels count from either end",
+    ("LayeredConfig", "attention"): "levels count from either end",
     ("Expect", "at_most"): "a metric can have any value",
     ("Expect", "at_least"): "a metric can have any value",
     ("Expect", "measured"): "a metric can have any value",

@@ -10,8 +10,8 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_diverg
 from torch.nn import functional as F
 
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.imageset import to_float
 from bowerbird.models import vae as family
 from bowerbird.models.base import Batch, Encodes, Scores
 from bowerbird.models.vae import (

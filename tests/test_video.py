@@ -13,11 +13,12 @@ from PIL import Image
 
 from bowerbird import config
 from bowerbird.data import builtin, packing
+from bowerbird.eightbit import to_float, to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.medium import medium
 from bowerbird.media.video import bouncing, films, gathering, reading
-from bowerbird.media.video.clipset import ClipData, from_bytes, to_bytes
+from bowerbird.media.video.clipset import ClipData
 from bowerbird.provenance import verifying
 from bowerbird.provenance.labelling import UNSIGNED, labelling
 from bowerbird.spec import Spec, Tensors
@@ -275,7 +276,7 @@ SPEC = Spec("video", Tensors((3, 6, 24, 24)), {}, films.codec(8.0))
 
 def moving() -> torch.Tensor:
     frames = np.stack([np.stack([np.asarray(one) for one in rolling(i, 6)]) for i in range(3)])
-    return from_bytes(torch.from_numpy(frames.transpose(0, 4, 1, 2, 3).copy()))
+    return to_float(torch.from_numpy(frames.transpose(0, 4, 1, 2, 3).copy()))
 
 
 def test_samples_are_written_as_animations_a_film_and_a_strip_and_read_again(tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_samples_are_written_as_animations_a_film_and_a_strip_and_read_again(tmp
         name: reading.clips(name, (tmp_path / name).read_bytes(), wanted(6))[0][0]
         for name in ("a.gif", "a.webp", "a.mp4")
     }
-    true = to_bytes(x[0]).permute(1, 2, 3, 0).numpy()
+    true = to_uint8(x[0]).permute(1, 2, 3, 0).numpy()
     exact = [np.asarray(one.image)[::2, ::2, :3] for one in reading.shown("a.webp", (tmp_path / "a.webp").read_bytes())]
     assert (np.stack(exact) == true).all()
     for name in ("a.gif", "a.mp4"):

@@ -16,10 +16,10 @@ import bowerbird
 from bowerbird.config import Data
 from bowerbird.data.fetch import cache_folder
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_uint8
 from bowerbird.measuring.extractors import find_extractor
 from bowerbird.measuring.selftest import cifar_halves
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.frechet import fit_gaussian, frechet_distance

@@ -23,10 +23,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bowerbird.data.columns import LABEL
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import draw
 from bowerbird.media.image.imageset import ImageData, ImageSet
 from bowerbird.media.speech.soundset import SoundData, SoundSet
-from bowerbird.media.video.clipset import ClipData, ClipSet, to_bytes
+from bowerbird.media.video.clipset import ClipData, ClipSet
 from bowerbird.metrics.motion import residual
 from bowerbird.models.base import GenerativeModel, Streams, with_steps
 from bowerbird.spec import Classes, Tensors
@@ -104,7 +105,7 @@ def change(x: Tensor) -> Tensor:
 
 def unexplained(x: Tensor) -> Tensor:
     """What is left of it in some of the clips when blocks of pixels may move."""
-    return residual(to_bytes(x[:: max(1, len(x) // N_MOVED)])).mean()
+    return residual(to_uint8(x[:: max(1, len(x) // N_MOVED)])).mean()
 
 
 def _spacing(rows: Tensor) -> Tensor:

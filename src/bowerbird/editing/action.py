@@ -11,10 +11,10 @@ from torch import Tensor
 from bowerbird import ranges, registry
 from bowerbird.data.tensorfile import write_tensors
 from bowerbird.data.writing import save_png
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import Samples
 from bowerbird.media.giving import read_given
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import save_film, sheet
 from bowerbird.models.base import Denoises, GenerativeModel, options_from
 from bowerbird.provenance.labelling import UNSIGNED, Labeller, labelling, marked_sheet

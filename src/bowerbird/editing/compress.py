@@ -21,8 +21,8 @@ from jaxtyping import UInt8
 from bowerbird.data.writing import write_atomically
 from bowerbird.editing import needs
 from bowerbird.editing.action import SOURCE, Action, Edited, Request
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.imageset import to_float
 from bowerbird.media.image.supplied import exact
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import GenerativeModel, Packs

@@ -8,8 +8,8 @@ import torch
 
 from bowerbird.editing.action import SOURCE, Action, Edited, Request
 from bowerbird.editing.compress import SUFFIX, Compress, Contents, codec_of, digest_of, from_bytes, identity
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.imageset import to_float
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.registry import actions
 

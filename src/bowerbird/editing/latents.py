@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bowerbird.draws import Draws
 from bowerbird.editing.action import Inputs, Request
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.models.base import Denoises, Encodes, HasCodes, Inverts, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.samplers.integrate import Denoised, Denoiser, Denoising, integrate

@@ -27,9 +27,9 @@ from bowerbird.diagnosis.record import Record
 from bowerbird.diagnosis.rules.latent import ACTIVE_NATS
 from bowerbird.diagnosis.signals import YOUNG, Signals
 from bowerbird.diagnosis.watch import EARLY_STEPS
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.integrations.players import Game, Player, players_of
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import sheet
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.report.run import write_run_report

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bowerbird.data.tokens import Rows
 from bowerbird.draws import Draws
-from bowerbird.media.image.imageset import ImageSet, to_uint8
+from bowerbird.eightbit import to_uint8
+from bowerbird.media.image.imageset import ImageSet
 from bowerbird.metrics.progress_bar import progress_bar
 from bowerbird.models.base import Batch, Classifies, Encodes, GenerativeModel, Scores, evaluating, options_from
 

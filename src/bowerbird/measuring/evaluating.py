@@ -13,11 +13,12 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data.fetch import cache_folder
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw
 from bowerbird.measuring.extractors import choose, unfit
 from bowerbird.measuring.offers import INSTEAD
-from bowerbird.media.image.imageset import ImageData, to_uint8
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.media.medium import Opened
 from bowerbird.metrics.cache import FeatureCache
 from bowerbird.metrics.chosen import subset

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
 
 SIDE = 32
@@ -38,7 +39,7 @@ class AttributeNet(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(WIDTHS[-1] * 16, n) for name, n in n_classes.items()})
 
     def forward(self, images: UInt8[Tensor, "n c h w"]) -> dict[str, Tensor]:
-        x = images.float() / 127.5 - 1
+        x = to_float(images)
         if x.shape[2:] != (SIDE, SIDE):
             x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):

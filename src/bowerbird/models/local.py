@@ -142,7 +142,7 @@ class Local(GenerativeModel):
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
         """Bits per dimension, of some pixels in training and of all in evaluation."""
-        x = to_bytes(batch.x)
+        x = to_uint8(batch.x)
         n, _, height, width = x.shape
         m = self.config.n_pixels if self.training else height * width
         place = torch.randint(height * width, (n, m)).to(x.device) if self.training else self.every_place(n, x.device)
@@ -221,7 +221,7 @@ class Local(GenerativeModel):
         draws = generator or fresh()
         self.requested(n, given, draws)
         n_symbols = self.target.dims // self.target.shape[0] * (1 + self.target.shape[0])
-        return self.walk(n, Drawer(draws, n, n_symbols)).float() / 127.5 - 1
+        return to_float(self.walk(n, Drawer(draws, n, n_symbols)))
 
     @property
     def estimators(self) -> dict[str, Estimator]:
@@ -232,14 +232,10 @@ class Local(GenerativeModel):
         """A lower bound on log p(x) in nats: what a coder pays.  x is taken to the nearest of 256 values."""
         every = self.every_place(1, batch.x.device)[0]
         rows = []
-        for x in to_bytes(batch.x).split(1):
+        for x in to_uint8(batch.x).split(1):
             copied, new = self.costs(Canvas.of(x), torch.zeros_like(every), every)
             rows.append(-(copied + new).cpu().double().sum())
         return torch.stack(rows)
 
     def codec(self) -> WalkCodec:
         return WalkCodec(self)
-
-
-def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

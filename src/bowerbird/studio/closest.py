@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data.writing import save_png
+from bowerbird.eightbit import to_uint8
 from bowerbird.media import open_data
-from bowerbird.media.image.imageset import ImageData, to_uint8
+from bowerbird.media.image.imageset import ImageData
 from bowerbird.media.image.pictures import picture
 
 AT_ONCE = 2048

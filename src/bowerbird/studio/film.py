@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from bowerbird.data.writing import save_png
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import Samples
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.samplers.integrate import observed
 from bowerbird.studio.drawing import Drawing

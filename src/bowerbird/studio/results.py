@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bowerbird.data.listing import METADATA, SHEETS
 from bowerbird.data.writing import save_png
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import Samples
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.spec import Tensors
 from bowerbird.studio.language import Gone

@@ -15,8 +15,8 @@ from starlette.routing import Route
 from bowerbird import api
 from bowerbird.data.writing import png_bytes
 from bowerbird.draws import Draws
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
-from bowerbird.media.image.imageset import to_uint8
 from bowerbird.media.image.pictures import picture
 from bowerbird.models.base import Encodes, Infers, Streams
 from bowerbird.studio import playground

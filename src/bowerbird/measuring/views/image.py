@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bowerbird.data.columns import LABEL
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import Drawn, draw
 from bowerbird.measuring import answers
 from bowerbird.measuring.context import (
@@ -21,7 +22,7 @@ from bowerbird.measuring.context import (
 from bowerbird.measuring.extractors import Choice, as_digits, choose, holds_digits, unfit
 from bowerbird.measuring.offers import INSTEAD, OF_FEATURES, Offers, picture_offers
 from bowerbird.measuring.views.view import View
-from bowerbird.media.image.imageset import SOURCE, ImageData, ImageSet, to_uint8
+from bowerbird.media.image.imageset import SOURCE, ImageData, ImageSet
 from bowerbird.metrics.chosen import subset
 from bowerbird.metrics.features import Extractor
 from bowerbird.metrics.matcher import Captioned, nearest_captions

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import Drawn, draw
 from bowerbird.measuring.context import Attributes, Context, Vocoded
@@ -61,7 +62,7 @@ class SpeechView(View):
         mel = Mel.from_json(self.model.spec.codec)
         if Mel.from_json(self.data.spec.codec) != mel:
             raise BowerbirdError(f"The spectrograms of {self.data.name} have other parameters than this model's.")
-        heard = sounds.to_bytes(mel.encoded(mel.decoded(self.drawn.x[:, 0].float())))[:, None]
+        heard = to_uint8(mel.encoded(mel.decoded(self.drawn.x[:, 0].float())))[:, None]
         train, real = self.data.train, getattr(self.data, self.split)
         classes = {name: field.names for name, field in fields.items()}
         return Attributes(

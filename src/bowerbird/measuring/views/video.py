@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
+from bowerbird.eightbit import to_uint8
 from bowerbird.generating import Drawn, draw
 from bowerbird.measuring.context import Context, Moving
 from bowerbird.measuring.extractors import Choice, choose_by_shape, unfit
 from bowerbird.measuring.offers import Offers
 from bowerbird.measuring.views.view import View
-from bowerbird.media.video import clipset as video
 from bowerbird.media.video.clipset import ClipData
 from bowerbird.metrics import motion
 from bowerbird.metrics.chosen import subset
@@ -58,13 +58,13 @@ class VideoView(View):
 
     def clips(self, context: Context) -> Moving:
         real = subset(getattr(self.data, self.split).clips, self.request.n_reference)
-        firsts, known = video.to_bytes(self.begun["x"][:, :, 0]), self.data.train.clips
+        firsts, known = to_uint8(self.begun["x"][:, :, 0]), self.data.train.clips
         baselines = {
             "first_repeated": motion.repeated(firsts, real.shape[2]),
             "nearest_training": known[motion.nearest(firsts, known)],
         }
         protocol = replace(self.protocol, n_generated=self.n, n_reference=len(real), parameters=settings(self.options))
-        return Moving(video.to_bytes(self.drawn.x), real, baselines, protocol)
+        return Moving(to_uint8(self.drawn.x), real, baselines, protocol)
 
 
 view = VideoView

@@ -50,7 +50,7 @@ class ImageMedium(Medium):
 
     def decoded(self, x: "Tensor", spec: "Spec") -> list[Any]:
         """uint8 arrays (h, w, c)."""
-        from bowerbird.media.image.imageset import to_uint8
+        from bowerbird.eightbit import to_uint8
 
         return list(to_uint8(x).permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
@@ -72,7 +72,7 @@ class ImageMedium(Medium):
         return [{".png": png_bytes(image)} for image in self._pictures(x)]
 
     def _pictures(self, x: "Tensor") -> "Iterator[Image]":
-        from bowerbird.media.image.imageset import to_uint8
+        from bowerbird.eightbit import to_uint8
         from bowerbird.media.image.pictures import picture
         from bowerbird.provenance.labelling import marked
 

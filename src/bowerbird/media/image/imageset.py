@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
@@ -19,6 +19,7 @@ from bowerbird.data import packing, split
 from bowerbird.data.columns import LABEL, given_columns, label_origin
 from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.image import pixels, sources
 from bowerbird.media.image.pairing import with_sources
@@ -218,16 +219,6 @@ def unseen_classes(fields: Mapping[str, Field]) -> str:
     unseen = [name for one in classes for name, count in zip(one.names, one.counts, strict=True) if not count]
     more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
     return f"no training image of {', '.join(unseen[:5])}{more}" if unseen else ""
-
-
-def to_float(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """0…255 to [-1, 1]."""
-    return x.float() / 127.5 - 1
-
-
-def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """[-1, 1] to 0…255, rounded to nearest, clamped: the inverse of ``to_float``."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def binarized(x: UInt8[Tensor, "n c h w"], seed: int) -> UInt8[Tensor, "n c h w"]:

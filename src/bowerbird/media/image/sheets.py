@@ -12,7 +12,8 @@ from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
-from bowerbird.media.image.imageset import ImageSet, to_uint8
+from bowerbird.eightbit import to_uint8
+from bowerbird.media.image.imageset import ImageSet
 from bowerbird.media.image.pictures import sheet
 from bowerbird.spec import Classes, Spec, Tensors
 

@@ -15,9 +15,9 @@ from bowerbird.data import files
 from bowerbird.data.files import opener
 from bowerbird.data.kinds import SUFFIXES, is_zip
 from bowerbird.data.listing import image_files
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError
 from bowerbird.media.image import pixels
-from bowerbird.media.image.imageset import to_float
 
 MIDDLE = 128
 """Of 8 bits: where black ends and white begins."""

@@ -44,13 +44,13 @@ class SpeechMedium(Medium):
         self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", folder: Path, names: list[str]
     ) -> list[dict[str, Any]]:
         from bowerbird.data.writing import save_png, write_wav
+        from bowerbird.eightbit import to_uint8
         from bowerbird.media.speech.sheets import sheet, spectrogram
-        from bowerbird.media.speech.soundset import to_bytes
         from bowerbird.media.speech.spectrogram import Mel, seen
         from bowerbird.provenance.labelling import marked_sheet
 
         rate_hz = Mel.from_json(spec.codec).rate_hz
-        for name, waveform, picture in zip(names, self.decoded(x, spec), to_bytes(seen(x, spec))[:, 0], strict=True):
+        for name, waveform, picture in zip(names, self.decoded(x, spec), to_uint8(seen(x, spec))[:, 0], strict=True):
             write_wav(folder / f"{name}.wav", waveform[None], rate_hz)
             save_png(folder / f"{name}.png", spectrogram(picture))
         save_png(folder / "sheet.png", marked_sheet(sheet(x, given, spec)))

@@ -16,9 +16,9 @@ from jaxtyping import Float
 
 from bowerbird.data.listing import METADATA
 from bowerbird.data.writing import data_uri, save_png, wav_bytes, write_lines, write_wav
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError, nearest
 from bowerbird.media.speech.sheets import spectrogram
-from bowerbird.media.speech.soundset import to_bytes
 from bowerbird.media.speech.spectrogram import Mel
 from bowerbird.provenance.labelling import Labeller, labelling, marked_sheet
 from bowerbird.spec import Classes, Field
@@ -55,7 +55,7 @@ class Utterance:
         folder = Path(folder)
         with labelling(self.labeller if labelled else None):
             x = self.mel.encoded(torch.from_numpy(self.waveform)[None])[0]
-            save_png(folder / "said.png", marked_sheet(spectrogram(to_bytes(x))))
+            save_png(folder / "said.png", marked_sheet(spectrogram(to_uint8(x))))
             path = write_wav(folder / "said.wav", self.waveform[None], self.rate_hz)
         write_lines(
             folder / METADATA, [{"file_name": path.name} | self.about | ({} if labelled else {"labelled": False})]

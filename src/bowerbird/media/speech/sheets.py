@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from bowerbird.media.speech.soundset import to_bytes
+from bowerbird.eightbit import to_uint8
 from bowerbird.media.speech.spectrogram import seen
 from bowerbird.spec import Classes, Spec
 
@@ -30,7 +30,7 @@ def sheet(x: Tensor, given: Mapping[str, Any], spec: Spec) -> Image.Image:
     """All spectrograms of samples, a column for each class where there are few."""
     found = first_classes(spec)
     columns = len(found[1].names) if found and len(x) % len(found[1].names) == 0 else min(len(x), 8)
-    pictures = [spectrogram(one) for one in to_bytes(seen(x, spec))[:, 0]]
+    pictures = [spectrogram(one) for one in to_uint8(seen(x, spec))[:, 0]]
     return _pasted(pictures, captions(len(x), given, spec), columns)
 
 

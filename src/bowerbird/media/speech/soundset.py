@@ -28,6 +28,7 @@ from bowerbird.data.metadata import CAPTION, described
 from bowerbird.data.names import base, naturally, printable, suffix, visible
 from bowerbird.data.split import SPLITS
 from bowerbird.data.unused import Unused
+from bowerbird.eightbit import to_float, to_uint8
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.speech.recordings import About, Reading, pieces, resampled
 from bowerbird.media.speech.spectrogram import Mel
@@ -71,20 +72,10 @@ class SoundSet:
         Where waveforms are kept, they are ``x``, and the spectrograms are given.
         """
         given = {name: values[indices].to(device) for name, values in self.given.items()}
-        spectrograms = from_bytes(self.sounds[indices].to(device))
+        spectrograms = to_float(self.sounds[indices].to(device))
         if self.waveforms is None:
             return {"x": spectrograms, "given": given}
         return {"x": self.waveforms[indices].to(device).float(), "given": given | {SPECTROGRAM: spectrograms}}
-
-
-def to_bytes(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """[-1, 1] to 0…255, rounded to nearest."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_bytes(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The inverse."""
-    return x.float() / 127.5 - 1
 
 
 @dataclass
@@ -364,7 +355,7 @@ def _examples(
     following = map(partial(levelled, mel=mel), waveforms)
     while batch := list(islice(following, AT_ONCE)):
         together = torch.from_numpy(np.stack(batch))
-        parts.append(to_bytes(mel.encoded(together))[:, None])
+        parts.append(to_uint8(mel.encoded(together))[:, None])
         if target == "waveform":
             kept.append(together[:, None].clamp(-1, 1).half())
     return torch.cat(parts), torch.cat(kept) if target == "waveform" else None

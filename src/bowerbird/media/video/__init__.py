@@ -38,9 +38,9 @@ class VideoMedium(Medium):
 
     def decoded(self, x: "Tensor", spec: "Spec") -> list[Any]:
         """uint8 arrays (frames, h, w, c)."""
-        from bowerbird.media.video.clipset import to_bytes
+        from bowerbird.eightbit import to_uint8
 
-        return list(to_bytes(x).permute(0, 2, 3, 4, 1).contiguous().cpu().numpy())
+        return list(to_uint8(x).permute(0, 2, 3, 4, 1).contiguous().cpu().numpy())
 
     def write(
         self, x: "Tensor", given: Mapping[str, Any], spec: "Spec", folder: Path, names: list[str]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from bowerbird import config
@@ -22,6 +22,7 @@ from bowerbird.data.names import base, naturally, printable, suffix, visible
 from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
 from bowerbird.data.unused import Unused
+from bowerbird.eightbit import to_float
 from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.media.video import FILMS, bouncing, films, reading
 from bowerbird.media.video.gathering import Gathering, tall
@@ -52,22 +53,12 @@ class ClipSet:
 
     def batch(self, indices: Int64[Tensor, "b"], device: torch.device | str = "cpu") -> dict[str, Any]:
         """``x``, the clips in [-1, 1], and what is ``given`` with them, on the device."""
-        x = from_bytes(self.clips[indices].to(device))
+        x = to_float(self.clips[indices].to(device))
         if self.flip:
             mirrored = (torch.rand(len(indices)) < 0.5).to(device).view(-1, 1, 1, 1, 1)
             x = torch.where(mirrored, x.flip(-1), x)
         given = {name: values[indices].to(device) for name, values in self.given.items()}
         return {"x": x, "given": given | ({FIRST: x[:, :, 0]} if self.first else {})}
-
-
-def to_bytes(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """[-1, 1] to 0…255, rounded to nearest."""
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_bytes(x: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The inverse."""
-    return x.float() / 127.5 - 1
 
 
 @dataclass

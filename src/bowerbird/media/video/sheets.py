@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bowerbird.media.video.clipset import to_bytes
+from bowerbird.eightbit import to_uint8
 from bowerbird.media.video.films import GAP, PAPER, pictures, strip
 from bowerbird.spec import Classes, Spec
 
@@ -57,4 +57,4 @@ def together(x: Tensor) -> list[Image.Image]:
 
 def _arrays(x: Tensor) -> "list[np.ndarray]":
     """(frames, h, w, c) each."""
-    return list(to_bytes(x).permute(0, 2, 3, 4, 1).contiguous().cpu().numpy())
+    return list(to_uint8(x).permute(0, 2, 3, 4, 1).contiguous().cpu().numpy())
