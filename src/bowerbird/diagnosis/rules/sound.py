@@ -6,12 +6,12 @@ from bowerbird.diagnosis.signals import EARLY, Signals
 SILENT_DB = -20.0
 """Level beside recordings below which output counts as silent."""
 EMPTY = -0.6
-"""The loudest number of spectrograms in [-1, 1] of which nothing is heard: 16 dB above the bottom."""
+"""The loudest number of spectrograms in [-1, 1] of which nothing is heard: 12 dB above the bottom."""
 CLIPPED = 0.005
 """Share of samples beyond full scale, more than recordings have."""
 COLLAPSED = 0.4
-"""Of the changes of loudness that recordings have.  Vocoders that see the wrong spectrogram came to 0.3, small healthy ones
-to 0.5 and more after 50 steps (``tests/broken_runs``)."""
+"""Of the changes of loudness that recordings have.  Vocoders that see the wrong spectrogram came to 0.3, small
+healthy ones to 0.5 and more after 50 steps (``tests/broken_runs``)."""
 
 
 @rule(
