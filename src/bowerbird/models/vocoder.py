@@ -114,6 +114,9 @@ class RealSynthesis(nn.Module):
     c_b = 1 for the first and the last bin and 2 for the others, divided by the sum of the squared windows there.
     """
 
+    waves: Tensor
+    squares: Tensor
+
     def __init__(self, synthesis: Synthesis):
         super().__init__()
         self.synthesis, window = synthesis, synthesis.window
