@@ -52,8 +52,8 @@ class Mel:
     """Samples from one frame to the next."""
     n_fft: int
     bottom_db: float = -60.0
-    """40 dB below the level of recordings: what is softer is their noise, which whisper-base takes for speech.  Of 108
-    real digits it heard 102 from mel bands down to -80 dB, 106 down to -60 dB and 105 down to -50 dB."""
+    """40 dB below the level of recordings: what is softer is mostly their noise.  Of 108
+    real digits whisper-base heard 102 from mel bands down to -80 dB, 106 down to -60 dB and 105 down to -50 dB."""
     top_db: float = 0.0
     level_db: float = -20.0
 
