@@ -1,14 +1,14 @@
 """Digit strings, generated and real, for a recogniser of others to write down, and how many digits it hears right.
 
-python benchmarks/judge_speech.py make RUN RECORDINGS FOLDER [N] [OPTION=VALUE …]   N strings of six digits, both kinds
+python benchmarks/judge_speech.py make RUN RECORDINGS FOLDER [N] [seed=S] [OPTION=VALUE …]   N strings of six digits
 python benchmarks/judge_speech.py hear MODEL FOLDER      whisper (faster-whisper, an environment of its own)
 python benchmarks/judge_speech.py count FOLDER
 python benchmarks/recognise_speech.py RECORDINGS FOLDER  the same words, for a network that knows the recordings
 
 RECORDINGS is the Free Spoken Digit Dataset; real strings are made of its test recordings (index below 5) of one
-speaker, joined as ``bowerbird say`` joins.  OPTION is one of sampling, such as temperature=0.65.  A digit counts as
-right if the best alignment of what was heard and said (least edits) matches it; digits that were heard but not said
-are counted beside.
+speaker, joined as ``bowerbird say`` joins.  The seed chooses strings, recordings and noise; OPTION is one of sampling,
+such as temperature=0.65.  A digit counts as right if the best alignment of what was heard and said (least edits)
+matches it; digits that were heard but not said are counted beside.
 """
 
 import json
@@ -32,13 +32,13 @@ HEARD = {word: str(digit) for digit, word in enumerate(WORDS)} | {
 LENGTH = 6
 
 
-def make(run: str, recordings: str, folder: Path, n: int, options: dict[str, float]) -> None:
+def make(run: str, recordings: str, folder: Path, n: int, seed: int, options: dict[str, float]) -> None:
     import bowerbird
     from bowerbird.data.writing import write_lines, write_wav
     from bowerbird.media.speech.saying import PAUSE_S, joined
 
     real, speakers = recordings_of(recordings)
-    rng = random.Random(0)
+    rng = random.Random(seed)
     strings, parts = [], []
     for i in range(n):
         text, speaker = "".join(rng.choices("0123456789", k=LENGTH)), speakers[i % len(speakers)]
@@ -48,7 +48,7 @@ def make(run: str, recordings: str, folder: Path, n: int, options: dict[str, flo
         "digit": [d for text, _ in strings for d in text],
         "speaker": [s for _, s in strings for _ in range(LENGTH)],
     }
-    made = bowerbird.generate(run, LENGTH * n, given=given, options=options)
+    made = bowerbird.generate(run, LENGTH * n, given=given, options=options, seed=seed)
     save_words(folder, made)
     rows = []
     for kind, words in (("made", list(made)), ("real", parts)):
@@ -128,8 +128,10 @@ def count(folder: Path) -> None:
         found = [matches(row["text"], digits(row["heard"])) for row in mine]
         right, total = sum(match for match, _ in found), sum(len(row["text"]) for row in mine)
         whole = sum(digits(row["heard"]) == row["text"] for row in mine)
+        share = right / max(1, total)
+        error = (share * (1 - share) / max(1, total)) ** 0.5
         print(
-            f"{kind}: {right} of {total} digits right ({right / max(1, total):.1%}), "
+            f"{kind}: {right} of {total} digits right ({share:.1%} ± {error:.1%}), "
             f"{sum(extra for _, extra in found)} too many, {whole} of {len(mine)} strings exact; "
             + ", ".join(f"{name} {share:.0%}" for name, share in by_speaker(mine, found).items())
         )
@@ -148,7 +150,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["make", run, recordings, folder, *more]:
             options = {name: json.loads(value) for name, _, value in (one.partition("=") for one in more) if value}
-            make(run, recordings, Path(folder), int(next((one for one in more if one.isdecimal()), 50)), options)
+            n = int(next((one for one in more if one.isdecimal()), 50))
+            make(run, recordings, Path(folder), n, int(options.pop("seed", 0)), options)
         case ["hear", model, folder]:
             hear(model, Path(folder))
         case ["count", folder]:

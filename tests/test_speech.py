@@ -58,14 +58,14 @@ def test_a_sine_of_full_scale_lies_in_its_band_at_its_level(hz: float) -> None:
     column = x[:, x.shape[1] // 2]
     middles = 700 * (10 ** (torch.linspace(0, 2595 * np.log10(1 + 4000 / 700), 66)[1:-1] / 2595) - 1)
     assert abs(float(middles[column.argmax()]) - hz) < 0.04 * hz + 20
-    decibels = (column.max() + 1) / 2 * 80 - 80
+    decibels = (column.max() + 1) / 2 * 60 - 60
     assert -3 < decibels <= 0  # a Hann window leaks half of the energy into neighbours, which a wide band collects
 
 
 def test_levels_are_decibels_and_silence_is_the_bottom() -> None:
     loud, soft = (MEL.encoded(torch.from_numpy(tone(700, MEL.seconds, level=a))[None]) for a in (0.1, 0.01))
     middle = MEL.frames // 2
-    assert torch.allclose((loud - soft)[0, :, middle].amax() * 40, torch.tensor(20.0), atol=0.01)
+    assert torch.allclose((loud - soft)[0, :, middle].amax() * 30, torch.tensor(20.0), atol=0.01)
     assert (MEL.encoded(torch.zeros(1, MEL.samples)) == -1).all()
 
 
@@ -93,7 +93,7 @@ def test_sound_comes_back_from_its_spectrogram() -> None:
     waveform = torch.from_numpy(np.stack([np.pad(chirp(i), (0, MEL.samples - 3200)) for i in range(3)]))
     x = MEL.encoded(waveform)
     heard = MEL.encoded(MEL.decoded(x))
-    assert (heard - x).abs().mean() * 40 < 1.5  # dB
+    assert (heard - x).abs().mean() * 30 < 1.5  # dB
     assert torch.allclose(heard, MEL.encoded(MEL.decoded(x.flip(0))).flip(0), atol=1e-3)  # rows do not see one another
     assert MEL.ends(x)[0] < 3200 + 5 * MEL.hop
 

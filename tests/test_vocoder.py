@@ -221,6 +221,15 @@ def test_silence_clipping_and_one_noise_are_named(log: str, value: float, named:
     assert causes == ({named} if named else set())
 
 
+@pytest.mark.parametrize(("loudest", "named"), [(-0.97, True), (-0.7, True), (0.3, False)])
+def test_spectrograms_are_silent_only_if_nothing_in_them_is_loud(loudest: float, named: bool) -> None:
+    """A click in a long example has a mean near silence too."""
+    seen = Signals(config.load("spoken-digits"))
+    samples = {"mean": -0.99, "max": loudest, "diversity": 0.9}
+    seen.probes = [{"step": 100 * k, "used": k / 10, "samples": samples} for k in range(1, 11)]
+    assert ("silent-output" in {finding.cause for finding in find(seen)}) == named
+
+
 def test_loudness_follows_the_waveform() -> None:
     y = torch.cat([torch.zeros(1, 1, 64), torch.full((1, 1, 64), 0.5)], 2)
     assert torch.allclose(loudness(y), torch.tensor([[0.0, 0.5]]))

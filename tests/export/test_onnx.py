@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from bowerbird import registry
 from bowerbird.config import ModelConfig
 from bowerbird.data import tokenizers
 from bowerbird.data.tokenizers import SPECIALS
+from bowerbird.data.writing import write_wav
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import prove
 from bowerbird.export.graph import recorded
-from bowerbird.export.scripts import tokens
+from bowerbird.export.scripts import sounds, tokens
 from bowerbird.export.target import Parity, Trained
+from bowerbird.media.speech.soundset import levelled
+from bowerbird.media.speech.spectrogram import Mel
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Piece, Positional
 from bowerbird.models.diffusion import DiffusionConfig
@@ -35,6 +39,7 @@ from bowerbird.models.rollout import RolloutConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.models.translation import TranslationConfig
 from bowerbird.models.vae import VAEConfig
+from bowerbird.models.vocoder import VocoderConfig
 from bowerbird.models.vqvae import VQVAEConfig
 from bowerbird.nets.convnet import ConvNetConfig
 from bowerbird.nets.dit import DiTConfig
@@ -57,6 +62,8 @@ LETTERS = tokenizers.chosen("char", ["abcdefgh ij\n"], [], 100, SPECIALS)
 WORDS = Tokens(LETTERS.vocab_size, 24, LETTERS.bos, LETTERS.eos, LETTERS.pad, (LETTERS.bos,))
 TEXT = Spec("text", WORDS, codec=LETTERS.to_json())
 PAIRS = Spec("text", WORDS, {"source": WORDS}, codec=LETTERS.to_json())
+MEL = Mel(8000, 8, 16, 96, 512)
+VOICE = Spec("speech", Tensors((1, MEL.samples)), {"spectrogram": Tensors((1, 8, 16))}, MEL.beside())
 ATTENTION = TransformerConfig(n_layer=1, n_head=2, n_embd=16)
 PRIOR = FlowConfig(DiTConfig(n_layer=1, n_head=2, n_embd=16, patch=2), sample_steps=4, guidance=2.0)
 CODES = VAEConfig(GridConfig(channels=8, multipliers=(1,), patch=2), n_latent=64, conditional=False)
@@ -99,6 +106,7 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         Spec("video", Tensors((3, 4, 8, 8)), {"first": Tensors((3, 8, 8))}),
         ["denoiser", "sampler"],
     ),
+    "vocoder": (VocoderConfig(channels=8, blocks=1, windows=(128,)), VOICE, ["generator", "sampler"]),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
 }
 
@@ -204,6 +212,25 @@ def test_pictures_of_pictures_and_texts_come_out_without_torch(exported, tmp_pat
     assert done.returncode == 0 and said.startswith("bad") and said.count("bad") >= 2, done.stderr
     wrong = run_script(exported("rnn")[0], "--prompt", "Z")
     assert wrong.returncode == 1 and wrong.stderr == "The vocabulary of this model lacks the character 'Z'.\n"
+
+
+def test_sound_comes_out_without_torch(exported, tmp_path):
+    folder, _ = exported("vocoder")
+    time = np.arange(1200) / 8000
+    write_wav(tmp_path / "tone.wav", 0.3 * np.sin(2 * np.pi * 440 * time)[None], 8000)
+    done = run_script(folder, str(tmp_path / "tone.wav"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(tmp_path / "out" / "00000.wav")) as sound:
+        assert (sound.getframerate(), sound.getnframes()) == (8000, MEL.samples)
+    assert b"trainedAlgorithmicMedia" in (tmp_path / "out" / "00000.wav").read_bytes()
+    seen = sounds.Sampler(folder).read(tmp_path / "tone.wav")
+    with wave.open(str(tmp_path / "tone.wav")) as sound:
+        tone = np.frombuffer(sound.readframes(1200), "<i2").astype(np.float32) / 32768
+    ours = MEL.encoded(torch.from_numpy(levelled(tone, MEL))[None])
+    assert np.abs(seen - ours.numpy()).max() < 1e-4
+    write_wav(tmp_path / "fast.wav", np.zeros((1, 99)), 44100)
+    wrong = run_script(folder, str(tmp_path / "fast.wav"))
+    assert wrong.returncode == 1 and "is not a WAV file of 16 bits, one channel and 8,000 Hz" in wrong.stderr
 
 
 def test_a_size_that_code_fixes_is_an_error(tmp_path):

@@ -53,6 +53,8 @@ class ONNX(Target):
 
     def usage(self, trained: Trained) -> str:
         options = "--n 4 --seed 0" + (" --label 3" if "label" in trained.spec.given else "")
+        if script_of(trained.spec) == "sounds.py":
+            options = "hello.wav"
         return f"```sh\npip install numpy onnxruntime pillow\npython {SCRIPT} {options} --out samples\n```"
 
 
@@ -111,7 +113,9 @@ def loaded(file: Path) -> Callable[..., Tensor]:
 
 
 def script_of(spec: Spec) -> str:
-    return "pictures.py" if isinstance(spec.target, Tensors) else "tokens.py"
+    if isinstance(spec.target, Tensors):
+        return "sounds.py" if spec.medium == "speech" and len(spec.target.shape) == 2 else "pictures.py"
+    return "tokens.py"
 
 
 def sampler_settings(trained: Trained) -> dict[str, Any]:

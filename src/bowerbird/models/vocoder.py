@@ -5,7 +5,7 @@ and a hop of w/4.  The generator works at the rate of the frames of s, which mak
 that works at the rate of the samples (HiFi-GAN: Kong et al. 2020, arXiv:2010.05646):
 
     m, φ = net(s)                         for each frame and frequency
-    G(s) = S⁻¹( exp(4.6 m) · (cos πφ + i sin πφ) )
+    G(s) = S⁻¹( exp(3.45 m) · (cos πφ + i sin πφ) )
 
     R_w = | |S_w(y)| - |S_w(G(s))| |_F / | |S_w(y)| |_F  +  E| ln|S_w(y)| - ln|S_w(G(s))| |     Yamamoto et al. 2020,
                                                                                     arXiv:1910.11480, equations 4 to 6
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Piece, Positional, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.convnext import ColumnNet
 from bowerbird.nets.roles import NetConfig
@@ -44,8 +44,8 @@ SPECTROGRAM = "spectrogram"
 HOPS_PER_WINDOW = 4
 FLOOR = 1e-3
 """-80 dB of a window whose sine of full scale is about 10."""
-HALF_RANGE = 4.6
-"""ln 100, or 40 dB: what 1 means in s, so that it means the same in m."""
+HALF_RANGE = 3.45
+"""ln 10^1.5, or 30 dB: what 1 means in s, so that it means the same in m."""
 LARGEST = 6.0
 """Of ln|S|: no frequency of a waveform of full scale reaches exp(6)."""
 
@@ -93,12 +93,46 @@ class Synthesis(nn.Module):
         self.net = ColumnNet(n_mels, channels, n_blocks, 2 * (self.window // 2 + 1))
 
     def forward(self, s: Spectrograms) -> Waves:
-        columns = F.pad(s[:, 0], (0, 1), mode="replicate")  # frames lie at 0, hop, 2 hop … and at the very end
-        m, phase = self.net(columns).float().transpose(1, 2).chunk(2, dim=1)
-        spectrum = torch.polar((HALF_RANGE * m).clamp(max=LARGEST).exp(), torch.pi * phase)
+        spectrum = torch.complex(*self.spectrum(s))
         hann = torch.hann_window(self.window, device=s.device)
         y = torch.istft(spectrum, self.window, self.hop, window=hann, length=self.n_samples)
         return y[:, None]
+
+    def spectrum(self, s: Spectrograms) -> tuple[Float[Tensor, "n bins columns"], Float[Tensor, "n bins columns"]]:
+        """Its real and its imaginary part."""
+        columns = F.pad(s[:, 0], (0, 1), mode="replicate")  # frames lie at 0, hop, 2 hop … and at the very end
+        m, phase = self.net(columns).float().transpose(1, 2).chunk(2, dim=1)
+        size = (HALF_RANGE * m).clamp(max=LARGEST).exp()
+        return size * (torch.pi * phase).cos(), size * (torch.pi * phase).sin()
+
+
+class RealSynthesis(nn.Module):
+    """G for runtimes without complex numbers: S⁻¹ as a transposed convolution, of which frame k of bin b adds
+
+        c_b / w · hann(i) · (Re S cos(2π b i / w) - Im S sin(2π b i / w))        at sample k · hop + i - w/2,
+
+    c_b = 1 for the first and the last bin and 2 for the others, divided by the sum of the squared windows there.
+    """
+
+    waves: Tensor
+    squares: Tensor
+
+    def __init__(self, synthesis: Synthesis):
+        super().__init__()
+        self.synthesis, window = synthesis, synthesis.window
+        bins, i = torch.arange(window // 2 + 1)[:, None], torch.arange(window)
+        hann, angle = torch.hann_window(window), 2 * torch.pi * (bins * i % window) / window
+        share = torch.where((bins == 0) | (bins == window // 2), 1.0, 2.0) / window * hann
+        frames = torch.ones(1, 1, synthesis.n_samples // synthesis.hop + 1)
+        self.register_buffer("waves", torch.cat([share * angle.cos(), -share * angle.sin()])[:, None])
+        self.register_buffer("squares", self._added(frames, hann.square()[None, None]))
+
+    def forward(self, s: Spectrograms) -> Waves:
+        return self._added(torch.cat(self.synthesis.spectrum(s), 1), self.waves) / self.squares
+
+    def _added(self, frames: Float[Tensor, "n rows frames"], waves: Float[Tensor, "rows 1 window"]) -> Waves:
+        g = self.synthesis
+        return F.conv_transpose1d(frames, waves, stride=g.hop)[..., g.window // 2 :][..., : g.n_samples]
 
 
 @families.register("vocoder")
@@ -149,6 +183,14 @@ class Vocoder(GenerativeModel):
     @property
     def sampling_network(self) -> nn.Module:
         return self.G
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        real = RealSynthesis(self.G)
+        return {"generator": Piece(Positional(real, real), dict(self.spec.given), "waveform")}
+
+    def procedure(self) -> dict[str, Any]:
+        return {"kind": "vocode", "piece": "generator"}
 
     def losses(self, batch: Batch) -> Iterator[Loss]:
         real, fake = batch.x, self.G(batch.given[SPECTROGRAM])

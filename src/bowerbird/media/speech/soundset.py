@@ -1,6 +1,6 @@
 """Recordings as data: three splits of log-mel spectrograms of one shape, with what is known about each.
 
-Spectrograms are kept with 8 bits, of 0.3 dB each, and become floats in [-1, 1] in a batch.  Which recording lies in
+Spectrograms are kept with 8 bits, of 0.24 dB each, and become floats in [-1, 1] in a batch.  Which recording lies in
 which split is decided by its content (``data.split``), unless folders or ``data.speech.test`` say it.
 """
 

@@ -32,7 +32,7 @@ HOPS_PER_WINDOW = 4
 PHASE_STEPS = 60
 MOMENTUM = 0.99
 UNMIX_STEPS = 60
-QUIET_DB = 15.0
+QUIET_DB = 6.0
 """What stays this close to the bottom is silence …"""
 AFTER_S = 0.03
 """… and so much of it is kept at the end."""
@@ -51,7 +51,9 @@ class Mel:
     hop: int
     """Samples from one frame to the next."""
     n_fft: int
-    bottom_db: float = -80.0
+    bottom_db: float = -60.0
+    """40 dB below the level of recordings: what is softer is mostly their noise.  Of 108
+    real digits whisper-base heard 102 from mel bands down to -80 dB, 106 down to -60 dB and 105 down to -50 dB."""
     top_db: float = 0.0
     level_db: float = -20.0
 
