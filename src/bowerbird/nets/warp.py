@@ -7,17 +7,17 @@ Of the K² places s within ``reach`` of each pixel p the network gives the weigh
 What moves needs not be drawn again, only to be found, and comes out as sharp as it was seen (dynamic filters, De
 Brabandere et al. 2016, arXiv:1605.09673; Finn et al. 2016, arXiv:1605.07157, equation 2).
 
-Where to find it follows from x_t = (1 - t) x_0 + t eps by Bayes' rule.  If x_0 were y moved by s all around p, but for an
-error of standard deviation ``MISFIT``, then the log-likelihood of x_t would be, but for a constant,
+Where to find it follows from x_t = (1 - t) x_0 + t eps by Bayes' rule.  If x_0 were y moved by s all around p, but for
+an error of standard deviation ``MISFIT``, then the log-likelihood of x_t would be, but for a constant,
 
     L_s(p) = - sum_{q around p} (x_t(q) - (1 - t) y(q + s))² / (2 (t² + (1 - t)² MISFIT²)).
 
-Summed over a wide neighbourhood, it makes all parts of a thing agree on one motion while noise still leaves several
-possible; weights that a network gives each patch by itself tear things apart instead.  A narrow one tells neighbours
-apart that move differently.  The logits of w are L of each of the ``WINDOWS``, times gains that the U-Net gives for every
-patch, and a prior: a linear function of how the frame before had moved, which is found in the same way with t = 0, and
-logits of the U-Net.  (Sums of differences over shifts are the cost volumes of optical flow: Sun et al. 2018,
-arXiv:1709.02371, section 3.)  Before training what moved goes on moving.
+Over a wide neighbourhood it makes all parts of a thing agree on one motion while the noise still leaves several
+possible; weights that every patch is given by itself tear things apart. Over a narrow one it tells neighbours apart
+that move differently. The logits of w are L over each of the ``WINDOWS``, times gains that the U-Net gives for every
+patch, and a prior: logits of the U-Net, and a linear function of how the frame before had moved, which is found in
+the same way, with t = 0.  (Differences summed over shifts are the cost volumes of optical flow: Sun et al. 2018,
+arXiv:1709.02371, section 3.) Before training what moved goes on moving, and nothing is added.
 
 It suits flows that answer with x_0, of the family rollout, which gives them the frames before.
 """
@@ -79,8 +79,8 @@ class WarpingUNet(UNet):
         self.goes_on.weight = nn.Parameter(GOES_ON * torch.eye(places)[..., None, None])
         self.last = nn.Conv2d(width, self.n_rest + places + len(WINDOWS), 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-        self.last.bias.data[-1] = 1.0
+        widest = torch.arange(self.last.out_channels) == self.last.out_channels - 1
+        self.last.bias = nn.Parameter(widest.float())
 
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], given: Given | None = None
