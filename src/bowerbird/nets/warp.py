@@ -39,7 +39,7 @@ from bowerbird.spec import Spec, shape_of_picture
 
 BEFORE = "before"
 """The name under which the frames before are given, (n, frames · c, h, w), the last one at the end."""
-MISFIT = 0.3
+MISFIT = 0.6
 """Standard deviation of what a moved frame leaves unexplained; frames span [-1, 1]."""
 WINDOWS = (0, 1, 3, 7)
 """Sides, in patches, of the neighbourhoods over which likelihoods are added up; 0 is a single pixel."""
