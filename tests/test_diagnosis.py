@@ -21,6 +21,7 @@ from bowerbird.diagnosis.sweep import find_learning_rate, steepest, text_plot
 from bowerbird.errors import BowerbirdError
 from bowerbird.media import open_data
 from bowerbird.media.image.imageset import ImageSet
+from bowerbird.models.rollout import RolloutConfig
 from bowerbird.samplers.bound import discretised_gaussian_log_prob
 from bowerbird.training.rundir import RunDir
 from bowerbird.training.trainer import Trainer, resume, train
@@ -242,6 +243,14 @@ def test_what_is_broken_is_named_first(name: str) -> None:
 def test_a_healthy_run_raises_nothing() -> None:
     outcome = library.outcome("vae", healthy=True)
     assert outcome.causes == outcome.live == []
+
+
+@pytest.mark.skipif(not ALL, reason="half a minute of training: make diagnosis")
+def test_clips_whose_frames_stay_together_do_not_flicker(tmp_path: Path) -> None:
+    run = config.load(str(library.HERE / "flicker.frames-mixed.toml"), allow_plugin=True)
+    run = replace(run, plugin=None, model=RolloutConfig(**vars(run.model)))
+    bowerbird.train(run, tmp_path / "run", quiet=True)
+    assert diagnose_run(tmp_path / "run") == []
 
 
 @pytest.mark.skipif(not ALL, reason="minutes of training: make diagnosis")

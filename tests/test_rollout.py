@@ -16,7 +16,7 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.models import rollout
 from bowerbird.models.base import Batch, GenerativeModel, Loss
 from bowerbird.models.rollout import FIRST, PAST, PLACE, Rollout, RolloutConfig
-from bowerbird.nets.warp import WarpConfig, moved
+from bowerbird.nets.warp import MISFIT, WarpConfig, added_up, likelihood, shifted
 from bowerbird.registry import families
 from bowerbird.spec import Classes, Spec, Tensors
 
@@ -118,22 +118,59 @@ def test_the_first_frame_stays_and_a_name_that_is_taken_is_refused() -> None:
         made(Spec("image", FRAME))
 
 
-def test_what_moves_is_found_within_reach_of_each_patch() -> None:
+def test_shifts_run_row_by_row_and_repeat_the_edge() -> None:
     x = torch.rand(2, 3, 5, 7)
-    logits = torch.zeros(2, 25, 3, 4)
-    logits[:, 2 * 5 + 4] = 50.0  # of five rows of five places: the same height, two to the right
-    seen = moved(x, logits.softmax(1), 2, 2)
-    assert torch.allclose(seen[..., :5], x[..., 2:], atol=1e-6)
-    assert torch.allclose(seen[..., 5:], x[..., -1:].expand(-1, -1, -1, 2), atol=1e-6)
+    seen = shifted(x, 2)[:, :, 2 * 5 + 4]  # of five rows of five places: the same height, two to the right
+    assert seen[..., :5].equal(x[..., 2:]) and seen[..., 5:].equal(x[..., -1:].expand(-1, -1, -1, 2))
 
 
-def test_before_training_the_warp_shows_the_frame_before() -> None:
-    given = {PAST: Tensors((6, 5, 7)), FIRST: Tensors((3, 5, 7))}
-    spec = Spec("video", Tensors((3, 5, 7)), given)
-    net = WarpConfig(channels=16, multipliers=(1,), blocks=1, patch=2, attention=(), reach=1).denoiser(spec, 3)
-    before = torch.rand(2, 6, 5, 7)
-    made_of = net(torch.randn(2, 3, 5, 7), torch.rand(2), {PAST: before, FIRST: torch.rand(2, 3, 5, 7)})
-    assert (made_of - before[:, 3:]).abs().max() < 0.03
+def test_likelihoods_of_shifts_differ_as_those_of_normal_distributions_do() -> None:
+    t, around = torch.tensor([0.0, 0.3, 0.9]), torch.rand(3, 2, 9, 4, 5)
+    x_t = torch.randn(3, 2, 4, 5)
+    found = likelihood(x_t, around, t)
+    deviation = (t**2 + ((1 - t) * MISFIT) ** 2).sqrt().view(-1, 1, 1, 1, 1)
+    normal = torch.distributions.Normal((1 - t.view(-1, 1, 1, 1, 1)) * around, deviation)
+    expected = normal.log_prob(x_t[:, :, None]).sum(1)
+    assert torch.allclose(found.diff(dim=1), expected.diff(dim=1), atol=1e-4)
+    assert torch.allclose(found.mean(1), torch.zeros(3, 4, 5), atol=1e-5)
+
+
+def test_likelihoods_are_added_up_around_every_patch() -> None:
+    x = torch.rand(2, 3, 5, 8)
+    found = added_up(x, 2, 3)
+    assert found.shape == (2, 3, 3, 4)
+    assert torch.allclose(found[:, :, 1, 1], x[:, :, :, :6].sum((2, 3)))  # rows 0 to 5, of which there are 5
+    assert torch.allclose(found[:, :, 0, 3], x[:, :, :4, 4:].sum((2, 3)))
+
+
+def warping(before: torch.Tensor, x_t: torch.Tensor, t: float) -> torch.Tensor:
+    """What an untrained network answers."""
+    c, height, width = x_t.shape[1:]
+    frame, earlier = Tensors((c, height, width)), Tensors(tuple(before.shape[1:]))
+    spec = Spec("video", frame, {PAST: earlier, FIRST: frame})
+    net = WarpConfig(channels=16, multipliers=(1,), blocks=1, patch=2, attention=(), reach=2).denoiser(spec, c)
+    given = {PAST: before, FIRST: torch.zeros_like(x_t)}
+    with torch.no_grad():
+        return net(x_t, torch.full((len(x_t),), t), given)
+
+
+def test_before_training_what_moved_goes_on_and_what_is_seen_is_followed() -> None:
+    """The second frame shows the first a pixel to the right; x_t tells nothing, or another motion."""
+    wide = torch.rand(1, 3, 16, 24).round() * 2 - 1
+    frames = [wide[..., left : left + 16] for left in (4, 3, 2, 5)]
+    before = torch.cat(frames[:2], 1)
+    inside = (..., slice(3, -3), slice(3, -3))
+    blind = warping(before, torch.randn(1, 3, 16, 16), 1.0)
+    goes_on, turns = ((blind - one)[inside].abs().mean() for one in frames[2:])
+    assert goes_on < 0.4 < turns
+    t = 0.3
+    seen = warping(before, (1 - t) * frames[3] + t * torch.randn(1, 3, 16, 16), t)
+    assert (seen - frames[3])[inside].abs().mean() < 0.05
+    alone = warping(frames[0], frames[1], 0.0)  # a single frame before: nothing has moved yet
+    assert (alone - frames[1])[inside].abs().mean() < 0.05
+
+
+def test_the_warp_needs_frames_before() -> None:
     with pytest.raises(BowerbirdError, match="moves the frame before"):
         WarpConfig().denoiser(Spec("image", Tensors((3, 8, 8))), 3)
 

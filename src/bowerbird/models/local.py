@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
+from bowerbird.eightbit import to_float, to_uint8
 from bowerbird.models.base import Batch, Estimator, GenerativeModel, Loss, Options
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.neighbourhood import (

@@ -143,7 +143,10 @@ class UNet(nn.Module):
 
     def features(self, x: Float[Tensor, "n channels_in h w"], embedding: Float[Tensor, "n n_embd"]) -> Tensor:
         """The same with the pixels of each patch as channels."""
-        h = self.first(to_patches(x, self.patch))
+        return self.body(self.first(to_patches(x, self.patch)), embedding)
+
+    def body(self, h: Float[Tensor, "n channels rows columns"], embedding: Float[Tensor, "n n_embd"]) -> Tensor:
+        """All layers but the first."""
         kept = []
         for level, blocks in enumerate(self.down):
             if level:
