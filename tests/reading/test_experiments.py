@@ -50,7 +50,9 @@ def mixed(block, x, given):
     return block(x, given)
 
 x = torch.randn(6, 4)
-z, volume = Coupling()(x)
+coupling = Coupling()
+z, volume = coupling(x)
+again = coupling.inverse(z)
 block = Block()
 shadow = Shadow(block)
 optimizer = torch.optim.SGD(block.parameters(), 0.1)

@@ -57,6 +57,7 @@ def test_a_program_as_a_page_prints_it_is_run(
     given: Path, file: str, modules: list[str], mended: int, judged: bool | None, child: Child
 ) -> None:
     result = check(given / "tutorials" / file, child=child)
-    assert sorted(result.exercised.parts) == modules and result.exercised.never == []
+    raises = ["Discriminator"] if file == "gan-lsgan.py" else []  # it takes flat images and is given others
+    assert sorted(result.exercised.parts) == modules and result.exercised.never == raises
     assert len(result.program.source.mended) == mended
     assert judged is None or (not result.exercised.not_judged) == judged
