@@ -21,7 +21,7 @@ MOST_ASKED = 3
 Pair = tuple[ast.expr, ast.expr]
 
 
-@rule("X25", "Two arguments, or two results, have changed places", family="general")
+@rule("X25", "Two arguments, or two results, may have changed places", family="general")
 def crossed(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """``f(x, t)`` called as ``f(t, x)``; ``return mu, logvar`` unpacked as ``logvar, mu = …``."""
     asked = 0
