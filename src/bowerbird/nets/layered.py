@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bowerbird.errors import BowerbirdError
 from bowerbird.nets.conditioning import Conditioner, Given
 from bowerbird.nets.patches import from_patches
 from bowerbird.nets.unet import UNet, UNetConfig
@@ -69,13 +70,17 @@ class Layers(nn.Module):
         self.grid = (-(-self.height // self.patch), -(-self.width // self.patch))
         self.n_embd = 4 * config.channels
         self.given = Conditioner(spec.given, self.n_embd)
+        if not self.given:
+            raise BowerbirdError(
+                "The net layered draws its draft from labels or attributes, and none are given; choose the net unet."
+            )
         self.shares = nn.Linear(self.n_embd, config.layers * self.grid[0] * self.grid[1])
         self.colours = nn.Linear(self.n_embd, config.layers * self.channels * self.patch**2)
         nn.init.zeros_(self.colours.weight)
         nn.init.zeros_(self.colours.bias)
 
     def forward(self, given: Given | None, n: int) -> Float[Tensor, "n c h w"]:
-        told = self.given(given, n) if self.given else self.shares.weight.new_zeros(n, self.n_embd)
+        told = self.given(given, n)
         colours = self.colours(told).unflatten(1, (-1, self.patch**2 * self.channels))
         shares = self.shares(told).unflatten(1, (colours.shape[1], -1)).softmax(1)
         grid = torch.einsum("nkp,nkc->ncp", shares.to(colours), colours).unflatten(2, self.grid)
