@@ -93,10 +93,12 @@ def _references(live: Live, subject: Subject) -> Iterator[str]:
 
 def _known(subject: Subject) -> Iterator[tuple[str, Callable[..., Tensor], Callable[[Tensor], Tensor]]]:
     """References with each of their reductions, but what the function itself calls."""
-    for name, reference in WHOLE.items():
-        yield name, reference, REDUCTIONS[""]
-    for name, reference in PAIRWISE.items():
-        if name.rpartition(".")[2] not in subject.read:
+    for name, reference in (WHOLE | PAIRWISE).items():
+        if name.partition("(")[0].rpartition(".")[2] in subject.read:
+            continue
+        if name in WHOLE:
+            yield name, reference, REDUCTIONS[""]
+        else:
             yield from ((f"{said}{name}", reference, reduce) for said, reduce in REDUCTIONS.items())
 
 
