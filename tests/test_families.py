@@ -76,6 +76,7 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
     "grid": {"channels": 8, "patch": 2},
     "unet": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
     "spacetime": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8},
+    "layered": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8, "layers": 4},
     "warp": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8, "reach": 1},
     "dit": {"n_layer": 1, "n_head": 2, "n_embd": 16, "mlp_ratio": 2},
     "transformer": {"n_layer": 1, "n_head": 2, "n_embd": 16},
