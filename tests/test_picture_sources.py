@@ -502,6 +502,28 @@ def test_files_of_another_kind_are_said_with_what_to_do(tmp_path):
         assert part in summary, f"{part} is not in: {summary}"
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269\n"
+
+
+def test_what_stands_in_place_of_an_image_is_named(tmp_path):
+    """A clone without Git LFS, and what a site answers where there is no image."""
+    drawn(tmp_path, ["1.png", "2.png"])
+    page = b"\n<!DOCTYPE html>\n<html><title>404</title></html>"
+    write(tmp_path, {"3.png": POINTER, "4.jpg": page, "5.jpg": page, "6.png": b"<3"})
+    summary = opened(tmp_path).summary()
+    for part in (
+        "1 Git LFS pointer, which git lfs pull replaces (3.png)", "2 web pages (4.jpg …)",
+        "1 broken or truncated (6.png)",
+    ):  # fmt: skip
+        assert part in summary, f"{part} is not in: {summary}"
+
+
+@pytest.mark.parametrize("name", ["texts.txt", "texts.jsonl", "texts.parquet", "texts.txt.gz"])
+def test_texts_that_are_git_lfs_pointers_are_refused(tmp_path, name):
+    with pytest.raises(BowerbirdError, match=f"{name} is a Git LFS pointer, .* git lfs pull"):
+        opened(write(tmp_path, {name: POINTER}) / name)
+
+
 @pytest.mark.parametrize("name", ["cifar.npz", "faces.pkl", "voice.m4a"])
 def test_a_source_of_another_kind_is_refused_with_what_to_do(tmp_path, name):
     np.savez(tmp_path / "cifar.npz", images=np.zeros((2, 8, 8)))

@@ -51,6 +51,13 @@ BY_NAME = {
     ),
 }
 """Suffixes of files that would be taken for something else by their content, or not at all."""
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a Git LFS pointer begins."""
+INSTEAD = (
+    (re.escape(POINTER), "Git LFS pointer{s}, which git lfs pull replaces"),
+    (rb"\s*<(?:!doctype html|html)", "web page{s}"),
+)
+"""First bytes of what may stand under the name of a picture, a sound or a film, and what it is."""
 TO_UNPACK = "archive{s} to unpack first"
 AMONG_OTHERS = {
     **{UNPACK: TO_UNPACK, CONVERT: "sound{s} to convert to WAV or FLAC first"},
@@ -98,3 +105,14 @@ def not_read(name: str, otherwise: str) -> str:
     if end in TABLES:
         return f"table{{s}} not called metadata{end}"
     return AMONG_OTHERS.get(BY_NAME.get(end, ("", ""))[1], otherwise)
+
+
+def instead(head: bytes) -> str:
+    """What a file is that cannot be decoded, by its first bytes, as a reason of ``Unused``; "" if they do not tell."""
+    return next((what for begin, what in INSTEAD if re.match(begin, head, re.IGNORECASE)), "")
+
+
+def require_content(head: bytes, name: str | Path) -> None:
+    """BowerbirdError for what a clone without Git LFS has in place of a large file."""
+    if head.startswith(POINTER):
+        raise BowerbirdError(f"{name} is a Git LFS pointer, not the file itself; fetch that with: git lfs pull")

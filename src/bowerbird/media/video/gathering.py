@@ -17,6 +17,7 @@ import PIL
 
 from bowerbird import config
 from bowerbird.data import files, packing
+from bowerbird.data.kinds import FIRST_BYTES, instead
 from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
 from bowerbird.data.unused import Unreadable, Unused
@@ -97,10 +98,13 @@ class Gathering:
         return packing.packed(log, self.names, lambda clip: clip, official, slice(None), folder, json.dumps(said))
 
     def _about(self, name: str) -> About | None:
+        content = b""
         try:
-            return reading.about(name, reading.content(self.source, name))
+            content = reading.content(self.source, name)
+            return reading.about(name, content)
         except Unreadable as why:
-            self.unused.add(STILL if str(why) == "still" else f"{why} file{{s}}", name)
+            what = STILL if str(why) == "still" else f"{why} file{{s}}"
+            self.unused.add(instead(content[:FIRST_BYTES]) or what, name)
             return None
 
     def _wanted(self, headers: list[About]) -> Wanted:
