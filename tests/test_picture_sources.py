@@ -502,6 +502,15 @@ def test_files_of_another_kind_are_said_with_what_to_do(tmp_path):
         assert part in summary, f"{part} is not in: {summary}"
 
 
+def test_empty_folders_of_a_zip_are_said(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i, name in enumerate(["cat/1.png", "cat/2.png", "dog/1.png"]):
+            archive.writestr(f"pets/{name}", encoded(noise(i)))
+        for folder in ("pets/", "pets/cat/", "pets/bird/", "pets/bird/small/", "__MACOSX/"):
+            archive.writestr(folder, "")
+    assert "not used: 1 empty folder (pets/bird/small)" in opened(tmp_path / "a.zip").summary()
+
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269\n"
 
 
