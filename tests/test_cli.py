@@ -311,7 +311,7 @@ def test_a_list_may_be_given_in_parts(calls: list) -> None:
         ("train RECIPE --budget 60", "The budget '60' is not a number with a unit"),
         ("train RECIPE --budget 3epochs", "20000examples (an epoch is all examples for training once)"),
         ("train .", ". is not a recipe; if it is the data, name a recipe first: bowerbird train flow --data ."),
-        ("sample digits --seed -1", "The seed must be at least 0, not -1"),
+        ("sample digits --seed -1", "--seed = -1 must be at least 0."),
         ("train nowhere.toml", "There is no file nowhere.toml."),
         ("sample", "RUN is missing"),
         ("sample nowhere", "nowhere"),

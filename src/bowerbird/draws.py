@@ -12,18 +12,14 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from bowerbird.errors import BowerbirdError
-
 UNIFORMS_AT_ONCE = 64
 """Numbers that a row draws ahead for ``uniform``, because token samplers request them one at a time."""
 
 
 class Draws:
-    """The random numbers of samples ``first``, ``first`` + 1 … of a seed; BowerbirdError for a negative one."""
+    """The random numbers of samples ``first``, ``first`` + 1 … of a seed."""
 
     def __init__(self, seed: int, first: int = 0):
-        if seed < 0:  # elsewhere -1 may stand for a random seed
-            raise BowerbirdError(f"The seed must be at least 0, not {seed}; every seed gives samples of its own.")
         self.seed, self.first = seed, first
         self._rows: list[torch.Generator] = []
         self._ahead = torch.empty(0, 0)
