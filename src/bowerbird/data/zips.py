@@ -63,9 +63,10 @@ class Zip:
         stated = (_stated(info) for info in self.archive.infolist() if info.is_dir())
         shown = (name.replace("\\", "/").lstrip("/") for name in stated if name and not is_hidden(name))
         folders = set(map(posixpath.normpath, shown))
-        held = {posixpath.dirname(name) for name in (*self._members, *folders)}
-        while above := {posixpath.dirname(folder) for folder in held} - held:
+        held, above = set[str](), {posixpath.dirname(name) for name in (*self._members, *folders)}
+        while above := above - held:
             held |= above
+            above = {posixpath.dirname(folder) for folder in above}
         return folders - held
 
     def stamp(self, name: str) -> tuple[int, ...]:
