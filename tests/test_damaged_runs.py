@@ -161,6 +161,12 @@ def test_a_kill_between_the_two_renames_leaves_the_state_before(run: Path) -> No
     assert resume(run, open_data(folder.config().data), quiet=True).step == 4
 
 
+def test_weights_that_are_a_git_lfs_pointer_are_named(run: Path) -> None:
+    (run / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269\n")
+    with pytest.raises(BowerbirdError, match="model.safetensors is a Git LFS pointer, .* git lfs pull"):
+        api.sample(run, 1)
+
+
 def test_damaged_weights_are_one_sentence(run: Path) -> None:
     flipped(run / "model.safetensors", 8 * ((run / "model.safetensors").stat().st_size - 3))
     with pytest.raises(BowerbirdError, match="model.safetensors is damaged"):

@@ -492,6 +492,13 @@ def test_a_file_cut_short(folder, tmp_path, file):
         import_model(folder, tmp_path / "run")
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_what_a_clone_without_git_lfs_holds_is_named(folder, tmp_path, file):
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269\n")
+    with pytest.raises(BowerbirdError, match=f"{file} is a Git LFS pointer, .* git lfs pull"):
+        import_model(folder, tmp_path / "run")
+
+
 def test_an_index_does_not_lead_out_of_its_folder(folder, tmp_path):
     (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
     index = {"weight_map": {"x": "../elsewhere.safetensors"}}
@@ -506,6 +513,9 @@ def test_a_source_that_is_neither(tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"x")
     with pytest.raises(BowerbirdError, match="is no GGUF file"):
         import_model(tmp_path / "weights.bin", tmp_path / "run")
+    (tmp_path / "weights.gguf").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(BowerbirdError, match="git lfs pull"):
+        import_model(tmp_path / "weights.gguf", tmp_path / "run")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, -5000])

@@ -121,6 +121,12 @@ def test_notes_that_never_end_and_foreign_files_are_said(tmp_path: Path) -> None
     assert "pieces with notes that never end, which are left out: 1 (first: 9.mid)" in summary
 
 
+def test_voices_without_a_name_are_called_by_what_they_are(tmp_path: Path) -> None:
+    for i in range(9):
+        (tmp_path / f"{i}.mid").write_bytes(midi(note(36 + i, channel=9) + END, note(60 + i) + END))
+    assert "voices: program 0, drums;" in open_data(config.Data(str(tmp_path))).summary()
+
+
 def test_drums_without_counterpart_in_training_are_said(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         (tmp_path / part).mkdir()

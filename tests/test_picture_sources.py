@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bowerbird.config import Data
@@ -475,6 +476,79 @@ def test_tables_of_metadata(tmp_path):
     assert opened(tmp_path).classes == ("none", "x", "x, y")  # an empty cell says nothing
 
 
+@pytest.mark.parametrize("separator", ";|\t")
+def test_cells_are_separated_as_the_first_row_separates_them(tmp_path, separator):
+    """Spreadsheets write semicolons where a comma is the decimal point."""
+    drawn(tmp_path, ["1.png", "2.png", "3.png"])
+    rows = ["file_name;label", "1.png;a, b", "2.png;c", "3.png;c"]
+    write(tmp_path, {"metadata.csv": "\r\n".join(rows).replace(";", separator).encode("utf-8-sig")})
+    assert opened(tmp_path).classes == ("a, b", "c")
+
+
+def test_files_of_another_kind_are_said_with_what_to_do(tmp_path):
+    drawn(tmp_path, ["cat/1.png", "cat/2.png", "dog/1.png"])
+    write(
+        tmp_path,
+        {"cat/more.zip": b"PK", "x.npy": b"", "voice.m4a": b"", "train.csv": b"file,label\n", "notes.docx": b""},
+    )
+    (tmp_path / "bird").mkdir()
+    (tmp_path / ".git" / "refs").mkdir(parents=True)
+    summary = opened(tmp_path).summary()
+    for part in (
+        "1 archive to unpack first (cat/more.zip)", "1 file of arrays, not of pictures or sounds (x.npy)",
+        "1 sound to convert to WAV or FLAC first (voice.m4a)", "1 table not called metadata.csv (train.csv)",
+        "1 file of unknown kind (notes.docx)", "1 empty folder (bird)",
+    ):  # fmt: skip
+        assert part in summary, f"{part} is not in: {summary}"
+
+
+def test_empty_folders_of_a_zip_are_said(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i, name in enumerate(["cat/1.png", "cat/2.png", "dog/1.png"]):
+            archive.writestr(f"pets/{name}", encoded(noise(i)))
+        for folder in ("pets/", "pets/cat/", "pets/bird/", "pets/bird/small/", "__MACOSX/"):
+            archive.writestr(folder, "")
+    assert "not used: 1 empty folder (pets/bird/small)" in opened(tmp_path / "a.zip").summary()
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269\n"
+
+
+def test_what_stands_in_place_of_an_image_is_named(tmp_path):
+    """A clone without Git LFS, and what a site answers where there is no image."""
+    drawn(tmp_path, ["1.png", "2.png"])
+    page = b"\n<!DOCTYPE html>\n<html><title>404</title></html>"
+    write(tmp_path, {"3.png": POINTER, "4.jpg": page, "5.jpg": page, "6.png": b"<3"})
+    summary = opened(tmp_path).summary()
+    for part in (
+        "1 Git LFS pointer, which git lfs pull replaces (3.png)", "2 web pages (4.jpg …)",
+        "1 broken or truncated (6.png)",
+    ):  # fmt: skip
+        assert part in summary, f"{part} is not in: {summary}"
+
+
+@pytest.mark.parametrize("name", ["texts.txt", "texts.jsonl", "texts.parquet", "texts.txt.gz"])
+def test_texts_that_are_git_lfs_pointers_are_refused(tmp_path, name):
+    with pytest.raises(BowerbirdError, match=f"{name} is a Git LFS pointer, .* git lfs pull"):
+        opened(write(tmp_path, {name: POINTER}) / name)
+
+
+@pytest.mark.parametrize("name", ["cifar.npz", "faces.pkl", "voice.m4a"])
+def test_a_source_of_another_kind_is_refused_with_what_to_do(tmp_path, name):
+    np.savez(tmp_path / "cifar.npz", images=np.zeros((2, 8, 8)))
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(BowerbirdError, match=f"{name} is a .*, which is not read as it is; (write|convert) "):
+        opened(path)
+
+
+def test_a_column_that_no_file_has_is_refused_with_where_columns_come_from(tmp_path):
+    drawn(tmp_path, ["1.png", "2.png"])
+    write(tmp_path, {"captions.tsv": b"image\ttext\n"})
+    with pytest.raises(BowerbirdError, match=r"metadata\.csv.*Not used: 1 table not called metadata\.tsv \(captions"):
+        opened(tmp_path, given=("text",))
+
+
 def test_stylegans_labels(tmp_path):
     names = [f"0000{i % 2}/img{i}.png" for i in range(6)]
     drawn(tmp_path, names)
@@ -503,6 +577,21 @@ def test_captions_beside_images(tmp_path):
     assert "29 texts beside images, which --data.given caption reads (0.txt …)" in summary
     assert "1 file of unknown kind (other.txt)" in summary
     assert "caption (texts)" in opened(tmp_path, given=("caption",)).summary()
+
+
+@pytest.mark.parametrize("n_missing", [1, 8])
+def test_captions_stay_captions_where_some_images_have_none(tmp_path, n_missing):
+    """What says nothing is an empty text, neither one more value nor the word none."""
+    drawn(tmp_path, [f"{i}.png" for i in range(12)])
+    rows = [{"file_name": f"{i}.png", "said": f"number {i}"} for i in range(12 - n_missing)]
+    write(tmp_path, {"metadata.jsonl": "\n".join(map(json.dumps, rows)).encode()})
+    data = opened(tmp_path, given=("said",))
+    assert isinstance(data.spec.given["said"], Tokens)
+    said = np.concatenate(
+        [one.batch(torch.arange(len(one)))["given"]["said"] for one in (data.train, data.val, data.test)]
+    )
+    empty = [row[0] == data.spec.given["said"].eos for row in said]
+    assert sum(empty) == n_missing
 
 
 def test_cyclegans_four_folders(tmp_path):

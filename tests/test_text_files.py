@@ -476,7 +476,11 @@ def test_texts_in_json(tmp_path):
         ("a.json", "[" * 100_000, "a.json is not JSON"),
         ("a.jsonl", "[" * 100_000, "a.jsonl, line 1 is not JSON"),
         ("a.json", '["\\ud800"]', "half of a surrogate pair"),
-        ("a.jsonl", '{\n  "text": "a"\n}', "line 1 is not JSON.*every line must be an object"),
+        (
+            "a.jsonl",
+            '{\n  "text": "a"\n}',
+            "line 1 is not JSON: it ends within.*every line must be an object.* a .json",
+        ),
         ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c"}', "its columns: 'prompt', 'chosen', 'rejected'"),
         ("a.jsonl", '{"messages": [{"role": "user", "content": "x"}]}', "no message of the role assistant"),
         ("a.jsonl", '{"question": "a", "answer": 3}', "is the number 3, not a text"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,35 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
     said = opened(tmp_path).summary()
     assert "2 pictures that do not move (one.gif …)" in said and "1 empty file (nothing.mp4)" in said
     assert "3 damaged or truncated files (noise.mp4 …)" in said and "1 other file (notes.doc)" in said
+
+
+def test_a_folder_of_frames_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    for i in range(3):
+        ball(i).save(tmp_path / f"{i}.png")
+    with pytest.raises(
+        BowerbirdError, match="3 pictures that do not move .* once they are joined into one GIF or film"
+    ):
+        opened(tmp_path)
+
+
+MATRICES = [[0, 1, -1, 0], [-1, 0, 0, -1], [0, -1, 1, 0], [-1, 0, 0, 1], [1, 0, 0, -1], [0, 1, 1, 0], [0, -1, -1, 0]]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_films_are_turned_as_players_turn_them(matrix: list[int]) -> None:
+    """The display matrix of a phone: pixel (x, y), counted from the middle, is shown at (a x + c y, b x + d y)."""
+    stored = np.full((32, 48, 3), 255, np.uint8)
+    stored[:8, :8] = 0
+    raw = bytearray(film([Image.fromarray(stored)] * 3))
+    identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = matrix
+    at = raw.index(identity, raw.index(b"tkhd"))
+    raw[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    shown = np.asarray(next(reading.shown("a.mp4", bytes(raw))).image)
+    assert shown.shape[:2] == ((48, 32) if a == 0 else (32, 48))
+    x, y = a * -1 + c * -1, b * -1 + d * -1  # where the corner at (-1, -1) goes
+    assert shown[4 if y < 0 else -4, 4 if x < 0 else -4].max() < 60
+    assert sum(shown[i, j].max() < 60 for i in (4, -4) for j in (4, -4)) == 1
 
 
 def test_a_film_that_lost_its_end_behind_its_index_is_truncated() -> None:

@@ -19,6 +19,7 @@ from bowerbird.cli.options import chosen, parse_with_options
 from bowerbird.cli.printing import heard, noted, only_json, print_columns, print_findings, print_notes
 from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.request import Measuring
+from bowerbird.ranges import Whole
 from bowerbird.training.budget import parse_budget
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Sample(Command):
     """The run folder, or a run that ships: chorale, digits, emoji-3d, emoji-text, poem."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
     """How many (default: 64 images, 8 texts, 1 piece of music, 10 sounds, or one for each source)."""
-    seed: int = 0
+    seed: Whole = 0
     """The same seed gives the same samples, however many are drawn."""
     label: str | None = None
     """Name of the class to draw (default: classes as frequent as in the training data)."""

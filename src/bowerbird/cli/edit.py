@@ -13,6 +13,7 @@ from bowerbird.cli.commands import named
 from bowerbird.cli.options import chosen, parse_action
 from bowerbird.cli.printing import heard, only_json, print_notes
 from bowerbird.errors import BowerbirdError
+from bowerbird.ranges import Whole
 from bowerbird.shipped import place_beside
 
 
@@ -33,7 +34,7 @@ class Edit(Command):
     """A picture of the same size: white, or transparent if there is any transparency, is what to make anew."""
     n: Annotated[int | None, arg(aliases=("-n",))] = None
     """How many results (default: one for each source; interpolate without a source: 4 stations)."""
-    seed: int = 0
+    seed: Whole = 0
     """The same seed gives the same results."""
     label: tuple[str, ...] = ()
     """The class of the pictures: one for all, or one for each."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from bowerbird import ranges
 from bowerbird.errors import BowerbirdError, nearest
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ def parse_flags(command: type[T], argv: Sequence[str], prog: str, default: T | N
     try:
         with contextlib.redirect_stderr(box):
             parsed, left = _tyro(command, argv, prog, default)
+            ranges.check(parsed, "--")
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -9,6 +9,7 @@ from tyro.conf import Positional, Suppress
 
 from bowerbird.cli.command import Command
 from bowerbird.cli.options import chosen, parse_with_options
+from bowerbird.ranges import Whole
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Chat(Command):
     """The run folder."""
     system: str | None = None
     """What the model is told before the conversation."""
-    seed: int = 0
+    seed: Whole = 0
     """The same seed and words give the same answers."""
     device: str = "auto"
     """Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps."""

@@ -12,6 +12,7 @@ from bowerbird.cli.command import Command, Switch
 from bowerbird.cli.commands import named
 from bowerbird.cli.options import chosen, parse_with_options
 from bowerbird.cli.printing import heard, only_json, print_notes
+from bowerbird.ranges import Whole
 from bowerbird.shipped import place_beside
 
 
@@ -29,7 +30,7 @@ class Say(Command):
     """Words that the run knows, or numbers, which are read digit by digit: "three one four", 314."""
     given: tuple[str, ...] = ()
     """What else the speech is made from: NAME=VALUE, such as speaker=george (default: drawn at random)."""
-    seed: int = 0
+    seed: Whole = 0
     """The same seed gives the same speech."""
     vocoder: Path | None = None
     """A run of the recipe vocoder, which makes the waveforms (default: the algorithm of Griffin and Lim)."""

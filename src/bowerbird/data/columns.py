@@ -9,9 +9,11 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import tokenizers
+from bowerbird.data.metadata import MISSING
 from bowerbird.data.names import natural
 from bowerbird.data.tokenizers import Tokenizer
-from bowerbird.errors import BowerbirdError
+from bowerbird.data.unused import Unused
+from bowerbird.errors import BowerbirdError, unknown
 from bowerbird.spec import Classes, Field, Tokens
 
 LABEL = "label"
@@ -32,9 +34,22 @@ class Collected(Protocol):
     columns: dict[str, np.ndarray]
     origins: dict[str, str]
     """Where each column comes from, in words."""
+    unused: Unused
+    """What was seen and not used."""
 
     def column(self, name: str) -> np.ndarray:
         """BowerbirdError where there is none of this name."""
+
+
+def no_column(found: Collected, name: str, *also: str) -> BowerbirdError:
+    """The error for a column that a source does not have; ``also`` can be named beside its columns."""
+    if found.columns:
+        return unknown(f"column of {found.name}", name, [*found.columns, *also])
+    seen = f" Not used: {found.unused}." if found.unused else ""
+    return BowerbirdError(
+        f"{found.name} has no column '{name}'. Columns come from sub-folders, from metadata.csv, .tsv, .jsonl or "
+        f".parquet, and from texts beside the {found.thing}s.{seen}"
+    )
 
 
 class Columns(NamedTuple):
@@ -63,8 +78,8 @@ def given_columns(found: Collected, data: config.Data, in_training: np.ndarray) 
     captions = {}
     for name in data.given:
         column = found.column(name)
-        if name in data.wordings or _is_text(column):
-            captions[name] = column.tolist()
+        if name in data.wordings or _is_text(column[_is_said(column)]):
+            captions[name] = np.where(_is_said(column), column, "").tolist()
         else:
             names, values[name] = _numbered(column)
             fields[name] = _classes(names, values[name], in_training)
@@ -149,7 +164,13 @@ def _has_words(value: str) -> bool:
     return " " in value.strip() or (len(value) > 4 and not value.isascii())
 
 
+def _is_said(column: np.ndarray) -> np.ndarray:
+    """Of which examples a column says something."""
+    return (column != "") & (column != MISSING)
+
+
 def _is_text(column: np.ndarray) -> bool:
+    """Whether the values of those examples that have one are texts."""
     n_values = len(np.unique(column))
     if n_values == len(column) > 1 and all(map(_has_words, column.tolist())):
         return True  # of few examples too

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from bowerbird.data.kinds import is_zip, refused
-from bowerbird.data.names import is_unicode, legible, may_be_of_another_encoding, printable
+from bowerbird.data.names import is_hidden, is_unicode, legible, may_be_of_another_encoding, printable
 from bowerbird.data.unused import Unused
 from bowerbird.data.zips import Zip
 from bowerbird.errors import BowerbirdError
@@ -119,6 +119,8 @@ class _Walk:
                     raise BowerbirdError(f"{self.root} cannot be listed ({error.strerror}).") from error
                 self.unused.add("folder{s} that cannot be listed", printable(folder))
                 continue
+            if folder and not entries and not is_hidden(folder):
+                self.unused.add("empty folder{s}", printable(folder))
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_symlink():

@@ -25,6 +25,7 @@ OTHERS = {
 """Suffixes of files that are not looked into: text, and raw files of cameras, which look like TIFF and are not."""
 FIRST_BYTES = 512
 UNPACK, AS_TEXT, RENAME = "unpack it, or make a zip of it", "save its text as .txt", "correct its name"
+CONVERT, EXTRACT = "convert it to WAV or FLAC", "write its pictures as PNG, or its sounds as WAV, into a folder"
 NO_TEXTS = (
     (rb"\xff\xd8\xff|GIF8[79]a|\x89PNG|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*", "a picture", RENAME),
     (rb"RIFF....WAVE|OggS|ID3|fLaC", "a sound", RENAME),
@@ -43,8 +44,29 @@ NO_TEXTS = (
 BY_NAME = {
     **dict.fromkeys((".tar", ".tgz", ".7z", ".rar", ".z01"), ("an archive", UNPACK)),
     **dict.fromkeys((".docx", ".odt", ".pptx", ".xlsx", ".ods", ".epub"), ("a document", AS_TEXT)),
+    **dict.fromkeys((".m4a", ".aac", ".wma", ".amr", ".caf"), ("a compressed sound", CONVERT)),
+    **dict.fromkeys(
+        (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".tfrecord", ".mdb"),
+        ("a file of arrays", EXTRACT),
+    ),
 }
 """Suffixes of files that would be taken for something else by their content, or not at all."""
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a Git LFS pointer begins."""
+INSTEAD = (
+    (re.escape(POINTER), "Git LFS pointer{s}, which git lfs pull replaces"),
+    (rb"\s*<(?:!doctype html|html)", "web page{s}"),
+)
+"""First bytes of what may stand under the name of a picture, a sound or a film, and what it is."""
+TO_UNPACK = "archive{s} to unpack first"
+AMONG_OTHERS = {
+    **{UNPACK: TO_UNPACK, CONVERT: "sound{s} to convert to WAV or FLAC first"},
+    **{EXTRACT: "file{s} of arrays, not of pictures or sounds"},
+}
+"""What is said of files that lie among pictures, sounds or films, by what is to be done with them."""
+PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst")
+"""Archives that are read in place where they are the whole source, or hold a text."""
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def is_zip(path: Path) -> bool:
@@ -73,3 +95,24 @@ def refused(path: Path) -> BowerbirdError | None:
     """The error for a file that is neither read in place nor text, if it is one."""
     kind = BY_NAME.get(path.suffix.lower()) or no_text(beginning(path))
     return BowerbirdError(f"{path.name} is {kind[0]}, which is not read as it is; {kind[1]}.") if kind else None
+
+
+def not_read(name: str, otherwise: str) -> str:
+    """Why a file is not used that lies among pictures, sounds or films, as a reason of ``Unused``."""
+    end = Path(name).suffix.lower()
+    if end in PACKED:
+        return TO_UNPACK
+    if end in TABLES:
+        return f"table{{s}} not called metadata{end}"
+    return AMONG_OTHERS.get(BY_NAME.get(end, ("", ""))[1], otherwise)
+
+
+def instead(head: bytes) -> str:
+    """What a file is that cannot be decoded, by its first bytes, as a reason of ``Unused``; "" if they do not tell."""
+    return next((what for begin, what in INSTEAD if re.match(begin, head, re.IGNORECASE)), "")
+
+
+def require_content(head: bytes, name: str | Path) -> None:
+    """BowerbirdError for what a clone without Git LFS has in place of a large file."""
+    if head.startswith(POINTER):
+        raise BowerbirdError(f"{name} is a Git LFS pointer, not the file itself; fetch that with: git lfs pull")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bowerbird.data.files import Files
-from bowerbird.data.kinds import BEGINNINGS, OTHERS, SUFFIXES
+from bowerbird.data.kinds import BEGINNINGS, OTHERS, SUFFIXES, not_read
 from bowerbird.data.names import base, is_hidden, is_of_a_system, naturally, suffix
 from bowerbird.data.unused import Unused
 
@@ -65,7 +65,7 @@ def image_files(source: Files) -> Listing:
             (found if begins_as_image(source, name) else others).append(name)
     captions = _captions(found, others)
     for name in set(others) - set(captions.values()):
-        unused.add("file{s} of unknown kind", name)
+        unused.add(not_read(name, "file{s} of unknown kind"), name)
     return Listing(naturally(found), captions, unused)
 
 

@@ -22,7 +22,7 @@ from bowerbird.data import files
 from bowerbird.data.levels import folder_labels
 from bowerbird.data.listing import LABELS, METADATA, Listing
 from bowerbird.data.names import base, naturally, visible
-from bowerbird.data.tables import where_not_csv
+from bowerbird.data.tables import DELIMITERS, where_not_csv, where_not_json
 from bowerbird.data.unused import Unused
 from bowerbird.errors import BowerbirdError
 
@@ -203,18 +203,23 @@ def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise BowerbirdError(
-            f"{where} is not JSON ({error}); every line must be an object such as "
-            '{"file_name": "1.png", "label": "cat"}.'
-        ) from error
+        must = 'every line must be an object such as {"file_name": "1.png", "label": "cat"}'
+        raise BowerbirdError(f"{where} {where_not_json(line, error, must)}.") from error
     if not isinstance(row, dict) or not isinstance(row.get(FILE_NAME), str):
         raise BowerbirdError(f"{where} must be a JSON object with a {FILE_NAME}.")
     return row
 
 
 def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
-    """Rows of a table whose first row names the columns; an empty cell says nothing."""
-    reader = csv.reader(io.StringIO(_text(source, name), newline=""), delimiter=delimiter, strict=True)
+    """Rows of a table whose first row names the columns; an empty cell says nothing.
+
+    Cells are separated as the first row separates ``file_name`` from others: spreadsheets write semicolons where a
+    comma is the decimal point.
+    """
+    text = _text(source, name)
+    titles = text.partition("\n")[0].strip()
+    delimiter = next((one for one in (delimiter, *DELIMITERS) if FILE_NAME in _titles(titles, one)), delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     n_read = 0
     try:
@@ -235,6 +240,10 @@ def _cells(source: files.Files, name: str, delimiter: str) -> list[Row]:
     except csv.Error as error:
         raise BowerbirdError(f"{name}, {where_not_csv(n_read, reader.line_num, error)}") from error
     return rows
+
+
+def _titles(row: str, delimiter: str) -> list[str]:
+    return [title.strip().strip('"') for title in row.split(delimiter)]
 
 
 def _ljspeech(source: files.Files, name: str) -> list[Row]:

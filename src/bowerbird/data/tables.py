@@ -95,9 +95,18 @@ def _parsed(line: str, where: str) -> Any:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BowerbirdError(f"{where} is not JSON ({error}); every line must be an object of its own.") from error
+        raise BowerbirdError(
+            f"{where} {where_not_json(line, error, 'every line must be an object of its own')}."
+        ) from error
     _check_surrogates(value, line, where)
     return value
+
+
+def where_not_json(line: str, error: Exception, must: str) -> str:
+    """What is wrong with a line of a .jsonl: it may be the beginning of a document over several lines."""
+    if isinstance(error, json.JSONDecodeError) and error.pos >= len(line.rstrip()):
+        return f"is not JSON: it ends within a document; {must}, while a document over several lines is a .json"
+    return f"is not JSON ({error}); {must}"
 
 
 def _check_surrogates(value: Any, text: str, where: str) -> None:

@@ -14,6 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bowerbird.data.kinds import beginning, require_content
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
 
@@ -86,6 +87,7 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
+        require_content(beginning(path), path)
         raise Damaged(f"{path} is damaged: {error}.") from error
 
 

@@ -24,6 +24,7 @@ import tokenizers as hf
 from jaxtyping import Int32, Int64
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from bowerbird.data.kinds import beginning, require_content
 from bowerbird.data.tensorfile import read_header
 from bowerbird.errors import BowerbirdError, nearest, unknown
 from bowerbird.spec import Spec, Tokens
@@ -342,6 +343,7 @@ def read(path: Path | str) -> Tokenizer:
         if where.is_dir():
             raise BowerbirdError(f"The folder {where} has no {FILE}.")
         raise unknown("tokenizer or file", str(path), KINDS)
+    require_content(beginning(file), file)
     config, template = _roles_of_run(file.parent), _text(file.with_name(TEMPLATE_FILE))
     if described := _text(file.with_name(CONFIG_FILE)):
         try:

@@ -7,7 +7,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
-from bowerbird.data.names import legible
+from bowerbird.data.names import is_hidden, legible
 from bowerbird.data.unused import Unreadable, Unused
 from bowerbird.errors import BowerbirdError
 
@@ -22,6 +22,8 @@ class Zip:
             raise BowerbirdError(f"{path} is not a readable zip file ({error}); make it again.") from error
         self.unused = Unused()
         self._members = self._listed(encoding)
+        for folder in self._empty():
+            self.unused.add("empty folder{s}", folder)
 
     def names(self) -> list[str]:
         return sorted(self._members)
@@ -55,6 +57,17 @@ class Zip:
                 self.unused.add("earlier file{s} of the same name", name)
             members[name] = info
         return members
+
+    def _empty(self) -> set[str]:
+        """The folders of which the zip lists nothing else; one that holds an empty one is not named beside it."""
+        stated = (_stated(info) for info in self.archive.infolist() if info.is_dir())
+        shown = (name.replace("\\", "/").lstrip("/") for name in stated if name and not is_hidden(name))
+        folders = set(map(posixpath.normpath, shown))
+        held, above = set[str](), {posixpath.dirname(name) for name in (*self._members, *folders)}
+        while above := above - held:
+            held |= above
+            above = {posixpath.dirname(folder) for folder in above}
+        return folders - held
 
     def stamp(self, name: str) -> tuple[int, ...]:
         info = self._members[name]

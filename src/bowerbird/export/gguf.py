@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bowerbird.data.kinds import beginning, require_content
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
@@ -83,6 +84,7 @@ def read(file: Path) -> Checkpoint:
         reader = _package().GGUFReader(file)
         metadata = {name: field.contents() for name, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OSError) as error:
+        require_content(beginning(file), file)
         raise BowerbirdError(f"{file} is not a whole GGUF file: {error}.") from error
     try:
         found = {tensor.name: tensor for tensor in reader.tensors}

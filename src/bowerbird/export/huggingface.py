@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from bowerbird import spec
 from bowerbird.data import tokenizers
+from bowerbird.data.kinds import beginning, require_content
 from bowerbird.data.tokenizers import Tokenizer
 from bowerbird.data.writing import write_atomically
 from bowerbird.errors import BowerbirdError
@@ -104,6 +105,7 @@ def _json(file: Path) -> Table:
     except FileNotFoundError as error:
         raise BowerbirdError(f"{file.parent} is not a model folder: it has no {file.name}.") from error
     except (ValueError, RecursionError, OSError) as error:
+        require_content(beginning(file), file)
         raise BowerbirdError(f"{file} cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise BowerbirdError(f"{file} cannot be read: it must hold a JSON object.")
@@ -123,6 +125,7 @@ def _tensors(folder: Path, name: str = WEIGHTS) -> Tensors:
         try:
             tensors |= safetensors.torch.load_file(file)
         except SafetensorError as error:
+            require_content(beginning(file), file)
             raise BowerbirdError(f"{file} cannot be read: {error}.") from error
     return tensors
 

@@ -219,6 +219,7 @@ def _example(field: Field, n: int, g: torch.Generator) -> Tensor:
 @contextmanager
 def placed(out: Path, target: Target) -> Iterator[Path]:
     """An empty folder; what is in it at the end moves to ``out``, and nothing does if there is an error."""
+    _require_own(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
@@ -230,14 +231,18 @@ def placed(out: Path, target: Target) -> Iterator[Path]:
         raise BowerbirdError(f"The export cannot be written to {out}: {error.strerror or error}.") from error
 
 
-def _require_own(folder: Path, out: Path) -> None:
-    """BowerbirdError where a file of somebody else would be replaced; those of an earlier export may be."""
+def _require_own(out: Path) -> None:
+    """BowerbirdError for a folder with files of somebody else; an empty one and one of an export may be written.
+
+    Hidden files may lie there, as in the clone of a repository.
+    """
     card = out / CARD
-    if card.is_file() and BY in card.read_text(encoding="utf-8", errors="replace"):
+    if not out.is_dir() or (card.is_file() and BY in card.read_text(encoding="utf-8", errors="replace")):
         return
-    files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    if theirs := next((file for file in files if (out / file).exists()), None):
-        raise BowerbirdError(f"{out} holds a {theirs} that is no export's; choose another folder for --out.")
+    if theirs := next((file.name for file in sorted(out.iterdir()) if not file.name.startswith(".")), None):
+        raise BowerbirdError(
+            f"{out} holds files that are no export's ({theirs}); choose a new or empty folder for --out."
+        )
 
 
 def _move(folder: Path, out: Path, target: Target) -> None:
@@ -245,7 +250,6 @@ def _move(folder: Path, out: Path, target: Target) -> None:
         os.replace(folder / target.file, out)
         os.replace(folder / CARD, out.with_suffix(".md"))
     elif out.is_dir():
-        _require_own(folder, out)
         shutil.copytree(folder, out, dirs_exist_ok=True, copy_function=os.replace)
     else:
         os.replace(folder, out)

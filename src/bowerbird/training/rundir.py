@@ -35,12 +35,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bowerbird import config
+from bowerbird.data.names import naturally
 from bowerbird.data.tensorfile import Damaged, read_header, read_tensors, verify, write_tensors
 from bowerbird.data.writing import write_text
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.shipped import folder_of, runs
 from bowerbird.spec import IN_FILES, Spec, spec_from_json, spec_to_json
 from bowerbird.training import lock, salvage
+
+MOST_NAMED = 8
+"""Runs that a message names."""
 
 
 @contextlib.contextmanager
@@ -81,6 +85,18 @@ def _after_making_room(folder: Path) -> str:
     if (folder / "state" / "state.safetensors").is_file():
         return f"The last checkpoint is intact; free some space and continue with: bowerbird resume {folder}"
     return "Free some space and repeat the command, or choose an --out on another disk."
+
+
+def _why_no_run(path: Path) -> str:
+    """Why a path is no run folder, and which one may be meant: the run that it lies in, or one that lies in it."""
+    if above := next((folder for folder in path.parents if (folder / "run.toml").is_file()), None):
+        return f"it lies in one; give that: {above}"
+    if not path.exists():
+        return f"it does not exist. Runs that ship with Bowerbird: {', '.join(runs())}."
+    if inside := naturally(str(toml.parent) for toml in path.glob("*/run.toml")):
+        shown = ", ".join(inside[:MOST_NAMED]) + (" …" if len(inside) > MOST_NAMED else "")
+        return f"it holds {len(inside)}; give one of them: {shown}"
+    return f"it has no run.toml. Runs that ship with Bowerbird: {', '.join(runs())}."
 
 
 def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -190,9 +206,7 @@ class RunDir:
         """The run in a folder, or one that ships, by its name."""
         folder = cls(folder_of(path))
         if not folder.run_toml.is_file():
-            raise BowerbirdError(
-                f"{path} is not a run folder: it has no run.toml. Runs that ship with Bowerbird: {', '.join(runs())}."
-            )
+            raise BowerbirdError(f"{path} is not a run folder: {_why_no_run(folder.path)}")
         return folder
 
     def write_config(self, run: config.Run) -> None:

@@ -28,6 +28,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from bowerbird.data.kinds import FIRST_BYTES, instead
 from bowerbird.data.unused import Unreadable
 
 RESIZE = "centre crop, Lanczos (Pillow, reducing_gap 3)"
@@ -89,8 +90,11 @@ def opened(file: BufferedIOBase | BytesIO) -> ImageFile.ImageFile:
 def _heif(file: BufferedIOBase | BytesIO) -> ImageFile.ImageFile:
     """HEIC, which Pillow reads with the help of another package."""
     file.seek(0)
-    head = file.read(12)
+    start = file.read(FIRST_BYTES)
+    head = start[:12]
     file.seek(0)
+    if what := instead(start):
+        raise Unreadable(what)
     if head[4:8] == b"ftyp" and head[8:] in HEIF and not _reads_heif():
         raise Unreadable("HEIC, which needs: pip install pillow-heif")
     if head[4:8] == b"ftyp" and head[8:11] == b"avi" and ".avif" not in Image.registered_extensions():

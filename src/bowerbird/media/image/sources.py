@@ -8,7 +8,7 @@ import torch
 
 from bowerbird import config, machine
 from bowerbird.data import builtin, catalogue, fetch, files, packs
-from bowerbird.data.kinds import SUFFIXES
+from bowerbird.data.columns import no_column
 from bowerbird.data.listing import image_files, official_splits
 from bowerbird.data.metadata import CAPTION, FOLDER, MISSING, described
 from bowerbird.data.names import printable
@@ -45,7 +45,7 @@ class Pictures:
     def column(self, name: str) -> np.ndarray:
         """BowerbirdError where there is none of this name."""
         if name not in self.columns:
-            raise unknown(f"column of {self.name}", name, [*self.columns])
+            raise no_column(self, name)
         return self.columns[name]
 
 
@@ -154,7 +154,7 @@ def chosen(found: Pictures, rows: np.ndarray) -> Pictures:
 def no_images(path: Path, unused: Unused) -> BowerbirdError:
     """What to say of a place without images."""
     seen = f"; what is there: {unused}" if unused else ""
-    return BowerbirdError(f"{path} holds no images ({', '.join(SUFFIXES)}){seen}.")
+    return BowerbirdError(f"{path} holds no images (PNG, JPEG, WebP, GIF, TIFF and others){seen}.")
 
 
 def _lost_colour(images: Packed, wanted: str) -> str:

@@ -118,7 +118,7 @@ def _collection(path: Path, options: config.Music) -> TokenData:
     tokens = {name: [codec.encode(found[i][1]) for i in numbers] for name, numbers in chosen.items()}
     sets, spec = _examples(codec, tokens, options)
     n_notes = sum(len(piece.notes) for _, piece in found)
-    voices = ", ".join(part.voice.name or f"program {part.voice.program}" for part in codec.parts)
+    voices = ", ".join(part.voice.called for part in codec.parts)
     return TokenData(
         name=path.resolve().name,
         spec=spec,

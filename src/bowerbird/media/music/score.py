@@ -43,6 +43,11 @@ class Voice(NamedTuple):
     """General MIDI's number of the instrument, 0 … 127."""
     is_drum: bool = False
 
+    @property
+    def called(self) -> str:
+        """Its name, or what General MIDI says of a voice without one."""
+        return self.name or ("drums" if self.is_drum else f"program {self.program}")
+
 
 class Meter(NamedTuple):
     """So many beats of a ``unit``-th note per bar, from ``onset`` on."""

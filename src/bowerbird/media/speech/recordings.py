@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bowerbird.data import files
+from bowerbird.data.kinds import FIRST_BYTES, instead
 from bowerbird.data.unused import Unreadable, Unused
 from bowerbird.errors import BowerbirdError
 
@@ -76,8 +77,9 @@ class Reading:
             except Unreadable as why:
                 self.heard.unused.add(f"{why} recording{{s}}", name)
             except soundfile().LibsndfileError:
-                empty = not self._content(name)
-                self.heard.unused.add(f"{'empty' if empty else 'damaged'} recording{{s}}", name)
+                content = self._content(name)
+                what = instead(content[:FIRST_BYTES]) or f"{'damaged' if content else 'empty'} recording{{s}}"
+                self.heard.unused.add(what, name)
         return found
 
     def waveform(self, name: str, about: About, rate_hz: int) -> Float[np.ndarray, " samples"] | None:

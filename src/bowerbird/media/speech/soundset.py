@@ -22,14 +22,15 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import builtin, catalogue, files, split
-from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
+from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin, no_column
+from bowerbird.data.kinds import not_read
 from bowerbird.data.listing import BESIDE, CAPTIONS, Listing, official_splits
 from bowerbird.data.metadata import CAPTION, described
 from bowerbird.data.names import base, naturally, printable, suffix, visible
 from bowerbird.data.split import SPLITS
 from bowerbird.data.unused import Unused
 from bowerbird.eightbit import to_float, to_uint8
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.errors import BowerbirdError
 from bowerbird.media.speech.recordings import About, Reading, pieces, resampled
 from bowerbird.media.speech.spectrogram import Mel
 from bowerbird.spec import Classes, Field, Spec, Tensors
@@ -144,7 +145,7 @@ class Recordings:
     def column(self, name: str) -> np.ndarray:
         """BowerbirdError where there is none of this name."""
         if name not in self.columns:
-            raise unknown(f"column of {self.name}", name, [*self.columns])
+            raise no_column(self, name)
         return self.columns[name]
 
 
@@ -271,7 +272,10 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
     if not len(sounds):
         raise _none_left(path, len(listing.names), reading.heard.unused)
     if len(sounds) == 1:
-        raise BowerbirdError(f"{path} holds one recording, of which nothing remains to measure with; bring more.")
+        longer = ", or say --data.speech.longer pieces" if cutting.n_cut else ""
+        raise BowerbirdError(
+            f"{path} holds one recording, of which nothing remains to measure with; bring more{longer}."
+        )
     names = cutting.names
     splits = official_splits(names)
     said = described(source, listing, names, splits, CAPTION in (*data.given, data.label), "recording")
@@ -292,7 +296,11 @@ def _done(notes: Unused) -> list[str]:
 
 
 def _cut_note(n_cut: int, mel: Mel) -> list[str]:
-    return [f"{n_cut:,} longer than {mel.seconds:.2f} s lose their end (--data.speech.seconds)"] if n_cut else []
+    return (
+        [f"{n_cut:,} longer than {mel.seconds:.2f} s lose their end (--data.speech.longer pieces keeps it)"]
+        if n_cut
+        else []
+    )
 
 
 def _listing(source: files.Files, single: str) -> Listing:
@@ -307,7 +315,7 @@ def _listing(source: files.Files, single: str) -> Listing:
         if suffix(name) in CAPTIONS and stem in stems:
             captions[stems[stem]] = name
         elif not BESIDE.fullmatch(base(name)):
-            unused.add("other file{s}", name)
+            unused.add(not_read(name, "other file{s}"), name)
     return Listing(naturally(found), captions, unused)
 
 

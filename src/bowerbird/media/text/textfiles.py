@@ -13,13 +13,14 @@ import posixpath
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any
 
 from bowerbird.data import encodings, files
-from bowerbird.data.kinds import no_text
+from bowerbird.data.kinds import POINTER, no_text, require_content
 from bowerbird.errors import BowerbirdError, unknown
 
 COMPRESSED: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -80,10 +81,16 @@ class TextFile:
 
     def binary(self) -> Any:
         """The file itself, for formats that are no text."""
+        self._require_content()
         return self.source.open(self.name)
 
     def _open(self) -> "_Unpacked":
+        self._require_content()
         return _Unpacked(self)
+
+    def _require_content(self) -> None:
+        with suppress(OSError, RuntimeError, zipfile.BadZipFile), self.source.open(self.name) as file:
+            require_content(file.read(len(POINTER)), self.name)
 
 
 class _Unpacked(io.BufferedIOBase):

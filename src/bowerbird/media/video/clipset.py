@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bowerbird import config
 from bowerbird.data import builtin, catalogue, fetch, files, packing, packs, split
-from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin
+from bowerbird.data.columns import LABEL, Columns, given_columns, label_origin, no_column
+from bowerbird.data.kinds import not_read
 from bowerbird.data.listing import BESIDE, CAPTIONS, Listing, official_splits
 from bowerbird.data.metadata import CAPTION, described
 from bowerbird.data.names import base, naturally, printable, suffix, visible
@@ -23,7 +24,7 @@ from bowerbird.data.packing import Packed
 from bowerbird.data.split import SPLITS
 from bowerbird.data.unused import Unused
 from bowerbird.eightbit import to_float
-from bowerbird.errors import BowerbirdError, unknown
+from bowerbird.errors import BowerbirdError
 from bowerbird.media.video import FILMS, bouncing, films, reading
 from bowerbird.media.video.gathering import Gathering, tall
 from bowerbird.media.video.reading import ANIMATIONS
@@ -134,7 +135,7 @@ class Clips:
     def column(self, name: str) -> np.ndarray:
         """BowerbirdError where there is none of this name."""
         if name not in self.columns:
-            raise unknown(f"column of {self.name}", name, [*self.columns, FIRST])
+            raise no_column(self, name, FIRST)
         return self.columns[name]
 
 
@@ -283,5 +284,5 @@ def _listing(source: files.Files, single: str) -> Listing:
         if suffix(name) in CAPTIONS and stem in stems:
             captions[stems[stem]] = name
         elif not is_beside(base(name)):
-            unused.add("other file{s}", name)
+            unused.add(not_read(name, "other file{s}"), name)
     return Listing(naturally(found), captions, unused)

@@ -17,6 +17,7 @@ import PIL
 
 from bowerbird import config
 from bowerbird.data import files, packing
+from bowerbird.data.kinds import FIRST_BYTES, instead
 from bowerbird.data.listing import official_splits
 from bowerbird.data.packing import Log, Packed
 from bowerbird.data.unused import Unreadable, Unused
@@ -26,6 +27,9 @@ from bowerbird.media.video.films import av, has_av
 from bowerbird.media.video.reading import About, Wanted
 
 LARGEST_DEFAULT_SIZE, SIZE_STEP = 64, 8
+STILL = "picture{s} that do not move"
+READING = 2
+"""The version of the pixels that are made of a file; a pack of another one is made anew."""
 SMALL_BYTES = 1 << 20
 """Files that together are smaller than this are decoded in every process: that takes a moment."""
 
@@ -64,7 +68,7 @@ class Gathering:
     def _key(self) -> str:
         """A hash of all that the pixels follow from, without reading any of them."""
         wish = (self.data.size, self.data.channels, self.data.video)
-        tools = (packing.VERSION, PIL.__version__, has_av() and av().__version__)
+        tools = (READING, packing.VERSION, PIL.__version__, has_av() and av().__version__)
         where = self.path.resolve() if self.path.is_dir() else self.path.name
         listed = "\n".join(f"{name}\0{stamp}" for name, stamp in zip(self.listed, self.stamps, strict=True))
         said = f"clips {wish} {tools} {where}\n{listed}"
@@ -74,7 +78,14 @@ class Gathering:
         self.names, self.unused, self.notes = [], Unused(), Unused()
         headers = {name: about for name in self.listed if (about := self._about(name))}
         if not headers:
-            raise BowerbirdError(f"None of the {len(self.listed):,} files in {self.path} is a clip: {self.unused}.")
+            hint = (
+                " Frames that lie in a folder become a clip once they are joined into one GIF or film."
+                if STILL in self.unused.counts
+                else ""
+            )
+            raise BowerbirdError(
+                f"None of the {len(self.listed):,} files in {self.path} is a clip: {self.unused}.{hint}"
+            )
         wanted = self._wanted([*headers.values()])
         self._fits(len(headers), wanted, folder)
         log.begin(0, 0)
@@ -87,10 +98,13 @@ class Gathering:
         return packing.packed(log, self.names, lambda clip: clip, official, slice(None), folder, json.dumps(said))
 
     def _about(self, name: str) -> About | None:
+        content = b""
         try:
-            return reading.about(name, reading.content(self.source, name))
+            content = reading.content(self.source, name)
+            return reading.about(name, content)
         except Unreadable as why:
-            self.unused.add("picture{s} that do not move" if str(why) == "still" else f"{why} file{{s}}", name)
+            what = STILL if str(why) == "still" else f"{why} file{{s}}"
+            self.unused.add(instead(content[:FIRST_BYTES]) or what, name)
             return None
 
     def _wanted(self, headers: list[About]) -> Wanted:

@@ -32,6 +32,16 @@ LONGEST_S = 3600.0
 ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif")
 TOL = 1e-3
 """Part of a frame: times in files are rounded to milliseconds."""
+TURNS = {
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+"""By the signs of a display matrix."""
 Frames = UInt8[np.ndarray, "f h w c"]
 
 
@@ -135,9 +145,24 @@ def _timed(decoded: Iterator[Any], usual_s: float, promised_s: float) -> Iterato
 
 
 def _image(frame: Any) -> Image.Image:
-    """One decoded frame, with its alpha where the film has any."""
+    """One decoded frame as players show it, with its alpha where the film has any."""
     has_alpha = any(part.is_alpha for part in frame.format.components)
-    return Image.fromarray(frame.to_ndarray(format="rgba" if has_alpha else "rgb24"))
+    stored = Image.fromarray(frame.to_ndarray(format="rgba" if has_alpha else "rgb24"))
+    turn = _turn(frame)
+    return stored if turn is None else stored.transpose(turn)
+
+
+def _turn(frame: Any) -> Image.Transpose | None:
+    """How a frame is turned or mirrored to be shown, as phones write it.
+
+    The display matrix (a b u, c d v, x y w) takes a pixel at (x, y) to (a x + c y, b x + d y); of a, b, c, d the signs
+    are needed alone.  Other angles than multiples of 90 degrees are left as they are.
+    """
+    for part in frame.side_data:
+        if part.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d, *_ = np.sign(np.frombuffer(part, np.int32)).tolist()
+            return TURNS.get((a, b, c, d))
+    return None
 
 
 def _bounded(width: int, height: int) -> None:
