@@ -156,3 +156,12 @@ def test_a_data_set_without_its_files_becomes_one_of_pictures(tmp_path: Path, ch
     result = check(tmp_path / "train.py", child=child)
     assert result.exercised.own_steps > 1 and not result.run.exceptions()
     assert any(s.name == "data set Flowers" for s in result.run.stand_ins)
+
+
+def test_blocks_of_a_page_that_go_on_from_one_are_one_driver(project: Path) -> None:
+    blocks = "from nets import Pair", "pair = Pair(SPEC)", "print(1)"
+    page = "".join(f"```python\n{code}\n```\nand then\n" for code in blocks)
+    (project / "README.md").write_text("```python\nalone = Pair\n```\n" + page)
+    (driver,) = [d for d in found(open_source(project / "nets" / "parts.py")) if d.place.startswith("README")]
+    assert driver.place == "README.md, line 5"
+    assert driver.text.split() == " ".join(blocks).split()

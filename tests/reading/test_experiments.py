@@ -189,3 +189,39 @@ def test_a_function_is_known_by_what_it_computes(tmp_path: Path, child: Child) -
     path.write_text(KNOWN, encoding="utf-8")
     told = {f.line: f.message for f in check(path, child=child, rules=("X26",)).findings}
     assert set(told) == {3, 6} and "cross_entropy_with_logits" in told[3] and "KL divergence" in told[6]
+
+
+CALLS = """import torch
+from torch.nn import functional as F
+
+def penalty(real, fake, weight=1.0):
+    return weight * (real - fake).mean()
+
+def later(x):
+    loss = penalty(x, fake=x, wieght=2)
+    return loss + F.relu(x, dim=1)
+
+def known(x, *rest, **more):
+    return penalty(x, x, 2) + penalty(*rest, weight=2) + penalty(x, **more) + other(x, anything=3)
+
+def rebound(x, penalty):
+    return penalty(x)
+
+def guarded(x):
+    try:
+        return F.relu(x, dim=1)
+    except TypeError:
+        return F.relu(x)
+
+print(penalty(torch.ones(3), torch.zeros(3)))
+"""
+
+
+def test_calls_that_cannot_be_are_named_though_they_never_ran(tmp_path: Path, child: Child) -> None:
+    """Of the program's own function it is an error, of a library's a warning; what may be is let alone."""
+    path = tmp_path / "program.py"
+    path.write_text(CALLS.replace(", penalty):", ", crit):").replace("return penalty(x)\n", "return crit(x)\n"))
+    found = {(f.line, f.severity) for f in check(path, child=child, rules=("X27",)).findings}
+    assert found == {(8, "error"), (9, "warning")}
+    path.write_text(CALLS)  # a name that is also a parameter somewhere may stand for anything
+    assert {f.severity for f in check(path, child=child, rules=("X27",)).findings} == {"warning"}

@@ -81,6 +81,8 @@ def test_a_call_is_corrected_until_it_works_and_given_the_mask_it_takes_for_gran
 def test_an_undefined_name_is_placed_where_no_function_binds_it():
     text = "def f(scale):\n    return scale\n\ndef g(x):\n    return x * scale\n"
     assert undefined_names(text, ast.parse(text)) == {"scale": 5}
+    inner = "def f(row):\n    return all(map(lambda x: x > 0, row)) and len(x) == 3\n"
+    assert undefined_names(inner, ast.parse(inner)) == {"x": 2}
 
 
 def test_a_dataclass_of_settings_is_filled_by_its_own_defaults(tmp_path: Path, child: Child) -> None:

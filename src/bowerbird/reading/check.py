@@ -167,8 +167,14 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     never = function is not None and own.isdisjoint(range(function.body[0].lineno, (function.end_lineno or 0) + 1))
     tried = [unit.functions.get(fact.subject) for fact in run.facts.of("run.tried")]
     cited = [fact for identity in finding.facts if (fact := run.facts.get(identity)) is not None]
+    if cited and all(fact.topic in _WHATEVER_VALUES for fact in cited):
+        return False
     asked = function in tried or any(fact.topic.startswith("property.") for fact in cited)
     return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
+
+
+_WHATEVER_VALUES = ("probe.binding", "property.in place")
+"""Facts about the code alone: no value that it is called with makes them other."""
 
 
 def _guessed(finding: Finding) -> Finding:

@@ -99,14 +99,20 @@ def _whole(code: str) -> Iterator[str]:
 
 
 def _of_page(path: Path, project: "Project", users: list["User"], names: set[str]) -> Iterator[Driver]:
-    """The code blocks of a page that import the program, or what imports it, and use what it defines."""
+    """The code blocks of a page that import the program, or what imports it, each with the blocks that go on from
+    there, where they use what the program defines."""
     text = project.text(path)
+    told: list[tuple[int, list[str]]] = []
     for match in _FENCE.finditer(text):
         for code in _examples(match.group(0)):
             imported = set(project.imported(ast.parse(code), path))
-            if mentions(code, names) and any(user.path in imported for user in users):
-                line = text.count("\n", 0, match.start()) + 2
-                yield Driver(f"{project.named(path)}, line {line}", code, str(path))
+            if any(user.path in imported for user in users):
+                told.append((text.count("\n", 0, match.start()) + 2, [code]))
+            elif told:
+                told[-1][1].append(code)
+    for line, codes in told:
+        if mentions(code := "\n".join(codes), names):
+            yield Driver(f"{project.named(path)}, line {line}", code, str(path))
 
 
 def _of_tests(user: "User", project: "Project") -> Iterator[Driver]:

@@ -114,6 +114,21 @@ def _gives(unit: Unit, attribute: str) -> bool:
     return attribute in stored | said | defined or "__getattr__" in defined
 
 
+@rule("X27", "A call cannot take its arguments", family="general", exact=True)
+def unbindable(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A keyword that a function of the program does not know; of a library's, another version may know it.  A line that
+    ran and raised nothing is right, whatever it looks like."""
+    raised = {_place(fact, program) for fact in facts.of("run.exception", "TypeError")}
+    for fact in facts.of("probe.binding"):
+        if fact["ran"] and (fact.file, fact.line) not in raised:
+            continue
+        yield say(
+            "X27", "error" if fact["own"] else "warning", fact.line, fact=fact, text=fact["text"][:80],
+            said="" if fact["own"] else " in the version that is installed here",
+            ran="raised it" if fact["ran"] else "never ran here",
+        )  # fmt: skip
+
+
 _HARMLESS = ("network", "writing", "foreign code")
 
 

@@ -246,7 +246,7 @@ def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             stored = _layers(unit, info)
             calls = [c.lineno for c in unit.all(ast.Call, under=init) if last_name(c) == "__init__"]
             first = min((line for _, line in stored.values()), default=None)
-            if first is None or (calls and min(calls) < first) or any(
+            if first is None or (calls and min(calls) <= first) or any(
                 file == unit.file and n is not None and init.lineno <= n <= (init.end_lineno or n) for file, n in seen
             ):  # fmt: skip
                 continue

@@ -88,11 +88,12 @@ class Finder(importlib.abc.MetaPathFinder):
             spec = self._own(fullname, folder / fullname.replace(".", "/"), top)
             if spec is not None:
                 return spec
-        if (top in _ALWAYS or fullname in _SUBMODULES) and not _asked_by_a_library():
+        given = isinstance(sys.modules.get(top), Stub)  # then a library, too, finds no other part of it
+        if (top in _ALWAYS or fullname in _SUBMODULES) and (given or not _asked_by_a_library()):
             return self._stand_in(
                 fullname, fullname if fullname in _OURS else top, _ALWAYS.get(top) or _SUBMODULES[fullname]
             )
-        return None
+        return _unwatched(fullname, path)
 
     def _read(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
         """A module of an installed package that is itself what is read: the family of a recipe."""
@@ -142,6 +143,26 @@ class Finder(importlib.abc.MetaPathFinder):
     def _stand_in(self, fullname: str, top: str, reason: str) -> importlib.machinery.ModuleSpec:
         self.replace(fullname if fullname in _SUBMODULES else top, reason)
         return importlib.machinery.ModuleSpec(fullname, StandInLoader(fullname, top), is_package=True)
+
+
+def _unwatched(fullname: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """An installed module that runs without the hook on every call, which would make its import several times as long;
+    None where nothing watches, or where it is not read from a source file."""
+    spec = importlib.machinery.PathFinder.find_spec(fullname, path) if sys.getprofile() is not None else None
+    if spec is None or type(spec.loader) is not importlib.machinery.SourceFileLoader:
+        return None
+    run = spec.loader.exec_module
+
+    def exec_module(module: types.ModuleType) -> None:
+        watch = sys.getprofile()
+        sys.setprofile(None)
+        try:
+            run(module)
+        finally:
+            sys.setprofile(watch)
+
+    spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+    return spec
 
 
 class OwnLoader(importlib.machinery.SourceFileLoader):
@@ -200,7 +221,8 @@ class Delegate(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        return getattr(self.__dict__["_value"], name)
+        value = self.__dict__["_value"]
+        return getattr(value, name, Anything(f"{self.__name__}.{name}"))
 
 
 class StandInLoader(importlib.abc.Loader):
@@ -216,7 +238,7 @@ class StandInLoader(importlib.abc.Loader):
                 real = importlib.import_module(ours + self.fullname[len(self.top) :])
             except ModuleNotFoundError:
                 return self._part(importlib.import_module(ours))
-            alias = types.ModuleType(self.fullname, real.__doc__)
+            alias = Stub(self.fullname, real.__doc__)
             alias.__dict__.update({k: v for k, v in real.__dict__.items() if not k.startswith("__") or k in _KEPT})
             return alias
         return Stub(self.fullname)
@@ -237,7 +259,8 @@ def supplied(error: ImportError, replace: Callable[[str, str], None]) -> bool:
     else a stand-in; False where that is not the matter."""
     wanted = re.search(r"cannot import name '(\w+)' from '([\w.]+)'", str(error))
     package = sys.modules.get(wanted.group(2)) if wanted else None
-    if wanted is None or package is None or not (package.__file__ or "").startswith((sys.prefix, sys.base_prefix)):
+    place = getattr(package, "__file__", None) or ""
+    if wanted is None or package is None or not place.startswith((sys.prefix, sys.base_prefix)):
         return False
     name, below = wanted.group(1), [m for n, m in sys.modules.items() if n.startswith(f"{package.__name__}.")]
     found = next((vars(m)[name] for m in below if name in getattr(m, "__dict__", ())), None)

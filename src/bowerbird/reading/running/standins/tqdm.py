@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class tqdm:
+class _Accepting(type):
+    """A class of which every attribute can be called, and does nothing."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: None
+
+
+class tqdm(metaclass=_Accepting):
     """Iterates over what it is given; every method of the real bar is accepted."""
 
     def __init__(self, iterable: Any = None, *args: Any, total: int | None = None, **kwargs: Any) -> None:
@@ -36,10 +45,6 @@ class tqdm:
 
     @staticmethod
     def write(*args: Any, **kwargs: Any) -> None:
-        pass
-
-    @classmethod
-    def pandas(cls, *args: Any, **kwargs: Any) -> None:
         pass
 
 

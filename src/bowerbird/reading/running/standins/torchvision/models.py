@@ -49,13 +49,35 @@ class VGG(nn.Module):
 _WIDE = ("resnet50", "resnet101", "resnet152", "inception_v3", "resnext50_32x4d", "wide_resnet50_2")
 
 
+class Part(nn.Module):
+    """A building block of a network, whatever its arguments: it hands its input on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class Named:
+    """What a name of ``torchvision.models`` may be: a function that builds a network, and a module of such and of
+    blocks (``inception.InceptionA``)."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: Any, num_classes: int = 1000, **kwargs: Any) -> nn.Module:
+        return VGG(num_classes) if "vgg" in self._name else ResNet(2048 if self._name in _WIDE else 512, num_classes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (Part,), {}) if name[:1].isupper() else Named(name)
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     if name.endswith("_Weights"):
         return type(name, (), {"DEFAULT": None, "IMAGENET1K_V1": None, "IMAGENET1K_V2": None})
-
-    def build(*args: Any, num_classes: int = 1000, **kwargs: Any) -> nn.Module:
-        return VGG(num_classes) if "vgg" in name else ResNet(2048 if name in _WIDE else 512, num_classes)
-
-    return build
+    return Named(name)
