@@ -36,7 +36,7 @@ class Normal(nn.Module):
 
 
 class Scaled(nn.Module):
-    """A student whose answer to noise z is mean + deviation z."""
+    """A student whose answer to noise is mean + deviation · noise."""
 
     def __init__(self, mean: float, deviation: float):
         super().__init__()
@@ -81,7 +81,7 @@ def test_the_gradient_is_the_difference_of_the_two_means_over_the_teachers_dista
 def test_a_student_takes_on_the_teachers_distribution_in_one_step() -> None:
     torch.manual_seed(0)
     model = normal((0.5, 0.3), (-0.5, 0.8))
-    model.student.net = Scaled(-0.5, 0.8)
+    model.student.net = Scaled(-0.5, 1.1)
     rates = {"student": 0.01, "fake": 0.04}  # a fake that lags makes the student overshoot
     optimizers = {name: torch.optim.Adam(player.parameters(), rates[name]) for name, player in model.players.items()}
     for _ in range(150):

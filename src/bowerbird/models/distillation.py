@@ -4,7 +4,7 @@ A teacher, a trained diffusion or flow, knows the mean D(x_t, t) = E[x_0 | x_t] 
 noisy data, (alpha D - x_t) / sigma^2.  The student G has its network and begins with its weights, but its answer to
 x_t is to be an example, not a mean:
 
-    y = G(x_t, t),      x_t = eps at t = 1, or alpha x_0 + sigma eps
+    y = G(x_t, t),      x_t = sigma eps at its first t, or alpha x_0 + sigma eps later
 
 What it makes is to have the distribution p of the data.  Let q be that of y, and y_s = alpha_s y + sigma_s eps.  Then
 
@@ -20,16 +20,17 @@ Nothing is paired: the student need not follow the teacher's paths, which a smal
 error is not averaged into a blur.  A fake that lags behind makes the student run away; it takes ``fake_updates`` steps
 for each of the student's (Yin et al. 2024, DMD2, arXiv:2405.14867, section 4.2), all on the same examples.
 
-With several steps a sample goes up again by fresh noise between two answers (``samplers.integrate.consistency``).  The
-student practises all times: a share ``from_noise`` of its examples begins at pure noise, the others at noisy data.
+The student begins where sigma / alpha = ``begin``, with noise of that sigma (Zhou et al. 2024, SiD, arXiv:2404.04057,
+section 4): at t = 1 its first weights would make one and the same mean of all noises, there they make blurred examples,
+each its own.  With several steps a sample goes up again by fresh noise between two answers, and the student practises
+this on noisy data (``from_noise``).
 
-Where we differ: no regression on samples of the teacher, no discriminator, and the noise between two steps of training
-is added to data, not to the student's answers.
+Where we differ: no regression on samples of the teacher, and no discriminator.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bowerbird import config
-from bowerbird.draws import Draws
+from bowerbird.draws import Draws, fresh
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import (
     Batch,
@@ -48,21 +49,20 @@ from bowerbird.models.base import (
     Piece,
     evaluating,
     keep,
-    options_from,
-    with_steps,
 )  # fmt: skip
 from bowerbird.nets.conditioning import Given, dropped
-from bowerbird.ranges import Count, Share, Whole
+from bowerbird.ranges import Count, Positive, Share, Whole
 from bowerbird.registry import families
-from bowerbird.samplers.integrate import Denoising
+from bowerbird.samplers.integrate import Denoising, Path, integrate
 from bowerbird.samplers.schedule import stratified_uniform
-from bowerbird.spec import Spec
+from bowerbird.spec import Spec, Tensors
 
 N_TIMES = 1000
-"""Times that training visits, spread as those of the teacher's sampler."""
+"""Times that training visits, spread as those of the teacher's sampler, number 0 being t = 1."""
 MARGIN = 0.02
 """Share of the times at either end at which the distributions are not compared: all is noise there, or none."""
-IN_FEW_STEPS = {"sampler": "consistency", "guidance": 1.0}
+PLAIN = {"sampler": "euler", "sample_steps": N_TIMES, "guidance": 1.0}
+"""Settings of a teacher that its student has otherwise: no second evaluation, and all times."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class DistillationConfig(config.ModelConfig):
         default_factory=partial(config.model_from, {"family": "flow", "guidance": 2.0}, "distillation")
     )
     """The family, as the run was trained that ``train.start`` names; the student learns its guidance."""
+    begin: Positive = 2.5
+    """sigma/alpha where the student begins."""
     from_noise: Share = 0.5
     """Share of the examples that the student makes of pure noise; the others it makes of noisy data."""
     fake_updates: Whole = 2
@@ -98,14 +100,13 @@ class DistillationConfig(config.ModelConfig):
         return replace(self, fake_updates=0)
 
     def student(self) -> config.ModelConfig:
-        """The teacher's settings, but samples by few large steps and without a second evaluation for guidance."""
-        changed = IN_FEW_STEPS | {"sample_steps": self.sample_steps}
-        if missing := changed.keys() - {one.name for one in fields(self.teacher)}:
+        """The teacher's settings, at all times and without a second evaluation for guidance."""
+        if missing := PLAIN.keys() - {one.name for one in fields(self.teacher)}:
             raise BowerbirdError(
                 f"model.teacher = {families.name_of(type(self.teacher))} has no {min(missing)} to shorten; use "
                 "flow or diffusion."
             )
-        return replace(self.teacher, **changed)
+        return replace(self.teacher, **PLAIN)
 
 
 class Distillation(GenerativeModel):
@@ -123,8 +124,18 @@ class Distillation(GenerativeModel):
             self.teacher: Any = config.teacher.build(spec)
             keep(self.teacher)
             self.fake: Any = config.student().build(spec)
-            points = self.teacher.denoising({}, with_steps(self.teacher, N_TIMES)).points
-            self.times = torch.tensor(points)[:, :-1]
+
+    @cached_property
+    def points(self) -> Path:
+        """All times, with alpha and sigma."""
+        way: Denoising = self.student.denoising({}, self.student.Options())
+        return way.points
+
+    @cached_property
+    def first(self) -> int:
+        """The number of the student's first time."""
+        noisy = (sigma > self.config.begin * alpha for _, alpha, sigma in zip(*self.points, strict=True))
+        return list(noisy).index(False)
 
     @property
     def players(self) -> dict[str, nn.Module]:
@@ -134,7 +145,7 @@ class Distillation(GenerativeModel):
         if not self.config.fake_updates:
             raise BowerbirdError("model.fake_updates = 0 trains nothing; set it to at least 1.")
         given = dropped(batch.given, self.spec.given, self.config.label_dropout)
-        y = _answer(self.student, *self._noisy(batch.x, self._of_student(len(batch.x))), given)
+        y = _answer(self.student, *self._start(batch.x), given)
         for _ in range(self.config.fake_updates):
             for loss in self.fake.losses(Batch(y.detach(), given)):
                 yield loss._replace(player="fake")
@@ -150,16 +161,18 @@ class Distillation(GenerativeModel):
             real, fake = (_answer(model, y_s, s, given) for model in (self.teacher, self.fake))
         return (fake - real) / _over((y - real).abs().flatten(1).mean(1), y)
 
-    def _of_student(self, n: int) -> Tensor:
-        """The numbers of the times from which the student starts, 0 being pure noise."""
-        number = torch.randint(N_TIMES, (n,))
-        return torch.where(torch.rand(n) < self.config.from_noise, 0, number)
+    def _start(self, x: Float[Tensor, "n *shape"]) -> tuple[Float[Tensor, "n *shape"], Tensor]:
+        """What the student is asked about: noise at its first time, or these data at a later one."""
+        of_noise = torch.rand(len(x)) < self.config.from_noise
+        later = torch.randint(self.first, N_TIMES, (len(x),))
+        return self._noisy(_over(~of_noise, x) * x, torch.where(of_noise, self.first, later))
 
     def _noisy(self, x: Float[Tensor, "n *shape"], number: Tensor) -> tuple[Float[Tensor, "n *shape"], Tensor]:
         """x at the times of these numbers, and the times."""
-        t, alpha, sigma = self.times[:, number]
+        t, alpha, sigma = torch.tensor(self.points, dtype=torch.float64)[:, number]
         return _over(alpha, x) * x + _over(sigma, x) * torch.randn_like(x), t
 
+    @torch.no_grad()
     def sample(
         self,
         n: int,
@@ -168,16 +181,22 @@ class Distillation(GenerativeModel):
         generator: Draws | None = None,
     ) -> Float[Tensor, "n *shape"]:
         """n examples within the bounds of the data."""
-        x: Tensor = self.student.sample(n, given, self._options(options), generator)
-        return x
+        draws, target = generator or fresh(), self.spec.needs(Tensors, "distillation")
+        noise = draws.randn(n, *target.shape).to(self.device)
+        way = self.denoising(self.requested(n, given, draws), options or DistillationOptions())
+        with evaluating(self.student):
+            x = integrate(way.denoise, way.points.sigma[0] * noise, way.rows(), generator=draws)
+        return x.clamp(*target.bounds) if target.bounds else x
 
     def denoising(self, given: Given, options: DistillationOptions) -> Denoising:
-        """The jumps from noise at t = 1 to an example."""
-        way: Denoising = self.student.denoising(given, self._options(options))
-        return way
+        """The jumps from noise to an example."""
+        way: Denoising = self.student.denoising(given, self.student.Options())
+        visited = self._visited(options.steps or self.config.sample_steps)
+        return way._replace(points=Path(*([row[i] for i in visited] for row in way.points)), sampler="consistency")
 
-    def _options(self, options: DistillationOptions | None) -> Any:
-        return options_from(self.student, {"steps": options.steps} if options else None)
+    def _visited(self, steps: int) -> list[int]:
+        """The numbers of the times from the student's first to the data's."""
+        return torch.linspace(self.first, N_TIMES, steps + 1).round().long().tolist()
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -190,7 +209,11 @@ class Distillation(GenerativeModel):
 
     def procedure(self) -> dict[str, Any]:
         table: dict[str, Any] = self.student.procedure()
-        return table
+        way = self.denoising({}, DistillationOptions())
+        around = [table["steps"][i] for i in self._visited(self.config.sample_steps)[:-1]]
+        rows = [row._asdict() for row in way.rows()]
+        steps = [one | {k: v for k, v in row.items() if k != "t"} for one, row in zip(around, rows, strict=True)]
+        return table | {"steps": steps, "first_sigma": way.points.sigma[0], "clip": False}
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.state_dict().items() if name.startswith("student.")}

@@ -31,7 +31,7 @@ from bowerbird.draws import Draws, fresh
 from bowerbird.errors import unknown
 from bowerbird.samplers.schedule import Schedule
 
-Sampler = Literal["ddpm", "ddim", "euler", "heun", "dpm++2m", "consistency"]
+Sampler = Literal["ddpm", "ddim", "euler", "heun", "dpm++2m"]
 FORGETFUL = ("ddpm", "consistency")
 """Samplers whose result does not follow from the noise that they begin with alone."""
 
