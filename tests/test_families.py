@@ -122,7 +122,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"sampler": "ddpm", "guidance": 2.0},
     ],
     "distillation": [
-        {"fake_updates": 1, "label_dropout": 0.5, "teacher": {"family": "diffusion", "net": MLP}},
+        {"fake_updates": 2, "label_dropout": 0.5, "teacher": {"family": "diffusion", "net": MLP}},
     ],
     "fewlabels": [{"learning": "m2"}, {"learning": "labels"}],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}, {"guidance": 2.0}],

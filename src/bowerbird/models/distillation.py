@@ -20,8 +20,8 @@ Nothing is paired: the student need not follow the teacher's paths, which a smal
 error is not averaged into a blur.  A fake that lags behind makes the student run away; it takes ``fake_updates`` steps
 for each of the student's (Yin et al. 2024, DMD2, arXiv:2405.14867, section 4.2), all on the same examples.
 
-The student begins where sigma / alpha = ``begin``, with noise of that sigma (Zhou et al. 2024, SiD, arXiv:2404.04057,
-section 4): at t = 1 its first weights would make one and the same mean of all noises, there they make blurred examples,
+The student begins where sigma / alpha = ``begin``, with noise of that sigma (Zhou et al. 2024, SiD, arXiv:2404.04057):
+at t = 1 its first weights would make one and the same mean of all noises, there they make blurred examples,
 each its own.  With several steps a sample goes up again by fresh noise between two answers, and the student practises
 this on noisy data (``from_noise``).
 
@@ -86,7 +86,7 @@ class DistillationConfig(config.ModelConfig):
     """sigma/alpha where the student begins."""
     from_noise: Share = 0.5
     """Share of the examples that the student makes of pure noise; the others it makes of noisy data."""
-    fake_updates: Whole = 2
+    fake_updates: Whole = 1
     """Updates of the network that follows the student for each of the student's; 0 is a student that is trained."""
     label_dropout: Share = 0.0
     """Probability of hiding what is given in training; needed for samples without it."""
