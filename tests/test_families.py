@@ -26,8 +26,10 @@ from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw as draw_many
 from bowerbird.models.base import (
     Batch,
+    Denoises,
     Encodes,
     GenerativeModel,
+    HasCodes,
     Infers,
     Options,
     Scores,
@@ -65,7 +67,10 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "rollout", "nice", "fewlabels", "local", "lossy"}
+NOISY = {
+    "gan", "evolution", "vae", "diffusion", "flow", "distillation", "latent", "rollout", "nice", "fewlabels", "local",
+    "lossy",
+}  # fmt: skip
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vocoder", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
@@ -93,6 +98,7 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
         "autoencoder": {"family": "vae", "net": {"name": "grid"} | SMALL_NETS["grid"], "n_latent": 336},
         "prior": {"family": "flow", "sample_steps": 2, "net": {"name": "dit"} | SMALL_NETS["dit"]},
     },
+    "distillation": {"teacher": {"family": "flow", "guidance": 2.0, "net": {"name": "dit"} | SMALL_NETS["dit"]}},
     "rollout": {"frame": {"family": "flow", "sample_steps": 2, "net": {"name": "warp"} | SMALL_NETS["warp"]}},
 }
 """Of families that have more than one network, or a code of their own size."""
@@ -100,6 +106,7 @@ SMALL_SCORES = {"tolerance": 0.1, "n_samples": 3}
 """Settings, and options of ``log_prob``, that cost time, for families that have them."""
 SMALL_OPTIONS = {"steps": 3, "temperature": 1.0}
 """Options of ``sample``: few steps, and draws rather than a search."""
+MLP = {"name": "mlp"} | SMALL_NETS["mlp"]
 PATCHGAN = {"name": "patchgan"} | SMALL_NETS["patchgan"]
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "gan": [
@@ -114,6 +121,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"prediction": "v", "variance": "learned"},
         {"prediction": "x0", "loss": "cross-entropy"},
         {"sampler": "ddpm", "guidance": 2.0},
+    ],
+    "distillation": [
+        {"fake_updates": 2, "label_dropout": 0.5, "teacher": {"family": "diffusion", "net": MLP}},
     ],
     "fewlabels": [{"learning": "m2"}, {"learning": "labels"}],
     "flow": [{"time": "logit-normal", "coupling": "minibatch-ot"}, {"guidance": 2.0}],
@@ -517,6 +527,23 @@ def test_scores(case: Case) -> None:
         assert scores[0].shape == (N,) and description
         assert torch.isfinite(scores[0]).all() and (scores[0] < 0).all()
         assert torch.equal(scores[0], scores[1])
+
+
+def test_denoises(case: Case) -> None:
+    """Examples that are each at a time of their own are denoised as if they were alone."""
+    model = case.model().eval()
+    if not isinstance(model, Denoises):
+        return
+    given = case.given(model)
+    way = model.denoising(given, with_steps(model, 2 * N))
+    times = way.points.t[:N]
+    target = case.spec.target if not isinstance(model, HasCodes) else Tensors(model.code_shape, None)
+    x_t = examples(target, N)
+    with torch.no_grad():
+        together = way.denoise(x_t, torch.tensor(times, dtype=torch.float64)).x0
+        for i, t in enumerate(times):
+            alone = way.denoise(x_t, t).x0
+            torch.testing.assert_close(together[i], alone[i], rtol=1e-4, atol=1e-5)
 
 
 def test_streams(case: Case) -> None:

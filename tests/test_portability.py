@@ -73,6 +73,7 @@ ON_THE_CPU = {
     "measuring/shipped/memorising.py": "results of metrics",
     "nets/conditioning.py": "frequencies of classes, for draws on the CPU",
     "models/diffusion.py": "times of a schedule",
+    "models/distillation.py": "times of a schedule",
     "models/lossy.py": "a code is written and read by a copy of the model on the CPU",
     "samplers/bitsback.py": "what is coded on one machine must be decoded alike on another, so on the CPU",
     "media/image/pixels.py": "an array of numpy",

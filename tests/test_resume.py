@@ -19,7 +19,6 @@ import torch
 from bowerbird import api, config
 from bowerbird.data import catalogue
 from bowerbird.media import open_data
-from bowerbird.models.latent import LatentConfig
 from bowerbird.spec import Classes, Tensors, Tokens
 from bowerbird.training import salvage
 from bowerbird.training.rundir import RunDir, renamed
@@ -123,9 +122,9 @@ def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
     run = shortened(recipe, steps=3)
     data = digits if run.data.source == "digits" and run.data.binarize == "none" else open_data(run.data)
     monkeypatch.setattr(Trainer, "_preview", lambda self: None)  # many network evaluations, and no part of the state
-    if isinstance(run.model, LatentConfig):
-        train(replace(run, model=run.model.autoencoder), tmp_path / "codes", data, quiet=True)
-        run = replace(run, train=replace(run.train, start=str(tmp_path / "codes")))
+    if part := run.model.build(data.spec).borrowed:
+        train(replace(run, model=getattr(run.model, part)), tmp_path / "part", data, quiet=True)
+        run = replace(run, train=replace(run.train, start=str(tmp_path / "part")))
     monkeypatch.setattr(Trainer, "_preflight", once(Trainer._preflight))
     train(run, tmp_path / "whole", data, quiet=True)
 

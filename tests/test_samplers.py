@@ -176,7 +176,27 @@ def test_clip_bounds_the_denoiser():
         assert end.tolist() == pytest.approx([clip[1], clip[0]])
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "euler", "heun", "dpm++2m"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_consistency_keeps_the_distribution_that_answers_are_drawn_from(name):
+    """Answers that are examples, whatever x_t is, make every x_s a noisy example, and the last one an example."""
+    schedule, draws = SCHEDULES[name], Draws(1)
+    path = I.path(schedule, schedule.times(4))
+    seen = {}
+
+    def denoise(x_t, t):
+        seen[t] = (x_t.mean().item(), x_t.std().item())
+        return I.Denoised(MU + STD * draws.randn(*x_t.shape).double())
+
+    noise = schedule.sigma(ONE) * Draws(0).randn(200, 100).double()
+    x = I.integrate(denoise, noise, I.plan("consistency", path), generator=Draws(0))
+    assert (x.mean().item(), x.std().item()) == pytest.approx((MU, STD), rel=0.03)
+    for t, alpha, sigma in list(zip(*path, strict=True))[1:-1]:
+        mean, std = seen[t]
+        assert mean == pytest.approx(alpha * MU, abs=0.03 * math.hypot(alpha * STD, sigma))
+        assert std == pytest.approx(math.hypot(alpha * STD, sigma), rel=0.03)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "euler", "heun", "dpm++2m", "consistency"])
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("grid", ["uniform", "rho", "log-snr"])
 def test_every_combination_is_finite_from_one_step_on(name, sampler, grid):

@@ -31,6 +31,7 @@ from bowerbird.media.speech.spectrogram import Mel
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Piece, Positional
 from bowerbird.models.diffusion import DiffusionConfig
+from bowerbird.models.distillation import DistillationConfig
 from bowerbird.models.fewlabels import FewLabelsConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.models.gan import GANConfig
@@ -100,6 +101,11 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         LatentConfig(CODES, PRIOR),
         PAIR,
         ["denoiser", "pictures", "codes", "sampler"],
+    ),
+    "distillation": (
+        DistillationConfig(DiffusionConfig(UNET, schedule="edm", prediction="edm", guidance=2.0), sample_steps=3),
+        LABELLED,
+        ["denoiser", "sampler"],
     ),
     "rollout": (
         RolloutConfig(FlowConfig(WARP, prediction="x0", sample_steps=2, guidance=1.5), past=2),

@@ -13,7 +13,7 @@ from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Denoises, Encodes, HasCodes, Inverts, evaluating
 from bowerbird.nets.conditioning import Given
-from bowerbird.samplers.integrate import Denoised, Denoiser, Denoising, integrate
+from bowerbird.samplers.integrate import FORGETFUL, Denoised, Denoiser, Denoising, integrate
 from bowerbird.samplers.known import Known
 
 BEGIN = 0.002
@@ -92,13 +92,13 @@ class Latents(NamedTuple):
     def way(self, given: Given) -> Denoising:
         """Without fresh noise, which would make each picture of a latent another one."""
         way = self.request.denoising(given, self.steps, self.guidance)
-        return way._replace(sampler="ddim") if way.sampler == "ddpm" else way
+        return way._replace(sampler="ddim") if way.sampler in FORGETFUL else way
 
 
 def mixed(first: Denoiser, second: Denoiser, share: Float[Tensor, " n"]) -> Denoiser:
     """(1 - share) D_first + share D_second: the denoiser of the densities' geometric mean at each noise level."""
 
-    def denoise(x_t: Tensor, t: float) -> Denoised:
+    def denoise(x_t: Tensor, t: float | Tensor) -> Denoised:
         w = share.view(-1, *[1] * (x_t.dim() - 1)).to(x_t)
         return Denoised(torch.lerp(first(x_t, t).x0, second(x_t, t).x0, w))
 

@@ -76,7 +76,8 @@ class GenerativeModel(nn.Module, ABC):
     differentiates_twice: bool = False
     """A loss holds a gradient, such as a gradient penalty; torch.compile cannot differentiate that again."""
     borrowed: str = ""
-    """The part that stays as another run has trained it, so that training needs a ``train.start``; empty for most."""
+    """The part, and field of the configuration, that stays as another run has trained it, so that training needs a
+    ``train.start``; empty for most."""
 
     @property
     def players(self) -> dict[str, nn.Module]:
@@ -160,6 +161,15 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         net.train(training)
+
+
+def keep(module: nn.Module) -> None:
+    """Turns the module's weights into buffers: part of the model's state, and of no player."""
+    for part in module.modules():
+        for name, weight in list(part._parameters.items()):
+            if weight is not None:
+                del part._parameters[name]
+                part.register_buffer(name, weight.detach())
 
 
 @runtime_checkable

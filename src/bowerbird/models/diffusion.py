@@ -51,7 +51,17 @@ from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.bound import Bound, discretised_gaussian_log_prob, gaussian_kl
 from bowerbird.samplers.greenlist import own_key
-from bowerbird.samplers.integrate import Denoised, Denoising, Path, Posterior, Sampler, integrate, path, plan, posterior
+from bowerbird.samplers.integrate import (
+    FORGETFUL,
+    Denoised,
+    Denoising,
+    Posterior,
+    Sampler,
+    integrate,
+    path,
+    plan,
+    posterior,
+)  # fmt: skip
 from bowerbird.samplers.prediction import denoiser_weights, target_weights
 from bowerbird.samplers.schedule import Grid, stratified_uniform
 from bowerbird.spec import Spec, Tensors
@@ -132,12 +142,12 @@ class DiffusionConfig(config.ModelConfig):
 
 
 class Preconditioning(NamedTuple):
-    """D = a x_t + b net(c_in x_t, t_in), for each t; float64, or plain numbers."""
+    """D = a x_t + b net(c_in x_t, t_in), for each t; float64."""
 
-    a: Any
-    b: Any
-    c_in: Any
-    t_in: Any
+    a: Tensor
+    b: Tensor
+    c_in: Tensor
+    t_in: Tensor
 
 
 class Diffusion(GenerativeModel):
@@ -226,9 +236,9 @@ class Diffusion(GenerativeModel):
         """n examples within the bounds of the data."""
         o, draws, bounds = options or DiffusionOptions(), generator or fresh(), self.target.bounds
         noise = draws.randn(n, *self.target.shape).to(self.device)
-        if o.watermark and (o.sampler or self.config.sampler) == "ddpm":
+        if o.watermark and (name := o.sampler or self.config.sampler) in FORGETFUL:
             raise BowerbirdError(
-                "The sampler ddpm forgets the noise that it begins with; a watermark needs another one."
+                f"The sampler {name} forgets the noise that it begins with; a watermark needs another one."
             )
         noise = noisemark.marked(noise, o.watermark, own_key())
         way = self.denoising(self.requested(n, given, draws), o)
@@ -240,14 +250,18 @@ class Diffusion(GenerativeModel):
         """The way from noise at t = 1 to an example."""
         o = options
         network = self._network(given, self.guidance if o.guidance is None else o.guidance)
-        points, table = self._visited(o)
 
-        def denoise(x_t: Tensor, t: float) -> Denoised:
-            pre = table[t]
-            y, mix = self._split(network(pre.c_in * x_t, x_t.new_full((len(x_t),), pre.t_in)))
-            return Denoised(pre.a * x_t + pre.b * y, mix)
+        def denoise(x_t: Tensor, t: float | Tensor) -> Denoised:
+            pre = self._preconditioning(torch.as_tensor(t, dtype=torch.float64).cpu().expand(len(x_t)))
+            y, mix = self._split(network(_like(pre.c_in, x_t) * x_t, pre.t_in.to(x_t)))
+            return Denoised(_like(pre.a, x_t) * x_t + _like(pre.b, x_t) * y, mix)
 
-        return Denoising(denoise, points, o.sampler or self.config.sampler, self.target.bounds if o.clip else None)
+        return Denoising(
+            denoise,
+            path(self.schedule, self._times(o)),
+            o.sampler or self.config.sampler,
+            self.target.bounds if o.clip else None,
+        )
 
     @torch.no_grad()
     def noise_of(
@@ -275,13 +289,10 @@ class Diffusion(GenerativeModel):
 
         return f
 
-    def _visited(self, o: DiffusionOptions) -> tuple[Path, dict[float, Preconditioning]]:
-        """The times that a sampler visits, and what surrounds the network at each, as numbers."""
+    def _times(self, o: DiffusionOptions) -> Float[Tensor, "steps_and_one"]:
+        """The times that a sampler visits."""
         c = self.config
-        times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
-        weights = zip(*(w.tolist() for w in self._preconditioning(times[:-1])), strict=True)
-        table = dict(zip(times.tolist(), (Preconditioning(*w) for w in weights), strict=False))
-        return path(self.schedule, times), table
+        return self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid or c.grid, c.ratio_min)
 
     @property
     def pieces(self) -> dict[str, Piece]:
@@ -290,12 +301,13 @@ class Diffusion(GenerativeModel):
         return {"denoiser": Piece(Positional(self.net, self.net, given), inputs, "prediction")}
 
     def procedure(self) -> dict[str, Any]:
-        points, table = self._visited(DiffusionOptions())
+        points = path(self.schedule, self._times(DiffusionOptions()))
         rows = plan(self.config.sampler, points)
-        around = [table[row.t] for row in rows]
+        pre = self._preconditioning(torch.tensor([row.t for row in rows], dtype=torch.float64))
+        around = zip(*(numbers.tolist() for numbers in pre), strict=True)
         steps = [
-            row._asdict() | {"t": pre.t_in, "a": pre.a, "b": pre.b, "c_in": pre.c_in}
-            for row, pre in zip(rows, around, strict=True)
+            row._asdict() | {"a": a, "b": b, "c_in": c_in, "t": t_in}
+            for row, (a, b, c_in, t_in) in zip(rows, around, strict=True)
         ]
         return {
             "kind": "denoise", "piece": "denoiser", "steps": steps, "first_sigma": points.sigma[0],

@@ -33,7 +33,7 @@ from bowerbird.ranges import Count, Finite, NonNegative, Positive, Share
 from bowerbird.registry import families
 from bowerbird.samplers import density, noisemark, schedule
 from bowerbird.samplers.greenlist import own_key
-from bowerbird.samplers.integrate import Denoised, Denoising, Sampler, integrate, path, plan
+from bowerbird.samplers.integrate import Denoised, Denoising, Sampler, for_each, integrate, path, plan
 from bowerbird.samplers.schedule import Grid, logit_normal, stratified_uniform
 from bowerbird.spec import Classes, Spec, Tensors
 
@@ -191,8 +191,9 @@ class Flow(GenerativeModel):
         o, c = options, self.config
         velocity = self._velocity(given, self.guidance if o.guidance is None else o.guidance)
 
-        def denoise(x_t: Tensor, t: float) -> Denoised:
-            return Denoised(x_t - t * velocity(x_t, x_t.new_full((len(x_t),), t)))
+        def denoise(x_t: Tensor, t: float | Tensor) -> Denoised:
+            each = for_each(t, x_t)
+            return Denoised(x_t - each.view(-1, *[1] * (x_t.dim() - 1)) * velocity(x_t, each))
 
         times = self.schedule.times(c.sample_steps if o.steps is None else o.steps, o.grid)
         clip = self.target.bounds if o.clip else None

@@ -46,6 +46,7 @@ from bowerbird.models.base import (
     Portable,
     Positional,
     evaluating,
+    keep,
 )  # fmt: skip
 from bowerbird.nets.conditioning import Given
 from bowerbird.registry import families
@@ -214,12 +215,3 @@ class DenoisedLatent(Latent):
         if not isinstance(self.prior, Inverts):
             raise BowerbirdError("The prior of this run cannot be followed back to noise; use one that is a flow.")
         return self.prior.noise_of(self.codes(x), self._coded(given or {}), **how)
-
-
-def keep(module: nn.Module) -> None:
-    """Turns the module's weights into buffers: part of the model's state, and of no player."""
-    for part in module.modules():
-        for name, weight in list(part._parameters.items()):
-            if weight is not None:
-                del part._parameters[name]
-                part.register_buffer(name, weight.detach())

@@ -41,7 +41,7 @@ from bowerbird.nets.unet import UNetConfig
 from bowerbird.ranges import Count, Finite, Positive, Share
 from bowerbird.registry import families
 from bowerbird.samplers import schedule
-from bowerbird.samplers.integrate import Denoised, Denoising, integrate, path, plan
+from bowerbird.samplers.integrate import Denoised, Denoising, for_each, integrate, path, plan
 from bowerbird.samplers.schedule import logit_normal, stratified_uniform
 from bowerbird.spec import Spec, Tensors
 
@@ -165,8 +165,9 @@ class MeanFlow(GenerativeModel):
         """The jumps from noise at t = 1 to an example."""
         steps = options.steps or self.config.sample_steps
 
-        def denoise(x_t: Tensor, t: float) -> Denoised:
-            return Denoised(x_t - t * self._jump(steps, x_t, x_t.new_full((len(x_t),), t), given).float())
+        def denoise(x_t: Tensor, t: float | Tensor) -> Denoised:
+            each = for_each(t, x_t)
+            return Denoised(x_t - each.view(-1, *[1] * (x_t.dim() - 1)) * self._jump(steps, x_t, each, given).float())
 
         return Denoising(denoise, path(self.schedule, self.schedule.times(steps)), "euler", None)
 

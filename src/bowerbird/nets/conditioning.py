@@ -14,6 +14,7 @@ Sampling can extrapolate past the conditional output, away from the unconditiona
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -179,7 +180,7 @@ class Conditioner(nn.Module):
 
     def forward(self, given: Given | None, n: int) -> Float[Tensor, "n n_out"]:
         """The sum over the fields."""
-        device = next(self.parameters()).device
+        device = next(chain(self.parameters(), self.buffers())).device  # of a network that is kept, buffers alone
         parts = [embed(self._value(name, given, n, device)) for name, embed in self.embed.items()]
         return sum(parts[1:], parts[0])
 

@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar, get_args
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -31,6 +32,8 @@ from bowerbird.errors import unknown
 from bowerbird.samplers.schedule import Schedule
 
 Sampler = Literal["ddpm", "ddim", "euler", "heun", "dpm++2m"]
+FORGETFUL = ("ddpm", "consistency")
+"""Samplers whose result does not follow from the noise that they begin with alone."""
 
 
 class Step(NamedTuple):
@@ -66,8 +69,13 @@ class Denoised(NamedTuple):
     """Between the two bounds on the posterior's variance, in [0, 1] (Nichol & Dhariwal 2021, eq. 15)."""
 
 
-Denoiser = Callable[[Tensor, float], Denoised]
-"""(x_t, t) → what the model says."""
+Denoiser = Callable[[Tensor, float | Tensor], Denoised]
+"""(x_t, t) → what the model says; t is one number, or float (n,), one for each example."""
+
+
+def for_each(t: float | Float[Tensor, " n"], x: Float[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
+    """t once for each example, in the precision of x."""
+    return torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
 
 
 def path(schedule: Schedule, times: Float[Tensor, "steps_and_one"]) -> Path:
@@ -185,6 +193,14 @@ def dpm_solver_2m(p: Path) -> list[Step]:
     return rows
 
 
+def consistency(p: Path) -> list[Step]:
+    """x_s = alpha_s D + sigma_s z: down to the data in one jump, and up again by fresh noise.
+
+    For models whose D is an example and not the mean of many (Song et al. 2023, consistency models, algorithm 1).
+    """
+    return [Step(p.t[i], 0.0, p.alpha[j], 0.0, p.sigma[j], p.sigma[j]) for i, j in p.steps()]
+
+
 def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
@@ -195,6 +211,7 @@ _SAMPLERS: dict[str, Callable[[Path], list[Step]]] = {
     "euler": euler,
     "heun": heun,
     "dpm++2m": dpm_solver_2m,
+    "consistency": consistency,
 }
 
 

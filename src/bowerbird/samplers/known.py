@@ -45,13 +45,13 @@ def holding(way: Denoising, known: Known) -> Denoiser:
     """The denoiser of ``way`` whose estimates take in what is known, and agree with it."""
     gains = {t: (a**2 + s**2) / a if a > 0 else 0.0 for t, a, s in zip(*way.points, strict=True)}
 
-    def held(x_t: Tensor, t: float) -> Denoised:
+    def held(x_t: Tensor, t: float | Tensor) -> Denoised:
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
             estimate, mix = way.denoise(x_t, t)
             d = estimate.detach()
             (told,) = torch.autograd.grad((estimate * (known(d) - d)).sum(), x_t)  # J^T e
-        d = d + gains[t] * told
+        d = d + gains[float(t)] * told
         # Clipped before it is made to agree: the other way round, it would no longer.
         mix = mix.detach() if isinstance(mix, Tensor) else mix
         return Denoised(known(d if way.clip is None else d.clamp(*way.clip)), mix)

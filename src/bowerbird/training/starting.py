@@ -2,7 +2,8 @@
 
 What is taken has the same name and shape, and means the same: rows per token only under the same vocabulary, rows per
 class only under the same classes.  Everything else keeps its random first values, and both are said.  A run that is a
-whole part of the model, such as the autoencoder of a latent family, becomes that part.
+whole part of the model, such as the autoencoder of a latent family, becomes that part; where it is several parts, such
+as teacher and student, all of them.
 """
 
 import json
@@ -74,10 +75,10 @@ def freeze(model: GenerativeModel, patterns: tuple[str, ...]) -> None:
 
 
 def _of_part(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With the names that they have here, where the other run is a whole part of this model, as an autoencoder is."""
+    """With the names that they have here, where the other run is one or more whole parts of this model."""
     parts = {name.partition(".")[0] for name in own}
     whole = [part for part in sorted(parts) if all(f"{part}.{name}" in own for name in found)]
-    return {f"{whole[0]}.{name}": value for name, value in found.items()} if whole else found
+    return {f"{part}.{name}": value for part in whole for name, value in found.items()} or found
 
 
 def _meaning_the_same(found: dict[str, Tensor], own: dict[str, Tensor], spec: Spec, run: RunDir) -> dict[str, Tensor]:

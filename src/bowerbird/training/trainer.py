@@ -200,7 +200,7 @@ class Trainer:
         if not folder and self.model.borrowed:
             raise BowerbirdError(
                 f"The {self.model.borrowed} of this model is trained by a run of its own; name that run by --start, "
-                "such as --start runs/emoji-vae-001."
+                "such as --start runs/NAME-001."
             )
         if not folder or self.rundir.status():
             return ""
