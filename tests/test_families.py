@@ -65,7 +65,20 @@ MOST_STREAMED = 24
 """Families that make a picture number by number are tested on pictures of at most so many."""
 N = 4
 
-NOISY = {"gan", "evolution", "vae", "diffusion", "flow", "latent", "rollout", "nice", "fewlabels", "local", "lossy"}
+NOISY = {
+    "animation",
+    "gan",
+    "evolution",
+    "vae",
+    "diffusion",
+    "flow",
+    "latent",
+    "rollout",
+    "nice",
+    "fewlabels",
+    "local",
+    "lossy",
+}
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vocoder", "vqvae"}
 """… and that draw none, unless a variant says otherwise."""
@@ -85,6 +98,11 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
 }
 SMALL_FIELDS: dict[str, Any] = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4}
 SMALL_PARTS: dict[str, dict[str, Any]] = {
+    "animation": {
+        "prior": {"family": "flow", "sample_steps": 2, "net": {"name": "dit"} | SMALL_NETS["dit"] | {"patch": 1}},
+        "channels": 8,
+        "depth": 2,
+    },
     "lossy": {"n_latent": 36},
     "vocoder": {"channels": 8, "blocks": 1, "windows": [16, 32]},
     "vqvae": {"prior": {"name": "transformer"} | SMALL_NETS["transformer"]},
