@@ -1,19 +1,18 @@
 r"""Animation: a picture moves by a code of motion, which another family makes (LFDM: Ni et al. 2023, arXiv:2303.13744).
 
-    x_k = D(x_0, z_k)                 k = 1 … F - 1: the first frame, moved, and what appears     (``nets.moving``)
-    z_1 … z_{F-1} ~ p(z | x_0, given)                                                             the prior
+    x_k = D(x_0, z_k)                 k = 1 … F - 1: the first frame, moved     (``nets.moving``)
+    z_1 … z_{F-1} ~ p(z | x_0, given)                                           the prior
 
 Pictures change little while they move.  A model of pixels has to draw them anew in every frame, and whatever it draws
 otherwise flickers; here they are taken from the first frame, and what is left to learn is how things move, in some
 hundred numbers a frame.  Codes come from frames by an encoder, q(z_k | x_k, x_0) = N(mu, diag exp(logvar)), which is
 trained with the decoder as a variational autoencoder is (Kingma & Welling 2014, arXiv:1312.6114),
 
-    loss = -E_q Σ_s log N(x_k ↓ s; x̂_k ↓ s, σ_s²) + KL(q ‖ N(0, I)),      ↓ s: means of s × s pixels, s = 1, 2, 4, 8
+    loss = D / 2S Σ_s log σ_s²  +  KL(q ‖ N(0, I)),        σ_s² = mean (x_k ↓ s - x̂_k ↓ s)²,        z_k ~ q,
 
-where the coarse terms let it find motions of more than a pixel or two, of which single pixels say nothing.  The σ_s²
-are those for which the batch is likeliest, its mean squared errors (Rybkin et al. 2021, arXiv:2006.13202, section 3),
-
-    -Σ_frames log N(x ↓ s; x̂ ↓ s, σ_s²) = ½ D_s log σ_s² + a constant,      D_s numbers, σ_s² = mean (x ↓ s - x̂ ↓ s)².
+with D numbers a frame and S scales; ↓ s are means of s × s pixels.  For s = 1 alone this is the negative log-likelihood
+of a normal distribution with the variance that suits the batch best (Rybkin et al. 2021, arXiv:2006.13202, section 3).
+The coarse scales let it find motions of more than a pixel or two, of which single pixels say nothing.
 
 The prior sees the codes of all frames as one small picture, their means mu with (F - 1) · ``depth`` channels, and the
 first frame beside them, its pixels folded to the same grid.  It is trained beside the autoencoder, on the codes of the
