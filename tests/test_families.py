@@ -68,8 +68,8 @@ MOST_STREAMED = 24
 N = 4
 
 NOISY = {
-    "gan", "evolution", "vae", "diffusion", "flow", "distillation", "latent", "rollout", "nice", "fewlabels", "local",
-    "lossy",
+    "animation", "gan", "evolution", "vae", "diffusion", "flow", "distillation", "latent", "rollout", "nice", "fewlabels",
+    "local", "lossy",
 }  # fmt: skip
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vocoder", "vqvae"}
@@ -91,6 +91,11 @@ SMALL_NETS: dict[str, dict[str, Any]] = {
 }
 SMALL_FIELDS: dict[str, Any] = {"timesteps": 8, "sample_steps": 2, "n_hidden": 16, "n_codes": 12, "n_embd": 4}
 SMALL_PARTS: dict[str, dict[str, Any]] = {
+    "animation": {
+        "prior": {"family": "flow", "sample_steps": 2, "net": {"name": "dit"} | SMALL_NETS["dit"] | {"patch": 1}},
+        "channels": 8,
+        "depth": 2,
+    },
     "lossy": {"n_latent": 36},
     "vocoder": {"channels": 8, "blocks": 1, "windows": [16, 32]},
     "vqvae": {"prior": {"name": "transformer"} | SMALL_NETS["transformer"]},
