@@ -68,8 +68,8 @@ MOST_STREAMED = 24
 N = 4
 
 NOISY = {
-    "animation", "gan", "evolution", "vae", "diffusion", "flow", "distillation", "latent", "rollout", "nice", "fewlabels",
-    "local", "lossy",
+    "animation", "gan", "evolution", "vae", "diffusion", "flow", "distillation", "latent", "rollout", "nice",
+    "fewlabels", "local", "lossy",
 }  # fmt: skip
 """Families whose losses draw random numbers …"""
 WITHOUT_NOISE = {"autoregressive", "seq2seq", "translation", "vocoder", "vqvae"}
