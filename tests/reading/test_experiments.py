@@ -30,7 +30,8 @@ class Block(nn.Module):
     def __init__(self):
         super().__init__()
         self.act, self.norm, self.out = nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 4)
-        self.gain = nn.Parameter(torch.ones(4))
+        ones = torch.ones(4)
+        self.gain = nn.Parameter(ones)
 
     def forward(self, x, given):
         h = self.act(x)

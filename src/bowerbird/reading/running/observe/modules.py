@@ -101,7 +101,15 @@ class ModuleWatch:
             restore(module, state)
             watch._created(module)
 
+        make = nn.Parameter.__new__
+
+        def parameter(kind: type[nn.Parameter], data: Any = None, *args: Any, **kwargs: Any) -> nn.Parameter:
+            if watch.flow is not None:
+                watch.flow.takes((data,), {})  # it lives on in the parameter
+            return make(kind, data, *args, **kwargs)
+
         put(nn.Module, __init__=created, __setstate__=restored, train=switched, __call__=called)
+        put(nn.Parameter, __new__=parameter)
 
     def _created(self, module: nn.Module) -> None:
         frame: FrameType | None = sys._getframe(2)
