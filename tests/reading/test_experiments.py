@@ -226,3 +226,32 @@ def test_calls_that_cannot_be_are_named_though_they_never_ran(tmp_path: Path, ch
     assert found == {(8, "error"), (9, "warning")}
     path.write_text(CALLS)  # a name that is also a parameter somewhere may stand for anything
     assert {f.severity for f in check(path, child=child, rules=("X27",)).findings} == {"warning"}
+
+
+ATTRIBUTES = """import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.out(self.hidden(x))
+
+    def features(self, x):
+        return self.hiden(x) + self.late + self.training
+
+net = Net()
+net.late = 1
+print(net(torch.ones(2, 3)))
+"""
+
+
+def test_an_attribute_that_nothing_gives_is_named_though_it_was_never_read(tmp_path: Path, child: Child) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(ATTRIBUTES)
+    (found,) = check(path, child=child, rules=("X28",)).findings
+    assert (found.line, found.severity, found.fix) == (13, "warning", "Did you mean hidden?")
+    path.write_text(ATTRIBUTES.replace("net = Net()", "class More(Net):\n    hiden = 1\nnet = Net()"))
+    assert not check(path, child=child, rules=("X28",)).findings

@@ -231,6 +231,15 @@ class Unit:
         return found
 
     @cached_property
+    def given(self) -> set[str]:
+        """Every name that anything in the file may give an object as an attribute."""
+        stored = {n.attr for n in self.all(ast.Attribute) if isinstance(n.ctx, ast.Store)}
+        stored |= {n.id for n in self.all(ast.Name) if isinstance(n.ctx, ast.Store)}
+        said = {n.value for n in self.all(ast.Constant) if isinstance(n.value, str)}
+        named = {n.arg for n in self.all(ast.keyword) if n.arg is not None}
+        return stored | said | named | {name.rpartition(".")[2] for name in self.functions}
+
+    @cached_property
     def assignments(self) -> dict[str, list[tuple[ast.expr, ast.stmt]]]:
         """Every value that is assigned to a dotted name anywhere in the file, with its statement."""
         found: dict[str, list[tuple[ast.expr, ast.stmt]]] = {}

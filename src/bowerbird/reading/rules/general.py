@@ -92,7 +92,8 @@ def _slip(fact: Fact, program: Program) -> str:
         return f"nothing binds {quoted[0]}" if unbound else ""
     if fact.subject == "AttributeError" and len(quoted) == 2 and (info := unit.classes.get(quoted[0])) is not None:
         closed = all(base in unit.classes or base in _CLOSED for base in info.bases)
-        return f"nothing gives a {quoted[0]} that attribute" if closed and not _gives(unit, quoted[1]) else ""
+        given = quoted[1] in unit.given or "__getattr__" in unit.given
+        return f"nothing gives a {quoted[0]} that attribute" if closed and not given else ""
     if fact.subject == "TypeError" and (call := re.match(r"(?:\w+\.)*(\w+)\(\) (?:got|missing|takes) ", message)):
         own = {name.rpartition(".")[2] for name in unit.functions} - {"forward"}
         here = [c for c in unit.all(ast.Call) if c.lineno <= fact.line <= (c.end_lineno or c.lineno)]
@@ -103,15 +104,6 @@ def _slip(fact: Fact, program: Program) -> str:
 
 _CLOSED = ("nn.Module", "torch.nn.Module", "Module", "object", "Dataset", "torch.utils.data.Dataset")
 """Base classes whose attributes are known."""
-
-
-def _gives(unit: Unit, attribute: str) -> bool:
-    """Whether anything in a file may give an object this attribute."""
-    stored = {n.attr for n in unit.all(ast.Attribute) if isinstance(n.ctx, ast.Store)}
-    stored |= {n.id for n in unit.all(ast.Name) if isinstance(n.ctx, ast.Store)}
-    said = {n.value for n in unit.all(ast.Constant) if isinstance(n.value, str)}
-    defined = {name.rpartition(".")[2] for name in unit.functions}
-    return attribute in stored | said | defined or "__getattr__" in defined
 
 
 @rule("X27", "A call cannot take its arguments", family="general", exact=True)
@@ -127,6 +119,17 @@ def unbindable(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             said="" if fact["own"] else " in the version that is installed here",
             ran="raised it" if fact["ran"] else "never ran here",
         )  # fmt: skip
+
+
+@rule("X28", "An attribute is read that nothing gives", family="general")
+def ungiven(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """A slip in a name behind ``self.``, where the program did not come or where it failed."""
+    raised = {_place(fact, program) for fact in facts.of("run.exception", "AttributeError")}
+    for fact in facts.of("probe.ungiven"):
+        if not fact["ran"] or (fact.file, fact.line) in raised:
+            near = difflib.get_close_matches(str(fact["name"]), fact["has"], n=1, cutoff=0.75)
+            said = f"Did you mean {near[0]}?" if near else f"Give it in __init__ of {fact['of']}."
+            yield say("X28", "warning", fact.line, fact=fact, said=said)
 
 
 _HARMLESS = ("network", "writing", "foreign code")

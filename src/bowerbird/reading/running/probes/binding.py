@@ -1,4 +1,4 @@
-"""Calls that raise as soon as they are reached: what is called takes no such arguments.
+"""What raises as soon as it is reached: calls of what takes no such arguments, attributes that nothing gives.
 
 What a name stands for is asked of the live program after it has run, so that decorators, subclasses and the installed
 version of a library count.  Where a test or a ``try`` stands around a call, the program may know better.
@@ -30,6 +30,43 @@ def binding(live: Live) -> None:
                 reached = call.lineno in live.reached.get(unit.file, ())
                 value = {"why": why, "own": live.line_of(called) is not None, "text": ast.unparse(call), "ran": reached}
                 live.record("probe.binding", ast.unparse(call.func), value, line=call.lineno, file=unit.file)
+
+
+@probe("ungiven", cheap=True)
+def ungiven(live: Live) -> None:
+    """Records ``probe.ungiven`` for each attribute of ``self`` that no class and no line of the program gives."""
+    every = units(live.files)
+    given = {name for unit in every for name in unit.given}
+    for unit in every:
+        names = _namespace(live, unit.file) or {}
+        for info in unit.classes.values():
+            kind = names.get(info.name)
+            read = _own_reads(unit, info.node) if _closed(live, kind) else {}
+            for name, line in read.items():
+                if name not in given and not hasattr(kind, name):
+                    has, ran = sorted(given & read.keys()), line in live.reached.get(unit.file, ())
+                    value = {"name": name, "of": info.name, "has": has, "ran": ran}
+                    live.record("probe.ungiven", f"{info.name}.{name}", value, line=line, file=unit.file)
+
+
+def _own_reads(unit: Unit, kind: ast.ClassDef) -> dict[str, int]:
+    """The attributes of ``self`` that a class reads, with a line of each."""
+    return {
+        node.attr: node.lineno
+        for node in unit.all(ast.Attribute, under=kind)
+        if isinstance(node.value, ast.Name) and node.value.id == "self" and unit.class_around(node) is kind
+    }
+
+
+def _closed(live: Live, kind: Any) -> bool:
+    """Whether all is known that an object of a class has: its bases are the program's or PyTorch's, it has no subclass,
+    and it is made by an ``__init__`` of its own."""
+    if not isinstance(kind, type) or kind.__subclasses__() or "__init__" not in vars(kind):
+        return False
+    known = ("torch.nn.modules", "torch.utils.data", "builtins")
+    foreign = [k for k in kind.__mro__ if live.line_of(k) is None and not k.__module__.startswith(known)]
+    own = [k for k in kind.__mro__ if live.line_of(k) is not None]
+    return not foreign and not any("__getattr__" in vars(k) or "__getattribute__" in vars(k) for k in own)
 
 
 def _namespace(live: Live, file: str) -> dict[str, Any] | None:
