@@ -112,7 +112,7 @@ def unbindable(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
     ran and raised nothing is right, whatever it looks like."""
     raised = {_place(fact, program) for fact in facts.of("run.exception", "TypeError")}
     for fact in facts.of("probe.binding"):
-        if fact["ran"] and (fact.file, fact.line) not in raised:
+        if fact.file not in program.units or (fact["ran"] and (fact.file, fact.line) not in raised):
             continue
         yield say(
             "X27", "error" if fact["own"] else "warning", fact.line, fact=fact, text=fact["text"][:80],
@@ -126,7 +126,7 @@ def ungiven(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A slip in a name behind ``self.``, where the program did not come or where it failed."""
     raised = {_place(fact, program) for fact in facts.of("run.exception", "AttributeError")}
     for fact in facts.of("probe.ungiven"):
-        if not fact["ran"] or (fact.file, fact.line) in raised:
+        if fact.file in program.units and (not fact["ran"] or (fact.file, fact.line) in raised):
             near = difflib.get_close_matches(str(fact["name"]), fact["has"], n=1, cutoff=0.75)
             said = f"Did you mean {near[0]}?" if near else f"Give it in __init__ of {fact['of']}."
             yield say("X28", "warning", fact.line, fact=fact, said=said)

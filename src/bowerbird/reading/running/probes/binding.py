@@ -8,7 +8,10 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
+
+from torch import nn
 
 from bowerbird.reading.program import Unit, dotted
 from bowerbird.reading.running.formula import units
@@ -41,9 +44,11 @@ def ungiven(live: Live) -> None:
         names = _namespace(live, unit.file) or {}
         for info in unit.classes.values():
             kind = names.get(info.name)
-            read = _own_reads(unit, info.node) if _closed(live, kind) else {}
+            if not isinstance(kind, type) or not _closed(kind):
+                continue
+            read = _own_reads(unit, info.node)
             for name, line in read.items():
-                if name not in given and not hasattr(kind, name):
+                if name not in given and not hasattr(kind, name) and not _inherits(kind, name):
                     has, ran = sorted(given & read.keys()), line in live.reached.get(unit.file, ())
                     value = {"name": name, "of": info.name, "has": has, "ran": ran}
                     live.record("probe.ungiven", f"{info.name}.{name}", value, line=line, file=unit.file)
@@ -58,15 +63,33 @@ def _own_reads(unit: Unit, kind: ast.ClassDef) -> dict[str, int]:
     }
 
 
-def _closed(live: Live, kind: Any) -> bool:
-    """Whether all is known that an object of a class has: its bases are the program's or PyTorch's, it has no subclass,
-    and it is made by an ``__init__`` of its own."""
-    if not isinstance(kind, type) or kind.__subclasses__() or "__init__" not in vars(kind):
-        return False
-    known = ("torch.nn.modules", "torch.utils.data", "builtins")
-    foreign = [k for k in kind.__mro__ if live.line_of(k) is None and not k.__module__.startswith(known)]
-    own = [k for k in kind.__mro__ if live.line_of(k) is not None]
-    return not foreign and not any("__getattr__" in vars(k) or "__getattribute__" in vars(k) for k in own)
+def _closed(kind: type) -> bool:
+    """Whether all is known that an object of a class has: its bases can be read and are no stand-ins, PyTorch's alone
+    make attributes up, it has no subclass, and it is made by an ``__init__`` of its own."""
+    bases = [base for base in kind.__mro__ if base is not object]
+    ours = any(base.__module__.startswith("bowerbird.reading") for base in bases)
+    made_up = any({"__getattr__", "__getattribute__"} & vars(b).keys() and b is not nn.Module for b in bases)
+    own = "__init__" in vars(kind) and not kind.__subclasses__()
+    return own and not ours and not made_up and all(_read(base) is not None for base in bases[1:])
+
+
+def _inherits(kind: type, name: str) -> bool:
+    """Whether a file in which a base is defined gives an attribute."""
+    read = [_read(base) for base in kind.__mro__[1:] if base is not object]
+    return any(unit is not None and name in unit.given for unit in read)
+
+
+def _read(kind: type) -> Unit | None:
+    try:
+        return _unit(inspect.getfile(kind))
+    except (OSError, TypeError):
+        return None
+
+
+@cache
+def _unit(file: str) -> Unit | None:
+    """A file as a static model; None where it is no Python that can be read."""
+    return next(iter(units({file})), None) if file.endswith(".py") else None
 
 
 def _namespace(live: Live, file: str) -> dict[str, Any] | None:
