@@ -43,7 +43,7 @@ def check(name: str, out: Path, start: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="recipes (default: all that state what to expect)")
-    parser.add_argument("--start", default="", help="run folder that the recipes named begin from")
+    parser.add_argument("--start", default="", help="run folder from which the named recipes begin")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     arguments = parser.parse_args()
     names = arguments.names or [name for name in config.recipe_names() if config.load(name).expect]

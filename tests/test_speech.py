@@ -178,10 +178,10 @@ def test_a_folder_of_nothing_that_can_be_used_is_one_sentence(tmp_path: Path) ->
         open_data(speech(tmp_path))
     (tmp_path / "a.wav").unlink()
     sf.write(tmp_path / "b.wav", chirp(0), 8000)
-    with pytest.raises(BowerbirdError, match=r"holds one recording.*bring more\.$"):
+    with pytest.raises(BowerbirdError, match=r"holds one recording.*add more\.$"):
         open_data(speech(tmp_path))
     sf.write(tmp_path / "b.wav", np.concatenate([chirp(i) for i in range(12)]), 8000)
-    with pytest.raises(BowerbirdError, match=r"bring more, or say --data\.speech\.longer pieces"):
+    with pytest.raises(BowerbirdError, match=r"add more, or set --data\.speech\.longer pieces"):
         open_data(speech(tmp_path))
 
 

@@ -228,16 +228,14 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
     (tmp_path / "notes.doc").write_bytes(b"x")
     said = opened(tmp_path).summary()
-    assert "2 pictures that do not move (one.gif …)" in said and "1 empty file (nothing.mp4)" in said
+    assert "2 still pictures (one.gif …)" in said and "1 empty file (nothing.mp4)" in said
     assert "3 damaged or truncated files (noise.mp4 …)" in said and "1 other file (notes.doc)" in said
 
 
 def test_a_folder_of_frames_is_refused_with_what_to_do(tmp_path: Path) -> None:
     for i in range(3):
         ball(i).save(tmp_path / f"{i}.png")
-    with pytest.raises(
-        BowerbirdError, match="3 pictures that do not move .* once they are joined into one GIF or film"
-    ):
+    with pytest.raises(BowerbirdError, match="3 still pictures .* join them into one GIF or film"):
         opened(tmp_path)
 
 
@@ -273,7 +271,7 @@ def test_nothing_that_moves_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BowerbirdError, match=r"holds no moving pictures \(\.gif, .*\.mp4"):
         opened(tmp_path)
     (tmp_path / "one.gif").write_bytes(animation(rolling(0, 1)))
-    with pytest.raises(BowerbirdError, match=r"None of the 1 files in .* is a clip: 1 picture that do not move"):
+    with pytest.raises(BowerbirdError, match=r"None of the 1 files in .* is a clip: 1 still picture"):
         opened(tmp_path)
     (tmp_path / "two.gif").write_bytes(animation(rolling(0)))
     with pytest.raises(BowerbirdError, match="holds one clip, of which nothing remains"):

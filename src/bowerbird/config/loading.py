@@ -47,7 +47,7 @@ def find(name_or_path: str) -> Path:
     recipe = RECIPES / f"{name_or_path}.toml"
     if not recipe.is_file() and path.exists():
         raise BowerbirdError(
-            f"{path} is not a recipe; if it is the data, name a recipe first: bowerbird train flow --data {path}"
+            f"{path} is not a recipe; if it is your data, name a recipe first: bowerbird train flow --data {path}"
         )
     if not recipe.is_file():
         raise unknown("recipe", name_or_path, recipe_names())

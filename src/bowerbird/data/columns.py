@@ -48,7 +48,7 @@ def no_column(found: Collected, name: str, *also: str) -> BowerbirdError:
     seen = f" Not used: {found.unused}." if found.unused else ""
     return BowerbirdError(
         f"{found.name} has no column '{name}'. Columns come from sub-folders, from metadata.csv, .tsv, .jsonl or "
-        f".parquet, and from texts beside the {found.thing}s.{seen}"
+        f".parquet, and from text files beside the {found.thing}s.{seen}"
     )
 
 

@@ -25,7 +25,7 @@ OTHERS = {
 """Suffixes of files that are not looked into: text, and raw files of cameras, which look like TIFF and are not."""
 FIRST_BYTES = 512
 UNPACK, AS_TEXT, RENAME = "unpack it, or make a zip of it", "save its text as .txt", "correct its name"
-CONVERT, EXTRACT = "convert it to WAV or FLAC", "write its pictures as PNG, or its sounds as WAV, into a folder"
+CONVERT, EXTRACT = "convert it to WAV or FLAC", "save its pictures as PNG, or its sounds as WAV, in a folder"
 NO_TEXTS = (
     (rb"\xff\xd8\xff|GIF8[79]a|\x89PNG|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*", "a picture", RENAME),
     (rb"RIFF....WAVE|OggS|ID3|fLaC", "a sound", RENAME),
@@ -115,4 +115,4 @@ def instead(head: bytes) -> str:
 def require_content(head: bytes, name: str | Path) -> None:
     """BowerbirdError for what a clone without Git LFS has in place of a large file."""
     if head.startswith(POINTER):
-        raise BowerbirdError(f"{name} is a Git LFS pointer, not the file itself; fetch that with: git lfs pull")
+        raise BowerbirdError(f"{name} is a Git LFS pointer, not the file itself; fetch the file with: git lfs pull")

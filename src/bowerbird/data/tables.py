@@ -105,7 +105,7 @@ def _parsed(line: str, where: str) -> Any:
 def where_not_json(line: str, error: Exception, must: str) -> str:
     """What is wrong with a line of a .jsonl: it may be the beginning of a document over several lines."""
     if isinstance(error, json.JSONDecodeError) and error.pos >= len(line.rstrip()):
-        return f"is not JSON: it ends within a document; {must}, while a document over several lines is a .json"
+        return f"is not JSON: it ends within a document; {must}; save a document of several lines as a .json"
     return f"is not JSON ({error}); {must}"
 
 

@@ -241,7 +241,7 @@ def _require_own(out: Path) -> None:
         return
     if theirs := next((file.name for file in sorted(out.iterdir()) if not file.name.startswith(".")), None):
         raise BowerbirdError(
-            f"{out} holds files that are no export's ({theirs}); choose a new or empty folder for --out."
+            f"{out} holds files that no export wrote ({theirs}); choose a new or empty folder for --out."
         )
 
 

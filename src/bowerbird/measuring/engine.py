@@ -18,8 +18,8 @@ def measure_context(context: Context, names: Sequence[str] | None = None) -> lis
     """
     chosen = by_default(context) if names is None else named(context, names)
     context.chosen = tuple(chosen)
-    if few := [f"{metric.name} below {metric.fewest}" for metric in chosen if n_samples(context) < metric.fewest]:
-        warnings.warn(f"Samples: {n_samples(context):g}, which is few; {', '.join(few)} tells little.", stacklevel=2)
+    if few := [f"{metric.name} (below {metric.fewest})" for metric in chosen if n_samples(context) < metric.fewest]:
+        warnings.warn(f"Samples: {n_samples(context):g}, too few for {', '.join(few)}.", stacklevel=2)
     if n_reference(context) == 1:
         warnings.warn(f"A single {context.protocol.split} picture tells no standard error.", stacklevel=2)
     return [measurement for metric in chosen for measurement in metric.compute(context)]

@@ -65,13 +65,13 @@ class AnimationConfig(config.ModelConfig):
     )
     """The family that makes the codes of a clip."""
     channels: Count = 24
-    """Feature maps of encoder and decoder on their finest grid, of places of 2×2 pixels; twice as many on the next."""
+    """Feature maps of encoder and decoder on the finest grid, with places of 2×2 pixels; the next has twice as many."""
     depth: Count = 6
     """Numbers at each place (8×8 pixels) of the code of a frame."""
     per_clip: Count = 4
     """Frames of each clip in a batch that a training step moves."""
     draws: Count = 4
-    """How often a training step shows the prior the codes of each clip, with other noise."""
+    """How often a training step shows the prior the codes of each clip, each time with other noise."""
 
     def build(self, spec: Spec) -> "Animation":
         return Animation(self, spec)
@@ -91,7 +91,7 @@ class Animation(GenerativeModel):
         super().__init__()
         channels, self.n_frames, height, width = shape_of_clip(spec)
         if FIRST not in spec.given:
-            raise BowerbirdError("The family animation moves a picture; give it one with --data.given first.")
+            raise BowerbirdError("The family animation needs a first frame to move; give it with --data.given first.")
         if self.n_frames < 2:
             raise BowerbirdError("The family animation needs clips of at least 2 frames; set --data.video.frames.")
         self.config, self.spec, self.target = config, spec, spec.needs(Tensors, "animation")

@@ -238,7 +238,7 @@ class Diffusion(GenerativeModel):
         noise = draws.randn(n, *self.target.shape).to(self.device)
         if o.watermark and (name := o.sampler or self.config.sampler) in FORGETFUL:
             raise BowerbirdError(
-                f"The sampler {name} forgets the noise that it begins with; a watermark needs another one."
+                f"The sampler {name} forgets the noise that it begins with; choose another sampler for a watermark."
             )
         noise = noisemark.marked(noise, o.watermark, own_key())
         way = self.denoising(self.requested(n, given, draws), o)

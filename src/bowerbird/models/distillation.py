@@ -81,13 +81,13 @@ class DistillationConfig(config.ModelConfig):
     teacher: config.ModelConfig = field(
         default_factory=partial(config.model_from, {"family": "flow", "guidance": 2.0}, "distillation")
     )
-    """The family, as the run was trained that ``train.start`` names; the student learns its guidance."""
+    """The teacher, set as the run that ``train.start`` names was trained; the student learns its guidance."""
     begin: Positive = 2.5
-    """sigma/alpha where the student begins."""
+    """Noise level sigma/alpha at which the student begins."""
     from_noise: Share = 0.5
-    """Share of the examples that the student makes of pure noise; the others it makes of noisy data."""
+    """Share of the examples that the student makes from pure noise; it makes the others from noisy data."""
     fake_updates: Whole = 1
-    """Updates of the network that follows the student for each of the student's; 0 is a student that is trained."""
+    """Updates of the network that follows the student, for each update of the student; 0: a trained student."""
     label_dropout: Share = 0.0
     """Probability of hiding what is given in training; needed for samples without it."""
     sample_steps: Count = 1
@@ -103,8 +103,8 @@ class DistillationConfig(config.ModelConfig):
         """The teacher's settings, at all times and without a second evaluation for guidance."""
         if missing := PLAIN.keys() - {one.name for one in fields(self.teacher)}:
             raise BowerbirdError(
-                f"model.teacher = {families.name_of(type(self.teacher))} has no {min(missing)} to shorten; use "
-                "flow or diffusion."
+                f"model.teacher = {families.name_of(type(self.teacher))} has no {min(missing)}, so it cannot be "
+                "distilled; use flow or diffusion."
             )
         return replace(self.teacher, **PLAIN)
 

@@ -34,8 +34,8 @@ def parse_budget(text: str) -> dict[str, float | int]:
     match = _BUDGET.fullmatch(str(text).strip())
     if match is None or (unit := match[2].lower()) not in _UNITS:
         raise BowerbirdError(
-            f"The budget '{text}' is not a number with a unit that is known; write for example 60s, 10m, 2h, "
-            "500steps, 20000examples (an epoch is all examples for training once) or 1e15flops."
+            f"The budget '{text}' is not a number with a known unit; write for example 60s, 10m, 2h, "
+            "500steps, 20000examples (an epoch is every training example once) or 1e15flops."
         )
     field, factor = _UNITS[unit]
     value = float(match[1]) * factor

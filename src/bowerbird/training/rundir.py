@@ -90,12 +90,12 @@ def _after_making_room(folder: Path) -> str:
 def _why_no_run(path: Path) -> str:
     """Why a path is no run folder, and which one may be meant: the run that it lies in, or one that lies in it."""
     if above := next((folder for folder in path.parents if (folder / "run.toml").is_file()), None):
-        return f"it lies in one; give that: {above}"
+        return f"it lies in a run folder; give that: {above}"
     if not path.exists():
         return f"it does not exist. Runs that ship with Bowerbird: {', '.join(runs())}."
     if inside := naturally(str(toml.parent) for toml in path.glob("*/run.toml")):
         shown = ", ".join(inside[:MOST_NAMED]) + (" …" if len(inside) > MOST_NAMED else "")
-        return f"it holds {len(inside)}; give one of them: {shown}"
+        return f"it holds runs ({len(inside)}); give one of them: {shown}"
     return f"it has no run.toml. Runs that ship with Bowerbird: {', '.join(runs())}."
 
 

@@ -199,8 +199,8 @@ class Trainer:
         """What the first weights are taken from, in words; nothing where a checkpoint will replace them."""
         if not folder and self.model.borrowed:
             raise BowerbirdError(
-                f"The {self.model.borrowed} of this model is trained by a run of its own; name that run by --start, "
-                "such as --start runs/NAME-001."
+                f"The {self.model.borrowed} of this model is trained by a run of its own; name that run with --start, "
+                "for example --start runs/NAME-001."
             )
         if not folder or self.rundir.status():
             return ""

@@ -272,9 +272,9 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
     if not len(sounds):
         raise _none_left(path, len(listing.names), reading.heard.unused)
     if len(sounds) == 1:
-        longer = ", or say --data.speech.longer pieces" if cutting.n_cut else ""
+        longer = ", or set --data.speech.longer pieces" if cutting.n_cut else ""
         raise BowerbirdError(
-            f"{path} holds one recording, of which nothing remains to measure with; bring more{longer}."
+            f"{path} holds one recording, so none is left to measure with; add more{longer}."
         )
     names = cutting.names
     splits = official_splits(names)
@@ -297,7 +297,7 @@ def _done(notes: Unused) -> list[str]:
 
 def _cut_note(n_cut: int, mel: Mel) -> list[str]:
     return (
-        [f"{n_cut:,} longer than {mel.seconds:.2f} s lose their end (--data.speech.longer pieces keeps it)"]
+        [f"{n_cut:,} longer than {mel.seconds:.2f} s lose their end (to keep it: --data.speech.longer pieces)"]
         if n_cut
         else []
     )

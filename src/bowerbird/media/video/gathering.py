@@ -27,7 +27,7 @@ from bowerbird.media.video.films import av, has_av
 from bowerbird.media.video.reading import About, Wanted
 
 LARGEST_DEFAULT_SIZE, SIZE_STEP = 64, 8
-STILL = "picture{s} that do not move"
+STILL = "still picture{s}"
 READING = 2
 """The version of the pixels that are made of a file; a pack of another one is made anew."""
 SMALL_BYTES = 1 << 20
@@ -79,7 +79,7 @@ class Gathering:
         headers = {name: about for name in self.listed if (about := self._about(name))}
         if not headers:
             hint = (
-                " Frames that lie in a folder become a clip once they are joined into one GIF or film."
+                " To make a clip of the frames in a folder, join them into one GIF or film."
                 if STILL in self.unused.counts
                 else ""
             )

@@ -106,7 +106,7 @@ _CLOSED = ("nn.Module", "torch.nn.Module", "Module", "object", "Dataset", "torch
 """Base classes whose attributes are known."""
 
 
-@rule("X27", "A call cannot take its arguments", family="general", exact=True)
+@rule("X27", "A call does not match the parameters of its function", family="general", exact=True)
 def unbindable(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A keyword that a function of the program does not know; of a library's, another version may know it.  A line that
     ran and raised nothing is right, whatever it looks like."""
@@ -116,19 +116,19 @@ def unbindable(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             continue
         yield say(
             "X27", "error" if fact["own"] else "warning", fact.line, fact=fact, text=fact["text"][:80],
-            said="" if fact["own"] else " in the version that is installed here",
-            ran="raised it" if fact["ran"] else "never ran here",
+            said="" if fact["own"] else " in the installed version",
+            ran="raised the error" if fact["ran"] else "did not run here",
         )  # fmt: skip
 
 
-@rule("X28", "An attribute is read that nothing gives", family="general")
+@rule("X28", "An attribute is read but never set", family="general")
 def ungiven(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A slip in a name behind ``self.``, where the program did not come or where it failed."""
     raised = {_place(fact, program) for fact in facts.of("run.exception", "AttributeError")}
     for fact in facts.of("probe.ungiven"):
         if fact.file in program.units and (not fact["ran"] or (fact.file, fact.line) in raised):
             near = difflib.get_close_matches(str(fact["name"]), fact["has"], n=1, cutoff=0.75)
-            said = f"Did you mean {near[0]}?" if near else f"Give it in __init__ of {fact['of']}."
+            said = f"Did you mean {near[0]}?" if near else f"Set it in {fact['of']}.__init__."
             yield say("X28", "warning", fact.line, fact=fact, said=said)
 
 
