@@ -40,7 +40,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 _jaxtyped = jaxtyped(typechecker=checked)
 calls: Counter[str] = Counter()
 """How often each function was called in the present test (see conftest.py)."""
-FIRST, THEN_ONE_IN = 3, 32
+FIRST, THEN_ONE_IN = 1, 64
 """The calls of a test that are checked: a sampler's hundredth step has the shapes of its third."""
 
 

@@ -64,16 +64,20 @@ def test_what_is_not_equal_leaves_nothing_behind(tmp_path, vae, wrong, said):
 
 
 def test_an_export_takes_its_place_beside_what_is_there(tmp_path, vae):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(BowerbirdError, match=r"mine\.txt"):
+        prove(Trained(vae), Copy(), tmp_path / "full", "copy")
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
     parity = prove(Trained(vae), Copy(), tmp_path / "out", "copy")
     assert [(one.what, one.batches, one.difference) for one in parity] == [
         ("decoder", (1, 5), 0.0),
         ("encoder", (1, 5), 0.0),
     ]
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mine.txt", "copy.bin", "README.md"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"copy.bin", "README.md"}
+    prove(Trained(vae), Copy(), tmp_path / "out", "copy")  # an earlier export is replaced
     prove(Trained(vae), Copy(), tmp_path / "one.bin", "copy")
-    assert {p.name for p in tmp_path.iterdir()} == {"out", "one.bin", "one.md"}
+    assert {p.name for p in tmp_path.iterdir()} == {"full", "out", "one.bin", "one.md"}
 
 
 def test_examples_have_the_shapes_of_their_fields():

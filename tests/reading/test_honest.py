@@ -331,7 +331,7 @@ def test_an_exception_that_no_value_of_ours_caused_is_a_finding_at_its_line(chil
     result = run(child, tmp_path, SLIPS)
     assert any(stand_in.made_up for stand_in in result.run.stand_ins)
     told = [(f.rule, f.severity, f.line) for f in result.findings if f.severity in ("error", "warning")]
-    assert told == [("X17", "error", 17), ("X17", "warning", 26)]
+    assert told == [("X27", "error", 17), ("X28", "warning", 26)]
     kept = run(
         child,
         tmp_path,

@@ -273,9 +273,7 @@ def _from_files(path: Path, data: config.Data) -> Recordings:
         raise _none_left(path, len(listing.names), reading.heard.unused)
     if len(sounds) == 1:
         longer = ", or set --data.speech.longer pieces" if cutting.n_cut else ""
-        raise BowerbirdError(
-            f"{path} holds one recording, so none is left to measure with; add more{longer}."
-        )
+        raise BowerbirdError(f"{path} holds one recording, so none is left to measure with; add more{longer}.")
     names = cutting.names
     splits = official_splits(names)
     said = described(source, listing, names, splits, CAPTION in (*data.given, data.label), "recording")

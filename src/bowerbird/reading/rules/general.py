@@ -83,27 +83,10 @@ def _place(fact: Fact, program: Program) -> tuple[str, int]:
 
 def _slip(fact: Fact, program: Program) -> str:
     """Why an exception is the program's own whatever values it was given; empty where it is not known to be."""
-    unit, message = program.units.get(fact.file), str(fact["message"])
-    quoted = re.findall(r"'(\w+)'", message)
-    if unit is None or not fact.line:
+    unit, quoted = program.units.get(fact.file), re.findall(r"'(\w+)'", str(fact["message"]))
+    if unit is None or not fact.line or fact.subject != "NameError" or not quoted:
         return ""
-    if fact.subject == "NameError" and quoted:
-        unbound = quoted[0] in undefined_names(unit.text, unit.tree, unit.file)
-        return f"nothing binds {quoted[0]}" if unbound else ""
-    if fact.subject == "AttributeError" and len(quoted) == 2 and (info := unit.classes.get(quoted[0])) is not None:
-        closed = all(base in unit.classes or base in _CLOSED for base in info.bases)
-        given = quoted[1] in unit.given or "__getattr__" in unit.given
-        return f"nothing gives a {quoted[0]} that attribute" if closed and not given else ""
-    if fact.subject == "TypeError" and (call := re.match(r"(?:\w+\.)*(\w+)\(\) (?:got|missing|takes) ", message)):
-        own = {name.rpartition(".")[2] for name in unit.functions} - {"forward"}
-        here = [c for c in unit.all(ast.Call) if c.lineno <= fact.line <= (c.end_lineno or c.lineno)]
-        named = call[1] in own and any(last_name(c) == call[1] for c in here)
-        return "the program defines it with other parameters" if named else ""
-    return ""
-
-
-_CLOSED = ("nn.Module", "torch.nn.Module", "Module", "object", "Dataset", "torch.utils.data.Dataset")
-"""Base classes whose attributes are known."""
+    return f"nothing binds {quoted[0]}" if quoted[0] in undefined_names(unit.text, unit.tree, unit.file) else ""
 
 
 @rule("X27", "A call does not match the parameters of its function", family="general", exact=True)
