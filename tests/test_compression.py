@@ -12,6 +12,7 @@ from PIL import Image
 from bowerbird.editing import Request, action_from, edit
 from bowerbird.editing.compress import Contents, codec_of, digest_of, from_bytes, identity, numbered
 from bowerbird.editing.decompress import decompressed
+from bowerbird.eightbit import to_uint8
 from bowerbird.errors import BowerbirdError
 from bowerbird.models.base import Batch
 from bowerbird.models.local import LocalConfig
@@ -273,6 +274,16 @@ def test_with_loss_a_higher_quality_is_nearer_and_takes_more(lossy: Any, tmp_pat
         errors.append(float((back.x - torch.from_numpy(images).float() / 127.5 + 1).square().mean()))
         assert "dB from the originals" in made.summary
     assert sizes[0] < sizes[1] < sizes[2] and errors[2] < errors[0]
+
+
+def test_what_is_measured_of_a_lossy_model_is_what_its_files_give_back(lossy: Any) -> None:
+    images = squares(40, 3, grey=True)
+    codec = lossy.codec()
+    back = codec.unpack(codec.pack(images, lambda n: None, None), 40, (3, 8, 8), lambda n: None)
+    with torch.no_grad():
+        x = lossy.decode(lossy.encode(torch.from_numpy(images).float() / 127.5 - 1))
+    differs = np.abs(back - to_uint8(x).numpy().astype(int)) > 1
+    assert differs.mean() < 0.01 and back.std() > 10
 
 
 def test_quality_is_refused_where_nothing_is_lost(local: Any) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from bowerbird.export.scripts import sounds, tokens
 from bowerbird.export.target import Parity, Trained
 from bowerbird.media.speech.soundset import levelled
 from bowerbird.media.speech.spectrogram import Mel
+from bowerbird.models.animation import AnimationConfig
 from bowerbird.models.autoregressive import AutoregressiveConfig
 from bowerbird.models.base import Piece, Positional
 from bowerbird.models.diffusion import DiffusionConfig
@@ -111,6 +113,11 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         RolloutConfig(FlowConfig(WARP, prediction="x0", sample_steps=2, guidance=1.5), past=2),
         Spec("video", Tensors((3, 4, 8, 8)), {"first": Tensors((3, 8, 8))}),
         ["denoiser", "sampler"],
+    ),
+    "animation": (
+        AnimationConfig(replace(PRIOR, net=replace(PRIOR.net, patch=1), prediction="x0"), channels=8, depth=2),
+        Spec("video", Tensors((3, 3, 14, 12)), {"first": Tensors((3, 14, 12)), "label": LABELLED.given["label"]}),
+        ["denoiser", "folded", "moved", "sampler"],
     ),
     "vocoder": (VocoderConfig(channels=8, blocks=1, windows=(128,)), VOICE, ["generator", "sampler"]),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),

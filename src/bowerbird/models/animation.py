@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from bowerbird import config
 from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
-from bowerbird.models.base import Batch, GenerativeModel, Loss, evaluating
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Piece, Portable, Positional, evaluating
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.moving import STRIDE, MotionDecoder, MotionEncoder, code_grid
 from bowerbird.nets.patches import to_patches
@@ -175,3 +175,26 @@ class Animation(GenerativeModel):
             self.requested(n, given, generator or Draws(0))  # which says what is missing
         z = self.prior.sample(n, self._folded(given), options, generator)
         return self.moved(given[FIRST].to(z.device), z)
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """Those of the prior; what folds the first frame for it, and what moves that frame by the prior's codes."""
+        first, codes = self.spec.given[FIRST], self.prior.spec.target
+        folded = Positional(self.autoencoder, partial(to_patches, patch=STRIDE))
+        moved = Positional(self.autoencoder, self.moved)
+        return {
+            **self._portable().pieces,
+            "folded": Piece(folded, {"x": first}, "first"),
+            "moved": Piece(moved, {FIRST: first, "z": codes}, "x"),
+        }
+
+    def procedure(self) -> dict[str, Any]:
+        """The prior's, on codes of motion."""
+        codes = {"shape": list(self.prior.spec.needs(Tensors, "animation").shape), "bounds": None}
+        around = {"target": codes, "before": {FIRST: "folded"}, "after": "moved"}
+        return self._portable().procedure() | around
+
+    def _portable(self) -> Portable:
+        if not isinstance(self.prior, Portable):
+            raise BowerbirdError(f"The prior {type(self.prior).__name__} does not declare its pieces.")
+        return self.prior

@@ -182,7 +182,7 @@ class Latent(GenerativeModel):
     def procedure(self) -> dict[str, Any]:
         """The prior's, on codes."""
         codes = {"shape": list(self.prior.spec.needs(Tensors, "latent").shape), "bounds": None}
-        around = {"target": codes, "before": self._pictures_given(), "after": "pictures"}
+        around = {"target": codes, "before": dict.fromkeys(self._pictures_given(), "codes"), "after": "pictures"}
         return self._portable().procedure() | around
 
     def _pictures_given(self) -> list[str]:

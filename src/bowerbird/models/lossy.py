@@ -42,6 +42,8 @@ Quality = Float[Tensor, " n"]
 
 LARGEST = 63
 """Codes lie within ± this."""
+MIDDLE = 0.5
+"""The quality of whoever names none."""
 LEAST_WEIGHT, RATIO = 20.0, 60.0
 """λ(0), and λ(1) / λ(0)."""
 NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
@@ -67,7 +69,7 @@ def rounded(u: Tensor) -> Tensor:
 class LossyOptions(Options):
     """How samples are drawn."""
 
-    quality: Share = 0.5
+    quality: Share = MIDDLE
     """0: the smallest files, 1: the nearest pictures."""
 
 
@@ -179,6 +181,17 @@ class Lossy(GenerativeModel):
 
     # ------------------------------------------------------------------------------------------------------- use
 
+    def encode(self, x: Images, given: Given | None = None) -> Float[Tensor, "n n_latent"]:
+        """û at the middle quality."""
+        return self.code(x, self._middle(len(x))).round().flatten(1)
+
+    def decode(self, z: Float[Tensor, "n n_latent"], given: Given | None = None) -> Images:
+        """x̂ of û at the middle quality."""
+        return self.picture(z.unflatten(1, self.grid), self._middle(len(z))).clamp(-1, 1)
+
+    def _middle(self, n: int) -> Quality:
+        return torch.full((n,), MIDDLE, device=self.device)
+
     @torch.no_grad()
     def sample(
         self, n: int, given: Given | None = None, options: LossyOptions | None = None, generator: Draws | None = None
@@ -205,7 +218,7 @@ class LossyCodec:
     def pack(
         self, images: UInt8[np.ndarray, "n c h w"], progress: Callable[[int], object], quality: float | None
     ) -> Coded:
-        quality = 0.5 if quality is None else quality
+        quality = MIDDLE if quality is None else quality
         writer = Writer()
         with one_thread(), torch.no_grad():
             for rows in batches(len(images)):

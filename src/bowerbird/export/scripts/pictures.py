@@ -54,11 +54,12 @@ class Sampler:
         self.names = [one.name for one in self.session.get_inputs()]
 
     def __call__(self, n: int, given: Given, rows: Any, guidance: float | None = None) -> np.ndarray:
-        given = given | {name: self.by("codes", {"x": given[name]}) for name in self.procedure.get("before", ())}
+        before = self.procedure.get("before", {}).items()
+        seen = given | {name: self.by(piece, {"x": given[name]}) for name, piece in before}
         make = self.rollout if "rollout" in self.procedure else self.one
-        x = make(n, given, rows, guidance)
+        x = make(n, seen, rows, guidance)
         if "after" in self.procedure:
-            x = self.by("pictures", {"z": x})
+            x = self.by(self.procedure["after"], given | {"z": x})
         bounds = self.settings["target"]["bounds"]
         return x.clip(*bounds) if bounds else x
 
@@ -157,7 +158,8 @@ class Sampler:
 
     def by(self, piece: str, tensors: Given) -> np.ndarray:
         """What another piece than the sampled one makes: one half of an autoencoder."""
-        return loaded(self.folder, piece).run(None, tensors)[0]
+        session = loaded(self.folder, piece)
+        return session.run(None, {one.name: tensors[one.name] for one in session.get_inputs()})[0]
 
     def run(self, tensors: Given) -> np.ndarray:
         return self.session.run(None, {name: tensors[name] for name in self.names})[0]
