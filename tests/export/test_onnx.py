@@ -144,7 +144,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory):
 def test_graphs_and_samplers_equal_the_model_at_two_batch_sizes(exported, family):
     folder, parity = exported(family)
     assert [one.what for one in parity] == FAMILIES[family][2]
-    assert [one for one in parity if one.batches != (1, 5) or not one.difference <= 2e-5 < one.magnitude] == []
+    most = 2e-5 if family == "rollout" else 1e-5  # it goes on from its own frames, with what they are off by
+    assert [one for one in parity if one.batches != (1, 5) or not one.difference <= most < one.magnitude] == []
     for file in folder.glob("*.onnx"):
         graph = onnx.load(file)
         onnx.checker.check_model(graph)

@@ -1,5 +1,6 @@
 """Running strangers' programs: what is seen, what stands in, what may not be done, and what `check` answers."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, in_order
 from bowerbird.reading.patching import Edit, Patch
 from bowerbird.reading.program import Program
+from bowerbird.reading.running import imports
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.standins import einops
@@ -405,6 +407,48 @@ def test_the_command_prints_json_and_its_status_tells(tmp_path: Path) -> None:
 def test_the_parent_loads_no_torch() -> None:
     code = "import sys, bowerbird.cli, bowerbird.reading.check; bowerbird.check; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stand_ins_have_the_names_that_programs_expect_of_them(child: Child, tmp_path: Path) -> None:
+    """A part of a package, a class of it to derive from, a name that the stand-in never heard of."""
+    code = """
+        import torch
+        from torch._six import PY3, inf
+        from torchvision import models
+        from torchvision.models.inception import InceptionA
+        from tqdm.auto import tqdm
+
+        class Block(InceptionA):
+            def __init__(self):
+                super().__init__(3, pool_features=4)
+
+        tqdm.set_lock(None)
+        for _ in tqdm(range(2)):
+            x = Block()(torch.ones(2, 3))
+        print(models.resnet.resnet18(num_classes=7)(torch.ones(2, 3, 32, 32)).shape, inf)
+        """
+    result = run(child, tmp_path, code)
+    assert result.ran and result.run.exceptions() == [] and result.exercised.never == []
+
+
+def test_an_installed_module_is_imported_without_the_hook_on_every_call() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def watch(frame, event, value):
+        if event == "call":
+            seen.append((Path(frame.f_code.co_filename).name, frame.f_code.co_name))
+
+    sys.setprofile(watch)
+    try:
+        spec = imports._unwatched("colorsys", None)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert sys.getprofile() is watch
+        module.rgb_to_hsv(1, 0, 0)
+    finally:
+        sys.setprofile(None)
+    assert [name for file, name in seen if file == "colorsys.py"] == ["rgb_to_hsv"], "nothing of the import"
+    assert imports._unwatched("colorsys", None) is None, "where nothing watches, Python imports as always"
 
 
 def test_the_stand_in_of_einops_moves_splits_joins_repeats_and_reduces() -> None:

@@ -252,7 +252,8 @@ class Diffusion(GenerativeModel):
         network = self._network(given, self.guidance if o.guidance is None else o.guidance)
 
         def denoise(x_t: Tensor, t: float | Tensor) -> Denoised:
-            pre = self._preconditioning(torch.as_tensor(t, dtype=torch.float64).cpu().expand(len(x_t)))
+            each = t.cpu().double() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+            pre = self._preconditioning(each.expand(len(x_t)))
             y, mix = self._split(network(_like(pre.c_in, x_t) * x_t, pre.t_in.to(x_t)))
             return Denoised(_like(pre.a, x_t) * x_t + _like(pre.b, x_t) * y, mix)
 

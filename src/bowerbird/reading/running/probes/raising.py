@@ -7,6 +7,7 @@ version of a library count.  Where a test or a ``try`` stands around a call, the
 import ast
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -23,13 +24,11 @@ from bowerbird.reading.running.probes import probe
 def binding(live: Live) -> None:
     """Records ``probe.binding`` for each call that cannot be, with whether what is called is the program's own."""
     for unit in units(live.files):
-        names = _namespace(live, unit.file)
+        names, once = _namespace(live, unit.file) or {}, _bound_once(unit)
         for call in unit.all(ast.Call):
-            if names is None or _guarded(unit, call):
-                continue
-            called = _called(unit, call, names)
+            called = _called(unit, call, names, once)
             why = _misfit(called, call) if called is not None else ""
-            if why:
+            if why and not _guarded(unit, call):
                 reached = call.lineno in live.reached.get(unit.file, ())
                 value = {"why": why, "own": live.line_of(called) is not None, "text": ast.unparse(call), "ran": reached}
                 live.record("probe.binding", ast.unparse(call.func), value, line=call.lineno, file=unit.file)
@@ -106,13 +105,13 @@ def _guarded(unit: Unit, call: ast.Call) -> bool:
     return any(isinstance(n, ast.Try) for n in around) or any("version" in a or "hasattr" in a for a in asked)
 
 
-def _called(unit: Unit, call: ast.Call, names: dict[str, Any]) -> Callable[..., Any] | None:
+def _called(unit: Unit, call: ast.Call, names: dict[str, Any], once: set[str]) -> Callable[..., Any] | None:
     """What the call's name stands for: reached from a name that the module binds once, or a method by ``self``."""
     path = (dotted(call.func) or "").split(".")
     owner = unit.class_around(call)
     if path[0] == "self" and len(path) == 2 and owner is not None:
         return _method(names.get(owner.name), path[1])
-    if not path[0] or path[0] not in names or _rebound(unit, path[0]):
+    if path[0] not in names or path[0] not in once:
         return None
     found = names[path[0]]
     for name in path[1:]:
@@ -128,13 +127,13 @@ def _method(kind: Any, name: str) -> Callable[..., Any] | None:
     return method.__get__(object()) if inspect.isfunction(method) else None
 
 
-def _rebound(unit: Unit, name: str) -> bool:
-    """Whether a name is bound by anything but one import or definition."""
-    defined = [n for n in unit.all(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef) if n.name == name]
-    imported = [a for n in unit.all(ast.Import, ast.ImportFrom) for a in n.names
-                if (a.asname or a.name.partition(".")[0]) == name]  # fmt: skip
-    stored = any(n.id == name and not isinstance(n.ctx, ast.Load) for n in unit.all(ast.Name))
-    return stored or any(n.arg == name for n in unit.all(ast.arg)) or len(defined) + len(imported) != 1
+def _bound_once(unit: Unit) -> set[str]:
+    """The names of a file that one import or one definition binds, and nothing else."""
+    defined = [n.name for n in unit.all(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)]
+    aliases = [a for n in unit.all(ast.Import, ast.ImportFrom) for a in n.names]
+    bound = Counter([*defined, *(a.asname or a.name.partition(".")[0] for a in aliases)])
+    stored = {n.id for n in unit.all(ast.Name) if not isinstance(n.ctx, ast.Load)}
+    return {name for name, times in bound.items() if times == 1} - stored - {n.arg for n in unit.all(ast.arg)}
 
 
 def _misfit(called: Callable[..., Any], call: ast.Call) -> str:
