@@ -38,8 +38,8 @@ fuzz: $(READY)  ## reads 2,000 damaged files of every format; each must be read,
 schema: $(READY)  ## more than 2,000 requests made of the server's OpenAPI document; no answer may be a 5xx
 	BOWERBIRD_SCHEMA_CASES=32 OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/serve/test_openapi.py
 
-contract: $(READY)  ## the contract of families on every network, variant and kind of data
-	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) tests/test_families.py
+contract: $(READY)  ## the contract of families on every network, variant and kind of data; exact resume of every recipe
+	BOWERBIRD_CONTRACT=all OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) tests/test_families.py tests/test_resume.py
 
 diagnosis: $(READY)  ## trains every deliberately broken run and every recipe in small, and prints what diagnosis says
 	BOWERBIRD_BROKEN_RUNS=all OMP_NUM_THREADS=1 $(BIN)/pytest -s tests/test_diagnosis.py -k confusion

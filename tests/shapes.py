@@ -1,4 +1,4 @@
-"""The shapes that annotations promise, checked at the first calls of every test (see conftest.py).
+"""The shapes that annotations promise, checked when a function gets arguments of new shapes (see conftest.py).
 
 Functions without a shape in their annotations run as they are: what mypy has proved need not cost time again.
 """
@@ -6,7 +6,6 @@ Functions without a shape in their annotations run as they are: what mypy has pr
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -38,10 +37,13 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _jaxtyped = jaxtyped(typechecker=checked)
-calls: Counter[str] = Counter()
-"""How often each function was called in the present test (see conftest.py)."""
-FIRST, THEN_ONE_IN = 1, 64
-"""The calls of a test that are checked: a sampler's hundredth step has the shapes of its third."""
+seen: set[tuple[object, ...]] = set()
+"""Functions and the shapes of arguments that were checked in the present test (see conftest.py)."""
+
+
+def _form(value: object) -> object:
+    """What a check looks at: a sampler's hundredth step has the shapes of its third."""
+    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else type(value)
 
 
 def shaped(function: Any) -> Any:
@@ -55,12 +57,14 @@ def shaped(function: Any) -> Any:
     def run(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or jaxtyping.config.jaxtyping_disable:
             return function(*args, **kwargs)
-        calls[name] += 1
-        if calls[name] > FIRST and calls[name] % THEN_ONE_IN:
+        call = (name, *map(_form, args), *map(_form, kwargs.values()))
+        if call in seen:
             return function(*args, **kwargs)
         if not wrapped:
             wrapped.append(_jaxtyped(function))
-        return wrapped[0](*args, **kwargs)
+        result = wrapped[0](*args, **kwargs)
+        seen.add(call)
+        return result
 
     return run
 

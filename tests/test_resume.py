@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,26 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing catches it."""
 
 
-@pytest.mark.parametrize("recipe", config.recipe_names())
+def kinds() -> list[str]:
+    """A recipe of each family on each network with each optimiser; with ``make contract``, all."""
+    if os.environ.get("BOWERBIRD_CONTRACT") == "all":
+        return config.recipe_names()
+    first: dict[object, str] = {}
+    for name in config.recipe_names():
+        run = config.load(name)
+        first.setdefault((run.train.optimizer, *types(run.model)), name)
+    return list(first.values())
+
+
+def types(settings: Any) -> Iterator[type]:
+    """The class of the settings and those of their parts."""
+    yield type(settings)
+    for field in fields(settings):
+        if is_dataclass(part := getattr(settings, field.name)):
+            yield from types(part)
+
+
+@pytest.mark.parametrize("recipe", kinds())
 def test_resume_is_exact(recipe, digits, tmp_path, monkeypatch):
     run = shortened(recipe, steps=3)
     data = digits if run.data.source == "digits" and run.data.binarize == "none" else open_data(run.data)

@@ -27,11 +27,10 @@ def recorded(piece: Piece, name: str) -> ExportedProgram:
     rows = Dim("rows")
     sizes = tuple(_free(each, field, rows) for each, field in piece.inputs.items())
     try:
-        # Without gradients, or a function that switches them off becomes a program in the program.  Interpreted
-        # symbolically (strict), or ``len(tensor)`` would be the example's.
+        # Without gradients, or a function that switches them off becomes a program in the program.
         with quiet(), torch.no_grad():
             return torch.export.export(
-                piece.module, examples(piece.inputs, EXAMPLE_ROWS), dynamic_shapes=(sizes,), strict=True
+                piece.module, examples(piece.inputs, EXAMPLE_ROWS), dynamic_shapes=(sizes,)
             )
     except Exception as error:
         raise BowerbirdError(f"The {name} cannot be recorded: {str(error).strip().splitlines()[0]}") from error

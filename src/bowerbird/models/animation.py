@@ -140,7 +140,7 @@ class Animation(GenerativeModel):
         frames = (part.transpose(1, 2).flatten(0, 1) for part in (x[:, :, 1:], y))
         with evaluating(self.autoencoder):
             mu, _ = self.posterior(*frames)
-        return mu.unflatten(0, (len(x), -1)).flatten(1, 2)
+        return mu.unflatten(0, (x.shape[0], -1)).flatten(1, 2)
 
     def _folded(self, given: Given) -> dict[str, Tensor]:
         """What is given, with the first frame on the grid of the codes."""
@@ -158,10 +158,10 @@ class Animation(GenerativeModel):
         self, y: Float[Tensor, "n c h w"], z: Float[Tensor, "n f_depth rows columns"]
     ) -> Float[Tensor, "n c f h w"]:
         """Clips that begin with y and move as the codes say."""
-        clip = torch.arange(len(y), device=y.device).repeat_interleave(self.n_frames - 1)
+        clip = torch.arange(y.shape[0], device=y.device).repeat_interleave(self.n_frames - 1)
         with evaluating(self.autoencoder):
             frames = self._moved(z.unflatten(1, (self.n_frames - 1, -1)).flatten(0, 1), y, clip)
-        frames = frames.unflatten(0, (len(y), -1)).transpose(1, 2)
+        frames = frames.unflatten(0, (y.shape[0], -1)).transpose(1, 2)
         x = torch.cat([y[:, :, None].float(), frames], 2)
         return x.clamp(*self.target.bounds) if self.target.bounds else x
 

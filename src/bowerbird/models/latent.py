@@ -155,7 +155,7 @@ class Latent(GenerativeModel):
     def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n depth rows columns"]:
         """z, with its positions."""
         with evaluating(self.autoencoder):
-            return self.autoencoder.encode(x).float().view(len(x), *self.code_shape) / self.unit
+            return self.autoencoder.encode(x).float().view(x.shape[0], *self.code_shape) / self.unit
 
     @torch.no_grad()
     def pictures(self, z: Float[Tensor, "n depth rows columns"]) -> Float[Tensor, "n c h w"]:

@@ -105,8 +105,8 @@ class Context(nn.Module):
         padded = F.pad(codes.asinh(), (1, 1, 1, 0))
         seen = [padded[:, :, 1 + down : 1 + down + rows, 1 + right : 1 + right + columns] for down, right in NEIGHBOURS]
         down, right = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
-        place = torch.stack([down, right]).to(codes).expand(len(codes), 2, rows, columns)
-        quality = q.to(codes)[:, None, None, None].expand(len(codes), 1, rows, columns)
+        place = torch.stack([down, right]).to(codes).expand(codes.shape[0], 2, rows, columns)
+        quality = q.to(codes)[:, None, None, None].expand(codes.shape[0], 1, rows, columns)
         said = self.layers(torch.cat([*seen, place, quality], 1).movedim(1, -1)).movedim(-1, 1)
         mean, log_scale = (said if said.dtype == torch.float64 else said.float()).chunk(2, 1)
         return mean, F.softplus(log_scale) + 0.02
@@ -158,7 +158,7 @@ class Lossy(GenerativeModel):
 
     def picture(self, codes: Codes, q: Quality) -> Images:
         """x̂."""
-        quality = q.to(codes)[:, None, None, None].expand(len(codes), 1, *self.grid[1:])
+        quality = q.to(codes)[:, None, None, None].expand(codes.shape[0], 1, *self.grid[1:])
         x = self.decoder(torch.cat([codes / self.gain(q), 2 * quality - 1], 1).flatten(1), {})
         return x if x.dtype == torch.float64 else x.float()
 

@@ -113,7 +113,7 @@ class Translator(nn.Module):
         self.net, self.output = net, output
 
     def forward(self, source: Images) -> Float[Tensor, "n channels_out h w"]:
-        y = self.net(source, source.new_zeros(len(source)), {}).float()
+        y = self.net(source, source.new_zeros(source.shape[0]), {}).float()
         return source + y if self.output == "change" else torch.tanh(y)
 
 

@@ -263,7 +263,7 @@ class VQVAE(GenerativeModel):
 
     def encode(self, x: Images, given: Given | None = None) -> Float[Tensor, "n n_latent"]:
         """z_e of all places, before the nearest codes are taken: (n, n_embd · rows · columns)."""
-        return self.vectors(x).view(len(x), -1)
+        return self.vectors(x).view(x.shape[0], -1)
 
     def decode(self, z: Float[Tensor, "n n_latent"], given: Given | None = None) -> Images:
         """The picture of the codes nearest to z."""

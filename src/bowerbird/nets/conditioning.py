@@ -188,7 +188,7 @@ class Conditioner(nn.Module):
         """The input with the pictures as extra channels, of every frame where the input is a clip."""
         if not self.pictures:
             return x
-        pictures = [self._value(name, given, len(x), x.device).to(x) for name in self.pictures]
+        pictures = [self._value(name, given, x.shape[0], x.device).to(x) for name in self.pictures]
         if x.dim() == 5:
             pictures = [picture[:, :, None].expand(-1, -1, x.shape[2], -1, -1) for picture in pictures]
         return torch.cat([x, *pictures], dim=1)
@@ -243,7 +243,7 @@ class Conditioning(nn.Module):
         self.mix = nn.Linear(n_embd, n_embd)
 
     def forward(self, t: Float[Tensor, " n"], given: Given | None) -> Float[Tensor, "n n_embd"]:
-        return self.mixed(t, self.given(given, len(t)) if self.given else None)
+        return self.mixed(t, self.given(given, t.shape[0]) if self.given else None)
 
     def mixed(self, t: Float[Tensor, " n"], told: Float[Tensor, "n n_embd"] | None) -> Float[Tensor, "n n_embd"]:
         """The vector where what is given has been read already."""
@@ -271,7 +271,7 @@ class Head(nn.Module):
         h = self.hidden(h)
         if not self.given:
             return self.out(F.leaky_relu(h, 0.2))
-        embedding = self.given(given, len(h))
+        embedding = self.given(given, h.shape[0])
         if self.out.out_features > 1:
             return self.out(F.leaky_relu(h + embedding, 0.2))
         phi = F.leaky_relu(h, 0.2)

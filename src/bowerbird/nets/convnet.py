@@ -167,7 +167,7 @@ class ConvDecoder(Growing):
 
     def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
         if self.given:
-            z = torch.cat([z, self.given(given, len(z))], dim=1)
+            z = torch.cat([z, self.given(given, z.shape[0])], dim=1)
         h = self.first(z).unflatten(1, (*self.grids[-1], -1)).permute(0, 3, 1, 2)  # channels_last from the start
         return self.grow(h)
 

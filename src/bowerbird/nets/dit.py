@@ -95,7 +95,7 @@ class DiT(nn.Module):
         self, x_t: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], given: Given | None = None
     ) -> Float[Tensor, "n channels_out h w"]:
         height, width = x_t.shape[-2:]
-        told = self.conditioning.given(given, len(t)) if self.conditioning.given else None
+        told = self.conditioning.given(given, t.shape[0]) if self.conditioning.given else None
         grid = to_patches(self.conditioning.given.over(x_t, given), self.patch)
         rows, columns = grid.shape[-2:]
         draft = self.draft(told) if self.draft and told is not None else None

@@ -118,7 +118,7 @@ class GridDecoder(nn.Module):
     def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
         z = z.unflatten(1, (-1, *self.grids[-1]))
         if self.given:
-            z = z + self.given(given, len(z))[..., None, None]
+            z = z + self.given(given, z.shape[0])[..., None, None]
         h = self.levels[-1](self.first(z.to(memory_format=torch.channels_last)))
         for i in reversed(range(len(self.resize))):
             h = self.levels[i](from_patches(self.resize[i](h), 2, *self.grids[i]))

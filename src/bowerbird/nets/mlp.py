@@ -63,7 +63,7 @@ class MLPDecoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "n n_in"], given: Given | None = None) -> Float[Tensor, "n channels_out h w"]:
         if self.given:
-            z = torch.cat([z, self.given(given, len(z))], dim=1)
+            z = torch.cat([z, self.given(given, z.shape[0])], dim=1)
         return self.last(self.trunk(z)).unflatten(1, self.shape)
 
 
