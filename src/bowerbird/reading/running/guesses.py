@@ -4,6 +4,7 @@ First comes what the program's own code called so while it ran, then what its us
 then what its name says.  Values that belong together are made to fit elsewhere (``building``, ``refusals``).
 """
 
+import argparse
 import enum
 import inspect
 import itertools
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.shrinking import smaller
@@ -162,6 +164,8 @@ class Guesses:
         objects = any(p.search(lower) for p in (_LOADERS, _NETWORKS, _LOSSES, _OPTIMISERS)) or lower in _LOGGERS
         if use.attributes & {"backward", "item"} and not use.called:
             return self._loss()
+        if use.attributes & {"step", "zero_grad", "param_groups"}:
+            return self._optimizer(lower)
         if (_SETTINGS.match(lower) and not use.iterated) or (use.is_settings and not objects):
             return self.sized(fragments.Options())
         if lower == "device":
@@ -184,6 +188,16 @@ class Guesses:
         return StandInNet() if use.is_module and type(network) is nn.Identity else network
 
     # ------------------------------------------------------------------------------------------- things of each kind
+
+    def of_kind(self, kind: type) -> Any:
+        """An object of a library's class that training takes: an optimiser, a loader, settings, a device; else None."""
+        if issubclass(kind, torch.optim.Optimizer):
+            return self._optimizer("")
+        if issubclass(kind, DataLoader):
+            return Loader(self.shape, self.batch)
+        if issubclass(kind, argparse.Namespace):
+            return self.sized(fragments.Options())
+        return torch.device("cpu") if kind is torch.device else None
 
     def settings(self, note: str) -> Any:
         """The program's own configuration class, with sizes that run quickly; settings that have every name without
