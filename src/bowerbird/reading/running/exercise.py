@@ -80,7 +80,7 @@ class Exercise:
         classes = [kind for kind in every if issubclass(kind, nn.Module)]
         if wanted is not None:
             classes = [k for k in classes if k.__name__ == wanted] or classes
-        waiting = sorted(classes, key=lambda k: -(live.line_of(k) or 0))
+        waiting = sorted(classes, key=lambda k: (live.place_of(k)[0] != live.main, -(live.line_of(k) or 0)))
         for seconds in (LEAST_SECONDS_EACH, MOST_SECONDS_EACH):  # one that is slow takes no time from the others
             failed = [(kind, self.module(kind, seconds)) for kind in waiting]
             waiting = [kind for kind, failure in failed if failure is not None]
@@ -294,16 +294,24 @@ class Exercise:
         for name, function in self.live.functions().items():
             if self._unreached(function) or self._stopped(function):
                 self.waiting.setdefault(name, function)
-        for name, (function, given, named) in list(self.answered.items()):
-            self._varied(name, function, given, named)
-        for kind in self.live.classes().values():
-            if not inspect.isabstract(kind) and kind not in self.unbuilt:
-                self._switched(kind, self.built.get(kind) or next(candidates(kind, self.guesses), {}))
-        for kind in list(self.unbuilt):
-            self._forced(kind)
-        for name, function in sorted(self.waiting.items(), key=lambda pair: not _starts(pair[1])):
+        for own in (True, False):  # what the file defines itself before what it imports
+            self._insist(own)
+
+    def _insist(self, own: bool) -> None:
+        def among(thing: Any) -> bool:
+            return (self.live.place_of(thing)[0] == self.live.main) is own
+
+        starting = sorted(self.waiting.items(), key=lambda pair: not _starts(pair[1]))
+        for name, function in ((n, f) for n, f in starting if among(f)):
             if self._unreached(function) or self._stopped(function):
                 self._passing(name, function)
+        for kind in [kind for kind in self.unbuilt if among(kind)]:
+            self._forced(kind)
+        for name, (function, given, named) in [row for row in self.answered.items() if among(row[1][0])]:
+            self._varied(name, function, given, named)
+        for kind in (k for k in self.live.classes().values() if among(k) and k not in self.unbuilt):
+            if not inspect.isabstract(kind):
+                self._switched(kind, self.built.get(kind) or next(candidates(kind, self.guesses), {}))
 
     def _varied(self, name: str, function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Calls a function anew with one switch turned after another, as long as lines of it have not run."""
@@ -333,6 +341,8 @@ class Exercise:
     def _switched(self, kind: type, arguments: dict[str, Any]) -> None:
         """Builds a class with one switch of its constructor turned after another, as long as lines of its methods have
         not run."""
+        if not inspect.isfunction(vars(kind).get("__init__")):
+            return
         for name, parameter in inspect.signature(kind).parameters.items():
             codes = [f.__code__ for f in vars(kind).values() if inspect.isfunction(f)]
             if not any(map(self.live.missing, codes)):
