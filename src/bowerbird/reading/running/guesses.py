@@ -42,6 +42,8 @@ _NETWORKS = re.compile(
 )
 _LOSSES = re.compile(r"criterion|loss|^bce$|^mse$|objective", re.I)
 _OPTIMISERS = re.compile(r"optim|^(opt|[gd])_(g|d|opt)$")
+_ROWS = re.compile(r"data$|corpus|tokens?$|ids$|^text|seq(uence)?s?$", re.I)
+"""What may be one long row of tokens."""
 _LOGGERS = ("writer", "logger", "scheduler", "lr_scheduler", "wandb", "ema", "callback")
 _SIDES = r"^((img|image|input)_?(size|dim|res|resolution)|size|resolution)$"
 _LATENTS = r"^(z_?dim|nz|n_?z|latent_?(dim|size)|noise_?(dim|size)|dim_?z|input_dim)$"
@@ -102,8 +104,10 @@ class Guesses:
             yield from (fragments.setting(name), 32)
             yield from _tensors(name.lower(), nn.Identity(), ())
         else:
-            yield from (torch.randn(4, 12), torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)))
-            yield fragments.setting(name)
+            yield torch.randn(4, 12)
+            if _ROWS.search(name):
+                yield torch.randint(0, TOKENS, (256,))
+            yield from (torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)), fragments.setting(name))
 
     def of_training(self, parameter: inspect.Parameter, use: Use) -> Any:
         """The one value for a parameter of code that trains."""
