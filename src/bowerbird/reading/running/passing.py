@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from bowerbird.reading.running.observe.functions import FunctionWatch
 from bowerbird.reading.running.observe.training import TrainingWatch
 from bowerbird.reading.running.rewrite import compiled
 from bowerbird.reading.running.shrinking import shrink
@@ -35,7 +36,7 @@ class Passing:
     """``reached`` are the lines that have run; those of statements that raised are taken out again."""
 
     reached: MutableMapping[str, set[int]]
-    training: TrainingWatch
+    watches: tuple[TrainingWatch, FunctionWatch]
     smaller: bool
     passed: dict[int, str] = field(default_factory=dict)
     """What was raised where in the call that is going on, or in the last one."""
@@ -45,15 +46,15 @@ class Passing:
 
     @contextlib.contextmanager
     def over(self, function: Callable[..., Any], guess: Guess) -> Iterator[bool]:
-        """Within, calls of the function pass over what fails, and training is not watched; False where it has no
-        second form."""
+        """Within, calls of the function pass over what fails, and neither training nor what becomes of values is
+        watched; False where it has no second form."""
         plain: Any = inspect.unwrap(getattr(function, "__func__", function))
         code: CodeType = plain.__code__
         other = self._second(code)
         if other is None or other.co_freevars != code.co_freevars:
             yield False
             return
-        before, quiet = set(self.reached[code.co_filename]), self.training.quiet
+        before, quiet = set(self.reached[code.co_filename]), [watch.quiet for watch in self.watches]
         self.passed = {}
 
         def passed(line: int, name: str = "", values: dict[str, Any] | None = None) -> Any:
@@ -68,11 +69,14 @@ class Passing:
             return values[name] if values and name in values else guess(name, self._use(code, name))
 
         setattr(builtins, PASSED, passed)
-        plain.__code__, self.training.quiet = other, True
+        plain.__code__ = other
+        for watch in self.watches:
+            watch.quiet = True
         try:
             yield True
         finally:
-            plain.__code__, self.training.quiet = code, quiet
+            plain.__code__ = code
+            self.watches[0].quiet, self.watches[1].quiet = quiet
 
     def _second(self, code: CodeType) -> CodeType | None:
         file, text = code.co_filename, "".join(linecache.getlines(code.co_filename))

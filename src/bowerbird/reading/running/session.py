@@ -84,7 +84,7 @@ class Session:
         self.reached: defaultdict[str, set[int]] = defaultdict(set)
         self.own: dict[str, frozenset[int]] = {}
         """The lines that ran before anything was called with made-up arguments."""
-        self.passing = Passing(self.reached, self.training, request.shrink)
+        self.passing = Passing(self.reached, (self.training, self.functions), request.shrink)
         self.stopped: list[Callable[[Passing, Guess], None]] = []
         """Second attempts at what drivers could not bring to its end."""
         self.lost: dict[str, int] = {}
