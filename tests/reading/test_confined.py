@@ -299,6 +299,18 @@ def test_packages_are_readable_wherever_they_are_installed(tmp_path: Path) -> No
     assert scrubbed({}, "/nowhere")["PYTHONUSERBASE"] == site.getuserbase()
 
 
+def test_a_name_with_places_for_others_names_the_files_that_match_it(tmp_path: Path) -> None:
+    for name in ("data/part.a.txt", "data/part.b.txt", "data/other.txt", "rest/part.a.txt", "data/.part.c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    main = tmp_path / "program.py"
+    text = "for name in 'ab':\n    open('data/part.{}.txt'.format(name))\n    print('{}' % name, '%s.txt')\n"
+    main.write_text(text)
+    request = Request(str(main), {str(main): text}, str(tmp_path), "", "")
+    named = [tmp_path / "data" / "part.a.txt", tmp_path / "data" / "part.b.txt"]
+    assert sorted(Reach(request).readable()) == sorted([main, *named])
+
+
 def test_a_program_in_a_home_folder_names_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "passwords.txt").write_text("secret")
     (tmp_path / "mine.py").write_text("X = 1\n")

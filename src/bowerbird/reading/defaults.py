@@ -5,9 +5,11 @@ choices that its authors use.  Nothing is run; the nearest file wins.
 """
 
 import ast
+import contextlib
 import importlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ HOLDERS = frozenset("config cfg conf args arg opt opts hparams hps hp h c C para
 """Names under which programs keep their settings."""
 _MAKERS = ("hparams", "namespace", "config", "attrdict", "dict", "edict", "configdict", "params", "options")
 _CLASSES = ("config", "hparam", "args", "param", "setting", "option")
+_FLAGS = re.compile(r"--([A-Za-z][\w-]*)[= ]+([^\s$-][^\s]*)")
 Settings = dict[str, Any]
 
 
@@ -40,11 +43,21 @@ def found(source: Source) -> Settings:
             continue
     for file in sorted(_files(project), key=lambda file: _distance(file, main))[:MOST_FILES]:
         _merge(settings, _of_file(file))
+    for command in project.commands(main):
+        told = ((m.group(1).replace("-", "_"), m.group(2).strip("'\"`")) for m in _FLAGS.finditer(command))
+        _merge(settings, {name: _value(word) for name, word in told})
     for name in _sections(source):
         settings.setdefault(name, {})
     for section in [value for value in settings.values() if isinstance(value, dict)]:
         _merge(settings, section)
     return dict(list(settings.items())[:MOST_SETTINGS])
+
+
+def _value(word: str) -> Any:
+    """A word of a command line as the number that it is, else as it stands."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return _plain(ast.literal_eval(word))
+    return word
 
 
 def _distance(file: Path, main: Path) -> tuple[int, str]:

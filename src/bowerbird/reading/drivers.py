@@ -27,7 +27,7 @@ MOST_TESTS = 12
 LARGEST_BYTES = 300_000
 _FENCE = re.compile(r"^```[ \t]*(?:python|py|pycon)[^\n]*\n(.*?)^```", re.M | re.S)
 _PROMPT = re.compile(r"^\s*>>> ", re.M)
-_PAGES, _PROGRAMS = (".md", ".rst"), (".py", ".ipynb")
+_PAGES, _PROGRAMS, _COMMANDS = (".md", ".rst"), (".py", ".ipynb"), (".sh",)
 
 
 def found(source: Source) -> list[Driver]:
@@ -116,35 +116,73 @@ def _of_page(path: Path, project: "Project", users: list["User"], names: set[str
 
 
 def _of_tests(user: "User", project: "Project") -> Iterator[Driver]:
-    """A test file followed by calls of its tests that need nothing, or what their parameters are given first."""
+    """A test file followed by calls of its tests: with the first value of each of their parameters, and with what their
+    fixtures give; those that do not wait for a failure come first."""
     tree = ast.parse(project.text(user.path))
-    calls = [call for node in tree.body for call in _calls(node) if mentions(ast.unparse(node), user.names)]
+    tests = [node for node in tree.body if mentions(ast.unparse(node), user.names)]
+    calls = [call for node in tests for call in _calls(node, _fixtures(tree.body))]
+    calls.sort(key=lambda call: call[1])
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+        if isinstance(node, ast.FunctionDef) and (node.name.startswith("test") or _is_fixture(node)):
             node.decorator_list = []
     if calls:
-        text = ast.unparse(tree) + "\n\n" + "\n".join(calls[:MOST_TESTS]) + "\n"
+        text = ast.unparse(tree) + "\n\n" + "\n".join(call for call, _ in calls[:MOST_TESTS]) + "\n"
         yield Driver(project.named(user.path), text, str(user.path))
 
 
-def _calls(node: ast.stmt) -> Iterator[str]:
+Given = dict[str, str]
+"""What stands for a parameter of a test, as an expression."""
+
+
+def _calls(node: ast.stmt, fixtures: Given) -> Iterator[tuple[str, bool]]:
+    """The calls of a test, or of the tests of a class, each with whether it waits for a failure."""
     if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-        yield from _call(node, node.name)
+        yield from _call(node, node.name, fixtures)
     elif isinstance(node, ast.ClassDef):
         cases = any("TestCase" in ast.unparse(base) for base in node.bases)
         suite = "__import__('unittest').TestSuite"
+        fixtures = fixtures | _fixtures(node.body, f"{node.name}().", fixtures)
         for method in node.body:
             if isinstance(method, ast.FunctionDef) and method.name.startswith("test"):
-                case = f"{suite}([{node.name}({method.name!r})]).debug()"
-                yield from [case] if cases else _call(method, f"{node.name}().{method.name}", skip=1)
+                case = f"{suite}([{node.name}({method.name!r})]).debug()", "aises(" in ast.unparse(method)
+                yield from [case] if cases else _call(method, f"{node.name}().{method.name}", fixtures, skip=1)
 
 
-def _call(test: ast.FunctionDef, name: str, skip: int = 0) -> Iterator[str]:
-    """A call of a test with the first value of each of its parameters; none where it needs a fixture."""
-    given = dict(pair for decorator in test.decorator_list for pair in _first_values(decorator))
+def _call(test: ast.FunctionDef, name: str, fixtures: Given, skip: int = 0) -> Iterator[tuple[str, bool]]:
+    """A call of a test with the first value of each of its parameters; none where something else is needed."""
+    given = fixtures | dict(pair for decorator in test.decorator_list for pair in _first_values(decorator))
     needed = [a.arg for a in test.args.args[skip : len(test.args.args) - len(test.args.defaults)]]
     if all(argument in given for argument in needed):
-        yield f"{name}({', '.join(f'{argument}={given[argument]}' for argument in needed)})"
+        call = f"{name}({', '.join(f'{argument}={given[argument]}' for argument in needed)})"
+        yield call, "raises(" in ast.unparse(test)
+
+
+def _is_fixture(node: ast.FunctionDef) -> bool:
+    return any(re.match(r"(\w+\.)*fixture\b", ast.unparse(decorator)) for decorator in node.decorator_list)
+
+
+def _fixtures(body: list[ast.stmt], owner: str = "", known: Given | None = None) -> Given:
+    """What fixtures give, as expressions: calls of their functions with the first of their own parameters, and with
+    what the fixtures that they need give."""
+    found = {"tmp_path": "__import__('pathlib').Path(__import__('tempfile').mkdtemp())", **(known or {})}
+    waiting = [node for node in body if isinstance(node, ast.FunctionDef) and _is_fixture(node)]
+    for _ in range(len(waiting)):
+        for node in waiting:
+            needed = [a.arg for a in node.args.args[bool(owner) :]]
+            given = found | {"request": f"__import__('types').SimpleNamespace(param={_first_of(node)})"}
+            if node.name not in found and all(name in given for name in needed):
+                call = f"{owner}{node.name}({', '.join(given[name] for name in needed)})"
+                yields = any(isinstance(n, ast.Yield) for n in ast.walk(node))
+                found[node.name] = f"next({call})" if yields else call
+    return found
+
+
+def _first_of(fixture: ast.FunctionDef) -> str:
+    """The first of a fixture's parameters."""
+    given = (
+        k.value for d in fixture.decorator_list if isinstance(d, ast.Call) for k in d.keywords if k.arg == "params"
+    )
+    return next((ast.unparse(v.elts[0]) for v in given if isinstance(v, ast.List | ast.Tuple) and v.elts), "None")
 
 
 def _first_values(decorator: ast.expr) -> Iterator[tuple[str, str]]:
@@ -199,7 +237,7 @@ class Project:
         found: list[Path] = []
         for folder, below, names in os.walk(self.folder):
             below[:] = sorted(name for name in below if name not in SKIPPED and not name.startswith("."))
-            found += [Path(folder, name) for name in sorted(names) if name.endswith((*_PAGES, *_PROGRAMS))]
+            found += [Path(folder, name) for name in sorted(names) if name.endswith((*_PAGES, *_PROGRAMS, *_COMMANDS))]
             if len(found) > MOST_FILES:
                 break
         return found[:MOST_FILES]
@@ -210,6 +248,14 @@ class Project:
         return sorted(
             (f for f in self.files if f.suffix in _PAGES), key=lambda f: (len(f.parts), f.name != "README.md")
         )
+
+    def commands(self, program: Path) -> Iterator[str]:
+        """The lines of pages and shell scripts that start a program, without the program."""
+        for path in (*self.pages, *(f for f in self.files if f.suffix in _COMMANDS)):
+            for line in self.text(path).replace("\\\n", " ").splitlines():
+                _, found, rest = line.partition(program.name)
+                if found:
+                    yield rest
 
     def named(self, path: Path) -> str:
         return str(path.relative_to(self.folder))

@@ -82,6 +82,12 @@ class Exercised:
         return [name for name, ran in self.parts.items() if ran and name in waited]
 
     @property
+    def passed(self) -> list[str]:
+        """What ran to its end only because statements of it that failed were passed over."""
+        told = {fact.subject for fact in self.run.facts.of("run.tried") if fact["passed"]}
+        return [name for name, ran in self.parts.items() if ran and name in told]
+
+    @property
     def steps(self) -> int:
         """Optimiser steps that were taken."""
         return self.run.steps
@@ -142,6 +148,9 @@ class Exercised:
             late = any(fact["phase"] == "exercise" for fact in self.run.facts.of("run.cut"))
             said = f"{len(self.never)} of its {len(self.parts)} {self.kind}s never ran ({_listed(self.never)})"
             return f"{said}; the time for trying them was over" if late else said
+        if self.passed and not self.own_steps:
+            said = f"in {len(self.passed)} of its {len(self.parts)} {self.kind}s"
+            return f"{said} statements failed on made-up values and were passed over ({_listed(self.passed)})"
         return ""
 
     def _first_exception(self) -> str:
@@ -188,6 +197,7 @@ class Exercised:
                 for driver, fact in self.run.driven
             ],
             "guessed": self.guessed,
+            "passed": self.passed,
         }
 
 

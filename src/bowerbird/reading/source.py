@@ -149,7 +149,8 @@ def _import_root(path: Path, tree: ast.Module) -> Path:
 
 
 def project_of(folder: Path, root: Path | None = None) -> Path:
-    """The project around a folder: where the repository begins, else the package's settings, else the last README.
+    """The project around a folder: where the repository begins, else the package's settings, else the last README; a
+    folder around a package rather than a package.
 
     Where nothing marks one it is ``root``, from which a package is imported.  That may lie above the repository, and
     what else lies there is nobody's business.
@@ -157,6 +158,7 @@ def project_of(folder: Path, root: Path | None = None) -> Path:
     above = list(itertools.takewhile(lambda folder: not around_home(folder), (folder, *folder.parents)))[:MOST_LEVELS]
     for names in _MARKERS:
         marked = [folder for folder in above if any((folder / name).exists() for name in names)]
+        marked = [folder for folder in marked if not (folder / "__init__.py").exists()] or marked
         if marked:
             return marked[0 if names is not _MARKERS[-1] else -1]
     return root or folder

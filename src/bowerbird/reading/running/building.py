@@ -15,6 +15,7 @@ import traceback
 import types
 import typing
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch import nn
 
 from bowerbird.reading.running.guesses import Guesses
 from bowerbird.reading.running.standins import fragments
+from bowerbird.reading.running.standins.anything import Anything
 from bowerbird.reading.running.standins.modules import StandInNet
 from bowerbird.reading.running.uses import Use, uses
 
@@ -86,7 +88,7 @@ def mended(error: Exception) -> bool:
     assertion compares one is turned."""
     thing = error.obj if isinstance(error, AttributeError) else None
     if type(thing) in (StandInNet, nn.Identity) and not error.name.startswith("__"):  # type: ignore[attr-defined]
-        vars(thing)[error.name] = thing.forward  # type: ignore[attr-defined]
+        vars(thing)[error.name] = partial(_passed_on, thing)  # type: ignore[attr-defined, arg-type]
         return True
     words = set(re.findall(r"\w+", last_line(error))) if isinstance(error, AssertionError) else set[str]()
     switches = [(options, name) for options, name, value in fragments.Options.given if isinstance(value, bool)]
@@ -97,6 +99,11 @@ def mended(error: Exception) -> bool:
             fragments.Options.project[name] = getattr(options, name)
             return True
     return fragments.Options.mend(error)
+
+
+def _passed_on(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """What a method that a stand-in lacks answers: what its call does, itself where it is given nothing."""
+    return network(*args, **kwargs) if args else network
 
 
 def missed(called: Any, error: Exception, arguments: dict[str, Any], guesses: Guesses) -> bool:
@@ -128,8 +135,14 @@ def _of_base(called: Any, name: str, guesses: Guesses) -> Any:
 
 
 def _told(error: Exception, arguments: dict[str, Any]) -> bool:
-    """Makes a list of what was taken for one, and numbers larger of which one was refused because another does not
-    divide it; whether there was any."""
+    """Makes a list of what was taken for one, numbers larger of which one was refused because another does not divide
+    it, and something of what a failure names that settings leave open; whether there was any."""
+    words = set(re.findall(r"\w+", str(error)))
+    for record in (v for v in arguments.values() if dataclasses.is_dataclass(v) and not isinstance(v, type)):
+        for part in (f for f in dataclasses.fields(record) if f.name in words and getattr(record, f.name) is None):
+            shape = "uple" in str(part.type) and re.search("shape|size|dim", part.name)
+            setattr(record, part.name, (1, 28, 28) if shape else fragments.setting(part.name))
+            return True
     if re.search(r"'(int|float|bool)' (object )?is not (iterable|subscriptable)|'int' has no len", str(error)):
         named = {
             a or b
@@ -221,8 +234,12 @@ def annotated(kind: Any, guesses: Guesses, depth: int = 0) -> Iterator[Any]:
     elif typing.get_origin(kind) in (list, tuple, collections.abc.Sequence) and typing.get_args(kind):
         inner = next(annotated(typing.get_args(kind)[0], guesses, depth), None)
         yield from () if inner is None else ([inner, inner],)
+    elif isinstance(kind, Anything):
+        yield kind
     elif not isinstance(kind, type) or issubclass(kind, nn.Module | torch.Tensor):
         return
+    elif thing := guesses.of_kind(kind):
+        yield thing
     elif issubclass(kind, enum.Enum):
         yield from kind
     elif kind is np.ndarray:

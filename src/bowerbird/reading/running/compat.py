@@ -249,7 +249,7 @@ def _arguments(replace: Replace) -> None:
 def _of_type(action: argparse.Action) -> Any:
     if action.choices:
         return next(iter(action.choices))
-    value = fragments.option(action.dest)
+    value = fragments.setting(action.dest)
     convert: Any = action.type
     if callable(convert):
         for candidate in (value, 1, "1"):

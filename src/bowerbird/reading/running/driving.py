@@ -7,6 +7,8 @@ that it misleads nobody.
 
 import ast
 import builtins
+import contextlib
+import linecache
 import sys
 import time
 import types
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bowerbird.reading.running import imports, naming, rewrite
+from bowerbird.reading.running.passing import Guess, Passing
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.standins import fragments
 from bowerbird.reading.undefined import undefined_names
@@ -117,6 +120,7 @@ def _executed(
     tree = ast.parse(driver.text)
     file = driver.file if driver.file not in session.files else f"<{driver.place}>"
     session.recorder.guests.add(file)
+    linecache.cache[file] = (len(driver.text), None, driver.text.splitlines(True), file)
     space["__file__"], sys.argv = driver.file, [driver.file]
     around = fragments.Surroundings(
         tree, space, lambda what, why: said.update({what: why}), session.request.image_shape
@@ -131,8 +135,29 @@ def _executed(
             return
         if error is not None:
             failures.append(_said(session, error, line))
+            session.stopped += _within_own(code, error, space, file)
             if driver.asked:
                 session.recorder.exception(error, statement=line, phase="driver")
+
+
+def _within_own(
+    code: types.CodeType, error: BaseException, space: dict[str, Any], file: str
+) -> list[Callable[[Passing, Guess], None]]:  # fmt: skip
+    """A second attempt at a statement that raised within a function of the driver's, which passes over what fails."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != file:
+        trace = trace.tb_next
+    inner = trace.tb_next.tb_frame.f_code if trace is not None and trace.tb_next is not None else None
+    function = space.get(inner.co_name) if inner is not None else None
+    if not isinstance(function, types.FunctionType) or function.__code__ is not inner:
+        return []
+
+    def again(passing: Passing, guess: Guess) -> None:
+        with passing.over(function, guess) as possible, contextlib.suppress(Exception, SystemExit):
+            if possible:
+                exec(code, space)
+
+    return [again]
 
 
 def _provided(driver: Driver, around: fragments.Surroundings, line: int, error: NameError) -> bool:

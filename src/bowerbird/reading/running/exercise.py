@@ -13,7 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import FrameType
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ MOST_GUESSES = 12
 MOST_INPUTS = 60
 MOST_ALIKE = 4
 MOST_NAMED = 6
+MOST_ITEMS = 2
 _SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
 _STATE = re.compile(r"state|hidden|^h\d?$|memory|cache")
 _BEGINNING = re.compile(r"(get_)?(init|initial|zero|begin)_?(state|states|hidden|memory|cache)")
@@ -50,30 +52,11 @@ _PROCESSES = frozenset(
 )
 _UNIMPLEMENTED = nn.Module.forward
 Functions = dict[str, Callable[..., Any]]
+Given = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def exercise(live: Live, wanted: str | None, replace: Replace) -> None:
-    """Calls every part of the program that nothing has reached."""
-    work = _Exercise(live, replace)
-    classes = [k for k in live.classes().values() if issubclass(k, nn.Module) and not inspect.isabstract(k)]
-    if wanted is not None:
-        classes = [k for k in classes if k.__name__ == wanted] or classes
-    waiting = sorted(classes, key=lambda k: -(live.line_of(k) or 0))
-    for seconds in (LEAST_SECONDS_EACH, MOST_SECONDS_EACH):  # one that is slow takes no time from the others
-        failed = [(kind, work.module(kind, seconds)) for kind in waiting]
-        waiting = [kind for kind, failure in failed if failure is not None]
-    for _, failure in failed:
-        if failure is not None:
-            live.recorder.exception(failure, phase="exercise")
-    for plain in [k for k in live.classes().values() if not issubclass(k, nn.Module) and not inspect.isabstract(k)]:
-        work.plain(plain)
-    if wanted is None:
-        work.functions(live.functions())
-    work.again()
-
-
-class _Exercise:
+class Exercise:
     """``guesses`` remembers what ran; ``waiting`` are functions that raised on every guess, to be tried once more."""
 
     def __init__(self, live: Live, replace: Replace) -> None:
@@ -81,6 +64,35 @@ class _Exercise:
         self.guesses = Guesses(live, replace)
         self.waiting: Functions = {}
         self.seconds = MOST_SECONDS_EACH
+        self.answered: dict[str, Given] = {}
+        self.furthest: dict[str, tuple[int, tuple[Any, ...]]] = {}
+        """Of what raised on every guess: how many lines ran at most, and with which arguments."""
+        self.lines = 0
+        """How many lines the last call that raised had run that had not run before."""
+        self.unbuilt: dict[type, Exception] = {}
+        self.built: dict[type, dict[str, Any]] = {}
+
+    def exercise(self, wanted: str | None) -> None:
+        """Calls every part of the program that nothing has reached."""
+        live = self.live
+        Path(fragments.setting("data_dir")).mkdir(parents=True, exist_ok=True)  # a folder of ours, by its usual name
+        every = [kind for kind in live.classes().values() if not inspect.isabstract(kind)]
+        classes = [kind for kind in every if issubclass(kind, nn.Module)]
+        if wanted is not None:
+            classes = [k for k in classes if k.__name__ == wanted] or classes
+        waiting = sorted(classes, key=lambda k: (live.place_of(k)[0] != live.main, -(live.line_of(k) or 0)))
+        for seconds in (LEAST_SECONDS_EACH, MOST_SECONDS_EACH):  # one that is slow takes no time from the others
+            failed = [(kind, self.module(kind, seconds)) for kind in waiting]
+            waiting = [kind for kind, failure in failed if failure is not None]
+        for _, failure in failed:
+            if failure is not None:
+                live.recorder.exception(failure, phase="exercise")
+        for kind in every:
+            if not issubclass(kind, nn.Module):
+                self.plain(kind)
+        if wanted is None:
+            self.functions(live.functions())
+        self.again()
 
     # --------------------------------------------------------------------------------------------------- modules
 
@@ -126,12 +138,15 @@ class _Exercise:
                 continue
             if kept is None:
                 self._told(kind, arguments)
+            self.built[kind] = arguments
             kept = module
             self.live.namespace[_variable(kind)] = module
             sides = (v for n, v in arguments.items() if _SIDES.search(n) and isinstance(v, int) and 3 < v <= 256)
             failure = self._called(module, kind, tuple(sides))
             if failure is None:
                 return None
+        if kept is None and failure is not None:
+            self.unbuilt[kind] = failure
         return failure
 
     def _told(self, kind: type, arguments: dict[str, Any]) -> None:
@@ -209,15 +224,29 @@ class _Exercise:
         for guess in itertools.islice(candidates(kind, self.guesses), 4) if made is None else ():
             try:
                 made, arguments = built(kind, self.guesses, guess)
-            except Exception:  # the user's constructor, given guesses: others follow
+            except Exception as raised:  # the user's constructor, given guesses: others follow
+                self.unbuilt.setdefault(kind, raised)
                 continue
+            if type(made) is not kind:  # a data set without its data
+                made = self.unbuilt.setdefault(kind, FileNotFoundError()) and None
+                break
             self._told(kind, arguments)
+            self.built[kind] = arguments
             if _PROCESSES & set(vars(kind)):
                 self.live.namespace[_variable(kind)] = made
             break
+        self._of_object(made, kind)
+
+    def _of_object(self, made: Any, kind: type) -> None:
+        """Calls the methods of an object; of a class of which there is none, those that need none."""
         if made is not None:
+            self.unbuilt.pop(kind, None)
             self.guesses.see(vars(made) if hasattr(made, "__dict__") else {})
             self.functions(self._methods(made, kind))
+        else:
+            free = {n for n, f in vars(kind).items() if isinstance(f, staticmethod | classmethod)}
+            methods = self._methods(kind, kind)
+            self.functions({name: f for name, f in methods.items() if name.rpartition(".")[2] in free})
 
     def _methods(self, made: Any, kind: type) -> Functions:
         """What can be called of an object, by the names that its classes give it, public ones first."""
@@ -233,37 +262,154 @@ class _Exercise:
         answer = tuple(out) if isinstance(out, tuple | list) else (out,)
         self.functions(methods, (answer, given, answer[:1], given[:1]))
 
-    def functions(self, functions: Functions, likely: tuple[tuple[Any, ...], ...] = ()) -> None:
+    def functions(
+        self, functions: Functions, likely: tuple[tuple[Any, ...], ...] = (), anew: bool = False
+    ) -> None:  # fmt: skip
         """Calls those that nothing has reached: with what is ``likely``, as far as it fits, then with values by the
         names and uses of their parameters."""
         until = time.process_time() + MOST_SECONDS_EACH
         for name, function in functions.items():
-            late = time.process_time() > until
-            if self._unreached(function) and (late or not self._ran(name, function, likely)):
+            late = time.process_time() > until or _starts(function)
+            wanted = anew or self._unreached(function) or self._stopped(function)
+            if wanted and (late or not self._ran(name, function, likely)):
                 self.waiting[name] = function
 
     def again(self) -> None:
-        """Tries once more what failed, modules in evaluation mode, at last without gradients: by now more is known of
-        what the parameters are."""
+        """Tries once more what failed, modules in evaluation mode and without gradients: by now more is known of what
+        the parameters are."""
         waiting = self.waiting
         owners = [f.__self__ for f in waiting.values() if inspect.ismethod(f) and isinstance(f.__self__, nn.Module)]
         training = [module for owner in owners for module in owner.modules() if module.training]
         for owner in owners:
             owner.eval()
-        for without in (contextlib.nullcontext(), torch.no_grad()):
-            waiting, self.waiting = self.waiting, {}
-            with without:
-                self.functions(waiting)
+        waiting, self.waiting = self.waiting, {}
+        with torch.no_grad():
+            self.functions(waiting)
         for module in training:
             module.training = True
 
-    def _unreached(self, function: Callable[..., Any]) -> bool:
-        """Whether a function of the program's, which is not one that trains or reads a command line, never ran."""
+    def insist(self) -> None:
+        """Runs what has not run yet: branches behind other choices of its switches, then functions and classes that
+        raised on every guess, with what fails in them passed over."""
+        for name, function in self.live.functions().items():
+            if self._unreached(function) or self._stopped(function):
+                self.waiting.setdefault(name, function)
+        for own in (True, False):  # what the file defines itself before what it imports
+            self._insist(own)
+
+    def _insist(self, own: bool) -> None:
+        def among(thing: Any) -> bool:
+            return (self.live.place_of(thing)[0] == self.live.main) is own
+
+        starting = sorted(self.waiting.items(), key=lambda pair: not _starts(pair[1]))
+        for name, function in ((n, f) for n, f in starting if among(f)):
+            if self._unreached(function) or self._stopped(function):
+                self._passing(name, function)
+        for kind in [kind for kind in self.unbuilt if among(kind)]:
+            self._forced(kind)
+        for name, (function, given, named) in [row for row in self.answered.items() if among(row[1][0])]:
+            self._varied(name, function, given, named)
+        for kind in (k for k in self.live.classes().values() if among(k) and k not in self.unbuilt):
+            if not inspect.isabstract(kind):
+                self._switched(kind, self.built.get(kind) or next(candidates(kind, self.guesses), {}))
+
+    def _varied(self, name: str, function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Calls a function anew with one switch turned after another, as long as lines of it have not run."""
+        code = inspect.unwrap(function).__code__
+        patience, turned = _Patience(MOST_SECONDS_EACH), _turned(function, given, self)
+        for more in itertools.takewhile(lambda _: patience.left and self.live.missing(code), turned):
+            try:
+                self._tried(code, partial(function, *given, **{**named, **more}))
+            except Exception as raised:  # the user's function, given guesses
+                patience.met(raised)
+
+    def _tried(self, code: CodeType, call: Callable[[], Any]) -> Any:
+        """What a call answers; where it raises, the lines that ran count as before."""
+        before = {file: set(lines) for file, lines in self.live.reached.items()}
+        torch.manual_seed(0)
+        try:
+            out = self._watched(call)
+            out = list(itertools.islice(out, MOST_ITEMS)) if inspect.isgenerator(out) else out
+            _backward(out)
+            return out
+        except Exception:
+            self.lines = len(self.live.reached[code.co_filename] - before.get(code.co_filename, set()))
+            for file, lines in self.live.reached.items():
+                lines &= before.get(file, set())
+            raise
+
+    def _switched(self, kind: type, arguments: dict[str, Any]) -> None:
+        """Builds a class with one switch of its constructor turned after another, as long as lines of its methods have
+        not run."""
+        if not inspect.isfunction(vars(kind).get("__init__")):
+            return
+        for name, parameter in inspect.signature(kind).parameters.items():
+            codes = [f.__code__ for f in vars(kind).values() if inspect.isfunction(f)]
+            if not any(map(self.live.missing, codes)):
+                return
+            if not isinstance(parameter.default, bool) or name in arguments:
+                continue
+            with contextlib.suppress(Exception):  # the user's constructor, given another choice
+                made, _ = built(kind, self.guesses, {**arguments, name: not parameter.default})
+                if isinstance(made, nn.Module):
+                    self._called(made, kind)
+                else:
+                    self.functions({n: f for n, f in self._methods(made, kind).items() if self._missing(f)}, anew=True)
+
+    def _missing(self, function: Callable[..., Any]) -> bool:
         code = getattr(inspect.unwrap(function), "__code__", None)
-        if code is None or code.co_name == "main" or {"backward", "argv"} & set(code.co_names):
+        return code is not None and self.live.recorder.is_user_code(code) and bool(self.live.missing(code))
+
+    def _forced(self, kind: type) -> None:
+        """An object of a class whose constructor raises, built all the same; its methods."""
+        constructor = vars(kind).get("__init__")
+        if not inspect.isfunction(constructor):
+            return
+        arguments = next(candidates(kind, self.guesses), {})
+        with self.live.passing.over(constructor, self.by_name_and_use) as possible:
+            made = None
+            with contextlib.suppress(Exception):
+                made = kind(**arguments) if possible else None
+            self._tell(f"{kind.__name__}(…)", constructor)
+        made = made if type(made) is kind else None
+        self._of_object(made, kind)
+
+    def _passing(self, name: str, function: Callable[..., Any]) -> None:
+        """Calls a function with what brought it furthest, and passes over what fails."""
+        _, given = self.furthest.get(name) or (0, next(self._arguments(function), ()))
+        named = self._by_name(function)
+        with self.live.passing.over(function, self.by_name_and_use) as possible:
+            if possible:
+                with contextlib.suppress(Exception, SystemExit):
+                    self._watched(partial(function, *given, **named))
+                self._varied(name, function, given, named)
+                self._tell(f"{name}(…)", function)
+
+    def by_name_and_use(self, name: str, use: Use) -> Any:
+        """A value for a name that nothing could be bound to."""
+        return next(self._values(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD), use), None)
+
+    def _tell(self, name: str, function: Callable[..., Any]) -> None:
+        """Says what was passed over in a call that has ended."""
+        passed, code = self.live.passing.passed, inspect.unwrap(function).__code__
+        if passed:
+            line, first = next(iter(passed.items()))
+            said = f"{len(passed)} of its statements failed and were passed over (first line {line}: {first[:80]})"
+            self.replace(name, f"called with values by the names of its parameters; {said}")
+            value = {"failed": first[:300], "passed": sorted(passed)}
+            self.live.recorder("run.tried", name[:-3], value, line=code.co_firstlineno, file=code.co_filename)
+
+    def _stopped(self, function: Callable[..., Any]) -> bool:
+        """Whether a function that trains has begun, and has not come to a step."""
+        return not self.live.recorder.steps and _starts(function) and self._missing(function)
+
+    def _unreached(self, function: Callable[..., Any]) -> bool:
+        """Whether a function of the program's never ran."""
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is None or not self.live.recorder.is_user_code(code):
             return False
         lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
-        return self.live.recorder.is_user_code(code) and lines.isdisjoint(self.live.reached.get(code.co_filename, ()))
+        return lines.isdisjoint(self.live.reached.get(code.co_filename, ()))
 
     def _ran(self, name: str, function: Callable[..., Any], likely: tuple[tuple[Any, ...], ...]) -> bool:
         """Whether a function came to its end on one of several guesses; the lines of one that raised did not run."""
@@ -271,21 +417,20 @@ class _Exercise:
         guesses = itertools.chain((g for g in likely if _takes(function, g)), self._arguments(function))
         named, failed, patience = self._by_name(function), "", _Patience(MOST_SECONDS_EACH / 2)
         for arguments in itertools.takewhile(lambda _: patience.left, itertools.islice(guesses, MOST_GUESSES)):
-            before = {file: set(lines) for file, lines in self.live.reached.items()}
+
+            def mend(error: Exception) -> bool:
+                return mended(error) or missed(function, error, named, self.guesses)
+
             try:
-                torch.manual_seed(0)
-
-                def mend(error: Exception) -> bool:
-                    return mended(error) or missed(function, error, named, self.guesses)
-
                 call = partial(fitted, lambda *a: function(*a, **named), arguments, mend)
-                _backward(self._watched(call)[0])
+                self._tried(code, partial(_answer_of, call))
             except Exception as raised:  # the user's function, given guesses: others follow
                 failed = failed or f"{type(patience.met(raised)).__name__}: {raised}"
-                for file, lines in self.live.reached.items():
-                    lines &= before.get(file, set())
+                if self.lines > self.furthest.get(name, (0,))[0]:
+                    self.furthest[name] = self.lines, arguments
                 continue
             self.replace(f"{name}(…)", "nothing calls it; called with values by the names of its parameters")
+            self.answered[name] = function, arguments, named
             failed = ""
             break
         value = {"failed": failed[:300]}
@@ -296,16 +441,11 @@ class _Exercise:
         used = uses(function)
         wanted = [p for p in signature_of(function).parameters.values()
                   if p.default is p.empty and p.kind in POSITIONAL]  # fmt: skip
-        options = [
-            list(
-                itertools.islice(
-                    itertools.chain(annotated(p.annotation, self.guesses), self.guesses.of_call(p, use)), 5
-                )
-            )
-            for p in wanted
-            for use in (used.get(p.name, Use()),)
-        ]
+        options = [list(itertools.islice(self._values(p, used.get(p.name, Use())), 5)) for p in wanted]
         yield from combined(options, 40)
+
+    def _values(self, p: inspect.Parameter, use: Use) -> Iterator[Any]:
+        return itertools.chain(annotated(p.annotation, self.guesses), self.guesses.of_call(p, use))
 
     def _by_name(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Values for what a function takes by name alone, and for what it reads of its ``**kwargs``."""
@@ -313,8 +453,7 @@ class _Exercise:
         own = [
             p for p in signature_of(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty
         ]
-        likely = {p.name: itertools.chain(annotated(p.annotation, self.guesses),
-                                          self.guesses.of_call(p, used.get(p.name, Use()))) for p in own}  # fmt: skip
+        likely = {p.name: self._values(p, used.get(p.name, Use())) for p in own}
         return {name: next(values, None) for name, values in likely.items()} | _named(function)
 
     def _watched(self, call: Callable[[], Any]) -> Any:
@@ -336,6 +475,34 @@ class _Exercise:
         for names in met:
             self.guesses.see(names)
         return out
+
+
+def _answer_of(call: Callable[[], tuple[Any, Any]]) -> Any:
+    return call()[0]
+
+
+def _starts(function: Callable[..., Any]) -> bool:
+    """Whether a function is where a program starts: it trains, or reads a command line."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code is not None and (code.co_name == "main" or bool({"backward", "argv"} & set(code.co_names)))
+
+
+def _turned(function: Callable[..., Any], given: tuple[Any, ...], work: Exercise) -> Iterator[dict[str, Any]]:
+    """Other choices: of what a function takes and need not be given, then of switches among settings that it reads."""
+    used = uses(function)
+    for p in signature_of(function).parameters.values():
+        use = used.get(p.name, Use())
+        if isinstance(p.default, bool):
+            yield {p.name: not p.default}
+        elif p.default is None or (p.default is not p.empty and use.choices):
+            yield from ({p.name: v} for v in itertools.islice(work._values(p, use), 2) if v is not None)
+    names = inspect.unwrap(function).__code__.co_names
+    for options in (value for value in given if isinstance(value, fragments.Options)):
+        for name in (n for n in names if isinstance(vars(options).get(n), bool | int | str)):
+            value = vars(options)[name]
+            setattr(options, name, not value)
+            yield {}
+            setattr(options, name, value)
 
 
 class _Patience:

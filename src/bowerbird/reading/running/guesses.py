@@ -4,6 +4,7 @@ First comes what the program's own code called so while it ran, then what its us
 then what its name says.  Values that belong together are made to fit elsewhere (``building``, ``refusals``).
 """
 
+import argparse
 import enum
 import inspect
 import itertools
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.shrinking import smaller
@@ -40,6 +42,8 @@ _NETWORKS = re.compile(
 )
 _LOSSES = re.compile(r"criterion|loss|^bce$|^mse$|objective", re.I)
 _OPTIMISERS = re.compile(r"optim|^(opt|[gd])_(g|d|opt)$")
+_ROWS = re.compile(r"data$|corpus|tokens?$|ids$|^text|seq(uence)?s?$", re.I)
+"""What may be one long row of tokens."""
 _LOGGERS = ("writer", "logger", "scheduler", "lr_scheduler", "wandb", "ema", "callback")
 _SIDES = r"^((img|image|input)_?(size|dim|res|resolution)|size|resolution)$"
 _LATENTS = r"^(z_?dim|nz|n_?z|latent_?(dim|size)|noise_?(dim|size)|dim_?z|input_dim)$"
@@ -100,8 +104,10 @@ class Guesses:
             yield from (fragments.setting(name), 32)
             yield from _tensors(name.lower(), nn.Identity(), ())
         else:
-            yield from (torch.randn(4, 12), torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)))
-            yield fragments.setting(name)
+            yield torch.randn(4, 12)
+            if _ROWS.search(name):
+                yield torch.randint(0, TOKENS, (256,))
+            yield from (torch.randn(4, 3, 16, 16), torch.randint(0, 4, (4,)), fragments.setting(name))
 
     def of_training(self, parameter: inspect.Parameter, use: Use) -> Any:
         """The one value for a parameter of code that trains."""
@@ -162,6 +168,8 @@ class Guesses:
         objects = any(p.search(lower) for p in (_LOADERS, _NETWORKS, _LOSSES, _OPTIMISERS)) or lower in _LOGGERS
         if use.attributes & {"backward", "item"} and not use.called:
             return self._loss()
+        if use.attributes & {"step", "zero_grad", "param_groups"}:
+            return self._optimizer(lower)
         if (_SETTINGS.match(lower) and not use.iterated) or (use.is_settings and not objects):
             return self.sized(fragments.Options())
         if lower == "device":
@@ -184,6 +192,16 @@ class Guesses:
         return StandInNet() if use.is_module and type(network) is nn.Identity else network
 
     # ------------------------------------------------------------------------------------------- things of each kind
+
+    def of_kind(self, kind: type) -> Any:
+        """An object of a library's class that training takes: an optimiser, a loader, settings, a device; else None."""
+        if issubclass(kind, torch.optim.Optimizer):
+            return self._optimizer("")
+        if issubclass(kind, DataLoader):
+            return Loader(self.shape, self.batch)
+        if issubclass(kind, argparse.Namespace):
+            return self.sized(fragments.Options())
+        return torch.device("cpu") if kind is torch.device else None
 
     def settings(self, note: str) -> Any:
         """The program's own configuration class, with sizes that run quickly; settings that have every name without

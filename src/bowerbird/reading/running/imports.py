@@ -5,6 +5,7 @@ draw, log or download), a stand-in of ours, and at last a stub that accepts ever
 """
 
 import ast
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -13,7 +14,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,15 +155,22 @@ def _unwatched(fullname: str, path: Sequence[str] | None) -> importlib.machinery
     run = spec.loader.exec_module
 
     def exec_module(module: types.ModuleType) -> None:
-        watch = sys.getprofile()
-        sys.setprofile(None)
-        try:
+        with unhooked():
             run(module)
-        finally:
-            sys.setprofile(watch)
 
     spec.loader.exec_module = exec_module  # type: ignore[method-assign]
     return spec
+
+
+@contextlib.contextmanager
+def unhooked() -> Iterator[None]:
+    """Within, the hook on every call rests: what runs is nobody's program."""
+    watch = sys.getprofile()
+    sys.setprofile(None)
+    try:
+        yield
+    finally:
+        sys.setprofile(watch)
 
 
 class OwnLoader(importlib.machinery.SourceFileLoader):
@@ -181,10 +189,11 @@ class OwnLoader(importlib.machinery.SourceFileLoader):
         self.recorder.guests.add(known)
         if _asked_by(self.recorder.files):
             self.recorder.files.add(known)
-        tree = ast.parse(text)
-        if self.request.shrink:
-            shrink(tree)
-        return compiled(tree, known)
+        with unhooked():
+            tree = ast.parse(text)
+            if self.request.shrink:
+                shrink(tree)
+            return compiled(tree, known)
 
 
 def _asked_by(files: set[str]) -> bool:

@@ -1,8 +1,10 @@
 """What probes are given: the program's objects as they are after it has run."""
 
+import ast
 import contextlib
 import dataclasses
 import inspect
+import linecache
 import random
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
@@ -15,7 +17,9 @@ from torch import nn
 from bowerbird.reading.running.formula import units
 from bowerbird.reading.running.observe.modules import ModuleWatch, detached
 from bowerbird.reading.running.observe.names import Names
+from bowerbird.reading.running.passing import Passing
 from bowerbird.reading.running.recorder import Recorder
+from bowerbird.reading.running.rewrite import does_something
 
 
 class Live:
@@ -40,6 +44,8 @@ class Live:
         self.reached: Mapping[str, set[int]] = {}
         self.own: Mapping[str, frozenset[int]] = {}  # what was reached before anything was called with guesses
         self.carried: Mapping[int, dict[str, list[float]]] = {}  # tensors beside the state of roots, when they were met
+        self.passing: Passing
+        self._statements: dict[str, set[int]] = {}
         self.roots = modules.roots()
         self.flow, self.called = modules.flow, modules.functions.kept if modules.functions is not None else {}
 
@@ -126,6 +132,15 @@ class Live:
             return "", None
         found = (u for u in units(self.files) if kind.__name__ in u.classes)
         return next(((u.file, u.classes[kind.__name__].node.lineno) for u in found), ("", None))
+
+    def missing(self, code: CodeType) -> set[int]:
+        """The lines of a function's statements that have not run."""
+        if code.co_filename not in self._statements:
+            tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+            found = {n.lineno for n in ast.walk(tree) if isinstance(n, ast.stmt) and does_something(n)}
+            self._statements[code.co_filename] = found
+        lines = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
+        return (lines & self._statements[code.co_filename]) - self.reached.get(code.co_filename, set())
 
     def asked_by_program(self, code: CodeType) -> bool:
         """Whether the program or a driver has called this code, and not only a guess of ours."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bowerbird.reading.running.recorder import Recorder
+from bowerbird.reading.running.standins.anything import Anything
 
 ROUNDS_OF_TRAINING = 6
 MOST_ROUNDS_OF_TRAINING = 12
@@ -52,7 +53,7 @@ class Loops:
     def loop_for(self, items: Any, line: int, file: str) -> Iterator[Any]:
         """The items of a for-loop, as many as may be."""
         entry = self.enter(line, file)
-        plan = iter(items)
+        plan = iter([items[0]] if isinstance(items, Anything) else items)
         items = _plain(items)
         entry.over_data = not isinstance(items, range)
         total = _length(items)

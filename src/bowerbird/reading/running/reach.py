@@ -6,7 +6,10 @@ one around it.  Everything else of the user's stays closed to a program under ob
 """
 
 import ast
+import glob
+import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,15 +73,26 @@ class Reach:
                 yield from (p for p in (base / "__init__.py", base.with_name(f"{base.name}.py")) if p.is_file())
 
     def _named(self, word: str) -> None:
-        """Adds a file or folder below the program's own folder that a string literal names."""
+        """Adds a file or folder below the program's own folder that a string literal names, and the files of a pattern
+        such as ``data/part.{}.txt``."""
         if not 0 < len(word.encode(errors="replace")) <= LONGEST_NAME or "\0" in word or "\n" in word:
             return
         for folder in dict.fromkeys((*self.folders, self.root)):
-            path = Path(os.path.realpath(folder / word))
-            if path == folder or not path.is_relative_to(folder) or not os.path.exists(path) or around_home(folder):
+            if around_home(folder):
                 continue
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not is_secret(str(path)):
-                self.data[path] = None
+            paths = [Path(os.path.realpath(folder / word)), *self._matching(folder, word)]
+            for path in (p for p in paths if p != folder and p.is_relative_to(folder) and os.path.exists(p)):
+                hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+                if not hidden and not is_secret(str(path)):
+                    self.data[path] = None
+
+    @staticmethod
+    def _matching(folder: Path, word: str) -> Iterator[Path]:
+        """The files of a name with places for others in it; a folder stands before the first of these."""
+        named = re.sub(r"\{[^{}]*\}|%[-0-9.]*[sdif]", "*", glob.escape(word))
+        if named != glob.escape(word) and "/" in named.partition("*")[0] and not named.startswith("/"):
+            found = glob.iglob(str(Path(glob.escape(str(folder)), named)))
+            yield from (Path(os.path.realpath(path)) for path in itertools.islice(found, MOST_FILES))
 
 
 def _imported(nodes: Iterable[ast.AST], package: list[str]) -> Iterator[str]:

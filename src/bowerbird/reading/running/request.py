@@ -49,6 +49,8 @@ class Request:
     """Whether it may run where the kernel cannot confine it."""
     probes: bool = True
     probe_seconds: float = 6.0
+    insisting_seconds: float = 5.0
+    """For what raised on every guess, and for branches that none took."""
     wanted: str | None = None
     project: str = ""
     """The folder up to which the program's own imports are looked for, from ``root`` upwards."""
@@ -66,7 +68,12 @@ class Request:
     @property
     def cpu_s(self) -> float:
         """What an execution may use of the processor, a driver that was asked for included."""
-        return self.seconds * (1 + any(driver.asked for driver in self.drivers)) + 2 * self.probe_seconds + 5
+        return (
+            self.seconds * (1 + any(driver.asked for driver in self.drivers))
+            + 2 * self.probe_seconds
+            + self.insisting_seconds
+            + 5
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

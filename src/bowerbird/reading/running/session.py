@@ -16,7 +16,8 @@ import time
 import types
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bowerbird.reading.running import compat, driving, exercise, imports, kernel, naming, rewrite, shrinking, trainers
+from bowerbird.reading.running import compat, driving, imports, kernel, naming, rewrite, shrinking, trainers
+from bowerbird.reading.running.exercise import Exercise
 from bowerbird.reading.running.guards import Guard, limit, soften
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import Loops
@@ -33,6 +35,7 @@ from bowerbird.reading.running.observe.modules import ModuleWatch
 from bowerbird.reading.running.observe.names import Names
 from bowerbird.reading.running.observe.recurrent import RecurrentWatch
 from bowerbird.reading.running.observe.training import TrainingWatch
+from bowerbird.reading.running.passing import Guess, Passing
 from bowerbird.reading.running.probes import all_probes
 from bowerbird.reading.running.putting import put
 from bowerbird.reading.running.reach import Reach
@@ -81,6 +84,9 @@ class Session:
         self.reached: defaultdict[str, set[int]] = defaultdict(set)
         self.own: dict[str, frozenset[int]] = {}
         """The lines that ran before anything was called with made-up arguments."""
+        self.passing = Passing(self.reached, (self.training, self.functions), request.shrink)
+        self.stopped: list[Callable[[Passing, Guess], None]] = []
+        """Second attempts at what drivers could not bring to its end."""
         self.lost: dict[str, int] = {}
         self.output = _Output()
         self.finished = False
@@ -135,8 +141,17 @@ class Session:
                 with self.clock(max(left, 1.0), "exercise"):
                     self.recorder.safely(trainers.exercise, self.live(), self.replace, lambda: self.recorder.steps)
             self.guessed = sorted(driving.waiting(self))
+            work = Exercise(self.live(), self.replace)
             with self.clock(self.request.probe_seconds, "exercise"):
-                self.recorder.safely(exercise.exercise, self.live(), self.request.wanted, self.replace)
+                self.recorder.safely(work.exercise, self.request.wanted)
+            for part, insist in ((1 / 3, partial(self._drivers_again, work)), (2 / 3, work.insist)):
+                with self.clock(part * self.request.insisting_seconds, "insisting"):
+                    self.recorder.safely(insist)
+
+    def _drivers_again(self, work: Exercise) -> None:
+        """What stopped within a function of a driver, with what fails there passed over."""
+        for again in self.stopped if self.guessed else ():
+            again(self.passing, work.by_name_and_use)
 
     def _count(self) -> None:
         """Builds the networks on the meta device and counts them; what the program does beyond that may fail there."""
@@ -306,6 +321,7 @@ class Session:
         live.recurrent = self.recurrent.pasts
         flow = self.functions.flow
         live.unused, live.used, live.graphs, live.lent = flow.thrown_away(), flow.used, flow.graphs, flow.lent
+        live.passing = self.passing
         live.reached, live.own, live.carried = self.reached, self.own, self.modules.carried
         return live
 

@@ -4,7 +4,7 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,15 @@ def _uses(function: Callable[..., Any]) -> dict[str, Use]:
     reader = _Reader(found, _kept(made, found) if kind is not None else {})
     for node in ast.walk(tree if kind is not None else made):
         reader.read(node)
+    return found
+
+
+def within(node: ast.AST, names: Iterable[str]) -> dict[str, Use]:
+    """The uses of names within a piece of code."""
+    found = {name: Use() for name in names}
+    reader = _Reader(found, {})
+    for part in ast.walk(node):
+        reader.read(part)
     return found
 
 

@@ -465,7 +465,8 @@ def beside_state(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for path, module in root.named_modules():
         unsaved = {name: module._buffers.get(name) for name in module._non_persistent_buffers_set}
         for name, value in (*vars(module).items(), *unsaved.items()):
-            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
+            plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
+            if plain and value.is_floating_point() and value.numel():
                 yield f"{path}.{name}".lstrip("."), value
 
 

@@ -29,8 +29,12 @@ def _ours(frame: FrameType | None) -> bool:
     return frame is not None and "bowerbird/reading/running" in frame.f_code.co_filename.replace("\\", "/")
 
 
+_CUTTING = ("tokenize", "word_tokenize", "wordpunct_tokenize", "sent_tokenize", "cut", "lcut", "tokenise")
+
+
 class Anything:
-    """Callable, iterable (empty, or as long as an unpacking asks), a context manager, a number (zero), a container."""
+    """Callable (what cuts a text gives its words), iterable (empty, or as long as an unpacking asks), a context
+    manager, a number (zero), a container."""
 
     def __init__(self, name: str = "stand-in") -> None:
         self.__dict__["_name"] = name
@@ -39,6 +43,8 @@ class Anything:
         if len(args) == 1 and not kwargs and callable(args[0]) and not isinstance(args[0], Anything):
             if getattr(args[0], "__module__", "") not in ("builtins", "numpy", "torch"):
                 return args[0]  # used as a decorator
+        if args and isinstance(args[0], str) and self._name.rpartition(".")[2] in _CUTTING:
+            return args[0].split()
         return Anything(f"{self._name}()")
 
     def __getattr__(self, name: str) -> Any:

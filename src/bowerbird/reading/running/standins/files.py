@@ -4,6 +4,7 @@ import builtins
 import contextlib
 import functools
 import glob
+import gzip
 import io
 import json
 import linecache
@@ -65,6 +66,7 @@ class Files:
             *_PICTURES,
             *_SOUNDS,
             ".pkl",
+            ".gz",
             ".npy",
             ".bin",
             *_WEIGHTS,
@@ -154,6 +156,8 @@ class Files:
             target.write_bytes(b"")
         elif wanted.suffix == ".pkl":
             target.write_bytes(pickle.dumps({"vocab_size": 512, "stoi": {}, "itos": {}}))
+        elif wanted.suffix == ".gz":
+            target.write_bytes(gzip.compress(words.text(30_000, chinese=chinese).encode()))
         elif wanted.suffix == ".npy":
             np.save(target, np.random.default_rng(0).normal(size=(256, 32)).astype(np.float32))
         elif wanted.suffix == ".bin":

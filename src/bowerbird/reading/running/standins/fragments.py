@@ -80,7 +80,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Any], ...] = tuple(
         (r"iter(ation)?s?$", 6), (r"n_?cpu|num_?workers|workers|local_rank|rank|gpu", 0), (r"world_size", 1),
         (r"log_?interval|print_?(every|freq)|sample_?interval|eval_?interval|save_?(every|interval|freq)", 1),
         (r"seed|manual_?seed", 0), (r"eps(ilon)?$", 1e-5), (r"decay|momentum|ema", 0.99),
-        (r"cuda|use_gpu|use_cuda|parallel|resume|debug|ddp|amp|fp16", False),
+        (r"cuda|use_gpu|use_cuda|parallel|resume|debug|ddp|(^|_)amp(_|$)|fp16", False),
         (r"ngf|ndf|base_?(ch|dim)|filters|features|^f$", 16), (r"(n_|num_)?groups|num_residual|patch(_size)?|size$", 4),
         (r"dataset$|data_?name", "mnist"),
         (r"(data_?)?(root|dir|path|folder|file(name)?)|^(out|output|save|log)", "data"),
