@@ -67,7 +67,7 @@ for i in range(0, 80, 10):
 def found(child: Child, folder: Path, text: str) -> list[Finding]:
     file = folder / "program.py"
     file.write_text(text)
-    result = check(file, child=child, rules=("R01", "R02", "R03", "R04"))
+    result = check(file, child=child, rules=("R01", "R02", "R03", "T12"))
     return [f for f in result.findings if f.severity in ("error", "warning")]
 
 
@@ -84,7 +84,7 @@ def test_right_programs_are_left_alone(child: Child, tmp_path: Path):
     "identity, severity, right, wrong, place",
     [
         ("R03", "error", "16, batch_first=True)", "16)", "self.rnn = "),
-        ("R04", "error", "h[torch.arange(x.size(0)), lengths - 1]", "h[:, -1]", "last = "),
+        ("T12", "error", "h[torch.arange(x.size(0)), lengths - 1]", "h[:, -1]", "last = "),
     ],
 )
 def test_taught_tagger(

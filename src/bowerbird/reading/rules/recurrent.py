@@ -127,9 +127,6 @@ def _carry_line(unit: Unit, fact: Fact) -> int:
 # ---------- recurrent layers and their layouts: which axis is time, which output is the last
 
 
-_LAYERS = ("LSTM", "GRU", "RNN")
-
-
 @rule("R03", "The layer takes another axis for time", family="recurrent")
 def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One example was changed: the layer saw one of its time steps change."""
@@ -165,54 +162,6 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "R03" if not fact["batch_first"] else "R03b", "error", line, patch=patch, fact=fact, axis=axis,
             moved=moved,
         )  # fmt: skip
-
-
-@rule("R04", "The final state is taken at padding", family="recurrent")
-def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """An example alone against the same example in its padded batch; lengths that are not sorted."""
-    for fact in facts.of("run.exception"):
-        if "enforce_sorted" in str(fact["message"]):
-            yield say("R04b", "error", fact.line, message=str(fact["message"])[:120], fact=fact)
-    mixed = any(
-        f["batch_axis"] is not None and f["roles"][f["batch_axis"]] != "example"
-        for f in facts.of("probe.recurrent_axes")
-    )
-    for fact in facts.of("probe.recurrent_padding"):
-        if fact["change"] < 1e-4:
-            yield say("R04c", "ok", fact.line, fact=fact)
-            continue
-        if mixed:
-            continue
-        unit = unit_of(program, fact)
-        line = _last_taken(unit, fact.line)
-        if line is None:
-            continue
-        yield say("R04", "error" if fact["told"] else "warning", line, fact=fact)
-
-
-def _last_taken(unit: Unit, line: int | None) -> int | None:
-    """Where a class takes the last step: an index -1, else the final state of its recurrent layer."""
-    holder = next(
-        (c.node for c in unit.classes.values() if line and c.node.lineno <= line <= (c.node.end_lineno or 0)), None
-    )
-    if holder is None:
-        return None
-    places = [
-        n
-        for n in unit.all(ast.Subscript, under=holder)
-        if re.search(r"\[(:, )?-1\b", ast.unparse(n)[len(ast.unparse(n.value)) :])
-        and not re.search(r"shape|size|lengths", ast.unparse(n.value))
-    ]
-    outputs = [n for n in places if "[:, -1" in ast.unparse(n)]
-    for node in [*outputs, *places]:
-        return node.lineno
-    layers = {
-        dotted(t)
-        for s in unit.all(ast.Assign, under=holder)
-        if isinstance(s.value, ast.Call) and last_name(s.value) in _LAYERS
-        for t in targets_of(s)
-    }
-    return next((c.lineno for c in unit.all(ast.Call, under=holder) if dotted(c.func) in layers), None)
 
 
 # ---------- recurrent cells: which of their two states goes on

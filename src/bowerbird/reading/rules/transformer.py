@@ -452,14 +452,14 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         )  # fmt: skip
 
 
-@rule("T12", "The mean over a sequence counts its padding", family="transformer")
-def pooled_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """More padding changes the answer, and a mean over positions is taken on the way."""
+@rule("T12", "Padding changes the answer", family="transformer")
+def padding_counts(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An example alone against the same in its padded batch: a mean over all positions, a last step that is padding."""
     spoilt = any(not f["sums_to_one"] for f in facts.of("probe.attention")) or facts.of("probe.view")
+    axes = [f["roles"][f["batch_axis"]] for f in facts.of("probe.recurrent_axes") if f["batch_axis"] is not None]
     for fact in facts.of("probe.padding"):
-        if fact["change"] < 1e-4 or not fact["means"] or spoilt:
-            continue
-        place = fact["means"][-1]
-        unit = program.units.get(place["file"], program.main)
-        masked = re.search("mask|keep|pad|valid", unit.lines[place["line"] - 1], re.I)
-        yield say("T12", "error" if masked else "warning", place["line"], file=place["file"], fact=fact)
+        if fact["change"] < 1e-4:
+            yield say("T12b", "ok", fact.line, fact=fact)
+        elif not spoilt and set(axes) <= {"example"} and fact.line is not None:
+            masked = fact["told"] or re.search("mask|keep|pad|valid", program.line(fact.line, fact.file), re.I)
+            yield say("T12", "error" if masked else "warning", fact.line, fact=fact)

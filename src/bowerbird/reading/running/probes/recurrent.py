@@ -1,6 +1,5 @@
-"""Probes of recurrent networks: which axis they take for time, whether batches continue, what padding changes."""
+"""Probes of recurrent networks: which axis they take for time, and whether batches continue."""
 
-import inspect
 from typing import Any
 
 import torch
@@ -179,75 +178,3 @@ def _others(before: Any, after: Any, size: int, axis: int, index: int) -> float 
     keep = torch.arange(size) != index
     moved = (before - after).abs().movedim(axis, 0)[keep]
     return float(moved.max() / (before.abs().max() + 1e-9))
-
-
-# --- padding
-
-
-def _lengths(x: torch.Tensor, pad: int, axis: int) -> torch.Tensor | None:
-    """The lengths of padded sequences: every row ends with padding alone, one is full, and they differ."""
-    rows = x.movedim(axis, 1)
-    empty = (rows == pad) if rows.ndim == 2 else (rows == 0).flatten(2).all(-1)
-    lengths = rows.shape[1] - empty.flip(1).long().cumprod(1).sum(1)
-    inside = torch.arange(rows.shape[1])[None] < lengths[:, None]
-    clean = rows.ndim > 2 or not bool((empty & inside).any())
-    differ = int(lengths.min()) < int(lengths.max()) == rows.shape[1]
-    return lengths if clean and differ and int(lengths.min()) >= 1 else None
-
-
-def _pad(module: nn.Module) -> int:
-    found = [m.padding_idx for m in module.modules() if isinstance(m, nn.Embedding) and m.padding_idx is not None]
-    return int(found[0]) if found else 0
-
-
-@probe("recurrent_padding")
-def padding(live: Live) -> None:
-    """An example alone and unpadded against the same example in its padded batch."""
-    for name, module in live.roots.items():
-        given, layers = live.inputs(module), _recurrent(module)
-        main = _main_input(given)
-        if given is None or main is None or not layers or sum(p.numel() for p in module.parameters()) > 30_000_000:
-            continue
-        for axis in (1, 0):
-            lengths = _lengths(main[1], _pad(module), axis)
-            if lengths is None:
-                continue
-            with live.frozen(module):
-                module.eval()
-                try:
-                    found = _alone(live, module, given, main[1], lengths, axis)
-                except Exception:  # the model does not take a batch of one
-                    found = None
-            if found is not None:
-                value = {**found, "axis": axis, "lengths": lengths[:16].tolist()}
-                live.record("probe.recurrent_padding", name, value, at=type(module))
-            break
-
-
-def _alone(
-    live: Live, module: nn.Module, given: Any, x: torch.Tensor, lengths: torch.Tensor, axis: int
-) -> dict[str, Any] | None:  # fmt: skip
-    row, size = int(lengths.argmin()), len(lengths)
-    length = int(lengths[row])
-    names = [*inspect.signature(module.forward).parameters]
-    told = any("len" in n or "mask" in n for n in (*names[: len(given[0])], *given[1]))
-
-    def cut(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return type(value)(map(cut, value)) if type(value) in (list, tuple) else value
-        if value.ndim >= 2 and value.shape[axis] == x.shape[axis] and value.shape[1 - axis] == size:
-            return value.narrow(1 - axis, row, 1).narrow(axis, 0, length)
-        if value.ndim >= 1 and value.shape[0] == size:
-            return value[row : row + 1]
-        return value.narrow(1, row, 1) if value.ndim == 3 and value.shape[1] == size else value
-
-    with torch.no_grad():
-        whole = next(iter(tensors(live.call(module, *given[0], **given[1]))), None)
-        args, kwargs = tuple(cut(a) for a in given[0]), {k: cut(v) for k, v in given[1].items()}
-        single = next(iter(tensors(live.call(module, *args, **kwargs))), None)
-    if whole is None or single is None or not whole.is_floating_point() or whole.shape[:1] != (size,):
-        return None
-    if whole.ndim > 2 or single.shape != whole[row : row + 1].shape:
-        return None
-    change = float((whole[row] - single[0]).abs().max() / (whole.abs().max() + 1e-9))
-    return {"change": change, "row": row, "length": length, "padded_to": x.shape[axis], "told": told}
