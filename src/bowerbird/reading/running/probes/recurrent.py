@@ -1,4 +1,4 @@
-"""Probes of recurrent networks: which axis they take for time, and whether batches continue."""
+"""Probes of recurrent networks: which axis they take for time."""
 
 from typing import Any
 
@@ -26,15 +26,15 @@ def _main_input(given: Any) -> tuple[int, torch.Tensor] | None:
     return None
 
 
-def ahead(given: torch.Tensor, target: torch.Tensor) -> tuple[int, torch.Tensor] | None:
-    """The axis along which a target is its input one step later, and the target in the input's shape; or None."""
+def ahead(given: torch.Tensor, target: torch.Tensor) -> int | None:
+    """The axis along which a target is its input one step later, or None."""
     if target.numel() != given.numel() or target.is_floating_point() != given.is_floating_point():
         return None
     for axis in (1, 0) if given.ndim > 1 else ():
-        for shaped in _shapes(given, target):
-            length = given.shape[axis] - 1
-            if length >= 2 and torch.equal(shaped.narrow(axis, 0, length), given.narrow(axis, 1, length)):
-                return axis, shaped
+        length = given.shape[axis] - 1
+        later = given.narrow(axis, 1, length)
+        if length >= 2 and any(torch.equal(t.narrow(axis, 0, length), later) for t in _shapes(given, target)):
+            return axis
     return None
 
 
@@ -45,29 +45,7 @@ def _shapes(given: torch.Tensor, target: torch.Tensor) -> list[torch.Tensor]:
     return [plain] if target.shape == given.shape else [plain, turned]
 
 
-@probe("succession")
-def succession(live: Live) -> None:
-    """Whether the second batch begins where the targets of the first one end."""
-    for layer, past in list(live.recurrent.items()):
-        if len(past.passes) < 2:
-            continue
-        first, second = past.passes[:2]
-        for x, later in zip(first.given, second.given, strict=False):
-            for loss in live.losses:
-                found = ahead(x, loss["target"]) if x.ndim >= 2 and isinstance(loss["target"], torch.Tensor) else None
-                if found is None or x.ndim != later.ndim:
-                    continue
-                axis, target = found
-                start, end = later.select(axis, 0), target.select(axis, target.shape[axis] - 1)
-                if start.shape != end.shape:
-                    continue
-                same = (start == end).reshape(start.shape[0], -1).all(dim=1).float()
-                value = {"axis": axis, "share": float(same.mean()), "shape": list(x.shape), "loss": loss["line"]}
-                live.record("probe.succession", live.names.of_module(layer), value, line=first.line)
-                return
-
-
-def _batch_axis(live: Live, given: Any, x: torch.Tensor, out: Any) -> tuple[int, str] | None:
+def _batch_axis(live: Live, given: Any, x: torch.Tensor) -> tuple[int, str] | None:
     """Which axis of the input counts examples, where the program itself says so."""
     unequal = x.shape[0] != x.shape[1]
     for loss in live.losses:
@@ -76,9 +54,7 @@ def _batch_axis(live: Live, given: Any, x: torch.Tensor, out: Any) -> tuple[int,
             continue
         found = ahead(x, target)
         if found is not None:
-            return 1 - found[
-                0
-            ], f"the targets of line {loss['line']} are the inputs one step later along axis {found[0]}"
+            return 1 - found, f"the targets of line {loss['line']} are the inputs one step later along axis {found}"
         answers = target.ndim == 1 or (target.ndim == 2 and target.is_floating_point())
         if answers and unequal and target.shape[0] in x.shape[:2]:
             axis = list(x.shape[:2]).index(target.shape[0])
@@ -115,7 +91,7 @@ def axes(live: Live) -> None:
             module.eval()
             found = _axes(live, module, layer, given, *main)
         if found is not None:
-            evidence = _batch_axis(live, given, main[1], None)
+            evidence = _batch_axis(live, given, main[1])
             found |= {"batch_axis": evidence[0] if evidence else None, "because": evidence[1] if evidence else ""}
             file, line = live.names.place(layer)
             live.record("probe.recurrent_axes", f"{name}.{path}" if path else name, found, line=line, file=file or None)
