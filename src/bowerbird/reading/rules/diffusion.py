@@ -52,9 +52,6 @@ _GUESSED_ENDS = re.compile(r"(beta|start|end|sigma|schedule)\w*=", re.I)
 @rule("D01", "The noise schedule is wrong", family="diffusion")
 def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Betas in (0, 1), cumulative products that fall, and the cosine schedule where a function says so."""
-    for fact in wrong_tables(facts):
-        if fact["kind"] in ("alphas", "bar"):
-            yield say("D01f", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     for fact in facts.of("probe.schedule"):
         if fact["falling"] and fact["betas_inside"]:
             yield say("D01d", "ok", fact.line, fact=fact)
@@ -66,69 +63,19 @@ def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if fact["error"] < 0.03:
             yield say("D01e", "ok", fact.line, fact=fact)
             continue
-        root = fact["error_of_root"] < 0.03
-        if not root and fact["error"] < 0.15:
-            continue
-        yield say(
-            "D01b" if root else "D01c", "error" if root else "warning", fact.line, fact=fact,
-            said=f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "",
-        )  # fmt: skip
+        if fact["error_of_root"] < 0.03:
+            yield say("D01b", "error", fact.line, fact=fact)
 
 
-def _spoilt_by_previous(program: Program, facts: FactStore) -> tuple[Unit, int, Fact] | None:
-    """Where a local alpha-bar of the step before is made, where all that follow from it are wrong."""
+@rule("D03", "A table of the process is wrong", family="diffusion")
+def tables(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Each against its definition by the others; the squares of what multiplies data and noise sum to one."""
     wrong = wrong_tables(facts)
-    kinds = {f["kind"] for f in wrong}
-    if not kinds or not kinds <= {"posterior_variance", "mean_coef1", "mean_coef2"} or len(kinds) < 2:
-        return None
-    unit = unit_of(program, wrong[0])
-    made = next(iter(assigned_in(unit, r"prev")), None)
-    return (unit, made.lineno, wrong[0]) if made is not None else None
-
-
-@rule("D02", "alpha-bar of the previous step is that of another", family="diffusion")
-def previous(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Its first entry is 1 and the rest are the entries before."""
-    for fact in wrong_tables(facts):
-        if fact["kind"] == "bar_prev":
-            yield say("D02b", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
-    spoilt = _spoilt_by_previous(program, facts)
-    if spoilt is not None:
-        unit, line, fact = spoilt
-        yield say("D02", "error", line, file=unit.file, fact=fact)
-
-
-@rule("D03", "A coefficient of the forward process is wrong", family="diffusion")
-def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Signal and noise of a variance-preserving process have squares that sum to one."""
-    wrong = [f for f in wrong_tables(facts) if f["kind"] not in ("alphas", "bar", "bar_prev")]
-    for fact in wrong if _spoilt_by_previous(program, facts) is None else ():
-        yield say("D03c", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
+    for fact in wrong:
+        yield say("D03", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     for fact in facts.of("probe.noising"):
-        off = abs(fact["sum_of_squares"] - 1)
-        if off < 2e-3:
-            yield say("D03b", "ok", fact.line, fact=fact)
-            continue
-        bar = fact["bar"]
-        if wrong or bar is None:
-            continue
-        unit = unit_of(program, fact)
-        bad_noise = abs(fact["signal"] ** 2 - bar) < 2e-3
-        right = (1 - bar) ** 0.5 if bad_noise else bar**0.5
-        yield say(
-            "D03", "error", _line_of_coefficient(unit, fact, bad_noise), which="noise" if bad_noise else "signal",
-            fact=fact, right=right,
-        )  # fmt: skip
-
-
-def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
-    function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
-    if function is None:
-        return placed(fact.line)
-    minus, kinds = r"1(\.0)? ?- ?|one_?minus", (ast.Assign, ast.Return)
-    of_noise = set(lines_where(unit, function, minus, *kinds))
-    about = [n for n in lines_where(unit, function, "alpha|bar|sqrt|sigma", *kinds) if (n in of_noise) == noise]
-    return (about or lines_where(unit, function, "", *kinds) or [function.lineno])[0]
+        if not wrong and fact["bar"] is not None and abs(fact["sum_of_squares"] - 1) > 2e-3:
+            yield say("D03b", "error", fact.line, fact=fact)
 
 
 @rule("D04", "The last step still holds signal", family="diffusion")
@@ -405,7 +352,7 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
         tuple(fact["deterministic"]), (fact["beta"], fact["posterior_variance"]),
     )  # fmt: skip
     if not _close(step.picture, step.ancestral[0], 2e-3):
-        return _jumped(program, fact, step)
+        return None
     said = _diagnosis(step)
     if said is None:
         return None
@@ -414,21 +361,6 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
     update = placed(fact["update_line"] or fact.line)
     line = _reused(unit, update) if message.startswith("The random term") else update
     return say("D08", severity, line, said=message, fact=fact, step=step, variances=step.variances[0] ** 0.5, seen=fix)
-
-
-def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
-    """A step without noise from t to the next time that the network was asked at, against DDIM's."""
-    wanted = fact["jump"]
-    if not wanted or not step.without_noise:
-        return None
-    if _close(step.picture, wanted[0], 2e-3) and abs(step.answer - wanted[1]) < 0.02 * (1 + abs(wanted[1])):
-        return None
-    unit = unit_of(program, fact)
-    function = function_at(unit, fact["update_line"] or fact.line)
-    places = lines_where(unit, function, r"^[^=]*(alpha|bar)[^=]*= .*\[")
-    return say(
-        "D08b", "warning", first(places, fact["update_line"] or fact.line), fact=fact, step=step, wanted=wanted,
-    )  # fmt: skip
 
 
 def _reused(unit: Unit, update: int) -> int:

@@ -192,7 +192,6 @@ def _steps(
             "update_line": made[1],
             "steps": len(groups),
             **_expected(live, here.time),
-            **({} if at_end else _jump(live, here.time, events[groups[number + 1][0]].time)),
             "function": name,
             "guided": guided,
             "conditional": _conditional([events[i].others for i in group]),
@@ -252,21 +251,6 @@ def _fit(
     split = 1 + len(answers)
     noise = max((abs(v) for v in numbers[split:-1]), default=0.0)
     return {"of_input": numbers[0], "of_answers": numbers[1:split], "of_noise": noise, "residual": residual}
-
-
-def _jump(live: Live, time: Any, following: Any) -> dict[str, Any]:
-    """What DDIM takes of the picture and of the answer between two times that the network was asked at."""
-    bar = bars(live)
-    pair = [t.reshape(-1)[0].item() if isinstance(t, torch.Tensor) and t.numel() else t for t in (time, following)]
-    if bar is None or not all(isinstance(t, int | float) and t == int(t) and 0 <= t < len(bar) for t in pair):
-        return {}
-    now, after = (float(bar[int(t)]) for t in pair)
-    if after <= now:
-        return {}
-    return {
-        "next": int(pair[1]),
-        "jump": [(after / now) ** 0.5, (1 - after) ** 0.5 - (after * (1 - now) / now) ** 0.5],
-    }
 
 
 def _expected(live: Live, time: Any) -> dict[str, Any]:
