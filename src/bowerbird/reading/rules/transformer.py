@@ -297,46 +297,16 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         yield say("T08", severity, line, fact=fact, said=said)
 
 
-@rule("T09", "Positions do not reach the model", family="transformer")
+@rule("T09", "Positions vary along the batch", family="transformer")
 def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """An encoding that changes nothing, varies along the batch, or a model that does not notice an exchange."""
-    told = False
+    """An encoding that is the same at all positions of a sequence, where sequences lie along the other axis."""
+    flow = facts.first("probe.causality")
+    batches = {loader["batch_size"] for loader in facts.of("data.loader")}
     for fact in facts.of("probe.positions"):
-        unit = unit_of(program, fact)
-        lines = [n for n in fact["lines"] or () if isinstance(n, int)]
-        dropped = fact["changes"] < 1e-7
-        flow = facts.first("probe.causality")
-        time_first = bool(
-            flow and (flow["column_before"] or flow["column_after"]) and not (flow["row_before"] or flow["row_after"])
-        )
-        across = (
-            fact["first_axis"] > 1e-6
-            and fact["second_axis"] < 1e-7
-            and not time_first
-            and (flow is not None or _insensitive(facts))
-        )
-        same = (
-            not dropped and not across and fact["additive"] and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
-        )
-        if not dropped and not across and not same:
-            continue
-        told = True
-        function = function_at(unit, lines[0]) if lines else None
-        discarded = lines_where(unit, function, r"[-+*/(]", ast.Expr)
-        line = (discarded if dropped else lines) or [placed(fact.line)]
-        yield say("T09" if dropped else "T09b" if same else "T09c", "error", line[0], fact=fact)
-    for fact in facts.of("probe.order"):
-        if told or fact["change"] > 1e-6:
-            continue
-        unit = unit_of(program, fact)
-        holder = unit.classes.get(str(fact["class"]))
-        places = [s.lineno for s in assigned_in(unit, r"pos|^pe$", under=holder.node)] if holder else []
-        if places:
-            yield say("T09d", "error", places[-1], fact=fact)
-
-
-def _insensitive(facts: FactStore) -> bool:
-    return any(fact["change"] < 1e-6 for fact in facts.of("probe.order"))
+        examples, length = (fact["shape"] or [0, 0])[:2]
+        known = (flow["row_before"] or flow["row_after"]) if flow is not None else examples in batches - {length}
+        if known and fact["first_axis"] > 1e-6 and fact["second_axis"] < 1e-7:
+            yield say("T09", "error", first(list(fact["lines"] or ()), fact.line), fact=fact)
 
 
 @rule("T13", "Tied weights are not one tensor", family="transformer", exact=True)
