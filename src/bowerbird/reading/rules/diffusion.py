@@ -171,33 +171,12 @@ def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             yield say("D11c", "error", fact.line, fact=fact)
         elif fact["of_conditional"] > 0:
             yield say("D11d", "ok", fact.line, fact=fact)
-    yield from _steps_against(program, facts)
     for fact in facts.of("probe.dropped_while_sampling"):
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
         if function is None or not mentions(function, r"^(y|c|labels?|class(es)?|context|cond|cls|drop\w*)$"):
             continue
         yield say("D11", "error", fact.line, fact=fact)
-
-
-def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
-    """Steps of a sampler that ask the network twice: the share of the answer with the condition."""
-    for fact in facts.of("probe.sampler_step"):
-        answers, bound = fact["of_answers"] or (), list(fact["conditional"] or ())
-        if len(answers) != 2 or sorted(bound) != [False, True] or fact["residual"] > 5e-3 or not fact["guided"]:
-            continue
-        total = sum(answers)
-        share = answers[bound.index(True)] / total if abs(total) > 1e-9 else 0.0
-        if share > 0.02:
-            return
-        unit = unit_of(program, fact)
-        function = function_at(unit, fact["update_line"] or fact.line)
-        mixed = lines_where(unit, function, r"= .*[-+*].*(guid|cfg|scale|\bw\b)|= .*(guid|cfg|scale|\bw\b).*[-+*]")
-        yield say(
-            "D11b", "warning", first(mixed, fact["update_line"] or fact.line), share=share, share_2=1 - share,
-            fact=fact,
-        )  # fmt: skip
-        return
 
 
 @rule("D13", "Steps are drawn from the wrong range", family="diffusion")

@@ -68,7 +68,6 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
             said=f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else ".",
             reached=len(moved["reached"]), name_of_2=name_of(facts, optimizer), held=held, optimizer=optimizer,
         )  # fmt: skip
-    yield from _replaced(facts)
 
 
 def _called(owners: dict[str, object], called: set[str]) -> bool:
@@ -85,43 +84,13 @@ def doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
     ]  # fmt: skip
 
 
-def _replaced(facts: FactStore) -> Iterator[Finding]:
-    """A layer that was put in after the optimiser was built."""
-    for moved in facts.of("module.moved"):
-        lost = sorted(set(moved["unowned"] or ()) & set(moved["reached"] or ()))
-        if not lost or not moved["moved"]:
-            continue
-        for optimizer in facts.of("optimizer.created"):
-            part = (optimizer["owners"] or {}).get(moved.subject)
-            known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
-            if part and optimizer["tensors"] == known:
-                yield say(
-                    "L03b", "warning", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
-                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, lost_2=len(lost) - 1, part=part,
-                    optimizer=optimizer, lost_3=len(lost),
-                )  # fmt: skip
-                break
-            if part and optimizer["tensors"] > known:
-                yield say(
-                    "L03c", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
-                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, tensors=optimizer["tensors"] - known,
-                    optimizer=optimizer, lost_2=len(lost),
-                )  # fmt: skip
-
-
 @rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
 def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Parameters that require no gradient cannot be trained."""
     untrained = list(forsaken(facts))
     for optimizer in facts.of("optimizer.created"):
         frozen, tensors = optimizer["frozen"], optimizer["tensors"]
-        if not frozen or not tensors:
-            continue
-        if frozen < tensors and not untrained:
-            yield say(
-                "L10b", "info", optimizer.line, file=optimizer.file, facts=(optimizer.id,), frozen=frozen,
-                tensors=tensors, name_of_2=name_of(facts, optimizer), optimizer=optimizer,
-            )  # fmt: skip
+        if not frozen or not tensors or (frozen < tensors and not untrained):
             continue
         idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
         if idle:

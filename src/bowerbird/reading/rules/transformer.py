@@ -291,7 +291,7 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             else f"the frequencies end at {fact['last']:.2g} (a wave of {fact['longest']:.3g} positions) instead of "
             "about 1e-4"
         )
-        severity: Severity = "warning" if fact["of_times"] else "error"
+        severity: Severity = "error"
         if odd:  # another base is a choice; waves of more than six million positions tell none of them apart
             severity = "warning" if fact["last"] <= 1e-6 else "info"
         yield say("T08", severity, line, fact=fact, said=said)

@@ -1,10 +1,8 @@
 """Probes of positions: the sinusoids, and along which axis an encoding varies; and of tied weights."""
 
-import inspect
 import re
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -31,30 +29,6 @@ def positions(live: Live) -> None:
             if found is not None:
                 done.add(kind)
                 live.record("probe.positions", path, {**found, "class": kind.__name__}, at=kind)
-        given = live.inputs(module)
-        first = given[0][0] if given is not None and given[0] else None
-        if isinstance(first, torch.Tensor) and first.ndim == 1:
-            _of_times(live, path, module)
-
-
-@probe("position_functions")
-def position_functions(live: Live) -> None:
-    """Functions that make a table of positions, asked for fifty positions of 64 channels."""
-    for name, function in live.functions().items():
-        needed = [p for p in inspect.signature(function).parameters.values() if p.default is inspect.Parameter.empty]
-        if len(needed) != 2:
-            continue
-        try:
-            table = live.call(function, 50, 64)
-        except Exception:  # it takes something else than two sizes
-            try:
-                table = live.call(function, torch.arange(50), 64)
-            except Exception:  # nor times and a size
-                continue
-        table = torch.from_numpy(table) if isinstance(table, np.ndarray) and table.dtype.kind == "f" else table
-        found = _sinusoid(table) if isinstance(table, torch.Tensor) else None
-        if found is not None:
-            live.record("probe.sinusoid", name, found, at=function)
 
 
 def _is_big(module: nn.Module) -> bool:
@@ -63,21 +37,6 @@ def _is_big(module: nn.Module) -> bool:
 
 def _plain(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(n, v) for n, v in vars(module).items() if isinstance(v, torch.Tensor) and not n.startswith("_")]
-
-
-def _of_times(live: Live, path: str, module: nn.Module) -> None:
-    """A module that turns times into sinusoids, asked for times that are known."""
-    for times in (torch.arange(64), torch.arange(64.0)):
-        try:
-            with torch.no_grad():
-                out = live.call(module, times)
-        except Exception:  # it takes other inputs
-            continue
-        if isinstance(out, torch.Tensor) and out.ndim == 2 and out.shape[0] == 64:
-            found = _sinusoid(out)
-            if found is not None:
-                live.record("probe.sinusoid", path, {**found, "of_times": True}, at=type(module))
-        return
 
 
 def _sinusoid(table: torch.Tensor) -> dict[str, Any] | None:

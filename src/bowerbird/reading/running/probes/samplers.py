@@ -43,8 +43,7 @@ def sampler_steps(live: Live) -> None:
         for kind, at, number in watch.dropped[:1]:
             told = {"function": kind, "net": type(next(iter(nets.values()))).__name__}
             live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
-        guided = any(re.search("guid|cfg|scale|^w$", word) for word in arguments)
-        _steps(live, name, watch, out, file, line, guided=guided)
+        _steps(live, name, watch, out, file, line)
         if sum(e.what == "net" for e in watch.events) > 1:
             return
     for name, function, _ in bound_callables(live, _STEP):
@@ -154,7 +153,7 @@ def _known(live: Live, word: str, size: list[int], count: int) -> Any:
 
 
 def _steps(
-    live: Live, name: str, watch: Watch, out: Any, file: str, line: int, last: bool = True, guided: bool = False
+    live: Live, name: str, watch: Watch, out: Any, file: str, line: int, last: bool = True
 ) -> bool:  # fmt: skip
     """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
     events = watch.events
@@ -193,38 +192,10 @@ def _steps(
             "steps": len(groups),
             **_expected(live, here.time),
             "function": name,
-            "guided": guided,
-            "conditional": _conditional([events[i].others for i in group]),
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
         found_any = True
     return found_any
-
-
-def _conditional(calls: list[tuple[Any, ...]]) -> list[bool]:
-    """Which calls of the network were given the condition: a mask of ones hides it, one of zeros does not."""
-    if len(calls) == 2:
-        for pair in zip(*calls, strict=False):
-            if all(isinstance(x, torch.Tensor) and x.numel() > 1 for x in pair):
-                shown, hidden = ([bool((x == n).all()) for x in pair] for n in (0, 1))
-                if shown != hidden and shown == [not h for h in hidden]:
-                    return shown
-    return [_is_conditional(others) for others in calls]
-
-
-def _is_conditional(others: tuple[Any, ...]) -> bool:
-    """Whether a call of the network was given a label: not None, and no mask of ones that hides it."""
-    for other in others:
-        if other is None:
-            return False
-        if (
-            isinstance(other, torch.Tensor)
-            and other.is_floating_point()
-            and other.ndim == 1
-            and bool((other == 1).all())
-        ):
-            return False
-    return True
 
 
 def _final(out: Any, shape: torch.Size) -> torch.Tensor | None:
