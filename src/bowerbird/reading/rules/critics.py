@@ -1,4 +1,4 @@
-"""Rules of critics: what bounds a Wasserstein critic, gradient penalties, the ratio of updates."""
+"""Rules of critics: gradient penalties, the ratio of updates."""
 
 import ast
 import re
@@ -106,47 +106,6 @@ def _reached(unit: Unit, body: list[ast.stmt]) -> set[int]:
                     if name == word or name.endswith(f".{word}"):
                         lines |= set(range(function.lineno, (function.end_lineno or function.lineno) + 1))
     return lines
-
-
-@rule("G11", "Nothing bounds the slope of a Wasserstein critic", family="gan")
-def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Weight clipping, a gradient penalty or spectral normalisation is what makes its loss a distance."""
-    for pair in pairs(facts):
-        found = wasserstein(facts, pair)
-        clamps = facts.of("event.clamp", pair.discriminator)
-        if found is None or clamps or penalties(facts) or _normalised(program):
-            continue
-        steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
-        vain = _vain_clipping(program)
-        if isinstance(vain, str) or not steps:
-            continue
-        file, line = vain or (steps[0].file, placed(steps[0].line))
-        score = found
-        yield say(
-            "G11", "error", line, file=file, facts=(score.backward.id, steps[0].id), pair=pair,
-            said=": this clipping changes a copy." if vain else ".", score=score,
-        )  # fmt: skip
-
-
-def _normalised(program: Program) -> bool:
-    words = ("spectral_norm", "SpectralNorm", "weight_norm")
-    return any(word in unit.text for unit in program for word in words)
-
-
-def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
-    """A clamp of parameters whose result goes nowhere; "kept" where it is written back."""
-    for unit in program:
-        for call in unit.calls("clamp"):
-            loops = unit.loops(call)
-            if not loops or not isinstance(loops[0], ast.For) or "parameters()" not in ast.unparse(loops[0].iter):
-                continue
-            statement = unit.statement(call)
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute | ast.Subscript):
-                return "kept"
-            if isinstance(statement, ast.Expr) and last_name(statement.value) in ("copy_", "set_"):
-                return "kept"
-            return unit.file, call.lineno
-    return None
 
 
 # ---------- gradient penalties: whose gradient is taken, at which points, and over which axes its norm

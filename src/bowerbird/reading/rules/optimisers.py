@@ -84,31 +84,6 @@ def doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
     ]  # fmt: skip
 
 
-@rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
-def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Parameters that require no gradient cannot be trained."""
-    untrained = list(forsaken(facts))
-    for optimizer in facts.of("optimizer.created"):
-        frozen, tensors = optimizer["frozen"], optimizer["tensors"]
-        if not frozen or not tensors or (frozen < tensors and not untrained):
-            continue
-        idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
-        if idle:
-            continue
-        instead = f", while {untrained[0].subject}, which the loss reaches, is in none" if untrained else ""
-        yield say(
-            "L10", "error", optimizer.line, file=optimizer.file,
-            facts=(optimizer.id, *(f.id for f in untrained[:1])), name_of_2=name_of(facts, optimizer), frozen=frozen,
-            tensors=tensors, instead=instead, optimizer=optimizer,
-            said=(
-                f"; {len(untrained[0]['reached'])} tensors of {untrained[0].subject} have gradients and no optimiser "
-                f"({untrained[0].id})."
-                if untrained else "."
-            ),
-            why=untrained[0].subject if untrained else "the trainable module",
-        )  # fmt: skip
-
-
 # ---------- learning rates: warm-ups that start at zero
 
 
