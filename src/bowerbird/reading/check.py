@@ -173,8 +173,9 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
 
 
-_WHATEVER_VALUES = ("probe.binding", "probe.ungiven", "property.in place")
-"""Facts about the code alone: no value that it is called with makes them other."""
+_WHATEVER_VALUES = ("probe.binding", "probe.ungiven", "property.in place", "module.calls")
+"""Facts about the code alone (that a layer whose name is read nowhere was not called among them): no value that it is
+called with makes them other."""
 
 
 def _guessed(finding: Finding) -> Finding:

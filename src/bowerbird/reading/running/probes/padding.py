@@ -132,22 +132,3 @@ def masks(live: Live) -> None:
                     file=op.file,
                 )
                 break
-    for path, module in live.modules().items():
-        given = live.inputs(module)
-        if given is None:
-            continue
-        for name, mask in given[1].items():
-            if (
-                name.endswith("key_padding_mask")
-                and isinstance(mask, torch.Tensor)
-                and mask.dtype == torch.bool
-                and mask.ndim == 2
-            ):
-                first, last = float(mask[:, 0].float().mean()), float(mask[:, -1].float().mean())
-                keys: dict[str, Any] = {
-                    "hidden_first": first,
-                    "hidden_last": last,
-                    "share": float(mask.float().mean()),
-                    "name": name,
-                }
-                live.record("probe.key_padding", path, keys, at=module)
