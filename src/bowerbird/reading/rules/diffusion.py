@@ -197,7 +197,7 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             steps = lengths.copy().pop()
             if high not in (steps, steps - 1, steps + 1) or not _draws_steps(unit, call, statement):
                 continue
-            reached = min(visited) if visited else _lowest_visited(unit)
+            reached = min(visited, default=None)
             unseen = low == 1 and high <= steps and reached == 0
             beyond = high == steps + 1 and low == 0
             short = high == steps - 1 and (not visited or max(visited) == steps - 1)
@@ -233,16 +233,6 @@ def _bounds(unit: Unit, call: ast.Call, facts: FactStore) -> tuple[int | None, i
         return (low if isinstance(low, int) else None), (high if isinstance(high, int) else None)
     low, high = unit.constant(keyword(call, "low")), unit.constant(keyword(call, "high"))
     return (low, high) if isinstance(low, int) and isinstance(high, int) else (None, None)
-
-
-def _lowest_visited(unit: Unit) -> int | None:
-    """The last step of a loop that counts down."""
-    for call in unit.calls("reversed"):
-        inner = next((c for c in unit.calls("range", under=call)), None)
-        if inner is not None:
-            first = unit.constant(inner.args[0]) if len(inner.args) > 1 else 0
-            return first if isinstance(first, int) else None
-    return None
 
 
 # ---------- samplers: what a step takes of the picture, of the network's answer and of fresh noise
