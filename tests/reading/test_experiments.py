@@ -47,6 +47,9 @@ class Shadow:
         for n, p in model.named_parameters():
             self.kept[n] = self.decay * self.kept[n] + (1 - self.decay) * p.data
 
+def mixed(block, x, given):
+    return block(x, given)
+
 x = torch.randn(6, 4)
 coupling = Coupling()
 z, volume = coupling(x)
@@ -56,7 +59,7 @@ shadow = Shadow(block)
 optimizer = torch.optim.SGD(block.parameters(), 0.1)
 for step in range(3):
     given = torch.randn(6, 4)
-    loss = block(x, given).square().mean()
+    loss = mixed(block, given, x).square().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
