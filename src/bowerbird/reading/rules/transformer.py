@@ -55,7 +55,7 @@ def _softmax_line(program: Program, fact: Fact) -> int:
 def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A reshape beside a product whose input and output axes do not correspond."""
     for fact in facts.of("probe.view"):
-        yield say("T03", "warning" if str(fact["role"]).startswith("no ") else "error", fact.line, fact=fact)
+        yield say("T03", "error", fact.line, fact=fact)
 
 
 @rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")

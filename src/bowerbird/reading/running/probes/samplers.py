@@ -21,9 +21,7 @@ _SAMPLERS = re.compile(
 )
 
 
-_STEP = re.compile(r"^(p_sample|(ddpm_|ddim_|sample_|denoise_|reverse_)?step|p_sample_ddim|denoise|sample_timestep)$")
 _PICTURE = re.compile(r"^(x|x_?t|xt|x_?i|x_?T|img|image|noise|z|latents?|sample|noisy)$")
-_WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
 
 
 @probe("diffusion_sampler")
@@ -45,9 +43,6 @@ def sampler_steps(live: Live) -> None:
             live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
         _steps(live, name, watch, out, file, line)
         if sum(e.what == "net" for e in watch.events) > 1:
-            return
-    for name, function, _ in bound_callables(live, _STEP):
-        if _single_steps(live, nets, name, function):
             return
 
 
@@ -71,27 +66,6 @@ def _watched(
                 return watch, live.call(function, **arguments)
         except Exception:  # it wants other arguments
             return None
-
-
-def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: Callable[..., Any]) -> bool:
-    """Single steps from a picture of ours, at a middle time, at the last but one and at the last."""
-    words = list(inspect.signature(function).parameters)
-    picture = next((w for w in words if _PICTURE.match(w)), None)
-    when = next((w for w in words if _WHEN.match(w)), None)
-    bar = bars(live)
-    if picture is None or when is None or bar is None:
-        return False
-    file, line = place_of(function)
-    found = False
-    for t in (len(bar) // 2, 1, 0):
-        for time in (torch.full((2,), t), t):
-            x = torch.randn(2, *_size(live, nets), generator=torch.Generator().manual_seed(7)) * 0.1
-            rest = arguments_for(live, function, nets, given=frozenset({picture, when}))
-            watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
-            if watched is not None:
-                found = _steps(live, name, watched[0], watched[1], file, line, last=t == 0) or found
-                break
-    return found
 
 
 def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
@@ -152,10 +126,8 @@ def _known(live: Live, word: str, size: list[int], count: int) -> Any:
     return 2.0 if re.search(r"scale|^w$", word) else None
 
 
-def _steps(
-    live: Live, name: str, watch: Watch, out: Any, file: str, line: int, last: bool = True
-) -> bool:  # fmt: skip
-    """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
+def _steps(live: Live, name: str, watch: Watch, out: Any, file: str, line: int) -> None:
+    """Groups the calls of the network by their input and fits what comes after each."""
     events = watch.events
     groups: list[list[int]] = []
     for place, event in enumerate(events):
@@ -166,7 +138,6 @@ def _steps(
         else:
             groups.append([place])
     final = _final(out, events[groups[-1][0]].value.shape) if groups else None
-    found_any = False
     for number, group in enumerate(groups):
         at_end = number == len(groups) - 1
         after = final if at_end else events[groups[number + 1][0]].value
@@ -184,7 +155,7 @@ def _steps(
         made = events[groups[number + 1][0]].made if not at_end else watch.last
         value = {
             **found,
-            "last": last and at_end,
+            "last": at_end,
             "calls": len(group),
             "draw_line": draws[-1].line if draws else None,
             "draw_file": draws[-1].file if draws else "",
@@ -194,8 +165,6 @@ def _steps(
             "function": name,
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
-        found_any = True
-    return found_any
 
 
 def _final(out: Any, shape: torch.Size) -> torch.Tensor | None:
