@@ -30,7 +30,7 @@ def sampler_steps(live: Live) -> None:
     nets = denoisers(live) or {"stand-in": StandInNet()}
     for name, function, _ in loops(live):
         for count in (2, 10):  # some want a multiple of the number of classes
-            arguments = arguments_for(live, function, nets, count=count)
+            arguments = arguments_for(live, function, nets, count)
             watched = _watched(live, nets, function, arguments) if arguments is not None else None
             if watched is not None:
                 break
@@ -92,14 +92,13 @@ _KNOWN: tuple[tuple[str, Callable[[list[int], int], Any]], ...] = (
 
 
 def arguments_for(
-    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset(),
-    count: int = 2,
+    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], count: int
 ) -> dict[str, Any] | None:  # fmt: skip
-    """Arguments for a sampler by their names, but for those given; None where one cannot be guessed."""
+    """Arguments for a sampler by their names; None where one cannot be guessed."""
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         word, needed = parameter.name, parameter.default is parameter.empty
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or word in given:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if _NETS.match(word):
             found[word] = next(iter(nets.values()))
