@@ -14,12 +14,12 @@ from bowerbird.reading.counterfactual import settled, still
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, Severity, in_order
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.patching import Patch, combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.rules.messages import FIRST
-from bowerbird.reading.rules.places import function_at
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.request import Driver

@@ -8,7 +8,7 @@ from typing import Any
 from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, bound, calls_at
+from bowerbird.reading.origins import bound, calls_at, function_at
 from bowerbird.reading.phases import forwards
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
@@ -120,9 +120,9 @@ def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     for gradient in {f.line: f for f in penalties(facts)}.values():
         shape = gradient["shapes"][0] if gradient["shapes"] else []
         unit = program.units.get(gradient.file, program.main)
-        function = around(unit, gradient.line)
+        function = function_at(unit, gradient.line)
         for call in facts.of("function.call"):
-            if call.file != gradient.file or not call["args"] or around(unit, call.line) is not function:
+            if call.file != gradient.file or not call["args"] or function_at(unit, call.line) is not function:
                 continue
             given, out = call["args"][0], call["out"]
             norm = call.subject in _NORMS or (call.subject == "sum" and _rooted(unit, call.line))
@@ -196,12 +196,12 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     started = min((f.position for f in facts.of("event.forward")), default=0)  # what is drawn before fills weights
     for gradient in {f.line: f for f in penalties(facts)}.values():
         unit = program.units.get(gradient.file, program.main)
-        function = around(unit, gradient.line)
+        function = function_at(unit, gradient.line)
         shape = gradient["shapes"][0] if gradient["shapes"] else []
         draws = [
             f for f in facts.of("random.draw")
             if f.file == gradient.file and started < f.position < gradient.position
-            and around(unit, f.line) is function
+            and function_at(unit, f.line) is function
             and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
         ]  # fmt: skip
         for draw in {f.line: f for f in draws}.values():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.program import Program, Unit, keyword, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
@@ -14,7 +15,6 @@ from bowerbird.reading.rules.places import (
     assigned_in,
     class_at,
     first,
-    function_at,
     lines_where,
     mentions,
     statements_in,

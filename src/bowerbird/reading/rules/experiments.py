@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.diffusion import wrong_tables
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import first, function_at, unit_of
+from bowerbird.reading.rules.places import first, unit_of
 from bowerbird.reading.running.run import Run
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bowerbird.reading.adversaries import pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, at, calls_at, loss_line
+from bowerbird.reading.origins import at, calls_at, function_at, loss_line
 from bowerbird.reading.patching import Edit, Patch, insert_before, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
 from bowerbird.reading.program import (
@@ -116,7 +116,7 @@ def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: 
 
 def _divides(unit: Unit, line: int | None) -> bool:
     """Whether what is propagated is divided, anywhere on its way within the function."""
-    function = around(unit, line)
+    function = function_at(unit, line)
     calls = [c for c in calls_at(unit, line) if last_name(c) == "backward"]
     names = {n for c in calls for n in names_in(c)}
     for _ in range(3):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, targets_of, words_in
+from bowerbird.reading.program import Program, Unit, dotted, targets_of, words_in
 
 
 def unit_of(program: Program, fact: Fact) -> Unit:
@@ -23,12 +23,6 @@ def _read(file: str) -> Unit | None:
         return Unit(file, text, ast.parse(text)) if text else None
     except (OSError, SyntaxError, ValueError):
         return None
-
-
-def function_at(unit: Unit, line: int | None) -> Function | None:
-    """The innermost function that holds a line."""
-    around = [f for f in unit.functions.values() if line is not None and f.lineno <= line <= (f.end_lineno or f.lineno)]
-    return max(around, key=lambda f: f.lineno, default=None)
 
 
 def class_at(unit: Unit, line: int | None) -> ast.ClassDef | None:
@@ -69,15 +63,6 @@ def swap(program: Program, fact_file: str, line: int | None, old: str, new: str,
     """The patch that writes ``new`` for the only ``old`` at a line of one of the program's files."""
     unit = program.units.get(fact_file)
     return replace_line(fact_file, line, old, new, unit.lines, label=label) if unit and line else None
-
-
-def calls_at(unit: Unit, line: int, pattern: str) -> list[ast.Call]:
-    """Calls on a line whose last word matches."""
-    return [
-        c
-        for c in unit.all(ast.Call)
-        if c.lineno <= line <= (c.end_lineno or c.lineno) and re.search(pattern, last_name(c))
-    ]
 
 
 def mentions(node: ast.AST, pattern: str) -> bool:

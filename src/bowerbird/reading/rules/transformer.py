@@ -7,19 +7,11 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import calls_at, function_at
 from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import (
-    assigned_in,
-    calls_at,
-    class_at,
-    first,
-    function_at,
-    lines_where,
-    swap,
-    unit_of,
-)
+from bowerbird.reading.rules.places import assigned_in, class_at, first, lines_where, swap, unit_of
 from bowerbird.reading.running.run import Run
 
 

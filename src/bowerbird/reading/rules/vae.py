@@ -7,10 +7,11 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import calls_at, function_at
 from bowerbird.reading.program import Program, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
+from bowerbird.reading.rules.places import swap, unit_of
 from bowerbird.reading.running.formula import coefficient
 from bowerbird.reading.running.run import Run
 
