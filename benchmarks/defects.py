@@ -1,9 +1,9 @@
 """Which defects of the corpus ``check`` names, case by case.
 
 For each program: whether its defect is named at its line (two lines off at most) with severity error or warning by one
-of its ids, else what was said instead; and how many errors its mended version and the clean programs get, which should
-be none.  ``python benchmarks/defects.py G06 T0`` checks the cases whose names begin so; ``--json FILE`` keeps the
-results for benchmarks/linters.py.
+of its ids, else what was said instead (``near``: all that was said there); and how many errors its mended version and
+the clean programs get, which should be none.  ``python benchmarks/defects.py G06 T0`` checks the cases whose names
+begin so; ``--json FILE`` keeps the results for benchmarks/linters.py.
 """
 
 import argparse
@@ -50,6 +50,7 @@ def judge(case: Case) -> dict[str, Any]:
         "silent": case.silent,
         "ran": ran,
         "named": named[0].severity if named else "",
+        "near": [f"{f.severity} {f.rule}@{f.line}" for f in findings if f.severity != "ok" and case.near(f.line)],
         "instead": "" if named else ", ".join(f"{f.rule}@{f.line}" for f in loud) or "nothing",
         "line": case.line,
         "mended": [f"{f.rule}@{f.line}" for f in mended if f.severity == "error"],

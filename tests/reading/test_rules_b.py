@@ -162,7 +162,7 @@ SLIPS = [
     (GPT, "S03", "logits / temperature", "logits * temperature"),
     (GPT, "S05", "v[:, [-1]]", "v[:, [0]]"),
     (GPT, "S07", ", training=self.training", ""),
-    (DIFFUSION, "D01", "torch.cumprod(self.alphas, 0)", "torch.cumsum(self.alphas, 0)"),
+    (DIFFUSION, "D03", "torch.cumprod(self.alphas, 0)", "torch.cumsum(self.alphas, 0)"),
     (DIFFUSION, "D03", "s = (1 - self.alphas_cumprod[t]).sqrt()", "s = (1 - self.alphas_cumprod[t])"),
     (DIFFUSION, "D08", "self.betas[i].sqrt() * noise", "self.betas[i] * noise"),
     (DIFFUSION, "D08", "if i > 0 else", "if i >= 0 else"),

@@ -67,7 +67,7 @@ for i in range(0, 80, 10):
 def found(child: Child, folder: Path, text: str) -> list[Finding]:
     file = folder / "program.py"
     file.write_text(text)
-    result = check(file, child=child, rules=("R01", "R02", "R03", "R04"))
+    result = check(file, child=child, rules=("R01", "R03", "T12"))
     return [f for f in result.findings if f.severity in ("error", "warning")]
 
 
@@ -84,7 +84,7 @@ def test_right_programs_are_left_alone(child: Child, tmp_path: Path):
     "identity, severity, right, wrong, place",
     [
         ("R03", "error", "16, batch_first=True)", "16)", "self.rnn = "),
-        ("R04", "error", "h[torch.arange(x.size(0)), lengths - 1]", "h[:, -1]", "last = "),
+        ("T12", "error", "h[torch.arange(x.size(0)), lengths - 1]", "h[:, -1]", "last = "),
     ],
 )
 def test_taught_tagger(
@@ -109,13 +109,5 @@ def test_state_with_its_graph(child: Child, tmp_path: Path, backward: str):
 def test_detached_state_thrown_away(child: Child, tmp_path: Path):
     text = STREAM.replace("    hidden = tuple(h.detach() for h in hidden)\n", "    hidden[0].detach()\n")
     assert ("R01", "error", line_of(text, "hidden[0].detach()")) in [
-        (f.rule, f.severity, f.line) for f in found(child, tmp_path, text)
-    ]
-
-
-def test_state_carried_into_other_sequences(child: Child, tmp_path: Path):
-    text = STREAM.replace("text[:, i :", "text[:, 7 * i % 90 :").replace(": i + 10]", ": 7 * i % 90 + 10]")
-    text = text.replace("text[:, i + 1 : i + 11]", "text[:, 7 * i % 90 + 1 : 7 * i % 90 + 11]")
-    assert ("R02", "warning", line_of(text, "h.detach()")) in [
         (f.rule, f.severity, f.line) for f in found(child, tmp_path, text)
     ]

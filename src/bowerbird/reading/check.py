@@ -14,12 +14,12 @@ from bowerbird.reading.counterfactual import settled, still
 from bowerbird.reading.exercised import Exercised
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding, Severity, in_order
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.patching import Patch, combine
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.rules.messages import FIRST
-from bowerbird.reading.rules.places import function_at
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.request import Driver
@@ -173,8 +173,9 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
 
 
-_WHATEVER_VALUES = ("probe.binding", "probe.ungiven", "property.in place")
-"""Facts about the code alone: no value that it is called with makes them other."""
+_WHATEVER_VALUES = ("probe.binding", "probe.ungiven", "property.in place", "module.calls")
+"""Facts about the code alone (that a layer whose name is read nowhere was not called among them): no value that it is
+called with makes them other."""
 
 
 def _guessed(finding: Finding) -> Finding:

@@ -1,6 +1,7 @@
 """Where in the source something comes from: the line that last bound a name, the line that computes a loss."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from bowerbird.reading.program import Function, Unit, dotted, last_name, receiver, targets_of
@@ -41,20 +42,16 @@ def at(unit: Unit, line: int | None) -> ast.AST | None:
     return max(inside, key=lambda n: (n.lineno, n.col_offset), default=None)
 
 
-def around(unit: Unit, line: int | None) -> Function | None:
-    """The innermost function around a line."""
-    statement = at(unit, line)
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-        return statement
-    return unit.function(statement) if statement is not None else None
+def function_at(unit: Unit, line: int | None) -> Function | None:
+    """The innermost function that holds a line."""
+    around = [f for f in unit.functions.values() if line is not None and f.lineno <= line <= (f.end_lineno or f.lineno)]
+    return max(around, key=lambda f: f.lineno, default=None)
 
 
-def calls_at(unit: Unit, line: int | None) -> list[ast.Call]:
-    """The calls of the statement at a line that touch this line."""
-    statement = at(unit, line)
-    if statement is None or line is None:
-        return []
-    return [c for c in unit.all(ast.Call, under=statement) if c.lineno <= line <= (c.end_lineno or c.lineno)]
+def calls_at(unit: Unit, line: int | None, pattern: str = "") -> list[ast.Call]:
+    """The calls that touch a line and whose last word matches."""
+    touching = [c for c in unit.all(ast.Call) if line is not None and c.lineno <= line <= (c.end_lineno or c.lineno)]
+    return [call for call in touching if re.search(pattern, last_name(call))]
 
 
 def loss_line(unit: Unit, backward: int | None) -> int | None:
@@ -67,7 +64,7 @@ def loss_line(unit: Unit, backward: int | None) -> int | None:
     for _ in range(3):
         name = dotted(value)
         if name is not None:
-            found = bound(unit, name, line, unit.function(call) if line == backward else around(unit, line))
+            found = bound(unit, name, line, unit.function(call) if line == backward else function_at(unit, line))
             if found is None:
                 return line
             line, value = found[1].lineno, found[1]

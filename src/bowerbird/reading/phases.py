@@ -4,7 +4,6 @@ A phase is a run of optimiser steps with the backward passes since the steps bef
 belongs to the discriminator, the next to the generator.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
@@ -17,10 +16,6 @@ class Phase:
     backwards: tuple[Fact, ...]
     steps: tuple[Fact, ...]
     owners: frozenset[str]
-
-    @property
-    def begin(self) -> int:
-        return self.backwards[0].position if self.backwards else self.steps[0].position
 
 
 def phases(facts: FactStore) -> list[Phase]:
@@ -94,10 +89,3 @@ def did_nothing(step: Fact) -> bool:
 def forwards(facts: FactStore) -> dict[int, Fact]:
     """The calls of root modules by number."""
     return {fact["call"]: fact for fact in facts.of("event.forward")}
-
-
-def scored(backward: Fact, module: str) -> Iterator[int]:
-    """The calls of a module that a loss goes through."""
-    for row in backward["through"] or ():
-        if row["module"] == module:
-            yield row["call"]

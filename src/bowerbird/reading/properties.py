@@ -83,7 +83,7 @@ def _attention(facts: FactStore) -> Iterator[Property]:
 
 def _padding(facts: FactStore) -> Iterator[Property]:
     for fact in facts.of("probe.padding"):
-        said = f"three more positions of padding move the answer by {float(fact['change']):.2g} of its size"
+        said = f"an example alone and in its padded batch has answers that differ by {float(fact['change']):.2g}"
         yield _of(fact, "padding", float(fact["change"]) < 1e-3, said)
 
 

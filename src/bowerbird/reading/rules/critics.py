@@ -1,4 +1,4 @@
-"""Rules of critics: what bounds a Wasserstein critic, gradient penalties, the ratio of updates."""
+"""Rules of critics: gradient penalties, the ratio of updates."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from bowerbird.reading.adversaries import Pair, Score, first_tensor, games, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, bound, calls_at
+from bowerbird.reading.origins import bound, calls_at, function_at
 from bowerbird.reading.phases import forwards
 from bowerbird.reading.program import Program, Unit, dotted, keyword, last_name, receiver
 from bowerbird.reading.rules import rule
@@ -108,47 +108,6 @@ def _reached(unit: Unit, body: list[ast.stmt]) -> set[int]:
     return lines
 
 
-@rule("G11", "Nothing bounds the slope of a Wasserstein critic", family="gan")
-def unbounded_critic(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Weight clipping, a gradient penalty or spectral normalisation is what makes its loss a distance."""
-    for pair in pairs(facts):
-        found = wasserstein(facts, pair)
-        clamps = facts.of("event.clamp", pair.discriminator)
-        if found is None or clamps or penalties(facts) or _normalised(program):
-            continue
-        steps = [s for s in facts.of("event.step") if pair.discriminator in (s["owners"] or {})]
-        vain = _vain_clipping(program)
-        if isinstance(vain, str) or not steps:
-            continue
-        file, line = vain or (steps[0].file, placed(steps[0].line))
-        score = found
-        yield say(
-            "G11", "error", line, file=file, facts=(score.backward.id, steps[0].id), pair=pair,
-            said=": this clipping changes a copy." if vain else ".", score=score,
-        )  # fmt: skip
-
-
-def _normalised(program: Program) -> bool:
-    words = ("spectral_norm", "SpectralNorm", "weight_norm")
-    return any(word in unit.text for unit in program for word in words)
-
-
-def _vain_clipping(program: Program) -> tuple[str, int] | str | None:
-    """A clamp of parameters whose result goes nowhere; "kept" where it is written back."""
-    for unit in program:
-        for call in unit.calls("clamp"):
-            loops = unit.loops(call)
-            if not loops or not isinstance(loops[0], ast.For) or "parameters()" not in ast.unparse(loops[0].iter):
-                continue
-            statement = unit.statement(call)
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute | ast.Subscript):
-                return "kept"
-            if isinstance(statement, ast.Expr) and last_name(statement.value) in ("copy_", "set_"):
-                return "kept"
-            return unit.file, call.lineno
-    return None
-
-
 # ---------- gradient penalties: whose gradient is taken, at which points, and over which axes its norm
 
 
@@ -161,9 +120,9 @@ def penalty_axes(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     for gradient in {f.line: f for f in penalties(facts)}.values():
         shape = gradient["shapes"][0] if gradient["shapes"] else []
         unit = program.units.get(gradient.file, program.main)
-        function = around(unit, gradient.line)
+        function = function_at(unit, gradient.line)
         for call in facts.of("function.call"):
-            if call.file != gradient.file or not call["args"] or around(unit, call.line) is not function:
+            if call.file != gradient.file or not call["args"] or function_at(unit, call.line) is not function:
                 continue
             given, out = call["args"][0], call["out"]
             norm = call.subject in _NORMS or (call.subject == "sum" and _rooted(unit, call.line))
@@ -237,12 +196,12 @@ def shared_alpha(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
     started = min((f.position for f in facts.of("event.forward")), default=0)  # what is drawn before fills weights
     for gradient in {f.line: f for f in penalties(facts)}.values():
         unit = program.units.get(gradient.file, program.main)
-        function = around(unit, gradient.line)
+        function = function_at(unit, gradient.line)
         shape = gradient["shapes"][0] if gradient["shapes"] else []
         draws = [
             f for f in facts.of("random.draw")
             if f.file == gradient.file and started < f.position < gradient.position
-            and around(unit, f.line) is function
+            and function_at(unit, f.line) is function
             and re.search(r"rand$|uniform_?$|random$|rand_like$", f.subject)
         ]  # fmt: skip
         for draw in {f.line: f for f in draws}.values():

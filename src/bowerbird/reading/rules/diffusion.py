@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.program import Program, Unit, keyword, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
@@ -14,7 +15,6 @@ from bowerbird.reading.rules.places import (
     assigned_in,
     class_at,
     first,
-    function_at,
     lines_where,
     mentions,
     statements_in,
@@ -52,9 +52,6 @@ _GUESSED_ENDS = re.compile(r"(beta|start|end|sigma|schedule)\w*=", re.I)
 @rule("D01", "The noise schedule is wrong", family="diffusion")
 def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Betas in (0, 1), cumulative products that fall, and the cosine schedule where a function says so."""
-    for fact in wrong_tables(facts):
-        if fact["kind"] in ("alphas", "bar"):
-            yield say("D01f", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     for fact in facts.of("probe.schedule"):
         if fact["falling"] and fact["betas_inside"]:
             yield say("D01d", "ok", fact.line, fact=fact)
@@ -66,69 +63,19 @@ def schedule(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if fact["error"] < 0.03:
             yield say("D01e", "ok", fact.line, fact=fact)
             continue
-        root = fact["error_of_root"] < 0.03
-        if not root and fact["error"] < 0.15:
-            continue
-        yield say(
-            "D01b" if root else "D01c", "error" if root else "warning", fact.line, fact=fact,
-            said=f" and from the cosine itself by {fact['error_of_root']:.1g}" if root else "",
-        )  # fmt: skip
+        if fact["error_of_root"] < 0.03:
+            yield say("D01b", "error", fact.line, fact=fact)
 
 
-def _spoilt_by_previous(program: Program, facts: FactStore) -> tuple[Unit, int, Fact] | None:
-    """Where a local alpha-bar of the step before is made, where all that follow from it are wrong."""
+@rule("D03", "A table of the process is wrong", family="diffusion")
+def tables(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """Each against its definition by the others; the squares of what multiplies data and noise sum to one."""
     wrong = wrong_tables(facts)
-    kinds = {f["kind"] for f in wrong}
-    if not kinds or not kinds <= {"posterior_variance", "mean_coef1", "mean_coef2"} or len(kinds) < 2:
-        return None
-    unit = unit_of(program, wrong[0])
-    made = next(iter(assigned_in(unit, r"prev")), None)
-    return (unit, made.lineno, wrong[0]) if made is not None else None
-
-
-@rule("D02", "alpha-bar of the previous step is that of another", family="diffusion")
-def previous(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Its first entry is 1 and the rest are the entries before."""
-    for fact in wrong_tables(facts):
-        if fact["kind"] == "bar_prev":
-            yield say("D02b", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
-    spoilt = _spoilt_by_previous(program, facts)
-    if spoilt is not None:
-        unit, line, fact = spoilt
-        yield say("D02", "error", line, file=unit.file, fact=fact)
-
-
-@rule("D03", "A coefficient of the forward process is wrong", family="diffusion")
-def coefficients(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Signal and noise of a variance-preserving process have squares that sum to one."""
-    wrong = [f for f in wrong_tables(facts) if f["kind"] not in ("alphas", "bar", "bar_prev")]
-    for fact in wrong if _spoilt_by_previous(program, facts) is None else ():
-        yield say("D03c", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
+    for fact in wrong:
+        yield say("D03", "error", fact.line, fact=fact, right=_DEFINITIONS[fact["kind"]])
     for fact in facts.of("probe.noising"):
-        off = abs(fact["sum_of_squares"] - 1)
-        if off < 2e-3:
-            yield say("D03b", "ok", fact.line, fact=fact)
-            continue
-        bar = fact["bar"]
-        if wrong or bar is None:
-            continue
-        unit = unit_of(program, fact)
-        bad_noise = abs(fact["signal"] ** 2 - bar) < 2e-3
-        right = (1 - bar) ** 0.5 if bad_noise else bar**0.5
-        yield say(
-            "D03", "error", _line_of_coefficient(unit, fact, bad_noise), which="noise" if bad_noise else "signal",
-            fact=fact, right=right,
-        )  # fmt: skip
-
-
-def _line_of_coefficient(unit: Unit, fact: Fact, noise: bool) -> int:
-    function = next((f for f in unit.functions.values() if f.name == fact.subject), None)
-    if function is None:
-        return placed(fact.line)
-    minus, kinds = r"1(\.0)? ?- ?|one_?minus", (ast.Assign, ast.Return)
-    of_noise = set(lines_where(unit, function, minus, *kinds))
-    about = [n for n in lines_where(unit, function, "alpha|bar|sqrt|sigma", *kinds) if (n in of_noise) == noise]
-    return (about or lines_where(unit, function, "", *kinds) or [function.lineno])[0]
+        if not wrong and fact["bar"] is not None and abs(fact["sum_of_squares"] - 1) > 2e-3:
+            yield say("D03b", "error", fact.line, fact=fact)
 
 
 @rule("D04", "The last step still holds signal", family="diffusion")
@@ -224,33 +171,12 @@ def guided(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             yield say("D11c", "error", fact.line, fact=fact)
         elif fact["of_conditional"] > 0:
             yield say("D11d", "ok", fact.line, fact=fact)
-    yield from _steps_against(program, facts)
     for fact in facts.of("probe.dropped_while_sampling"):
         unit = unit_of(program, fact)
         function = function_at(unit, fact.line)
         if function is None or not mentions(function, r"^(y|c|labels?|class(es)?|context|cond|cls|drop\w*)$"):
             continue
         yield say("D11", "error", fact.line, fact=fact)
-
-
-def _steps_against(program: Program, facts: FactStore) -> Iterator[Finding]:
-    """Steps of a sampler that ask the network twice: the share of the answer with the condition."""
-    for fact in facts.of("probe.sampler_step"):
-        answers, bound = fact["of_answers"] or (), list(fact["conditional"] or ())
-        if len(answers) != 2 or sorted(bound) != [False, True] or fact["residual"] > 5e-3 or not fact["guided"]:
-            continue
-        total = sum(answers)
-        share = answers[bound.index(True)] / total if abs(total) > 1e-9 else 0.0
-        if share > 0.02:
-            return
-        unit = unit_of(program, fact)
-        function = function_at(unit, fact["update_line"] or fact.line)
-        mixed = lines_where(unit, function, r"= .*[-+*].*(guid|cfg|scale|\bw\b)|= .*(guid|cfg|scale|\bw\b).*[-+*]")
-        yield say(
-            "D11b", "warning", first(mixed, fact["update_line"] or fact.line), share=share, share_2=1 - share,
-            fact=fact,
-        )  # fmt: skip
-        return
 
 
 @rule("D13", "Steps are drawn from the wrong range", family="diffusion")
@@ -271,7 +197,7 @@ def time_range(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
             steps = lengths.copy().pop()
             if high not in (steps, steps - 1, steps + 1) or not _draws_steps(unit, call, statement):
                 continue
-            reached = min(visited) if visited else _lowest_visited(unit)
+            reached = min(visited, default=None)
             unseen = low == 1 and high <= steps and reached == 0
             beyond = high == steps + 1 and low == 0
             short = high == steps - 1 and (not visited or max(visited) == steps - 1)
@@ -307,16 +233,6 @@ def _bounds(unit: Unit, call: ast.Call, facts: FactStore) -> tuple[int | None, i
         return (low if isinstance(low, int) else None), (high if isinstance(high, int) else None)
     low, high = unit.constant(keyword(call, "low")), unit.constant(keyword(call, "high"))
     return (low, high) if isinstance(low, int) and isinstance(high, int) else (None, None)
-
-
-def _lowest_visited(unit: Unit) -> int | None:
-    """The last step of a loop that counts down."""
-    for call in unit.calls("reversed"):
-        inner = next((c for c in unit.calls("range", under=call)), None)
-        if inner is not None:
-            first = unit.constant(inner.args[0]) if len(inner.args) > 1 else 0
-            return first if isinstance(first, int) else None
-    return None
 
 
 # ---------- samplers: what a step takes of the picture, of the network's answer and of fresh noise
@@ -405,7 +321,7 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
         tuple(fact["deterministic"]), (fact["beta"], fact["posterior_variance"]),
     )  # fmt: skip
     if not _close(step.picture, step.ancestral[0], 2e-3):
-        return _jumped(program, fact, step)
+        return None
     said = _diagnosis(step)
     if said is None:
         return None
@@ -414,21 +330,6 @@ def _judged(program: Program, fact: Fact) -> Finding | None:
     update = placed(fact["update_line"] or fact.line)
     line = _reused(unit, update) if message.startswith("The random term") else update
     return say("D08", severity, line, said=message, fact=fact, step=step, variances=step.variances[0] ** 0.5, seen=fix)
-
-
-def _jumped(program: Program, fact: Fact, step: Step) -> Finding | None:
-    """A step without noise from t to the next time that the network was asked at, against DDIM's."""
-    wanted = fact["jump"]
-    if not wanted or not step.without_noise:
-        return None
-    if _close(step.picture, wanted[0], 2e-3) and abs(step.answer - wanted[1]) < 0.02 * (1 + abs(wanted[1])):
-        return None
-    unit = unit_of(program, fact)
-    function = function_at(unit, fact["update_line"] or fact.line)
-    places = lines_where(unit, function, r"^[^=]*(alpha|bar)[^=]*= .*\[")
-    return say(
-        "D08b", "warning", first(places, fact["update_line"] or fact.line), fact=fact, step=step, wanted=wanted,
-    )  # fmt: skip
 
 
 def _reused(unit: Unit, update: int) -> int:

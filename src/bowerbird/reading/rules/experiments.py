@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
+from bowerbird.reading.rules.diffusion import wrong_tables
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import first, function_at, unit_of
+from bowerbird.reading.rules.places import first, unit_of
 from bowerbird.reading.running.run import Run
 
 
@@ -154,8 +156,8 @@ def batch_size(program: Program, facts: FactStore, run: Run) -> Iterator[Finding
 @rule("D14", "The network is trained on no path of diffusion or flow matching", family="diffusion", exact=True)
 def no_path(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """What the network is given in training, taken apart into data and noise at three times."""
-    if any(abs(float(fact["sum_of_squares"]) - 1) > 1e-3 for fact in facts.of("probe.noising")):
-        return  # D03 says which coefficient it is
+    if wrong_tables(facts) or any(abs(f["sum_of_squares"] - 1) > 2e-3 for f in facts.of("probe.noising")):
+        return  # D03 says which table or function it is
     for fact in _failing(facts, "path"):
         yield say("D14" if fact["missing"] else "D14b", "error" if fact["missing"] else "warning", fact.line,
                   fact=fact, said=_sentence(fact))  # fmt: skip

@@ -130,33 +130,10 @@ def _cut_off(program: Program, facts: FactStore) -> Iterator[Finding]:
             of_fakes = [
                 c for c in scored if any(calls[n].subject == pair.generator for n in c["from"] or () if n in calls)
             ]
-            if scored and not of_fakes and all(did_nothing(step) for step in phase.steps):
-                yield _others_scored(pair, scored[-1], phase.backwards[-1], phase.steps[0])
-                break
             if not of_fakes or not all(c["detached"] for c in of_fakes):
                 continue
             yield _cut(program, facts, pair, of_fakes[-1], phase.backwards[-1], phase.steps[0])
             break
-    for error in facts.of("run.exception", "RuntimeError"):
-        if "does not require grad" not in error["message"]:
-            continue
-        before = [c for c in calls.values() if c.position < error.position and c.file == program.file]
-        for pair in pairs(facts):
-            last = [c for c in before if c.subject == pair.discriminator]
-            own = [c for c in last if c["graph"] and not c["from"] and c["grad_enabled"]]
-            thawed = bool(own) and last and last[-1]["grad_enabled"] and last[-1]["detached"]
-            if last and last[-1]["from"] and not last[-1]["graph"] and not thawed:
-                yield say(
-                    "G04d", "error", last[-1].line, file=last[-1].file, facts=(last[-1].id, error.id), pair=pair,
-                    error=error, message=error["message"][:80],
-                )  # fmt: skip
-
-
-def _others_scored(pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:
-    return say(
-        "G04", "error", call.line, file=call.file, facts=(call.id, backward.id, step.id), pair=pair, call=call,
-        backward=backward, grads=", ".join(sorted(filter(None, backward["grads"] or {}))) or "nothing", step=step,
-    )  # fmt: skip
 
 
 def _cut(program: Program, facts: FactStore, pair: Pair, call: Fact, backward: Fact, step: Fact) -> Finding:

@@ -81,12 +81,27 @@ def _place(fact: Fact, program: Program) -> tuple[str, int]:
     return way[-1] if way else (program.file, placed(fact["statement"]))
 
 
+_LAYERS = frozenset("Linear Conv1d Conv2d ConvTranspose2d Embedding LayerNorm BatchNorm2d LSTM GRU Sequential".split())
+
+
 def _slip(fact: Fact, program: Program) -> str:
     """Why an exception is the program's own whatever values it was given; empty where it is not known to be."""
-    unit, quoted = program.units.get(fact.file), re.findall(r"'(\w+)'", str(fact["message"]))
-    if unit is None or not fact.line or fact.subject != "NameError" or not quoted:
+    unit, message = program.units.get(fact.file), str(fact["message"])
+    quoted = re.findall(r"'(\w+)'", message)
+    if unit is None or not fact.line:
         return ""
-    return f"nothing binds {quoted[0]}" if quoted[0] in undefined_names(unit.text, unit.tree, unit.file) else ""
+    if "before Module.__init__() call" in message:
+        return "super().__init__() comes first"
+    if fact.subject == "NameError" and quoted and quoted[0] in undefined_names(unit.text, unit.tree, unit.file):
+        return f"nothing binds {quoted[0]}"
+    if fact.subject == "AttributeError" and re.fullmatch(r"'\w+' object has no attribute '\w+'", message):
+        kind, name = quoted
+        modules = {info.name for u in program for info in u.classes.values() if info.is_module}
+        given = {n.attr for u in program for n in u.all(ast.Attribute) if isinstance(n.ctx, ast.Store)}
+        given |= {key.rpartition(".")[2] for u in program for key in u.functions}
+        given |= {name for u in program if re.search("setattr|__dict__|__getattr__", u.text) for name in u.given}
+        return f"no {kind} has a {name}" if kind in modules | _LAYERS and name not in given else ""
+    return ""
 
 
 @rule("X27", "A call does not match the parameters of its function", family="general", exact=True)
@@ -144,47 +159,7 @@ _ATTEMPTS = {
 }
 
 
-# ---------- values: modules taken for tensors, shapes that are broadcast, types that do not fit, data and loss terms
-
-
-_MODULE_AS_TENSOR = (
-    re.compile(r"^'(\w+)' object has no attribute '(\w+)'$"),
-    re.compile(r"unsupported operand type\(s\) for [^:]+: '(\w+)' and|and '(\w+)'$"),
-    re.compile(r"(?:must be|expected|to be) (?:a )?Tensor[^.]*?,? (?:not|but got|but found) (?:<class '[\w.]*?)?(\w+)"),
-)
-
-
-@rule("X02", "An operation on tensors is asked of a module", family="general", exact=True)
-def module_as_tensor(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``layer.pow(2)`` instead of ``layer.weight.pow(2)``."""
-    kinds = {row["class"] for tree in facts.of("module.tree") for row in tree["modules"] or ()}
-    told: set[tuple[str, int | None]] = set()
-    for error in facts.of("run.exception"):
-        if error.subject not in ("AttributeError", "TypeError") or error.line is None or error["phase"] != "program":
-            continue
-        found = [m for m in (p.search(error["message"]) for p in _MODULE_AS_TENSOR) if m is not None]
-        named = {g for m in found for g in m.groups() if g} & kinds
-        attribute = found[0].group(2) if found and found[0].re.groups == 2 else ""
-        if not named or attribute in ("step", "zero_grads", "param_groups", "zero_gradient"):
-            continue
-        unit = program.units.get(error.file, program.main)
-        defined = {n for i in unit.classes.values() for n in i.methods} | {
-            n.attr for n in unit.all(ast.Attribute) if isinstance(n.ctx, ast.Store)
-        }  # fmt: skip
-        if not (attribute in _TENSOR_METHODS or error.subject == "TypeError") or attribute in defined:
-            continue
-        told.add((error.file, error.line))
-        yield say(
-            "X02", "error", error.line, file=error.file, facts=(error.id,), named_2=sorted(named)[0],
-            message=error["message"][:140], error=error,
-        )  # fmt: skip
-
-
-_TENSOR_METHODS = frozenset(
-    "pow sum mean abs norm sqrt exp log view reshape size shape detach item backward grad data squeeze "
-    "unsqueeze clamp max "
-    "min numel std var dim ndim T t matmul mm mul add sub div cpu numpy clone dot permute transpose flatten".split()
-)
+# ---------- values: shapes that are broadcast, types that do not fit, data and loss terms
 
 
 @rule("X03", "Shapes are broadcast against each other by mistake", family="general")

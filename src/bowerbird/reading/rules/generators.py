@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from bowerbird.reading.adversaries import Pair, first_tensor, pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import bound, calls_at
 from bowerbird.reading.patching import replace_line
 from bowerbird.reading.phases import forwards, phases
-from bowerbird.reading.program import Program, Unit, dotted, last_name
+from bowerbird.reading.program import Program, Unit, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.critics import creations
 from bowerbird.reading.rules.messages import placed, say
@@ -155,22 +154,21 @@ def priors(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         own = [c for c in facts.of("event.forward", pair.generator) if _figures(c)]
         taught = _taught(facts, pair)
         trained = [c for c in own if c["call"] in taught] or [c for c in own if c["call"] in walked | judged]
-        if not trained or not any(_is_noise(facts, call) for call in own):
+        if not trained or not any(_draw(facts, call) for call in own):
             continue
         for call in {c.line: c for c in own if c.line != trained[0].line}.values():
             if not _alike(trained[0], call):
-                drawn = _drawn(facts, program, call)
-                yield _another_prior(pair, trained[0], call, _draw_line(program, call), drawn)
+                yield _another_prior(pair, trained[0], call, _draw(facts, call))
 
 
-def _is_noise(facts: FactStore, call: Fact) -> bool:
-    """Whether a call was given something that was drawn at random."""
+def _draw(facts: FactStore, call: Fact) -> Fact | None:
+    """The random draw that a call was given, by its mean and its deviation."""
     given = first_tensor(call["in"])
-    return any(
-        draw["mean"] is not None and draw["std"] is not None
+    return next((
+        draw for draw in facts.of("random.draw")
+        if draw["mean"] is not None and draw["std"] is not None
         and abs(draw["mean"] - given["mean"]) < 1e-5 and abs(draw["std"] - given["std"]) < 0.01 * given["std"]
-        for draw in facts.of("random.draw")
-    )  # fmt: skip
+    ), None)  # fmt: skip
 
 
 def _taught(facts: FactStore, pair: Pair) -> set[int]:
@@ -191,13 +189,14 @@ def _alike(known: Fact, call: Fact) -> bool:
     return not ((second["min"] >= 0) != (first["min"] >= 0) or shifted or second["std"] / first["std"] > 1.6)
 
 
-def _another_prior(pair: Pair, known: Fact, call: Fact, line: int, drawn: bool) -> Finding:
+def _another_prior(pair: Pair, known: Fact, call: Fact, drawn: Fact | None) -> Finding:
     first, second = _figures(known), _figures(call)
     one_sided = (second["min"] >= 0) != (first["min"] >= 0)
-    what = "noise" if drawn else "inputs"
+    place = drawn or call
     return say(
-        "G15" if drawn else "G15b", "error" if one_sided and drawn else "warning", line, file=call.file,
-        facts=(known.id, call.id), pair=pair, what=what, known=known, first=first, second=second, call=call,
+        "G15" if drawn else "G15b", "error" if one_sided and drawn else "warning", place.line, file=place.file,
+        facts=(known.id, call.id), pair=pair, what="noise" if drawn else "inputs", known=known, first=first,
+        second=second, call=call,
     )  # fmt: skip
 
 
@@ -209,30 +208,6 @@ def _figures(call: Fact) -> dict[str, float]:
     for length in first["shape"]:
         count *= length
     return {**{key: first[key] for key in ("mean", "std", "min")}, "count": count}
-
-
-def _drawn(facts: FactStore, program: Program, call: Fact) -> bool:
-    """Whether what a call was given was drawn at its line or where its argument was bound."""
-    lines = {call.line, _draw_line(program, call)}
-    return any(draw.line in lines and draw.file == call.file for draw in facts.of("random.draw"))
-
-
-def _draw_line(program: Program, call: Fact) -> int:
-    """Where the noise of a call was bound to its name; past lines that only wrap it or move it."""
-    unit = program.units.get(call.file, program.main)
-    line = placed(call.line)
-    for node in calls_at(unit, line):
-        name = dotted(node.args[0]) if node.args else None
-        if last_name(node) == call.subject.rpartition(".")[2] and name is not None:
-            for _ in range(4):
-                found = bound(unit, name, line, unit.function(node))
-                if found is None or found[0] >= line:
-                    break
-                line = found[0]
-                if not re.search(rf"\b{re.escape(name)}\b", ast.unparse(found[1])):
-                    break
-            return line
-    return line
 
 
 # ---------- initial weights

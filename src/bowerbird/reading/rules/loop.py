@@ -1,7 +1,6 @@
 """Rules of the optimisation loop, of every family: what is cleared, stepped and kept, and in which order."""
 
 import ast
-import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 from bowerbird.reading.adversaries import pairs
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, at, calls_at, loss_line
+from bowerbird.reading.origins import at, calls_at, function_at, loss_line
 from bowerbird.reading.patching import Edit, Patch, insert_before, replace_line
 from bowerbird.reading.phases import contributions, did_nothing, owners_of, steps_of
 from bowerbird.reading.program import (
@@ -87,53 +86,6 @@ def cleared_too_early(program: Program, facts: FactStore, run: Run) -> Iterator[
             )  # fmt: skip
 
 
-_OPTIMIZER_METHODS = (
-    "step",
-    "zero_grads",
-    "zero_gradient",
-    "param_groups",
-    "clear_grad",
-    "add_param_group",
-    "minimize",
-)
-
-
-@rule("L04", "A method of an optimiser is called on a network", family="loop")
-def step_on_module(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``discriminator.step()``: modules have no such method."""
-    raised = {
-        (f.file, f.line): f for f in facts.of("run.exception", "AttributeError")
-        if f["phase"] == "program" and re.search(r"no attribute '(" + "|".join(_OPTIMIZER_METHODS) + ")'", f["message"])
-    }  # fmt: skip
-    for unit in program:
-        own = {
-            method for name in set(unit.modules.values()) if name in unit.classes
-            for method in unit.classes[name].methods
-        }  # fmt: skip
-        for call in unit.all(ast.Call):
-            word, name = last_name(call), dotted(receiver(call))
-            if (
-                word not in _OPTIMIZER_METHODS
-                or word in own
-                or name not in unit.modules
-                or unit.is_optimizer(receiver(call))
-            ):
-                continue
-            fact = raised.get((unit.file, call.lineno))
-            owner = next((s.name for s in unit.optimizers if name in s.modules), "")
-            yield say(
-                "L04" if fact else "L04b", "error" if fact else "warning", call.lineno, file=unit.file,
-                facts=(fact.id,) if fact else (),
-                patch=replace_line(
-                    unit.file, call.lineno, f"{name}.{word}(",
-                    f"{owner}.{'zero_grad' if 'zero' in word else word}(", unit.lines, label=f"L04: {owner}",
-                ) if owner else None,
-                name=name, modules=unit.modules[name], word=word, fact=fact,
-                message=fact["message"][:120] if fact else "",
-                owner_2=owner or "the optimiser", why="zero_grad" if "zero" in word else word,
-            )  # fmt: skip
-
-
 @rule("L05", "Accumulated gradients are not divided", family="loop")
 def accumulated(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """Several backward passes of one line before each step, of a loss that is the mean of a batch."""
@@ -164,7 +116,7 @@ def _sum_of_batches(program: Program, facts: FactStore, used: list[Fact], step: 
 
 def _divides(unit: Unit, line: int | None) -> bool:
     """Whether what is propagated is divided, anywhere on its way within the function."""
-    function = around(unit, line)
+    function = function_at(unit, line)
     calls = [c for c in calls_at(unit, line) if last_name(c) == "backward"]
     names = {n for c in calls for n in names_in(c)}
     for _ in range(3):
@@ -280,39 +232,6 @@ def _itemised(unit: Unit, line: int, name: str) -> Patch | None:
     last = found[-1]
     new = f"{text[: last.end()]}.item(){text[last.end() :]}"
     return replace_line(unit.file, line, text, new, unit.lines, label="L09: item")
-
-
-@rule("L11", "A graph is retained", family="loop", exact=True)
-def retained(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """``retain_graph=True``: an error where the graph grows from batch to batch, else a thing to look at."""
-    lines = {b.line for b in facts.of("event.backward") if b["retain_graph"] and not b["create_graph"]}
-    for line in sorted(filter(None, lines)):
-        own = [b for b in facts.of("event.backward", line=line) if b["retain_graph"]]
-        sizes = [b["nodes"] for b in own]
-        grown = _growth(own)
-        unit = unit_of(program, own[0])
-        if grown:
-            yield say(
-                "L11b", "error", line, file=unit.file, facts=(grown[0].id, grown[-1].id), grown=grown,
-                nodes=grown[-1]["nodes"], grown_2=len(grown) - 1, id=grown[-1].id,
-            )  # fmt: skip
-            continue
-        yield say("L11", "info", line, file=unit.file, facts=(own[0].id,), sizes=sizes, own=own)
-
-
-def _growth(passes: list[Fact]) -> list[Fact]:
-    """The first run of three passes or more whose graphs contain that of the pass before and a newer batch."""
-    run = passes[:1]
-    for before, after in itertools.pairwise(passes):
-        old = {row["call"] for row in before["through"] or ()}
-        new = {row["call"] for row in after["through"] or ()}
-        if after["nodes"] > before["nodes"] and old and old < new:
-            run.append(after)
-        elif len(run) >= 3:
-            break
-        else:
-            run = [after]
-    return run if len(run) >= 3 else []
 
 
 @rule("L12", "Weights change between the forward and the backward pass", family="loop", exact=True)

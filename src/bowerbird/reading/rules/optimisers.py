@@ -1,7 +1,6 @@
 """Rules of optimisers: which parameters each holds, and its learning rate: schedules and warm-ups."""
 
 import ast
-import math
 import re
 from collections.abc import Iterator
 
@@ -11,10 +10,7 @@ from bowerbird.reading.findings import Finding
 from bowerbird.reading.program import (
     Program,
     Unit,
-    dotted,
-    keyword,
     last_name,
-    receiver,
 )
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
@@ -72,7 +68,6 @@ def wrong_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[F
             said=f", and {name_of(facts, optimizer)} holds those of a module that is never called." if proved else ".",
             reached=len(moved["reached"]), name_of_2=name_of(facts, optimizer), held=held, optimizer=optimizer,
         )  # fmt: skip
-    yield from _replaced(facts)
 
 
 def _called(owners: dict[str, object], called: set[str]) -> bool:
@@ -89,82 +84,7 @@ def doubled(facts: FactStore) -> list[tuple[Fact, Fact]]:
     ]  # fmt: skip
 
 
-def _replaced(facts: FactStore) -> Iterator[Finding]:
-    """A layer that was put in after the optimiser was built."""
-    for moved in facts.of("module.moved"):
-        lost = sorted(set(moved["unowned"] or ()) & set(moved["reached"] or ()))
-        if not lost or not moved["moved"]:
-            continue
-        for optimizer in facts.of("optimizer.created"):
-            part = (optimizer["owners"] or {}).get(moved.subject)
-            known = sum(p["tensors"] for p in (optimizer["owners"] or {}).values())
-            if part and optimizer["tensors"] == known:
-                yield say(
-                    "L03b", "warning", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
-                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, lost_2=len(lost) - 1, part=part,
-                    optimizer=optimizer, lost_3=len(lost),
-                )  # fmt: skip
-                break
-            if part and optimizer["tensors"] > known:
-                yield say(
-                    "L03c", "error", optimizer.line, file=optimizer.file, facts=(optimizer.id, moved.id),
-                    name_of_2=name_of(facts, optimizer), moved=moved, lost=lost, tensors=optimizer["tensors"] - known,
-                    optimizer=optimizer, lost_2=len(lost),
-                )  # fmt: skip
-
-
-@rule("L10", "The optimiser is given frozen parameters", family="loop", exact=True)
-def frozen_parameters(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Parameters that require no gradient cannot be trained."""
-    untrained = list(forsaken(facts))
-    for optimizer in facts.of("optimizer.created"):
-        frozen, tensors = optimizer["frozen"], optimizer["tensors"]
-        if not frozen or not tensors:
-            continue
-        if frozen < tensors and not untrained:
-            yield say(
-                "L10b", "info", optimizer.line, file=optimizer.file, facts=(optimizer.id,), frozen=frozen,
-                tensors=tensors, name_of_2=name_of(facts, optimizer), optimizer=optimizer,
-            )  # fmt: skip
-            continue
-        idle = [s for s in facts.of("event.step") if s["identity"] == optimizer["identity"] and s["delta"]]
-        if idle:
-            continue
-        instead = f", while {untrained[0].subject}, which the loss reaches, is in none" if untrained else ""
-        yield say(
-            "L10", "error", optimizer.line, file=optimizer.file,
-            facts=(optimizer.id, *(f.id for f in untrained[:1])), name_of_2=name_of(facts, optimizer), frozen=frozen,
-            tensors=tensors, instead=instead, optimizer=optimizer,
-            said=(
-                f"; {len(untrained[0]['reached'])} tensors of {untrained[0].subject} have gradients and no optimiser "
-                f"({untrained[0].id})."
-                if untrained else "."
-            ),
-            why=untrained[0].subject if untrained else "the trainable module",
-        )  # fmt: skip
-
-
-# ---------- learning rates: schedules stepped at the wrong place, warm-ups that start at zero
-
-
-_PER_EPOCH = frozenset("StepLR MultiStepLR ExponentialLR CosineAnnealingLR".split())
-
-
-_SPENT = 1e-3
-
-
-@rule("L06", "The schedule is stepped at the wrong place", family="loop")
-def scheduled(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A schedule that counts epochs and is stepped for every batch is over long before training is."""
-    for unit in program:
-        for name, kind, call in _schedulers(unit):
-            for step in unit.all(ast.Call):
-                if last_name(step) != "step" or dotted(receiver(step)) != name or not unit.loops(step):
-                    continue
-                inner = unit.loops(step)[0]
-                per_batch = inner in unit.training_loops
-                if per_batch and kind in _PER_EPOCH:
-                    yield from _too_often(unit, facts, name, kind, call, step)
+# ---------- learning rates: warm-ups that start at zero
 
 
 def _schedulers(unit: Unit) -> Iterator[tuple[str, str, ast.Call]]:
@@ -173,86 +93,6 @@ def _schedulers(unit: Unit) -> Iterator[tuple[str, str, ast.Call]]:
             kind = last_name(value)
             if isinstance(value, ast.Call) and (kind.endswith("LR") or "Schedul" in kind or "OneCycle" in kind):
                 yield name, kind, value
-
-
-def _mentions(call: ast.Call, *words: str) -> bool:
-    text = ast.unparse(call)
-    return any(word in text for word in words)
-
-
-def _too_often(
-    unit: Unit, facts: FactStore, name: str, kind: str, call: ast.Call, step: ast.Call
-) -> Iterator[Finding]:  # fmt: skip
-    """The schedule's span is that of the epochs, or the rate would have vanished long before the end."""
-    loops = unit.loops(step)
-    span = keyword(call, {"CosineAnnealingLR": "T_max", "StepLR": "step_size"}.get(kind, "milestones"), 1)
-    epochs = _rounds(unit, facts, loops[1]) if len(loops) > 1 else _callers(unit, facts, step)
-    batches = _rounds(unit, facts, loops[0]) or 1
-    counts = True
-    if span is not None and kind != "ExponentialLR" and re.search(r"epoch", ast.unparse(span), re.I):
-        why = f"{kind} is told to span {ast.unparse(span)}, which counts epochs"
-    elif kind == "CosineAnnealingLR" and epochs and unit.constant(span) == epochs:
-        why = f"T_max is {epochs}, the number of epochs"
-    else:
-        counts = False
-        left = _left(unit, kind, call, span, batches * (epochs or 1))
-        if left is None or left > _SPENT:
-            return
-        why = (
-            f"after {batches * (epochs or 1)} batches (at least {batches} in each of {epochs or 1} epochs) the rate is "
-            f"{left:.1g} of its start"
-        )
-    seen = facts.of("event.scheduler", kind, line=step.lineno)
-    rates = (
-        f"; it went from {seen[0]['lr'][0]:.3g} to {seen[-1]['lr'][0]:.3g} in {len(seen)} steps"
-        if len(seen) > 1
-        else ""
-    )
-    yield say(
-        "L06", "error" if len(seen) > 1 and counts else "warning", step.lineno, file=unit.file,
-        facts=tuple(f.id for f in seen[:1]), name=name, why=why, rates=rates,
-        why_2=f" ({seen[0].id}, {seen[-1].id})" if seen else "",
-    )  # fmt: skip
-
-
-def _rounds(unit: Unit, facts: FactStore, loop: ast.AST) -> int | None:
-    """How many rounds a loop has: of the data set behind the loader where that is known, else those that were seen."""
-    seen = facts.first("run.loop", line=getattr(loop, "lineno", None))
-    if seen is None:
-        return None
-    wanted = ast.unparse(loop.iter) if isinstance(loop, ast.For) else ""
-    whole = [
-        math.ceil(f["len"] / f["batch_size"]) for f in facts.of("data.loader")
-        if f["len"] and isinstance(f["batch_size"], int) and f["shuffle"]
-    ]  # fmt: skip
-    if "load" in wanted and whole:
-        return max(whole)
-    return max(seen["of"] or 0, seen["iterations"])
-
-
-def _callers(unit: Unit, facts: FactStore, step: ast.Call) -> int | None:
-    """The rounds of the loop that calls the function around a step."""
-    function = unit.function(step)
-    if function is None:
-        return None
-    for call in unit.all(ast.Call):
-        if last_name(call) == function.name and unit.loops(call):
-            return _rounds(unit, facts, unit.loops(call)[0])
-    return None
-
-
-def _left(unit: Unit, kind: str, call: ast.Call, span: ast.expr | None, steps: int) -> float | None:
-    """The part of the learning rate that is left after so many steps of a decaying schedule."""
-    gamma = unit.constant(keyword(call, "gamma", 1 if kind == "ExponentialLR" else 2))
-    gamma = 0.1 if gamma is None and kind != "ExponentialLR" else gamma
-    if not isinstance(gamma, int | float) or not 0 < gamma < 1:
-        return None
-    size = unit.constant(span)
-    if kind == "ExponentialLR":
-        return float(gamma**steps)
-    if kind == "StepLR" and isinstance(size, int) and size > 0:
-        return float(gamma ** (steps // size))
-    return None
 
 
 @rule("L08", "The first learning rate is zero", family="loop")

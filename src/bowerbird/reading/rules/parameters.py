@@ -103,15 +103,7 @@ def _in_container(unit: Unit, node: ast.AST) -> bool:
     return any(isinstance(a, ast.Call) and last_name(a) in ("ModuleList", "Sequential") for a in unit.ancestors(node))
 
 
-# ---------- the layers that a class stores: shared by two branches, never called, stored too early
-
-
-def _uses(unit: Unit, info: ClassInfo, name: str) -> list[ast.Attribute]:
-    """Where a class reads one of its attributes outside its constructor's assignments."""
-    return [
-        n for n in unit.all(ast.Attribute, under=info.node)
-        if n.attr == name and isinstance(n.ctx, ast.Load) and dotted(n) == f"self.{name}"
-    ]  # fmt: skip
+# ---------- the layers that a class stores and never calls
 
 
 def _layers(unit: Unit, info: ClassInfo) -> dict[str, tuple[str, int]]:
@@ -136,60 +128,6 @@ _STATELESS = re.compile(
     r"ReLU|Tanh|Sigmoid|GELU|SiLU|Softmax|Dropout|Identity|Pool|Upsample|Flatten|Loss|Pad|ELU|Parameter|Softplus|Mish|"
     r"PixelShuffle|Unfold|Fold"
 )
-
-
-@rule("P03", "One layer serves two branches", family="modules")
-def two_branches(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A normalisation that is called where its unused twin was meant, or that mixes two distributions."""
-    for unit in program:
-        for info in unit.classes.values():
-            layers = _layers(unit, info) if info.is_module else {}
-            for name, (kind, _) in layers.items():
-                calls = [
-                    u for u in _uses(unit, info, name)
-                    if isinstance(unit.parents.get(u), ast.Call) and unit.parents[u].func is u  # type: ignore[attr-defined]
-                ]  # fmt: skip
-                within = [c for c in calls if (f := unit.function(c)) is not None and f.name != "__init__"]
-                if len({unit.function(c) for c in within}) != 1 or len(within) < 2 or _STATELESS.search(kind):
-                    continue
-                twins = [
-                    t for t, (k, _) in layers.items() if k == kind and t != name and not _uses(unit, info, t)
-                    and _stem(t) == _stem(name)
-                ]  # fmt: skip
-                if _exclusive(unit, within) or not (twins or "Norm" in kind):
-                    continue
-                yield _second_call(unit, facts, info, name, kind, within, twins)
-
-
-def _stem(name: str) -> str:
-    return name.rstrip("0123456789").rstrip("_")
-
-
-def _exclusive(unit: Unit, calls: list[ast.Attribute]) -> bool:
-    """Whether two calls stand in different arms of one condition, so that only one of them runs."""
-    around = [[a for a in unit.ancestors(c) if isinstance(a, ast.If | ast.IfExp)] for c in calls]
-    return any(around) and len({tuple(map(id, a)) for a in around}) == 1 and len(calls) == 2 and any(
-        isinstance(a, ast.IfExp) or (isinstance(a, ast.If) and a.orelse) for a in around[0]
-    )  # fmt: skip
-
-
-def _second_call(
-    unit: Unit, facts: FactStore, info: ClassInfo, name: str, kind: str, calls: list[ast.Attribute], twins: list[str]
-) -> Finding:  # fmt: skip
-    seen = [f for f in facts.of("module.calls", f"*{name}") if f["class"] == kind and f["calls"] > 1]
-    instead = f", and {twins[0]}, of the same class, is never called" if twins else ""
-    lines = " and ".join(str(c.lineno) for c in calls)
-    counted = f"; it was called {seen[0]['calls']} times ({seen[0].id})" if seen else ""
-    patch = None
-    if twins and unit.lines[calls[1].lineno - 1].count(f"self.{name}(") == 1:
-        patch = replace_line(
-            unit.file, calls[1].lineno, f"self.{name}(", f"self.{twins[0]}(", unit.lines, label=f"P03: {twins[0]}"
-        )
-    return say(
-        "P03", "warning", calls[1].lineno, file=unit.file, facts=tuple(f.id for f in seen[:1]), patch=patch, info=info,
-        name=name, instead=instead, kind=kind, lines=lines, counted=counted,
-        why=twins[0] if twins else "a layer of its own",
-    )  # fmt: skip
 
 
 @rule("P04", "A layer is defined and never used", family="modules")
@@ -225,32 +163,3 @@ def _reflects(unit: Unit, info: ClassInfo) -> bool:
 def _named_elsewhere(program: Program, unit: Unit, name: str) -> bool:
     word = rf"\.{re.escape(name)}\b|['\"]{re.escape(name)}['\"]"
     return any(re.search(word, other.text) for other in program if other is not unit)
-
-
-@rule("P07", "A module is used before it is initialised", family="modules", exact=True)
-def before_init(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Layers and parameters can be stored only after ``super().__init__()``."""
-    seen = set()
-    for error in facts.of("run.exception", "AttributeError"):
-        if re.search(r"before Module\.__init__\(\) call|has no attribute '_(modules|parameters)'", error["message"]):
-            seen.add((error.file, error.line))
-            yield say(
-                "P07", "error", error.line, file=error.file, facts=(error.id,), message=error["message"][:100],
-                error=error,
-            )  # fmt: skip
-    for unit in program:
-        for info in unit.classes.values():
-            init = info.methods.get("__init__")
-            if not info.is_module or init is None or not any(b.rpartition(".")[2] == "Module" for b in info.bases):
-                continue
-            stored = _layers(unit, info)
-            calls = [c.lineno for c in unit.all(ast.Call, under=init) if last_name(c) == "__init__"]
-            first = min((line for _, line in stored.values()), default=None)
-            if first is None or (calls and min(calls) <= first) or any(
-                file == unit.file and n is not None and init.lineno <= n <= (init.end_lineno or n) for file, n in seen
-            ):  # fmt: skip
-                continue
-            yield say("P07b" if calls else "P07c", "warning", first, file=unit.file, info=info)
-
-
-# ---------- sizes: parameters that broadcasting hides, and numbers of parameters that the text gives

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.patching import Patch, replace_line
-from bowerbird.reading.program import Function, Program, Unit, dotted, last_name, names_in, targets_of, words_in
+from bowerbird.reading.program import Program, Unit, dotted, targets_of, words_in
 
 
 def unit_of(program: Program, fact: Fact) -> Unit:
@@ -23,12 +23,6 @@ def _read(file: str) -> Unit | None:
         return Unit(file, text, ast.parse(text)) if text else None
     except (OSError, SyntaxError, ValueError):
         return None
-
-
-def function_at(unit: Unit, line: int | None) -> Function | None:
-    """The innermost function that holds a line."""
-    around = [f for f in unit.functions.values() if line is not None and f.lineno <= line <= (f.end_lineno or f.lineno)]
-    return max(around, key=lambda f: f.lineno, default=None)
 
 
 def class_at(unit: Unit, line: int | None) -> ast.ClassDef | None:
@@ -65,55 +59,10 @@ def assigned_in(
             yield statement
 
 
-def attribute_line(unit: Unit, line: int | None, wanted: str) -> int | None:
-    """For a line that uses ``self.x``: where the class assigns that attribute (its name must match)."""
-    holder = class_at(unit, line)
-    if holder is None or line is None:
-        return None
-    used = {dotted(n) for n in ast.walk(holder) if isinstance(n, ast.Attribute) and n.lineno == line}
-    for name in sorted(filter(None, used)):
-        if name.startswith("self.") and re.search(wanted, name, re.I):
-            for statement in unit.all(ast.Assign, under=holder):
-                if any(dotted(t) == name for t in targets_of(statement)):
-                    return statement.lineno
-    return None
-
-
-def given_at(program: Program, unit: Unit, line: int, wanted: str) -> tuple[Unit, int] | None:
-    """Where an argument that a line takes as it is was given: the call of the function or class around the line."""
-    function = function_at(unit, line)
-    if function is None:
-        return None
-    holder = class_at(unit, line)
-    names = {a.arg for a in function.args.args if re.search(wanted, a.arg, re.I)}
-    used = {n for s in unit.all(ast.stmt, under=function) if s.lineno == line for n in names_in(s)} & names
-    if not used or (holder is not None and function.name != "__init__"):
-        return None
-    if holder is not None and not any(
-        isinstance(s.value, ast.Name) for s in unit.all(ast.Assign, under=function) if s.lineno == line
-    ):
-        return None
-    called = holder.name if holder is not None else function.name
-    for other in (program.main, unit):
-        for call in other.all(ast.Call):
-            if last_name(call) == called and (call.args or call.keywords):
-                return other, call.lineno
-    return None
-
-
 def swap(program: Program, fact_file: str, line: int | None, old: str, new: str, label: str) -> Patch | None:
     """The patch that writes ``new`` for the only ``old`` at a line of one of the program's files."""
     unit = program.units.get(fact_file)
     return replace_line(fact_file, line, old, new, unit.lines, label=label) if unit and line else None
-
-
-def calls_at(unit: Unit, line: int, pattern: str) -> list[ast.Call]:
-    """Calls on a line whose last word matches."""
-    return [
-        c
-        for c in unit.all(ast.Call)
-        if c.lineno <= line <= (c.end_lineno or c.lineno) and re.search(pattern, last_name(c))
-    ]
 
 
 def mentions(node: ast.AST, pattern: str) -> bool:

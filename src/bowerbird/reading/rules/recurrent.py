@@ -65,69 +65,7 @@ def _start(fact: Fact) -> str:
     return f"Pass {fact['era'] + 1} starts from {earlier} (norm {fact['norm']:.3g})"
 
 
-@rule("R02", "A state is carried into sequences that do not continue", family="recurrent")
-def state_not_reset(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Carried states against whether the next batch begins where the last one ended."""
-    carried = [f for f in facts.of("recurrent.start") if f["carried"] and f["training"]]
-    if not carried:
-        return
-    fact, follows = carried[0], facts.first("probe.succession")
-    shuffled = [f for f in facts.of("data.loader") if f["shuffle"]]
-    unit = unit_of(program, fact)
-    evidence = f"{_start(fact)} ({fact.id})"
-    if follows is not None and follows["share"] > 0.5:
-        yield say(
-            "R02b", "ok", fact.line, file=fact.file, facts=(fact.id, follows.id), evidence=evidence,
-            follows=follows,
-        )  # fmt: skip
-        return
-    drawn = _drawn(unit)
-    if follows is None and not shuffled and drawn is None:
-        return
-    why = (
-        f"only {follows['share']:.0%} of the rows of the next batch begin at the last targets ({follows.id})"
-        if follows is not None
-        else f"the loader of line {shuffled[0].line} shuffles ({shuffled[0].id})"
-        if shuffled
-        else f"line {drawn} draws each batch anew"
-    )
-    place = _carry_line(unit, fact)
-    yield say(
-        "R02", "error" if follows is not None else "warning", place, file=fact.file, facts=(fact.id,),
-        evidence=evidence, why=why,
-    )  # fmt: skip
-
-
-def _drawn(unit: Unit) -> int | None:
-    """Where a function that makes batches draws them at random, or None."""
-    for function in unit.functions.values():
-        if re.search("batch|sample|data|chunk|get", function.name, re.I) and not re.search(
-            "dream|generate|predict|forward", function.name
-        ):
-            for call in unit.all(ast.Call, under=function):
-                if re.search(r"^(rand|randint|choice|randrange|permutation|randperm|shuffle)$", last_name(call)):
-                    return call.lineno
-    return None
-
-
-def _carry_line(unit: Unit, fact: Fact) -> int:
-    """Where the state is carried on: the statement that detaches it, else the one that takes it."""
-    functions = [unit.function(loop) for loop in unit.training_loops]
-    nodes = [*unit.training_loops, *(f for f in functions if f is not None)]
-    nodes += [f for f in (unit.function(c) for c in unit.calls("*backward")) if f is not None]
-    for node in nodes:
-        for statement in unit.all(ast.Assign, under=node):
-            named = any(_STATE.search((dotted(t) or "").rpartition(".")[2]) for t in targets_of(statement))
-            if named and re.search(r"detach|\.data\b|repackage", ast.unparse(statement.value)):
-                return statement.lineno
-    taken = _taken(unit)
-    return taken[0].lineno if taken is not None else placed(fact.line)
-
-
 # ---------- recurrent layers and their layouts: which axis is time, which output is the last
-
-
-_LAYERS = ("LSTM", "GRU", "RNN")
 
 
 @rule("R03", "The layer takes another axis for time", family="recurrent")
@@ -165,54 +103,6 @@ def axis_of_time(program: Program, facts: FactStore, run: Run) -> Iterator[Findi
             "R03" if not fact["batch_first"] else "R03b", "error", line, patch=patch, fact=fact, axis=axis,
             moved=moved,
         )  # fmt: skip
-
-
-@rule("R04", "The final state is taken at padding", family="recurrent")
-def last_at_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """An example alone against the same example in its padded batch; lengths that are not sorted."""
-    for fact in facts.of("run.exception"):
-        if "enforce_sorted" in str(fact["message"]):
-            yield say("R04b", "error", fact.line, message=str(fact["message"])[:120], fact=fact)
-    mixed = any(
-        f["batch_axis"] is not None and f["roles"][f["batch_axis"]] != "example"
-        for f in facts.of("probe.recurrent_axes")
-    )
-    for fact in facts.of("probe.recurrent_padding"):
-        if fact["change"] < 1e-4:
-            yield say("R04c", "ok", fact.line, fact=fact)
-            continue
-        if mixed:
-            continue
-        unit = unit_of(program, fact)
-        line = _last_taken(unit, fact.line)
-        if line is None:
-            continue
-        yield say("R04", "error" if fact["told"] else "warning", line, fact=fact)
-
-
-def _last_taken(unit: Unit, line: int | None) -> int | None:
-    """Where a class takes the last step: an index -1, else the final state of its recurrent layer."""
-    holder = next(
-        (c.node for c in unit.classes.values() if line and c.node.lineno <= line <= (c.node.end_lineno or 0)), None
-    )
-    if holder is None:
-        return None
-    places = [
-        n
-        for n in unit.all(ast.Subscript, under=holder)
-        if re.search(r"\[(:, )?-1\b", ast.unparse(n)[len(ast.unparse(n.value)) :])
-        and not re.search(r"shape|size|lengths", ast.unparse(n.value))
-    ]
-    outputs = [n for n in places if "[:, -1" in ast.unparse(n)]
-    for node in [*outputs, *places]:
-        return node.lineno
-    layers = {
-        dotted(t)
-        for s in unit.all(ast.Assign, under=holder)
-        if isinstance(s.value, ast.Call) and last_name(s.value) in _LAYERS
-        for t in targets_of(s)
-    }
-    return next((c.lineno for c in unit.all(ast.Call, under=holder) if dotted(c.func) in layers), None)
 
 
 # ---------- recurrent cells: which of their two states goes on

@@ -7,7 +7,7 @@ from typing import Any
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.findings import Finding
-from bowerbird.reading.origins import around, bindings
+from bowerbird.reading.origins import bindings, function_at
 from bowerbird.reading.phases import owners_of
 from bowerbird.reading.program import Program, Unit, dotted, last_name, names_in, receiver
 from bowerbird.reading.rules import rule
@@ -44,7 +44,7 @@ def _exponential(
         given = ast.unparse(call)
         if not re.search(r"loss|nll|\bce\b|cross_entropy|entropy|\bnl\b", given, re.I):
             continue
-        function = around(unit, call.lineno)
+        function = function_at(unit, call.lineno)
         text = ast.unparse(function) if function is not None else unit.text
         if not re.search(r"ppl|perplex", f"{text}{name}", re.I):
             continue

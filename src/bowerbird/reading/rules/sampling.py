@@ -7,10 +7,11 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding
+from bowerbird.reading.origins import function_at
 from bowerbird.reading.program import Function, Program, Unit, last_name
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import say
-from bowerbird.reading.rules.places import function_at, swap, unit_of
+from bowerbird.reading.rules.places import swap, unit_of
 from bowerbird.reading.running.run import Run
 
 _NOT_TRAINING = re.compile(

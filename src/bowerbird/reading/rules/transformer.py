@@ -7,21 +7,11 @@ from collections.abc import Iterator
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import calls_at, function_at
 from bowerbird.reading.program import Program, Unit, dotted, last_name, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import (
-    assigned_in,
-    attribute_line,
-    calls_at,
-    class_at,
-    first,
-    function_at,
-    given_at,
-    lines_where,
-    swap,
-    unit_of,
-)
+from bowerbird.reading.rules.places import assigned_in, class_at, first, lines_where, swap, unit_of
 from bowerbird.reading.running.run import Run
 
 
@@ -57,7 +47,7 @@ def _softmax_line(program: Program, fact: Fact) -> int:
 def view_for_transpose(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """A reshape beside a product whose input and output axes do not correspond."""
     for fact in facts.of("probe.view"):
-        yield say("T03", "warning" if str(fact["role"]).startswith("no ") else "error", fact.line, fact=fact)
+        yield say("T03", "error", fact.line, fact=fact)
 
 
 @rule("T06", "Scores are scaled by another width than that of the keys", family="transformer")
@@ -84,11 +74,6 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
         if not (of_model or multiplied):
             if abs(factor * width - 1) > 0.01 or width == 1:
                 continue
-        unit = unit_of(program, fact)
-        at = placed(fact["scaled_at"] or fact.line)
-        line = attribute_line(unit, at, "scale|norm|temp|sqrt|d_?k|dim|size|width") or at
-        line = at if not re.search(r"scale|sqrt|temp|norm", unit.lines[line - 1], re.I) else line
-        given = given_at(program, unit, line, r"scale|temp|norm|^d_|dim|size|width")
         what = (
             f"the root of the model's width, {taken}"
             if of_model
@@ -97,46 +82,30 @@ def scale(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             else "the width itself"
         )
         yield say(
-            "T06", "error" if of_model or multiplied else "info", given[1] if given else line,
-            file=given[0].file if given else fact.file, what=what, factor=factor, width=width, right=right, fact=fact,
+            "T06", "error" if of_model or multiplied else "info", fact["scaled_at"] or fact.line, what=what,
+            factor=factor, width=width, right=right, fact=fact,
         )  # fmt: skip
 
 
 # ---------- masks: who sees whom, which positions are hidden, and masks that hide nothing
 
 
-def _generates(fact: Fact, program: Program) -> bool:
-    shift = fact["shift"]
-    if isinstance(shift, dict):
-        return shift.get("by") in (1, 2)
-    if fact["sequences"] == 2 and re.search(r"tgt|trg|target|dec", str(fact["named"] or ""), re.I):
-        return not fact["mask_argument"]
-    if (
-        fact["sequences"] != 1
-        or fact["mask_argument"]
-        or re.search(r"bert|mask|mlm|encoder|diffus", fact["class"], re.I)
-    ):
-        return False
-    named = re.search(r"gpt|causal|language|decoder|(^|_)lm$|LM$|autoregress", str(fact["class"]), re.I)
-    return bool(fact["generates"] or named)
+def _predicts(fact: Fact) -> bool:
+    """Whether the targets of a sequence model are the tokens that come next."""
+    return isinstance(fact["shift"], dict) and fact["shift"].get("by") in (1, 2)
 
 
-def leaks(facts: FactStore, program: Program) -> list[Fact]:
+def leaks(facts: FactStore) -> list[Fact]:
     """Sequence models that predict what comes next and see it."""
-    found = []
-    for fact in facts.of("probe.causality"):
-        shift = fact["shift"] if isinstance(fact["shift"], dict) else {}
-        along = "column" if shift.get("axis") == 0 else "row"
-        if fact[f"{along}_before"] and _generates(fact, program) and not fact["random"]:
-            found.append(fact)
-    return found
+    found = [fact for fact in facts.of("probe.causality") if _predicts(fact) and not fact["random"]]
+    return [fact for fact in found if fact["column_before" if fact["shift"].get("axis") == 0 else "row_before"]]
 
 
 @rule("T02", "Positions see what they are to predict", family="transformer")
 def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
     """One token was changed and outputs at earlier positions moved."""
     for fact in facts.of("probe.causality"):
-        if fact["row_before"] is False and _generates(fact, program):
+        if fact["row_before"] is False and _predicts(fact):
             yield say("T02d", "ok", fact.line, fact=fact)
     for fact in facts.of("probe.raster"):
         if not fact["before"] and not fact["itself"]:
@@ -145,92 +114,37 @@ def future_seen(program: Program, facts: FactStore, run: Run) -> Iterator[Findin
             "T02" if not fact["before"] else "T02b", "error", fact.line,
             which="earlier pixels" if fact["before"] else "itself", fact=fact,
         )  # fmt: skip
-    for fact in leaks(facts, program):
-        unit = unit_of(program, fact)
-        if any(f["sums_to_one"] is False for f in facts.of("probe.attention")) or facts.of("probe.view"):
-            continue
-        line = _mask_line(unit, fact, facts)
-        yield say("T02c", "error" if isinstance(fact["shift"], dict) else "warning", line, fact=fact)
+    elsewhere = _tiny_masks(facts) or facts.of("probe.view") or any(
+        fact["sums_to_one"] is False for fact in facts.of("probe.attention")
+    )  # fmt: skip
+    for fact in leaks(facts) if not elsewhere else ():
+        yield say("T02c", "error", _mask_line(unit_of(program, fact), fact, facts), fact=fact)
 
 
 def _mask_line(unit: Unit, fact: Fact, facts: FactStore) -> int:
-    """Where the mask is lost or should be: a discarded mask, the target's mask, the attention call, the softmax."""
+    """Where the mask should be: a discarded mask, the target's mask, the call of attention, the softmax."""
     for statement in unit.all(ast.Expr):
         if isinstance(statement.value, ast.Call) and last_name(statement.value) in ("masked_fill", "tril", "triu"):
             return statement.lineno
-    tiny = _tiny_masks(facts)
-    if tiny:
-        return int(str(tiny[0][1]["line"]))
-    masked = [
-        m["line"] for f in facts.of("probe.attention") if f.file == unit.file
-        for m in f["masks"] or () if m.get("share") and str(m["name"]).startswith("masked_fill")
-    ]  # fmt: skip
-    if masked and fact["sequences"] == 1:
-        return int(masked[0])
     for call in unit.calls("scaled_dot_product_attention"):
-        words = {k.arg: k.value for k in call.keywords}
-        if len(call.args) < 4 and not ({"is_causal", "attn_mask"} & set(words)):
-            return call.lineno
-        causal = words.get("is_causal")
-        if isinstance(causal, ast.Constant) and causal.value is False:
-            return causal.lineno
+        return call.lineno
     if fact["sequences"] == 2:
         for assigned in assigned_in(unit, r"(tgt|trg|target|dec|look)\w*mask|mask\w*(tgt|trg|dec)"):
             names = " ".join(dotted(t) or "" for t in targets_of(assigned))
             made = re.search("tri[lu]|subsequent|causal|no_?peak|look", ast.unparse(assigned))
             if not made and not re.search("src|enc|cross|mem", names, re.I):
-                return _triangle(unit, assigned) or assigned.lineno
-    for call in unit.all(ast.Call):
-        if (
-            re.search("attn|attention|transformer|encoder|decoder|layers?$", last_name(call), re.I)
-            and call.args
-            and unit.class_around(call) is not None
-        ):
-            same = [dotted(a) for a in call.args[:3]]
-            if (
-                len(same) == 3
-                and len(set(same)) == 1
-                and same[0]
-                and not any(k.arg and "mask" in k.arg for k in call.keywords)
-            ):
-                if len(call.args) == 3:
-                    return call.lineno
-    soft = next((f for f in facts.of("softmax.call") if f.file == unit.file and f.line and _of_attention(f)), None)
-    return placed(soft.line if soft is not None else fact.line)
-
-
-def _triangle(unit: Unit, assigned: ast.AST) -> int | None:
-    """Where a triangle is made in a method that an assignment calls: it hides the wrong half."""
-    called = {last_name(c) for c in ast.walk(assigned) if isinstance(c, ast.Call)}
-    for function in unit.functions.values():
-        if function.name in called:
-            for call in unit.all(ast.Call, under=function):
-                if last_name(call) in ("tril", "triu"):
-                    return call.lineno
-    return None
-
-
-def _of_attention(fact: Fact) -> bool:
-    shape = fact["shape"] or []
-    return len(shape) >= 3 and shape[-1] == shape[-2]
+                return assigned.lineno
+    soft = [f for f in facts.of("softmax.call") if f.file == unit.file and len(set((f["shape"] or [0, 1])[-2:])) == 1]
+    return placed(soft[0].line if soft else fact.line)
 
 
 @rule("T04", "The mask hides the wrong positions", family="transformer")
 def polarity(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """Attention that falls on padding alone; key_padding_mask that is True where there is something."""
+    """Attention that falls on padding alone."""
     for fact in facts.of("probe.padding_weight"):
         if (fact["on_padding"] > 0.98 and fact["share"] < 0.9) or fact["nan"]:
             unit = unit_of(program, fact)
             yield say("T04", "error", _polarity_line(unit, fact), fact=fact)
-    for fact in facts.of("probe.key_padding"):
-        if fact["hidden_first"] > 0.95 and fact["hidden_last"] < 0.5:
-            unit = unit_of(program, fact)
-            line = next((s.lineno for s in assigned_in(unit, "mask") if re.search("!=|ne\\(", ast.unparse(s))), None)
-            if line is None:
-                line = next(
-                    (c.lineno for c in unit.all(ast.Call) for k in c.keywords if k.arg == fact["name"]), fact.line
-                )
-            yield say("T04b", "error", line, fact=fact)
 
 
 def _polarity_line(unit: Unit, fact: Fact) -> int:
@@ -291,52 +205,22 @@ def sinusoid(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
             else f"the frequencies end at {fact['last']:.2g} (a wave of {fact['longest']:.3g} positions) instead of "
             "about 1e-4"
         )
-        severity: Severity = "warning" if fact["of_times"] else "error"
+        severity: Severity = "error"
         if odd:  # another base is a choice; waves of more than six million positions tell none of them apart
             severity = "warning" if fact["last"] <= 1e-6 else "info"
         yield say("T08", severity, line, fact=fact, said=said)
 
 
-@rule("T09", "Positions do not reach the model", family="transformer")
+@rule("T09", "Positions vary along the batch", family="transformer")
 def positions(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """An encoding that changes nothing, varies along the batch, or a model that does not notice an exchange."""
-    told = False
+    """An encoding that is the same at all positions of a sequence, where sequences lie along the other axis."""
+    flow = facts.first("probe.causality")
+    batches = {loader["batch_size"] for loader in facts.of("data.loader")}
     for fact in facts.of("probe.positions"):
-        unit = unit_of(program, fact)
-        lines = [n for n in fact["lines"] or () if isinstance(n, int)]
-        dropped = fact["changes"] < 1e-7
-        flow = facts.first("probe.causality")
-        time_first = bool(
-            flow and (flow["column_before"] or flow["column_after"]) and not (flow["row_before"] or flow["row_after"])
-        )
-        across = (
-            fact["first_axis"] > 1e-6
-            and fact["second_axis"] < 1e-7
-            and not time_first
-            and (flow is not None or _insensitive(facts))
-        )
-        same = (
-            not dropped and not across and fact["additive"] and fact["first_axis"] < 1e-7 and fact["second_axis"] < 1e-7
-        )
-        if not dropped and not across and not same:
-            continue
-        told = True
-        function = function_at(unit, lines[0]) if lines else None
-        discarded = lines_where(unit, function, r"[-+*/(]", ast.Expr)
-        line = (discarded if dropped else lines) or [placed(fact.line)]
-        yield say("T09" if dropped else "T09b" if same else "T09c", "error", line[0], fact=fact)
-    for fact in facts.of("probe.order"):
-        if told or fact["change"] > 1e-6:
-            continue
-        unit = unit_of(program, fact)
-        holder = unit.classes.get(str(fact["class"]))
-        places = [s.lineno for s in assigned_in(unit, r"pos|^pe$", under=holder.node)] if holder else []
-        if places:
-            yield say("T09d", "error", places[-1], fact=fact)
-
-
-def _insensitive(facts: FactStore) -> bool:
-    return any(fact["change"] < 1e-6 for fact in facts.of("probe.order"))
+        examples, length = (fact["shape"] or [0, 0])[:2]
+        known = (flow["row_before"] or flow["row_after"]) if flow is not None else examples in batches - {length}
+        if known and fact["first_axis"] > 1e-6 and fact["second_axis"] < 1e-7:
+            yield say("T09", "error", first(list(fact["lines"] or ()), fact.line), fact=fact)
 
 
 @rule("T13", "Tied weights are not one tensor", family="transformer", exact=True)
@@ -452,14 +336,14 @@ def padding_in_loss(program: Program, facts: FactStore, run: Run) -> Iterator[Fi
         )  # fmt: skip
 
 
-@rule("T12", "The mean over a sequence counts its padding", family="transformer")
-def pooled_padding(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """More padding changes the answer, and a mean over positions is taken on the way."""
+@rule("T12", "Padding changes the answer", family="transformer")
+def padding_counts(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """An example alone against the same in its padded batch: a mean over all positions, a last step that is padding."""
     spoilt = any(not f["sums_to_one"] for f in facts.of("probe.attention")) or facts.of("probe.view")
+    axes = [f["roles"][f["batch_axis"]] for f in facts.of("probe.recurrent_axes") if f["batch_axis"] is not None]
     for fact in facts.of("probe.padding"):
-        if fact["change"] < 1e-4 or not fact["means"] or spoilt:
-            continue
-        place = fact["means"][-1]
-        unit = program.units.get(place["file"], program.main)
-        masked = re.search("mask|keep|pad|valid", unit.lines[place["line"] - 1], re.I)
-        yield say("T12", "error" if masked else "warning", place["line"], file=place["file"], fact=fact)
+        if fact["change"] < 1e-4:
+            yield say("T12b", "ok", fact.line, fact=fact)
+        elif not spoilt and set(axes) <= {"example"} and fact.line is not None:
+            masked = fact["told"] or re.search("mask|keep|pad|valid", program.line(fact.line, fact.file), re.I)
+            yield say("T12", "error" if masked else "warning", fact.line, fact=fact)

@@ -7,10 +7,11 @@ from typing import Any
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.origins import calls_at, function_at
 from bowerbird.reading.program import Program, last_name, names_in, targets_of
 from bowerbird.reading.rules import rule
 from bowerbird.reading.rules.messages import placed, say
-from bowerbird.reading.rules.places import calls_at, function_at, swap, unit_of
+from bowerbird.reading.rules.places import swap, unit_of
 from bowerbird.reading.running.formula import coefficient
 from bowerbird.reading.running.run import Run
 
@@ -49,38 +50,12 @@ def scale_confused(program: Program, facts: FactStore, run: Run) -> Iterator[Fin
             fact, line = (term, term.line) if wrong_term else (sampler, sampler["line_of_scale"])
             told.add(term.id)
             yield say("V02c", "error", line, facts=(term.id, sampler.id), term=term, sampler=sampler, fact=fact)
-    for sampler in facts.of("probe.sampler"):
-        uniform = set(sampler["draws"] or ()) & {"rand", "rand_like"} and not set(sampler["draws"]) & {
-            "randn",
-            "randn_like",
-        }
-        if uniform:
-            yield say(
-                "V02d", "error", sampler.line, file=sampler.file, facts=(sampler.id,),
-                draws=", ".join(sampler["draws"]), sampler=sampler,
-            )  # fmt: skip
-    yield from _against_its_name(facts, told)
     for term in facts.of("probe.kl"):
         if term["reading"] or term["bounded"] or not term["named"] or term.id in told or (term["error"] or 1) < 0.02:
             continue
         at_prior = abs(term["at_prior"] or 0.0)
         severity: Severity = "error" if at_prior > 1e-3 or term["negative"] else "warning"
         yield say("V02", severity, term.line, file=term.file, facts=(term.id,), term=term)
-
-
-def _against_its_name(facts: FactStore, told: set[str]) -> Iterator[Finding]:
-    """A formula that stands alone and takes what is called a log-variance for something else."""
-    sites = [*facts.of("probe.kl"), *facts.of("probe.sampler")]
-    for fact in sites:
-        explicit = re.search(r"log_?(var|std)", str(fact["scale"]), re.I)
-        alone = not any(_related(fact, other) and other.topic != fact.topic and other["reading"] for other in sites)
-        if fact.id in told or not fact["reading"] or fact["reading"] == fact["claimed"] or not explicit or not alone:
-            continue
-        what = "KL term" if fact.topic == "probe.kl" else "sampler"
-        yield say(
-            "V02b", "warning", (fact["line_of_scale"] if fact.topic == "probe.sampler" else fact.line), fact=fact,
-            what=what,
-        )  # fmt: skip
 
 
 # ---------- the KL term: how it is reduced against the reconstruction, and its sign

@@ -35,7 +35,6 @@ class Live:
         self.tables: dict[str, dict[str, Any]] = {}  # local names of functions that multiply up a schedule
         self.measured: dict[str, dict[str, Any]] = {}  # local names of functions that walk data and measure
         self.losses: list[dict[str, Any]] = []
-        self.recurrent: Mapping[nn.Module, Any] = {}
         self.cache: dict[str, Any] = {}
         self.unused: dict[tuple[str, int, str], int] = {}  # how often what a line computed was thrown away
         self.used: set[tuple[str, int, str]] = set()

@@ -318,7 +318,6 @@ class Session:
         live.locals = self.locals
         live.tables, live.measured = self.tables, self.measured
         live.losses = self.functions.losses
-        live.recurrent = self.recurrent.pasts
         flow = self.functions.flow
         live.unused, live.used, live.graphs, live.lent = flow.thrown_away(), flow.used, flow.graphs, flow.lent
         live.passing = self.passing

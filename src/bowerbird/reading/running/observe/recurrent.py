@@ -5,7 +5,6 @@ from: zeros, something of this era (an encoder), or a final state of an earlier 
 whether the graph of that era still hangs on it (attached).
 """
 
-import weakref
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,32 +20,18 @@ from bowerbird.reading.running.recorder import Recorder
 
 KINDS = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 MOST_ERAS = 12
-LARGEST = 400_000
-
-
-@dataclass
-class Pass:
-    """The first call of a layer in an era: the input of its root, and whether the state was carried over."""
-
-    era: int
-    carried: bool
-    attached: bool
-    root: weakref.ref[nn.Module] | None
-    given: list[torch.Tensor]
-    line: int | None
 
 
 @dataclass
 class Past:
-    """What is known of one layer: its passes, and its final states with their eras."""
+    """What is known of one layer: the era of its last first call, and its final states with their eras."""
 
     era: int = -1
-    passes: list[Pass] = field(default_factory=list)
     finals: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
 
 class RecurrentWatch:
-    """Patches the forward of recurrent layers; ``pasts`` is kept for probes."""
+    """Patches the forward of recurrent layers."""
 
     def __init__(self, recorder: Recorder, modules: ModuleWatch, training: TrainingWatch) -> None:
         self.recorder, self.modules, self.training = recorder, modules, training
@@ -77,18 +62,13 @@ class RecurrentWatch:
     def _enter(self, layer: nn.Module, state: Any) -> None:
         past = self.pasts.setdefault(layer, Past())
         era = self.training.backwards
-        if past.era == era or len(past.passes) >= MOST_ERAS:
+        if past.era == era or era >= MOST_ERAS:
             return
         past.era = era
         states = [t.detach() for t in tensors(state)]
         carried = self._carried(states, era)
         file, line = self.recorder.here()
-        root = self.modules.active[0] if self.modules.active else None
-        given = [t.detach().clone() for t in tensors(self.modules.given)[:3] if t.numel() <= LARGEST]
         attached = any(t.requires_grad and t.grad_fn is not None for t in tensors(state))
-        past.passes.append(
-            Pass(era, carried is not None, attached, weakref.ref(root) if root is not None else None, given, line)
-        )
         value = {
             **self.recorder.tick(), "era": era, "norm": max((float(t.norm()) for t in states), default=0.0),
             "given": bool(states), "carried": carried is not None, "attached": carried is not None and attached,

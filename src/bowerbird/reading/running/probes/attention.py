@@ -1,7 +1,6 @@
 """Probes of attention: what the weights sum to, how scores are scaled, and reshapes in the place of transpositions."""
 
 import itertools
-import math
 import operator
 from typing import Any
 
@@ -13,7 +12,6 @@ from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.tracing import Op, Traced, contraction, scalar, traced
 
-NO_ROLE = "no operand of attention"
 _SHAPE = frozenset(
     "view reshape transpose permute contiguous clone unsqueeze squeeze flatten swapaxes movedim t mT "
     "__getitem__ expand split chunk unbind float to type_as".split()
@@ -159,10 +157,6 @@ def _filled(op: Op) -> dict[str, Any]:
         mask = op.argument(1, "mask")
         share = float(mask.float().mean()) if isinstance(mask, torch.Tensor) else None
         return {"value": value, "share": share}
-    if op.name == "where":
-        numbers = [scalar(a) for a in op.args[1:3]]
-        value = next((n for n in numbers if n is not None), None)
-        return {"value": value, "share": None}
     low = [float(t.min()) for t in op.operands() if t.is_floating_point()]
     return {"value": min(low, default=0.0), "share": None}
 
@@ -239,19 +233,10 @@ def views(live: Live) -> None:
             if not isinstance(source, torch.Tensor) or not _mixed(list(source.shape), list(op.out.shape)):
                 continue
             role = _role(op, trace, weights)
-            if role or _carried_over(list(source.shape), list(op.out.shape)):
+            if role:
                 seen.add(op.line)
-                value = {"from": list(source.shape), "to": list(op.out.shape), "role": role or NO_ROLE}
+                value = {"from": list(source.shape), "to": list(op.out.shape), "role": role}
                 live.record("probe.view", trace.name, value, line=op.line, file=op.file)
-
-
-def _carried_over(before: list[int], after: list[int]) -> bool:
-    """Whether an axis of a size that no other has stands behind axes that it stood before, or the other way round."""
-    old, new = before[1:], after[1:]
-    if before[:1] != after[:1]:
-        return False
-    kept = [n for n in old if n > 1 and old.count(n) == new.count(n) == 1]
-    return any(math.prod(old[: old.index(n)]) != math.prod(new[: new.index(n)]) for n in kept)
 
 
 def _role(op: Op, trace: Traced, weights: set[int]) -> str:

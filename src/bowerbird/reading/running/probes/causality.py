@@ -65,23 +65,13 @@ def causality(live: Live) -> None:
         if found is None:
             continue
         found |= {
-            "class": type(module).__name__,
             "argument": place,
-            "named": _argument_name(module, place),
             "sequences": len(sequences),
             "shape": list(ids.shape),
             "shift": _shift(live, ids),
             "generates": any(hasattr(module, n) for n in ("generate", "greedy_decode")) and not _timed(module),
-            "mask_argument": any(
-                "mask" in p for p in inspect.signature(inspect.unwrap(type(module).forward)).parameters
-            ),
         }
         live.record("probe.causality", name, found, at=type(module))
-
-
-def _argument_name(module: nn.Module, place: int) -> str:
-    words = list(inspect.signature(inspect.unwrap(type(module).forward)).parameters)[1:]
-    return words[place] if place < len(words) else ""
 
 
 def _timed(module: nn.Module) -> bool:

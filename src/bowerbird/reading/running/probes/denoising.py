@@ -77,7 +77,6 @@ class Event:
         self.time: Any = more.get("time")
         self.out: torch.Tensor | None = more.get("out")
         self.made: tuple[str, int | None] = more.get("made", ("", None))
-        self.others: tuple[Any, ...] = more.get("others", ())
 
 
 class Watch(TorchFunctionMode):
@@ -127,13 +126,9 @@ class Watch(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             answer = torch.randn(found[0].shape) * 0.1 if self.scale < 1 else found[0].clone()
             kept = tensors((args, kwargs))[0].detach().clone()
-        others = tuple(a for i, a in enumerate(args) if i not in (0, place)) + tuple(
-            v for k, v in kwargs.items() if k != named
-        )
         file, line = self.live.recorder.here()
-        for x, given, result in _halves(kept, others, answer):
-            self.shape = x.shape
-            self.events.append(Event("net", x, line, file, time=time, out=result, made=self.last, others=given))
+        self.shape = kept.shape
+        self.events.append(Event("net", kept, line, file, time=time, out=answer, made=self.last))
         return answer if isinstance(out, torch.Tensor) else out
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -173,25 +168,6 @@ def _light(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     answer.__wrapped__ = forward  # type: ignore[attr-defined]
     return answer
-
-
-def _halves(
-    x: torch.Tensor, others: tuple[Any, ...], answer: torch.Tensor
-) -> list[tuple[torch.Tensor, tuple[Any, ...], torch.Tensor]]:  # fmt: skip
-    """A call for a batch that was doubled, with and without a condition, as two calls."""
-    half = x.shape[0] // 2
-    if x.shape[0] % 2 or not half or answer.shape != x.shape or not torch.equal(x[:half], x[half:]):
-        return [(x, others, answer)]
-
-    def part(value: Any, where: slice) -> Any:
-        whole = isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == 2 * half
-        return value[where] if whole else value
-
-    with torch._C.DisableTorchFunction():
-        return [
-            (x[where], tuple(part(o, where) for o in others), answer[where])
-            for where in (slice(0, half), slice(half, None))
-        ]
 
 
 def _few(items: Any, line: int, file: str) -> Iterator[Any]:

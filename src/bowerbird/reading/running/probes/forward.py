@@ -59,13 +59,8 @@ def forward_process(live: Live) -> None:
         if not spread <= 1e-4 or not abs(s) >= 1e-9 or not abs(a) < 1e6:
             continue
         file, line = place_of(function)
-        value = {
-            "signal": a,
-            "noise": s,
-            "sum_of_squares": a * a + s * s,
-            "t": step,
-            "bar": float(bar[step]) if bar is not None and step < len(bar) else None,
-        }
+        known = float(bar[step]) if bar is not None and step < len(bar) else None
+        value = {"signal": a, "noise": s, "sum_of_squares": a * a + s * s, "t": step, "bar": known}
         live.record("probe.noising", name, value, line=line, file=file)
         if abs(a * a + s * s - 1) < 1e-3:
             _inverses(live, owner, a, s, step)

@@ -1,5 +1,6 @@
 """Probes of padding: whether it changes answers, and how much attention falls on it."""
 
+import inspect
 import re
 from typing import Any
 
@@ -10,47 +11,84 @@ from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
 from bowerbird.reading.running.probes.causality import run_once, tokens_of
-from bowerbird.reading.running.tracing import traced
+from bowerbird.reading.running.tracing import Op, Traced, traced
 
 
 @probe("padding")
 def padding(live: Live) -> None:
-    """Adds padding to a batch of padded sequences and looks whether the answers change."""
+    """An example alone and unpadded against the same example in its padded batch."""
     for trace in traced(live):
-        sequences = tokens_of((trace.args, trace.kwargs))
-        if not sequences:
-            continue
-        place, ids = sequences[0]
-        pad = _pad_of(live, trace.module)
-        if pad is None or not bool((ids[:, -1] == pad).any()) or bool((ids[:, 0] == pad).any()):
-            continue
-        if not bool((ids != pad).any()):
-            continue
-        more = torch.full((ids.shape[0], 3), pad, dtype=ids.dtype)
-        args = list(trace.args)
-        args[place] = torch.cat([ids, more], dim=1)
-        with live.frozen(trace.module):
-            trace.module.eval()
-            try:
-                wide = tensors(run_once(live, trace.module, args, trace.kwargs))
-            except Exception:  # its positions or masks do not reach that far
-                continue
-        pairs = [
-            (a, b)
-            for a, b in zip(tensors(trace.out), wide, strict=False)
-            if a.shape == b.shape and a.is_floating_point()
-        ]
-        if not pairs or pairs[0][0].ndim > 2 or not bool((pairs[0][0] + pairs[0][1]).isfinite().all()):
-            continue
-        a, b = pairs[0]
-        change = float((a - b).abs().max() / (a.abs().max() + 1e-9))
-        means = [
-            {"line": o.line, "file": o.file}
-            for o in trace.ops
-            if o.name == "mean" and o.line and o.operands()[0].ndim == 3
-        ]
-        value = {"change": change, "pad": pad, "means": means[:3]}
-        live.record("probe.padding", trace.name, value, at=type(trace.module))
+        pad = _pad_of(live, trace.module) or 0
+        batches = [x for x in tensors(trace.args) if x.ndim >= 2 and min(x.shape[:2]) >= 2]
+        found = [(x, axis, lengths) for x in batches[:1] for axis in (1, 0)
+                 if (lengths := _lengths(x, pad, axis)) is not None]  # fmt: skip
+        if found:
+            with live.frozen(trace.module):
+                trace.module.eval()
+                try:
+                    value = _alone(live, trace, *found[0])
+                except Exception:  # the model does not take a batch of one
+                    value = None
+            if value is not None:
+                file, line = _place(trace)
+                live.record("probe.padding", trace.name, value, line=line, file=file or None)
+
+
+def _lengths(x: torch.Tensor, pad: int, axis: int) -> torch.Tensor | None:
+    """The lengths of padded sequences: every row ends with padding alone, one is full, and they differ."""
+    rows = x.movedim(axis, 1)
+    empty = (rows == pad) if rows.ndim == 2 else (rows == 0).flatten(2).all(-1)
+    lengths = rows.shape[1] - empty.flip(1).long().cumprod(1).sum(1)
+    inside = torch.arange(rows.shape[1])[None] < lengths[:, None]
+    clean = rows.ndim > 2 or not bool((empty & inside).any())
+    differ = int(lengths.min()) < int(lengths.max()) == rows.shape[1]
+    return lengths if clean and differ and int(lengths.min()) >= 1 else None
+
+
+def _alone(live: Live, trace: Traced, x: torch.Tensor, axis: int, lengths: torch.Tensor) -> dict[str, Any] | None:
+    """By how much the answer to the shortest example differs; None where there is none for a whole example."""
+    row, size = int(lengths.argmin()), len(lengths)
+    length = int(lengths[row])
+    names = [*inspect.signature(trace.module.forward).parameters]
+
+    def cut(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return type(value)(map(cut, value)) if type(value) in (list, tuple) else value
+        if value.ndim >= 2 and value.shape[axis] == x.shape[axis] and value.shape[1 - axis] == size:
+            return value.narrow(1 - axis, row, 1).narrow(axis, 0, length)
+        if value.ndim >= 1 and value.shape[0] == size:
+            return value[row : row + 1]
+        return value.narrow(1, row, 1) if value.ndim == 3 and value.shape[1] == size else value
+
+    whole = next(iter(tensors(trace.out)), None)
+    kwargs = {key: cut(value) for key, value in trace.kwargs.items()}
+    single = next(iter(tensors(run_once(live, trace.module, list(map(cut, trace.args)), kwargs))), None)
+    if whole is None or single is None or not whole.is_floating_point() or whole.shape[:1] != (size,):
+        return None
+    if whole.ndim > 2 or single.shape != whole[row : row + 1].shape:
+        return None
+    change = float((whole[row] - single[0]).abs().max() / (whole.abs().max() + 1e-9))
+    told = any(re.search("len|mask", name) for name in (*names[: len(trace.args)], *trace.kwargs))
+    return {"change": change, "row": row, "length": length, "padded_to": x.shape[axis], "told": told}
+
+
+_LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+
+def _place(trace: Traced) -> tuple[str, int | None]:
+    """Where the positions of a sequence become one: a mean, a last step, else a recurrent layer's final state."""
+    for wanted in (_pools, lambda op: op.name in _LAYERS):
+        places = [(op.file, op.line) for op in trace.ops if op.line is not None and wanted(op)]
+        if places:
+            return places[-1]
+    return "", None
+
+
+def _pools(op: Op) -> bool:
+    if op.name == "__getitem__" and op.operands()[0].ndim == 3:
+        at = op.args[1]
+        return any(isinstance(i, int) and i == -1 for i in (at if isinstance(at, tuple) else (at,)))
+    return op.name == "mean" and op.operands()[0].ndim == 3
 
 
 def _pad_of(live: Live, module: nn.Module) -> int | None:
@@ -94,22 +132,3 @@ def masks(live: Live) -> None:
                     file=op.file,
                 )
                 break
-    for path, module in live.modules().items():
-        given = live.inputs(module)
-        if given is None:
-            continue
-        for name, mask in given[1].items():
-            if (
-                name.endswith("key_padding_mask")
-                and isinstance(mask, torch.Tensor)
-                and mask.dtype == torch.bool
-                and mask.ndim == 2
-            ):
-                first, last = float(mask[:, 0].float().mean()), float(mask[:, -1].float().mean())
-                keys: dict[str, Any] = {
-                    "hidden_first": first,
-                    "hidden_last": last,
-                    "share": float(mask.float().mean()),
-                    "name": name,
-                }
-                live.record("probe.key_padding", path, keys, at=module)

@@ -1,23 +1,18 @@
-"""Probes of positions: the sinusoids, what is added along which axis, whether order matters; and of tied weights."""
+"""Probes of positions: the sinusoids, and along which axis an encoding varies; and of tied weights."""
 
-import inspect
 import re
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from bowerbird.reading.running.live import Live
-from bowerbird.reading.running.observe.modules import tensors
 from bowerbird.reading.running.probes import probe
-from bowerbird.reading.running.probes.causality import run_once, scores_of, tokens_of
-from bowerbird.reading.running.tracing import traced
 
 
 @probe("positions")
 def positions(live: Live) -> None:
-    """Encodings of position: identity of the sinusoid, whether they change their input, and along which axis."""
+    """Encodings of position: identity of the sinusoid, and along which axis they vary."""
     done: set[type] = set()
     for path, module in live.user_modules().items():
         kind = type(module)
@@ -34,30 +29,6 @@ def positions(live: Live) -> None:
             if found is not None:
                 done.add(kind)
                 live.record("probe.positions", path, {**found, "class": kind.__name__}, at=kind)
-        given = live.inputs(module)
-        first = given[0][0] if given is not None and given[0] else None
-        if isinstance(first, torch.Tensor) and first.ndim == 1:
-            _of_times(live, path, module)
-
-
-@probe("position_functions")
-def position_functions(live: Live) -> None:
-    """Functions that make a table of positions, asked for fifty positions of 64 channels."""
-    for name, function in live.functions().items():
-        needed = [p for p in inspect.signature(function).parameters.values() if p.default is inspect.Parameter.empty]
-        if len(needed) != 2:
-            continue
-        try:
-            table = live.call(function, 50, 64)
-        except Exception:  # it takes something else than two sizes
-            try:
-                table = live.call(function, torch.arange(50), 64)
-            except Exception:  # nor times and a size
-                continue
-        table = torch.from_numpy(table) if isinstance(table, np.ndarray) and table.dtype.kind == "f" else table
-        found = _sinusoid(table) if isinstance(table, torch.Tensor) else None
-        if found is not None:
-            live.record("probe.sinusoid", name, found, at=function)
 
 
 def _is_big(module: nn.Module) -> bool:
@@ -66,21 +37,6 @@ def _is_big(module: nn.Module) -> bool:
 
 def _plain(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(n, v) for n, v in vars(module).items() if isinstance(v, torch.Tensor) and not n.startswith("_")]
-
-
-def _of_times(live: Live, path: str, module: nn.Module) -> None:
-    """A module that turns times into sinusoids, asked for times that are known."""
-    for times in (torch.arange(64), torch.arange(64.0)):
-        try:
-            with torch.no_grad():
-                out = live.call(module, times)
-        except Exception:  # it takes other inputs
-            continue
-        if isinstance(out, torch.Tensor) and out.ndim == 2 and out.shape[0] == 64:
-            found = _sinusoid(out)
-            if found is not None:
-                live.record("probe.sinusoid", path, {**found, "of_times": True}, at=type(module))
-        return
 
 
 def _sinusoid(table: torch.Tensor) -> dict[str, Any] | None:
@@ -133,15 +89,10 @@ def _added(live: Live, module: nn.Module) -> dict[str, Any] | None:
         module.eval()
         for parameter in module.parameters():  # learned positions may begin at zero
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        out, other = (live.call(module, x, *given[0][1:], **given[1]) for x in (constant, constant * 0.5))
-    if not isinstance(out, torch.Tensor):
+        out = live.call(module, constant, *given[0][1:], **given[1])
+    if not isinstance(out, torch.Tensor) or out.shape != entry.shape:
         return None
-    if out.shape != entry.shape:
-        return None
-    difference = out - constant
     return {
-        "additive": bool(torch.allclose(difference, other - constant * 0.5, atol=1e-5)),
-        "changes": float(difference.abs().max()),
         "first_axis": float((out - out[:1]).abs().max()),
         "second_axis": float((out - out[:, :1]).abs().max()),
         "shape": list(entry.shape),
@@ -154,70 +105,6 @@ def _lines(live: Live, module: nn.Module, given: Any) -> set[int]:
 
     found = trace_call(live, "", module, given[0], given[1])
     return {op.line for op in found.ops if op.line is not None} if found is not None else set()
-
-
-@probe("order")
-def order_matters(live: Live) -> None:
-    """Exchanges two early tokens: where the last output stays the same, the model knows no order.
-
-    Time may be either axis of the ids.  Along an axis of independent rows an exchange changes no other row, so the
-    larger of the two changes is that along time.
-    """
-    for trace in traced(live):
-        sequences = tokens_of((trace.args, trace.kwargs))
-        if len(sequences) != 1 or not any(
-            o.name in ("softmax", "scaled_dot_product_attention", "multi_head_attention_forward") for o in trace.ops
-        ):
-            continue
-        place, ids = sequences[0]
-        if ids.shape[1] < 4:
-            continue
-        changes = [_change(live, trace, place, ids, axis) for axis in ((1, 0) if ids.shape[0] > 2 else (1,))]
-        if changes[0] is None:
-            continue
-        live.record(
-            "probe.order",
-            trace.name,
-            {"change": max(c for c in changes if c is not None), "class": type(trace.module).__name__},
-            at=type(trace.module),
-        )
-
-
-def _change(live: Live, trace: Any, place: int, ids: torch.Tensor, axis: int) -> float | None:
-    """By how much the last output along ``axis`` differs when the first two ids are exchanged; None: not comparable."""
-    along = ids if axis == 1 else ids.T
-    row = next((i for i in range(along.shape[0]) if int(along[i, 0]) != int(along[i, 1])), None)
-    if row is None:
-        return None
-    swapped = along.clone()
-    swapped[row, 0], swapped[row, 1] = along[row, 1], along[row, 0]
-    args = list(trace.args)
-    args[place] = swapped if axis == 1 else swapped.T
-    with live.frozen(trace.module):
-        trace.module.eval()
-        for parameter in trace.module.parameters():
-            parameter.data.add_(torch.randn_like(parameter) * 0.05)
-        try:
-            one = run_once(live, trace.module, list(trace.args), trace.kwargs)
-            other = run_once(live, trace.module, args, trace.kwargs)
-        except Exception:  # it cannot be asked again
-            return None
-    first, second = scores_of(one, ids.shape), scores_of(other, ids.shape)
-    if first is not None and second is not None:
-        last = (row, -1) if axis == 1 else (-1, row)
-        a, b = first[last], second[last]
-    else:
-        flat = [
-            (x, y)
-            for x, y in zip(tensors(one), tensors(other), strict=False)
-            if x.ndim == 2 and x.shape[0] == ids.shape[0]
-        ]
-        if not flat or axis == 0:
-            return None
-        a, b = flat[0][0][row], flat[0][1][row]
-    if not bool((a + b).isfinite().all()):
-        return None
-    return float((a - b).abs().max() / (a.abs().max() + 1e-9))
 
 
 @probe("tying", cheap=True)

@@ -1,6 +1,5 @@
-"""Probes of recurrent networks: which axis they take for time, whether batches continue, what padding changes."""
+"""Probes of recurrent networks: which axis they take for time."""
 
-import inspect
 from typing import Any
 
 import torch
@@ -27,15 +26,15 @@ def _main_input(given: Any) -> tuple[int, torch.Tensor] | None:
     return None
 
 
-def ahead(given: torch.Tensor, target: torch.Tensor) -> tuple[int, torch.Tensor] | None:
-    """The axis along which a target is its input one step later, and the target in the input's shape; or None."""
+def ahead(given: torch.Tensor, target: torch.Tensor) -> int | None:
+    """The axis along which a target is its input one step later, or None."""
     if target.numel() != given.numel() or target.is_floating_point() != given.is_floating_point():
         return None
     for axis in (1, 0) if given.ndim > 1 else ():
-        for shaped in _shapes(given, target):
-            length = given.shape[axis] - 1
-            if length >= 2 and torch.equal(shaped.narrow(axis, 0, length), given.narrow(axis, 1, length)):
-                return axis, shaped
+        length = given.shape[axis] - 1
+        later = given.narrow(axis, 1, length)
+        if length >= 2 and any(torch.equal(t.narrow(axis, 0, length), later) for t in _shapes(given, target)):
+            return axis
     return None
 
 
@@ -46,29 +45,7 @@ def _shapes(given: torch.Tensor, target: torch.Tensor) -> list[torch.Tensor]:
     return [plain] if target.shape == given.shape else [plain, turned]
 
 
-@probe("succession")
-def succession(live: Live) -> None:
-    """Whether the second batch begins where the targets of the first one end."""
-    for layer, past in list(live.recurrent.items()):
-        if len(past.passes) < 2:
-            continue
-        first, second = past.passes[:2]
-        for x, later in zip(first.given, second.given, strict=False):
-            for loss in live.losses:
-                found = ahead(x, loss["target"]) if x.ndim >= 2 and isinstance(loss["target"], torch.Tensor) else None
-                if found is None or x.ndim != later.ndim:
-                    continue
-                axis, target = found
-                start, end = later.select(axis, 0), target.select(axis, target.shape[axis] - 1)
-                if start.shape != end.shape:
-                    continue
-                same = (start == end).reshape(start.shape[0], -1).all(dim=1).float()
-                value = {"axis": axis, "share": float(same.mean()), "shape": list(x.shape), "loss": loss["line"]}
-                live.record("probe.succession", live.names.of_module(layer), value, line=first.line)
-                return
-
-
-def _batch_axis(live: Live, given: Any, x: torch.Tensor, out: Any) -> tuple[int, str] | None:
+def _batch_axis(live: Live, given: Any, x: torch.Tensor) -> tuple[int, str] | None:
     """Which axis of the input counts examples, where the program itself says so."""
     unequal = x.shape[0] != x.shape[1]
     for loss in live.losses:
@@ -77,9 +54,7 @@ def _batch_axis(live: Live, given: Any, x: torch.Tensor, out: Any) -> tuple[int,
             continue
         found = ahead(x, target)
         if found is not None:
-            return 1 - found[
-                0
-            ], f"the targets of line {loss['line']} are the inputs one step later along axis {found[0]}"
+            return 1 - found, f"the targets of line {loss['line']} are the inputs one step later along axis {found}"
         answers = target.ndim == 1 or (target.ndim == 2 and target.is_floating_point())
         if answers and unequal and target.shape[0] in x.shape[:2]:
             axis = list(x.shape[:2]).index(target.shape[0])
@@ -116,7 +91,7 @@ def axes(live: Live) -> None:
             module.eval()
             found = _axes(live, module, layer, given, *main)
         if found is not None:
-            evidence = _batch_axis(live, given, main[1], None)
+            evidence = _batch_axis(live, given, main[1])
             found |= {"batch_axis": evidence[0] if evidence else None, "because": evidence[1] if evidence else ""}
             file, line = live.names.place(layer)
             live.record("probe.recurrent_axes", f"{name}.{path}" if path else name, found, line=line, file=file or None)
@@ -179,75 +154,3 @@ def _others(before: Any, after: Any, size: int, axis: int, index: int) -> float 
     keep = torch.arange(size) != index
     moved = (before - after).abs().movedim(axis, 0)[keep]
     return float(moved.max() / (before.abs().max() + 1e-9))
-
-
-# --- padding
-
-
-def _lengths(x: torch.Tensor, pad: int, axis: int) -> torch.Tensor | None:
-    """The lengths of padded sequences: every row ends with padding alone, one is full, and they differ."""
-    rows = x.movedim(axis, 1)
-    empty = (rows == pad) if rows.ndim == 2 else (rows == 0).flatten(2).all(-1)
-    lengths = rows.shape[1] - empty.flip(1).long().cumprod(1).sum(1)
-    inside = torch.arange(rows.shape[1])[None] < lengths[:, None]
-    clean = rows.ndim > 2 or not bool((empty & inside).any())
-    differ = int(lengths.min()) < int(lengths.max()) == rows.shape[1]
-    return lengths if clean and differ and int(lengths.min()) >= 1 else None
-
-
-def _pad(module: nn.Module) -> int:
-    found = [m.padding_idx for m in module.modules() if isinstance(m, nn.Embedding) and m.padding_idx is not None]
-    return int(found[0]) if found else 0
-
-
-@probe("recurrent_padding")
-def padding(live: Live) -> None:
-    """An example alone and unpadded against the same example in its padded batch."""
-    for name, module in live.roots.items():
-        given, layers = live.inputs(module), _recurrent(module)
-        main = _main_input(given)
-        if given is None or main is None or not layers or sum(p.numel() for p in module.parameters()) > 30_000_000:
-            continue
-        for axis in (1, 0):
-            lengths = _lengths(main[1], _pad(module), axis)
-            if lengths is None:
-                continue
-            with live.frozen(module):
-                module.eval()
-                try:
-                    found = _alone(live, module, given, main[1], lengths, axis)
-                except Exception:  # the model does not take a batch of one
-                    found = None
-            if found is not None:
-                value = {**found, "axis": axis, "lengths": lengths[:16].tolist()}
-                live.record("probe.recurrent_padding", name, value, at=type(module))
-            break
-
-
-def _alone(
-    live: Live, module: nn.Module, given: Any, x: torch.Tensor, lengths: torch.Tensor, axis: int
-) -> dict[str, Any] | None:  # fmt: skip
-    row, size = int(lengths.argmin()), len(lengths)
-    length = int(lengths[row])
-    names = [*inspect.signature(module.forward).parameters]
-    told = any("len" in n or "mask" in n for n in (*names[: len(given[0])], *given[1]))
-
-    def cut(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return type(value)(map(cut, value)) if type(value) in (list, tuple) else value
-        if value.ndim >= 2 and value.shape[axis] == x.shape[axis] and value.shape[1 - axis] == size:
-            return value.narrow(1 - axis, row, 1).narrow(axis, 0, length)
-        if value.ndim >= 1 and value.shape[0] == size:
-            return value[row : row + 1]
-        return value.narrow(1, row, 1) if value.ndim == 3 and value.shape[1] == size else value
-
-    with torch.no_grad():
-        whole = next(iter(tensors(live.call(module, *given[0], **given[1]))), None)
-        args, kwargs = tuple(cut(a) for a in given[0]), {k: cut(v) for k, v in given[1].items()}
-        single = next(iter(tensors(live.call(module, *args, **kwargs))), None)
-    if whole is None or single is None or not whole.is_floating_point() or whole.shape[:1] != (size,):
-        return None
-    if whole.ndim > 2 or single.shape != whole[row : row + 1].shape:
-        return None
-    change = float((whole[row] - single[0]).abs().max() / (whole.abs().max() + 1e-9))
-    return {"change": change, "row": row, "length": length, "padded_to": x.shape[axis], "told": told}

@@ -21,9 +21,7 @@ _SAMPLERS = re.compile(
 )
 
 
-_STEP = re.compile(r"^(p_sample|(ddpm_|ddim_|sample_|denoise_|reverse_)?step|p_sample_ddim|denoise|sample_timestep)$")
 _PICTURE = re.compile(r"^(x|x_?t|xt|x_?i|x_?T|img|image|noise|z|latents?|sample|noisy)$")
-_WHEN = re.compile(r"^(t|ts|time_?steps?|time|i|step|t_index)$")
 
 
 @probe("diffusion_sampler")
@@ -32,7 +30,7 @@ def sampler_steps(live: Live) -> None:
     nets = denoisers(live) or {"stand-in": StandInNet()}
     for name, function, _ in loops(live):
         for count in (2, 10):  # some want a multiple of the number of classes
-            arguments = arguments_for(live, function, nets, count=count)
+            arguments = arguments_for(live, function, nets, count)
             watched = _watched(live, nets, function, arguments) if arguments is not None else None
             if watched is not None:
                 break
@@ -43,12 +41,8 @@ def sampler_steps(live: Live) -> None:
         for kind, at, number in watch.dropped[:1]:
             told = {"function": kind, "net": type(next(iter(nets.values()))).__name__}
             live.record("probe.dropped_while_sampling", name, told, line=number, file=at)
-        guided = any(re.search("guid|cfg|scale|^w$", word) for word in arguments)
-        _steps(live, name, watch, out, file, line, guided=guided)
+        _steps(live, name, watch, out, file, line)
         if sum(e.what == "net" for e in watch.events) > 1:
-            return
-    for name, function, _ in bound_callables(live, _STEP):
-        if _single_steps(live, nets, name, function):
             return
 
 
@@ -72,27 +66,6 @@ def _watched(
                 return watch, live.call(function, **arguments)
         except Exception:  # it wants other arguments
             return None
-
-
-def _single_steps(live: Live, nets: dict[str, nn.Module], name: str, function: Callable[..., Any]) -> bool:
-    """Single steps from a picture of ours, at a middle time, at the last but one and at the last."""
-    words = list(inspect.signature(function).parameters)
-    picture = next((w for w in words if _PICTURE.match(w)), None)
-    when = next((w for w in words if _WHEN.match(w)), None)
-    bar = bars(live)
-    if picture is None or when is None or bar is None:
-        return False
-    file, line = place_of(function)
-    found = False
-    for t in (len(bar) // 2, 1, 0):
-        for time in (torch.full((2,), t), t):
-            x = torch.randn(2, *_size(live, nets), generator=torch.Generator().manual_seed(7)) * 0.1
-            rest = arguments_for(live, function, nets, given=frozenset({picture, when}))
-            watched = _watched(live, nets, function, {**rest, picture: x, when: time}) if rest is not None else None
-            if watched is not None:
-                found = _steps(live, name, watched[0], watched[1], file, line, last=t == 0) or found
-                break
-    return found
 
 
 def _size(live: Live, nets: dict[str, nn.Module]) -> list[int]:
@@ -119,14 +92,13 @@ _KNOWN: tuple[tuple[str, Callable[[list[int], int], Any]], ...] = (
 
 
 def arguments_for(
-    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], given: frozenset[str] = frozenset(),
-    count: int = 2,
+    live: Live, function: Callable[..., Any], nets: dict[str, nn.Module], count: int
 ) -> dict[str, Any] | None:  # fmt: skip
-    """Arguments for a sampler by their names, but for those given; None where one cannot be guessed."""
+    """Arguments for a sampler by their names; None where one cannot be guessed."""
     found: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         word, needed = parameter.name, parameter.default is parameter.empty
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or word in given:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if _NETS.match(word):
             found[word] = next(iter(nets.values()))
@@ -153,10 +125,8 @@ def _known(live: Live, word: str, size: list[int], count: int) -> Any:
     return 2.0 if re.search(r"scale|^w$", word) else None
 
 
-def _steps(
-    live: Live, name: str, watch: Watch, out: Any, file: str, line: int, last: bool = True, guided: bool = False
-) -> bool:  # fmt: skip
-    """Groups the calls of the network by their input and fits what comes after each; ``last``: up to the end."""
+def _steps(live: Live, name: str, watch: Watch, out: Any, file: str, line: int) -> None:
+    """Groups the calls of the network by their input and fits what comes after each."""
     events = watch.events
     groups: list[list[int]] = []
     for place, event in enumerate(events):
@@ -167,7 +137,6 @@ def _steps(
         else:
             groups.append([place])
     final = _final(out, events[groups[-1][0]].value.shape) if groups else None
-    found_any = False
     for number, group in enumerate(groups):
         at_end = number == len(groups) - 1
         after = final if at_end else events[groups[number + 1][0]].value
@@ -185,47 +154,16 @@ def _steps(
         made = events[groups[number + 1][0]].made if not at_end else watch.last
         value = {
             **found,
-            "last": last and at_end,
+            "last": at_end,
             "calls": len(group),
             "draw_line": draws[-1].line if draws else None,
             "draw_file": draws[-1].file if draws else "",
             "update_line": made[1],
             "steps": len(groups),
             **_expected(live, here.time),
-            **({} if at_end else _jump(live, here.time, events[groups[number + 1][0]].time)),
             "function": name,
-            "guided": guided,
-            "conditional": _conditional([events[i].others for i in group]),
         }
         live.record("probe.sampler_step", name, value, line=line, file=file)
-        found_any = True
-    return found_any
-
-
-def _conditional(calls: list[tuple[Any, ...]]) -> list[bool]:
-    """Which calls of the network were given the condition: a mask of ones hides it, one of zeros does not."""
-    if len(calls) == 2:
-        for pair in zip(*calls, strict=False):
-            if all(isinstance(x, torch.Tensor) and x.numel() > 1 for x in pair):
-                shown, hidden = ([bool((x == n).all()) for x in pair] for n in (0, 1))
-                if shown != hidden and shown == [not h for h in hidden]:
-                    return shown
-    return [_is_conditional(others) for others in calls]
-
-
-def _is_conditional(others: tuple[Any, ...]) -> bool:
-    """Whether a call of the network was given a label: not None, and no mask of ones that hides it."""
-    for other in others:
-        if other is None:
-            return False
-        if (
-            isinstance(other, torch.Tensor)
-            and other.is_floating_point()
-            and other.ndim == 1
-            and bool((other == 1).all())
-        ):
-            return False
-    return True
 
 
 def _final(out: Any, shape: torch.Size) -> torch.Tensor | None:
@@ -252,21 +190,6 @@ def _fit(
     split = 1 + len(answers)
     noise = max((abs(v) for v in numbers[split:-1]), default=0.0)
     return {"of_input": numbers[0], "of_answers": numbers[1:split], "of_noise": noise, "residual": residual}
-
-
-def _jump(live: Live, time: Any, following: Any) -> dict[str, Any]:
-    """What DDIM takes of the picture and of the answer between two times that the network was asked at."""
-    bar = bars(live)
-    pair = [t.reshape(-1)[0].item() if isinstance(t, torch.Tensor) and t.numel() else t for t in (time, following)]
-    if bar is None or not all(isinstance(t, int | float) and t == int(t) and 0 <= t < len(bar) for t in pair):
-        return {}
-    now, after = (float(bar[int(t)]) for t in pair)
-    if after <= now:
-        return {}
-    return {
-        "next": int(pair[1]),
-        "jump": [(after / now) ** 0.5, (1 - after) ** 0.5 - (after * (1 - now) / now) ** 0.5],
-    }
 
 
 def _expected(live: Live, time: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ SIZES = ((2, 3, 50), (2, 50), (50,), (3, 50))
 def temperature(live: Live) -> None:
     """Expressions with a temperature: the entropy of what is drawn from, at 0.5 and at 2."""
     for unit in units(live.files):
-        for statement in unit.all(ast.Assign, ast.Return, ast.AugAssign):
+        for statement in unit.all(ast.Assign, ast.Return):
             value = statement.value
             if value is None or not any(map(_TEMPERATURE.match, words_in(value))):
                 continue
@@ -30,18 +30,10 @@ def temperature(live: Live) -> None:
             around: ast.AST = function if function is not None else unit.tree
             if not calls_in(around) & _DRAWS or not _is_used(value):
                 continue
-            if isinstance(statement, ast.AugAssign):
-                value = ast.copy_location(ast.BinOp(_load(statement.target), statement.op, value), value)
             found = _entropies(value, live)
             if found is not None:
                 told = {"cold": found[0], "hot": found[1], "text": ast.unparse(value)[:100]}
                 live.record("probe.temperature", "temperature", told, line=statement.lineno, file=unit.file)
-
-
-def _load(target: ast.expr) -> ast.expr:
-    loaded = copy.deepcopy(target)
-    loaded.ctx = ast.Load()  # type: ignore[attr-defined]
-    return loaded
 
 
 def _is_used(value: ast.expr) -> bool:
