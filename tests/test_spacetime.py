@@ -177,6 +177,22 @@ def test_clips_that_stand_still_or_flicker_are_named_and_others_are_not(made: st
     assert [one.cause for one in find(seen) if one.cause in ("frozen-motion", "flicker")] == named
 
 
+@pytest.mark.parametrize(
+    ("recipe", "said", "not_said"),
+    [
+        ("bouncing-digits", "--model.own", 'family = "rollout"'),
+        ("emoji-motion", "--temperature", 'family = "animation"'),
+        ("flow", 'family = "rollout"', "--model.own"),
+    ],
+)
+def test_what_steadies_a_flickering_clip_follows_from_how_it_is_made(recipe: str, said: str, not_said: str) -> None:
+    seen = Signals(config.load(recipe))
+    noise = torch.randint(0, 256, (16, 1, 5, 24, 24), dtype=torch.uint8)
+    seen.probes = [{"step": 100 * k, "used": k / 10, "samples": probed(noise, sliding(64))} for k in range(1, 11)]
+    (found,) = [one for one in find(seen) if one.cause == "flicker"]
+    assert any(said in one for one in found.advice) and not any(not_said in one for one in found.advice)
+
+
 def test_a_run_of_clips_measures_itself_beside_both_baselines(tmp_path: Path) -> None:
     from bowerbird import api
 
