@@ -180,9 +180,9 @@ def test_clips_that_stand_still_or_flicker_are_named_and_others_are_not(made: st
 @pytest.mark.parametrize(
     ("recipe", "said", "not_said"),
     [
-        ("bouncing-digits", "--model.own", 'family = "rollout"'),
+        ("bouncing-digits", "--model.frame.time-mean", 'family = "rollout"'),
         ("emoji-motion", "--temperature", 'family = "animation"'),
-        ("flow", 'family = "rollout"', "--model.own"),
+        ("flow", 'family = "rollout"', "time-mean"),
     ],
 )
 def test_what_steadies_a_flickering_clip_follows_from_how_it_is_made(recipe: str, said: str, not_said: str) -> None:

@@ -55,7 +55,7 @@ def _steadier(s: Signals) -> list[str]:
     """What makes frames agree, by how the family at hand makes them."""
     moved = 'move the first frame in place of drawing frames: family = "animation", as in emoji-motion'
     if s.option("past") is not None:  # frame by frame
-        return ["let it train on frames of its own, in which its errors show: --model.own 0.25", moved]
+        return ["practise high noise, where only the frames before can be seen: --model.frame.time-mean 2", moved]
     if s.option("prior") is not None:  # a picture moved by codes
         return ["sample with less noise, which also calms the motion: --temperature 0.7"]
     return ['make clips frame by frame, each from those before it: family = "rollout", as in bouncing-digits', moved]
