@@ -1,14 +1,17 @@
 """Digit strings, generated and real, for a recogniser of others to write down, and how many digits it hears right.
 
-python benchmarks/judge_speech.py make RUN RECORDINGS FOLDER [N] [seed=S] [OPTION=VALUE …]   N strings of six digits
+python benchmarks/judge_speech.py make RUN RECORDINGS FOLDER [N] [seed=S] [vocoder=RUN] [OPTION=VALUE …]
+                                                         N strings of six digits
 python benchmarks/judge_speech.py hear MODEL FOLDER      whisper (faster-whisper, an environment of its own)
 python benchmarks/judge_speech.py count FOLDER
 python benchmarks/recognise_speech.py RECORDINGS FOLDER  the same words, for a network that knows the recordings
 
 RECORDINGS is the Free Spoken Digit Dataset; real strings are made of its test recordings (index below 5) of one
-speaker, joined as ``bowerbird say`` joins.  The seed chooses strings, recordings and noise; OPTION is one of sampling,
-such as temperature=0.65.  A digit counts as right if the best alignment of what was heard and said (least edits)
-matches it; digits that were heard but not said are counted beside.
+speaker, joined as ``bowerbird say`` joins.  With a vocoder, both are made once more from their spectrograms by each way
+to a waveform: the vocoder, Griffin-Lim as of 1984, and its fast variant, which ``say`` uses and ``made`` is made by.
+The seed chooses strings, recordings and noise; OPTION is one of sampling, such as temperature=0.65.  A digit counts as
+right if the best alignment of what was heard and said (least edits) matches it; digits that were heard but not said are
+counted beside.
 """
 
 import json
@@ -21,8 +24,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from bowerbird.generating import Samples
+    from bowerbird.media.speech.spectrogram import Mel
 
 WORDS = "zero one two three four five six seven eight nine".split()
 HEARD = {word: str(digit) for digit, word in enumerate(WORDS)} | {
@@ -32,10 +37,14 @@ HEARD = {word: str(digit) for digit, word in enumerate(WORDS)} | {
 LENGTH = 6
 
 
-def make(run: str, recordings: str, folder: Path, n: int, seed: int, options: dict[str, float]) -> None:
+def make(
+    run: str, recordings: str, folder: Path, n: int, seed: int, vocoder: str | None, options: dict[str, float]
+) -> None:
     import bowerbird
     from bowerbird.data.writing import write_lines, write_wav
     from bowerbird.media.speech.saying import PAUSE_S, joined
+    from bowerbird.media.speech.spectrogram import Mel
+    from bowerbird.media.speech.supplied import supplied
 
     real, speakers = recordings_of(recordings)
     rng = random.Random(seed)
@@ -50,8 +59,12 @@ def make(run: str, recordings: str, folder: Path, n: int, seed: int, options: di
     }
     made = bowerbird.generate(run, LENGTH * n, given=given, options=options, seed=seed)
     save_words(folder, made)
-    rows = []
-    for kind, words in (("made", list(made)), ("real", parts)):
+    kinds, rows = {"made": list(made), "real": parts}, []
+    if vocoder is not None:
+        mel = Mel.from_json(made.spec.codec)
+        kinds |= ways(made.x, mel, vocoder, "made") | ways(supplied(parts, mel)[0], mel, vocoder, "real")
+        del kinds["made-fast"]  # which is what "made" is
+    for kind, words in kinds.items():
         for i, (text, speaker) in enumerate(strings):
             whole = joined(words[LENGTH * i : LENGTH * (i + 1)], [PAUSE_S] * LENGTH, 8000)
             write_wav(folder / f"{kind}-{i:03}.wav", whole[None], 8000)
@@ -70,6 +83,21 @@ def recordings_of(archive: str) -> "tuple[Callable[[str], np.ndarray], list[str]
     files = {name.rpartition("/")[2]: name for name in opened.namelist() if name.endswith(".wav")}
     speakers = sorted({name.split("_")[1] for name in files})
     return lambda name: soundfile.read(io.BytesIO(opened.read(files[name])), dtype="float32")[0], speakers
+
+
+def ways(x: "torch.Tensor", mel: "Mel", vocoder: str, kind: str) -> "dict[str, list[np.ndarray]]":
+    """The waveforms of spectrograms, each up to the silence that it ends in."""
+    import bowerbird
+
+    found = {
+        f"{kind}-1984": mel.decoded(x[:, 0], momentum=0.0),
+        f"{kind}-fast": mel.decoded(x[:, 0]),
+        f"{kind}-vocoder": bowerbird.generate(vocoder, len(x), given={"spectrogram": x}).x[:, 0],
+    }
+    return {
+        name: [one[:end].numpy() for one, end in zip(waves, mel.ends(x[:, 0]), strict=True)]
+        for name, waves in found.items()
+    }
 
 
 def save_words(folder: Path, made: "Samples") -> None:
@@ -123,8 +151,8 @@ def matches(said: str, heard: str) -> tuple[int, int]:
 
 def count(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / "heard.jsonl").read_text().splitlines()]
-    for kind in ("made", "real"):
-        mine = [row for row in rows if row["file_name"].startswith(kind)]
+    for kind in dict.fromkeys(row["file_name"].rpartition("-")[0] for row in rows):
+        mine = [row for row in rows if row["file_name"].rpartition("-")[0] == kind]
         found = [matches(row["text"], digits(row["heard"])) for row in mine]
         right, total = sum(match for match, _ in found), sum(len(row["text"]) for row in mine)
         whole = sum(digits(row["heard"]) == row["text"] for row in mine)
@@ -149,9 +177,10 @@ def by_speaker(rows: list[dict], found: list[tuple[int, int]]) -> dict[str, floa
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["make", run, recordings, folder, *more]:
-            options = {name: json.loads(value) for name, _, value in (one.partition("=") for one in more) if value}
-            n = int(next((one for one in more if one.isdecimal()), 50))
-            make(run, recordings, Path(folder), n, int(options.pop("seed", 0)), options)
+            named = {name: value for name, _, value in (one.partition("=") for one in more) if value}
+            n, vocoder = int(next((one for one in more if one.isdecimal()), 50)), named.pop("vocoder", None)
+            options = {name: json.loads(value) for name, value in named.items()}
+            make(run, recordings, Path(folder), n, int(options.pop("seed", 0)), vocoder, options)
         case ["hear", model, folder]:
             hear(model, Path(folder))
         case ["count", folder]:

@@ -162,6 +162,18 @@ def test_a_schedule_must_end_in_noise() -> None:
     assert causes(seen) == ["noise-schedule"]
 
 
+@pytest.mark.parametrize(("gradient", "named"), [(0.57, []), (1.6e5, ["exploding-gradients"])])
+def test_a_loss_in_large_units_is_no_explosion_unless_the_gradient_is_large_as_well(
+    gradient: float, named: list[str]
+) -> None:
+    """Measured: the recipe emoji-lossy began at 203 with a gradient of 0.57, twelve layers of gain 1.8 at 65,000."""
+    seen = signals(**{"model/loss": [39.0, 17.8, 11.5, 7.5, 5.9, 2.7, 1.7]})
+    seen.facts = {"first_loss": 203.0}
+    layers = {f"layer{i}": {"gradient": gradient, "idle": 0.0, "unfed": 0.0, "update": 0.001} for i in range(3)}
+    seen.probes = [{"step": step, "used": 0.01, "layers": {"model": layers}} for step in (1, 2, 3)]
+    assert causes(seen) == named
+
+
 def test_roots_come_before_what_they_explain() -> None:
     def finding(cause: str, confidence: float) -> Finding:
         return Finding(cause, "", confidence, (), (), "")

@@ -13,8 +13,11 @@ from bowerbird.diagnosis.rules import find
 from bowerbird.diagnosis.signals import Signals
 from bowerbird.errors import BowerbirdError
 from bowerbird.generating import draw
+from bowerbird.measuring.shipped.motion import _kept
+from bowerbird.media import open_data
 from bowerbird.media.video import films
 from bowerbird.metrics import motion
+from bowerbird.metrics.digits import as_scanned
 from bowerbird.models.base import Batch
 from bowerbird.models.diffusion import DiffusionConfig
 from bowerbird.models.flow import FlowConfig
@@ -175,6 +178,41 @@ def test_clips_that_stand_still_or_flicker_are_named_and_others_are_not(made: st
     seen = Signals(config.load("bouncing-digits"))
     seen.probes = [{"step": 100 * k, "used": k / 10, "samples": probed(clips, real)} for k in range(1, 11)]
     assert [one.cause for one in find(seen) if one.cause in ("frozen-motion", "flicker")] == named
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said", "not_said"),
+    [
+        ("bouncing-digits", "--model.frame.time-mean", 'family = "rollout"'),
+        ("emoji-motion", "--temperature", 'family = "animation"'),
+        ("flow", 'family = "rollout"', "time-mean"),
+    ],
+)
+def test_what_steadies_a_flickering_clip_follows_from_how_it_is_made(recipe: str, said: str, not_said: str) -> None:
+    seen = Signals(config.load(recipe))
+    noise = torch.randint(0, 256, (16, 1, 5, 24, 24), dtype=torch.uint8)
+    seen.probes = [{"step": 100 * k, "used": k / 10, "samples": probed(noise, sliding(64))} for k in range(1, 11)]
+    (found,) = [one for one in find(seen) if one.cause == "flicker"]
+    assert any(said in one for one in found.advice) and not any(not_said in one for one in found.advice)
+
+
+def test_a_digit_is_kept_as_long_as_it_looks_like_itself() -> None:
+    clips = open_data(config.Data("bouncing-digits")).test.clips[:40]
+    kept = _kept(clips)
+    assert 12 < len(kept) < 40 and kept[:, 0].all() and kept[:, 1:].mean() > 0.8  # about half of the clips show one
+    torn = clips.clone()
+    torn[:, :, 8:] *= torch.rand(torn[:, :, 8:].shape) < 0.2
+    assert _kept(torn)[:, :8].equal(kept[:, :8]) and _kept(torn)[:, 8:].mean() < 0.5
+    assert not _kept(torch.zeros(2, 1, 3, 32, 32, dtype=torch.uint8)).numel()
+
+
+def test_what_is_bright_lies_as_mnist_has_it() -> None:
+    image = torch.zeros(1, 1, 40, 60, dtype=torch.uint8)
+    image[0, 0, 3:13, 50:55] = 255
+    x, sides = as_scanned(image)
+    rows, columns = (x[0, 0] > 0.5).any(1).nonzero().flatten(), (x[0, 0] > 0.5).any(0).nonzero().flatten()
+    assert sides.tolist() == [10] and (len(rows), len(columns)) == (20, 10)
+    assert abs(float(rows.float().mean()) - 13.5) <= 0.5 and abs(float(columns.float().mean()) - 13.5) <= 0.5
 
 
 def test_a_run_of_clips_measures_itself_beside_both_baselines(tmp_path: Path) -> None:

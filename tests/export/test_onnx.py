@@ -25,7 +25,7 @@ from bowerbird.draws import Draws
 from bowerbird.errors import BowerbirdError
 from bowerbird.export import prove
 from bowerbird.export.graph import recorded
-from bowerbird.export.scripts import sounds, tokens
+from bowerbird.export.scripts import pictures, sounds, tokens
 from bowerbird.export.target import Parity, Trained
 from bowerbird.media.speech.soundset import levelled
 from bowerbird.media.speech.spectrogram import Mel
@@ -38,6 +38,7 @@ from bowerbird.models.fewlabels import FewLabelsConfig
 from bowerbird.models.flow import FlowConfig
 from bowerbird.models.gan import GANConfig
 from bowerbird.models.latent import LatentConfig
+from bowerbird.models.lossy import LossyConfig, mass
 from bowerbird.models.rollout import RolloutConfig
 from bowerbird.models.seq2seq import Seq2SeqConfig
 from bowerbird.models.translation import TranslationConfig
@@ -118,6 +119,11 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         AnimationConfig(replace(PRIOR, net=replace(PRIOR.net, patch=1), prediction="x0"), channels=8, depth=2),
         Spec("video", Tensors((3, 3, 14, 12)), {"first": Tensors((3, 14, 12)), "label": LABELLED.given["label"]}),
         ["denoiser", "folded", "moved", "sampler"],
+    ),
+    "lossy": (
+        LossyConfig(GridConfig(channels=8, multipliers=(1,), patch=2), n_latent=64, n_hidden=16),
+        LABELLED.alone(),
+        ["encoder", "context", "decoder", "sampler"],
     ),
     "vocoder": (VocoderConfig(channels=8, blocks=1, windows=(128,)), VOICE, ["generator", "sampler"]),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
@@ -226,6 +232,24 @@ def test_pictures_of_pictures_and_texts_come_out_without_torch(exported, tmp_pat
     assert done.returncode == 0 and said.startswith("bad") and said.count("bad") >= 2, done.stderr
     wrong = run_script(exported("rnn")[0], "--prompt", "Z")
     assert wrong.returncode == 1 and wrong.stderr == "The vocabulary of this model lacks the character 'Z'.\n"
+
+
+def test_a_picture_passes_through_a_compressor_with_loss_without_torch(exported, tmp_path):
+    folder, _ = exported("lossy")
+    model = Trained(folder.parent / "run").model
+    x = torch.rand(3, 1, 8, 8) * 2 - 1
+    q = torch.full((3,), 0.8)
+    codes = model.code(x, q).round()
+    mean, scale = model.context(codes, q)
+    bits = -mass(codes, mean, scale).clamp_min(1e-9).log2().flatten(1).sum(1)
+    back, said = pictures.Sampler(folder).restored(x.numpy(), 0.8)
+    assert np.allclose(back, model.picture(codes, q).clamp(-1, 1).detach(), atol=1e-5)
+    assert np.allclose(said, bits.detach(), rtol=1e-4)
+    Image.new("L", (8, 8), 200).save(tmp_path / "grey.png")
+    done = run_script(
+        folder, "--restore", str(tmp_path / "grey.png"), "--quality", "0.2", "--out", str(tmp_path / "out")
+    )
+    assert done.returncode == 0 and "bits per pixel" in done.stdout and len(pixels(tmp_path / "out")) == 1, done.stderr
 
 
 def test_sound_comes_out_without_torch(exported, tmp_path):

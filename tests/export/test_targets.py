@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import made
+from made import LABELLED, made
 
 from bowerbird import api, cli, registry
 from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.export import export_model, prove
 from bowerbird.export.target import EXAMPLE_ROWS, Parity, Target, Trained, compared, compared_pieces, examples
 from bowerbird.models.gan import GANConfig
+from bowerbird.models.local import LocalConfig
 from bowerbird.models.vae import VAEConfig
 from bowerbird.nets.mlp import MLPConfig
 from bowerbird.spec import Classes, Tensors, Tokens
@@ -105,6 +106,14 @@ def test_unknown_formats_and_wrong_places(tmp_path, vae, capsys):
         export_model(vae, tmp_path / "out", "safetensors", "f16")
     assert cli.main(["export", str(tmp_path / "none"), "--to", "safetensors"]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_a_family_that_stays_says_why_and_where_to_go(tmp_path):
+    run = made(tmp_path / "local", LocalConfig(n_hidden=8), LABELLED.alone())
+    for to in ("onnx", "html", "huggingface", "diffusers"):
+        with pytest.raises(BowerbirdError, match="last bit; compress with bowerbird edit RUN compress"):
+            export_model(run, tmp_path / to, to)
+    assert export_model(run, tmp_path / "alone", "safetensors").is_dir() and not (tmp_path / "onnx").exists()
 
 
 def test_safetensors_are_a_run_of_their_own_with_its_card(tmp_path):

@@ -37,7 +37,7 @@ TOLERANCE = 1e-4
 CARD = "README.md"
 BY = "by Bowerbird"
 """Stands in every card."""
-BY_NUMBERS = ("pixels", "codes")
+BY_NUMBERS = ("pixels", "codes", "places")
 """Procedures that make a picture number by number, which only ONNX carries."""
 
 
@@ -125,7 +125,7 @@ def require_one_network(trained: Trained) -> None:
     """BowerbirdError for a model whose samples come from several networks."""
     require_pieces(trained)
     procedure = cast(Portable, trained.outline).procedure()
-    if "after" in procedure or procedure["kind"] == "codes":
+    if "after" in procedure or procedure["kind"] in ("codes", "places"):
         raise BowerbirdError(
             f"{trained.path} samples with several networks, and this format holds one; export it to onnx instead."
         )
@@ -133,9 +133,10 @@ def require_one_network(trained: Trained) -> None:
 
 def require_pieces(trained: Trained) -> None:
     """BowerbirdError for a family that cannot be taken apart."""
-    if not isinstance(trained.outline, Portable):
-        name = type(trained.outline).__name__
-        raise BowerbirdError(f"{trained.path} cannot be exported: its family {name} does not declare its pieces.")
+    model = trained.outline
+    if not isinstance(model, Portable):
+        why = model.stays or f"its family {type(model).__name__} does not declare its pieces"
+        raise BowerbirdError(f"{trained.path} cannot be exported to this format: {why}.")
 
 
 Function = Callable[..., Tensor]

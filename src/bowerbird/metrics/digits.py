@@ -73,3 +73,32 @@ def to_digits(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n 1 28 28"]:
     if x.shape[2:] != (SIDE, SIDE):
         x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
     return x
+
+
+INK, BOX = 0.25, 20
+"""Brightness from which a pixel belongs to a digit, and the side of the box in which MNIST's digits lie."""
+
+
+def as_scanned(images: UInt8[Tensor, "n 1 h w"]) -> tuple[Float[Tensor, "n 1 28 28"], Float[Tensor, " n"]]:
+    """What is bright as MNIST shows a digit, and the longer side of it in pixels, 0 where nothing is bright.
+
+    The box around it is scaled to 20 pixels and its centre of mass put into the middle (LeCun et al. 1998).
+    """
+    found, sides = torch.zeros(len(images), 1, SIDE, SIDE), torch.zeros(len(images))
+    for i, image in enumerate(images[:, 0].float().cpu() / 255):
+        rows, columns = ((image > INK).any(axis).nonzero().flatten() for axis in (1, 0))
+        if not len(rows):
+            continue
+        part = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        sides[i] = max(part.shape)
+        size = [max(1, round(BOX * side / max(part.shape))) for side in part.shape]
+        part = F.interpolate(part[None, None], size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+        top, left = (_middle(part.sum(1 - axis)) for axis in (0, 1))
+        found[i, 0, top : top + size[0], left : left + size[1]] = part
+    return found, sides
+
+
+def _middle(ink: Float[Tensor, " k"]) -> int:
+    """Where k rows begin whose centre of mass lies in the middle, as nearly as there is room."""
+    mass = float((ink * torch.arange(len(ink))).sum() / ink.sum())
+    return min(max(round((SIDE - 1) / 2 - mass), 0), SIDE - len(ink))

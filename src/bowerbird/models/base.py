@@ -78,6 +78,8 @@ class GenerativeModel(nn.Module, ABC):
     borrowed: str = ""
     """The part, and field of the configuration, that stays as another run has trained it, so that training needs a
     ``train.start``; empty for most."""
+    stays: str = ""
+    """Why it is not ``Portable``, as the end of a sentence for whoever wants to export it."""
 
     @property
     def players(self) -> dict[str, nn.Module]:

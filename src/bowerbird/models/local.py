@@ -131,6 +131,12 @@ class LocalConfig(config.ModelConfig):
 class Local(GenerativeModel):
     """One small network, trained as one player."""
 
+    stays = (
+        "its network reads each pixel from what Bowerbird computes of its neighbours, and compresses exactly only "
+        "where every sum is the same to the last bit; compress with bowerbird edit RUN compress, and hand the run on "
+        "with --to safetensors"
+    )
+
     def __init__(self, config: LocalConfig, spec: Spec):
         super().__init__()
         self.config, self.spec = config, spec.alone()

@@ -18,6 +18,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +28,14 @@ from torch.nn import functional as F
 
 from bowerbird import config
 from bowerbird.draws import Draws, fresh
-from bowerbird.models.base import Batch, GenerativeModel, Loss, Options
+from bowerbird.models.base import Batch, GenerativeModel, Loss, Options, Piece, Positional
 from bowerbird.nets.conditioning import Given
 from bowerbird.nets.roles import NetConfig
 from bowerbird.ranges import Count, Share
 from bowerbird.registry import families
 from bowerbird.samplers.bitsback import Coded, one_thread
 from bowerbird.samplers.rangecoding import Choose, Drawer, Reader, Writer, batches
-from bowerbird.spec import Spec, Tensors
+from bowerbird.spec import Field, Spec, Tensors
 
 Images = Float[Tensor, "n c h w"]
 Codes = Float[Tensor, "n channels rows columns"]
@@ -205,6 +206,28 @@ class Lossy(GenerativeModel):
 
     def codec(self) -> "LossyCodec":
         return LossyCodec(self)
+
+    # --------------------------------------------------------------------------------------------------- export
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """u of a picture, what to expect of every code (its mean, and its scale after all means), and a picture."""
+        codes: dict[str, Field] = {"codes": Tensors(self.grid, None)}
+        quality: dict[str, Field] = {"quality": Tensors((), (0.0, 1.0))}
+        return {
+            "encoder": Piece(Positional(self, self.code), {"x": self.target, **quality}, "u"),
+            "context": Piece(Positional(self, self._expected), codes | quality, "mean_scale"),
+            "decoder": Piece(Positional(self, self.picture), codes | quality, "x"),
+        }
+
+    def _expected(self, codes: Codes, q: Quality) -> Float[Tensor, "n two_channels rows columns"]:
+        return torch.cat(self.context(codes, q), 1)
+
+    def procedure(self) -> dict[str, Any]:
+        """Codes place by place, and the picture of them."""
+        return {
+            "kind": "places", "piece": "decoder", "grid": list(self.grid), "largest": LARGEST, "quality": MIDDLE,
+        }  # fmt: skip
 
 
 class LossyCodec:

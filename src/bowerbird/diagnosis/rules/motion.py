@@ -47,8 +47,15 @@ def flicker(s: Signals) -> Verdict | None:
     if late.median < FLICKER:
         return None
     text = f"what is left when blocks of pixels may move is {late.median:.1f} times that of the data (mean squares)"
-    advice = [
-        'make clips frame by frame, each from those before it: family = "rollout", as in bouncing-digits',
-        "train longer, or at a smaller --data.size",
-    ]
+    advice = [*_steadier(s), "train longer, or at a smaller --data.size"]
     return Verdict(0.9 if late.median > FLICKER_CERTAIN else 0.75, [observed(late, text)], advice)
+
+
+def _steadier(s: Signals) -> list[str]:
+    """What makes frames agree, by how the family at hand makes them."""
+    moved = 'move the first frame in place of drawing frames: family = "animation", as in emoji-motion'
+    if s.option("past") is not None:  # frame by frame
+        return ["practise high noise, where only the frames before can be seen: --model.frame.time-mean 2", moved]
+    if s.option("prior") is not None:  # a picture moved by codes
+        return ["sample with less noise, which also calms the motion: --temperature 0.7"]
+    return ['make clips frame by frame, each from those before it: family = "rollout", as in bouncing-digits', moved]

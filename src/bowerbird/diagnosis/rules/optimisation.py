@@ -149,8 +149,14 @@ def exploding_gradients(s: Signals) -> Verdict | None:
         return Verdict(confidence, [Evidence(f"{where}/grad_norm", text, step, step)], advice)
     first, best = s.facts.get("first_loss"), s.series("model/loss")
     if first is not None and len(best) > 2 and not s.facts.get("tokens") and first > 100 * max(abs(best.last), 1.0):
-        text = f"before the first step the loss was {first:.3g}, later {best.last:.3g}: what passes the layers grows"
-        return Verdict(0.85, [Evidence("facts.first_loss", text, 0, 0, first)], advice)
+        # A loss in large units begins as high without any fault, so the gradient has to say the same.
+        if (gradient := _first_gradient(s, "model")) > TAME:
+            text = (
+                f"before the first step the loss was {first:.3g}, later {best.last:.3g}: what passes the layers grows"
+            )
+            also = f"at the first step the gradient had a root mean square of {gradient:.2g} in the median layer"
+            seen = [Evidence("facts.first_loss", text, 0, 0, first), Evidence("layers.model", also, 1, 1, gradient)]
+            return Verdict(0.85, seen, advice)
     for player in s.players:
         for series, ratio, (bottom, top) in _by_depth(s, player):
             if ratio > 300:
@@ -171,12 +177,17 @@ TAME = 1e3
 """Root mean square of a gradient above which it is large before anything was learnt."""
 
 
+def _first_gradient(s: Signals, player: str) -> float:
+    """Root mean square of the median layer's gradient at the first step that was watched; 0 where none was."""
+    _, _, gradient = layer_table(s, player, "gradient", since=0)
+    return float(np.median(gradient[0])) if len(gradient) else 0.0
+
+
 def _steps_too_far(s: Signals) -> bool:
     """Gradients were tame at first, and then a step changed most weights by much: it is the weights that exploded."""
     for player in s.players:
-        _, _, gradient = layer_table(s, player, "gradient", since=0)
         _, _, update = layer_table(s, player, "update", since=0)
-        if len(update) and np.median(gradient[0]) < TAME and np.median(update, axis=1).max() > FAST:
+        if len(update) and _first_gradient(s, player) < TAME and np.median(update, axis=1).max() > FAST:
             return True
     return False
 

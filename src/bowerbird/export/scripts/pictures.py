@@ -2,6 +2,7 @@
 
     python sample.py --n 16 --seed 0 --label 3 --out samples
     python sample.py --source cat.png dog.png              (models that make pictures from pictures)
+    python sample.py --restore cat.png --quality 0.8       (compressors with loss: encoded, and decoded)
 
 sampler.json says what the model makes, from what, and how; ``Sampler`` reads it.
 """
@@ -105,6 +106,36 @@ class Sampler:
         """Discrete autoencoders: codes from left to right, line by line, their vectors, the picture of those."""
         codes = np.stack(list(self.stream(n, given, rows, self.procedure["places"])), 1)
         return self.by("decoder", {"z": self.by("codebook", {"codes": codes}).reshape(n, -1)})
+
+    def places(self, n: int, given: Given, rows: Any) -> np.ndarray:
+        """Compressors with loss: the codes of a picture place by place, each as its neighbours let expect, and it."""
+        channels, height, width = self.procedure["grid"]
+        context, quality = loaded(self.folder, "context"), np.full(n, self.procedure["quality"], np.float32)
+        codes = np.zeros((n, channels, height, width), np.float32)
+        u = rows.uniform(channels * height * width).reshape(n, height, width, channels, 1)
+        for row, column in np.ndindex(height, width):
+            expected = context.run(None, {"codes": codes, "quality": quality})[0][:, :, row, column, None]
+            cumulative = self.mass(expected[:, :channels], expected[:, channels:]).cumsum(-1, dtype=np.float64)
+            chosen = (cumulative < u[:, row, column] * cumulative[..., -1:]).sum(-1)
+            codes[:, :, row, column] = chosen.clip(max=2 * self.procedure["largest"]) - self.procedure["largest"]
+        return self.run({"codes": codes, "quality": quality})
+
+    def mass(self, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The logistic's mass within a half of every whole number that a code can be."""
+        every = np.arange(-self.procedure["largest"], self.procedure["largest"] + 1, dtype=np.float32)
+        with np.errstate(over="ignore"):  # 1 / (1 + inf) is the 0 that it should be
+            above = 1 / (1 + np.exp((mean - every - np.float32(0.5)) / scale))
+            below = 1 / (1 + np.exp((mean - every + np.float32(0.5)) / scale))
+        return (above - below).clip(min=1e-9)
+
+    def restored(self, x: np.ndarray, quality: float) -> tuple[np.ndarray, np.ndarray]:
+        """What a compressor with loss gives back of pictures, and how many bits each takes."""
+        asked = np.full(len(x), quality, np.float32)
+        codes = np.rint(self.by("encoder", {"x": x, "quality": asked}))
+        mean, scale = np.split(self.by("context", {"codes": codes, "quality": asked})[..., None], 2, 1)
+        at = codes[..., None].astype(np.int64) + self.procedure["largest"]
+        bits = -np.log2(np.take_along_axis(self.mass(mean, scale), at, -1)).sum((1, 2, 3, 4))
+        return self.run({"codes": codes, "quality": asked}).clip(-1, 1), bits
 
     def stream(self, n: int, given: Given, rows: Any, most: int) -> Iterator[np.ndarray]:
         """The next value of every picture; one evaluation of all values so far for each."""
@@ -243,9 +274,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("samples"), help="folder to write to")
     if sampler.procedure["kind"] == "denoise":
         parser.add_argument("--guidance", type=float, help="above 1: exaggerate what is given")
+    if sampler.procedure["kind"] == "places":
+        parser.add_argument("--restore", nargs="+", help="pictures to encode and decode, in place of new ones")
+        parser.add_argument("--quality", type=float, default=sampler.procedure["quality"], help="0: the smallest codes")
     for name, field in sampler.settings["given"].items():
         parser.add_argument(f"--{name}", nargs="+" if field["type"] == "Tensors" else None)
     asked = vars(parser.parse_args())
+    if asked.get("restore"):
+        pictures = np.stack([picture(file, sampler.settings["target"]["shape"]) for file in asked["restore"]])
+        x, bits = sampler.restored(pictures, asked["quality"])
+        save(x, asked["out"], [f"{i:05d}" for i in range(len(x))])
+        for file, one in zip(asked["restore"], bits, strict=True):
+            print(f"{file}: {one / pictures[0][0].size:.3f} bits per pixel")
+        return
     files = next((asked[name] for name, field in sampler.settings["given"].items() if field["type"] == "Tensors"), None)
     n = len(files) if files else asked["n"]
     if n < 1:

@@ -10,13 +10,16 @@ first frames that the model was given, or with those of real clips where it was 
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bowerbird import registry
+from bowerbird.errors import BowerbirdError
 from bowerbird.measuring.context import Context, Moving, all_of, with_extractor
 from bowerbird.measuring.metric import Metric
 from bowerbird.metrics.averages import ratio
 from bowerbird.metrics.cache import FeatureSet
+from bowerbird.metrics.digits import DigitNet, as_scanned
 from bowerbird.metrics.frechet import fit_gaussian, frechet_distance
 from bowerbird.metrics.measurement import Measurement
 from bowerbird.metrics.motion import as_frames, change, residual
@@ -94,6 +97,46 @@ class WarpingRatio(Metric):
 
     def compute(self, context: Context) -> list[Measurement]:
         return _beside_real(self, context["clips"], residual)
+
+
+SURE = 0.9
+"""Probability from which the first frame shows a digit."""
+
+
+@registry.metrics.register("digit_kept")
+class DigitKept(Metric):
+    title = "digits that stay what they were"
+    better = "higher"
+    reading = (
+        "of clips whose first frame shows one digit, at most half as large as the frame, the share whose last frame "
+        "(.middle: whose middle one) the digit classifier still calls as it called the first; .real: of real clips, "
+        "which the classifier does not call alike in all frames either"
+    )
+    needs = ("clips",)
+
+    def compute(self, context: Context) -> list[Measurement]:
+        moving: Moving = context["clips"]
+        if moving.samples.shape[1] != 1:
+            raise BowerbirdError("digit_kept is of clips in grey.")
+        found = []
+        for side, clips in (("", moving.samples), ("real", moving.reference)):
+            kept = _kept(clips)
+            for name, share in (("", kept[:, -1]), ("middle", kept[:, kept.shape[1] // 2])):
+                p = float(share.mean()) if len(share) else float("nan")
+                part = "_".join(filter(None, (side, name)))
+                error = (p * (1 - p) / max(1, len(share))) ** 0.5
+                found.append(self.measurement(p, moving.protocol, error, part=part))
+        return found
+
+
+def _kept(clips: UInt8[Tensor, "n 1 f h w"]) -> Float[Tensor, "m f"]:
+    """1 where a frame is called as the first one, for clips whose first frame shows one digit."""
+    net = DigitNet.load()
+    x, sides = as_scanned(clips[:, :, 0])
+    p, called = net(x).softmax(1).max(1)
+    one = (p >= SURE) & (sides > 0) & (sides <= max(clips.shape[-2:]) / 2)
+    frames, _ = as_scanned(as_frames(clips[one]))
+    return (net(frames).argmax(1).view(-1, clips.shape[2]) == called[one, None]).float()
 
 
 def _beside_real(metric: Metric, moving: Moving, of: Callable[[Tensor], Tensor]) -> list[Measurement]:

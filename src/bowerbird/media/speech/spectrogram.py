@@ -118,12 +118,14 @@ class Mel:
         amplitude = 2 * self._transform(waveform).abs()[..., :-1] / self._window.sum()
         return (10 * (self._filters @ amplitude.square()).clamp(min=FLOOR).log10()).clamp(min=self.bottom_db)
 
-    def decoded(self, x: Float[Tensor, "n mel frames"], steps: int = PHASE_STEPS) -> Float[Tensor, "n samples"]:
+    def decoded(
+        self, x: Float[Tensor, "n mel frames"], steps: int = PHASE_STEPS, momentum: float = MOMENTUM
+    ) -> Float[Tensor, "n samples"]:
         """Waveforms whose spectrograms come near x."""
         decibels = (x.clamp(-1, 1) + 1) / 2 * (self.top_db - self.bottom_db) + self.bottom_db
         power = 10 ** (decibels / 10) * (x > -1)
         amplitude = unmixed(power, self._filters).sqrt() * self._window.sum() / 2
-        return self.with_phase(torch.nn.functional.pad(amplitude, (0, 1)), steps)
+        return self.with_phase(torch.nn.functional.pad(amplitude, (0, 1)), steps, momentum)
 
     def with_phase(
         self, magnitude: Float[Tensor, "n bin frames"], steps: int = PHASE_STEPS, momentum: float = MOMENTUM
