@@ -4,6 +4,8 @@ Functions without a shape in their annotations run as they are: what mypy has pr
 """
 
 import ast
+import hashlib
+import marshal
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from beartype.roar import BeartypeDecorHintPep673Exception, BeartypeDecorHintPep
 from jaxtyping import jaxtyped
 
 SOURCE = Path(__file__).parents[1] / "src" / "bowerbird"
+KEPT = Path(__file__).parent / "__pycache__" / "shapes"
 ARRAY = r"(?:Bool|Complex128|Float|Float64|Int|Int32|Int64|Shaped|UInt8)\["
 # As for type checkers, an int is a good float.
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
@@ -97,9 +100,18 @@ class _Loader(SourceFileLoader):
     shape: re.Pattern[str]
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compiled anew each time: the cached bytecode of the module is that of its unchecked functions."""
+        """Compiled code is kept apart from the module's own: that is of its unchecked functions."""
         path = self.get_filename(fullname)
         source = self.get_data(path)
+        made_of = (source, Path(__file__).read_bytes(), self.shape.pattern.encode(), path.encode())
+        kept = KEPT / f"{hashlib.sha256(b'|'.join(made_of)).hexdigest()}.{sys.implementation.cache_tag}"
+        if kept.is_file():
+            return marshal.loads(kept.read_bytes())  # type: ignore[no-any-return]
+        code = self._compiled(source, path)
+        self.set_data(str(kept), marshal.dumps(code))  # whole or not at all, also beside other workers
+        return code
+
+    def _compiled(self, source: bytes, path: str) -> CodeType:
         tree, lines = ast.parse(source), source.decode().splitlines()
         for node in _definitions(tree):
             if isinstance(node, ast.ClassDef) and any(self._is_field(line, lines) for line in node.body):

@@ -189,7 +189,7 @@ def test_conditional_accuracy_of_each_attribute(tmp_path: Path, monkeypatch: pyt
     fits: list[attributes.AttributeNet] = []
 
     def fit(images: Tensor, given: Any, classes: Any) -> attributes.AttributeNet:
-        fits.append(fits[0] if fits else fit_attributes(images, given, classes, steps=60))
+        fits.append(fits[0] if fits else fit_attributes(images, given, classes, steps=25))
         return fits[-1]
 
     monkeypatch.setattr("bowerbird.measuring.shipped.obedience.fit_attributes", fit)

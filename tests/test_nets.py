@@ -37,7 +37,7 @@ AUTOENCODERS = [
     MLPConfig(hidden=(16, 24)),
     MLPConfig(hidden=(16, 24), norm="batch"),
 ]
-SIZES = [(28, 28), (32, 32), (27, 13), (92, 112), (1, 1)]
+SIZES = [(28, 28), (32, 32), (27, 13), (36, 48), (1, 1)]
 CLASSES = ("a", "b", "c")
 
 

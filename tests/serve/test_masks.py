@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
 from PIL import Image
 
 from bowerbird import api
+from later import later
 
+openai = later("openai")
 SIDE = 8
 
 
 @pytest.fixture(scope="module")
-def client(address: str) -> openai.OpenAI:
+def client(address: str) -> "openai.OpenAI":
     return openai.OpenAI(base_url=f"{address}/v1", api_key="a-key", max_retries=0)
 
 
@@ -42,7 +43,7 @@ def erased(side: int = SIDE, part: slice = slice(2, 6)) -> np.ndarray:
     return mask
 
 
-def test_the_transparent_part_of_a_mask_is_made_anew(client: openai.OpenAI, runs: dict[str, Path]) -> None:
+def test_the_transparent_part_of_a_mask_is_made_anew(client: "openai.OpenAI", runs: dict[str, Path]) -> None:
     options = {"steps": 3, "resample": 2}
     answer = client.images.edit(
         model="classes", image=png(picture()), mask=png(erased()), prompt="upper",
@@ -59,7 +60,7 @@ def test_the_transparent_part_of_a_mask_is_made_anew(client: openai.OpenAI, runs
     assert np.array_equal(made, ours[0][..., 0])
 
 
-def test_an_erased_picture_is_its_own_mask_and_n_answers_come(client: openai.OpenAI) -> None:
+def test_an_erased_picture_is_its_own_mask_and_n_answers_come(client: "openai.OpenAI") -> None:
     grey = np.dstack([picture()] * 3 + [erased()[..., 3]])
     more: dict[str, Any] = {"extra_body": {"seed": 1, "options": {"steps": 2, "resample": 1}}}
     answer = client.images.edit(model="classes", image=png(grey), prompt="", n=2, **more)
@@ -68,7 +69,7 @@ def test_an_erased_picture_is_its_own_mask_and_n_answers_come(client: openai.Ope
     assert (made[0][:2] == picture()[:2]).all()
 
 
-def test_a_mask_is_resized_with_its_picture(client: openai.OpenAI) -> None:
+def test_a_mask_is_resized_with_its_picture(client: "openai.OpenAI") -> None:
     more: dict[str, Any] = {"extra_body": {"options": {"steps": 2, "resample": 1}}}
     mask = png(erased(4 * SIDE, slice(8, 24)))
     answer = client.images.edit(model="classes", image=png(picture(4 * SIDE)), mask=mask, prompt="", **more)
@@ -85,12 +86,12 @@ def test_a_mask_is_resized_with_its_picture(client: openai.OpenAI) -> None:
         (erased(), {"options": {"stps": 3}}, "There is no option of inpaint 'stps'; did you mean 'steps'"),
     ],
 )
-def test_what_cannot_be_completed_is_said(client: openai.OpenAI, mask: Any, more: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_completed_is_said(client: "openai.OpenAI", mask: Any, more: dict[str, Any], said: str) -> None:
     files = {} if mask is None else {"mask": png(mask)}
     with pytest.raises(openai.BadRequestError, match=said):
         client.images.edit(model="classes", image=png(picture()), prompt="", extra_body=more, **files)
 
 
-def test_a_mask_for_a_model_that_translates_is_refused(client: openai.OpenAI) -> None:
+def test_a_mask_for_a_model_that_translates_is_refused(client: "openai.OpenAI") -> None:
     with pytest.raises(openai.BadRequestError, match="The model 'edits' edits whole pictures; leave the mask out"):
         client.images.edit(model="edits", image=png(picture()), mask=png(erased()), prompt="")

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import lfilter, oaconvolve
 from torch import Tensor
 
 from bowerbird.data.writing import data_uri, png_bytes, save_png, wav_bytes, write_atomically, write_wav
@@ -160,6 +159,8 @@ def _by_tone(heard: Iterable[tuple[Note, float, float]]) -> dict[tuple[int, int]
 
 def _mastered(mix: Float[np.ndarray, "2 samples"], sample_rate_hz: int) -> Float[np.ndarray, "2 samples"]:
     """With reverberation, silent at both ends, the loudest sample at ``PEAK``."""
+    from scipy.signal import lfilter, oaconvolve  # a second's import, which only those pay who hear music
+
     rng = np.random.default_rng(0)
     t = np.arange(round(REVERBERATION_S * sample_rate_hz)) / sample_rate_hz
     room = lfilter([0.3], [1, -0.7], rng.standard_normal((2, len(t)))) * np.exp(-6.9 * t / REVERBERATION_S)

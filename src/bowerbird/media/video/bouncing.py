@@ -53,8 +53,10 @@ def drawn(digits: UInt8[np.ndarray, "digits size size"], at: Int[np.ndarray, "f 
     return frames
 
 
-def clips(pack: dict[str, np.ndarray], split: str) -> Iterator[tuple[UInt8[np.ndarray, "f h w 1"], str]]:
-    """All clips of a split, each with its label; they show only digits of that split of ``pack``."""
+def clips(
+    pack: dict[str, np.ndarray], split: str, n_frames: int = FRAMES
+) -> Iterator[tuple[UInt8[np.ndarray, "f h w 1"], str]]:
+    """All clips of a split, each with its label, up to a frame; they show only digits of that split of ``pack``."""
     images = pack["images"][_of_split(pack["split"], split)][..., 0]
     generator = np.random.default_rng([*split.encode()])
     for _ in range(CLIPS[split]):
@@ -62,7 +64,7 @@ def clips(pack: dict[str, np.ndarray], split: str) -> Iterator[tuple[UInt8[np.nd
         digits = np.stack(
             [np.asarray(Image.fromarray(one).resize((DIGIT, DIGIT), Image.Resampling.BOX)) for one in chosen]
         )
-        at = places(*motion(generator, len(digits)), FRAMES)
+        at = places(*motion(generator, len(digits)), n_frames)
         yield drawn(digits, at), LABELS[len(digits) - 1]
 
 

@@ -214,7 +214,8 @@ def _fingerprint(found: Clips, rows: dict[str, np.ndarray], columns: Columns) ->
 def _known(record: catalogue.Record, data: config.Data) -> Clips:
     """A set by name: computed, or from its pack."""
     if record.made_from:
-        made = {name: [*bouncing.clips(builtin.load(record.made_from), name)] for name in SPLITS}
+        pack, n_frames = builtin.load(record.made_from), min(bouncing.FRAMES, data.video.frames)
+        made = {name: [*bouncing.clips(pack, name, n_frames)] for name in SPLITS}
         every = [clip for clips in made.values() for clip in clips]
         splits = np.repeat(SPLITS, [len(clips) for clips in made.values()])
         columns = {LABEL: np.array([label for _, label in every])}
