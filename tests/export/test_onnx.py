@@ -125,7 +125,7 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory):
+def exported(tmp_path_factory: pytest.TempPathFactory, one_registry: None):
     """The folder and the parities of one family's export, made when they are first asked for."""
     found: dict[str, tuple[Path, list[Parity]]] = {}
 
