@@ -29,9 +29,7 @@ def recorded(piece: Piece, name: str) -> ExportedProgram:
     try:
         # Without gradients, or a function that switches them off becomes a program in the program.
         with quiet(), torch.no_grad():
-            return torch.export.export(
-                piece.module, examples(piece.inputs, EXAMPLE_ROWS), dynamic_shapes=(sizes,)
-            )
+            return torch.export.export(piece.module, examples(piece.inputs, EXAMPLE_ROWS), dynamic_shapes=(sizes,))
     except Exception as error:
         raise BowerbirdError(f"The {name} cannot be recorded: {str(error).strip().splitlines()[0]}") from error
 
