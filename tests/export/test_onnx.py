@@ -96,17 +96,17 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
         ["reader", "codebook", "decoder", "sampler"],
     ),
     "fewlabels": (
-        FewLabelsConfig(ConvNetConfig(channels=8), n_labels=6, n_latent=4),
+        FewLabelsConfig(SMALL, n_labels=6, n_latent=4),
         LABELLED,
         ["decoder", "classifier", "sampler"],
     ),
     "latent-pairs": (
-        LatentConfig(CODES, PRIOR),
+        LatentConfig(CODES, replace(PRIOR, net=SMALL)),
         PAIR,
         ["denoiser", "pictures", "codes", "sampler"],
     ),
     "distillation": (
-        DistillationConfig(DiffusionConfig(UNET, schedule="edm", prediction="edm", guidance=2.0), sample_steps=3),
+        DistillationConfig(DiffusionConfig(SMALL, schedule="edm", prediction="edm", guidance=2.0), sample_steps=3),
         LABELLED,
         ["denoiser", "sampler"],
     ),
@@ -128,10 +128,13 @@ FAMILIES: dict[str, tuple[ModelConfig, Spec, list[str]]] = {
     "vocoder": (VocoderConfig(channels=8, blocks=1, windows=(128,)), VOICE, ["generator", "sampler"]),
     "seq2seq": (Seq2SeqConfig(ATTENTION, beam=2), PAIRS, ["reader", "sampler"]),
 }
+"""Each kind of network in one family, perceptrons in the others: U-Nets in diffusion, convolutions in vqvae, and
+transformers of patches in animation.
+"""
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory):
+def exported(tmp_path_factory: pytest.TempPathFactory, one_registry: None):
     """The folder and the parities of one family's export, made when they are first asked for."""
     found: dict[str, tuple[Path, list[Parity]]] = {}
 
