@@ -252,7 +252,9 @@ class Positional(nn.Module):
 
     def __init__(self, net: nn.Module, function: Callable[..., Tensor], names: Iterable[str] = ()):
         super().__init__()
-        self.net, self.function, self.names = net, function, tuple(names)
+        self.net, self.names = net, tuple(names)
+        # As a module it would be a second part, and its weights would have two names.
+        self.function = function.__call__ if isinstance(function, nn.Module) else function
         self.train(net.training)  # or a tool that evaluates it would turn the net's dropout on again afterwards
 
     def forward(self, *tensors: Tensor) -> Tensor:
