@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bowerbird.reading.check import check
-from bowerbird.reading.running.exercise import called
+from bowerbird.reading.running.calling import called
 from bowerbird.reading.running.launch import Child
 from bowerbird.reading.running.refusals import fitted
 from bowerbird.reading.running.uses import uses

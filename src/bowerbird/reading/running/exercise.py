@@ -24,12 +24,12 @@ from bowerbird.reading.running.building import (
     annotated,
     built,
     candidates,
-    last_line,
     mended,
     missed,
     said,
     signature_of,
 )
+from bowerbird.reading.running.calling import POSITIONAL, called, entry, needed
 from bowerbird.reading.running.guesses import BATCH, Guesses, Replace, batch, combined, values
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.refusals import fitted
@@ -45,7 +45,6 @@ MOST_ITEMS = 2
 _SIDES = re.compile(r"size|resolution|^(h|w|height|width)$", re.I)
 _STATE = re.compile(r"state|hidden|^h\d?$|memory|cache")
 _BEGINNING = re.compile(r"(get_)?(init|initial|zero|begin)_?(state|states|hidden|memory|cache)")
-_LABELS = re.compile(r"^(targets?|labels?|y|tgt_ids|target_ids)$")
 _PROCESSES = frozenset(
     "loss p_losses q_sample p_sample sample forward add_noise training_loss training_losses step q_xt_x0 "
     "sample_timesteps noise_images p_mean_variance q_posterior update_model_average update_average step_ema".split()
@@ -53,7 +52,6 @@ _PROCESSES = frozenset(
 _UNIMPLEMENTED = nn.Module.forward
 Functions = dict[str, Callable[..., Any]]
 Given = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Exercise:
@@ -127,7 +125,7 @@ class Exercise:
 
     def _built(self, kind: type[nn.Module]) -> Exception | None:
         """Builds a class with one set of arguments after another until a call works; keeps the last that could be."""
-        patience = _Patience(self.seconds * 2)
+        patience = Patience(self.seconds * 2)
         failure: Exception | None = None
         kept: nn.Module | None = None
         for guess in itertools.takewhile(lambda _: patience.left, candidates(kind, self.guesses)):
@@ -162,7 +160,7 @@ class Exercise:
             self.functions(self._methods(module, kind))
             return None
         error: Exception | None = None
-        patience = _Patience(self.seconds)
+        patience = Patience(self.seconds)
         for guess in itertools.takewhile(lambda _: patience.left, self._inputs(module, sides, more)):
             try:
                 out, given = self._watched(partial(called, module, guess, self.live.forget_call, more))
@@ -228,7 +226,8 @@ class Exercise:
                 self.unbuilt.setdefault(kind, raised)
                 continue
             if type(made) is not kind:  # a data set without its data
-                made = self.unbuilt.setdefault(kind, FileNotFoundError()) and None
+                self.unbuilt.setdefault(kind, FileNotFoundError())
+                made = None
                 break
             self._told(kind, arguments)
             self.built[kind] = arguments
@@ -269,7 +268,7 @@ class Exercise:
         names and uses of their parameters."""
         until = time.process_time() + MOST_SECONDS_EACH
         for name, function in functions.items():
-            late = time.process_time() > until or _starts(function)
+            late = time.process_time() > until or starts(function)
             wanted = anew or self._unreached(function) or self._stopped(function)
             if wanted and (late or not self._ran(name, function, likely)):
                 self.waiting[name] = function
@@ -288,41 +287,6 @@ class Exercise:
         for module in training:
             module.training = True
 
-    def insist(self) -> None:
-        """Runs what has not run yet: branches behind other choices of its switches, then functions and classes that
-        raised on every guess, with what fails in them passed over."""
-        for name, function in self.live.functions().items():
-            if self._unreached(function) or self._stopped(function):
-                self.waiting.setdefault(name, function)
-        for own in (True, False):  # what the file defines itself before what it imports
-            self._insist(own)
-
-    def _insist(self, own: bool) -> None:
-        def among(thing: Any) -> bool:
-            return (self.live.place_of(thing)[0] == self.live.main) is own
-
-        starting = sorted(self.waiting.items(), key=lambda pair: not _starts(pair[1]))
-        for name, function in ((n, f) for n, f in starting if among(f)):
-            if self._unreached(function) or self._stopped(function):
-                self._passing(name, function)
-        for kind in [kind for kind in self.unbuilt if among(kind)]:
-            self._forced(kind)
-        for name, (function, given, named) in [row for row in self.answered.items() if among(row[1][0])]:
-            self._varied(name, function, given, named)
-        for kind in (k for k in self.live.classes().values() if among(k) and k not in self.unbuilt):
-            if not inspect.isabstract(kind):
-                self._switched(kind, self.built.get(kind) or next(candidates(kind, self.guesses), {}))
-
-    def _varied(self, name: str, function: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Calls a function anew with one switch turned after another, as long as lines of it have not run."""
-        code = inspect.unwrap(function).__code__
-        patience, turned = _Patience(MOST_SECONDS_EACH), _turned(function, given, self)
-        for more in itertools.takewhile(lambda _: patience.left and self.live.missing(code), turned):
-            try:
-                self._tried(code, partial(function, *given, **{**named, **more}))
-            except Exception as raised:  # the user's function, given guesses
-                patience.met(raised)
-
     def _tried(self, code: CodeType, call: Callable[[], Any]) -> Any:
         """What a call answers; where it raises, the lines that ran count as before."""
         before = {file: set(lines) for file, lines in self.live.reached.items()}
@@ -338,70 +302,13 @@ class Exercise:
                 lines &= before.get(file, set())
             raise
 
-    def _switched(self, kind: type, arguments: dict[str, Any]) -> None:
-        """Builds a class with one switch of its constructor turned after another, as long as lines of its methods have
-        not run."""
-        if not inspect.isfunction(vars(kind).get("__init__")):
-            return
-        for name, parameter in inspect.signature(kind).parameters.items():
-            codes = [f.__code__ for f in vars(kind).values() if inspect.isfunction(f)]
-            if not any(map(self.live.missing, codes)):
-                return
-            if not isinstance(parameter.default, bool) or name in arguments:
-                continue
-            with contextlib.suppress(Exception):  # the user's constructor, given another choice
-                made, _ = built(kind, self.guesses, {**arguments, name: not parameter.default})
-                if isinstance(made, nn.Module):
-                    self._called(made, kind)
-                else:
-                    self.functions({n: f for n, f in self._methods(made, kind).items() if self._missing(f)}, anew=True)
-
     def _missing(self, function: Callable[..., Any]) -> bool:
         code = getattr(inspect.unwrap(function), "__code__", None)
         return code is not None and self.live.recorder.is_user_code(code) and bool(self.live.missing(code))
 
-    def _forced(self, kind: type) -> None:
-        """An object of a class whose constructor raises, built all the same; its methods."""
-        constructor = vars(kind).get("__init__")
-        if not inspect.isfunction(constructor):
-            return
-        arguments = next(candidates(kind, self.guesses), {})
-        with self.live.passing.over(constructor, self.by_name_and_use) as possible:
-            made = None
-            with contextlib.suppress(Exception):
-                made = kind(**arguments) if possible else None
-            self._tell(f"{kind.__name__}(…)", constructor)
-        made = made if type(made) is kind else None
-        self._of_object(made, kind)
-
-    def _passing(self, name: str, function: Callable[..., Any]) -> None:
-        """Calls a function with what brought it furthest, and passes over what fails."""
-        _, given = self.furthest.get(name) or (0, next(self._arguments(function), ()))
-        named = self._by_name(function)
-        with self.live.passing.over(function, self.by_name_and_use) as possible:
-            if possible:
-                with contextlib.suppress(Exception, SystemExit):
-                    self._watched(partial(function, *given, **named))
-                self._varied(name, function, given, named)
-                self._tell(f"{name}(…)", function)
-
-    def by_name_and_use(self, name: str, use: Use) -> Any:
-        """A value for a name that nothing could be bound to."""
-        return next(self._values(inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD), use), None)
-
-    def _tell(self, name: str, function: Callable[..., Any]) -> None:
-        """Says what was passed over in a call that has ended."""
-        passed, code = self.live.passing.passed, inspect.unwrap(function).__code__
-        if passed:
-            line, first = next(iter(passed.items()))
-            said = f"{len(passed)} of its statements failed and were passed over (first line {line}: {first[:80]})"
-            self.replace(name, f"called with values by the names of its parameters; {said}")
-            value = {"failed": first[:300], "passed": sorted(passed)}
-            self.live.recorder("run.tried", name[:-3], value, line=code.co_firstlineno, file=code.co_filename)
-
     def _stopped(self, function: Callable[..., Any]) -> bool:
         """Whether a function that trains has begun, and has not come to a step."""
-        return not self.live.recorder.steps and _starts(function) and self._missing(function)
+        return not self.live.recorder.steps and starts(function) and self._missing(function)
 
     def _unreached(self, function: Callable[..., Any]) -> bool:
         """Whether a function of the program's never ran."""
@@ -415,7 +322,7 @@ class Exercise:
         """Whether a function came to its end on one of several guesses; the lines of one that raised did not run."""
         code = inspect.unwrap(function).__code__
         guesses = itertools.chain((g for g in likely if _takes(function, g)), self._arguments(function))
-        named, failed, patience = self._by_name(function), "", _Patience(MOST_SECONDS_EACH / 2)
+        named, failed, patience = self._by_name(function), "", Patience(MOST_SECONDS_EACH / 2)
         for arguments in itertools.takewhile(lambda _: patience.left, itertools.islice(guesses, MOST_GUESSES)):
 
             def mend(error: Exception) -> bool:
@@ -481,31 +388,13 @@ def _answer_of(call: Callable[[], tuple[Any, Any]]) -> Any:
     return call()[0]
 
 
-def _starts(function: Callable[..., Any]) -> bool:
+def starts(function: Callable[..., Any]) -> bool:
     """Whether a function is where a program starts: it trains, or reads a command line."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return code is not None and (code.co_name == "main" or bool({"backward", "argv"} & set(code.co_names)))
 
 
-def _turned(function: Callable[..., Any], given: tuple[Any, ...], work: Exercise) -> Iterator[dict[str, Any]]:
-    """Other choices: of what a function takes and need not be given, then of switches among settings that it reads."""
-    used = uses(function)
-    for p in signature_of(function).parameters.values():
-        use = used.get(p.name, Use())
-        if isinstance(p.default, bool):
-            yield {p.name: not p.default}
-        elif p.default is None or (p.default is not p.empty and use.choices):
-            yield from ({p.name: v} for v in itertools.islice(work._values(p, use), 2) if v is not None)
-    names = inspect.unwrap(function).__code__.co_names
-    for options in (value for value in given if isinstance(value, fragments.Options)):
-        for name in (n for n in names if isinstance(vars(options).get(n), bool | int | str)):
-            value = vars(options)[name]
-            setattr(options, name, not value)
-            yield {}
-            setattr(options, name, value)
-
-
-class _Patience:
+class Patience:
     """How long guesses go on: for some seconds, and until they have met one and the same failure several times."""
 
     def __init__(self, seconds: float) -> None:
@@ -520,77 +409,6 @@ class _Patience:
         """Notes a failure; numbers in its message do not make it another."""
         self.failures[f"{type(error).__name__}{re.sub(r'[0-9]+', '', str(error))}"] += 1
         return error
-
-
-# ------------------------------------------------------------------------------------------------------------- a call
-
-
-def entry(module: nn.Module) -> Callable[..., Any]:
-    """What runs when a module is called: ``forward``, or a ``__call__`` of its own class."""
-    kind = type(module)
-    return inspect.unwrap(kind.forward if kind.__call__ is nn.Module.__call__ else kind.__call__)
-
-
-def needed(module: nn.Module, more: frozenset[str] = frozenset()) -> list[inspect.Parameter]:
-    """The arguments that a call cannot do without, keyword-only ones last; ``more`` are names that were missed in what
-    it takes by ``**kwargs``."""
-    found = list(inspect.signature(entry(module)).parameters.values())[1:]
-    rest = next((p.name for p in found if p.kind is p.VAR_KEYWORD), "")
-    keys = sorted({*uses(entry(module)).get(rest, Use()).keys, *more}) if rest else []
-    named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY) for key in keys if key.isidentifier()]
-    return [p for p in found if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)] + named
-
-
-def called(
-    module: nn.Module, inputs: tuple[Any, ...], forget: Callable[[nn.Module], None],
-    more: frozenset[str] = frozenset(),
-) -> tuple[Any, tuple[Any, ...]]:  # fmt: skip
-    """The module's answer and the inputs that were taken in the end; raises the first failure."""
-    names = [p.name for p in needed(module, more) if p.kind is p.KEYWORD_ONLY]
-    extra: dict[str, Any] = {}
-
-    def call(*given: Any) -> Any:
-        plain, named = given[: len(given) - len(names)], given[len(given) - len(names) :]
-        torch.manual_seed(0)
-        try:
-            return module(*plain, **dict(zip(names, named, strict=True)), **_targets(module, plain), **extra)
-        except Exception:
-            forget(module)
-            raise
-
-    def mend(error: Exception) -> bool:
-        new = {} if extra else _taken_for_granted(module, inputs, error)
-        extra.update(new)
-        return bool(new) or mended(error)
-
-    return fitted(call, inputs, mend)
-
-
-def _targets(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
-    """Tokens for an optional argument that takes labels, where the first input is tokens: then all scores are given."""
-    first = inputs[0] if inputs else None
-    if not isinstance(first, torch.Tensor) or first.dtype != torch.long or first.ndim != 2:
-        return {}
-    order = torch.randperm(first.numel(), generator=torch.Generator().manual_seed(1))
-    return {name: first.flatten()[order].view_as(first) for name in _optional(module) if _LABELS.match(name)}
-
-
-def _optional(module: nn.Module) -> list[str]:
-    return [p.name for p in inspect.signature(entry(module)).parameters.values() if p.default is None]
-
-
-def _taken_for_granted(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> dict[str, Any]:
-    """Values for optional arguments that the failed line takes for granted; a mask hides nothing."""
-    if "NoneType" not in str(error):
-        return {}
-    text, first = last_line(error), next((x for x in inputs if isinstance(x, torch.Tensor)), None)
-    names = [n for n in _optional(module) if re.search(rf"\b{n}\b", text) or "mask" in n.lower()]
-    found = {name: next(values(name, module)) for name in names if "mask" not in name.lower()}
-    if first is not None and first.ndim >= 2:
-        length = first.shape[-2] if first.is_floating_point() else first.shape[-1]
-        visible = torch.zeros(first.shape[0], length, length, dtype=torch.bool)
-        found |= {name: visible.clone() for name in names if "mask" in name.lower()}
-    return found
 
 
 def _takes(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:

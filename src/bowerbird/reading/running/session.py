@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 from bowerbird.reading.running import compat, driving, imports, kernel, naming, rewrite, shrinking, trainers
-from bowerbird.reading.running.exercise import Exercise
 from bowerbird.reading.running.guards import Guard, limit, soften
+from bowerbird.reading.running.insisting import Insisting
 from bowerbird.reading.running.live import Live
 from bowerbird.reading.running.loops import Loops
 from bowerbird.reading.running.observe.functions import FunctionWatch, watch_numpy
@@ -141,14 +141,14 @@ class Session:
                 with self.clock(max(left, 1.0), "exercise"):
                     self.recorder.safely(trainers.exercise, self.live(), self.replace, lambda: self.recorder.steps)
             self.guessed = sorted(driving.waiting(self))
-            work = Exercise(self.live(), self.replace)
+            work = Insisting(self.live(), self.replace)
             with self.clock(self.request.probe_seconds, "exercise"):
                 self.recorder.safely(work.exercise, self.request.wanted)
             for part, insist in ((1 / 3, partial(self._drivers_again, work)), (2 / 3, work.insist)):
                 with self.clock(part * self.request.insisting_seconds, "insisting"):
                     self.recorder.safely(insist)
 
-    def _drivers_again(self, work: Exercise) -> None:
+    def _drivers_again(self, work: Insisting) -> None:
         """What stopped within a function of a driver, with what fails there passed over."""
         for again in self.stopped if self.guessed else ():
             again(self.passing, work.by_name_and_use)
