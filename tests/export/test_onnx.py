@@ -253,6 +253,11 @@ def test_a_picture_passes_through_a_compressor_with_loss_without_torch(exported,
         folder, "--restore", str(tmp_path / "grey.png"), "--quality", "0.2", "--out", str(tmp_path / "out")
     )
     assert done.returncode == 0 and "bits per pixel" in done.stdout and len(pixels(tmp_path / "out")) == 1, done.stderr
+    for words in (["--restore", "grey.png", "--quality", "7"], ["--quality", "0.2"]):
+        wrong = run_script(folder, *words)
+        assert wrong.returncode == 1 and wrong.stderr == "--quality goes with --restore, and is a number from 0 to 1.\n"
+    wrong = run_script(folder, "--restore", str(tmp_path / "none.png"))
+    assert wrong.returncode == 1 and wrong.stderr.startswith("Cannot read a picture: ") and "none.png" in wrong.stderr
 
 
 def test_sound_comes_out_without_torch(exported, tmp_path):

@@ -235,7 +235,10 @@ def tokens(text: str, field: dict[str, Any]) -> list[int]:
 def picture(file: str, shape: list[int]) -> np.ndarray:
     """A file as float32 (c, h, w) in [-1, 1]; what is transparent becomes white."""
     channels, height, width = shape
-    image = Image.open(file).convert("RGBA")
+    try:
+        image = Image.open(file).convert("RGBA")
+    except OSError as error:  # that of Pillow says which file it is
+        raise SystemExit(f"Cannot read a picture: {error}") from None
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(
         "RGB" if channels == 3 else "L"
     )
@@ -276,13 +279,18 @@ def main() -> None:
         parser.add_argument("--guidance", type=float, help="above 1: exaggerate what is given")
     if sampler.procedure["kind"] == "places":
         parser.add_argument("--restore", nargs="+", help="pictures to encode and decode, in place of new ones")
-        parser.add_argument("--quality", type=float, default=sampler.procedure["quality"], help="0: the smallest codes")
+        parser.add_argument(
+            "--quality", type=float, help="of --restore; 0: the smallest codes, 1: the nearest pictures"
+        )
     for name, field in sampler.settings["given"].items():
         parser.add_argument(f"--{name}", nargs="+" if field["type"] == "Tensors" else None)
     asked = vars(parser.parse_args())
+    quality = asked.get("quality")
+    if quality is not None and not (asked["restore"] and 0 <= quality <= 1):
+        raise SystemExit("--quality goes with --restore, and is a number from 0 to 1.")
     if asked.get("restore"):
         pictures = np.stack([picture(file, sampler.settings["target"]["shape"]) for file in asked["restore"]])
-        x, bits = sampler.restored(pictures, asked["quality"])
+        x, bits = sampler.restored(pictures, sampler.procedure["quality"] if quality is None else quality)
         save(x, asked["out"], [f"{i:05d}" for i in range(len(x))])
         for file, one in zip(asked["restore"], bits, strict=True):
             print(f"{file}: {one / pictures[0][0].size:.3f} bits per pixel")
