@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 
 
 @pytest.fixture(scope="session")
 def child() -> Iterator[Child]:
-    with Child() as warm:
-        yield warm
+    with warm() as child:
+        yield child

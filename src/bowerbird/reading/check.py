@@ -1,6 +1,5 @@
 """``check``: reads a program, runs it under observation, and asks every rule what it says."""
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from bowerbird.reading.program import Program
 from bowerbird.reading.rules import all_rules
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.rules.messages import FIRST
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.running.request import Driver
 from bowerbird.reading.running.run import Run
@@ -215,7 +214,7 @@ def fix(result: CheckResult, *, child: Child | None = None) -> Fixed:
         raise BowerbirdError(f"{source.path} is no Python as it stands, so --fix does not change it; mend that first.")
     offered = [f for f in result.findings if f.severity in ("error", "warning") and _within(f.patch, source)]
     apart = list(_apart(offered))
-    with Child() if child is None else contextlib.nullcontext(child) as child:
+    with warm(child) as child:
         kept = apart if _clean(result, apart, child) else []
         for finding in apart if not kept else ():
             kept = [*kept, finding] if _clean(result, [*kept, finding], child) else kept

@@ -17,7 +17,7 @@ from bowerbird.reading.explain.read import studied, write
 from bowerbird.reading.explain.recipes import driven
 from bowerbird.reading.explain.show.render import markdown
 from bowerbird.reading.publishing import publish
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import warm
 from bowerbird.reading.wording import LANGUAGES, Language
 
 RECIPES = {"gan": "gan", "vae": "vae", "transformer": "shakespeare", "diffusion": "diffusion"}
@@ -66,7 +66,7 @@ def stale(folder: Path) -> list[str]:
 
 def pages(folder: Path) -> Iterator[tuple[str, str]]:
     """The name and the text of every page; pictures go below ``folder``."""
-    with Child() as child:
+    with warm() as child:
         for name, recipe in RECIPES.items():
             with studied(recipe, measure=MEASURED, patience=3600.0, child=child) as study:
                 if not study.run.executed:

@@ -16,7 +16,7 @@ from bowerbird.reading.explain.study import SavedPicture, Study
 from bowerbird.reading.explain.writer import Writer
 from bowerbird.reading.findings import in_order
 from bowerbird.reading.program import Program
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.running.observation import observe
 from bowerbird.reading.source import open_source
 from bowerbird.reading.wording import Language
@@ -50,7 +50,7 @@ def studied(
     source, shown = own if own is not None else (open_source(target), ())
     program = Program(source)
     with contextlib.ExitStack() as stack:
-        child = stack.enter_context(Child()) if child is None else child
+        child = stack.enter_context(warm(child))
         run = stack.enter_context(observe(source, steps=steps, seconds=seconds, child=child))
         study = Study(source, program, run, in_order(judge(program, run)), shown=shown)
         study.pictures = _pictures(study, child.folder)

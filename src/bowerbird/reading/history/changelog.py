@@ -7,7 +7,7 @@ from typing import Any
 from bowerbird.errors import BowerbirdError
 from bowerbird.reading.history.repository import Repository
 from bowerbird.reading.history.track import TrackResult, compare
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.source import open_source
 
 
@@ -48,7 +48,7 @@ def changelog(folder: Path | str, file: str | None, commits: str) -> list[Entry]
     repository = Repository(folder)
     first, last = ends(repository, commits)
     found = []
-    with Child() as child:
+    with warm() as child:
         for commit, message in repository.commits(first, last, file):
             try:
                 result = track_range(folder, file, f"{commit}^..{commit}", child=child)

@@ -9,7 +9,6 @@ are run once more with other streams and with the weights of the first version c
 """
 
 import ast
-import contextlib
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from bowerbird.reading.history.localise import failures, in_training, localised
 from bowerbird.reading.history.settings import named
 from bowerbird.reading.history.trajectory import Parting, partings
 from bowerbird.reading.history.version import THROUGHOUT, Version, assign_roles, kept_state, run
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.source import Source, open_source
 
 
@@ -64,12 +63,12 @@ def compare(a: Source, b: Source, before: str, after: str, *, child: Child | Non
     if same_text(a, b):
         return TrackResult(before, after, how="text")
     hunks = normal.hunks(a.trees[a.main], b.trees[b.main])
-    with Child() if child is None else contextlib.nullcontext(child) as warm:
-        one = run(a, warm)
+    with warm(child) as child:
+        one = run(a, child)
         if not one.ran:
             return _unrun(TrackResult(before, after, hunks=tuple(hunks)), one)
-        two = run(b, warm, one.request)
-        result = _judged(one, two, hunks, warm)
+        two = run(b, child, one.request)
+        result = _judged(one, two, hunks, child)
     stand_ins = dict.fromkeys(f"{f.subject}: {f['reason']}" for f in one.facts.of("run.stand_in"))
     return replace(result, before=before, after=after, hunks=tuple(hunks), stand_ins=tuple(stand_ins))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import FactStore
 from bowerbird.reading.learn.exercise import Exercise, seen_in
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.running.observation import execute
 from bowerbird.reading.running.request import Request
 from bowerbird.reading.wording import Language
@@ -47,7 +47,7 @@ def check_answer(found: Exercise, source: str) -> Verdict:
 
 def check_answers(answers: list[tuple[Exercise, str]]) -> list[Verdict]:
     """Runs several answers, each in a fork of one child."""
-    with Child() as child:
+    with warm() as child:
         return [Verdict(found.id, _seen(_run(child, found, source))) for found, source in answers]
 
 

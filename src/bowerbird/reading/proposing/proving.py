@@ -9,7 +9,6 @@
 Both runs draw the same random numbers (``track``'s streams), in the same confinement as every run of the program.
 """
 
-import contextlib
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from bowerbird.reading.properties import broken, mended, properties
 from bowerbird.reading.proposing.hypotheses import Hypothesis, known_already, patched, prompts, read
 from bowerbird.reading.proposing.material import EXECUTIONS, Budget, with_left_out
 from bowerbird.reading.rules.general import RAISED
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.tutor.endpoint import Endpoint, Message
 
 SESSION = "bowerbird.reading.proposing.session:Examined"
@@ -52,8 +51,8 @@ def propose(
     """
     left: list[str] = []
     new: list[Finding] = []
-    with Child() if child is None else contextlib.nullcontext(child) as warm:
-        trial = Trial(result, warm, budget or Budget(warm, EXECUTIONS * result.seconds))
+    with warm(child) as child:
+        trial = Trial(result, child, budget or Budget(child, EXECUTIONS * result.seconds))
         try:
             for messages in prompts(result, context - min(LONGEST_ANSWER_TOKENS, context // 4)):
                 if trial.budget.over():

@@ -126,17 +126,15 @@ def _is_library(file: str) -> bool:
     return file.startswith((sys.prefix, sys.base_prefix, "<frozen"))
 
 
-def scrubbed(environment: dict[str, str], home: str) -> dict[str, str]:
-    """The environment of the child: what Python needs to start, and nothing that could be a secret."""
+def scrubbed(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of the child, folders aside: what Python needs to start, and nothing that could be a secret."""
     kept = {
         k: environment[k]
         for k in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
         if k in environment
     }
     return kept | {
-        "HOME": home,
         "PYTHONUSERBASE": site.getuserbase(),  # packages of ``pip install --user`` lie there, whatever the home is
-        "TMPDIR": home,
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -5,6 +5,7 @@ read from a file that the fork appends to, up to the last whole line.  They were
 stranger's code: a row that is not in form is left out, and what is in form may still be forged.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +48,7 @@ class Child:
         self._buffer = b""
         self._ready = False
         self._count = 0
+        self.environment: dict[str, str] = {}
         self.cpu_s = self.last_cpu_s = 0.0
         """The processor time that all executions took, and the last one."""
 
@@ -55,6 +58,16 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def tidy(self) -> None:
+        """Removes what executions have left."""
+        for left in self.folder.iterdir():
+            if left.is_dir() and left.name != "home":
+                shutil.rmtree(left, ignore_errors=True)
+
+    def end(self) -> None:
+        """Ends the process and removes its folder."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -65,14 +78,15 @@ class Child:
         require_forks()
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
-        environment = scrubbed(dict(os.environ), str(home))
+        self.environment = scrubbed(dict(os.environ))
         package = str(Path(bowerbird.__file__).parents[1])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (package, self.environment.get("PYTHONPATH"))))
         self._buffer, self._ready = b"", False
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "bowerbird.reading.running.child"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(self.folder / "stderr").open("wb"),
-            env=environment, cwd=self.folder, start_new_session=True,
+            env=self.environment | {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": path},
+            cwd=self.folder, start_new_session=True,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -194,6 +208,37 @@ class Child:
     def _last_words(self) -> str:
         lines = (self.folder / "stderr").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no message"
+
+
+_idle: list[Child] = []
+
+
+@contextlib.contextmanager
+def warm(child: Child | None = None) -> Iterator[Child]:
+    """The ``child`` that is given, or one of this process's own, which then waits for the next who asks.
+
+    A start takes two seconds.  A child that was left by an exception, or started in another environment, is not reused.
+    """
+    if child is not None:
+        yield child
+        return
+    environment = scrubbed(dict(os.environ))
+    own = next((one for one in _idle if one.process is None or one.environment == environment), None) or Child()
+    _idle[:] = [one for one in _idle if one is not own]
+    try:
+        yield own
+    except BaseException:
+        own.end()
+        raise
+    own.tidy()
+    _idle.append(own)
+
+
+@atexit.register
+def end_idle() -> None:
+    """Ends the children that wait."""
+    while _idle:
+        _idle.pop().end()
 
 
 _FULL: dict[str, Any] = {"full": True}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bowerbird.reading import defaults, drivers
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.patching import Patch
-from bowerbird.reading.running.launch import Child
+from bowerbird.reading.running.launch import Child, warm
 from bowerbird.reading.running.request import Driver, Request
 from bowerbird.reading.running.run import Run, StandIn
 from bowerbird.reading.source import Source
@@ -30,7 +30,7 @@ def observe(
     A ``child`` that is given serves several programs, so that torch is loaded once for all.  What the program does not
     call by itself is called by the drivers that are ``given``; without any, by those that its project offers.
     """
-    with Child() if child is None else contextlib.nullcontext(child) as child:
+    with warm(child) as child:
         child.start()
         request = Request(
             source.main, dict(source.texts), str(source.root), "", "", steps=steps, seconds=seconds, seed=seed,
