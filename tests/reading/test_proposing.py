@@ -19,6 +19,7 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.properties import Property, broken, mended
+from bowerbird.reading.proposing.beside import excerpt
 from bowerbird.reading.proposing.driving import drive
 from bowerbird.reading.proposing.hypotheses import prompts, read
 from bowerbird.reading.proposing.material import Budget
@@ -487,3 +488,10 @@ def test_a_program_that_is_ended_is_used_by_its_definitions(nets: Path, child: C
     found = row(line=16, edits=edits, observable=made)
     told = propose(result, Scripted(answered(found)), child=child)
     assert [f.severity for f in told.findings if f.rule == "LLM"] == ["supported"], told.findings
+
+
+def test_an_excerpt_ends_with_its_page() -> None:
+    """Lines around a name that stands in the last line of a page end there."""
+    page = "\n".join([*(f"Sentence {number} of a page that is long." for number in range(80)), "Use Net."])
+    told = excerpt(page, {"Net"}, room=200)
+    assert told.endswith("Use Net.") and "Sentence 78" in told and "Sentence 50" not in told

@@ -173,7 +173,7 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
 
 
-_WHATEVER_VALUES = ("probe.binding", "probe.ungiven", "property.in place", "module.calls")
+_WHATEVER_VALUES = ("probe.binding", "probe.handed", "probe.ungiven", "property.in place", "module.calls")
 """Facts about the code alone (that a layer whose name is read nowhere was not called among them): no value that it is
 called with makes them other."""
 
