@@ -26,6 +26,11 @@ class Coupling(nn.Module):
         s, t = self.net(a).tanh().chunk(2, 1)
         return torch.cat([a, (b - t) * (-s).exp()], 1)
 
+class Carrying(Coupling):
+    def forward(self, x, density):
+        z, volume = super().forward(x)
+        return z, density - volume
+
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
@@ -54,6 +59,7 @@ x = torch.randn(6, 4)
 coupling = Coupling()
 z, volume = coupling(x)
 again = coupling.inverse(z)
+carried, density = Carrying()(x, torch.zeros(6))
 block = Block()
 shadow = Shadow(block)
 optimizer = torch.optim.SGD(block.parameters(), 0.1)
