@@ -151,10 +151,7 @@ class Trial:
         changed = patched(self.result.program, hypothesis.patch).source
         if _observed(run(changed, self.child, asserted)).holds is not True:
             return ""
-        made = _observed(run(self.result.program.source, self.child, asserted))
-        return (
-            f"Its assertion fails in the program{made.said} and holds with the change." if made.holds is False else ""
-        )
+        return _observed(run(self.result.program.source, self.child, asserted)).turned
 
     def judged(self, hypothesis: Hypothesis, alone: str = "") -> Finding:
         severity, evidence = self._verdict(hypothesis, alone)
@@ -216,13 +213,8 @@ class Trial:
             return "suggested", f"{seen} Its assertion {outcome} with the change{made.said}."
         request = replace(self.before.request, observable=hypothesis.observable)
         made = _observed(self._run(self.result.program.source, request))
-        if made.holds is False:
-            return "supported", f"{seen} Its assertion fails in the program{made.said} and holds with the change."
-        if made.within is not None:
-            return (
-                "supported",
-                f"{seen} Line {made.within} raises when it is asserted{made.said}, and not with the change.",
-            )
+        if made.turned:
+            return "supported", f"{seen} {made.turned}"
         outcome = "holds" if made.holds else "could not be made"
         return "suggested", f"{seen} Its assertion {outcome} without the change too{made.said}."
 
@@ -239,6 +231,16 @@ class Made:
     holds: bool | None = None
     said: str = ""
     within: int | None = None
+
+    @property
+    def turned(self) -> str:
+        """What is said of it in the program, where it holds with the change; empty where it does not tell the two
+        apart."""
+        if self.holds is False:
+            return f"Its assertion fails in the program{self.said} and holds with the change."
+        if self.within is not None:
+            return f"Line {self.within} raises when it is asserted{self.said}, and not with the change."
+        return ""
 
 
 def _observed(version: Version) -> Made:
