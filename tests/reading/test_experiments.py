@@ -26,6 +26,11 @@ class Coupling(nn.Module):
         s, t = self.net(a).tanh().chunk(2, 1)
         return torch.cat([a, (b - t) * (-s).exp()], 1)
 
+class Carrying(Coupling):
+    def forward(self, x, density):
+        z, volume = super().forward(x)
+        return z, density - volume
+
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
@@ -54,6 +59,7 @@ x = torch.randn(6, 4)
 coupling = Coupling()
 z, volume = coupling(x)
 again = coupling.inverse(z)
+carried, density = Carrying()(x, torch.zeros(6))
 block = Block()
 shadow = Shadow(block)
 optimizer = torch.optim.SGD(block.parameters(), 0.1)
@@ -221,3 +227,61 @@ def test_an_attribute_that_nothing_gives_is_named_though_it_was_never_read(tmp_p
     assert (found.line, found.severity, found.fix) == (13, "warning", "Did you mean hidden?")
     path.write_text(ATTRIBUTES.replace("net = Net()", "class More(Net):\n    hiden = 1\nnet = Net()"))
     assert not check(path, child=child, rules=("X28",)).findings
+
+
+UNCALLED = """import torch
+from torch import nn
+
+class Path:
+    def __init__(self):
+        self.alpha = torch.linspace(0.9, 0.1, 4)
+
+    def snr(self, t):
+        return self.alpha[t]
+
+    def from_to(self, x, from_t, to_t):
+        if isinstance(to_t, float):
+            to_t = torch.full((len(x),), to_t)
+        snr = self.snr(from_t)
+        snr_to = self.snr(to_t)
+        return x * snr / snr_to
+
+    def steps(self, n):
+        level = self.snr(0) * n
+        for step in range(n):
+            yield level, step
+            try:
+                level = self.snr(step) + level
+            finally:
+                print(level)
+
+class Net(nn.Module):
+    def __init__(self, bias=False, dropout=0.1):
+        super().__init__()
+        self.out, self.drop = nn.Linear(4, 2, bias=bias), nn.Dropout(dropout)
+
+    def forward(self, x):
+        return self.drop(self.out(x))
+
+class Same(Net):
+    def forward(self, x, scale=3):
+        return torch.full_like(super().forward(x), 3)
+
+Net()(torch.randn(6, 4))
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "right", "wrong", "line"),
+    [
+        ("X08", "snr_to = self.snr(to_t)", "snr_to = self.snr(from_t)", 13),
+        ("X08", "for step in range(n):", "level = self.snr(1) + n; last = level\n        for step in range(n):", 19),
+        ("X29", "nn.Linear(4, 2, bias=bias)", "nn.Linear(4, 2)", 30),
+        ("X29", "nn.Dropout(dropout)", "nn.Dropout(0.1)", 30),
+    ],
+)
+def test_values_and_parameters_that_nothing_reads_are_named_without_a_call(
+    tmp_path: Path, child: Child, rule: str, right: str, wrong: str, line: int
+) -> None:
+    assert UNCALLED.count(right) == 1 and not {f for f in found(UNCALLED, tmp_path, child) if f[0] == rule}
+    assert (rule, line) in found(UNCALLED.replace(right, wrong), tmp_path, child)

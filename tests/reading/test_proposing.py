@@ -19,6 +19,7 @@ from bowerbird.errors import BowerbirdError, RunFailed
 from bowerbird.reading.check import CheckResult, as_text, check
 from bowerbird.reading.findings import Finding
 from bowerbird.reading.properties import Property, broken, mended
+from bowerbird.reading.proposing.beside import excerpt
 from bowerbird.reading.proposing.driving import drive
 from bowerbird.reading.proposing.hypotheses import prompts, read
 from bowerbird.reading.proposing.material import Budget
@@ -410,7 +411,25 @@ def test_the_surest_is_tried_first_and_what_there_is_no_time_for_is_told(nets: P
     nets.write_text(NETS)
     unasked = drive(check(nets, child=child), endpoint, child, budget=Budget(child, 0.0))
     assert len(endpoint.questions) == 1 and "half of the 0 s" in unasked.left_out[-1]
-    assert "Nothing more was asked" in propose(result, endpoint, child=child, budget=Budget(child, 0.0)).left_out[0]
+    told = propose(result, Scripted(answered(*rows)), child=child, budget=Budget(child, 0.0))
+    assert [f.evidence[:17] for f in told.findings if f.rule == "LLM"] == ["It was not tried:"] * 2
+
+
+def test_what_an_assertion_shows_alone_is_told_where_there_is_no_time_for_the_program(nets: Path, child: Child) -> None:
+    """Two executions that only define the program say which of the two claims is borne out; its loop is not run."""
+    nets.write_text(
+        "def doubled(x):\n    return x * 3\n\n\ntotal = 0\nfor n in range(5_000_000):\n    total += doubled(n)\n"
+    )
+    right = row(
+        line=2, edits=[{"first": 2, "last": 2, "new": ["    return x * 2"]}], observable="assert doubled(1) == 2"
+    )
+    wrong = row(line=7, edits=[{"first": 7, "last": 7, "new": ["    total += n"]}], observable="assert doubled(1) == 2")
+    result = check(nets, rules=(), steps=3, child=child)
+    child.last_cpu_s = 100.0  # what the program would take
+    told = propose(result, Scripted(answered(right, wrong)), child=child, budget=Budget(child, 30.0))
+    first, second = (next(f for f in told.findings if f.line == n) for n in (2, 7))
+    assert first.severity == "supported" and first.evidence.startswith("Its assertion fails in the program")
+    assert second.severity == "suggested" and "It was not tried" in second.evidence
 
 
 FLOW = """import torch
@@ -487,3 +506,25 @@ def test_a_program_that_is_ended_is_used_by_its_definitions(nets: Path, child: C
     found = row(line=16, edits=edits, observable=made)
     told = propose(result, Scripted(answered(found)), child=child)
     assert [f.severity for f in told.findings if f.rule == "LLM"] == ["supported"], told.findings
+
+
+def test_an_excerpt_ends_with_its_page() -> None:
+    """Lines around a name that stands in the last line of a page end there."""
+    page = "\n".join([*(f"Sentence {number} of a page that is long." for number in range(80)), "Use Net."])
+    told = excerpt(page, {"Net"}, room=200)
+    assert told.endswith("Use Net.") and "Sentence 78" in told and "Sentence 50" not in told
+
+
+@pytest.mark.parametrize(("asker", "severity"), [("model", "warning"), ("user", "error")])
+def test_what_only_a_models_driver_called_is_no_error(nets: Path, child: Child, asker: str, severity: str) -> None:
+    """The same call in the hands of a user proves what it shows."""
+    nets.write_text(
+        NETS.replace("    weights =", "    weights = net.layer.weight\n    weights.clamp(0, 1)\n    weights =")
+    )
+    if asker == "model":
+        result, _ = driven_by(nets, child, DRIVER)
+    else:
+        nets.with_name("driver.py").write_text(DRIVER.strip("`").removeprefix("python\n"))
+        result = check(nets, child=child, driver=nets.with_name("driver.py"))
+    (found,) = (f for f in result.findings if f.rule == "X05")
+    assert found.severity == severity and (asker == "user" or "that a model wrote" in found.evidence)

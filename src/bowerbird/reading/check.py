@@ -104,7 +104,13 @@ def driven(result: CheckResult, driver: Driver, child: Child) -> tuple[CheckResu
     program, given = result.program, (driver, *(d for d in result.run.drivers if d.by != driver.by))
     endless = result.run.defining or not result.run.executed or bool(result.run.why_not)
     with observe(
-        program.source, steps=result.steps, seconds=result.seconds, child=child, given=given, defining=endless
+        program.source,
+        steps=result.steps,
+        seconds=result.seconds,
+        child=child,
+        given=given,
+        defining=endless,
+        like=result.run,
     ) as run:
         more = Exercised(program, run).extent > result.exercised.extent
         return _result(program, run, result.steps, result.seconds, result.rules) if more else None, run
@@ -135,6 +141,9 @@ def judge(program: Program, run: Run, only: tuple[str, ...] | None = None) -> It
         serious = finding.severity in ("error", "warning") and finding.facts and finding.rule != RAISED
         if serious and _within_guessed(finding, program, run):
             finding = _guessed(finding)
+        elif serious and finding.severity == "error" and _for_a_model(finding, program, run):
+            said = f"{finding.evidence} Seen only where the driver that a model wrote called it."
+            finding = replace(finding, severity="warning", evidence=said, patch=None)
         yield replace(finding, evidence=f"{finding.evidence}{note}") if finding.facts else finding
 
 
@@ -155,6 +164,23 @@ def _judgements(program: Program, run: Run, only: tuple[str, ...] | None) -> Ite
             yield Finding(identity, "info", 1, said, file=program.file)
 
 
+def _for_a_model(finding: Finding, program: Program, run: Run) -> bool:
+    """Whether a finding stands in a function that ran only in the hands of a model's driver: what is odd there may be
+    the model's."""
+    unit = program.units.get(finding.file)
+    function = function_at(unit, finding.line) if unit is not None else None
+    if function is None or not any(driver.by == "model" for driver, _ in run.driven) or _whatever_values(finding, run):
+        return False
+    ran = {line for f in run.facts.of("run.reached", "program") if f.file == finding.file for line in f.value}
+    return ran.isdisjoint(range(function.body[0].lineno, (function.end_lineno or 0) + 1))
+
+
+def _whatever_values(finding: Finding, run: Run) -> bool:
+    """Whether a finding rests on facts about the code alone."""
+    cited = [fact for identity in finding.facts if (fact := run.facts.get(identity)) is not None]
+    return bool(cited) and all(fact.topic in _WHATEVER_VALUES for fact in cited)
+
+
 def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     """Whether a finding stands in a class or function that nothing but guesses has called, with or without success."""
     unit, about = program.units.get(finding.file), run.facts.first("run.program")
@@ -166,13 +192,13 @@ def _within_guessed(finding: Finding, program: Program, run: Run) -> bool:
     never = function is not None and own.isdisjoint(range(function.body[0].lineno, (function.end_lineno or 0) + 1))
     tried = [unit.functions.get(fact.subject) for fact in run.facts.of("run.tried")]
     cited = [fact for identity in finding.facts if (fact := run.facts.get(identity)) is not None]
-    if cited and all(fact.topic in _WHATEVER_VALUES for fact in cited):
+    if _whatever_values(finding, run):
         return False
     asked = function in tried or any(fact.topic.startswith("property.") for fact in cited)
     return (never and asked) or any(node.lineno <= line <= (node.end_lineno or 0) for node in waited)
 
 
-_WHATEVER_VALUES = ("probe.binding", "probe.ungiven", "property.in place", "module.calls")
+_WHATEVER_VALUES = ("probe.binding", "probe.handed", "probe.ungiven", "property.in place", "module.calls")
 """Facts about the code alone (that a layer whose name is read nowhere was not called among them): no value that it is
 called with makes them other."""
 

@@ -20,16 +20,11 @@ def undefined_names(text: str, tree: ast.Module, file: str = "<program>") -> dic
     """
     if any(isinstance(n, ast.ImportFrom) and any(a.name == "*" for a in n.names) for n in ast.walk(tree)):
         return {}
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            top = compile(text, file, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
-        return {}
     bound, reads = set(dir(builtins)) | _IMPLICIT, []
-    for code in _codes(top):
+    for place, code in enumerate(compiled(text, file)):
         steps = list(dis.get_instructions(code))
         own = {step.argval for step in steps if step.opname == "STORE_NAME"}
-        bound |= {step.argval for step in steps if step.opname == "STORE_GLOBAL"} | (own if code is top else set())
+        bound |= {step.argval for step in steps if step.opname == "STORE_GLOBAL"} | (own if place == 0 else set())
         reads += [
             (step.positions.lineno, step.argval)
             for step in steps
@@ -41,6 +36,16 @@ def undefined_names(text: str, tree: ast.Module, file: str = "<program>") -> dic
         if name not in bound:
             lines.setdefault(name, line)
     return lines
+
+
+def compiled(text: str, file: str) -> list[CodeType]:
+    """The code of a file and of all that it defines, the file's own first; empty where Python cannot compile it."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            top = compile(text, file, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    return list(_codes(top))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

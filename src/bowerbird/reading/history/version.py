@@ -67,16 +67,20 @@ class Version:
 
 def run(source: Source, child: Child, like: Request | None = None, **settings: Any) -> Version:
     """Executes a version; ``like`` is the request of the other one, whose settings, stand-ins and sizes it shares."""
-    request = Request(
-        source.main, dict(source.texts), str(source.root), "", "", seconds=SECONDS, probes=False, session=SESSION,
-        wanted=source.wanted, project=str(source.project), drivers=tuple(likely(source)), settings=found(source),
-    )  # fmt: skip
     if like is not None:
         request = replace(like, main=source.main, texts=dict(source.texts), **settings)
         facts, why = execute(child, request)
         return Version(source, facts, request, why)
-    facts, used, why = attempts(child, replace(request, **settings))
+    facts, used, why = attempts(child, replace(request_of(source), **settings))
     return Version(source, facts, used, why)
+
+
+def request_of(source: Source) -> Request:
+    """How a version is executed by itself."""
+    return Request(
+        source.main, dict(source.texts), str(source.root), "", "", seconds=SECONDS, probes=False, session=SESSION,
+        wanted=source.wanted, project=str(source.project), drivers=tuple(likely(source)), settings=found(source),
+    )  # fmt: skip
 
 
 def kept_state(child: Child) -> str:

@@ -104,7 +104,7 @@ def excerpt(text: str, names: Iterable[str], room: int) -> str:
         return text.rstrip()
     lines, kept = text.splitlines(), set[int]()
     for first, last in _stretches(text, set(names)):
-        new = set(range(first, last + 1)) - kept
+        new = set(range(first, min(last, len(lines)) + 1)) - kept
         while new and tokens("\n".join(lines[n - 1] for n in sorted(kept | new))) > room:
             new = set(sorted(new)[: len(new) // 2])
         kept |= new

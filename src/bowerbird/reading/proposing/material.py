@@ -33,9 +33,10 @@ class Budget:
     def __post_init__(self) -> None:
         self.end = self.child.cpu_s + self.cpu_s
 
-    def over(self, share: float = 1.0) -> bool:
-        """Whether another execution, as long as the last one, would go beyond this share of it."""
-        return self.child.cpu_s + self.child.last_cpu_s > self.end - (1 - share) * self.cpu_s
+    def over(self, share: float = 1.0, *, needs: float | None = None) -> bool:
+        """Whether another execution, as long as the last one or as ``needs`` says, would go beyond this share of it."""
+        needs = self.child.last_cpu_s if needs is None else needs
+        return self.child.cpu_s + needs > self.end - (1 - share) * self.cpu_s
 
     def __str__(self) -> str:
         return f"the {self.cpu_s:.0f} s of processor time for all executions were used up; --seconds gives more"

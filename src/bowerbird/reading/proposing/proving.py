@@ -6,7 +6,9 @@
                program raises in the hands of a driver, and with the change it does not
     suggested  neither; the reason is said
 
-Both runs draw the same random numbers (``track``'s streams), in the same confinement as every run of the program.
+An assertion is first made where the program and the changed one are only defined, which takes little time, of every
+hypothesis; then they run side by side, the surest hypothesis first, while there is time.  Both runs draw the same
+random numbers (``track``'s streams), in the same confinement as every run of the program.
 """
 
 import re
@@ -19,17 +21,22 @@ from bowerbird.reading.check import CheckResult
 from bowerbird.reading.facts import Fact
 from bowerbird.reading.findings import Finding, Severity, in_order
 from bowerbird.reading.history.trajectory import Parting, partings
-from bowerbird.reading.history.version import Version, assign_roles, run
+from bowerbird.reading.history.version import Version, assign_roles, request_of, run
 from bowerbird.reading.properties import broken, mended, properties
 from bowerbird.reading.proposing.hypotheses import Hypothesis, known_already, patched, prompts, read
 from bowerbird.reading.proposing.material import EXECUTIONS, Budget, with_left_out
 from bowerbird.reading.rules.general import RAISED
 from bowerbird.reading.running.launch import Child, warm
+from bowerbird.reading.running.observation import as_in
+from bowerbird.reading.running.request import Request
+from bowerbird.reading.source import Source
 from bowerbird.reading.tutor.endpoint import Endpoint, Message
 
 SESSION = "bowerbird.reading.proposing.session:Examined"
 RULE = "LLM"
 LONGEST_ANSWER_TOKENS = 6_000
+ALONE_S = 4.0
+"""About what it takes to define a program and to make an assertion."""
 ORDER = {"error": 0, "supported": 1, "suggested": 2}
 AGAIN = """These could not be proved:
 {rows}
@@ -54,8 +61,8 @@ def propose(
     with warm(child) as child:
         trial = Trial(result, child, budget or Budget(child, EXECUTIONS * result.seconds))
         try:
-            for messages in prompts(result, context - min(LONGEST_ANSWER_TOKENS, context // 4)):
-                if trial.budget.over():
+            for part, messages in enumerate(prompts(result, context - min(LONGEST_ANSWER_TOKENS, context // 4))):
+                if part and trial.over():
                     left.append(f"Nothing more was asked: {trial.budget}.")
                     break
                 judged, sentences = _asked(trial, endpoint, messages)
@@ -69,7 +76,7 @@ def _asked(trial: "Trial", endpoint: Endpoint, messages: list[Message]) -> tuple
     """What the model proposes, judged; what could not be proved it may put right once, or withdraw."""
     answer, found, left = _answer(trial, endpoint, messages)
     unproved = {f.line: f.evidence for f in found.values() if f is not None and f.severity == "suggested"}
-    if (not unproved and not left) or trial.budget.over():
+    if (not unproved and not left) or trial.over():
         return [f for f in found.values() if f is not None], left
     again = AGAIN.format(
         rows="\n".join([*(f"- line {n}: {why}" for n, why in unproved.items()), *(f"- {row}" for row in left)])
@@ -95,7 +102,8 @@ def _answer(
     news = [h for h in found if not known_already(h, trial.result.findings, trial.result.program.file)]
     once = {h.line: h for h in reversed(news)}  # of two at one line, the first
     tried = sorted(once.values(), key=news.index)
-    return answer, {h.line: None if h.withdrawn else trial.judged(h) for h in tried}, left
+    alone = {h.line: trial.alone(h) for h in tried if not h.withdrawn}
+    return answer, {h.line: None if h.withdrawn else trial.judged(h, alone[h.line]) for h in tried}, left
 
 
 @dataclass
@@ -105,52 +113,80 @@ class Trial:
     result: CheckResult
     child: Child
     budget: Budget
+    cost_s: float = 0.0
+    """The processor time of an execution beside which another is put, as far as one was seen."""
+
+    def __post_init__(self) -> None:
+        self.cost_s = self.child.last_cpu_s
+
+    def over(self) -> bool:
+        return self.budget.over(needs=self.cost_s)
 
     @cached_property
     def before(self) -> Version:
         """The program as it is; only its definitions where it comes to no end."""
         result = self.result
         for defining in (result.run.defining, True):
-            version = run(
-                result.program.source, self.child, session=SESSION, probes=True, drivers=result.run.drivers,
-                steps=result.steps, seconds=result.seconds, defining=defining,
-            )  # fmt: skip
+            version = self._run(result.program.source, replace(self._request, defining=defining))
             if _ran(version):
                 break
         return version
 
-    def judged(self, hypothesis: Hypothesis) -> Finding:
-        severity, evidence, facts = self._verdict(hypothesis)
+    @cached_property
+    def _request(self) -> Request:
+        """How the program ran when it was read, and what is asked beyond that."""
+        result = self.result
+        request = replace(
+            request_of(result.program.source), probes=True, drivers=result.run.drivers, steps=result.steps,
+            seconds=result.seconds,
+        )  # fmt: skip
+        return replace(as_in(request, result.facts), session=SESSION)
+
+    def alone(self, hypothesis: Hypothesis) -> str:
+        """What an assertion shows where the program is only defined; empty where it does not tell the two apart."""
+        if hypothesis.patch is None or not hypothesis.observable or self.budget.over(needs=2 * ALONE_S):
+            return ""
+        asserted = replace(self._request, probes=False, drivers=(), defining=True, observable=hypothesis.observable)
+        changed = patched(self.result.program, hypothesis.patch).source
+        if _observed(run(changed, self.child, asserted)).holds is not True:
+            return ""
+        return _observed(run(self.result.program.source, self.child, asserted)).turned
+
+    def judged(self, hypothesis: Hypothesis, alone: str = "") -> Finding:
+        severity, evidence = self._verdict(hypothesis, alone)
         return Finding(
-            RULE, severity, hypothesis.line, hypothesis.claim, evidence, file=self.result.program.file, facts=facts,
+            RULE, severity, hypothesis.line, hypothesis.claim, evidence, file=self.result.program.file,
             patch=hypothesis.patch,
         )  # fmt: skip
 
-    def _verdict(self, hypothesis: Hypothesis) -> tuple[Severity, str, tuple[str, ...]]:
+    def _verdict(self, hypothesis: Hypothesis, alone: str) -> tuple[Severity, str]:
         if hypothesis.patch is None:
-            return "suggested", "The model offers no change that could be run.", ()
-        if self.budget.over():
-            return "suggested", f"It was not tried: {self.budget}.", ()
+            return "suggested", "The model offers no change that could be run."
+        sure: Severity = "supported" if alone else "suggested"
+        if self.over():
+            return sure, alone or f"It was not tried: {self.budget}."
         if not _ran(self.before):
-            return "suggested", f"The program could not be run for comparison{_because(self.before)}.", ()
+            return sure, alone or f"The program could not be run for comparison{_because(self.before)}."
         program = patched(self.result.program, hypothesis.patch)
-        after = self._run(program.source, hypothesis.observable)
+        after = self._run(
+            program.source, replace(self.before.request, observable="" if alone else hypothesis.observable)
+        )
         if not _ran(after) or len(_raised(after)) > len(_raised(self.before)):
-            return "suggested", f"The program does not run with the change{_because(after)}.", ()
-        return self._compared(hypothesis, after)
+            return "suggested", f"The program does not run with the change{_because(after)}."
+        return self._compared(hypothesis, after, alone)
 
-    def _compared(self, hypothesis: Hypothesis, after: Version) -> tuple[Severity, str, tuple[str, ...]]:
+    def _compared(self, hypothesis: Hypothesis, after: Version, alone: str) -> tuple[Severity, str]:
         one, other = properties(self.before.facts), properties(after.facts)
         worse, better = broken(one, other), mended(one, other)
         if better and not worse:
             turned = better[0]
             said = f"{turned.before.name.capitalize()} of {turned.before.subject}: {turned.before.said}; "
-            return "error", f"{said}with the change {turned.after.said}.", ()
-        severity, said = self._raised_no_more(after) or self._asserted(hypothesis, after)
+            return "error", f"{said}with the change {turned.after.said}."
+        severity, said = self._raised_no_more(after) or self._asserted(hypothesis, after, alone)
         if worse:
             first = worse[0].after
             said = f"{said} With the change {first.name} fails for {first.subject}: {first.said}."
-        return severity, said, ()
+        return severity, said
 
     def _raised_no_more(self, after: Version) -> tuple[Severity, str] | None:
         """An exception that the change takes away; proved where nothing of ours took part in it."""
@@ -163,28 +199,28 @@ class Trial:
         said = f"Line {fact.line} raises {fact.subject} ({str(fact['message'])[:160]}); with the change it does not."
         return "error" if own and fact["phase"] == "program" else "supported", said
 
-    def _asserted(self, hypothesis: Hypothesis, after: Version) -> tuple[Severity, str]:
+    def _asserted(self, hypothesis: Hypothesis, after: Version, alone: str) -> tuple[Severity, str]:
         """What the model's own assertion says; it is made in the program as it is only if the patched one keeps it."""
         seen = _parted(self.before, after)
+        if alone:
+            return "supported", f"{seen} {alone}"
         if not hypothesis.observable:
             return "suggested", f"{seen} The model names nothing that could be asserted."
         made = _observed(after)
         if made.holds is not True:
             outcome = "fails" if made.holds is False else "could not be made"
             return "suggested", f"{seen} Its assertion {outcome} with the change{made.said}."
-        made = _observed(self._run(self.result.program.source, hypothesis.observable))
-        if made.holds is False:
-            return "supported", f"{seen} Its assertion fails in the program{made.said} and holds with the change."
-        if made.within is not None:
-            return (
-                "supported",
-                f"{seen} Line {made.within} raises when it is asserted{made.said}, and not with the change.",
-            )
+        request = replace(self.before.request, observable=hypothesis.observable)
+        made = _observed(self._run(self.result.program.source, request))
+        if made.turned:
+            return "supported", f"{seen} {made.turned}"
         outcome = "holds" if made.holds else "could not be made"
         return "suggested", f"{seen} Its assertion {outcome} without the change too{made.said}."
 
-    def _run(self, source: object, observable: str) -> Version:
-        return run(source, self.child, self.before.request, observable=observable)  # type: ignore[arg-type]
+    def _run(self, source: Source, request: Request) -> Version:
+        version = run(source, self.child, request)
+        self.cost_s = self.child.last_cpu_s
+        return version
 
 
 @dataclass(frozen=True)
@@ -194,6 +230,16 @@ class Made:
     holds: bool | None = None
     said: str = ""
     within: int | None = None
+
+    @property
+    def turned(self) -> str:
+        """What is said of it in the program, where it holds with the change; empty where it does not tell the two
+        apart."""
+        if self.holds is False:
+            return f"Its assertion fails in the program{self.said} and holds with the change."
+        if self.within is not None:
+            return f"Line {self.within} raises when it is asserted{self.said}, and not with the change."
+        return ""
 
 
 def _observed(version: Version) -> Made:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bowerbird.reading.facts import Fact, FactStore
 from bowerbird.reading.findings import Finding, Severity
+from bowerbird.reading.liveness import lost_values
 from bowerbird.reading.origins import function_at
 from bowerbird.reading.program import Program
 from bowerbird.reading.rules import rule
@@ -92,17 +93,30 @@ def discarded(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]
 
 @rule("X08", "What is computed is never used", family="general")
 def unused(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
-    """A term of the loss that is left out, a noise that is drawn and not added."""
+    """A term of the loss that is left out, a noise that is drawn and not added; and a value that no way through its
+    function reads, which holds whatever that is called with."""
+    lost = {(unit.file, value.line): value for unit in program for value in lost_values(unit)}
     for fact in _failing(facts, "dataflow"):
         for row in fact["unused"]:
-            if row["how"] == "never read":
-                loss = (
-                    " and enters no loss: nothing is trained by it" if row["graph"] else ", and nothing depends on it"
-                )
-                yield say(
-                    "X08", "info" if row["kind"] == "filled" else "warning", row["line"], row=row, loss=loss,
-                    text=row["text"][:80], fact=fact,
-                )  # fmt: skip
+            known = lost.get((fact.file or "", row["line"]))
+            if row["how"] != "never read" or (known is not None and known.again):
+                continue
+            lost.pop((fact.file or "", row["line"]), None)
+            loss = " and enters no loss: nothing is trained by it" if row["graph"] else ", and nothing depends on it"
+            yield say(
+                "X08", "info" if row["kind"] == "filled" else "warning", row["line"], row=row, loss=loss,
+                text=row["text"][:80], fact=fact,
+            )  # fmt: skip
+    for (file, line), value in lost.items():
+        yield say("X08b", "warning" if value.again else "info", line, file=file, lost=value)
+
+
+@rule("X29", "A parameter is taken and not handed on", family="general", exact=True)
+def left_out(program: Program, facts: FactStore, run: Run) -> Iterator[Finding]:
+    """``bias=False`` of a constructor whose only layer is ``nn.Linear(width, width)``."""
+    for fact in facts.of("probe.handed"):
+        if fact.file in program.units:
+            yield say("X29" if fact["how"] == "left out" else "X29b", "warning", fact.line, fact=fact)
 
 
 _REDUCTIONS = frozenset("mean sum prod amax amin logsumexp std var norm softmax log_softmax cumsum".split())

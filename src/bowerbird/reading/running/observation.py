@@ -23,12 +23,13 @@ LARGEST_PROBED = 30_000_000
 @contextlib.contextmanager
 def observe(
     source: Source, *, steps: int = 6, seconds: float = 12.0, seed: int = 0, child: Child | None = None,
-    given: tuple[Driver, ...] | None = None, defining: bool = False,
+    given: tuple[Driver, ...] | None = None, defining: bool = False, like: Run | None = None,
 ) -> Iterator[Run]:  # fmt: skip
     """The run of a program; while the context is open, ``run.patched(patch)`` can execute changed versions of it.
 
     A ``child`` that is given serves several programs, so that torch is loaded once for all.  What the program does not
-    call by itself is called by the drivers that are ``given``; without any, by those that its project offers.
+    call by itself is called by the drivers that are ``given``; without any, by those that its project offers.  A run
+    ``like`` another one takes its sizes and shapes, and is one execution.
     """
     with warm(child) as child:
         child.start()
@@ -37,7 +38,11 @@ def observe(
             defining=defining, wanted=source.wanted, project=str(source.project), settings=defaults.found(source),
             drivers=tuple(drivers.likely(source)) if given is None else given,
         )  # fmt: skip
-        facts, used, why = attempts(child, request)
+        if like is None:
+            facts, used, why = attempts(child, request)
+        else:
+            used = as_in(request, like.facts)
+            facts, why = execute(child, used)
         if not used.drivers and _guessed(facts):
             used = replace(used, drivers=tuple(drivers.found(source)))
             facts, why = execute(child, used) if used.drivers else (facts, why)
@@ -56,6 +61,15 @@ def observe(
 
         run.rerun = rerun
         yield run
+
+
+def as_in(request: Request, facts: FactStore) -> Request:
+    """A request with the sizes and shapes of the execution that gave these facts."""
+    program = facts.first("run.program")
+    if program is None:
+        return request
+    shape = program["image_shape"]
+    return replace(request, shrink=bool(program["shrink"]), image_shape=tuple(shape) if shape else None)
 
 
 def _guessed(facts: FactStore) -> bool:

@@ -1,6 +1,7 @@
 """Changes of variables: whether a log-determinant is that of the Jacobian, and whether an inverse undoes the map.
 
 z, s = f(x)    s = log |det ∂z/∂x|, by automatic differentiation of each example
+z, q = f(x, p)   q = p - log |det ∂z/∂x| is right, too: a log-density that is carried along
 g(f(x)) = x    for a method, or a flag of the same method, that says it goes back
 """
 
@@ -29,12 +30,28 @@ def jacobian(live: Live) -> None:
         if main is None or not 1 < main[1][0].numel() <= WIDEST or main[1].shape[0] < 2:
             continue
         rows = [row for shaken in (0.05, 0.1) for row in _pairs(live, subject, *main, shaken)]
-        said = _compared(rows) if len(rows) >= 4 else None
+        said = _compared(rows, _carries(live, subject, main[1].shape[0])) if len(rows) >= 4 else None
         if said is not None:
             seen = trace(live, subject)
             made = [op for op in seen[1] if seen[0][1] is op.out and op.line is not None] if seen else []
             place = (made[0].file, made[0].line) if made else (subject.file, subject.line)
             tell(live, "jacobian", subject.name, not said, said or "it is that of the Jacobian", *place)
+
+
+def _carries(live: Live, subject: Subject, batch: int) -> bool:
+    """Whether the number of each example is one that was given, changed: with the given one it grows by as much."""
+    given = {n: t for n, t in subject.tensors.items() if t.is_floating_point() and t.numel() == batch}
+    before = answer(live, subject) if given else None
+    for name, numbers in given.items():
+        after = answer(live, subject, {name: numbers + 1.0})
+        if (
+            before
+            and after
+            and len(before) == len(after) == 2
+            and bool(((after[1] - before[1]) - 1).abs().max() < 1e-3)
+        ):
+            return True
+    return False
 
 
 def _pairs(live: Live, subject: Subject, name: str, x: torch.Tensor, shaken: float) -> Iterator[tuple[float, float]]:
@@ -60,13 +77,15 @@ def _pairs(live: Live, subject: Subject, name: str, x: torch.Tensor, shaken: flo
         yield float(out[1].flatten()[row]), float(torch.linalg.slogdet(torch.stack(columns).double()).logabsdet)
 
 
-def _compared(rows: list[tuple[float, float]]) -> str | None:
-    """What is wrong with the numbers; empty where they are right, None where they are nothing of the kind."""
+def _compared(rows: list[tuple[float, float]], carried: bool) -> str | None:
+    """What is wrong with the numbers; empty where they are right, None where they are nothing of the kind.  A density
+    that is ``carried`` through changes by what the Jacobian gives, with the other sign."""
     told, true = (torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True))
     if not bool(true.isfinite().all()) or float(true.std()) < 1e-3:
         return None
-    if float((told - true).abs().max()) < 0.02 * (1 + float(true.abs().max())):
-        return ""
+    for sign in (1, -1) if carried else (1,):
+        if float((told - sign * true).abs().max()) < 0.02 * (1 + float(true.abs().max())):
+            return ""
     factor = float((told * true).sum() / true.square().sum())
     if float((told - factor * true).abs().max()) < 0.02 * (abs(factor) * float(true.abs().max())) and factor:
         return f"it is {factor:.3g} times the log-determinant of the Jacobian ({told[0]:.4g} for {true[0]:.4g})"

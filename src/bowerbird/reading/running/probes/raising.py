@@ -24,9 +24,9 @@ from bowerbird.reading.running.probes import probe
 def binding(live: Live) -> None:
     """Records ``probe.binding`` for each call that cannot be, with whether what is called is the program's own."""
     for unit in units(live.files):
-        names, once = _namespace(live, unit.file) or {}, _bound_once(unit)
+        names, once = namespace_of(live, unit.file) or {}, bound_once(unit)
         for call in unit.all(ast.Call):
-            called = _called(unit, call, names, once)
+            called = called_by(unit, call, names, once)
             why = _misfit(called, call) if called is not None else ""
             if why and not _guarded(unit, call):
                 reached = call.lineno in live.reached.get(unit.file, ())
@@ -40,7 +40,7 @@ def ungiven(live: Live) -> None:
     every = units(live.files)
     given = {name for unit in every for name in unit.given}
     for unit in every:
-        names = _namespace(live, unit.file) or {}
+        names = namespace_of(live, unit.file) or {}
         for info in unit.classes.values():
             kind = names.get(info.name)
             if not isinstance(kind, type) or not _closed(kind):
@@ -91,7 +91,7 @@ def _unit(file: str) -> Unit | None:
     return next(iter(units({file})), None) if file.endswith(".py") else None
 
 
-def _namespace(live: Live, file: str) -> dict[str, Any] | None:
+def namespace_of(live: Live, file: str) -> dict[str, Any] | None:
     """The names of a file of the program, as they are now; None where it was not loaded."""
     if file == live.main:
         return live.namespace
@@ -105,7 +105,7 @@ def _guarded(unit: Unit, call: ast.Call) -> bool:
     return any(isinstance(n, ast.Try) for n in around) or any("version" in a or "hasattr" in a for a in asked)
 
 
-def _called(unit: Unit, call: ast.Call, names: dict[str, Any], once: set[str]) -> Callable[..., Any] | None:
+def called_by(unit: Unit, call: ast.Call, names: dict[str, Any], once: set[str]) -> Callable[..., Any] | None:
     """What the call's name stands for: reached from a name that the module binds once, or a method by ``self``."""
     path = (dotted(call.func) or "").split(".")
     owner = unit.class_around(call)
@@ -127,7 +127,7 @@ def _method(kind: Any, name: str) -> Callable[..., Any] | None:
     return method.__get__(object()) if inspect.isfunction(method) else None
 
 
-def _bound_once(unit: Unit) -> set[str]:
+def bound_once(unit: Unit) -> set[str]:
     """The names of a file that one import or one definition binds, and nothing else."""
     defined = [n.name for n in unit.all(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)]
     aliases = [a for n in unit.all(ast.Import, ast.ImportFrom) for a in n.names]
